@@ -1,0 +1,3 @@
+//! Desired state: bytes of a revision to a checked [`model::Config`], or every error of it.
+
+pub mod model;

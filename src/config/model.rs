@@ -1,0 +1,246 @@
+//! The checked config: what every later module sees. Made by `config`'s raw types only, never by hand outside tests.
+//!
+//! The types are stored too (`desired` tree), so a field is only ever added with a serde default.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::SecretRef;
+use crate::types::{ByteSize, JobId, Name};
+
+/// Everything that one revision desires.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub site: Site,
+    pub destinations: BTreeMap<Name, Destination>,
+    pub policies: BTreeMap<Name, Policy>,
+    pub targets: BTreeMap<Name, Target>,
+}
+
+impl Config {
+    /// The jobs: every enabled target with each of its policies, in order of their ids.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &Target, &Policy)> {
+        self.targets.values().filter(|target| target.enabled).flat_map(move |target| {
+            target.policies.iter().filter_map(move |name| {
+                let policy = self.policies.get(name)?;
+                Some((JobId { target: target.name.clone(), policy: name.clone() }, target, policy))
+            })
+        })
+    }
+}
+
+/// The site: one document, or all defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    pub name: Name,
+    /// An IANA name that jiff knows.
+    pub timezone: String,
+    pub artifacts: Artifacts,
+    pub concurrency: Concurrency,
+    pub email: Option<Email>,
+    /// Where people reach the status pages, for links in mails and push output.
+    pub url: Option<String>,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            name: Name::parse("home").unwrap_or_else(|_| unreachable!("a literal name")),
+            timezone: "UTC".to_owned(),
+            artifacts: Artifacts::default(),
+            concurrency: Concurrency::default(),
+            email: None,
+            url: None,
+        }
+    }
+}
+
+/// Where artifacts are written and how many stay there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifacts {
+    pub path: PathBuf,
+    /// Refuse to write when `path` is not on a mounted file system of its own (below `/`).
+    pub require_mount: bool,
+    pub min_free: ByteSize,
+    /// Local artifacts kept for each job; at least 1.
+    pub keep_runs: u32,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self { path: PathBuf::from("/backups"), require_mount: false, min_free: ByteSize(1 << 30), keep_runs: 14 }
+    }
+}
+
+/// How much may happen at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    pub runs: u32,
+    pub per_destination: u32,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { runs: 4, per_destination: 1 }
+    }
+}
+
+/// The mail server and who is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Email {
+    pub smtp: Smtp,
+    pub username: Option<String>,
+    pub password: Option<SecretRef>,
+    pub from: String,
+    pub to: Vec<String>,
+}
+
+/// A mail server's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Smtp {
+    pub security: SmtpSecurity,
+    pub host: String,
+    pub port: u16,
+}
+
+/// `smtps://` (TLS from the first byte, 465), `smtp://` (STARTTLS required, 587), `smtp+plain://` (none, 25).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SmtpSecurity {
+    Tls,
+    StartTls,
+    Plain,
+}
+
+/// One restic repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub name: Name,
+    pub repository: Repository,
+    pub password: SecretRef,
+    pub limits: Limits,
+    pub check: Option<Check>,
+    pub prune: Option<Prune>,
+}
+
+/// Where a repository lies. More kinds come with their own issue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Repository {
+    Local {
+        /// Absolute.
+        path: PathBuf,
+        /// This path must be a mount point before anything is read or written.
+        require_mount: Option<PathBuf>,
+    },
+}
+
+impl Repository {
+    /// The repository as restic's `-r` takes it; no secret is in it.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match self {
+            Self::Local { path, .. } => path.display().to_string(),
+        }
+    }
+}
+
+/// Transfer limits in bytes a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub upload: Option<ByteSize>,
+    pub download: Option<ByteSize>,
+}
+
+/// When a repository is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub schedule: ScheduleSpec,
+    /// restic's `--read-data-subset`, such as `5%`; none: structure only.
+    pub read_data: Option<String>,
+}
+
+/// When a repository is pruned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    pub schedule: ScheduleSpec,
+}
+
+/// A schedule that is known to fire: five-field cron (or `@daily` and friends) in civil time of an IANA zone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ScheduleSpec {
+    pub expression: String,
+    pub timezone: String,
+}
+
+/// When, how long, where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub name: Name,
+    /// What targets without `policies` get.
+    pub default: bool,
+    pub schedule: ScheduleSpec,
+    /// Each job is moved by a fixed part of this, from its id.
+    pub jitter: Duration,
+    pub retention: Retention,
+    /// Never empty.
+    pub destinations: Vec<Name>,
+    /// How old the newest success may be; none: not watched.
+    pub max_age: Option<Duration>,
+    /// For a whole run.
+    pub timeout: Duration,
+    pub on_missed: OnMissed,
+}
+
+/// What happens to a time that passed while the daemon was down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnMissed {
+    /// One run on return, however many were missed.
+    #[default]
+    Run,
+    Skip,
+}
+
+/// restic's keep rules; at least one is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    pub last: Option<u32>,
+    pub hourly: Option<u32>,
+    pub daily: Option<u32>,
+    pub weekly: Option<u32>,
+    pub monthly: Option<u32>,
+    pub yearly: Option<u32>,
+}
+
+/// One thing to protect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    pub name: Name,
+    pub plugin: Name,
+    /// The plugin's settings, already valid against its schema; secrets are still references.
+    pub settings: serde_json::Value,
+    /// Resolved: never empty when `enabled`.
+    pub policies: Vec<Name>,
+    pub enabled: bool,
+    pub hooks: Hooks,
+}
+
+/// Programs around a run, in the order given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    pub before: Vec<Hook>,
+    pub after: Vec<Hook>,
+    pub on_failure: Vec<Hook>,
+}
+
+/// One program, without a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Never empty; the first is the program.
+    pub command: Vec<String>,
+    pub timeout: Duration,
+}

@@ -1,0 +1,47 @@
+//! Larder: GitOps backups for a homelab.
+//!
+//! One direction: source → config → plan → store → schedule → run → status.
+//! The modules stand in reading order; one uses what stands above it
+//! (`tests/architecture.rs` checks that).
+
+pub mod types;
+
+pub mod clock;
+
+pub mod error;
+
+pub mod secret;
+
+pub mod source;
+
+pub mod config;
+
+pub mod store;
+
+pub mod schedule;
+
+pub mod plan;
+
+pub mod process;
+
+pub mod plugin;
+
+pub mod engine;
+
+pub mod artifact;
+
+pub mod run;
+
+pub mod runner;
+
+pub mod status;
+
+pub mod metrics;
+
+pub mod alert;
+
+pub mod rpc;
+
+pub mod daemon;
+
+pub mod cli;

@@ -1,0 +1,165 @@
+//! What others may ask of the daemon: one message type, answered by the one task that owns the schedule.
+//!
+//! Reading needs no message: readers use the ledger and the live board.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Trouble;
+use crate::types::{Name, Revision, RunId};
+
+/// Where an answer goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Trouble>>;
+
+/// One request to the daemon.
+#[derive(Debug)]
+pub enum Request {
+    /// Start the jobs of `target` (all its policies, or one) now. Answers at once with the runs' ids; a job that is
+    /// already queued or running answers with that run.
+    StartRun {
+        target: Name,
+        policy: Option<Name>,
+        reply: Reply<Vec<RunId>>,
+    },
+    CancelRun {
+        run: RunId,
+        reply: Reply<()>,
+    },
+    /// Suspend every job of `target` until `until` (at most 30 days ahead).
+    Suspend {
+        target: Name,
+        until: Timestamp,
+        reason: String,
+        reply: Reply<()>,
+    },
+    Resume {
+        target: Name,
+        reply: Reply<()>,
+    },
+    /// Look at the watched branch again and answer with what came of it.
+    Reconcile {
+        revision: Option<Revision>,
+        reply: Reply<Verdict>,
+    },
+    /// Apply a held revision.
+    Confirm {
+        revision: Revision,
+        reply: Reply<Verdict>,
+    },
+    /// What applying `revision` (or the branch's head) would change; applies nothing.
+    Plan {
+        revision: Option<Revision>,
+        reply: Reply<PlanText>,
+    },
+    /// Restore from a snapshot into a directory on the daemon's host.
+    Restore {
+        restore: RestoreRequest,
+        reply: Reply<OperationId>,
+    },
+    /// Prune, check, test or unlock a destination.
+    Destination {
+        destination: Name,
+        action: DestinationAction,
+        reply: Reply<OperationId>,
+    },
+    /// Send a test mail now and say what the server answered.
+    TestMail {
+        reply: Reply<String>,
+    },
+}
+
+/// What a reconcile came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub revision: Option<Revision>,
+    pub result: VerdictResult,
+    /// Lines for a person: errors, changes, next runs.
+    pub lines: Vec<String>,
+    /// From seeing the ref to having applied it.
+    pub took_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictResult {
+    Applied,
+    Unchanged,
+    Rejected,
+    Held,
+}
+
+/// A plan for people and for machines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanText {
+    pub lines: Vec<String>,
+    pub plan: serde_json::Value,
+}
+
+/// What to restore and where to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    pub target: Name,
+    /// The newest snapshot of the target when not given.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// The first destination that has it when not given.
+    #[serde(default)]
+    pub destination: Option<Name>,
+    /// Absolute; made when missing; must be empty.
+    pub to: std::path::PathBuf,
+    /// restic patterns; empty: everything.
+    #[serde(default)]
+    pub include: Vec<String>,
+}
+
+/// A piece of work that is no run: a restore, a prune, a check. Same shape as a run's id.
+pub type OperationId = RunId;
+
+/// How an operation stands; kept in memory, the newest hundred.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationStatus {
+    pub id: OperationId,
+    pub title: String,
+    pub started: Timestamp,
+    pub finished: Option<Timestamp>,
+    pub percent: u8,
+    /// Lines for a person, at most a hundred.
+    pub lines: Vec<String>,
+    pub trouble: Option<Trouble>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DestinationAction {
+    Test,
+    Check,
+    Prune,
+    Unlock,
+}
+
+/// The sending side, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Control {
+    /// The two ends; the receiving one belongs to the daemon's main task.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(64);
+        (Self { requests }, receiver)
+    }
+
+    /// Sends the request that `make` builds around a reply, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the daemon answered, or that it is shutting down.
+    pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, Trouble> {
+        let gone = || Trouble::new("shutting_down", "the daemon is shutting down").with_hint("try again in a moment");
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(make(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

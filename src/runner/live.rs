@@ -1,0 +1,73 @@
+//! What is going on right now and need not survive a restart: progress of runs, for pages and subscribers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::run::RunState;
+use crate::types::{JobId, RunId};
+
+/// How many updates a slow subscriber may lag behind before it is dropped.
+const UPDATES_MAX: usize = 1024;
+
+/// How far a run is, at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunUpdate {
+    pub run: RunId,
+    pub job: JobId,
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub state: RunState,
+    /// What is being worked on: a destination's name, a file.
+    pub detail: Option<String>,
+    pub bytes_done: u64,
+    /// Zero when unknown.
+    pub bytes_total: u64,
+}
+
+/// The live board: the newest update of each run in progress, and a stream of all updates.
+#[derive(Clone, Debug)]
+pub struct Live {
+    current: Arc<Mutex<BTreeMap<RunId, RunUpdate>>>,
+    updates: broadcast::Sender<RunUpdate>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { current: Arc::default(), updates: broadcast::channel(UPDATES_MAX).0 }
+    }
+}
+
+impl Live {
+    /// Publishes `update`; a finished run leaves the board.
+    pub fn publish(&self, update: RunUpdate) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if update.state.is_finished() {
+            current.remove(&update.run);
+        } else {
+            current.insert(update.run, update.clone());
+        }
+        drop(current);
+        // No subscriber is no error.
+        let _ = self.updates.send(update);
+    }
+
+    /// The runs in progress, oldest first.
+    #[must_use]
+    pub fn current(&self) -> Vec<RunUpdate> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    #[must_use]
+    pub fn get(&self, run: RunId) -> Option<RunUpdate> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    }
+
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<RunUpdate> {
+        self.updates.subscribe()
+    }
+}

@@ -1,0 +1,127 @@
+//! References to secrets, and the one place where a reference becomes the secret.
+//!
+//! A resolved secret is a `SecretString`: it has no `Display`, its `Debug` is masked, and it is wiped when dropped.
+//! Encrypted files in the repository (`{secret: NAME}`) are deliberately absent until their own issue.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Largest secret that is read, in bytes.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Where a secret is kept. In YAML: `{env: NAME}`, `{file: PATH}`, `{credential: NAME}` or `{secret: NAME}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(extend("x-larder-secret" = true))]
+pub enum SecretRef {
+    /// An environment variable of the daemon.
+    Env(String),
+    /// A file that only the daemon's user should be able to read; one trailing newline is dropped.
+    File(PathBuf),
+    /// A systemd credential (`LoadCredential=`).
+    Credential(String),
+    /// An encrypted file in the config repository (not supported yet).
+    Secret(String),
+}
+
+/// Says why a secret could not be had; never holds the secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("the environment variable {0} is not set for the daemon")]
+    EnvMissing(String),
+    #[error("the secret file {0} cannot be read")]
+    File(PathBuf, #[source] std::io::Error),
+    #[error("the secret file {0} is larger than {SECRET_BYTES_MAX} bytes")]
+    TooLarge(PathBuf),
+    #[error("the secret {0} is empty")]
+    Empty(String),
+    #[error("the secret {0} is not UTF-8 text")]
+    NotText(String),
+    #[error("the daemon was started without systemd credentials (no CREDENTIALS_DIRECTORY), so {0:?} cannot be read")]
+    NoCredentials(String),
+    #[error("{0:?} is no credential name")]
+    CredentialName(String),
+    #[error("encrypted secrets in the repository are not supported yet ({0:?})")]
+    Unsupported(String),
+}
+
+impl SecretError {
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::EnvMissing(name) => {
+                format!("set {name} in the environment (or .env file) that `larder serve` starts with")
+            }
+            Self::File(path, _) => {
+                format!("check that {} exists and that the daemon's user may read it", path.display())
+            }
+            Self::TooLarge(_) => "a secret file holds one password, nothing else".to_owned(),
+            Self::Empty(name) => format!("put the password into {name}"),
+            Self::NotText(_) => "use a password of printable characters".to_owned(),
+            Self::NoCredentials(name) => format!("add `LoadCredential={name}:/path` to the systemd unit"),
+            Self::CredentialName(_) => "use letters, digits, '.', '_' and '-'".to_owned(),
+            Self::Unsupported(name) => {
+                format!("use {{file: /path/to/{name}}}, {{env: NAME}} or {{credential: {name}}}")
+            }
+        }
+    }
+}
+
+impl SecretRef {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable, empty, too large or of a kind that is not supported.
+    pub fn resolve(&self) -> Result<SecretString, SecretError> {
+        let text = match self {
+            Self::Env(name) => std::env::var(name).map_err(|_| SecretError::EnvMissing(name.clone()))?,
+            Self::File(path) => read_file(path)?,
+            Self::Credential(name) => {
+                if name.is_empty() || name.contains('/') || name.contains("..") {
+                    return Err(SecretError::CredentialName(name.clone()));
+                }
+                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
+                read_file(&Path::new(&directory).join(name))?
+            }
+            Self::Secret(name) => return Err(SecretError::Unsupported(name.clone())),
+        };
+        if text.is_empty() {
+            return Err(SecretError::Empty(self.place()));
+        }
+        Ok(SecretString::from(text))
+    }
+
+    /// Where the secret is kept, for people; not the secret.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Env(name) => format!("env {name}"),
+            Self::File(path) => format!("file {}", path.display()),
+            Self::Credential(name) => format!("credential {name}"),
+            Self::Secret(name) => format!("secret {name}"),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, SecretError> {
+    use std::io::Read as _;
+    let file = std::fs::File::open(path).map_err(|e| SecretError::File(path.to_owned(), e))?;
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| SecretError::File(path.to_owned(), e))?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(SecretError::TooLarge(path.to_owned()));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::NotText(path.display().to_string()))?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}

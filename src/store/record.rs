@@ -1,0 +1,213 @@
+//! What the store holds, as serde types: every record is JSON below 32 KiB.
+//!
+//! A field is only ever added, with a serde default; `Meta::format` says which shape a store has.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Trouble;
+use crate::run::RunState;
+use crate::types::{JobId, Name, Outcome, Revision, RunId};
+
+/// A job as the store knows it; key `target/policy` in the tree `jobs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    pub id: JobId,
+    /// When the job left the config; none while it is desired.
+    pub orphaned_since: Option<Timestamp>,
+    /// `expression|zone|jitter`: the next run moves only when this changes.
+    pub schedule_key: String,
+    /// The next time it is due, jitter included; none while orphaned.
+    pub next_run: Option<Timestamp>,
+    /// The newest slot that a run was made for.
+    pub last_slot: Option<Timestamp>,
+    pub suspended: Option<Suspension>,
+    #[serde(default)]
+    pub success_total: u64,
+    #[serde(default)]
+    pub failure_total: u64,
+    pub last_run: Option<RunSummary>,
+    pub last_success: Option<RunSummary>,
+    /// Bytes of the last successes, newest last, at most five: what the shrink guard compares with.
+    #[serde(default)]
+    pub sizes: Vec<u64>,
+    /// Failures in a row since the last success; drives the alert's edge.
+    #[serde(default)]
+    pub failing: u32,
+    /// Newest snapshot in each destination: the parent of the next.
+    #[serde(default)]
+    pub parents: BTreeMap<Name, String>,
+}
+
+/// A job that an operator stopped for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub reason: String,
+}
+
+/// A run in few words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSummary {
+    pub id: RunId,
+    pub outcome: Outcome,
+    pub finished: Timestamp,
+    pub duration_ms: u64,
+    pub bytes: u64,
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a run was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum Trigger {
+    Scheduled {
+        slot: Timestamp,
+    },
+    /// A slot that passed while nobody was there to run it.
+    Missed {
+        slot: Timestamp,
+    },
+    Manual,
+    /// Again after a run that was deferred or interrupted.
+    Retry {
+        of: RunId,
+        attempt: u32,
+    },
+}
+
+/// A run; key: the id's sixteen bytes in the tree `runs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub job: JobId,
+    pub trigger: Trigger,
+    pub revision: Option<Revision>,
+    pub plugin: Name,
+    pub state: RunState,
+    pub queued: Timestamp,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    /// The first thing that went wrong.
+    pub trouble: Option<Trouble>,
+    /// Further remarks: the shrink guard, unreadable files, a failed `after` hook; at most twenty.
+    #[serde(default)]
+    pub warnings: Vec<Trouble>,
+    pub artifact: Option<ArtifactSummary>,
+    #[serde(default)]
+    pub shipments: Vec<Shipment>,
+    /// Bytes that the run protects: artifacts plus sources.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// Where a run's artifacts are; the manifest there has the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactSummary {
+    /// Below the artifact root: `<target>/<date>/<HHMMSS>-<run>`.
+    pub path: String,
+    pub files: u64,
+    pub bytes: u64,
+    /// False once `keep_runs` removed it.
+    pub present: bool,
+}
+
+/// What came of one run in one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipment {
+    pub destination: Name,
+    /// `Success`, `Partial` or `Failed`.
+    pub outcome: Outcome,
+    pub snapshot: Option<String>,
+    pub bytes_added: u64,
+    pub files: u64,
+    pub duration_ms: u64,
+    pub trouble: Option<Trouble>,
+    /// How many snapshots `forget` removed afterwards; none: retention did not run.
+    pub forgotten: Option<u64>,
+}
+
+/// One step of a run's log; key: run id + big-endian sequence in the tree `events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEvent {
+    pub at: Timestamp,
+    pub state: RunState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A repository as the store knows it; tree `destinations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRecord {
+    pub name: Name,
+    pub location: String,
+    /// Pinned at the first `init` or first use: another id later is an error.
+    pub repository_id: Option<String>,
+    pub prune: Upkeep,
+    pub check: Upkeep,
+    /// The newest thing that went wrong with it; none once something worked again.
+    pub trouble: Option<Trouble>,
+    pub last_used: Option<Timestamp>,
+}
+
+/// A scheduled piece of work on a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkeep {
+    pub schedule_key: String,
+    pub next: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    pub last_success: Option<Timestamp>,
+    pub trouble: Option<Trouble>,
+}
+
+/// What is known of the watched branch; key `config` in the tree `meta`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRecord {
+    /// The revision whose config is in force.
+    pub applied: Option<Applied>,
+    /// A newer revision that was refused; none once a good one was applied.
+    pub rejected: Option<Rejected>,
+    /// A newer revision that waits for a confirmation.
+    pub held: Option<Held>,
+    #[serde(default)]
+    pub rejected_total: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub revision: Revision,
+    pub at: Timestamp,
+    pub took_us: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    pub revision: Revision,
+    pub at: Timestamp,
+    /// Rendered `file:line:column message` lines, at most fifty.
+    pub errors: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub revision: Revision,
+    pub at: Timestamp,
+    /// Why, and what would be removed.
+    pub reason: String,
+}
+
+/// A mail that waits to be sent; tree `outbox`, key: big-endian sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxMail {
+    pub created: Timestamp,
+    pub to: Vec<String>,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+    pub attempts: u32,
+    pub not_before: Timestamp,
+    pub last_error: Option<String>,
+}

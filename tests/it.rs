@@ -1,0 +1,29 @@
+//! The integration tests: one binary, one module a part.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+#[path = "it/alert.rs"]
+mod alert;
+#[path = "it/artifact.rs"]
+mod artifact;
+#[path = "it/cli.rs"]
+mod cli;
+#[path = "it/config.rs"]
+mod config;
+#[path = "it/crash.rs"]
+mod crash;
+#[path = "it/engine.rs"]
+mod engine;
+#[path = "it/main_job.rs"]
+mod main_job;
+#[path = "it/plugin.rs"]
+mod plugin;
+#[path = "it/process.rs"]
+mod process;
+#[path = "it/rpc.rs"]
+mod rpc;
+#[path = "it/source.rs"]
+mod source;
+#[path = "it/store.rs"]
+mod store;
+#[path = "it/support.rs"]
+mod support;
