@@ -12,13 +12,15 @@ pub mod error;
 
 pub mod secret;
 
+pub mod schedule;
+
 pub mod source;
 
 pub mod config;
 
-pub mod store;
+pub mod run;
 
-pub mod schedule;
+pub mod store;
 
 pub mod plan;
 
@@ -29,8 +31,6 @@ pub mod plugin;
 pub mod engine;
 
 pub mod artifact;
-
-pub mod run;
 
 pub mod runner;
 

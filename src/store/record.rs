@@ -19,7 +19,9 @@ pub struct JobRecord {
     pub orphaned_since: Option<Timestamp>,
     /// `expression|zone|jitter`: the next run moves only when this changes.
     pub schedule_key: String,
-    /// The next time it is due, jitter included; none while orphaned.
+    /// The next time of the schedule, without jitter; none while orphaned.
+    pub next_slot: Option<Timestamp>,
+    /// When the next run is due: `next_slot` plus the job's jitter, or earlier retry after a deferred run.
     pub next_run: Option<Timestamp>,
     /// The newest slot that a run was made for.
     pub last_slot: Option<Timestamp>,

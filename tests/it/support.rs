@@ -1,1 +1,44 @@
-//! What several parts of the tests need: temporary sites, real programs, waiting with a bound.
+//! What several parts of the tests need: real programs, ports, waiting with a bound.
+#![allow(dead_code)]
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The restic to test with: `LARDER_RESTIC`, else the newest below `target/tools/`, else the one on the `PATH`.
+pub fn restic() -> PathBuf {
+    if let Some(path) = std::env::var_os("LARDER_RESTIC") {
+        return path.into();
+    }
+    let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tools");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(tools)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("restic"))
+        .filter(|path| path.is_file())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from("restic"))
+}
+
+/// The program under test.
+pub fn larder() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_larder"))
+}
+
+/// Calls `ready` until it answers something, at most for `bound`.
+pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < bound, "{what} did not happen within {bound:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A TCP port of the loopback that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
