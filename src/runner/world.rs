@@ -1,0 +1,197 @@
+//! What every run needs and shares: the ledger, the board, the programs, the berths of the destinations.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config::model::Destination;
+use crate::engine::{EngineError, RepositoryAccess, Restic};
+use crate::error::Trouble;
+use crate::plugin::Catalogue;
+use crate::runner::live::Live;
+use crate::runner::operations::Operations;
+use crate::store::record::{DestinationRecord, Upkeep};
+use crate::store::{Batch, Ledger, StoreError};
+use crate::types::Name;
+
+/// A destination never gets more than this many users at once, whatever the site says.
+const BERTHS_MAX: u32 = 64;
+
+/// Where the daemon keeps what is its own.
+#[derive(Clone, Debug)]
+pub struct StatePaths {
+    pub root: PathBuf,
+}
+
+impl StatePaths {
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    #[must_use]
+    pub fn pages(&self) -> PathBuf {
+        self.root.join("pages")
+    }
+
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    #[must_use]
+    pub fn export(&self) -> PathBuf {
+        self.root.join("export")
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("larder.sock")
+    }
+
+    /// A run's log.
+    #[must_use]
+    pub fn log_of(&self, run: crate::types::RunId) -> PathBuf {
+        self.logs().join(format!("{run}.log"))
+    }
+}
+
+/// Shared by all runs and operations; cheap to share through an `Arc`.
+pub struct World {
+    pub ledger: Ledger,
+    pub live: Live,
+    pub operations: Operations,
+    pub clock: Arc<dyn Clock>,
+    pub catalogue: Arc<Catalogue>,
+    pub paths: StatePaths,
+    /// Marks our children, so that the next start finds what a crash left.
+    pub state_id: String,
+    /// The restic to use when not the one on the `PATH`.
+    pub restic_program: Option<PathBuf>,
+    restic: Mutex<Option<Arc<Restic>>>,
+    berths: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
+    /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
+    destination_writes: Mutex<()>,
+}
+
+/// What a world is made of.
+pub struct WorldParts {
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    pub catalogue: Arc<Catalogue>,
+    pub paths: StatePaths,
+    pub state_id: String,
+    pub restic_program: Option<PathBuf>,
+}
+
+impl World {
+    #[must_use]
+    pub fn new(parts: WorldParts) -> Self {
+        Self {
+            ledger: parts.ledger,
+            live: Live::default(),
+            operations: Operations::default(),
+            clock: parts.clock,
+            catalogue: parts.catalogue,
+            paths: parts.paths,
+            state_id: parts.state_id,
+            restic_program: parts.restic_program,
+            restic: Mutex::default(),
+            berths: Mutex::default(),
+            destination_writes: Mutex::default(),
+        }
+    }
+
+    /// The restic program, probed once it is there; a failed probe is tried again by the next run.
+    pub async fn restic(&self) -> Result<Arc<Restic>, EngineError> {
+        if let Some(known) = self.restic.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return Ok(known);
+        }
+        let probed = Arc::new(Restic::probe(self.restic_program.as_deref()).await?);
+        *self.restic.lock().unwrap_or_else(PoisonError::into_inner) = Some(probed.clone());
+        Ok(probed)
+    }
+
+    /// The queue of one destination: `width` users at once.
+    #[must_use]
+    pub fn berths(&self, destination: &Name, width: u32) -> (u32, Arc<Semaphore>) {
+        let width = width.clamp(1, BERTHS_MAX);
+        let mut berths = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = berths
+            .entry(destination.clone())
+            .and_modify(|(old, semaphore)| {
+                // A changed width takes a new queue; who waits in the old one still gets through.
+                if *old != width {
+                    *old = width;
+                    *semaphore = Arc::new(Semaphore::new(width as usize));
+                }
+            })
+            .or_insert_with(|| (width, Arc::new(Semaphore::new(width as usize))));
+        entry.clone()
+    }
+
+    /// How to reach `destination`, with its secret and what is pinned of it.
+    ///
+    /// # Errors
+    /// When the password cannot be had or the store cannot be read.
+    pub fn access(&self, destination: &Destination) -> Result<RepositoryAccess, Trouble> {
+        let password = destination.password.resolve().map_err(|error| {
+            Trouble::new("password_unavailable", format!("destination {}: {}", destination.name, crate::error::chain(&error)))
+                .with_hint(error.hint())
+        })?;
+        let known = self.ledger.destination(&destination.name).map_err(|error| error.trouble())?;
+        Ok(RepositoryAccess {
+            destination: destination.name.clone(),
+            location: destination.repository.location(),
+            password,
+            expected_id: known.and_then(|record| record.repository_id),
+            limits: destination.limits,
+            cache: self.paths.cache(),
+        })
+    }
+
+    /// Changes the record of a destination: read, `change`, written, durable.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn note_destination(
+        &self,
+        destination: &Destination,
+        change: impl FnOnce(&mut DestinationRecord),
+    ) -> Result<(), StoreError> {
+        self.with_destinations(|ledger| {
+            let mut record =
+                ledger.destination(&destination.name)?.unwrap_or_else(|| blank_destination(destination));
+            let before = record.clone();
+            change(&mut record);
+            if record == before {
+                return Ok(());
+            }
+            let mut batch = Batch::default();
+            batch.put_destination(&record)?;
+            ledger.commit(batch)
+        })
+    }
+
+    /// Runs `work` while nobody else writes destination records.
+    pub fn with_destinations<T>(&self, work: impl FnOnce(&Ledger) -> T) -> T {
+        let _turn = self.destination_writes.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&self.ledger)
+    }
+}
+
+fn blank_destination(destination: &Destination) -> DestinationRecord {
+    DestinationRecord {
+        name: destination.name.clone(),
+        location: destination.repository.location(),
+        repository_id: None,
+        repository_fingerprint: None,
+        prune: Upkeep::default(),
+        check: Upkeep::default(),
+        trouble: None,
+        last_used: None,
+    }
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what the tests need (packages only) and runs all of them: unit, property, end-to-end.
+#   ./tests/run.sh [FILTER…]    only the tests whose name has FILTER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '== %s\n' "$*"; }
+
+# The programs that the end-to-end tests start, and the Debian package of each.
+want=()
+need() { # need PACKAGE PATH-OR-PROGRAM…
+    local package=$1 each
+    shift
+    for each in "$@"; do
+        command -v "$each" >/dev/null 2>&1 && return 0
+        compgen -G "$each" >/dev/null && return 0
+    done
+    want+=("$package")
+}
+need git git
+need postgresql '/usr/lib/postgresql/*/bin/initdb'
+need postgresql-client pg_dump '/usr/lib/postgresql/*/bin/pg_dump'
+need openssl openssl
+need python3-venv '/usr/lib/python3*/ensurepip' '/usr/share/python-wheels/pip*.whl'
+need curl curl
+need util-linux runuser
+need prometheus promtool
+
+if [ ${#want[@]} -gt 0 ]; then
+    say "installing ${want[*]}"
+    sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    # A package that starts a server on install is kept from doing so where policy-rc.d is respected.
+    "${sudo[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null
+fi
+
+say 'restic 0.18 and 0.19'
+./deploy/get-restic.sh 0.18
+./deploy/get-restic.sh 0.19
+
+if [ -x tests/setup/smtp.sh ]; then
+    say 'SMTP server'
+    ./tests/setup/smtp.sh
+fi
+
+say 'tests'
+export INSTA_UPDATE=no
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --no-fail-fast "$@"
+else
+    cargo test --locked --no-fail-fast -- "$@"
+fi
