@@ -1,12 +1,13 @@
 //! The one shape in which a refusal or failure is told to a person: what, and what to do next.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Something went wrong, told for a person: a stable code, one sentence, and the next step.
 ///
 /// It is data (it is stored with runs and sent over RPC), never holds a secret, and is built at the edge
 /// from a module's own error enum.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
     /// Stable, lower-case, with underscores: `wrong_password`, `repository_replaced`.
     pub code: String,

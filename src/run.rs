@@ -3,12 +3,13 @@
 //! The runner writes an event as intent before each effect and as outcome after it; recovery folds the log
 //! with the same function and so never guesses.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::types::Outcome;
 
 /// Where a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "state", content = "outcome")]
 pub enum RunState {
     Queued,

@@ -3,3 +3,5 @@
 pub mod control;
 
 pub mod live;
+
+pub mod operations;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
@@ -17,8 +18,9 @@ pub const NAME_BYTES_MAX: usize = 63;
 ///
 /// Letters, digits, `.`, `_` and `-`; the first is a letter or digit; at most [`NAME_BYTES_MAX`] bytes;
 /// never `..`. So a name is safe as one path component, as a tag and as a label.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength" = NAME_BYTES_MAX))]
 pub struct Name(String);
 
 /// Says why a string is no name.
@@ -97,7 +99,7 @@ impl std::borrow::Borrow<str> for Name {
 }
 
 /// A job: target × policy. Shown and parsed as `target/policy`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct JobId {
     pub target: Name,
     pub policy: Name,
@@ -118,8 +120,9 @@ impl FromStr for JobId {
 }
 
 /// The id of a run: a ULID, so ids sort by the time they were made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9A-HJKMNP-TV-Z]{26}$"))]
 pub struct RunId(Ulid);
 
 /// Says that a string is no run id.
@@ -174,8 +177,9 @@ impl From<RunId> for String {
 }
 
 /// A Git commit id in hex, 40 digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9a-f]{40}$"))]
 pub struct Revision(String);
 
 /// Says that a string is no commit id.
@@ -234,7 +238,7 @@ impl From<Revision> for String {
 }
 
 /// What a finished run came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Captured, validated, published and shipped to every destination.
@@ -275,7 +279,7 @@ impl fmt::Display for Outcome {
 }
 
 /// A number of bytes; written `20GiB`, `500MB`, `4096`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 

@@ -3,9 +3,11 @@
 //! Reading needs no message: readers use the ledger and the live board.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::model::Config;
 use crate::error::Trouble;
 use crate::types::{Name, Revision, RunId};
 
@@ -47,9 +49,10 @@ pub enum Request {
         revision: Revision,
         reply: Reply<Verdict>,
     },
-    /// What applying `revision` (or the branch's head) would change; applies nothing.
+    /// What applying `config` (one that a caller loaded), or `revision`, or the branch's head would change; applies nothing.
     Plan {
         revision: Option<Revision>,
+        config: Option<Box<Config>>,
         reply: Reply<PlanText>,
     },
     /// Restore from a snapshot into a directory on the daemon's host.
@@ -70,7 +73,7 @@ pub enum Request {
 }
 
 /// What a reconcile came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     pub revision: Option<Revision>,
     pub result: VerdictResult,
@@ -80,7 +83,7 @@ pub struct Verdict {
     pub took_us: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VerdictResult {
     Applied,
@@ -90,14 +93,14 @@ pub enum VerdictResult {
 }
 
 /// A plan for people and for machines.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlanText {
     pub lines: Vec<String>,
     pub plan: serde_json::Value,
 }
 
 /// What to restore and where to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreRequest {
     pub target: Name,
     /// The newest snapshot of the target when not given.
@@ -117,7 +120,7 @@ pub struct RestoreRequest {
 pub type OperationId = RunId;
 
 /// How an operation stands; kept in memory, the newest hundred.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OperationStatus {
     pub id: OperationId,
     pub title: String,
@@ -129,7 +132,7 @@ pub struct OperationStatus {
     pub trouble: Option<Trouble>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DestinationAction {
     Test,
