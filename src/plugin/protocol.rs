@@ -1,0 +1,237 @@
+//! Plugin protocol 1: one JSON object in, JSON lines out.
+//!
+//! The request comes on standard input as one compact line; the action is also the only argument of an external plugin,
+//! and its working directory is the staging directory, so a shell script of ten lines can be a plugin. Events go to
+//! standard output, one JSON object a line; standard error goes to the run's log. An unknown event or field is noted
+//! and passed over, so both sides can grow without a new number.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::plugin::{ArtifactFile, Source, Validation};
+
+/// The number in each request.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest request that the built-in plugins read, in bytes.
+pub const REQUEST_BYTES_MAX: u64 = 1 << 20;
+
+/// Figure by which a plugin tells how many bytes its sources have (they are not copied, so the host can't measure them).
+pub const SOURCE_BYTES: &str = "source_bytes";
+
+/// Figure by which a plugin tells how many files its sources have.
+pub const SOURCE_FILES: &str = "source_files";
+
+/// What a plugin is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Say what you are: one `description` event. No other field of the request has a meaning.
+    Describe,
+    /// Make the files in `staging`, or name paths to ship in place.
+    Capture,
+    /// Check what the capture made; at least one `validation` event.
+    Validate,
+}
+
+impl Action {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::Capture => "capture",
+            Self::Validate => "validate",
+        }
+    }
+}
+
+/// What a plugin reads on standard input. It holds secrets, so it has no `Debug`.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Request {
+    pub protocol: u32,
+    pub action: Action,
+    /// The target's name.
+    #[serde(default)]
+    pub target: String,
+    /// The run's id.
+    #[serde(default)]
+    pub run: String,
+    /// An absolute path to a directory that is there and is for this run alone.
+    #[serde(default)]
+    pub staging: PathBuf,
+    /// The target's settings (`with:`); where the schema says `x-larder-secret`, a string with the secret itself.
+    #[serde(default)]
+    pub settings: Value,
+    /// With `validate`: what the capture told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureFacts>,
+}
+
+/// What a capture told, handed back for its validation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaptureFacts {
+    #[serde(default)]
+    pub artifacts: Vec<ArtifactFile>,
+    #[serde(default)]
+    pub sources: Vec<Source>,
+    #[serde(default)]
+    pub app_version: Option<String>,
+    #[serde(default)]
+    pub figures: std::collections::BTreeMap<String, u64>,
+}
+
+/// One line of a plugin's standard output.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The answer to `describe`.
+    Description(Description),
+    /// How far it is, in bytes; a total of 0 is an unknown one.
+    Progress {
+        done: u64,
+        #[serde(default)]
+        total: u64,
+    },
+    /// A line for the run's log.
+    Log { message: String },
+    /// A file in the staging directory that is complete and to be kept.
+    Artifact(ArtifactFile),
+    /// A path to ship in place.
+    Source(Source),
+    /// The application's version.
+    Version { app: String },
+    /// A number about what was captured.
+    Figure { name: String, value: u64 },
+    /// One thing that was checked.
+    Validation(Validation),
+    /// A remark that a person should see; the work goes on.
+    Warning {
+        code: String,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    /// The work failed. The process ends with a code other than 0.
+    Failed {
+        code: String,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+        /// True when a precondition is missing for now (disk full, database starting up): tried again later.
+        #[serde(default)]
+        retry: bool,
+    },
+}
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Description {
+    /// The protocol it speaks; 1 when it isn't given.
+    #[serde(default = "protocol_1")]
+    pub protocol: u32,
+    /// What it backs up, in one line.
+    #[serde(default)]
+    pub summary: String,
+    /// JSON Schema (draft 2020-12) of its settings, an object. A property with `"x-larder-secret": true` is written
+    /// as a reference (`{env: NAME}`, `{file: PATH}`, …) in the config and reaches the plugin as a string.
+    pub settings: Value,
+}
+
+fn protocol_1() -> u32 {
+    PROTOCOL
+}
+
+/// Either side's messages: what the committed `schema/plugin.schema.json` describes.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(title = "Larder plugin protocol 1")]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Message {
+    /// Standard input: one object.
+    Request(Request),
+    /// Standard output: one object a line.
+    Event(Event),
+}
+
+/// The protocol as a JSON Schema.
+#[must_use]
+pub fn schema() -> Value {
+    schemars::schema_for!(Message).to_value()
+}
+
+/// What a line of standard output is.
+#[derive(Debug, PartialEq)]
+pub enum Line {
+    Event(Event),
+    /// JSON with an `event` that this version doesn't know.
+    Unknown(String),
+    /// An event that this version knows, with fields that are wrong; why.
+    Malformed(String),
+    NotJson,
+}
+
+const EVENTS: &[&str] =
+    &["description", "progress", "log", "artifact", "source", "version", "figure", "validation", "warning", "failed"];
+
+/// Reads one line of a plugin's standard output.
+#[must_use]
+pub fn parse_line(line: &str) -> Line {
+    let Ok(Value::Object(object)) = serde_json::from_str::<Value>(line) else { return Line::NotJson };
+    let Some(Value::String(event)) = object.get("event") else {
+        return Line::Malformed("it has no \"event\"".to_owned());
+    };
+    if !EVENTS.contains(&event.as_str()) {
+        return Line::Unknown(event.chars().take(40).collect());
+    }
+    let event = event.clone();
+    match serde_json::from_value(Value::Object(object)) {
+        Ok(event) => Line::Event(event),
+        Err(error) => Line::Malformed(format!("event {event:?}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_events_and_fields_are_tolerated() {
+        assert_eq!(parse_line(r#"{"event":"sparkle","x":1}"#), Line::Unknown("sparkle".to_owned()));
+        assert_eq!(
+            parse_line(r#"{"event":"progress","done":3,"colour":"blue"}"#),
+            Line::Event(Event::Progress { done: 3, total: 0 })
+        );
+    }
+
+    #[test]
+    fn what_is_no_event_is_told_apart() {
+        assert_eq!(parse_line("dumping table users"), Line::NotJson);
+        assert_eq!(parse_line("[1,2]"), Line::NotJson);
+        assert!(matches!(parse_line(r#"{"evnt":"log"}"#), Line::Malformed(_)));
+        assert!(matches!(parse_line(r#"{"event":"figure","name":"rows","value":-1}"#), Line::Malformed(_)));
+    }
+
+    #[test]
+    fn every_event_is_in_the_list_of_known_ones() {
+        let schema = schema().to_string();
+        for event in EVENTS {
+            assert!(schema.contains(&format!("\"const\":\"{event}\"")), "{event} is not in the schema");
+        }
+        // The three actions have comments, so each of them is a `const` too.
+        assert_eq!(schema.matches("\"const\":\"").count(), EVENTS.len() + 3);
+    }
+
+    #[test]
+    fn the_committed_schema_is_the_one_of_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schema/plugin.schema.json");
+        let wanted = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
+        if std::env::var_os("LARDER_BLESS").is_some() {
+            std::fs::write(path, &wanted).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(committed, wanted, "run `LARDER_BLESS=1 cargo test --lib plugin::protocol` and commit the result");
+    }
+}
