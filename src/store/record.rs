@@ -26,6 +26,9 @@ pub struct JobRecord {
     /// The newest slot that a run was made for.
     pub last_slot: Option<Timestamp>,
     pub suspended: Option<Suspension>,
+    /// Again soon, after a run that was deferred or interrupted; none once it ran or the next slot came.
+    #[serde(default)]
+    pub retry: Option<Retry>,
     #[serde(default)]
     pub success_total: u64,
     #[serde(default)]
@@ -41,6 +44,15 @@ pub struct JobRecord {
     /// Newest snapshot in each destination: the parent of the next.
     #[serde(default)]
     pub parents: BTreeMap<Name, String>,
+}
+
+/// Another try that is due before the next slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    pub at: Timestamp,
+    pub of: RunId,
+    /// Counts from 1.
+    pub attempt: u32,
 }
 
 /// A job that an operator stopped for a while.
