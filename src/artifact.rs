@@ -1,1 +1,263 @@
-//! (to be written)
+//! Artifacts: the files that plugins produced, kept under one root until newer ones replace them.
+//!
+//! ```text
+//! <root>/<target>/<YYYY-MM-DD>/<HHMMSS>-<run>/…  published: complete, with manifest.json, never changed again
+//! <root>/.larder/staging/<run>/                  what a plugin is writing (0700)
+//! <root>/.larder/ship/<target>/<policy>/         what restic reads: hard links to the newest publication
+//! <root>/.larder/trash/<run>/                    on its way out
+//! ```
+//!
+//! Why this is safe at any instant of a kill: everything is prepared in `.larder` on the same file system (hashed,
+//! with its manifest, flushed to the disk) and appears by one `rename`; it leaves by one `rename` too. What a dead run
+//! left in `.larder` is nobody's, and [`Shelf::sweep`] removes it. No name can clash: a target's name never starts with a dot.
+//!
+//! All functions block; async callers use `spawn_blocking`. Deliberately absent: what to do about a failure (runner),
+//! and retention in repositories (engine).
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Component, Path, PathBuf};
+
+use crate::config::model::Artifacts;
+use crate::error::Trouble;
+use crate::types::{ByteSize, JobId, RunId};
+
+pub mod expire;
+mod files;
+pub mod manifest;
+pub mod mount;
+pub mod publish;
+mod ready;
+pub mod ship;
+pub mod sweep;
+pub mod verify;
+
+use manifest::Manifest;
+
+/// Below the root: everything that is not published.
+const PRIVATE: &str = ".larder";
+
+/// The place where artifacts are kept. Cheap to clone; holds no open file.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    root: PathBuf,
+    require_mount: bool,
+    min_free: ByteSize,
+}
+
+/// Where a run's files appeared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Below the root, with `/`: `<target>/<date>/<HHMMSS>-<run>`.
+    pub relative: String,
+    /// Absolute.
+    pub path: PathBuf,
+    /// Without the manifest.
+    pub files: u64,
+    /// Without the manifest.
+    pub bytes: u64,
+    pub run: RunId,
+}
+
+/// Called with the number of bytes that were just read; `Break` stops the work.
+pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+impl Shelf {
+    #[must_use]
+    pub fn new(artifacts: &Artifacts) -> Self {
+        Self { root: artifacts.path.clone(), require_mount: artifacts.require_mount, min_free: artifacts.min_free }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Says whether a run may write here now: the root is there, on its own mount when that is asked for, writable,
+    /// and has `min_free` bytes left. Makes the root when only it is missing and no mount is required.
+    ///
+    /// Answers within [`ready::WAIT_MAX`], also when the file system hangs.
+    ///
+    /// # Errors
+    /// A [`Trouble`] that a later attempt may not meet any more (so a run is deferred, not failed):
+    /// `artifacts_unmounted`, `artifacts_missing`, `artifacts_not_a_directory`, `artifacts_read_only`,
+    /// `artifacts_not_writable`, `disk_nearly_full`, `artifacts_hanging`, `artifacts_unreadable`.
+    pub fn ready(&self) -> Result<(), Trouble> {
+        ready::within(self.clone(), ready::WAIT_MAX)
+    }
+
+    /// Makes the empty directory that the plugin of `run` writes into: 0700, on the same file system as what is published.
+    ///
+    /// # Errors
+    /// When the root's mount went away since [`Shelf::ready`], or the directory is there already or cannot be made.
+    pub fn stage(&self, run: RunId) -> Result<PathBuf, ArtifactError> {
+        if self.require_mount && !mount::holds(&self.root).map_err(|e| ArtifactError::read(&self.root, e))? {
+            return Err(ArtifactError::Unmounted(self.root.clone()));
+        }
+        files::make_private(&self.private())?;
+        let parent = self.private().join("staging");
+        files::make_private(&parent)?;
+        let path = self.staging(run);
+        files::make_new(&path, files::PRIVATE_MODE)?;
+        Ok(path)
+    }
+
+    /// Removes what `run` staged; nothing there is fine.
+    ///
+    /// # Errors
+    /// When something there cannot be removed; [`Shelf::sweep`] tries again at the next start.
+    pub fn discard(&self, run: RunId) -> Result<(), ArtifactError> {
+        files::remove_tree(&self.staging(run))
+    }
+
+    /// The absolute path of a publication.
+    ///
+    /// # Errors
+    /// When `relative` is not `<target>/<date>/<directory>`, so it could point elsewhere.
+    pub fn path_of(&self, relative: &str) -> Result<PathBuf, ArtifactError> {
+        let parts: Vec<_> = Path::new(relative).components().collect();
+        let plain = parts.iter().all(|part| matches!(part, Component::Normal(_)));
+        if parts.len() != 3 || !plain || relative.starts_with('.') {
+            return Err(ArtifactError::Relative(relative.to_owned()));
+        }
+        Ok(self.root.join(relative))
+    }
+
+    /// Reads a publication's manifest.
+    ///
+    /// # Errors
+    /// When it is missing, too large, damaged or of a newer version.
+    pub fn load_manifest(&self, relative: &str) -> Result<Manifest, ArtifactError> {
+        Manifest::load(&self.path_of(relative)?.join(manifest::FILE_NAME))
+    }
+
+    fn private(&self) -> PathBuf {
+        self.root.join(PRIVATE)
+    }
+
+    fn staging(&self, run: RunId) -> PathBuf {
+        self.private().join("staging").join(run.to_string())
+    }
+
+    fn ship(&self) -> PathBuf {
+        self.private().join("ship")
+    }
+
+    fn ship_of(&self, job: &JobId) -> PathBuf {
+        self.ship().join(job.target.as_str()).join(job.policy.as_str())
+    }
+
+    fn trash(&self) -> PathBuf {
+        self.private().join("trash")
+    }
+}
+
+/// Why artifacts could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    #[error("the artifact root {} is not mounted any more", .0.display())]
+    Unmounted(PathBuf),
+    #[error("{} cannot be made", .path.display())]
+    Make { path: PathBuf, source: io::Error },
+    #[error("{} cannot be read", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} cannot be written", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{} cannot be moved to {}", .from.display(), .to.display())]
+    Move { from: PathBuf, to: PathBuf, source: io::Error },
+    #[error("{} cannot be removed", .path.display())]
+    Remove { path: PathBuf, source: io::Error },
+    #[error("the staged {} is {what}, and only plain files and directories are kept", .path.display())]
+    Refused { path: PathBuf, what: &'static str },
+    #[error("the plugin announced the artifact {0:?}, but it is not in the staging directory")]
+    Announced(String),
+    #[error("the staged {} changed while it was read: a process still writes to it", .0.display())]
+    Changing(PathBuf),
+    #[error("the run staged more than {limit} {what}")]
+    TooMany { what: &'static str, limit: usize },
+    #[error("{0:?} is no time zone")]
+    Zone(String),
+    #[error("the manifest of this run would be larger than {} bytes", manifest::BYTES_MAX)]
+    ManifestTooLarge,
+    #[error("the manifest cannot be composed")]
+    Compose(#[source] serde_json::Error),
+    #[error("the manifest {} cannot be understood", .path.display())]
+    Manifest { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "the manifest {} has version {version}, and this program knows up to {}",
+        .path.display(),
+        manifest::VERSION
+    )]
+    Newer { path: PathBuf, version: u32 },
+    #[error("{0:?} is no artifact path (<target>/<date>/<directory>)")]
+    Relative(String),
+    #[error("stopped on request")]
+    Stopped,
+}
+
+impl ArtifactError {
+    fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    fn write(path: &Path, source: io::Error) -> Self {
+        Self::Write { path: path.to_owned(), source }
+    }
+
+    /// Stable codes for people and machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unmounted(_) => "artifacts_unmounted",
+            Self::Make { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::Move { source, .. }
+            | Self::Remove { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
+                io::ErrorKind::ReadOnlyFilesystem => "artifacts_read_only",
+                io::ErrorKind::PermissionDenied => "artifacts_not_writable",
+                _ => "artifacts_io",
+            },
+            Self::Refused { .. } | Self::TooMany { .. } | Self::ManifestTooLarge => "artifact_refused",
+            Self::Announced(_) => "artifact_missing",
+            Self::Changing(_) => "artifact_changing",
+            Self::Zone(_) => "bad_time_zone",
+            Self::Compose(_) | Self::Manifest { .. } => "manifest_damaged",
+            Self::Newer { .. } => "manifest_newer",
+            Self::Relative(_) => "bad_artifact_path",
+            Self::Stopped => "cancelled",
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self.code() {
+            "artifacts_unmounted" => "mount it, or set `require_mount: false` for artifacts in the Site".to_owned(),
+            "disk_full" => "make room there, lower `keep_runs`, or point `artifacts.path` at a larger disk".to_owned(),
+            "artifacts_read_only" => "a file system turns read-only after disk errors: see `dmesg`".to_owned(),
+            "artifacts_not_writable" => "give the daemon's user the right to write there".to_owned(),
+            "artifact_refused" => match self {
+                Self::TooMany { .. } | Self::ManifestTooLarge => {
+                    "let the plugin pack many small files into one, or ship them in place as a source".to_owned()
+                }
+                _ => "the plugin has to copy the content, not to link to it".to_owned(),
+            },
+            "artifact_missing" | "artifact_changing" => "see the run's log; this is a fault of the plugin".to_owned(),
+            "manifest_newer" => "update larder".to_owned(),
+            "manifest_damaged" => "the copy in the destinations is not affected: restore it from a snapshot".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// The error as it is told to a person.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        let trouble = Trouble::new(self.code(), crate::error::chain(self));
+        match self.hint() {
+            Some(hint) => trouble.with_hint(hint),
+            None => trouble,
+        }
+    }
+}

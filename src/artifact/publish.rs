@@ -1,0 +1,259 @@
+//! From staged files to a publication: check, hash, flush, describe, and show it by one rename.
+//!
+//! The steps are functions of their own, so that tests can stop after each as a kill would:
+//! [`seal`] → [`describe`] → [`make_place`] → [`reveal`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::io::Read as _;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sha2::{Digest as _, Sha256};
+
+use super::manifest::{self, Manifest, ManifestFile, ManifestSource, ManifestValidation};
+use super::{ArtifactError, Published, Shelf, Watch, files};
+use crate::types::{JobId, Name, Revision, RunId};
+
+/// Most files of one run; a manifest names each of them.
+pub const FILES_MAX: usize = 200_000;
+/// Deepest directory of one run.
+pub const DEPTH_MAX: usize = 64;
+/// How much is read at once, in bytes.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// What a publication says of itself, apart from its files.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    pub run: RunId,
+    pub job: JobId,
+    pub started: Timestamp,
+    /// The site's zone: directories are named in civil time.
+    pub timezone: String,
+    pub revision: Option<Revision>,
+    pub plugin: Name,
+    pub app_version: Option<String>,
+    /// What the plugin announced: path below the staging directory (a file, or a directory of files) to its format.
+    pub formats: BTreeMap<String, String>,
+    pub sources: Vec<ManifestSource>,
+    pub figures: BTreeMap<String, u64>,
+    pub validations: Vec<ManifestValidation>,
+}
+
+impl Shelf {
+    /// Publishes what was staged for `request.run`.
+    ///
+    /// Every plain file in the staging directory belongs to it, announced or not. `watch` is told how many bytes were read.
+    ///
+    /// # Errors
+    /// When a file is no plain file, has other hard links, lies on another file system, is announced but missing, or
+    /// still changes; when a limit is passed; when reading, flushing or renaming fails; when `watch` stops it.
+    /// Nothing is visible then, and what was staged is still there.
+    pub fn publish(&self, request: &PublishRequest, watch: Watch<'_>) -> Result<Published, ArtifactError> {
+        let staging = self.staging(request.run);
+        let relative = place(request)?;
+        let sealed = seal(&staging, &request.formats, watch)?;
+        let (count, bytes) = (sealed.len() as u64, sealed.iter().map(|file| file.size).sum());
+        describe(&staging, &manifest(request, sealed))?;
+        let path = make_place(&self.root, &relative)?;
+        reveal(&staging, &path)?;
+        Ok(Published { relative, path, files: count, bytes, run: request.run })
+    }
+}
+
+/// Where the run's files will appear, below the root.
+fn place(request: &PublishRequest) -> Result<String, ArtifactError> {
+    let zone = TimeZone::get(&request.timezone).map_err(|_| ArtifactError::Zone(request.timezone.clone()))?;
+    let started = request.started.to_zoned(zone);
+    Ok(format!("{}/{}-{}", request.job.target, started.strftime("%Y-%m-%d/%H%M%S"), request.run))
+}
+
+/// Step 1: checks, hashes and flushes everything that was staged, and gives it the modes of a publication.
+fn seal(
+    staging: &Path,
+    formats: &BTreeMap<String, String>,
+    watch: Watch<'_>,
+) -> Result<Vec<ManifestFile>, ArtifactError> {
+    let root = fs::symlink_metadata(staging).map_err(|e| ArtifactError::read(staging, e))?;
+    let mut found = Found { device: root.dev(), files: BTreeSet::new(), directories: Vec::new() };
+    found.walk(staging, Path::new(""), 0)?;
+    let formats = announced(formats, &found.files)?;
+    let mut sealed = Vec::with_capacity(found.files.len());
+    for relative in &found.files {
+        let (size, sha256) = seal_file(&staging.join(relative), watch)?;
+        let format = relative.ancestors().find_map(|path| formats.get(path)).map(|format| (*format).to_owned());
+        sealed.push(ManifestFile::new(relative, size, sha256, format));
+    }
+    // Deepest first: a name is durable once its directory is.
+    for directory in found.directories.iter().rev() {
+        files::sync_directory(&staging.join(directory))?;
+    }
+    Ok(sealed)
+}
+
+/// Step 2: writes the manifest into the staging directory and flushes both.
+fn describe(staging: &Path, manifest: &Manifest) -> Result<(), ArtifactError> {
+    let bytes = manifest.compose()?;
+    files::write_new(&staging.join(manifest::FILE_NAME), &bytes, files::FILE_MODE)?;
+    files::set_mode(staging, files::DIRECTORY_MODE).map_err(|e| ArtifactError::write(staging, e))?;
+    files::sync_directory(staging)
+}
+
+/// Step 3: makes the target's and the day's directory; empty ones harm nobody.
+fn make_place(root: &Path, relative: &str) -> Result<PathBuf, ArtifactError> {
+    let path = root.join(relative);
+    if let Some(day) = path.parent() {
+        if let Some(target) = day.parent() {
+            files::make(target, files::DIRECTORY_MODE)?;
+        }
+        files::make(day, files::DIRECTORY_MODE)?;
+    }
+    Ok(path)
+}
+
+/// Step 4: the one rename, and both directories flushed.
+fn reveal(staging: &Path, path: &Path) -> Result<(), ArtifactError> {
+    // A rename replaces an empty directory without a word; nothing may be in the way.
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(ArtifactError::Make { path: path.to_owned(), source: std::io::ErrorKind::AlreadyExists.into() });
+    }
+    fs::rename(staging, path).map_err(|source| ArtifactError::Move {
+        from: staging.to_owned(),
+        to: path.to_owned(),
+        source,
+    })?;
+    for directory in [path.parent(), staging.parent()].into_iter().flatten() {
+        files::sync_directory(directory)?;
+    }
+    Ok(())
+}
+
+/// The announced paths in plain form; each must be a staged file, or a directory with one in it.
+fn announced<'a>(
+    formats: &'a BTreeMap<String, String>,
+    files: &BTreeSet<PathBuf>,
+) -> Result<BTreeMap<PathBuf, &'a str>, ArtifactError> {
+    let mut plain = BTreeMap::new();
+    for (path, format) in formats {
+        let parts: PathBuf = Path::new(path).components().filter(|part| *part != Component::CurDir).collect();
+        // Paths sort by component, so what is below a directory follows it at once.
+        let is_there = files.range(parts.clone()..).next().is_some_and(|file| file.starts_with(&parts));
+        if !is_there {
+            return Err(ArtifactError::Announced(path.clone()));
+        }
+        plain.insert(parts, format.as_str());
+    }
+    Ok(plain)
+}
+
+/// What lies in a staging directory; paths below it, a directory before what is in it.
+struct Found {
+    device: u64,
+    files: BTreeSet<PathBuf>,
+    directories: Vec<PathBuf>,
+}
+
+impl Found {
+    fn walk(&mut self, staging: &Path, relative: &Path, depth: usize) -> Result<(), ArtifactError> {
+        if depth > DEPTH_MAX {
+            return Err(ArtifactError::TooMany { what: "nested directories", limit: DEPTH_MAX });
+        }
+        let here = staging.join(relative);
+        // Also so that a directory without read permission can be read, where it is ours.
+        files::set_mode(&here, files::DIRECTORY_MODE).map_err(|e| ArtifactError::write(&here, e))?;
+        self.directories.push(relative.to_owned());
+        for entry in fs::read_dir(&here).map_err(|e| ArtifactError::read(&here, e))? {
+            let entry = entry.map_err(|e| ArtifactError::read(&here, e))?;
+            if self.files.len() + self.directories.len() >= FILES_MAX {
+                return Err(ArtifactError::TooMany { what: "files", limit: FILES_MAX });
+            }
+            let path = relative.join(entry.file_name());
+            // Of the entry itself, not of what a link points to.
+            let metadata = entry.metadata().map_err(|e| ArtifactError::read(&staging.join(&path), e))?;
+            if let Some(what) = self.objection(&path, &metadata) {
+                return Err(ArtifactError::Refused { path, what });
+            }
+            if metadata.is_dir() {
+                self.walk(staging, &path, depth + 1)?;
+            } else {
+                self.files.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Why something can't be published; none: it can.
+    fn objection(&self, relative: &Path, metadata: &Metadata) -> Option<&'static str> {
+        let kind = metadata.file_type();
+        if kind.is_symlink() {
+            return Some("a symbolic link");
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            return Some("a pipe, socket or device");
+        }
+        if metadata.dev() != self.device {
+            return Some("on another file system");
+        }
+        // Its content could be changed from elsewhere, and our mode would reach the file elsewhere.
+        if kind.is_file() && metadata.nlink() > 1 {
+            return Some("a hard link to a file elsewhere");
+        }
+        (relative == Path::new(manifest::FILE_NAME)).then_some("in the place of the manifest")
+    }
+}
+
+/// Hashes and flushes one file; its size and hash.
+fn seal_file(path: &Path, watch: Watch<'_>) -> Result<(u64, String), ArtifactError> {
+    files::set_mode(path, files::FILE_MODE).map_err(|e| ArtifactError::write(path, e))?;
+    let mut file = files::open_plain(path).map_err(|e| ArtifactError::read(path, e))?;
+    let before = file.metadata().map_err(|e| ArtifactError::read(path, e))?;
+    let (size, sha256) = hash(&mut file, path, watch)?;
+    file.sync_all().map_err(|e| ArtifactError::write(path, e))?;
+    let after = file.metadata().map_err(|e| ArtifactError::read(path, e))?;
+    let still = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+    if size != after.len() || still(&before) != still(&after) {
+        return Err(ArtifactError::Changing(path.to_owned()));
+    }
+    Ok((size, sha256))
+}
+
+/// Reads a file to its end: its size and SHA-256.
+pub(super) fn hash(file: &mut fs::File, path: &Path, watch: Watch<'_>) -> Result<(u64, String), ArtifactError> {
+    let mut hasher = Sha256::new();
+    let mut size = 0_u64;
+    let mut chunk = vec![0_u8; CHUNK_BYTES];
+    loop {
+        let count = file.read(&mut chunk).map_err(|e| ArtifactError::read(path, e))?;
+        let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else { break };
+        hasher.update(read);
+        size += count as u64;
+        if let ControlFlow::Break(()) = watch(count as u64) {
+            return Err(ArtifactError::Stopped);
+        }
+    }
+    Ok((size, hex::encode(hasher.finalize())))
+}
+
+fn manifest(request: &PublishRequest, files: Vec<ManifestFile>) -> Manifest {
+    Manifest {
+        version: manifest::VERSION,
+        larder: env!("CARGO_PKG_VERSION").to_owned(),
+        run: request.run,
+        target: request.job.target.clone(),
+        policy: request.job.policy.clone(),
+        revision: request.revision.clone(),
+        plugin: request.plugin.clone(),
+        app_version: request.app_version.clone(),
+        started: request.started,
+        files,
+        sources: request.sources.clone(),
+        figures: request.figures.clone(),
+        validations: request.validations.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
