@@ -1,0 +1,177 @@
+//! What lies where in the state directory, its lock and its id.
+//!
+//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, and `state.corrupt-<time>/` for stores that were set aside.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::StoreError;
+
+/// How long to wait for a lock that another process has.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// How many damaged stores are kept for a look; older ones are removed.
+const SET_ASIDE_MAX: usize = 3;
+
+/// What the name of a store that was set aside starts with.
+const SET_ASIDE_PREFIX: &str = "state.corrupt-";
+
+/// Longest id that is believed, in bytes.
+const STATE_ID_BYTES_MAX: usize = 64;
+
+/// The state directory of one daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    #[must_use]
+    pub fn id_file(&self) -> PathBuf {
+        self.root.join("id")
+    }
+
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    #[must_use]
+    pub fn pages(&self) -> PathBuf {
+        self.root.join("pages")
+    }
+
+    #[must_use]
+    pub fn export(&self) -> PathBuf {
+        self.root.join("export")
+    }
+
+    /// Makes the directory (mode 0700, its parent must exist) and those inside it that are missing.
+    ///
+    /// A directory that is already there keeps its mode: an operator may have opened it for a web server.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn make(&self) -> Result<(), StoreError> {
+        for path in [self.root.clone(), self.logs(), self.pages(), self.export()] {
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {}
+                Err(_) if path.is_dir() => {}
+                Err(source) => return Err(StoreError::Open { path, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the directory for this process; it is free again when the file is dropped or the process ends.
+    ///
+    /// # Errors
+    /// `InUse` when another process has it.
+    pub fn lock(&self) -> Result<File, StoreError> {
+        let path = self.lock_file();
+        let open = |source| StoreError::Open { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = options.open(&path).map_err(open)?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                // A process that is being started shares its parent's files until it executes its program.
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT_MAX => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: self.root.clone() }),
+                Err(TryLockError::Error(source)) => return Err(open(source)),
+            }
+        }
+    }
+
+    /// The id of this state, made at the first call: it tells this daemon's children from those of another one.
+    ///
+    /// # Errors
+    /// When it can be neither read nor written.
+    pub fn id(&self) -> Result<String, StoreError> {
+        let path = self.id_file();
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            let id = text.trim();
+            if (1..=STATE_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return Ok(id.to_owned());
+            }
+        }
+        let id = ulid::Ulid::new().to_string().to_ascii_lowercase();
+        write_whole(&path, format!("{id}\n").as_bytes()).map_err(|source| StoreError::Open { path, source })?;
+        Ok(id)
+    }
+
+    /// Renames a damaged store to `state.corrupt-<time>` and answers where it is now.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn set_aside(&self, now: Timestamp) -> Result<PathBuf, StoreError> {
+        let open = |source| StoreError::Open { path: self.store(), source };
+        let time = now.strftime("%Y%m%dT%H%M%S%.3fZ");
+        let aside = self.root.join(format!("{SET_ASIDE_PREFIX}{time}"));
+        std::fs::rename(self.store(), &aside).map_err(open)?;
+        sync_dir(&self.root).map_err(open)?;
+        self.forget_old_asides(&aside);
+        Ok(aside)
+    }
+
+    /// Keeps the newest few; what cannot be removed stays.
+    fn forget_old_asides(&self, newest: &Path) {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return };
+        let mut asides: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(SET_ASIDE_PREFIX))
+            .map(|entry| entry.path())
+            .collect();
+        asides.sort();
+        let surplus = asides.len().saturating_sub(SET_ASIDE_MAX);
+        for old in asides.into_iter().take(surplus).filter(|old| old != newest) {
+            if let Err(error) = std::fs::remove_dir_all(&old) {
+                tracing::warn!(path = %old.display(), %error, "a store that was set aside cannot be removed");
+            }
+        }
+    }
+}
+
+/// Writes a file so that it is there whole or not at all, even after a power cut; mode 0600.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_dir(dir)
+}
+
+/// Makes a rename in `dir` durable.
+pub(super) fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}

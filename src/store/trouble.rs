@@ -1,0 +1,93 @@
+//! What a store's errors say to a person: a code, a sentence, the next step.
+
+use std::io::ErrorKind;
+
+use super::StoreError;
+use crate::error::{Trouble, chain};
+
+impl StoreError {
+    /// Stable, for machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InUse { .. } => "state_in_use",
+            Self::Open { .. } => "state_not_opened",
+            Self::Damaged { .. } => "state_damaged",
+            Self::Newer { .. } => "state_newer",
+            Self::Read(_) => "state_not_read",
+            Self::Write(_) => "state_not_written",
+            Self::ValueTooLarge { .. } => "state_value_too_large",
+            Self::Record { .. } => "state_record_unreadable",
+            Self::Export { .. } => "export_not_written",
+            Self::Import { .. } => "export_not_imported",
+            Self::NotEmpty { .. } => "state_not_empty",
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::InUse { path } => format!(
+                "another `larder serve` works with {}; stop it, or give this one its own directory with --state",
+                path.display()
+            ),
+            Self::Open { path, source } => match source.kind() {
+                ErrorKind::NotFound => {
+                    let parent = path.parent().unwrap_or(path);
+                    format!("make the directory above it: mkdir -p {}", parent.display())
+                }
+                ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                    format!(
+                        "something that is no directory is in the way of {}; name another with --state",
+                        path.display()
+                    )
+                }
+                _ => io_hint(source.kind(), &format!("{}", path.display())),
+            },
+            Self::Damaged { .. } => {
+                "restart the daemon: it sets the damaged store aside, starts with the newest export, \
+                                     and reads the config from Git again; no backup is lost"
+                    .to_owned()
+            }
+            Self::Newer { .. } => {
+                "start the newer Larder again, or move the directory away: a fresh one is filled from Git".to_owned()
+            }
+            Self::Read(source) | Self::Write(source) => io_hint(source.kind(), "the state directory"),
+            Self::ValueTooLarge { .. } => {
+                "this is a bug in Larder: large things belong into files; please report it".to_owned()
+            }
+            Self::Record { .. } => {
+                "the record was damaged or written by another version; `larder export` shows it, and a restart with an \
+                 empty state directory rebuilds it from Git"
+                    .to_owned()
+            }
+            Self::Export { path, source } => {
+                io_hint(source.kind(), &path.parent().unwrap_or(path).display().to_string())
+            }
+            Self::Import { .. } => "take another export: `export/` in the state directory has the last few".to_owned(),
+            Self::NotEmpty { .. } => {
+                "name a fresh directory with --state, or move the present one away first".to_owned()
+            }
+        }
+    }
+
+    /// This error for a person.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        Trouble::new(self.code(), chain(self)).with_hint(self.hint())
+    }
+}
+
+fn io_hint(kind: ErrorKind, place: &str) -> String {
+    match kind {
+        ErrorKind::PermissionDenied => format!("let the daemon's user write to {place}"),
+        ErrorKind::ReadOnlyFilesystem => {
+            format!("the file system of {place} is mounted read-only; remount it writable")
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            format!("the disk of {place} is full; free some space, the daemon goes on by itself")
+        }
+        _ => format!("look at the disk of {place}: dmesg, smartctl, df"),
+    }
+}
