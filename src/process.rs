@@ -1,18 +1,48 @@
 //! The one module for child processes: own process group, bounded output, deadlines, TERM then KILL of the tree, reaped.
 //!
 //! Every descendant carries the environment variable [`MARK`], so a tree is found again even where a child left its
-//! group, and what a crashed daemon left behind is found at the next start.
+//! group, and what a crashed daemon left behind is found at the next start. Deliberately absent: a shell.
+
+mod lines;
+mod log;
+mod output;
+mod redact;
+mod spawn;
+mod table;
+mod tree;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin};
 use tokio_util::sync::CancellationToken;
 
-/// In the environment of every child: the id of the daemon's state and of the work, `<state-id>:<run-id>`.
+pub use log::Log;
+pub use redact::Redactor;
+pub use spawn::find_program;
+pub use tree::{Leftover, reap_leftovers};
+
+use output::Output;
+use tree::Tree;
+
+/// In the environment of every child: who started it, as words `<state-id>:<run-id>:<pid>.<count>`, the innermost last.
+///
+/// A child that runs children itself adds a word, so the whole tree carries the word of its root.
 pub const MARK: &str = "LARDER_CHILD";
+
+/// How much is read from a child's output at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// What an output may still hold when everyone who could write to it is gone is read at most for so long.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How long a killed child may take to be gone (one in uninterruptible sleep takes longer and is left to the kernel).
+const REAP_MAX: Duration = Duration::from_secs(10);
+/// Between TERM and KILL for what a child left behind when it ended by itself.
+const LEFT_BEHIND_GRACE: Duration = Duration::from_millis(500);
+/// Stands for "no limit": far beyond any run, and safe to add to an instant.
+const FOREVER: Duration = Duration::from_hours(10 * 366 * 24);
 
 /// What a child gets on its standard input.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +70,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(3600),
+            deadline: Duration::from_hours(1),
             no_progress: None,
             grace: Duration::from_secs(10),
             line_bytes_max: 1 << 20,
@@ -107,27 +137,195 @@ pub struct Finished {
     pub stderr_tail: String,
 }
 
-/// Replaces secrets in text by `[redacted]`.
-#[derive(Clone, Default)]
-pub struct Redactor {
-    pub(crate) secrets: Arc<Vec<SecretString>>,
-}
-
-/// An append-only log file of one run, shared by its children; bounded.
-#[derive(Clone)]
-pub struct Log {
-    pub(crate) inner: Arc<std::sync::Mutex<LogFile>>,
-}
-
-pub(crate) struct LogFile {
-    pub(crate) file: Option<std::fs::File>,
-    pub(crate) written: u64,
-    pub(crate) bytes_max: u64,
-}
-
 /// Runs `command` to its end and calls `on_line` with each line of its standard output (unredacted: callers parse it).
 ///
-/// It always returns after the whole tree is gone.
-pub async fn run(_command: Command, _context: &Context, _on_line: impl FnMut(&str) + Send) -> Finished {
-    todo!("written by the process part")
+/// It always returns after the whole tree is gone. When the returned future is dropped, the tree is killed behind it.
+/// A line is at most `line_bytes_max` bytes plus a mark; bytes that are no UTF-8 are replaced.
+pub async fn run(command: Command, context: &Context, mut on_line: impl FnMut(&str) + Send) -> Finished {
+    let started = Instant::now();
+    let mut output = Output::new(&command, context);
+    if context.cancel.is_cancelled() {
+        return output.finished(Exit::Cancelled, started);
+    }
+    let limits = command.limits;
+    let (mut child, tree) = match spawn::spawn(&command, &context.mark) {
+        Ok(spawned) => spawned,
+        Err(failure) => {
+            output.note(&format!("{} did not start: {}", command.program.display(), failure.detail));
+            let exit = Exit::NotStarted { program: command.program, kind: failure.kind, detail: failure.detail };
+            return output.finished(exit, started);
+        }
+    };
+    let pipes = Pipes { stdout: child.stdout.take(), stderr: child.stderr.take() };
+    let feed = feed(child.stdin.take(), command.stdin);
+    let mut running = Running { child: &mut child, pipes, output: &mut output, on_line: &mut on_line };
+
+    let end = running.watch(&limits, &context.cancel, feed, started).await;
+    let exit = match end {
+        End::Exited(exit) => {
+            tree.leader_is_reaped();
+            running.clear(&tree, LEFT_BEHIND_GRACE).await;
+            exit
+        }
+        End::Ours(exit) => {
+            running.stop(&tree, limits.grace).await;
+            exit
+        }
+    };
+    tree.release();
+    running.drain().await;
+    output.flush(&mut on_line);
+    output.finished(exit, started)
+}
+
+/// Why watching ended.
+enum End {
+    /// The child ended by itself (and is reaped).
+    Exited(Exit),
+    /// It is to be ended, for this reason.
+    Ours(Exit),
+}
+
+struct Pipes {
+    stdout: Option<tokio::process::ChildStdout>,
+    stderr: Option<tokio::process::ChildStderr>,
+}
+
+struct Running<'a, F> {
+    child: &'a mut Child,
+    pipes: Pipes,
+    output: &'a mut Output,
+    on_line: &'a mut F,
+}
+
+impl<F: FnMut(&str) + Send> Running<'_, F> {
+    /// Feeds and reads the child until it exits or has to be ended.
+    async fn watch(
+        &mut self,
+        limits: &Limits,
+        cancel: &CancellationToken,
+        feed: impl Future<Output = ()>,
+        started: Instant,
+    ) -> End {
+        let deadline = tokio::time::sleep_until((started + limits.deadline.min(FOREVER)).into());
+        let silence_max = limits.no_progress.unwrap_or(FOREVER).min(FOREVER);
+        let silence = tokio::time::sleep(silence_max);
+        tokio::pin!(deadline, silence, feed);
+        let mut fed = false;
+        // When the last output came; the timer is moved only when it fires, so that a flood costs no timer work.
+        let mut heard = tokio::time::Instant::now();
+        let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return End::Ours(Exit::Cancelled),
+                () = &mut deadline => return End::Ours(Exit::DeadlineExceeded(limits.deadline)),
+                () = &mut silence => {
+                    if heard.elapsed() >= silence_max {
+                        return End::Ours(Exit::NoProgress(silence_max));
+                    }
+                    silence.as_mut().reset(heard + silence_max);
+                }
+                () = &mut feed, if !fed => fed = true,
+                length = read(&mut self.pipes.stdout, &mut out) => {
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                    heard = tokio::time::Instant::now();
+                }
+                length = read(&mut self.pipes.stderr, &mut err) => {
+                    self.output.stderr(err.get(..length).unwrap_or_default());
+                    heard = tokio::time::Instant::now();
+                }
+                status = self.child.wait() => return End::Exited(match status {
+                    Ok(status) => exit_of(status),
+                    // Somebody else reaped our child; its outcome is unknown, so it is no success.
+                    Err(_) => Exit::Signal(0),
+                }),
+            }
+        }
+    }
+
+    /// TERM to the tree, and KILL after `grace`; reads on meanwhile, so that nobody hangs in a write.
+    async fn stop(&mut self, tree: &Tree, grace: Duration) {
+        let end = tokio::time::Instant::now() + grace.min(FOREVER);
+        tree.terminate().await;
+        if self.read_until_gone(end).await {
+            tree.leader_is_reaped();
+            let left = end.saturating_duration_since(tokio::time::Instant::now());
+            return self.clear(tree, left.min(LEFT_BEHIND_GRACE)).await;
+        }
+        self.clear(tree, Duration::ZERO).await;
+        if self.read_until_gone(tokio::time::Instant::now() + REAP_MAX).await {
+            tree.leader_is_reaped();
+        }
+    }
+
+    /// Ends what is left of the tree.
+    async fn clear(&mut self, tree: &Tree, grace: Duration) {
+        let survivors = tree.end(grace).await;
+        if !survivors.is_empty() {
+            self.output.note(&format!("could not be ended: process {survivors:?}"));
+        }
+    }
+
+    /// Reads until the child is reaped; false when `end` came first.
+    async fn read_until_gone(&mut self, end: tokio::time::Instant) -> bool {
+        let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return false,
+                length = read(&mut self.pipes.stdout, &mut out) => {
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                }
+                length = read(&mut self.pipes.stderr, &mut err) => {
+                    self.output.stderr(err.get(..length).unwrap_or_default());
+                }
+                _ = self.child.wait() => return true,
+            }
+        }
+    }
+
+    /// Reads what the pipes still hold; nobody writes to them any more.
+    async fn drain(&mut self) {
+        let end = tokio::time::Instant::now() + DRAIN_MAX;
+        let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+        while self.pipes.stdout.is_some() || self.pipes.stderr.is_some() {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                length = read(&mut self.pipes.stdout, &mut out) => {
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                }
+                length = read(&mut self.pipes.stderr, &mut err) => {
+                    self.output.stderr(err.get(..length).unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+/// Reads a chunk; at the end of the stream, drops the pipe; without a pipe, never answers.
+async fn read(pipe: &mut Option<impl AsyncRead + Unpin>, chunk: &mut [u8]) -> usize {
+    let Some(reader) = pipe else { return std::future::pending().await };
+    match reader.read(chunk).await {
+        Ok(0) | Err(_) => {
+            *pipe = None;
+            0
+        }
+        Ok(length) => length,
+    }
+}
+
+/// Writes the standard input and closes it. A child that does not read it is no error.
+async fn feed(pipe: Option<ChildStdin>, stdin: Stdin) {
+    if let (Some(mut pipe), Stdin::Bytes(bytes)) = (pipe, stdin) {
+        let _ = pipe.write_all(secrecy::ExposeSecret::expose_secret(&bytes).as_bytes()).await;
+        let _ = pipe.shutdown().await;
+    }
+}
+
+fn exit_of(status: std::process::ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Exit::Success,
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    }
 }

@@ -1,0 +1,100 @@
+//! Starts a child: found program, minimal environment, own process group, our mark.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use secrecy::ExposeSecret as _;
+use tokio::process::Child;
+
+use super::tree::Tree;
+use super::{Command, MARK, Stdin};
+
+/// What a child inherits of the environment.
+const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+/// Where programs are looked for when there is no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Why a child never ran.
+pub(super) struct SpawnFailure {
+    pub(super) kind: io::ErrorKind,
+    pub(super) detail: String,
+}
+
+impl SpawnFailure {
+    fn of(error: &io::Error) -> Self {
+        Self { kind: error.kind(), detail: error.to_string() }
+    }
+}
+
+/// Finds a program as a shell would: a name without `/` along the `PATH`, anything else as it is.
+///
+/// # Errors
+/// Not found, or found but not executable.
+pub fn find_program(program: &Path) -> io::Result<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return executable(program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let mut refused = None;
+    for directory in std::env::split_paths(&path).filter(|directory| directory.is_absolute()) {
+        match executable(directory.join(program)) {
+            Ok(found) => return Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such program on the PATH")))
+}
+
+fn executable(path: PathBuf) -> io::Result<PathBuf> {
+    let metadata = std::fs::metadata(&path)?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+        return Ok(path);
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "not an executable file"))
+}
+
+/// Starts `command`. The program is given by its path, so the system's search along the `PATH`, which hands a file of
+/// an unknown format to a shell, is never used.
+pub(super) fn spawn(command: &Command, mark: &str) -> Result<(Child, Tree), SpawnFailure> {
+    if let Some(directory) = command.current_dir.as_ref().filter(|directory| !directory.is_dir()) {
+        let detail = format!("the working directory {} does not exist", directory.display());
+        return Err(SpawnFailure { kind: io::ErrorKind::NotFound, detail });
+    }
+    let program = find_program(&command.program).map_err(|error| SpawnFailure::of(&error))?;
+    let word = next_word(mark);
+    let stdin = match command.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Bytes(_) => Stdio::piped(),
+    };
+    let mut child = tokio::process::Command::new(program);
+    child.args(&command.args).env_clear();
+    child.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    child.envs(command.env.iter().map(|(name, value)| (name.as_str(), OsStr::new(value.expose_secret()))));
+    child.env(MARK, mark_of_child(&word));
+    if let Some(directory) = &command.current_dir {
+        child.current_dir(directory);
+    }
+    child.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    child.process_group(0).kill_on_drop(true);
+    Tree::start(child, word).map_err(|error| SpawnFailure::of(&error))
+}
+
+/// A word that no other child has: several children of one run must not end each other.
+fn next_word(mark: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mark: String = mark.chars().map(|c| if c.is_whitespace() || c == '\0' { '_' } else { c }).collect();
+    format!("{mark}:{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where this process is itself a child of ours (a plugin), its own words come first.
+fn mark_of_child(word: &str) -> String {
+    match std::env::var(MARK) {
+        Ok(outer) if !outer.is_empty() => format!("{outer} {word}"),
+        _ => word.to_owned(),
+    }
+}

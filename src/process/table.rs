@@ -1,0 +1,81 @@
+//! The process table, read from `/proc`.
+
+use std::io::Read as _;
+
+/// Largest environment that is looked through.
+const ENVIRONMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// One process, as `/proc/PID/stat` tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+    /// Ticks since boot; with the pid it names one process for good.
+    pub(super) started: u64,
+    /// Dead, but not yet reaped by its parent.
+    pub(super) zombie: bool,
+    /// The program's name, at most 15 bytes.
+    pub(super) name: String,
+}
+
+/// Every process that can be seen.
+pub(super) fn read() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| one(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+/// The process `pid`, if there is one.
+pub(super) fn one(pid: i32) -> Option<Process> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may itself hold some, and spaces.
+fn parse(stat: &str) -> Option<Process> {
+    let (pid, rest) = stat.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+        name: name.to_owned(),
+    })
+}
+
+/// The value of `variable` in the environment that `pid` was started with; none where that can't be read.
+pub(super) fn environment(pid: i32, variable: &str) -> Option<String> {
+    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    let mut bytes = Vec::new();
+    file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    bytes.split(|byte| *byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_no_trap() {
+        let line = "42 (a) Z (b c) S 1 40 39 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 2";
+        let process = parse(line).unwrap();
+        assert_eq!((process.pid, process.parent, process.group, process.session), (42, 1, 40, 39));
+        assert_eq!((process.started, process.zombie, process.name.as_str()), (98765, false, "a) Z (b c"));
+        assert_eq!(parse(""), None);
+        assert_eq!(parse("42 (x"), None);
+    }
+
+    #[test]
+    fn this_process_is_in_the_table() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(read().iter().any(|process| process.pid == own && !process.zombie));
+        assert_eq!(environment(own, "NO_SUCH_VARIABLE_HERE"), None);
+    }
+}
