@@ -199,4 +199,6 @@ fn tidy(expression: &str) -> String {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

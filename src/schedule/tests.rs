@@ -296,3 +296,60 @@ fn the_last_time_before_an_instant_is_found() {
         }
     }
 }
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn field(low: u8, high: u8) -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => Just("*".to_owned()),
+            3 => (low..=high).prop_map(|n| n.to_string()),
+            1 => (1..=high).prop_map(|n| format!("*/{n}")),
+            1 => (low..=high, low..=high).prop_map(|(a, b)| format!("{}-{}", a.min(b), a.max(b))),
+            1 => (low..=high, low..=high).prop_map(|(a, b)| format!("{a},{b}")),
+        ]
+    }
+
+    fn expression() -> impl Strategy<Value = String> {
+        (field(0, 59), field(0, 23), field(1, 31), field(1, 12), field(0, 7))
+            .prop_map(|(minute, hour, day, month, weekday)| format!("{minute} {hour} {day} {month} {weekday}"))
+    }
+
+    fn zone() -> impl Strategy<Value = String> {
+        let names: Vec<_> =
+            jiff::tz::TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect();
+        prop::sample::select(names)
+    }
+
+    proptest! {
+        #[test]
+        fn times_increase_match_and_none_lies_between(expression in expression(), zone in zone(), second in 0..4_000_000_000_i64, into in 0.0..1.0) {
+            let Ok(schedule) = Schedule::parse(&expression, &zone) else { return Ok(()) };
+            let start = Timestamp::from_second(second).unwrap();
+            let times: Vec<_> = schedule.upcoming(start).take(4).collect();
+            prop_assert_eq!(times.len(), 4);
+            let mut last = start;
+            for time in times {
+                prop_assert!(time > last);
+                let civil = schedule.zone.to_datetime(time);
+                let matches = schedule.fields.next_at_or_after(civil, 9999) == Some(civil);
+                let after_gap = schedule.zone.to_datetime(time - SignedDuration::from_secs(1)).date() != civil.date()
+                    || schedule.zone.to_offset(time - SignedDuration::from_secs(1)) != schedule.zone.to_offset(time);
+                prop_assert!(matches || after_gap, "{time}");
+                // From anywhere between two times the later one is next, and the earlier one was last.
+                #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "any place will do")]
+                let inside = last + SignedDuration::from_secs(((time.as_second() - last.as_second() - 1) as f64 * into) as i64);
+                prop_assert_eq!(schedule.next_after(inside), Some(time));
+                prop_assert_eq!(schedule.previous_at_or_before(time), Some(time));
+                last = time;
+            }
+        }
+
+        #[test]
+        fn no_text_panics(expression in "\\PC{0,40}", stars in "[0-9*,/a-z@ -]{0,30}") {
+            let _ = Schedule::parse(&expression, &expression);
+            let _ = Schedule::parse(&stars, "UTC").map_err(|error| (error.hint(), error.trouble()));
+        }
+    }
+}
