@@ -18,9 +18,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
+use jiff::Timestamp;
+
 use crate::config::model::Artifacts;
 use crate::error::Trouble;
-use crate::types::{ByteSize, JobId, RunId};
+use crate::plugin::{Captured, Validation};
+use crate::types::{ByteSize, JobId, Name, Revision, RunId};
 
 pub mod expire;
 mod files;
@@ -43,6 +46,20 @@ pub struct Shelf {
     root: PathBuf,
     require_mount: bool,
     min_free: ByteSize,
+}
+
+/// What a publication says of itself, apart from its files.
+#[derive(Clone, Debug)]
+pub struct PublishRequest {
+    pub run: RunId,
+    pub job: JobId,
+    pub started: Timestamp,
+    /// The site's zone: directories are named in civil time.
+    pub timezone: String,
+    pub revision: Option<Revision>,
+    pub plugin: Name,
+    pub captured: Captured,
+    pub validations: Vec<Validation>,
 }
 
 /// Where a run's files appeared.
@@ -86,10 +103,11 @@ impl Shelf {
         ready::within(self.clone(), ready::WAIT_MAX)
     }
 
-    /// Makes the empty directory that the plugin of `run` writes into: 0700, on the same file system as what is published.
+    /// Makes the directory that the plugin of `run` writes into, or finds it: 0700, on the same file system as what is
+    /// published.
     ///
     /// # Errors
-    /// When the root's mount went away since [`Shelf::ready`], or the directory is there already or cannot be made.
+    /// When the root's mount went away since [`Shelf::ready`], or the directory cannot be made.
     pub fn stage(&self, run: RunId) -> Result<PathBuf, ArtifactError> {
         if self.require_mount && !mount::holds(&self.root).map_err(|e| ArtifactError::read(&self.root, e))? {
             return Err(ArtifactError::Unmounted(self.root.clone()));
@@ -98,16 +116,18 @@ impl Shelf {
         let parent = self.private().join("staging");
         files::make_private(&parent)?;
         let path = self.staging(run);
-        files::make_new(&path, files::PRIVATE_MODE)?;
+        files::make_private(&path)?;
         Ok(path)
     }
 
-    /// Removes what `run` staged; nothing there is fine.
+    /// Removes what `run` staged and the job's view, once the run is over; nothing there is fine.
     ///
     /// # Errors
     /// When something there cannot be removed; [`Shelf::sweep`] tries again at the next start.
-    pub fn discard(&self, run: RunId) -> Result<(), ArtifactError> {
-        files::remove_tree(&self.staging(run))
+    pub fn clear(&self, run: RunId, job: &JobId) -> Result<(), ArtifactError> {
+        let staged = files::remove_tree(&self.staging(run));
+        files::remove_tree(&self.ship_of(job))?;
+        staged
     }
 
     /// The absolute path of a publication.
@@ -169,8 +189,10 @@ pub enum ArtifactError {
     Remove { path: PathBuf, source: io::Error },
     #[error("the staged {} is {what}, and only plain files and directories are kept", .path.display())]
     Refused { path: PathBuf, what: &'static str },
-    #[error("the plugin announced the artifact {0:?}, but it is not in the staging directory")]
-    Announced(String),
+    #[error("the plugin announced the artifact {}, but it is not in the staging directory", .0.display())]
+    Announced(PathBuf),
+    #[error("the staged {} has another hash than the plugin announced", .0.display())]
+    Differs(PathBuf),
     #[error("the staged {} changed while it was read: a process still writes to it", .0.display())]
     Changing(PathBuf),
     #[error("the run staged more than {limit} {what}")]
@@ -221,7 +243,7 @@ impl ArtifactError {
             },
             Self::Refused { .. } | Self::TooMany { .. } | Self::ManifestTooLarge => "artifact_refused",
             Self::Announced(_) => "artifact_missing",
-            Self::Changing(_) => "artifact_changing",
+            Self::Changing(_) | Self::Differs(_) => "artifact_changing",
             Self::Zone(_) => "bad_time_zone",
             Self::Compose(_) | Self::Manifest { .. } => "manifest_damaged",
             Self::Newer { .. } => "manifest_newer",
@@ -259,5 +281,11 @@ impl ArtifactError {
             Some(hint) => trouble.with_hint(hint),
             None => trouble,
         }
+    }
+}
+
+impl From<ArtifactError> for Trouble {
+    fn from(error: ArtifactError) -> Self {
+        error.trouble()
     }
 }

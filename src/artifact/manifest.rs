@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ArtifactError;
+use crate::plugin::{Source, Validation, Verdict};
 use crate::types::{JobId, Name, Revision, RunId};
 
 /// The version that this program writes, and the newest that it reads.
@@ -171,6 +172,26 @@ impl ManifestFile {
         };
         let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         (inside && path.components().next().is_some()).then_some(path)
+    }
+}
+
+impl From<&Source> for ManifestSource {
+    fn from(source: &Source) -> Self {
+        Self { path: source.path.to_string_lossy().into_owned(), exclude: source.exclude.clone() }
+    }
+}
+
+impl From<&Validation> for ManifestValidation {
+    fn from(validation: &Validation) -> Self {
+        Self {
+            name: validation.name.clone(),
+            verdict: match validation.verdict {
+                Verdict::Proven => ManifestVerdict::Proven,
+                Verdict::Failed => ManifestVerdict::Failed,
+                Verdict::CouldNotVerify => ManifestVerdict::CouldNotVerify,
+            },
+            detail: Some(validation.detail.clone()).filter(|detail| !detail.is_empty()),
+        }
     }
 }
 

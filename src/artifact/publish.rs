@@ -10,13 +10,12 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
 use super::manifest::{self, Manifest, ManifestFile, ManifestSource, ManifestValidation};
-use super::{ArtifactError, Published, Shelf, Watch, files};
-use crate::types::{JobId, Name, Revision, RunId};
+use super::{ArtifactError, PublishRequest, Published, Shelf, Watch, files};
+use crate::plugin::ArtifactFile;
 
 /// Most files of one run; a manifest names each of them.
 pub const FILES_MAX: usize = 200_000;
@@ -25,37 +24,27 @@ pub const DEPTH_MAX: usize = 64;
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// What a publication says of itself, apart from its files.
-#[derive(Clone, Debug)]
-pub struct PublishRequest {
-    pub run: RunId,
-    pub job: JobId,
-    pub started: Timestamp,
-    /// The site's zone: directories are named in civil time.
-    pub timezone: String,
-    pub revision: Option<Revision>,
-    pub plugin: Name,
-    pub app_version: Option<String>,
-    /// What the plugin announced: path below the staging directory (a file, or a directory of files) to its format.
-    pub formats: BTreeMap<String, String>,
-    pub sources: Vec<ManifestSource>,
-    pub figures: BTreeMap<String, u64>,
-    pub validations: Vec<ManifestValidation>,
-}
-
 impl Shelf {
     /// Publishes what was staged for `request.run`.
     ///
-    /// Every plain file in the staging directory belongs to it, announced or not. `watch` is told how many bytes were read.
+    /// Every plain file in the staging directory belongs to it, announced or not.
     ///
     /// # Errors
-    /// When a file is no plain file, has other hard links, lies on another file system, is announced but missing, or
-    /// still changes; when a limit is passed; when reading, flushing or renaming fails; when `watch` stops it.
-    /// Nothing is visible then, and what was staged is still there.
-    pub fn publish(&self, request: &PublishRequest, watch: Watch<'_>) -> Result<Published, ArtifactError> {
+    /// When a file is no plain file, has other hard links, lies on another file system, is announced but missing or
+    /// has another hash than announced, or still changes; when a limit is passed; when reading, flushing or renaming
+    /// fails. Nothing is visible then, and what was staged is still there.
+    pub fn publish(&self, request: &PublishRequest) -> Result<Published, ArtifactError> {
+        self.publish_watched(request, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Shelf::publish`]; `watch` is told how many bytes were just read and can stop the work.
+    ///
+    /// # Errors
+    /// As [`Shelf::publish`], and [`ArtifactError::Stopped`].
+    pub fn publish_watched(&self, request: &PublishRequest, watch: Watch<'_>) -> Result<Published, ArtifactError> {
         let staging = self.staging(request.run);
         let relative = place(request)?;
-        let sealed = seal(&staging, &request.formats, watch)?;
+        let sealed = seal(&staging, &request.captured.artifacts, watch)?;
         let (count, bytes) = (sealed.len() as u64, sealed.iter().map(|file| file.size).sum());
         describe(&staging, &manifest(request, sealed))?;
         let path = make_place(&self.root, &relative)?;
@@ -72,20 +61,20 @@ fn place(request: &PublishRequest) -> Result<String, ArtifactError> {
 }
 
 /// Step 1: checks, hashes and flushes everything that was staged, and gives it the modes of a publication.
-fn seal(
-    staging: &Path,
-    formats: &BTreeMap<String, String>,
-    watch: Watch<'_>,
-) -> Result<Vec<ManifestFile>, ArtifactError> {
+fn seal(staging: &Path, artifacts: &[ArtifactFile], watch: Watch<'_>) -> Result<Vec<ManifestFile>, ArtifactError> {
     let root = fs::symlink_metadata(staging).map_err(|e| ArtifactError::read(staging, e))?;
     let mut found = Found { device: root.dev(), files: BTreeSet::new(), directories: Vec::new() };
     found.walk(staging, Path::new(""), 0)?;
-    let formats = announced(formats, &found.files)?;
+    let announced = announced(artifacts, &found.files)?;
     let mut sealed = Vec::with_capacity(found.files.len());
     for relative in &found.files {
         let (size, sha256) = seal_file(&staging.join(relative), watch)?;
-        let format = relative.ancestors().find_map(|path| formats.get(path)).map(|format| (*format).to_owned());
-        sealed.push(ManifestFile::new(relative, size, sha256, format));
+        let expected = announced.get(relative).and_then(|artifact| artifact.sha256.as_deref());
+        if expected.is_some_and(|expected| !expected.eq_ignore_ascii_case(&sha256)) {
+            return Err(ArtifactError::Differs(relative.clone()));
+        }
+        let format = relative.ancestors().find_map(|path| announced.get(path)).map(|artifact| artifact.format.clone());
+        sealed.push(ManifestFile::new(relative, size, sha256, format.filter(|format| !format.is_empty())));
     }
     // Deepest first: a name is durable once its directory is.
     for directory in found.directories.iter().rev() {
@@ -131,20 +120,20 @@ fn reveal(staging: &Path, path: &Path) -> Result<(), ArtifactError> {
     Ok(())
 }
 
-/// The announced paths in plain form; each must be a staged file, or a directory with one in it.
+/// What was announced, by path in plain form; each must be a staged file, or a directory with one in it.
 fn announced<'a>(
-    formats: &'a BTreeMap<String, String>,
+    artifacts: &'a [ArtifactFile],
     files: &BTreeSet<PathBuf>,
-) -> Result<BTreeMap<PathBuf, &'a str>, ArtifactError> {
+) -> Result<BTreeMap<PathBuf, &'a ArtifactFile>, ArtifactError> {
     let mut plain = BTreeMap::new();
-    for (path, format) in formats {
-        let parts: PathBuf = Path::new(path).components().filter(|part| *part != Component::CurDir).collect();
+    for artifact in artifacts {
+        let path: PathBuf = artifact.path.components().filter(|part| *part != Component::CurDir).collect();
         // Paths sort by component, so what is below a directory follows it at once.
-        let is_there = files.range(parts.clone()..).next().is_some_and(|file| file.starts_with(&parts));
+        let is_there = files.range(path.clone()..).next().is_some_and(|file| file.starts_with(&path));
         if !is_there {
-            return Err(ArtifactError::Announced(path.clone()));
+            return Err(ArtifactError::Announced(artifact.path.clone()));
         }
-        plain.insert(parts, format.as_str());
+        plain.insert(path, artifact);
     }
     Ok(plain)
 }
@@ -246,12 +235,12 @@ fn manifest(request: &PublishRequest, files: Vec<ManifestFile>) -> Manifest {
         policy: request.job.policy.clone(),
         revision: request.revision.clone(),
         plugin: request.plugin.clone(),
-        app_version: request.app_version.clone(),
+        app_version: request.captured.app_version.clone(),
         started: request.started,
         files,
-        sources: request.sources.clone(),
-        figures: request.figures.clone(),
-        validations: request.validations.clone(),
+        sources: request.captured.sources.iter().map(ManifestSource::from).collect(),
+        figures: request.captured.figures.clone(),
+        validations: request.validations.iter().map(ManifestValidation::from).collect(),
     }
 }
 

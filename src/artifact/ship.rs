@@ -38,14 +38,6 @@ impl Shelf {
         fs::rename(&fresh, &view).map_err(|source| ArtifactError::Move { from: fresh, to: view.clone(), source })?;
         Ok(view)
     }
-
-    /// Removes the job's view once everything is shipped; nothing there is fine.
-    ///
-    /// # Errors
-    /// When it cannot be removed; the next run or [`Shelf::sweep`] tries again.
-    pub fn drop_view(&self, job: &JobId) -> Result<(), ArtifactError> {
-        files::remove_tree(&self.ship_of(job))
-    }
 }
 
 fn link_tree(from: &Path, to: &Path, depth: usize) -> Result<(), ArtifactError> {

@@ -26,7 +26,7 @@ impl Shelf {
         let is_live = |name: &str| live.iter().any(|run| name.ends_with(&run.to_string()));
         for path in children(&self.private().join("staging"))?.into_iter().chain(children(&self.trash())?) {
             if !is_live(&name(&path)) {
-                self.clear(&path, &mut swept);
+                self.take_away(&path, &mut swept);
             }
         }
         for target in children(&self.ship())? {
@@ -38,19 +38,19 @@ impl Shelf {
                     owner.is_some_and(|run| live.contains(&run))
                 };
                 if !kept {
-                    self.clear(&view, &mut swept);
+                    self.take_away(&view, &mut swept);
                 }
             }
             // Stays while a live run's view is in it.
             let _ = fs::remove_dir(&target);
         }
         for probe in children(&self.private())?.into_iter().filter(|path| name(path).starts_with("probe-")) {
-            self.clear(&probe, &mut swept);
+            self.take_away(&probe, &mut swept);
         }
         Ok(swept)
     }
 
-    fn clear(&self, path: &Path, swept: &mut Swept) {
+    fn take_away(&self, path: &Path, swept: &mut Swept) {
         let relative = path.strip_prefix(&self.root).unwrap_or(path).to_owned();
         match files::remove_tree(path) {
             Ok(()) => swept.removed.push(relative),

@@ -45,12 +45,11 @@ impl Shelf {
                 verified.tell(Fault::Changed(file.path.clone()));
                 continue;
             };
-            match compare(&root.join(&path), file, watch)? {
-                Some(fault) => verified.tell(fault),
-                None => {
-                    verified.files += 1;
-                    verified.bytes += file.size;
-                }
+            if let Some(fault) = compare(&root.join(&path), file, watch)? {
+                verified.tell(fault);
+            } else {
+                verified.files += 1;
+                verified.bytes += file.size;
             }
             known.insert(path);
         }

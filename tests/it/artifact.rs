@@ -3,16 +3,15 @@
 //! Tests that need a mount run again in a child with mount and user namespaces of its own (`unshare`), so nothing
 //! outside sees the mount and no privileges are needed.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use larder::artifact::manifest::Manifest;
-use larder::artifact::publish::PublishRequest;
-use larder::artifact::{ArtifactError, Shelf};
+use larder::artifact::{ArtifactError, PublishRequest, Shelf};
 use larder::config::model::Artifacts;
+use larder::plugin::Captured;
 use larder::types::{ByteSize, Name, RunId};
 
 /// Set in the child that a test started of itself.
@@ -30,10 +29,7 @@ fn request(now: jiff::Timestamp) -> PublishRequest {
         timezone: "Asia/Singapore".to_owned(),
         revision: None,
         plugin: Name::parse("sqlite").unwrap(),
-        app_version: None,
-        formats: BTreeMap::new(),
-        sources: Vec::new(),
-        figures: BTreeMap::new(),
+        captured: Captured::default(),
         validations: Vec::new(),
     }
 }
@@ -121,7 +117,7 @@ fn a_full_disk_is_said_before_and_during_and_leaves_nothing_visible() {
         // A fill that leaves no page for the manifest.
         let filler = root.join("filler");
         assert!(std::fs::write(&filler, vec![0; 1 << 20]).is_err(), "the disk should be full");
-        let error = shelf.publish(&request, &mut go_on).unwrap_err();
+        let error = shelf.publish(&request).unwrap_err();
         assert_eq!(error.trouble().code, "disk_full", "{error}");
         assert!(error.trouble().hint.is_some());
         assert!(!root.join("db").exists());
@@ -137,7 +133,7 @@ fn a_full_disk_is_said_before_and_during_and_leaves_nothing_visible() {
 
         std::fs::remove_file(&filler).unwrap();
         assert_eq!(code(&careful), None);
-        shelf.publish(&request, &mut go_on).unwrap();
+        shelf.publish(&request).unwrap();
 
         for count in 0..64 {
             let _ = std::fs::write(root.join(format!("inode-{count}")), b"");
@@ -168,7 +164,7 @@ fn killed_at_any_instant_no_partial_artifact_is_visible() {
             for file in 0..FILES {
                 std::fs::write(staging.join(format!("deep/{file}")), format!("{count} {file}").repeat(500)).unwrap();
             }
-            let published = shelf.publish(&request, &mut go_on).unwrap();
+            let published = shelf.publish(&request).unwrap();
             shelf.ship_view(&request.job, &published).unwrap();
             shelf.expire(&request.job, 3).unwrap();
         }
@@ -228,7 +224,7 @@ fn a_real_manifest_is_valid_by_the_schema() {
     let shelf = shelf(directory.path(), false);
     let request = request(jiff::Timestamp::now());
     std::fs::write(shelf_stage(&shelf, &request).join("a"), b"a").unwrap();
-    let published = shelf.publish(&request, &mut go_on).unwrap();
+    let published = shelf.publish(&request).unwrap();
     let text = std::fs::read(published.path.join("manifest.json")).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let validator = jsonschema::validator_for(&Manifest::schema()).unwrap();

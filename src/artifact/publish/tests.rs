@@ -4,7 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::artifact::ArtifactError;
 use crate::config::model::Artifacts;
-use crate::types::ByteSize;
+use crate::plugin::{Captured, Source, Validation, Verdict};
+use crate::types::{ByteSize, Name, RunId};
+use jiff::Timestamp;
 
 const STARTED: &str = "2026-03-29T00:30:00Z";
 
@@ -31,12 +33,22 @@ fn request(second: i64) -> PublishRequest {
         timezone: "Europe/Berlin".to_owned(),
         revision: None,
         plugin: Name::parse("postgres").unwrap(),
-        app_version: Some("15.4".to_owned()),
-        formats: BTreeMap::from([("db.dump".to_owned(), "postgres-custom".to_owned())]),
-        sources: Vec::new(),
-        figures: BTreeMap::from([("tables".to_owned(), 42)]),
-        validations: Vec::new(),
+        captured: Captured {
+            artifacts: vec![artifact("db.dump", "postgres-custom")],
+            app_version: Some("15.4".to_owned()),
+            figures: BTreeMap::from([("tables".to_owned(), 42)]),
+            ..Captured::default()
+        },
+        validations: vec![Validation {
+            name: "the dump reads to its end".to_owned(),
+            verdict: Verdict::Proven,
+            detail: "42 tables".to_owned(),
+        }],
     }
+}
+
+fn artifact(path: &str, format: &str) -> ArtifactFile {
+    ArtifactFile { path: path.into(), format: format.to_owned(), sha256: None }
 }
 
 fn go_on(_: u64) -> ControlFlow<()> {
@@ -74,7 +86,7 @@ fn what_was_staged_appears_complete_with_a_manifest_in_the_sites_civil_time() {
     let mut read = 0;
     let published = place
         .shelf
-        .publish(&request, &mut |bytes| {
+        .publish_watched(&request, &mut |bytes| {
             read += bytes;
             ControlFlow::Continue(())
         })
@@ -82,6 +94,8 @@ fn what_was_staged_appears_complete_with_a_manifest_in_the_sites_civil_time() {
     assert_eq!(published.relative, format!("paperless-db/2026-03-29/013000-{}", request.run));
     assert_eq!((published.files, published.bytes, read), (1, 7, 7));
     let manifest = place.shelf.load_manifest(&published.relative).unwrap();
+    assert_eq!(manifest.validations[0].verdict, manifest::ManifestVerdict::Proven);
+    assert_eq!((manifest.app_version.as_deref(), manifest.figures["tables"]), (Some("15.4"), 42));
     let [file] = manifest.files.as_slice() else { panic!("one file expected, found {:?}", manifest.files) };
     assert_eq!(file.format.as_deref(), Some("postgres-custom"));
     assert_eq!(file.sha256, "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73");
@@ -103,7 +117,7 @@ fn a_kill_after_any_step_leaves_nothing_half_visible_and_the_sweep_cleans_up() {
         let relative = super::place(&request).unwrap();
         let mut sealed = None;
         if steps > 0 {
-            sealed = Some(seal(&staging, &request.formats, &mut go_on).unwrap());
+            sealed = Some(seal(&staging, &request.captured.artifacts, &mut go_on).unwrap());
         }
         if let Some(sealed) = sealed.filter(|_| steps > 1) {
             describe(&staging, &manifest(&request, sealed)).unwrap();
@@ -117,15 +131,16 @@ fn a_kill_after_any_step_leaves_nothing_half_visible_and_the_sweep_cleans_up() {
         assert!(!staging.exists());
         // And the run can be done again.
         place.staged(&request);
-        place.shelf.publish(&request, &mut go_on).unwrap();
+        place.shelf.publish(&request).unwrap();
         assert_eq!(place.visible().len(), 2);
     }
 }
 
 #[test]
 fn links_pipes_and_foreign_files_are_refused_and_nothing_is_visible() {
+    type Make = fn(&Path, &Path);
     let outside = "outside";
-    let cases: [(&str, fn(&Path, &Path)); 5] = [
+    let cases: [(&str, Make); 5] = [
         ("a symbolic link", |staging, _| std::os::unix::fs::symlink("/etc/passwd", staging.join("x")).unwrap()),
         ("a symbolic link", |staging, outside| std::os::unix::fs::symlink(outside, staging.join("dir")).unwrap()),
         ("a pipe, socket or device", |staging, _| {
@@ -142,13 +157,13 @@ fn links_pipes_and_foreign_files_are_refused_and_nothing_is_visible() {
         fs::write(&foreign, b"theirs").unwrap();
         fs::set_permissions(&foreign, fs::Permissions::from_mode(0o600)).unwrap();
         make(&staging, &foreign);
-        let error = place.shelf.publish(&request, &mut go_on).unwrap_err();
+        let error = place.shelf.publish(&request).unwrap_err();
         assert!(matches!(error, ArtifactError::Refused { what, .. } if what == expected), "{error}");
         assert_eq!(error.trouble().code, "artifact_refused");
         assert!(place.visible().is_empty());
         assert_eq!(fs::metadata(&foreign).unwrap().permissions().mode() & 0o777, 0o600, "a foreign file was touched");
         assert!(fs::metadata("/etc/passwd").unwrap().permissions().mode() & 0o004 != 0);
-        place.shelf.discard(request.run).unwrap();
+        place.shelf.clear(request.run, &request.job).unwrap();
         assert_eq!(fs::read(&foreign).unwrap(), b"theirs");
     }
 }
@@ -160,8 +175,8 @@ fn an_announced_artifact_that_is_not_there_fails_the_publication() {
         let mut request = request(0);
         let staging = place.staged(&request);
         fs::create_dir(staging.join("empty")).unwrap();
-        request.formats.insert(path.to_owned(), "x".to_owned());
-        let error = place.shelf.publish(&request, &mut go_on).unwrap_err();
+        request.captured.artifacts.push(artifact(path, "x"));
+        let error = place.shelf.publish(&request).unwrap_err();
         assert_eq!(error.code(), "artifact_missing", "{path}");
     }
 }
@@ -175,8 +190,8 @@ fn the_format_of_a_directory_holds_for_its_files_and_paths_need_not_be_in_plain_
     fs::write(staging.join("dump/toc.dat"), b"1").unwrap();
     fs::write(staging.join("dump/deep/2.dat"), b"2").unwrap();
     fs::write(staging.join("dump.log"), b"3").unwrap();
-    request.formats.insert("./dump/".to_owned(), "postgres-directory".to_owned());
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    request.captured.artifacts.push(artifact("./dump/", "postgres-directory"));
+    let published = place.shelf.publish(&request).unwrap();
     let manifest = place.shelf.load_manifest(&published.relative).unwrap();
     let formats: Vec<_> =
         manifest.files.iter().map(|file| (file.path.as_str(), file.format.as_deref().unwrap_or("-"))).collect();
@@ -201,7 +216,7 @@ fn names_with_odd_bytes_are_kept_and_verified() {
     for name in odd {
         fs::write(staging.join(std::ffi::OsStr::from_bytes(name)), name).unwrap();
     }
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     let verified = place.shelf.verify(&published.relative, &mut go_on).unwrap();
     assert_eq!((verified.files, verified.faults), (6, Vec::new()));
     let view = place.shelf.ship_view(&request.job, &published).unwrap();
@@ -214,12 +229,13 @@ fn names_with_odd_bytes_are_kept_and_verified() {
 fn a_run_without_files_publishes_what_it_shipped_in_place() {
     let place = place_();
     let mut request = request(0);
-    request.formats.clear();
-    request.sources = vec![ManifestSource { path: "/srv/photos".to_owned(), exclude: vec!["*.tmp".to_owned()] }];
+    request.captured.artifacts.clear();
+    request.captured.sources = vec![Source { path: "/srv/photos".into(), exclude: vec!["*.tmp".to_owned()] }];
     place.shelf.stage(request.run).unwrap();
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     assert_eq!((published.files, published.bytes), (0, 0));
-    assert_eq!(place.shelf.load_manifest(&published.relative).unwrap().sources, request.sources);
+    let expected = [ManifestSource { path: "/srv/photos".to_owned(), exclude: vec!["*.tmp".to_owned()] }];
+    assert_eq!(place.shelf.load_manifest(&published.relative).unwrap().sources, expected);
 }
 
 #[test]
@@ -228,13 +244,16 @@ fn a_bad_zone_a_stop_and_a_second_publication_of_one_run_are_errors() {
     let mut request = request(0);
     place.staged(&request);
     request.timezone = "Mars/Olympus".to_owned();
-    assert_eq!(place.shelf.publish(&request, &mut go_on).unwrap_err().code(), "bad_time_zone");
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "bad_time_zone");
     request.timezone = "UTC".to_owned();
-    assert!(matches!(place.shelf.publish(&request, &mut |_| ControlFlow::Break(())), Err(ArtifactError::Stopped)));
-    assert!(place.shelf.stage(request.run).is_err(), "a run stages once");
-    place.shelf.publish(&request, &mut go_on).unwrap();
+    assert!(matches!(
+        place.shelf.publish_watched(&request, &mut |_| ControlFlow::Break(())),
+        Err(ArtifactError::Stopped)
+    ));
+    assert_eq!(place.shelf.stage(request.run).unwrap(), place.shelf.staging(request.run), "a run stages in one place");
+    place.shelf.publish(&request).unwrap();
     place.staged(&request);
-    assert_eq!(place.shelf.publish(&request, &mut go_on).unwrap_err().code(), "artifacts_io");
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "artifacts_io");
     assert_eq!(place.visible().len(), 2);
 }
 
@@ -243,11 +262,24 @@ fn a_file_that_still_changes_is_not_published() {
     let place = place_();
     let request = request(0);
     let dump = place.staged(&request).join("db.dump");
-    let result = place.shelf.publish(&request, &mut |_| {
+    let result = place.shelf.publish_watched(&request, &mut |_| {
         fs::write(&dump, b"content and more").unwrap();
         ControlFlow::Continue(())
     });
     assert!(matches!(result, Err(ArtifactError::Changing(_))), "{result:?}");
+}
+
+#[test]
+fn a_hash_that_the_plugin_announced_must_be_the_one_that_is_read() {
+    let place = place_();
+    let mut request = request(0);
+    place.staged(&request);
+    request.captured.artifacts[0].sha256 = Some("0".repeat(64));
+    assert!(matches!(place.shelf.publish(&request), Err(ArtifactError::Differs(_))));
+    assert!(place.visible().is_empty());
+    request.captured.artifacts[0].sha256 =
+        Some("ED7002B439E9AC845F22357D822BAC1444730FBDB6016D3EC9432297B9EC9F73".to_owned());
+    place.shelf.publish(&request).unwrap();
 }
 
 #[test]
@@ -257,9 +289,9 @@ fn too_deep_a_tree_is_refused() {
     let staging = place.staged(&request);
     let deep: PathBuf = (0..=DEPTH_MAX).map(|_| "d").collect();
     fs::create_dir_all(staging.join(deep)).unwrap();
-    assert_eq!(place.shelf.publish(&request, &mut go_on).unwrap_err().code(), "artifact_refused");
-    place.shelf.discard(request.run).unwrap();
-    place.shelf.discard(request.run).unwrap();
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "artifact_refused");
+    place.shelf.clear(request.run, &request.job).unwrap();
+    place.shelf.clear(request.run, &request.job).unwrap();
 }
 
 #[test]
@@ -271,7 +303,7 @@ fn the_ship_view_is_the_same_path_with_the_newest_content() {
         let staging = place.staged(&request);
         fs::write(staging.join("db.dump"), content).unwrap();
         fs::write(staging.join(content), content).unwrap();
-        let published = place.shelf.publish(&request, &mut go_on).unwrap();
+        let published = place.shelf.publish(&request).unwrap();
         let view = place.shelf.ship_view(&request.job, &published).unwrap();
         assert_eq!(fs::read_to_string(view.join("db.dump")).unwrap(), content);
         assert_eq!(fs::read_dir(&view).unwrap().count(), 3, "what an older run left is in the view");
@@ -287,7 +319,7 @@ fn the_ship_view_is_the_same_path_with_the_newest_content() {
     let mut other = request(0).job;
     other.policy = Name::parse("weekly").unwrap();
     assert_ne!(place.shelf.ship_of(&other), paths[0]);
-    place.shelf.drop_view(&request(0).job).unwrap();
+    place.shelf.clear(request(0).run, &request(0).job).unwrap();
     assert!(!paths[0].exists());
 }
 
@@ -296,7 +328,7 @@ fn a_view_that_a_kill_left_half_built_is_swept() {
     let place = place_();
     let request = request(0);
     place.staged(&request);
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     let view = place.shelf.ship_view(&request.job, &published).unwrap();
     let half = view.with_file_name(format!(".daily-{}", request.run));
     fs::create_dir(&half).unwrap();
@@ -314,12 +346,12 @@ fn expiry_removes_the_oldest_of_the_job_and_only_what_it_can_attribute() {
     for day in 0..4 {
         let request = request(day * 86_400);
         place.staged(&request);
-        published.push(place.shelf.publish(&request, &mut go_on).unwrap());
+        published.push(place.shelf.publish(&request).unwrap());
     }
     let mut other = request(5);
     other.job.policy = Name::parse("weekly").unwrap();
     place.staged(&other);
-    let other = place.shelf.publish(&other, &mut go_on).unwrap();
+    let other = place.shelf.publish(&other).unwrap();
     let day = place.shelf.root().join("paperless-db/2026-03-29");
     // What a person put there: no manifest, a damaged one, a copy under another name, a link.
     fs::create_dir(day.join("mine")).unwrap();
@@ -346,7 +378,7 @@ fn what_was_on_its_way_out_when_killed_is_swept() {
     let place = place_();
     let request = request(0);
     place.staged(&request);
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     fs::create_dir(place.shelf.trash()).unwrap();
     fs::rename(&published.path, place.shelf.trash().join(request.run.to_string())).unwrap();
     assert!(place.visible().is_empty());
@@ -362,7 +394,7 @@ fn verification_tells_missing_changed_and_extra_files_apart() {
     for name in ["gone", "shorter", "flipped"] {
         fs::write(staging.join(name), b"content").unwrap();
     }
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     fs::remove_file(published.path.join("gone")).unwrap();
     fs::write(published.path.join("shorter"), b"c").unwrap();
     fs::write(published.path.join("flipped"), b"c0ntent").unwrap();
@@ -397,7 +429,7 @@ fn a_manifest_of_a_newer_version_or_damaged_is_said_to_be_so() {
     let place = place_();
     let request = request(0);
     place.staged(&request);
-    let published = place.shelf.publish(&request, &mut go_on).unwrap();
+    let published = place.shelf.publish(&request).unwrap();
     let file = published.path.join("manifest.json");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
@@ -436,6 +468,6 @@ fn a_link_in_the_place_of_our_own_directories_is_refused() {
     let request = request(0);
     place.staged(&request);
     std::os::unix::fs::symlink(&elsewhere, place.shelf.root().join("paperless-db")).unwrap();
-    assert!(place.shelf.publish(&request, &mut go_on).is_err());
+    assert!(place.shelf.publish(&request).is_err());
     assert!(fs::read_dir(&elsewhere).unwrap().next().is_none());
 }
