@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 
 use super::batch::{job_run_key, job_runs_prefix, open_key};
 use super::ledger::{Ledger, parse};
-use super::record::RunRecord;
+use super::record::{RunEvent, RunRecord, Trigger};
 use super::scan::walk;
 use super::{Batch, Order, StoreError, Tree};
+use crate::run::RunState;
+use crate::run::recovery::{Recovery, recover};
 use crate::types::{JobId, Name, RunId};
 
 /// Runs kept for each job when nothing else is asked for.
@@ -32,6 +34,24 @@ pub struct RunFilter {
 impl Default for RunFilter {
     fn default() -> Self {
         Self { target: None, policy: None, before: None, limit: 50 }
+    }
+}
+
+impl RunRecord {
+    /// Which try this is, counted from 1; 0 for a run that is no retry.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        match self.trigger {
+            Trigger::Retry { attempt, .. } => attempt,
+            Trigger::Scheduled { .. } | Trigger::Missed { .. } | Trigger::Manual => 0,
+        }
+    }
+
+    /// What becomes of this run when a daemon starts and finds it with this log.
+    #[must_use]
+    pub fn recovery(&self, events: &[RunEvent]) -> Recovery {
+        let log: Vec<RunState> = events.iter().map(|event| event.state).collect();
+        recover(self.state, &log, self.attempt())
     }
 }
 
