@@ -1,0 +1,395 @@
+//! From values read to the view: pure, total, deterministic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::model::{Config, Destination, Policy};
+use crate::error::Trouble;
+use crate::runner::live::RunUpdate;
+use crate::status::job::{fresh_until, problem, standing};
+use crate::status::read::{History, Reading, Shipped};
+use crate::status::verdict::{count, say_time, verdict};
+use crate::status::{
+    ArtifactView, Attention, ConfigView, DestinationView, Health, HeldView, JobState, JobView, MailView, Problem,
+    RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView, TargetView, UpkeepView,
+    VIEW_VERSION, View,
+};
+use crate::store::record::{ConfigRecord, DestinationRecord, JobRecord, RunSummary, Upkeep};
+use crate::types::Name;
+
+/// How long after its time a prune or check may start before that is remarked.
+const UPKEEP_MISSED_AFTER: SignedDuration = SignedDuration::from_hours(6);
+/// How many lines of a rejection the attention plate shows; the config section has all.
+const REJECTION_LINES_MAX: usize = 3;
+
+impl View {
+    /// Judges what was read, as of `now`.
+    #[must_use]
+    pub fn build(reading: &Reading, now: Timestamp) -> Self {
+        let running: Vec<RunningView> = reading.live.iter().map(running_view).collect();
+        let targets = targets(reading, &running, now);
+        let destinations = destinations(reading, now);
+        let config = config_view(&reading.config);
+        let mail = MailView {
+            configured: reading.desired.site.email.is_some(),
+            waiting: reading.mails_waiting,
+            last_error: reading.mail_error.clone(),
+        };
+        let counts = count(&targets, running.len());
+        let attention = attention(reading, &targets, &destinations, &config, &mail);
+        let jobs = || targets.iter().flat_map(|target| &target.jobs);
+        Self {
+            version: VIEW_VERSION,
+            larder: env!("CARGO_PKG_VERSION").to_owned(),
+            generated: now,
+            stale_after_seconds: STALE_AFTER.as_secs(),
+            site: SiteView {
+                name: reading.desired.site.name.clone(),
+                timezone: reading.desired.site.timezone.clone(),
+                url: reading.desired.site.url.clone(),
+            },
+            verdict: verdict(&counts, &attention, &config),
+            counts,
+            attention,
+            last_success: jobs().filter_map(|job| job.last_success.as_ref()).map(|run| run.finished).max(),
+            next_run: jobs().filter_map(|job| job.next_run).min(),
+            config,
+            running,
+            targets,
+            destinations,
+            mail,
+        }
+    }
+}
+
+fn running_view(update: &RunUpdate) -> RunningView {
+    RunningView {
+        run: update.run,
+        target: update.job.target.clone(),
+        policy: update.job.policy.clone(),
+        state: update.state.as_str().to_owned(),
+        detail: update.detail.clone(),
+        bytes_done: update.bytes_done,
+        bytes_total: update.bytes_total,
+    }
+}
+
+/// Every desired target, and those that only have history; what needs attention comes first.
+fn targets(reading: &Reading, running: &[RunningView], now: Timestamp) -> Vec<TargetView> {
+    let mut jobs: BTreeMap<&Name, Vec<JobView>> = BTreeMap::new();
+    for job in &reading.jobs {
+        jobs.entry(&job.id.target).or_default().push(job_view(reading, job, running, now));
+    }
+    let names: BTreeSet<&Name> = reading.desired.targets.keys().chain(jobs.keys().copied()).collect();
+    let mut targets: Vec<TargetView> = names
+        .into_iter()
+        .map(|name| {
+            let desired = reading.desired.targets.get(name);
+            let jobs = jobs.remove(name).unwrap_or_default();
+            TargetView {
+                name: name.clone(),
+                plugin: desired.map(|target| target.plugin.clone()),
+                enabled: desired.is_some_and(|target| target.enabled),
+                health: jobs.iter().map(|job| job.health).max().unwrap_or(match desired {
+                    Some(target) if target.enabled => Health::Unknown,
+                    _ => Health::Inactive,
+                }),
+                jobs,
+            }
+        })
+        .collect();
+    targets.sort_by_key(|target| std::cmp::Reverse(target.health.max(Health::Proven)));
+    // Orphans and switched-off targets come last.
+    targets.sort_by_key(|target| target.health == Health::Inactive);
+    targets
+}
+
+fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Timestamp) -> JobView {
+    let policy = reading.desired.policies.get(&job.id.policy).filter(|_| job.orphaned_since.is_none());
+    let running = running.iter().find(|run| run.target == job.id.target && run.policy == job.id.policy);
+    let standing = standing(job, policy, running.is_some(), now);
+    let none = History::default();
+    let history = reading.history.get(&job.id).unwrap_or(&none);
+    JobView {
+        target: job.id.target.clone(),
+        policy: job.id.policy.clone(),
+        state: standing.state,
+        health: standing.health,
+        schedule: policy.map(|policy| format!("{} {}", policy.schedule.expression, policy.schedule.timezone)),
+        last_run: job.last_run.as_ref().map(brief),
+        last_success: job.last_success.as_ref().map(brief),
+        next_run: job.next_run.filter(|_| policy.is_some()),
+        max_age_seconds: policy.and_then(|policy| policy.max_age).map(|age| age.as_secs()),
+        fresh_until: fresh_until(job, policy),
+        suspended: job.suspended.as_ref().filter(|suspension| suspension.until > now).map(|suspension| {
+            SuspensionView { since: suspension.since, until: suspension.until, reason: suspension.reason.clone() }
+        }),
+        orphaned_since: job.orphaned_since,
+        success_total: job.success_total,
+        failure_total: job.failure_total,
+        failing: job.failing,
+        running: running.cloned(),
+        problem: standing.problem,
+        strip: history.cells.clone(),
+        destinations: shipped(policy, history),
+        artifact: history.artifact.as_ref().map(|(run, artifact)| ArtifactView {
+            run: *run,
+            path: reading.desired.site.artifacts.path.join(&artifact.path).display().to_string(),
+            files: artifact.files,
+            bytes: artifact.bytes,
+            present: artifact.present,
+        }),
+        warnings: history.warnings.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
+    }
+}
+
+/// The policy's destinations, and those that an older run was shipped to.
+fn shipped(policy: Option<&Policy>, history: &History) -> Vec<ShippedView> {
+    let wanted = policy.into_iter().flat_map(|policy| &policy.destinations);
+    let names: BTreeSet<&Name> = wanted.chain(history.shipped.keys()).collect();
+    names
+        .into_iter()
+        .map(|name| match history.shipped.get(name) {
+            None => ShippedView {
+                destination: name.clone(),
+                outcome: None,
+                at: None,
+                snapshot: None,
+                bytes_added: 0,
+                last_success: None,
+                problem: None,
+            },
+            Some(Shipped { newest, at, last_success }) => ShippedView {
+                destination: name.clone(),
+                outcome: Some(newest.outcome),
+                at: Some(*at),
+                snapshot: newest.snapshot.clone(),
+                bytes_added: newest.bytes_added,
+                last_success: *last_success,
+                problem: newest.trouble.as_ref().map(|trouble| plain(&trouble.message, trouble)),
+            },
+        })
+        .collect()
+}
+
+fn destinations(reading: &Reading, now: Timestamp) -> Vec<DestinationView> {
+    let recorded: BTreeMap<&Name, &DestinationRecord> =
+        reading.destinations.iter().map(|record| (&record.name, record)).collect();
+    let names: BTreeSet<&Name> = reading.desired.destinations.keys().chain(recorded.keys().copied()).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            destination_view(
+                name,
+                reading.desired.destinations.get(name),
+                recorded.get(name).copied(),
+                &reading.desired,
+                now,
+            )
+        })
+        .collect()
+}
+
+fn destination_view(
+    name: &Name,
+    desired: Option<&Destination>,
+    record: Option<&DestinationRecord>,
+    config: &Config,
+    now: Timestamp,
+) -> DestinationView {
+    let upkeep = |what: &str, wanted: bool, record: Option<&Upkeep>| {
+        (wanted || record.is_some_and(|r| r.last.is_some()))
+            .then(|| upkeep_view(name, what, wanted, record.unwrap_or(&Upkeep::default()), now))
+    };
+    let prune = upkeep("prune", desired.is_some_and(|d| d.prune.is_some()), record.map(|r| &r.prune));
+    let check = upkeep("check", desired.is_some_and(|d| d.check.is_some()), record.map(|r| &r.check));
+    let trouble = record.and_then(|record| record.trouble.as_ref());
+    let problem = trouble.map(|trouble| {
+        let commands = vec![format!("larder destination test {name}")];
+        problem(format!("Destination {name} does not work"), Some(trouble), "failed", commands)
+    });
+    let own = match record {
+        _ if problem.is_some() => Health::Failed,
+        _ if desired.is_none() => Health::Inactive,
+        Some(record) if record.last_used.is_some() => Health::Proven,
+        _ => Health::Unknown,
+    };
+    let health = if desired.is_none() && problem.is_none() {
+        Health::Inactive
+    } else {
+        // A check that never ran does not make a used repository unknown: it only has no check yet.
+        let upkeep = [&prune, &check].into_iter().flatten().map(|u| u.health).filter(|h| *h >= Health::Warning).max();
+        own.max(upkeep.unwrap_or(own))
+    };
+    DestinationView {
+        name: name.clone(),
+        location: desired
+            .map(|d| d.repository.location())
+            .or_else(|| record.map(|r| r.location.clone()))
+            .unwrap_or_default(),
+        health,
+        desired: desired.is_some(),
+        repository_id: record.and_then(|r| r.repository_id.clone()),
+        last_used: record.and_then(|r| r.last_used),
+        jobs: config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count() as u64,
+        prune,
+        check,
+        problem,
+    }
+}
+
+fn upkeep_view(name: &Name, what: &str, wanted: bool, upkeep: &Upkeep, now: Timestamp) -> UpkeepView {
+    let commands = || vec![format!("larder destination {what} {name}")];
+    let problem = match &upkeep.trouble {
+        Some(trouble) => {
+            Some((Health::Failed, problem(format!("The last {what} of {name} failed"), Some(trouble), what, commands())))
+        }
+        None if wanted && upkeep.next.is_some_and(|next| now.duration_since(next) > UPKEEP_MISSED_AFTER) => Some((
+            Health::Warning,
+            Problem {
+                code: "missed".to_owned(),
+                what: format!("The {what} of {name} is overdue"),
+                why: Some("it was due and did not start".to_owned()),
+                hint: None,
+                commands: commands(),
+            },
+        )),
+        None => None,
+    };
+    let health = match &problem {
+        Some((health, _)) => *health,
+        None if upkeep.last_success.is_some() => Health::Proven,
+        None => Health::Unknown,
+    };
+    UpkeepView {
+        health,
+        next: upkeep.next.filter(|_| wanted),
+        last: upkeep.last,
+        last_success: upkeep.last_success,
+        problem: problem.map(|(_, problem)| problem),
+    }
+}
+
+fn config_view(record: &ConfigRecord) -> ConfigView {
+    let state = match record {
+        ConfigRecord { held: Some(_), .. } => "held",
+        ConfigRecord { rejected: Some(_), .. } => "rejected",
+        ConfigRecord { applied: Some(_), .. } => "applied",
+        _ => "none",
+    };
+    ConfigView {
+        state: state.to_owned(),
+        revision: record.applied.as_ref().map(|applied| applied.revision.clone()),
+        applied_at: record.applied.as_ref().map(|applied| applied.at),
+        took_us: record.applied.as_ref().map(|applied| applied.took_us),
+        rejected: record.rejected.as_ref().map(|rejected| RejectedView {
+            revision: rejected.revision.clone(),
+            at: rejected.at,
+            errors: rejected.errors.clone(),
+        }),
+        held: record.held.as_ref().map(|held| HeldView {
+            revision: held.revision.clone(),
+            at: held.at,
+            reason: held.reason.clone(),
+        }),
+        rejected_total: record.rejected_total,
+    }
+}
+
+/// Everything that needs a person, worst first; within one health config before destinations before jobs,
+/// since one broken destination explains many failed jobs.
+fn attention(
+    reading: &Reading,
+    targets: &[TargetView],
+    destinations: &[DestinationView],
+    config: &ConfigView,
+    mail: &MailView,
+) -> Vec<Attention> {
+    let zone = reading.zone();
+    let mut all: Vec<Attention> = Vec::new();
+    let plate = |health, kind: &str, subject: String, problem| Attention {
+        health,
+        kind: kind.to_owned(),
+        subject,
+        target: None,
+        problem,
+    };
+    all.extend(config_problems(config).map(|problem| plate(Health::Warning, "config", "config".to_owned(), problem)));
+    for destination in destinations.iter().filter(|d| d.desired || d.problem.is_some()) {
+        let upkeep = [&destination.prune, &destination.check].into_iter().flatten();
+        let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
+        let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
+        for (health, problem) in own.into_iter().chain(upkeep) {
+            all.push(plate(health, "destination", destination.name.to_string(), problem));
+        }
+    }
+    if let Some(error) = mail.last_error.as_ref().filter(|_| mail.waiting > 0) {
+        let problem = Problem {
+            code: "mail_waiting".to_owned(),
+            what: "Mail cannot be delivered".to_owned(),
+            why: Some(error.clone()),
+            hint: Some("it is sent as soon as the mail server takes it".to_owned()),
+            commands: Vec::new(),
+        };
+        all.push(plate(Health::Warning, "mail", "mail".to_owned(), problem));
+    }
+    for job in targets.iter().flat_map(|target| &target.jobs) {
+        let Some(mut problem) = job.problem.clone() else { continue };
+        if let Some(last) = job.last_run.as_ref().filter(|_| job.state != JobState::Overdue) {
+            problem.what = format!("{}, {}", problem.what, say_time(last.finished, &zone));
+        }
+        all.push(Attention {
+            health: job.health,
+            kind: "job".to_owned(),
+            subject: format!("{}/{}", job.target, job.policy),
+            target: Some(job.target.clone()),
+            problem,
+        });
+    }
+    all.sort_by_key(|attention| std::cmp::Reverse(attention.health));
+    all
+}
+
+fn config_problems(config: &ConfigView) -> impl Iterator<Item = Problem> {
+    let in_force = match &config.revision {
+        Some(revision) => format!("{} stays in force", revision.short()),
+        None => "no config is in force".to_owned(),
+    };
+    let rejected = config.rejected.as_ref().map(|rejected| Problem {
+        code: "rejected".to_owned(),
+        what: format!("Revision {} was rejected; {in_force}", rejected.revision.short()),
+        why: Some(rejected.errors.iter().take(REJECTION_LINES_MAX).cloned().collect::<Vec<_>>().join("\n")),
+        hint: Some("mend it, check it where you edit it, and push again".to_owned()),
+        commands: vec!["larder check".to_owned()],
+    });
+    let held = config.held.as_ref().map(|held| Problem {
+        code: "held".to_owned(),
+        what: format!("Revision {} waits for your confirmation; {in_force}", held.revision.short()),
+        why: Some(held.reason.clone()),
+        hint: Some("confirm it if you mean it, or push a revision that removes less".to_owned()),
+        commands: vec!["git commit --allow-empty -m 'I mean it' && git push -o confirm".to_owned()],
+    });
+    rejected.into_iter().chain(held)
+}
+
+fn brief(run: &RunSummary) -> RunBrief {
+    RunBrief {
+        id: run.id,
+        outcome: run.outcome,
+        finished: run.finished,
+        duration_ms: run.duration_ms,
+        bytes: run.bytes,
+    }
+}
+
+/// A trouble that stands for itself.
+fn plain(what: &str, trouble: &Trouble) -> Problem {
+    Problem {
+        code: trouble.code.clone(),
+        what: what.to_owned(),
+        why: None,
+        hint: trouble.hint.clone(),
+        commands: Vec::new(),
+    }
+}

@@ -1,0 +1,142 @@
+//! What is known of one job: a pure judgement of its record, its policy and the clock.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::model::Policy;
+use crate::error::Trouble;
+use crate::status::{Health, JobState, Problem};
+use crate::store::record::{JobRecord, RunSummary};
+use crate::types::{Outcome, show_duration};
+
+/// How long after its time a run may wait to be queued before it counts as missed.
+pub const MISSED_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// The judgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub state: JobState,
+    pub health: Health,
+    pub problem: Option<Problem>,
+}
+
+/// Judges a job. `policy` is none once it left the config; `running` says that a run of it is in progress.
+#[must_use]
+pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Timestamp) -> Standing {
+    let quiet = |state, health| Standing { state, health, problem: None };
+    let Some(policy) = policy.filter(|_| job.orphaned_since.is_none()) else {
+        return quiet(JobState::Orphaned, Health::Inactive);
+    };
+    if job.suspended.as_ref().is_some_and(|suspension| suspension.until > now) {
+        return quiet(JobState::Suspended, Health::Inactive);
+    }
+    if let Some(problem) = failure(job) {
+        return Standing { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
+    }
+    if let Some(problem) = overdue(job, policy, running, now) {
+        return Standing { state: JobState::Overdue, health: Health::Failed, problem: Some(problem) };
+    }
+    match (&job.last_run, &job.last_success) {
+        (None, _) if running => quiet(JobState::Running, Health::Unknown),
+        (None, _) => quiet(JobState::NeverRun, Health::Unknown),
+        (Some(last), success) => match remark(job, last, success.is_some()) {
+            Some((health, problem)) => Standing { state: JobState::Warning, health, problem: Some(problem) },
+            None if running => quiet(JobState::Running, Health::Proven),
+            None => quiet(JobState::Ok, Health::Proven),
+        },
+    }
+}
+
+/// The newest success plus what the policy allows.
+#[must_use]
+pub fn fresh_until(job: &JobRecord, policy: Option<&Policy>) -> Option<Timestamp> {
+    let allowed = SignedDuration::try_from(policy?.max_age?).ok()?;
+    job.last_success.as_ref()?.finished.checked_add(allowed).ok()
+}
+
+/// A trouble as a problem, with `what` in front and `commands` behind.
+#[must_use]
+pub fn problem(what: impl Into<String>, trouble: Option<&Trouble>, code: &str, commands: Vec<String>) -> Problem {
+    Problem {
+        code: trouble.map_or_else(|| code.to_owned(), |t| t.code.clone()),
+        what: what.into(),
+        why: trouble.map(|t| t.message.clone()),
+        hint: trouble.and_then(|t| t.hint.clone()),
+        commands,
+    }
+}
+
+/// The last run failed, or runs keep failing with something else in between.
+fn failure(job: &JobRecord) -> Option<Problem> {
+    let last = job.last_run.as_ref()?;
+    let failed = last.outcome == Outcome::Failed
+        || (job.failing > 0 && matches!(last.outcome, Outcome::Interrupted | Outcome::Deferred));
+    if !failed {
+        return None;
+    }
+    let what = match job.failing {
+        0 | 1 => "The last run failed".to_owned(),
+        n => format!("The last {n} runs failed"),
+    };
+    Some(problem(what, last.trouble.as_ref(), "failed", vec![log_command(last), run_command(job)]))
+}
+
+/// No success for too long, or a due run that nobody started.
+fn overdue(job: &JobRecord, policy: &Policy, running: bool, now: Timestamp) -> Option<Problem> {
+    let missed = !running && job.next_run.is_some_and(|next| now.duration_since(next) > MISSED_AFTER);
+    let commands = || {
+        let log = job.last_run.as_ref().filter(|last| last.outcome != Outcome::Success).map(log_command);
+        log.into_iter().chain([run_command(job)]).collect::<Vec<_>>()
+    };
+    if fresh_until(job, Some(policy)).is_some_and(|until| until < now) {
+        let allowed = show_duration(policy.max_age.unwrap_or_default());
+        let why = match &job.last_run {
+            _ if missed => "a run was due and did not start".to_owned(),
+            Some(last) if last.outcome == Outcome::Success => "no run has been made since".to_owned(),
+            Some(last) => match &last.trouble {
+                Some(trouble) => format!("the last run was {}: {}", last.outcome, trouble.message),
+                None => format!("the last run was {}", last.outcome),
+            },
+            None => "no run has been made since".to_owned(),
+        };
+        return Some(Problem {
+            code: "overdue".to_owned(),
+            what: format!("The newest success is older than the {allowed} that the policy allows"),
+            why: Some(why),
+            hint: job.last_run.as_ref().and_then(|last| last.trouble.as_ref()).and_then(|t| t.hint.clone()),
+            commands: commands(),
+        });
+    }
+    missed.then(|| Problem {
+        code: "missed".to_owned(),
+        what: "A run was due and did not start".to_owned(),
+        why: Some("the scheduler did not reach it: every slot may be taken, or the daemon is not turning".to_owned()),
+        hint: Some("see what runs now, then start it by hand".to_owned()),
+        commands: vec!["larder status".to_owned(), run_command(job)],
+    })
+}
+
+/// The last run is neither a failure nor a clean success.
+fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<(Health, Problem)> {
+    let what = match last.outcome {
+        Outcome::Success | Outcome::Failed => return None,
+        Outcome::Partial => "The last run kept only a part",
+        Outcome::Skipped => "The last run was skipped",
+        Outcome::Deferred => "The last run was put off until something is there again",
+        Outcome::Interrupted => "The last run was interrupted by a restart",
+        Outcome::Cancelled => "The last run was cancelled",
+    };
+    let health = if succeeded_before || last.outcome == Outcome::Partial { Health::Warning } else { Health::Unknown };
+    let mut problem = problem(what, last.trouble.as_ref(), last.outcome.as_str(), vec![log_command(last)]);
+    if matches!(last.outcome, Outcome::Cancelled | Outcome::Interrupted | Outcome::Skipped) {
+        problem.commands.push(run_command(job));
+    }
+    Some((health, problem))
+}
+
+fn log_command(run: &RunSummary) -> String {
+    format!("larder log {}", run.id)
+}
+
+fn run_command(job: &JobRecord) -> String {
+    format!("larder run {}", job.id.target)
+}
