@@ -15,6 +15,12 @@ pub mod render;
 
 pub mod verdict;
 
+#[cfg(test)]
+mod sample;
+
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -216,7 +222,7 @@ pub struct JobView {
     pub policy: Name,
     pub state: JobState,
     pub health: Health,
-    /// `0 2 * * * Asia/Singapore`; none while orphaned.
+    /// `daily at 02:00 (0 2 * * *, Asia/Singapore)`; none while orphaned.
     pub schedule: Option<String>,
     pub last_run: Option<RunBrief>,
     pub last_success: Option<RunBrief>,

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::model::{Config, Destination, Policy};
+use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
 use crate::error::Trouble;
 use crate::runner::live::RunUpdate;
+use crate::schedule::Schedule;
 use crate::status::job::{fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
 use crate::status::verdict::{count, say_time, verdict};
@@ -116,10 +117,15 @@ fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Ti
         policy: job.id.policy.clone(),
         state: standing.state,
         health: standing.health,
-        schedule: policy.map(|policy| format!("{} {}", policy.schedule.expression, policy.schedule.timezone)),
+        schedule: policy.map(describe),
         last_run: job.last_run.as_ref().map(brief),
         last_success: job.last_success.as_ref().map(brief),
-        next_run: job.next_run.filter(|_| policy.is_some()),
+        next_run: job
+            .next_run
+            .into_iter()
+            .chain(job.retry.as_ref().map(|retry| retry.at))
+            .min()
+            .filter(|_| policy.is_some()),
         max_age_seconds: policy.and_then(|policy| policy.max_age).map(|age| age.as_secs()),
         fresh_until: fresh_until(job, policy),
         suspended: job.suspended.as_ref().filter(|suspension| suspension.until > now).map(|suspension| {
@@ -141,6 +147,15 @@ fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Ti
             present: artifact.present,
         }),
         warnings: history.warnings.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
+    }
+}
+
+/// `daily at 02:00 (0 2 * * *, Asia/Singapore)`.
+fn describe(policy: &Policy) -> String {
+    let ScheduleSpec { expression, timezone } = &policy.schedule;
+    match Schedule::parse(expression, timezone).map(|schedule| schedule.describe()) {
+        Ok(words) if words != *expression => format!("{words} ({expression}, {timezone})"),
+        _ => format!("{expression} {timezone}"),
     }
 }
 
@@ -242,9 +257,10 @@ fn destination_view(
 fn upkeep_view(name: &Name, what: &str, wanted: bool, upkeep: &Upkeep, now: Timestamp) -> UpkeepView {
     let commands = || vec![format!("larder destination {what} {name}")];
     let problem = match &upkeep.trouble {
-        Some(trouble) => {
-            Some((Health::Failed, problem(format!("The last {what} of {name} failed"), Some(trouble), what, commands())))
-        }
+        Some(trouble) => Some((
+            Health::Failed,
+            problem(format!("The last {what} of {name} failed"), Some(trouble), what, commands()),
+        )),
         None if wanted && upkeep.next.is_some_and(|next| now.duration_since(next) > UPKEEP_MISSED_AFTER) => Some((
             Health::Warning,
             Problem {

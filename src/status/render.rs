@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::Serialize;
@@ -16,8 +17,10 @@ use crate::types::{ByteSize, show_duration};
 
 /// Largest override of a template, in bytes.
 const TEMPLATE_BYTES_MAX: u64 = 256 * 1024;
-/// Instructions of one rendering: a page of 1,000 targets with 30 runs each needs about ten million.
-const FUEL: u64 = 200_000_000;
+/// Instructions of one rendering, whatever it shows.
+const FUEL: u64 = 1_000_000;
+/// Instructions more for each target: one with thirty runs needs below 5,000.
+const FUEL_PER_TARGET: u64 = 20_000;
 
 const SCRIPT: &str = include_str!("../../templates/page.js");
 const STYLE: &str = include_str!("../../templates/page.css");
@@ -87,7 +90,9 @@ impl Renderer {
     ///
     /// # Errors
     /// When the template fails: only an override can.
-    pub fn index(&self, view: &View) -> Result<String, RenderError> {
+    pub fn index(&mut self, view: &View) -> Result<String, RenderError> {
+        let targets = view.targets.len() as u64;
+        self.environment.set_fuel(Some(targets.saturating_mul(FUEL_PER_TARGET).saturating_add(FUEL)));
         self.render("index.html", context! { view => Serde(view), root => "" })
     }
 
@@ -134,9 +139,9 @@ fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_keep_trailing_newline(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
+    // It refuses only clashing delimiters, and these are the default ones.
+    environment.set_syntax(syntax.unwrap_or_default());
     environment.add_filter("when", when);
     environment.add_filter("machine_time", machine_time);
     environment.add_filter("bytes", |bytes: u64| ByteSize(bytes).to_string());

@@ -36,7 +36,8 @@ pub fn verdict(counts: &Counts, attention: &[Attention], config: &ConfigView) ->
 
 fn sentence(counts: &Counts, attention: &[Attention], config: &ConfigView) -> (Health, String) {
     let failed_jobs = counts.failed + counts.overdue;
-    let failed_destinations = attention.iter().filter(|a| a.kind == "destination" && a.health == Health::Failed).count();
+    let failed_destinations =
+        attention.iter().filter(|a| a.kind == "destination" && a.health == Health::Failed).count();
     let other = attention.iter().filter(|a| a.kind != "job" && a.health != Health::Unknown).count() as u64;
     if failed_jobs > 0 {
         return (Health::Failed, format!("{} attention", needs(failed_jobs, "job")));
