@@ -16,7 +16,20 @@ use serde::{Deserialize, Serialize};
 use crate::error::Trouble;
 use crate::types::Outcome;
 
+pub use builtin::{builtin_main, describe_text};
+pub use catalogue::Catalogue;
+
+pub mod builtin;
+pub mod catalogue;
+mod digest;
+mod files;
+pub mod host;
+mod postgres;
 pub mod protocol;
+pub mod settings;
+mod sqlite;
+mod tool;
+mod transcript;
 
 /// What a capture left: files in the staging directory, paths to ship in place, and what is known of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,318 @@
+//! The host's side of a call: start the plugin, listen, and look at what it claims before believing it.
+//!
+//! A run is good only if the plugin ended with code 0, said no `failed`, and left files that are really there, inside
+//! the staging directory, and not empty. Everything it says is cleaned of secrets before it is kept.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::Target;
+use crate::error::Trouble;
+use crate::plugin::catalogue::{Catalogue, Origin, Plugin};
+use crate::plugin::protocol::{Action, CaptureFacts, PROTOCOL, Request, SOURCE_BYTES};
+use crate::plugin::settings::{self, Resolved};
+use crate::plugin::transcript::{Note, Transcript};
+use crate::plugin::{Captured, PluginFailure, Validation, Verdict};
+use crate::process::{self, Command, Context, Exit, Finished, Limits, Log, LogStdout, Redactor, Stdin};
+use crate::types::{Outcome, RunId, show_duration};
+
+impl Catalogue {
+    /// Has the target's plugin make its files in `staging`, and looks at them.
+    ///
+    /// `on_progress` gets bytes done and in all (0: unknown). What lies in `staging` after a failure is not to be used.
+    ///
+    /// # Errors
+    /// `Deferred` when the plugin says that trying later can help, `Cancelled`, else `Failed`.
+    pub async fn capture(
+        &self,
+        target: &Target,
+        run: RunId,
+        staging: &Path,
+        context: &Context,
+        limits: Limits,
+        on_progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Captured, PluginFailure> {
+        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, target).await?;
+        let context = guarded(context, &resolved);
+        let request = request(Action::Capture, target, run, staging, resolved, None);
+        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
+        clean(&mut transcript, &context.redact);
+        judge(plugin, &finished, &transcript)?;
+        let staging = staging.to_owned();
+        let name = plugin.name.to_string();
+        tokio::task::spawn_blocking(move || believe(&name, transcript, &staging))
+            .await
+            .unwrap_or_else(|error| Err(Trouble::new("internal", format!("looking at the artifacts stopped: {error}"))))
+            .map_err(PluginFailure::failed)
+    }
+
+    /// Has the target's plugin check what its capture made. The answer is never empty.
+    ///
+    /// # Errors
+    /// When the plugin could not do its check at all: then nothing is known, and nothing may be published.
+    pub async fn validate(
+        &self,
+        target: &Target,
+        run: RunId,
+        staging: &Path,
+        captured: &Captured,
+        context: &Context,
+        limits: Limits,
+    ) -> Result<Vec<Validation>, PluginFailure> {
+        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, target).await?;
+        let context = guarded(context, &resolved);
+        let facts = CaptureFacts {
+            artifacts: captured.artifacts.clone(),
+            sources: captured.sources.clone(),
+            app_version: captured.app_version.clone(),
+            figures: captured.figures.clone(),
+        };
+        let request = request(Action::Validate, target, run, staging, resolved, Some(facts));
+        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, |_, _| {}).await;
+        clean(&mut transcript, &context.redact);
+        judge(plugin, &finished, &transcript)?;
+        if transcript.validations.is_empty() {
+            transcript.validations.push(Validation {
+                name: "validation".to_owned(),
+                verdict: Verdict::CouldNotVerify,
+                detail: format!("the plugin {} checked nothing", plugin.name),
+            });
+        }
+        Ok(transcript.validations)
+    }
+}
+
+async fn resolved(plugin: &Plugin, target: &Target) -> Result<Resolved, PluginFailure> {
+    let (schema, settings) = (plugin.schema.clone(), target.settings.clone());
+    tokio::task::spawn_blocking(move || settings::resolve(&schema, &settings))
+        .await
+        .unwrap_or_else(|error| Err(Trouble::new("internal", format!("reading the secrets stopped: {error}"))))
+        .map_err(PluginFailure::failed)
+}
+
+fn request(
+    action: Action,
+    target: &Target,
+    run: RunId,
+    staging: &Path,
+    resolved: Resolved,
+    capture: Option<CaptureFacts>,
+) -> Request {
+    Request {
+        protocol: PROTOCOL,
+        action,
+        target: target.name.to_string(),
+        run: run.to_string(),
+        staging: staging.to_owned(),
+        settings: resolved.settings,
+        capture,
+    }
+}
+
+/// The same context with the plugin's secrets added to what is hidden.
+fn guarded(context: &Context, resolved: &Resolved) -> Context {
+    Context { redact: context.redact.with(resolved.secrets.clone()), ..context.clone() }
+}
+
+/// A context for a call that leaves no log.
+pub(crate) fn silent() -> Context {
+    Context {
+        cancel: CancellationToken::new(),
+        log: Log::discard(),
+        redact: Redactor::default(),
+        mark: "describe:describe".to_owned(),
+    }
+}
+
+/// Runs the plugin once and listens to the end. `staging` becomes its working directory.
+pub(crate) async fn ask(
+    plugin: &Plugin,
+    request: &Request,
+    staging: Option<&Path>,
+    context: &Context,
+    limits: Limits,
+    mut on_progress: impl FnMut(u64, u64) + Send,
+) -> (Finished, Transcript) {
+    let mut args = plugin.args.clone();
+    if plugin.origin == Origin::External {
+        args.push(request.action.as_str().into());
+    }
+    let mut line = serde_json::to_string(request).unwrap_or_default();
+    line.push('\n');
+    let command = Command {
+        program: plugin.program.clone(),
+        args,
+        env: Vec::new(),
+        current_dir: staging.map(Path::to_owned),
+        stdin: Stdin::Bytes(SecretString::from(line)),
+        limits,
+        log_stdout: LogStdout::No,
+    };
+    // Its own token: a plugin that floods is ended alone.
+    let context = Context { cancel: context.cancel.child_token(), ..context.clone() };
+    let mut transcript = Transcript::default();
+    let finished = process::run(command, &context, |line| match transcript.read(line) {
+        Note::Nothing => {}
+        Note::Progress { done, total } => on_progress(done, total),
+        Note::Log(text) => context.log.line(&context.redact.redact(&text)),
+        Note::EndIt => context.cancel.cancel(),
+    })
+    .await;
+    if transcript.strange_lines > 0 {
+        context.log.line(&format!("the plugin wrote {} lines that are no events", transcript.strange_lines));
+    }
+    (finished, transcript)
+}
+
+/// Says whether the plugin did what it was asked to, by how it ended and what it said.
+pub(crate) fn judge(plugin: &Plugin, finished: &Finished, transcript: &Transcript) -> Result<(), PluginFailure> {
+    let name = &plugin.name;
+    let fail = |trouble| Err(PluginFailure::failed(trouble));
+    if let Some(what) = transcript.overflow {
+        return fail(
+            Trouble::new("plugin_floods", format!("the plugin {name} sent too many {what} and was ended"))
+                .with_hint("look at the run's log for what it wrote"),
+        );
+    }
+    if finished.exit == Exit::Cancelled {
+        return Err(PluginFailure {
+            outcome: Outcome::Cancelled,
+            trouble: Trouble::new("cancelled", format!("the plugin {name} was stopped")),
+        });
+    }
+    if let Some((told, retry)) = &transcript.failed {
+        let outcome = if *retry { Outcome::Deferred } else { Outcome::Failed };
+        return Err(PluginFailure { outcome, trouble: told.clone() });
+    }
+    match &finished.exit {
+        Exit::Success | Exit::Cancelled => Ok(()),
+        Exit::Code(code) => fail(
+            Trouble::new("plugin_failed", format!("the plugin {name} ended with code {code}{}", said(finished)))
+                .with_hint("the run's log has all that it wrote"),
+        ),
+        Exit::Signal(signal) => fail(
+            Trouble::new("plugin_killed", format!("the plugin {name} was killed by signal {signal}{}", said(finished)))
+                .with_hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`"),
+        ),
+        Exit::DeadlineExceeded(after) => fail(
+            Trouble::new("deadline", format!("the plugin {name} was not done after {}", show_duration(*after)))
+                .with_hint("raise the policy's `timeout`, or look in the run's log for what it waits for"),
+        ),
+        Exit::NoProgress(after) => fail(
+            Trouble::new("no_progress", format!("the plugin {name} said nothing for {}", show_duration(*after)))
+                .with_hint("look in the run's log for what it waits for"),
+        ),
+        Exit::NotStarted { program, detail, .. } => fail(
+            Trouble::new("plugin_not_started", format!("{} cannot be started: {detail}", program.display()))
+                .with_hint("check that the file is there, executable, and begins with `#!` if it is a script"),
+        ),
+    }
+}
+
+fn said(finished: &Finished) -> String {
+    match finished.stderr_tail.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(last) => format!(" and said: {}", crate::plugin::transcript::tidy(last, 400)),
+        None => String::new(),
+    }
+}
+
+/// Takes the secrets out of everything that is kept.
+fn clean(transcript: &mut Transcript, redact: &Redactor) {
+    let troubles = transcript.warnings.iter_mut().chain(transcript.failed.as_mut().map(|(told, _)| told));
+    for trouble in troubles {
+        trouble.message = redact.redact(&trouble.message).into_owned();
+        trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact(hint).into_owned());
+    }
+    for validation in &mut transcript.validations {
+        validation.name = redact.redact(&validation.name).into_owned();
+        validation.detail = redact.redact(&validation.detail).into_owned();
+    }
+    transcript.app_version = transcript.app_version.as_deref().map(|version| redact.redact(version).into_owned());
+    transcript.figures = std::mem::take(&mut transcript.figures)
+        .into_iter()
+        .map(|(name, n)| (redact.redact(&name).into_owned(), n))
+        .collect();
+}
+
+/// Looks at each file and path that the plugin named.
+fn believe(plugin: &str, transcript: Transcript, staging: &Path) -> Result<Captured, Trouble> {
+    if transcript.artifacts.is_empty() && transcript.sources.is_empty() {
+        return Err(Trouble::new(
+            "nothing_captured",
+            format!("the plugin {plugin} ended well but named no artifact and no source"),
+        )
+        .with_hint("a capture must print at least one `artifact` or `source` event"));
+    }
+    let mut seen = BTreeSet::new();
+    let mut bytes: u64 = 0;
+    for artifact in &transcript.artifacts {
+        if !seen.insert(&artifact.path) {
+            return Err(Trouble::new(
+                "artifact_twice",
+                format!("the plugin {plugin} named the artifact {} twice", artifact.path.display()),
+            ));
+        }
+        bytes = bytes.saturating_add(artifact_bytes(plugin, staging, &artifact.path)?);
+    }
+    for source in &transcript.sources {
+        check_source(plugin, &source.path)?;
+    }
+    bytes = bytes.saturating_add(transcript.figures.get(SOURCE_BYTES).copied().unwrap_or(0));
+    Ok(Captured {
+        artifacts: transcript.artifacts,
+        sources: transcript.sources,
+        app_version: transcript.app_version,
+        figures: transcript.figures,
+        warnings: transcript.warnings,
+        bytes,
+    })
+}
+
+/// The size of an artifact that is a plain file inside the staging directory and has content.
+fn artifact_bytes(plugin: &str, staging: &Path, relative: &Path) -> Result<u64, Trouble> {
+    let refuse = |code: &str, why: String| {
+        Err(Trouble::new(code, format!("the plugin {plugin} named the artifact {}, {why}", relative.display()))
+            .with_hint("an artifact is a regular file below the staging directory, named relative to it"))
+    };
+    if relative.as_os_str().is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+        return refuse("artifact_outside", "which is not inside the staging directory".to_owned());
+    }
+    // Each step is looked at without following: a link on the way would lead outside.
+    let mut path = PathBuf::from(staging);
+    let mut metadata = None;
+    for part in relative.components() {
+        path.push(part);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => {
+                return refuse("artifact_outside", format!("but {} is a symbolic link", path.display()));
+            }
+            Ok(found) => metadata = Some(found),
+            Err(error) => return refuse("artifact_missing", format!("but it cannot be read: {error}")),
+        }
+    }
+    match metadata {
+        Some(found) if !found.is_file() => refuse("artifact_kind", "which is no regular file".to_owned()),
+        Some(found) if found.len() == 0 => refuse("artifact_empty", "which is empty".to_owned()),
+        Some(found) => Ok(found.len()),
+        None => refuse("artifact_missing", "which has no name".to_owned()),
+    }
+}
+
+fn check_source(plugin: &str, path: &Path) -> Result<(), Trouble> {
+    let refuse = |code: &str, why: String| {
+        Err(Trouble::new(code, format!("the plugin {plugin} named the source {}, {why}", path.display())))
+    };
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return refuse("source_path", "which is not an absolute path without `..`".to_owned());
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() || found.is_file() => Ok(()),
+        Ok(_) => refuse("source_kind", "which is neither a directory nor a regular file".to_owned()),
+        Err(error) => refuse("source_missing", format!("which cannot be read: {error}")),
+    }
+}

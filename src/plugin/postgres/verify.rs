@@ -1,0 +1,146 @@
+//! Proves that a dump is one: unchanged, readable to its last byte, and with tables in it.
+//!
+//! `pg_restore --list` alone reads only the head: a file cut in half passes it. So all of it is read.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::postgres::client::{self, Client};
+use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings};
+use crate::plugin::protocol::Request;
+use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::{Verdict, digest};
+use crate::process::Exit;
+
+/// The end of a whole globals file.
+const GLOBALS_END: &str = "-- PostgreSQL database cluster dump complete";
+/// What is read of a globals file's end, in bytes.
+const TAIL_BYTES: u64 = 1024;
+
+/// What a dump's table of contents tells.
+pub(super) struct Contents {
+    pub(super) entries: u64,
+    pub(super) tables: u64,
+}
+
+pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: PostgresSettings = builtin::settings(request)?;
+    let Some(facts) = &request.capture else {
+        return Err(Failure::new("request", "`validate` needs what the capture told"));
+    };
+    // Its own environment without the connection: reading a file needs no server and no password.
+    let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
+    // Any newer pg_restore reads older files.
+    let clients = client::find(settings.bin_dir.as_deref(), &tools)?;
+    let newest = clients.last().ok_or_else(|| client::none(settings.bin_dir.as_deref()))?;
+    for artifact in &facts.artifacts {
+        let file = request.staging.join(&artifact.path);
+        let shown = artifact.path.display();
+        digest::check(artifact, &file, voice)?;
+        match artifact.format.as_str() {
+            FORMAT_DUMP => {
+                let read = read_whole(&tools, newest, &file, voice);
+                let name = format!("pg_restore reads {shown} to its end");
+                match read {
+                    Ok(bytes) => voice.validation(name, Verdict::Proven, format!("{bytes} bytes")),
+                    Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+                }
+                let name = format!("{shown} has tables");
+                match contents(&tools, newest, &file) {
+                    Ok(found) if found.tables > 0 || settings.allow_empty => voice.validation(
+                        name,
+                        Verdict::Proven,
+                        format!("{} tables with data, {} entries", found.tables, found.entries),
+                    ),
+                    Ok(_) => voice.validation(name, Verdict::Failed, "no table with data is in it"),
+                    Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+                }
+            }
+            FORMAT_GLOBALS => {
+                let (verdict, detail) = match ends_well(&file) {
+                    Ok(true) => (Verdict::Proven, "its last line is there".to_owned()),
+                    Ok(false) => (Verdict::Failed, format!("it does not end with {GLOBALS_END:?}")),
+                    Err(error) => (Verdict::Failed, format!("it cannot be read: {error}")),
+                };
+                voice.validation(format!("{shown} is whole"), verdict, detail);
+            }
+            other => {
+                voice.validation(
+                    format!("{shown} is known"),
+                    Verdict::CouldNotVerify,
+                    format!("unknown format {other:?}"),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has pg_restore turn the whole file into SQL that goes nowhere.
+fn read_whole(tools: &Tools, client: &Client, file: &Path, voice: &mut Voice<'_>) -> Result<u64, Failure> {
+    let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+    let args = vec![OsString::from("-f"), "/dev/null".into(), file.into()];
+    let ran = tools.run(&client.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, |_| {}, || voice.progress(0, bytes));
+    if ran.exit == Exit::Success { Ok(bytes) } else { Err(unreadable(file, &ran.exit, &ran.stderr)) }
+}
+
+/// Reads the table of contents.
+pub(super) fn contents(tools: &Tools, client: &Client, file: &Path) -> Result<Contents, Failure> {
+    let mut found = Contents { entries: 0, tables: 0 };
+    let args = vec![OsString::from("--list"), file.into()];
+    let ran = tools.run(
+        &client.tool("pg_restore"),
+        args,
+        &[],
+        DEADLINE_OF_WORK,
+        |line| {
+            found.entries += u64::from(!line.starts_with(';') && !line.is_empty());
+            found.tables += u64::from(is_table_data(line));
+        },
+        || {},
+    );
+    if ran.exit == Exit::Success { Ok(found) } else { Err(unreadable(file, &ran.exit, &ran.stderr)) }
+}
+
+/// An entry is `3345; 0 16386 TABLE DATA public t1 owner`.
+fn is_table_data(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let number = words.next().and_then(|word| word.strip_suffix(';'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+        && words.by_ref().take(2).all(|word| word.parse::<u32>().is_ok())
+        && words.next() == Some("TABLE")
+        && words.next() == Some("DATA")
+}
+
+fn unreadable(file: &Path, exit: &Exit, stderr: &str) -> Failure {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let said = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let said = crate::plugin::transcript::tidy(said, 400);
+    let why = if said.is_empty() { format!("{exit:?}") } else { said };
+    Failure::new("dump_unreadable", format!("pg_restore cannot read {name}: {why}"))
+}
+
+fn ends_well(file: &Path) -> std::io::Result<bool> {
+    let mut file = std::fs::File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    Ok(String::from_utf8_lossy(&tail).contains(GLOBALS_END))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_entries_with_a_tables_data_count() {
+        assert!(is_table_data("3345; 0 16386 TABLE DATA public t1 postgres"));
+        assert!(!is_table_data("215; 1259 16386 TABLE public TABLE DATA postgres"));
+        assert!(!is_table_data(";     TABLE DATA"));
+        assert!(!is_table_data(""));
+        assert!(!is_table_data("3345; 0 x TABLE DATA public t1"));
+    }
+}
