@@ -1,1 +1,225 @@
-//! (to be written)
+//! The view as Prometheus text. A fresh registry for each scrape, so the series of what is gone are gone too.
+
+use jiff::Timestamp;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
+
+use crate::status::{Health, JobState, JobView, View};
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const JOB: &[&str] = &["target", "policy"];
+const DESTINATION: &[&str] = &["destination"];
+
+/// Says that the metrics could not be written, which only a mistake in their names can cause.
+#[derive(Debug, thiserror::Error)]
+#[error("writing the metrics")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// Writes the metrics of `view` and of this process.
+///
+/// # Errors
+/// When two metrics clash.
+pub fn render(view: &View) -> Result<String, MetricsError> {
+    let page = Page { registry: Registry::new() };
+    page.site(view)?;
+    page.jobs(view)?;
+    page.destinations(view)?;
+    page.registry.register(Box::new(ProcessCollector::for_self()))?;
+    Ok(TextEncoder::new().encode_to_string(&page.registry.gather())?)
+}
+
+struct Page {
+    registry: Registry,
+}
+
+/// Label values and the number.
+type Row<'a> = (Vec<&'a str>, f64);
+
+impl Page {
+    fn site(&self, view: &View) -> Result<(), MetricsError> {
+        let one = |value: f64| vec![(vec![], value)];
+        self.gauge(
+            "larder_build_info",
+            "The program's version; always 1.",
+            &["version"],
+            vec![(vec![view.larder.as_str()], 1.0)],
+        )?;
+        let applied = view.config.revision.iter().map(|revision| (vec![revision.as_str()], 1.0)).collect();
+        self.gauge("larder_config_applied_info", "The revision in force; always 1.", &["revision"], applied)?;
+        let applied_at = view.config.applied_at.map(|at| (vec![], seconds(at))).into_iter().collect();
+        self.gauge("larder_config_applied_timestamp_seconds", "When it was applied.", &[], applied_at)?;
+        let rejected = flag(view.config.rejected.is_some());
+        self.gauge("larder_config_rejected", "1 while a newer revision is refused.", &[], one(rejected))?;
+        let held = flag(view.config.held.is_some());
+        self.gauge("larder_config_held", "1 while a newer revision waits for a confirmation.", &[], one(held))?;
+        let total = one(number(view.config.rejected_total));
+        self.counter("larder_config_rejected_total", "Revisions refused so far.", &[], total)?;
+        self.gauge("larder_runs_in_progress", "Runs queued or in progress.", &[], one(number(view.counts.running)))?;
+        self.gauge("larder_mails_waiting", "Mails in the outbox.", &[], one(number(view.mail.waiting)))?;
+        let proven = one(flag(view.verdict.health == Health::Proven));
+        self.gauge("larder_everything_proven", "1 only while the sentence on top of the page is green.", &[], proven)
+    }
+
+    fn jobs(&self, view: &View) -> Result<(), MetricsError> {
+        let all = || view.targets.iter().flat_map(|target| &target.jobs);
+        let each = |value: &dyn Fn(&JobView) -> Option<f64>| -> Vec<Row<'_>> {
+            all().filter_map(|job| Some((vec![job.target.as_str(), job.policy.as_str()], value(job)?))).collect()
+        };
+        let wanted = |job: &JobView, value: f64| (job.state != JobState::Orphaned).then_some(value);
+        let success = each(&|job| Some(number(job.success_total)));
+        self.counter("larder_job_success_total", "Runs of the job that succeeded.", JOB, success)?;
+        let failure = each(&|job| Some(number(job.failure_total)));
+        self.counter("larder_job_failure_total", "Runs of the job that failed.", JOB, failure)?;
+        let last_run = each(&|job| job.last_run.as_ref().map(|run| seconds(run.finished)));
+        self.gauge("larder_job_last_run_timestamp_seconds", "When the newest run finished.", JOB, last_run)?;
+        let last_success = each(&|job| job.last_success.as_ref().map(|run| seconds(run.finished)));
+        self.gauge(
+            "larder_job_last_success_timestamp_seconds",
+            "When the newest success finished.",
+            JOB,
+            last_success,
+        )?;
+        let next_run = each(&|job| job.next_run.map(seconds));
+        self.gauge("larder_job_next_run_timestamp_seconds", "When the next run is due.", JOB, next_run)?;
+        let max_age = each(&|job| job.max_age_seconds.map(number));
+        self.gauge("larder_job_max_age_seconds", "How old the newest success may be.", JOB, max_age)?;
+        let failing = each(&|job| wanted(job, f64::from(job.failing)));
+        self.gauge("larder_job_failing_runs", "Failures in a row since the last success.", JOB, failing)?;
+        let overdue = each(&|job| wanted(job, flag(job.state == JobState::Overdue)));
+        self.gauge("larder_job_overdue", "1 while the job is overdue or missed its time.", JOB, overdue)?;
+        let suspended = each(&|job| wanted(job, flag(job.suspended.is_some())));
+        self.gauge("larder_job_suspended", "1 while an operator suspended the job.", JOB, suspended)?;
+        let orphaned = each(&|job| Some(flag(job.state == JobState::Orphaned)));
+        self.gauge("larder_job_orphaned", "1 when the job left the config; its backups stay.", JOB, orphaned)?;
+        let duration = each(&|job| job.last_run.as_ref().map(|run| number(run.duration_ms) / 1000.0));
+        self.gauge("larder_run_duration_seconds", "How long the newest run took.", JOB, duration)?;
+        let bytes = each(&|job| job.last_success.as_ref().map(|run| number(run.bytes)));
+        self.gauge("larder_job_protected_bytes", "Size of what the newest success protects.", JOB, bytes)
+    }
+
+    fn destinations(&self, view: &View) -> Result<(), MetricsError> {
+        let each = |value: &dyn Fn(&crate::status::DestinationView) -> Option<f64>| -> Vec<Row<'_>> {
+            let desired = view.destinations.iter().filter(|destination| destination.desired);
+            desired.filter_map(|d| Some((vec![d.name.as_str()], value(d)?))).collect()
+        };
+        // Not used yet is neither up nor down.
+        let up = each(&|d| match (&d.problem, d.last_used) {
+            (Some(_), _) => Some(0.0),
+            (None, Some(_)) => Some(1.0),
+            (None, None) => None,
+        });
+        self.gauge("larder_destination_up", "0 while the newest thing tried there failed.", DESTINATION, up)?;
+        let used = each(&|d| d.last_used.map(seconds));
+        self.gauge("larder_destination_last_used_timestamp_seconds", "When it was last used.", DESTINATION, used)?;
+        let prune = each(&|d| d.prune.as_ref().and_then(|u| u.last_success).map(seconds));
+        self.gauge(
+            "larder_destination_last_prune_timestamp_seconds",
+            "When the newest prune succeeded.",
+            DESTINATION,
+            prune,
+        )?;
+        let check = each(&|d| d.check.as_ref().and_then(|u| u.last_success).map(seconds));
+        self.gauge(
+            "larder_destination_last_check_timestamp_seconds",
+            "When the newest check succeeded.",
+            DESTINATION,
+            check,
+        )?;
+        let failed = |upkeep: Option<&crate::status::UpkeepView>| upkeep.map(|u| flag(u.health == Health::Failed));
+        let prune = each(&|d| failed(d.prune.as_ref()));
+        self.gauge("larder_destination_prune_failed", "1 when the newest prune failed.", DESTINATION, prune)?;
+        let check = each(&|d| failed(d.check.as_ref()));
+        self.gauge("larder_destination_check_failed", "1 when the newest check failed.", DESTINATION, check)
+    }
+
+    fn gauge(&self, name: &str, help: &str, labels: &[&str], rows: Vec<Row<'_>>) -> Result<(), MetricsError> {
+        let family = GaugeVec::new(Opts::new(name, help), labels)?;
+        for (values, value) in rows {
+            family.get_metric_with_label_values(&values)?.set(value);
+        }
+        Ok(self.registry.register(Box::new(family))?)
+    }
+
+    fn counter(&self, name: &str, help: &str, labels: &[&str], rows: Vec<Row<'_>>) -> Result<(), MetricsError> {
+        let family = CounterVec::new(Opts::new(name, help), labels)?;
+        for (values, value) in rows {
+            family.get_metric_with_label_values(&values)?.inc_by(value);
+        }
+        Ok(self.registry.register(Box::new(family))?)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this age fit a float")]
+fn seconds(at: Timestamp) -> f64 {
+    at.as_millisecond() as f64 / 1000.0
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::status::sample::{healthy, now, troubled};
+
+    fn text(reading: &crate::status::read::Reading) -> String {
+        render(&View::build(reading, now())).unwrap()
+    }
+
+    #[test]
+    fn a_job_says_when_it_last_succeeded_and_when_it_runs_next() {
+        let text = text(&troubled());
+        for line in [
+            r#"larder_job_success_total{policy="daily",target="gitea"} 212"#,
+            r#"larder_job_failure_total{policy="daily",target="gitea"} 3"#,
+            r#"larder_job_last_success_timestamp_seconds{policy="daily",target="gitea"} 1795312800"#,
+            r#"larder_job_max_age_seconds{policy="daily",target="gitea"} 93600"#,
+            r#"larder_job_overdue{policy="daily",target="pfsense"} 1"#,
+            r#"larder_job_failing_runs{policy="daily",target="paperless-db"} 3"#,
+            r#"larder_run_duration_seconds{policy="daily",target="gitea"} 83"#,
+            r#"larder_destination_up{destination="nas"} 1"#,
+            r#"larder_destination_up{destination="usb"} 0"#,
+            "larder_everything_proven 0",
+            "larder_runs_in_progress 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+        assert!(!text.contains(r#"larder_job_last_success_timestamp_seconds{policy="daily",target="new-one"}"#));
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+
+    #[test]
+    fn the_series_of_a_job_that_vanished_disappear() {
+        let mut reading = healthy(&[("a", "files"), ("b", "files")]);
+        assert!(text(&reading).contains(r#"target="a""#));
+        reading.jobs.remove(0);
+        reading.desired.targets.remove("a");
+        assert!(!text(&reading).contains(r#"target="a""#));
+    }
+
+    /// Where Prometheus is installed, its own linter has the last word.
+    #[test]
+    fn promtool_finds_nothing_to_lint() {
+        let child = std::process::Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else { return };
+        child.stdin.take().unwrap().write_all(text(&troubled()).as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+}

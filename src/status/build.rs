@@ -54,7 +54,7 @@ impl View {
             counts,
             attention,
             last_success: jobs().filter_map(|job| job.last_success.as_ref()).map(|run| run.finished).max(),
-            next_run: jobs().filter_map(|job| job.next_run).min(),
+            next_run: jobs().filter_map(|job| job.next_run).filter(|next| *next > now).min(),
             config,
             running,
             targets,
