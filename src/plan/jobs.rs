@@ -1,0 +1,145 @@
+//! The jobs of a config against the recorded ones: new, moved, back again, orphaned.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use crate::config::model::{Config, Policy};
+use crate::plan::{NextRun, Recorded, Step};
+use crate::schedule::slots::{self, Standing};
+use crate::schedule::{self, Schedule};
+use crate::store::record::JobRecord;
+use crate::types::{JobId, Name};
+
+/// Adds the steps for jobs; answers with the next runs that are new or move, the earliest first.
+pub(super) fn compare(
+    desired: &Config,
+    recorded: &Recorded<'_>,
+    now: Timestamp,
+    steps: &mut Vec<Step>,
+    warnings: &mut Vec<String>,
+) -> Vec<NextRun> {
+    let mut timings = Timings::new(desired);
+    let mut next_runs = Vec::new();
+    for (id, _, policy) in desired.jobs() {
+        let known = recorded.jobs.get(&id);
+        let Some(key) = timings.key(&policy.name) else { continue };
+        if known.is_some_and(|job| is_settled(job, key)) {
+            continue;
+        }
+        let wanted = wanted(id, known, policy, &mut timings, now);
+        if known == Some(&wanted) {
+            continue;
+        }
+        let before = known.and_then(|job| job.next_run);
+        if let Some(after) = wanted.next_run.filter(|after| before != Some(*after)) {
+            next_runs.push(NextRun { job: wanted.id.clone(), before, after });
+        }
+        steps.push(Step::PutJob(Box::new(wanted)));
+    }
+    for job in recorded.jobs.values() {
+        if job.orphaned_since.is_none() && !is_desired(desired, &job.id) {
+            steps.push(Step::OrphanJob(Box::new(orphaned(job, now))));
+        }
+    }
+    warnings.extend(timings.unreadable());
+    next_runs.sort_by(|a, b| (a.after, &a.job).cmp(&(b.after, &b.job)));
+    next_runs
+}
+
+/// Nothing to do: desired before and now, at the same times.
+fn is_settled(job: &JobRecord, key: &str) -> bool {
+    job.orphaned_since.is_none() && job.schedule_key == key && job.next_slot.is_some()
+}
+
+fn is_desired(desired: &Config, id: &JobId) -> bool {
+    desired.policies.contains_key(&id.policy)
+        && desired.targets.get(&id.target).is_some_and(|target| target.enabled && target.policies.contains(&id.policy))
+}
+
+/// The record of a job that is new, runs at other times or comes back; everything else that is known stays.
+fn wanted(
+    id: JobId,
+    known: Option<&JobRecord>,
+    policy: &Policy,
+    timings: &mut Timings<'_>,
+    now: Timestamp,
+) -> JobRecord {
+    let last_slot = known.and_then(|job| job.last_slot);
+    let share = schedule::jitter(&id, policy.jitter);
+    let standing = match timings.schedule(&policy.name) {
+        Some(schedule) => slots::begin(schedule, share, last_slot, now),
+        None => Standing { last_slot, ..Standing::default() },
+    };
+    let mut job = known.cloned().unwrap_or_else(|| unknown(id));
+    timings.key(&policy.name).unwrap_or_default().clone_into(&mut job.schedule_key);
+    job.orphaned_since = None;
+    job.next_slot = standing.next_slot;
+    job.last_slot = standing.last_slot;
+    job.next_run = match &job.retry {
+        Some(retry) => Some(standing.next_run.map_or(retry.at, |next| next.min(retry.at))),
+        None => standing.next_run,
+    };
+    job
+}
+
+fn orphaned(job: &JobRecord, now: Timestamp) -> JobRecord {
+    JobRecord { orphaned_since: Some(now), next_slot: None, next_run: None, retry: None, ..job.clone() }
+}
+
+fn unknown(id: JobId) -> JobRecord {
+    JobRecord {
+        id,
+        orphaned_since: None,
+        schedule_key: String::new(),
+        next_slot: None,
+        next_run: None,
+        last_slot: None,
+        suspended: None,
+        retry: None,
+        success_total: 0,
+        failure_total: 0,
+        last_run: None,
+        last_success: None,
+        sizes: Vec::new(),
+        failing: 0,
+        parents: BTreeMap::new(),
+    }
+}
+
+/// The key of each policy, and its schedule read once when it is asked for.
+struct Timings<'a> {
+    desired: &'a Config,
+    keys: BTreeMap<&'a Name, String>,
+    schedules: HashMap<Name, Option<Schedule>>,
+}
+
+impl<'a> Timings<'a> {
+    fn new(desired: &'a Config) -> Self {
+        let key =
+            |policy: &Policy| schedule::key(&policy.schedule.expression, &policy.schedule.timezone, policy.jitter);
+        let keys = desired.policies.iter().map(|(name, policy)| (name, key(policy))).collect();
+        Self { desired, keys, schedules: HashMap::new() }
+    }
+
+    fn key(&self, policy: &Name) -> Option<&str> {
+        self.keys.get(policy).map(String::as_str)
+    }
+
+    /// None when it cannot be read: the config was checked, so only a changed zone database leads here.
+    fn schedule(&mut self, name: &Name) -> Option<&Schedule> {
+        if !self.schedules.contains_key(name) {
+            let spec = self.desired.policies.get(name).map(|policy| &policy.schedule);
+            let schedule = spec.and_then(|spec| Schedule::parse(&spec.expression, &spec.timezone).ok());
+            self.schedules.insert(name.clone(), schedule);
+        }
+        self.schedules.get(name)?.as_ref()
+    }
+
+    fn unreadable(&self) -> impl Iterator<Item = String> + '_ {
+        self.keys
+            .keys()
+            .filter(|name| matches!(self.schedules.get(**name), Some(None)))
+            .map(|name| format!("the schedule of the policy {name} cannot be read any more: its jobs have no next run"))
+    }
+}
