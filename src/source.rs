@@ -15,6 +15,11 @@ pub mod watch;
 
 use std::path::PathBuf;
 
+pub use bare::Bare;
+pub use directory::Directory;
+pub use files::GitFiles;
+pub use watch::watch;
+
 use crate::error::{Trouble, chain};
 
 /// One YAML file of a revision.

@@ -38,7 +38,8 @@ const REPLACED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// It goes on while the repository is missing or replaced, and ends when `cancel` is cancelled or the receiver dropped.
 /// Must be called inside a tokio runtime.
-pub fn watch(path: PathBuf, branch: String, poll_interval: Duration, cancel: CancellationToken) -> mpsc::Receiver<()> {
+pub fn watch(path: &Path, branch: &str, poll_interval: Duration, cancel: CancellationToken) -> mpsc::Receiver<()> {
+    let (path, branch) = (path.to_owned(), branch.to_owned());
     let (wake, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         tokio::select! {
@@ -292,6 +293,23 @@ mod tests {
         assert_eq!(of(made, &["/srv/r.git/refs/heads/team"]), Meaning::Unsettled);
         assert_eq!(of(made, &["/srv/r.git/refs/heads"]), Meaning::Unsettled);
         assert_eq!(of(made, &["/srv/r.git/refs/heads/else"]), Meaning::Nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_system_cannot_watch_the_repository_is_polled_faster() {
+        let (wake, mut woken) = mpsc::channel(1);
+        let unwatchable = Watch { standing: Standing::Unwatchable, identity: None, _watcher: None };
+        let watched = Watch { standing: Standing::Watched, identity: None, _watcher: None };
+        let path = Path::new("/nonexistent/r.git");
+
+        let start = Instant::now();
+        stand(path, POLL_DEFAULT, &wake, &unwatchable, &Signals::default()).await;
+        assert_eq!(start.elapsed(), POLL_UNWATCHED, "then it is tried again, which looks at once");
+
+        let still = Signals::default();
+        let polled = tokio::time::timeout(POLL_DEFAULT * 2, stand(path, POLL_DEFAULT, &wake, &watched, &still)).await;
+        assert!(polled.is_err(), "nothing was replaced");
+        assert_eq!(woken.try_recv(), Ok(()), "and yet it was looked at");
     }
 
     #[test]
