@@ -1,1 +1,3 @@
 //! (to be written)
+pub mod hook { mod words; }
+pub mod socket;
