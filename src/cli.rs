@@ -1,3 +1,5 @@
 //! (to be written)
-pub mod hook { mod words; }
+pub mod hook {
+    mod words;
+}
 pub mod socket;

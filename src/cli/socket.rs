@@ -186,8 +186,8 @@ fn bad(detail: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
     use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
 
     const SOON: Duration = Duration::from_secs(5);
 
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_call_is_one_request_and_gives_the_result() {
         let (_dir, path, served) =
-            daemon("HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":1}}");
+            daemon("HTTP/1.1 200 OK\r\ncontent-length: 41\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":1}}");
         let result = call(&path, "config.status", &json!({"x": "y"}), SOON).unwrap();
         assert_eq!(result, json!({"a": 1}));
         let request = served.join().unwrap();

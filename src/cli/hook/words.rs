@@ -28,7 +28,12 @@ pub(super) struct Checked {
 }
 
 /// The push is refused because of its content.
-pub(super) fn rejection(revision: &Revision, checked: &Checked, active: Option<&Applied>, zone: &TimeZone) -> Vec<String> {
+pub(super) fn rejection(
+    revision: &Revision,
+    checked: &Checked,
+    active: Option<&Applied>,
+    zone: &TimeZone,
+) -> Vec<String> {
     let mut lines = vec![format!(
         "✗ rejected {}: {} in {} of {}",
         revision.short(),
@@ -48,8 +53,11 @@ pub(super) fn warnings(checked: &Checked) -> Vec<String> {
 }
 
 fn findings(rendered: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> =
-        rendered.iter().take(FINDINGS_MAX).flat_map(|finding| finding.lines().map(|line| format!("  {line}"))).collect();
+    let mut lines: Vec<String> = rendered
+        .iter()
+        .take(FINDINGS_MAX)
+        .flat_map(|finding| finding.lines().map(|line| format!("  {line}")))
+        .collect();
     if rendered.len() > FINDINGS_MAX {
         lines.push(format!("  and {} more; `larder check` shows all", rendered.len() - FINDINGS_MAX));
     }
