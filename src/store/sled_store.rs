@@ -279,9 +279,14 @@ fn guarded<T>(
 }
 
 /// Whether the file system refused, rather than that what it gave made no sense.
+///
+/// By kind alone: sled copies errors by kind and text, so the number of the system's error is lost.
 fn is_of_the_system(error: &io::Error) -> bool {
-    let sense = !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
-    sense && (error.raw_os_error().is_some() || is_held(error))
+    match error.kind() {
+        ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound => false,
+        ErrorKind::Other => is_held(error),
+        _ => true,
+    }
 }
 
 /// Whether sled's lock on its file is held; sled says that with an error of its own making.
