@@ -1,1 +1,108 @@
-//! (to be written)
+//! Alerts: one mail at each edge, kept in the store until a mail server has taken it.
+//!
+//! What to say and when is pure ([`edge`]): the first failure, a success that is too old, a refused revision and the
+//! recovery each say something once; repeats are counted. The mails are written in the same batch as what they tell
+//! of, so a crash loses neither. One task ([`deliver`]) empties the outbox.
+//!
+//! A deferred run says nothing by itself; when it lasts, the policy's `max_age` does.
+//! Deliberately absent: other channels than mail, and digests.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::model::{Config, Email, Site};
+use crate::error::Trouble;
+use crate::store::ledger::Ledger;
+use crate::store::record::{JobRecord, OutboxMail, RunRecord, Upkeep};
+use crate::types::{Name, Outcome, Revision};
+
+mod compose;
+mod courier;
+pub mod edge;
+mod letter;
+pub mod outbox;
+mod smtp;
+
+/// Notes in `after` what later decisions need of a run that ended with `outcome`; for whoever writes the job's record.
+pub fn track(before: &JobRecord, after: &mut JobRecord, outcome: Outcome, now: Timestamp) {
+    edge::track(before, after, outcome, now);
+}
+
+/// The mails that the end of `run` calls for: none, or one for the first failure, the first partial run or the recovery.
+#[must_use]
+pub fn mails_for(
+    site: &Site,
+    before: &JobRecord,
+    after: &JobRecord,
+    run: &RunRecord,
+    now: Timestamp,
+) -> Vec<OutboxMail> {
+    let Some(edge) = edge::of_run(before, after, run) else { return Vec::new() };
+    letter::of_run(site, edge, before, after, run).mail(site, now).into_iter().collect()
+}
+
+/// The mail that says that `job` has had no success for longer than `max_age`, and the record that remembers it was said.
+#[must_use]
+pub fn overdue(
+    site: &Site,
+    job: &JobRecord,
+    max_age: std::time::Duration,
+    now: Timestamp,
+) -> Option<(JobRecord, Option<OutboxMail>)> {
+    let age = edge::overdue(job, max_age, now)?;
+    let mail = letter::of_overdue(site, job, age, max_age).mail(site, now);
+    Some((JobRecord { overdue_told: Some(now), ..job.clone() }, mail))
+}
+
+/// The mail about a revision that is invalid; for the caller to send once per revision.
+#[must_use]
+pub fn mail_for_rejected(site: &Site, revision: &Revision, errors: &[String], now: Timestamp) -> Option<OutboxMail> {
+    letter::of_rejected(site, revision, errors).mail(site, now)
+}
+
+/// The mail about a revision that waits for a confirmation; for the caller to send once per revision.
+#[must_use]
+pub fn mail_for_held(site: &Site, revision: &Revision, reason: &str, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_held(site, revision, reason).mail(site, now)
+}
+
+/// The mail about a check or prune (`work`) of a destination that began to fail or works again.
+#[must_use]
+pub fn mail_for_upkeep(
+    site: &Site,
+    destination: &Name,
+    work: &str,
+    before: &Upkeep,
+    after: &Upkeep,
+    now: Timestamp,
+) -> Option<OutboxMail> {
+    letter::of_upkeep(site, destination, work, before, after)?.mail(site, now)
+}
+
+/// Sends what waits in the outbox until `cancel`: in order, again after a pause when it fails, never forgotten before
+/// [`outbox::AGE_MAX`] or [`outbox::WAITING_MAX`].
+///
+/// `wake` is notified after mails were written. At least once: a crash between the server's answer and our note of it
+/// sends a mail again, with the same Message-ID.
+pub async fn deliver(
+    ledger: Ledger,
+    config: watch::Receiver<Arc<Config>>,
+    clock: Arc<dyn Clock>,
+    wake: Arc<Notify>,
+    cancel: CancellationToken,
+) {
+    courier::run(ledger, config, clock, wake, cancel).await;
+}
+
+/// Sends a test mail at once and returns what the server answered.
+///
+/// # Errors
+/// A [`Trouble`] for each thing that is commonly wrong: `mail_dns`, `mail_refused`, `mail_timeout`, `mail_tls_*`,
+/// `mail_no_starttls`, `mail_auth_failed`, `mail_rejected`…
+pub async fn send_test(email: &Email) -> Result<String, Trouble> {
+    courier::send_test(email, Timestamp::now()).await
+}

@@ -62,6 +62,9 @@ pub fn job(target: &str) -> JobRecord {
         last_success: Some(summary(1, Outcome::Success, 4, None)),
         sizes: Vec::new(),
         failing: 0,
+        incomplete: 0,
+        troubled_since: None,
+        overdue_told: None,
         parents: BTreeMap::new(),
     }
 }

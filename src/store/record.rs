@@ -41,6 +41,15 @@ pub struct JobRecord {
     /// Failures in a row since the last success; drives the alert's edge.
     #[serde(default)]
     pub failing: u32,
+    /// Partial runs in a row since the last success.
+    #[serde(default)]
+    pub incomplete: u32,
+    /// When the first run since the last success ended as anything less (failed, partial, deferred, interrupted).
+    #[serde(default)]
+    pub troubled_since: Option<Timestamp>,
+    /// When somebody was told that the newest success is older than the policy's `max_age`; none once there is a newer one.
+    #[serde(default)]
+    pub overdue_told: Option<Timestamp>,
     /// Newest snapshot in each destination: the parent of the next.
     #[serde(default)]
     pub parents: BTreeMap<Name, String>,
