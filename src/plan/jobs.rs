@@ -103,6 +103,9 @@ fn unknown(id: JobId) -> JobRecord {
         last_success: None,
         sizes: Vec::new(),
         failing: 0,
+        incomplete: 0,
+        troubled_since: None,
+        overdue_told: None,
         parents: BTreeMap::new(),
     }
 }
