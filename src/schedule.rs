@@ -29,8 +29,9 @@ pub use crate::schedule::error::{CronField, ScheduleError};
 use crate::schedule::fields::Fields;
 use crate::types::JobId;
 
-/// How far ahead a time is looked for: 29 February may be eight years away (2096 to 2104).
-const HORIZON_YEARS: i16 = 9;
+/// How far a time is looked for: 29 February may be eight years away (2096 to 2104), and a day of the year that must be
+/// one certain weekday (`0 0 */31 1 1`) twelve.
+const HORIZON_YEARS: i16 = 13;
 
 /// Stretches of constant offset that are walked for one answer; the liveliest zones have four a year.
 const STRETCHES_MAX: usize = 200;
@@ -99,18 +100,18 @@ impl Schedule {
         None
     }
 
-    /// The last time at or before `instant`; none when there was none in the nine years before.
+    /// The last time at or before `instant`; none when there was none in the thirteen years before.
     #[must_use]
     pub fn previous_at_or_before(&self, instant: Timestamp) -> Option<Timestamp> {
-        const WINDOW_MAX_S: i64 = 9 * 366 * 86_400;
+        let window_max_s = i64::from(HORIZON_YEARS) * 366 * 86_400;
         let hit = |from: i64| self.next_after(Timestamp::from_second(from).ok()?).filter(|found| *found <= instant);
         let end = instant.as_second();
         let mut window = 3600;
         while hit(end - window).is_none() {
-            window *= 2;
-            if window > WINDOW_MAX_S {
+            if window == window_max_s {
                 return None;
             }
+            window = (window * 2).min(window_max_s);
         }
         // From `low` on there is a hit; narrow until it is the last one.
         let (mut low, mut high) = (end - window, end);

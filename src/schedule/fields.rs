@@ -94,7 +94,7 @@ impl Fields {
         })
     }
 
-    /// Whether some day within any eight years matches.
+    /// Whether some day within any twelve years matches.
     ///
     /// With "either day" a weekday always comes. With "both", a day of the month must exist in one of the months; and a
     /// 29 February that must be one certain weekday comes once in 28 years, which no backup means.
