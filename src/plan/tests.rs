@@ -1,3 +1,5 @@
+//! Plans of whole configs: what changes, what is guarded, that the same in gives the same out.
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

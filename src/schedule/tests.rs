@@ -1,3 +1,5 @@
+//! Schedules over every transition of every zone.
+
 use super::*;
 
 fn at(text: &str) -> Timestamp {

@@ -1,3 +1,5 @@
+//! Views and pages from sample records.
+
 use jiff::SignedDuration;
 
 use super::pages::{PROGRESS_EVERY, Pages, RENEW_AFTER, Written};

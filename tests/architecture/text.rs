@@ -208,8 +208,8 @@ pub fn crate_table(markdown: &str) -> BTreeSet<String> {
 
 #[test]
 fn comments_and_literals_are_no_code() {
-    let text = r###"let a = "crate::x"; // crate::y
-/* crate::z /* nested */ */ let b: &'static str = r#"a "crate::w" b"#; let c = '"'; crate::plan::f('\'', 'ü');"###;
+    let text = r##"let a = "crate::x"; // crate::y
+/* crate::z /* nested */ */ let b: &'static str = r#"a "crate::w" b"#; let c = '"'; crate::plan::f('\'', 'ü');"##;
     let code = code_only(text);
     assert_eq!(code.lines().count(), 2);
     assert_eq!(crate_modules_used(&code, 1), [(2, "plan".to_owned())]);

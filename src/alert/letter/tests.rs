@@ -1,3 +1,5 @@
+//! Letters as people get them: subject, text, HTML.
+
 use std::collections::BTreeMap;
 
 use super::*;

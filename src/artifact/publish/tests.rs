@@ -1,3 +1,5 @@
+//! Publishing, shipping and expiring on a real directory.
+
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 

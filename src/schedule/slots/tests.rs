@@ -1,3 +1,5 @@
+//! Which slot fires when: jitter, missed times, turned clocks.
+
 use proptest::prelude::*;
 
 use super::*;
