@@ -42,8 +42,9 @@ Not in it: without `all`, the roles (say `globals: true` to have them); what `ex
 no recovery to a point between two runs; server settings (postgresql.conf, pg_hba.conf: use `files`).
 
 Least privilege: a role with LOGIN and `GRANT pg_read_all_data TO backup` (PostgreSQL 14 and newer; older: SELECT on all
-tables and sequences, USAGE on the schemas). Role passwords can only be read by a superuser: with another role say
-`role_passwords: false`. Tables under row-level security need BYPASSRLS.
+tables and sequences, USAGE on the schemas). Role passwords are read by a superuser or with pg_read_all_data, but not
+where the provider manages the server: there say `role_passwords: false`. Tables under row-level security need
+BYPASSRLS.
 
 It needs pg_dump, pg_restore and psql of the server's major version or a newer one (Debian: postgresql-client-N).
 
@@ -85,7 +86,7 @@ struct PostgresSettings {
     /// Keep roles and tablespaces too; by default when `all` is true.
     #[serde(default)]
     globals: Option<bool>,
-    /// Keep the roles' password hashes in `globals.sql`; this needs a superuser.
+    /// Keep the roles' password hashes in `globals.sql`; this needs a superuser or pg_read_all_data.
     #[serde(default = "yes")]
     role_passwords: bool,
     /// Tables to leave out, as `pg_dump --exclude-table` reads them.
@@ -372,7 +373,9 @@ impl Server<'_> {
         let _ = std::fs::remove_file(file);
         let failure = explain("pg_dumpall", &self.settings.place(), "postgres", &ran);
         Err(if failure.trouble.message.contains("pg_authid") {
-            failure.hint("only a superuser reads role passwords: say `role_passwords: false` or `globals: false`")
+            failure.hint(
+                "this role may not read role passwords (pg_authid): say `role_passwords: false` or `globals: false`",
+            )
         } else {
             failure
         })

@@ -1,6 +1,9 @@
 //! What several parts of the tests need: real programs, ports, waiting with a bound.
 #![allow(dead_code)]
 
+#[path = "support_postgres.rs"]
+pub mod postgres;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,125 @@
+//! The plugin `files`: nothing missing, empty or unmounted becomes a backup.
+
+use super::*;
+
+fn files(settings: Value) -> Bench {
+    Bench::new("files", settings)
+}
+
+#[test]
+fn paths_are_named_as_sources_with_what_they_hold() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(data.path().join("a/b")).unwrap();
+    std::fs::write(data.path().join("a/b/one"), "12345").unwrap();
+    std::fs::write(data.path().join("a/two.tmp"), "1234567890").unwrap();
+    let single = data.path().join("a/b/one");
+    let bench = files(json!({"paths": [data.path(), single], "exclude": ["*.tmp"]}));
+    let captured = bench.proven();
+    assert_eq!(captured.sources.len(), 2);
+    assert_eq!(captured.sources[0].path, data.path());
+    assert_eq!(captured.sources[0].exclude, ["*.tmp"]);
+    assert_eq!((captured.figures["source_files"], captured.figures["source_bytes"], captured.bytes), (2, 10, 10));
+    assert_eq!(bench.staged(), Vec::<String>::new(), "nothing is copied");
+
+    std::fs::remove_dir_all(data.path().join("a")).unwrap();
+    assert_eq!(verdict(&bench.validate(&captured).unwrap()), Verdict::Failed);
+}
+
+#[test]
+fn a_missing_path_is_an_error() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("x"), "x").unwrap();
+    let gone = data.path().join("gone");
+    let failure = files(json!({"paths": [data.path(), gone]})).refused("path_missing");
+    assert!(failure.trouble.message.contains("gone"), "{failure}");
+}
+
+#[test]
+fn a_directory_without_a_single_file_is_an_error_unless_that_is_meant() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(data.path().join("a/b/c")).unwrap();
+    files(json!({"paths": [data.path()]})).refused("path_empty");
+    std::fs::write(data.path().join("a/b/c/x.tmp"), "x").unwrap();
+    files(json!({"paths": [data.path()], "exclude": ["*.tmp"]})).refused("path_empty");
+    files(json!({"paths": [data.path()], "exclude": [data.path().join("a")]})).refused("path_empty");
+    files(json!({"paths": [data.path()], "exclude": ["*.tmp"], "allow_empty": true})).proven();
+    files(json!({"paths": [data.path()]})).proven();
+}
+
+#[test]
+fn a_symbolic_link_and_a_special_file_are_errors() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("x"), "x").unwrap();
+    let link = data.path().join("link");
+    std::os::unix::fs::symlink(data.path(), &link).unwrap();
+    let failure = files(json!({"paths": [link]})).refused("path_is_link");
+    assert!(failure.trouble.message.contains(&*data.path().to_string_lossy()), "{failure}");
+    let fifo = data.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    files(json!({"paths": [fifo]})).refused("path_kind");
+}
+
+#[test]
+fn a_mount_that_is_required_and_absent_defers_the_run() {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("x"), "x").unwrap();
+    let bench = files(json!({"paths": [data.path()], "require_mount": data.path()}));
+    assert_eq!(bench.refused("not_mounted").outcome, Outcome::Deferred);
+    // What is always mounted on Linux.
+    files(json!({"paths": [data.path()], "require_mount": "/proc/"})).proven();
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    files(json!({"paths": []})).refused("settings");
+    files(json!({"paths": ["srv/photos"]})).refused("settings");
+    files(json!({"paths": ["/srv/../etc"]})).refused("settings");
+    files(json!({"paths": ["/srv"], "exlude": []})).refused("settings");
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_reported() {
+    let data = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    let open = data.path().join("open");
+    let closed = open.join("closed");
+    std::fs::create_dir_all(&closed).unwrap();
+    std::fs::write(open.join("x"), "x").unwrap();
+    std::fs::write(closed.join("y"), "y").unwrap();
+    let mode = |path: &Path, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&closed, 0o000);
+    mode(data.path(), 0o755);
+    if !nix::unistd::geteuid().is_root() {
+        let warnings = files(json!({"paths": [open]})).capture().unwrap().warnings;
+        assert_eq!(warnings[0].code, "unreadable");
+        files(json!({"paths": [closed]})).refused("path_unreadable");
+        mode(&closed, 0o755);
+        return;
+    }
+    // Root reads everything: so the plugin itself is run as somebody else, from a place that he can reach.
+    let program = data.path().join("larder");
+    std::fs::copy(support::larder(), &program).unwrap();
+    mode(&program, 0o755);
+    let ask = |path: &Path| {
+        use std::io::Write as _;
+        let request = json!({"protocol": 1, "action": "capture", "settings": {"paths": [path]}});
+        let mut child = std::process::Command::new("runuser")
+            .args(["-u", "nobody", "--"])
+            .arg(&program)
+            .args(["plugin", "files"])
+            .current_dir("/")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let answer = ask(&open);
+    assert!(answer.contains(r#""event":"warning","code":"unreadable""#) && answer.contains("/open/closed"), "{answer}");
+    assert!(answer.contains(r#""name":"source_files","value":1"#), "{answer}");
+    let answer = ask(&closed);
+    assert!(answer.contains(r#""event":"failed","code":"path_unreadable""#), "{answer}");
+}

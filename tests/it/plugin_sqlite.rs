@@ -1,0 +1,201 @@
+//! The plugin `sqlite` against databases in use, locked and damaged ones.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+
+use super::*;
+
+fn sqlite(path: &Path) -> Bench {
+    Bench::new("sqlite", json!({ "path": path, "busy_timeout": 1 }))
+}
+
+fn database(path: &Path, sql: &str) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(sql).unwrap();
+    connection
+}
+
+fn number(path: &Path, sql: &str) -> i64 {
+    Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_database_that_is_written_to_is_copied_at_one_instant() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    // Money moves between two accounts: at every committed instant the sum is the same.
+    let writer = database(
+        &path,
+        "PRAGMA journal_mode=WAL; CREATE TABLE account (id INTEGER PRIMARY KEY, money INTEGER);
+         INSERT INTO account VALUES (1, 1000000), (2, 0); CREATE TABLE log (n INTEGER, text TEXT);",
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writing = std::thread::spawn(move || {
+        let mut moves = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            writer
+                .execute_batch(
+                    "BEGIN; UPDATE account SET money = money - 1 WHERE id = 1; INSERT INTO log VALUES (1, hex(randomblob(200)));
+                     UPDATE account SET money = money + 1 WHERE id = 2; COMMIT;",
+                )
+                .unwrap();
+            moves += 1;
+        }
+        // The last one is not committed while the copy is looked at.
+        writer.execute_batch("BEGIN; UPDATE account SET money = 0;").unwrap();
+        (moves, writer)
+    });
+    support::wait_for("some writes", Duration::from_secs(20), || {
+        (number(&path, "SELECT count(*) FROM log") > 50).then_some(())
+    });
+    for _ in 0..3 {
+        let bench = sqlite(&path);
+        let captured = bench.proven();
+        let copy = bench.staging().join("app.db");
+        assert_eq!(number(&copy, "SELECT sum(money) FROM account"), 1_000_000);
+        let (moved, logged) =
+            (number(&copy, "SELECT money FROM account WHERE id = 2"), number(&copy, "SELECT count(*) FROM log"));
+        assert_eq!(moved, logged);
+        assert_eq!(captured.figures["rows"], 2 + u64::try_from(logged).unwrap());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (moves, _writer) = writing.join().unwrap();
+    let bench = sqlite(&path);
+    bench.proven();
+    assert_eq!(number(&bench.staging().join("app.db"), "SELECT money FROM account WHERE id = 2"), moves);
+}
+
+#[test]
+fn a_restored_copy_has_the_content_of_the_source() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("a%20b?mode=rwc#\"'.db");
+    drop(database(
+        &path,
+        "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (2, x'0011'), (NULL, 1.5); CREATE INDEX i ON t (a);
+         CREATE VIEW v AS SELECT a FROM t; CREATE VIRTUAL TABLE s USING fts5(words); INSERT INTO s VALUES ('to find');",
+    ));
+    let before = std::fs::read(&path).unwrap();
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+    assert_eq!(std::fs::read(&path).unwrap(), before, "the source is untouched");
+    let copy = bench.staging().join(&captured.artifacts[0].path);
+    assert_eq!(number(&copy, "SELECT count(*) FROM s WHERE s MATCH 'find'"), 1);
+    // The copy, put in place and captured again, has the same numbers table by table.
+    let again = sqlite(&copy).proven();
+    assert!(captured.figures.contains_key("content.t"));
+    assert_eq!(captured.figures, again.figures);
+    let made: Vec<_> = std::fs::read_dir(data.path()).unwrap().collect();
+    assert_eq!(made.len(), 1, "nothing was made beside the source");
+}
+
+#[test]
+fn a_missing_database_is_an_error_and_is_not_made() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("gone.db");
+    sqlite(&path).refused("path_missing");
+    assert!(!path.exists());
+    sqlite(data.path()).refused("path_kind");
+}
+
+#[test]
+fn a_file_that_is_no_database_or_an_empty_one_is_an_error() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("notes.txt");
+    std::fs::write(&path, "these are notes, not a database ".repeat(100)).unwrap();
+    sqlite(&path).refused("not_a_database");
+    let zero = data.path().join("zero.db");
+    std::fs::write(&zero, "").unwrap();
+    sqlite(&zero).refused("database_empty");
+    let bare = data.path().join("bare.db");
+    drop(database(&bare, "PRAGMA user_version = 3; VACUUM;"));
+    let bench = sqlite(&bare);
+    bench.refused("database_empty");
+    Bench::new("sqlite", json!({"path": bare, "allow_empty": true})).proven();
+}
+
+#[test]
+fn a_database_that_a_writer_locks_defers_the_run() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    let writer = database(&path, "CREATE TABLE t (a); INSERT INTO t VALUES (1); BEGIN EXCLUSIVE;");
+    let bench = sqlite(&path);
+    assert_eq!(bench.refused("database_locked").outcome, Outcome::Deferred);
+    assert_eq!(bench.staged(), Vec::<String>::new());
+    writer.execute_batch("COMMIT").unwrap();
+    sqlite(&path).proven();
+}
+
+#[test]
+fn a_damaged_database_is_never_a_backup() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    let connection = database(&path, "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);");
+    let rows = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
+                INSERT INTO t SELECT n, hex(randomblob(100)) FROM n;";
+    connection.execute_batch(rows).unwrap();
+    drop(connection);
+    let whole = std::fs::read(&path).unwrap();
+    for page in [3, 10, 40] {
+        let mut damaged = whole.clone();
+        damaged[page * 4096..page * 4096 + 200].fill(0xA5);
+        std::fs::write(&path, damaged).unwrap();
+        sqlite(&path).refused("database_corrupt");
+    }
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    sqlite(&path).refused("database_corrupt");
+}
+
+#[test]
+fn a_copy_that_changed_after_the_capture_is_not_proven() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(&path, "CREATE TABLE t (a); INSERT INTO t VALUES ('first content');"));
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+    let copy = bench.staging().join("app.db");
+    let whole = std::fs::read(&copy).unwrap();
+    // One letter in a row: SQLite itself sees nothing wrong with it.
+    let at = whole.windows(5).position(|part| part == b"first").unwrap();
+    let mut flipped = whole.clone();
+    flipped[at] = b'F';
+    std::fs::write(&copy, flipped).unwrap();
+    assert_eq!(verdict(&bench.validate(&captured).unwrap()), Verdict::Failed);
+    std::fs::write(&copy, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(verdict(&bench.validate(&captured).unwrap()), Verdict::Failed);
+    std::fs::write(&copy, whole).unwrap();
+    assert_eq!(verdict(&bench.validate(&captured).unwrap()), Verdict::Proven);
+}
+
+#[test]
+fn broken_foreign_keys_are_told_but_the_copy_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(
+        &path,
+        "PRAGMA foreign_keys = OFF; CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p (id));
+         INSERT INTO c VALUES (7);",
+    ));
+    let bench = sqlite(&path);
+    let validations = bench.validate(&bench.capture().unwrap()).unwrap();
+    assert_eq!(verdict(&validations), Verdict::CouldNotVerify);
+    assert!(validations.iter().any(|each| each.detail.contains("1 rows point to nothing")), "{validations:?}");
+    Bench::new("sqlite", json!({"path": path, "foreign_key_check": false})).proven();
+}
+
+#[test]
+fn several_databases_of_one_name_are_all_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = ["a", "b"].iter().map(|name| data.path().join(name).join("app.db")).collect();
+    for (n, path) in paths.iter().enumerate() {
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        drop(database(path, &format!("CREATE TABLE t (a); INSERT INTO t VALUES ({n}), (5);")));
+    }
+    let bench = Bench::new("sqlite", json!({ "paths": paths }));
+    let captured = bench.proven();
+    assert_eq!((captured.artifacts.len(), captured.figures["rows"], captured.figures["databases"]), (2, 4, 2));
+    assert_eq!(number(&bench.staging().join("2-app.db"), "SELECT min(a) FROM t"), 1);
+    Bench::new("sqlite", json!({"path": paths[0], "paths": paths})).refused("settings");
+    Bench::new("sqlite", json!({})).refused("settings");
+}

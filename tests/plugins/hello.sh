@@ -1,0 +1,11 @@
+#!/bin/sh
+# A whole plugin: keeps a greeting. The action is the argument, the request is one line on standard input.
+case "$1" in
+describe) echo '{"event":"description","summary":"a greeting","settings":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"],"additionalProperties":false}}' ;;
+capture)
+  sed 's/.*"name":"\([^"]*\)".*/Hello \1/' > hello.txt
+  echo '{"event":"artifact","path":"hello.txt","format":"text"}' ;;
+validate)
+  grep -q '^Hello ' hello.txt && verdict=proven || verdict=failed
+  echo '{"event":"validation","name":"the greeting is there","verdict":"'$verdict'"}' ;;
+esac
