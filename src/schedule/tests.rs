@@ -84,8 +84,8 @@ fn years_and_leap_days_turn_over() {
     assert_eq!(times("59 23 31 12 *", "UTC", "2026-12-31T23:59:00Z", 1), ["2027-12-31 23:59+00:00"]);
     assert_eq!(times("0 0 * * *", "Asia/Singapore", "2026-12-31T15:59:59Z", 1), ["2027-01-01 00:00+08:00"]);
     assert_eq!(times("0 0 29 2 *", "UTC", "2096-02-29T00:00:00Z", 1), ["2104-02-29 00:00+00:00"]);
-    // 1 March is a Saturday in 2098 and then not before 2110.
-    assert_eq!(times("0 0 */31 3 6", "UTC", "2098-03-02T00:00:00Z", 1), ["2110-03-01 00:00+00:00"]);
+    // 1 March is a Friday in 2097 and then not before 2109.
+    assert_eq!(times("0 0 */31 3 5", "UTC", "2097-03-02T00:00:00Z", 1), ["2109-03-01 00:00+00:00"]);
     assert_eq!(schedule("* * * * *", "UTC").next_after(Timestamp::MAX), None);
 }
 
