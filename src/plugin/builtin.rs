@@ -1,6 +1,6 @@
 //! The child's side of the built-in plugins: `larder plugin NAME` reads one request and answers with events.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal as _, Read, Write};
 use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
@@ -25,12 +25,22 @@ pub struct Builtin {
 /// The built-in plugins in order of their names.
 pub const ALL: &[Builtin] = &[files::BUILTIN, postgres::BUILTIN, sqlite::BUILTIN];
 
-/// Answers the request on standard input; the whole life of a `larder plugin NAME` process.
+/// Answers the request on standard input; the whole life of a `larder plugin NAME` process. At a terminal, says what
+/// the plugin is.
 #[must_use]
 pub fn builtin_main(name: &str) -> ExitCode {
     // What a plugin writes holds the application's data: for the daemon's user alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let mut stdout = std::io::stdout();
+    if std::io::stdin().is_terminal()
+        && let Some(text) = describe_text(name)
+    {
+        // A person, not larder: there will be no request.
+        return match stdout.write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let mut voice = Voice { out: &mut stdout };
     match answer(name, std::io::stdin(), &mut voice) {
         Ok(()) => ExitCode::SUCCESS,
@@ -105,7 +115,7 @@ fn read_request(stdin: impl Read) -> Result<Request, Failure> {
     let request: Request = serde_json::from_slice(&bytes).map_err(|error| {
         let place = format!("line {} column {}", error.line(), error.column());
         Failure::new("request", format!("standard input holds no request of protocol {PROTOCOL} ({place})"))
-            .hint("this program is started by larder; for its settings see `larder plugin NAME --help`")
+            .hint("this program is started by larder; for its settings see `larder plugin describe NAME`")
     })?;
     if request.protocol != PROTOCOL {
         return Err(Failure::new(

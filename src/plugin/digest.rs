@@ -9,6 +9,7 @@ use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::{ArtifactFile, Verdict};
 
 const CHUNK_BYTES: usize = 1 << 20;
+const TELL_EVERY_BYTES: u64 = 64 << 20;
 
 /// Reads the whole file; `on_chunk` gets the bytes read so far now and then.
 pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<String, Failure> {
@@ -16,7 +17,7 @@ pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<Strin
     let mut file = std::fs::File::open(path).map_err(refuse)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0_u8; CHUNK_BYTES];
-    let mut done: u64 = 0;
+    let (mut done, mut told): (u64, u64) = (0, 0);
     loop {
         let length = file.read(&mut chunk).map_err(refuse)?;
         let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else {
@@ -24,7 +25,8 @@ pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<Strin
         };
         hasher.update(read);
         done += length as u64;
-        if done.is_multiple_of(64 << 20) {
+        if done - told >= TELL_EVERY_BYTES {
+            told = done;
             on_chunk(done);
         }
     }

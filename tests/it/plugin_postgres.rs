@@ -298,6 +298,18 @@ fn a_dump_that_ends_half_way_leaves_nothing_that_looks_like_one() {
 }
 
 #[test]
+fn a_full_disk_defers_the_run_and_leaves_no_piece() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "full");
+    cluster.sql(&name, SAMPLE);
+    let bench = postgres(&cluster, json!({ "database": name }));
+    // What pg_dump writes goes where there never is room.
+    std::os::unix::fs::symlink("/dev/full", bench.staging().join(format!("{name}.dump"))).unwrap();
+    assert_eq!(bench.refused("disk_full").outcome, Outcome::Deferred);
+    assert_eq!(bench.staged(), Vec::<String>::new());
+}
+
+#[test]
 fn a_server_that_is_newer_than_every_client_is_told_with_the_package_to_install() {
     let cluster = Cluster::shared();
     let directory = tempfile::tempdir().unwrap();

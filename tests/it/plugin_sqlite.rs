@@ -199,3 +199,29 @@ fn several_databases_of_one_name_are_all_kept() {
     Bench::new("sqlite", json!({"path": paths[0], "paths": paths})).refused("settings");
     Bench::new("sqlite", json!({})).refused("settings");
 }
+
+#[test]
+fn a_database_whose_wal_cannot_be_read_is_an_error() {
+    let data = tempfile::Builder::new().tempdir_in("/tmp").unwrap();
+    let place = data.path().join("data");
+    std::fs::create_dir(&place).unwrap();
+    let path = place.join("app.db");
+    let _writer = database(&path, "PRAGMA journal_mode=WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1);");
+    chmod(data.path(), 0o755);
+    chmod(&place, 0o755);
+    chmod(&path, 0o644);
+    let staging = data.path().join("staging");
+    std::fs::create_dir(&staging).unwrap();
+    chmod(&staging, 0o777);
+    let request =
+        json!({"protocol": 1, "action": "capture", "staging": staging, "settings": {"path": path, "busy_timeout": 1}});
+    for (file, mode) in [("app.db-wal", 0o600), ("app.db-shm", 0o600), ("app.db", 0o600)] {
+        chmod(&place.join(file), mode);
+        let Some(answer) = as_nobody(data.path(), "sqlite", &request) else { return };
+        assert!(answer.contains(r#""event":"failed","code":"path_unreadable""#), "{file}: {answer}");
+        assert!(!answer.contains("artifact") && std::fs::read_dir(&staging).unwrap().next().is_none());
+        chmod(&place.join(file), 0o644);
+    }
+    let answer = as_nobody(data.path(), "sqlite", &request).unwrap();
+    assert!(answer.contains(r#""event":"artifact","path":"app.db""#), "{answer}");
+}
