@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub mod batch;
 pub mod desired;
 pub mod export;
+pub mod fit;
 pub mod history;
 pub mod layout;
 pub mod ledger;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::fit::fitted;
 use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunEvent, RunRecord};
 use super::{Batch, StoreError, Tree, show_key};
 use crate::types::{JobId, RunId};
@@ -18,20 +19,29 @@ impl Batch {
     /// # Errors
     /// When it cannot be written as JSON.
     pub fn put_json(&mut self, tree: Tree, key: impl Into<Vec<u8>>, value: &impl Serialize) -> Result<(), StoreError> {
-        let key = key.into();
-        match serde_json::to_vec(value) {
-            Ok(json) => {
-                self.put(tree, key, json);
-                Ok(())
-            }
-            Err(source) => Err(StoreError::Record { key: show_key(tree, &key), source }),
-        }
+        self.put_written(tree, key.into(), serde_json::to_vec(value))
+    }
+
+    /// Puts a record that Larder wrote for people to read; what makes it too large is cut.
+    pub(super) fn put_fitted(
+        &mut self,
+        tree: Tree,
+        key: impl Into<Vec<u8>>,
+        record: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        self.put_written(tree, key.into(), fitted(record))
+    }
+
+    fn put_written(&mut self, tree: Tree, key: Vec<u8>, json: serde_json::Result<Vec<u8>>) -> Result<(), StoreError> {
+        let json = json.map_err(|source| StoreError::Record { key: show_key(tree, &key), source })?;
+        self.put(tree, key, json);
+        Ok(())
     }
 
     /// # Errors
     /// When the record cannot be written as JSON.
     pub fn put_job(&mut self, job: &JobRecord) -> Result<(), StoreError> {
-        self.put_json(Tree::Jobs, job_key(&job.id), job)
+        self.put_fitted(Tree::Jobs, job_key(&job.id), job)
     }
 
     /// Puts a run, its place in the job's history, and whether it is open (not finished).
@@ -39,7 +49,7 @@ impl Batch {
     /// # Errors
     /// When the record cannot be written as JSON.
     pub fn put_run(&mut self, run: &RunRecord) -> Result<(), StoreError> {
-        self.put_json(Tree::Runs, run.id.to_bytes(), run)?;
+        self.put_fitted(Tree::Runs, run.id.to_bytes(), run)?;
         self.index_run(run);
         Ok(())
     }
@@ -61,19 +71,19 @@ impl Batch {
     pub fn push_event(&mut self, run: RunId, sequence: u32, event: &RunEvent) -> Result<(), StoreError> {
         let mut key = run.to_bytes().to_vec();
         key.extend(sequence.to_be_bytes());
-        self.put_json(Tree::Events, key, event)
+        self.put_fitted(Tree::Events, key, event)
     }
 
     /// # Errors
     /// When the record cannot be written as JSON.
     pub fn put_destination(&mut self, destination: &DestinationRecord) -> Result<(), StoreError> {
-        self.put_json(Tree::Destinations, destination.name.as_str(), destination)
+        self.put_fitted(Tree::Destinations, destination.name.as_str(), destination)
     }
 
     /// # Errors
     /// When the record cannot be written as JSON.
     pub fn put_config_record(&mut self, record: &ConfigRecord) -> Result<(), StoreError> {
-        self.put_json(Tree::Meta, CONFIG_KEY, record)
+        self.put_fitted(Tree::Meta, CONFIG_KEY, record)
     }
 
     /// Puts a small thing of another module; `key` starts with the module's name: `alert/…`.

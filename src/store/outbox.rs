@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::ledger::{Ledger, parse};
 use super::record::OutboxMail;
 use super::scan::walk;
-use super::{Batch, Order, StoreError, Tree};
+use super::{Batch, Order, StoreError, Tree, VALUE_BYTES_MAX};
 
 /// Greatest sequence that this process gave out.
 static LAST_SEQUENCE: AtomicU64 = AtomicU64::new(0);
@@ -31,10 +31,17 @@ impl Batch {
         Ok(sequence)
     }
 
+    /// Puts a mail again, after a try that failed. One that is too large goes as text alone: half an HTML document is none.
+    ///
     /// # Errors
     /// When the mail cannot be written as JSON.
     pub fn update_mail(&mut self, sequence: u64, mail: &OutboxMail) -> Result<(), StoreError> {
-        self.put_json(Tree::Outbox, sequence.to_be_bytes(), mail)
+        let bytes = serde_json::to_vec(mail).map_or(0, |json| json.len());
+        if bytes > VALUE_BYTES_MAX {
+            let plain = OutboxMail { html: String::new(), ..mail.clone() };
+            return self.put_fitted(Tree::Outbox, sequence.to_be_bytes(), &plain);
+        }
+        self.put_fitted(Tree::Outbox, sequence.to_be_bytes(), mail)
     }
 
     pub fn remove_mail(&mut self, sequence: u64) {

@@ -6,7 +6,6 @@
 //! only when it reads.
 
 use std::io::{self, ErrorKind};
-use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use jiff::Timestamp;
 use sled::Transactional as _;
 
 use super::layout::StateDir;
-use super::scan::{key_range, walk};
+use super::scan::key_range;
 use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export};
 
 /// Memory for pages. A homelab's state is a few MiB; 70,000 records idle at some 20 MB resident with this.
@@ -299,19 +298,33 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-/// How many entries each tree has; walks them all, for `doctor` and tests.
-///
-/// # Errors
-/// When a tree cannot be read.
-pub fn count(store: &dyn Store) -> Result<Vec<(Tree, u64)>, StoreError> {
-    let mut counts = Vec::new();
-    for tree in Tree::ALL {
-        let mut entries = 0;
-        walk(store, tree, &[], None, Order::Ascending, |_, _| {
-            entries += 1;
-            Ok(ControlFlow::Continue(()))
-        })?;
-        counts.push((tree, entries));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_and_senseless_content_are_damage_and_a_refusal_of_the_system_is_not() {
+        let told = |answer: Result<(), sled::Error>| guarded(Path::new("/s"), StoreError::Read, || answer).unwrap_err();
+        let io = |kind: ErrorKind, text: &str| told(Err(sled::Error::Io(io::Error::new(kind, text))));
+        let damaged = [
+            guarded::<()>(Path::new("/s"), StoreError::Read, || panic!("tried to serialize Uninitialized"))
+                .unwrap_err(),
+            told(Err(sled::Error::Corruption { at: None, bt: () })),
+            io(ErrorKind::UnexpectedEof, "failed to fill whole buffer"),
+            io(ErrorKind::Other, "bad header"),
+        ];
+        for error in damaged {
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+            assert!(error.hint().contains("sets the damaged store aside"));
+        }
+        let refused = [
+            io(ErrorKind::StorageFull, "no space"),
+            io(ErrorKind::PermissionDenied, "no"),
+            io(ErrorKind::ReadOnlyFilesystem, "no"),
+            io(ErrorKind::Other, "could not acquire lock on \"/s/db\""),
+        ];
+        for error in refused {
+            assert!(matches!(error, StoreError::Read(_)), "{error:?}");
+        }
     }
-    Ok(counts)
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::StoreError;
+use super::{StoreError, Tree};
 use crate::error::{Trouble, chain};
 
 impl StoreError {
@@ -54,6 +54,9 @@ impl StoreError {
                 "start the newer Larder again, or move the directory away: a fresh one is filled from Git".to_owned()
             }
             Self::Read(source) | Self::Write(source) => io_hint(source.kind(), "the state directory"),
+            Self::ValueTooLarge { key, .. } if key.starts_with(Tree::Desired.as_str()) => {
+                "make this document of the config smaller: split a target with long lists into several".to_owned()
+            }
             Self::ValueTooLarge { .. } => {
                 "this is a bug in Larder: large things belong into files; please report it".to_owned()
             }

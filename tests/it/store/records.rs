@@ -11,6 +11,7 @@ use larder::store::memory::MemoryStore;
 use larder::store::record::{JobRecord, OutboxMail, RunEvent, RunRecord, Trigger};
 use larder::store::{Batch, Order, StoreError, Tree};
 use larder::types::{JobId, Name, Outcome, RunId};
+use proptest::prelude::*;
 
 pub fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -60,6 +61,17 @@ pub fn mail(second: i64, subject: &str) -> OutboxMail {
 
 fn ledger() -> Ledger {
     Ledger::new(Arc::new(MemoryStore::new()))
+}
+
+fn target(text: &str) -> Target {
+    Target {
+        name: name(text),
+        plugin: name("files"),
+        settings: serde_json::json!({"paths": ["/srv"]}),
+        policies: vec![name("daily")],
+        enabled: true,
+        hooks: larder::config::model::Hooks::default(),
+    }
 }
 
 fn commit(ledger: &Ledger, fill: impl FnOnce(&mut Batch)) {
@@ -193,14 +205,6 @@ fn a_record_that_cannot_be_understood_is_named_and_hides_no_other() {
 fn the_config_in_force_is_read_back_as_it_was_put() {
     let ledger = ledger();
     assert_eq!(ledger.desired().unwrap(), Config::default());
-    let target = |text: &str| Target {
-        name: name(text),
-        plugin: name("files"),
-        settings: serde_json::json!({"paths": ["/srv"]}),
-        policies: vec![name("daily")],
-        enabled: true,
-        hooks: larder::config::model::Hooks::default(),
-    };
     let mut config = Config::default();
     config.site.timezone = "Asia/Singapore".to_owned();
     config.targets.insert(name("a"), target("a"));
@@ -211,4 +215,75 @@ fn the_config_in_force_is_read_back_as_it_was_put() {
     });
     commit(&ledger, |batch| batch.remove_desired_target(&name("b")));
     assert_eq!(ledger.desired().unwrap(), config);
+}
+
+#[test]
+fn a_run_with_more_to_tell_than_fits_is_finished_all_the_same() {
+    let ledger = ledger();
+    let long =
+        |n: usize| larder::error::Trouble::new("unreadable", format!("{n} {}", "x".repeat(9000))).with_hint("look");
+    let mut record = run("a/daily", 1, DONE);
+    record.warnings = (0..20).map(long).collect();
+    record.trouble = Some(long(99));
+    let mut letter = mail(1, "many things");
+    letter.html = "<p>".repeat(9000);
+    letter.text = "many".repeat(6000);
+    commit(&ledger, |batch| {
+        batch.put_run(&record).unwrap();
+        batch.enqueue_mail(&letter).unwrap();
+    });
+    let back = ledger.run(record.id).unwrap().unwrap();
+    assert_eq!((back.state, back.warnings.len()), (DONE, 20));
+    assert!(back.warnings[7].message.starts_with("7 xxx") && back.warnings[7].message.ends_with(" … (cut)"));
+    assert_eq!(back.warnings[7].hint.as_deref(), Some("look"));
+    let (_, sent) = ledger.outbox_due(at(1), 1).unwrap().remove(0);
+    assert_eq!((sent.html.as_str(), sent.text), ("", letter.text), "as text alone, whole");
+}
+
+#[test]
+fn a_document_of_the_config_is_never_cut_but_refused_by_name() {
+    let ledger = ledger();
+    let mut target = target("photos");
+    target.settings = serde_json::json!({"paths": ["/srv/x".repeat(9000)]});
+    let mut batch = Batch::default();
+    batch.put_desired_target(&target).unwrap();
+    let error = ledger.commit(batch).unwrap_err();
+    assert!(matches!(&error, StoreError::ValueTooLarge { key, .. } if key == "desired \"target/photos\""), "{error}");
+    assert!(error.hint().contains("split"), "{}", error.hint());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_list_of_runs_is_what_sorting_all_of_them_gives(
+        made in prop::collection::vec((0..4_usize, 0..3_usize, 0..50_i64), 0..40),
+        target in prop::option::of(0..5_usize),
+        policy in prop::option::of(0..3_usize),
+        before in prop::option::of(0..40_usize),
+        limit in 0..12_usize,
+    ) {
+        let ledger = ledger();
+        let (targets, policies) = (["a", "a-", "a.b", "z"], ["daily", "d", "hourly"]);
+        let made: Vec<RunRecord> = made
+            .into_iter()
+            .map(|(target, policy, second)| run(&format!("{}/{}", targets[target], policies[policy]), second, DONE))
+            .collect();
+        commit(&ledger, |batch| made.iter().for_each(|run| batch.put_run(run).unwrap()));
+        let filter = RunFilter {
+            target: target.map(|target| name(targets.get(target).unwrap_or(&"nobody"))),
+            policy: policy.map(|policy| name(policies[policy])),
+            before: before.and_then(|before| made.get(before)).map(|run| run.id),
+            limit,
+        };
+        let mut expected: Vec<RunRecord> = made
+            .into_iter()
+            .filter(|run| filter.target.as_ref().is_none_or(|target| run.job.target == *target))
+            .filter(|run| filter.policy.as_ref().is_none_or(|policy| run.job.policy == *policy))
+            .filter(|run| filter.before.is_none_or(|before| run.id < before))
+            .collect();
+        expected.sort_by_key(|run| std::cmp::Reverse(run.id));
+        expected.truncate(limit);
+        prop_assert_eq!(ledger.runs(&filter).unwrap(), expected);
+    }
 }
