@@ -1,6 +1,30 @@
 //! Desired state: bytes of a revision to a checked [`model::Config`], or every error of it.
+//!
+//! ```text
+//! bytes ─ text ─ spans ─ validate ─ raw ─ check ─ resolve ─> model::Config
+//!         (refused as    (shape, by the   (one      (across
+//!          a whole)       JSON schema)     document)  documents)
+//! ```
+//! Each step collects all it finds; [`load::Loader`] keeps what does not change between revisions.
 
+mod check;
+pub mod diagnostic;
+mod document;
+pub mod load;
+mod mask;
 pub mod model;
+pub mod raw;
+mod resolve;
+pub mod schema;
+mod spans;
+mod suggest;
+mod text;
+mod validate;
+mod visible;
+
+pub use diagnostic::{Colour, Diagnostic, Severity};
+pub use load::{Loaded, Loader};
+pub use schema::config_schema;
 
 /// What config needs to know of plugins: their names and settings schemas.
 pub trait SettingsSchemas: Send + Sync {

@@ -1,0 +1,140 @@
+//! A target document.
+
+use std::time::Duration;
+
+use super::{Checker, Sited, values};
+use crate::config::model::{Hook, Hooks, Target};
+use crate::config::raw::{RawArgument, RawHook, RawHookList, RawHooks, RawTarget};
+use crate::types::Name;
+
+/// Largest settings as JSON: they are stored, and a stored value stays below 32 KiB.
+pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// Most programs in one hook.
+const HOOKS_MAX: usize = 16;
+/// Without `timeout`.
+const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A target; its policies still have to be found.
+#[derive(Debug)]
+pub(crate) struct TargetItem {
+    target: Target,
+    /// As written; none: the default policy.
+    pub policies: Option<Vec<Sited<Name>>>,
+}
+
+impl TargetItem {
+    pub(crate) fn enabled(&self) -> bool {
+        self.target.enabled
+    }
+
+    pub(crate) fn resolve(&self, default: Option<&Name>) -> Target {
+        let policies = match &self.policies {
+            Some(names) => names.iter().map(|name| name.value.clone()).collect(),
+            None => default.cloned().into_iter().collect(),
+        };
+        Target { policies, ..self.target.clone() }
+    }
+}
+
+pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetItem> {
+    let name = checker.name(&["name"], &raw.name.0);
+    let plugin = checker.name(&["plugin"], &raw.plugin.0);
+    let settings = serde_json::Value::Object(raw.with);
+    let bytes = settings.to_string().len();
+    if bytes > SETTINGS_BYTES_MAX {
+        let message = format!("`with` has {bytes} bytes as JSON, but may have at most {SETTINGS_BYTES_MAX}");
+        let refusal = values::Refusal::new("settings_too_large", message);
+        checker.take::<()>(&["with"], Err(refusal.hint("split the target, or use patterns instead of long lists")));
+    }
+    let policies = raw.policies.map(|names| {
+        let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
+        checker.names("policies", &names)
+    });
+    let hooks = hooks(checker, raw.hooks.unwrap_or_default());
+    let enabled = raw.enabled.unwrap_or(true);
+    if !enabled {
+        let message = "this target is switched off: it is not backed up";
+        checker.warn(&["enabled"], "target_disabled", message, "delete the line `enabled: false` to back it up again");
+    }
+    let target = Target { name: name?, plugin: plugin?, settings, policies: Vec::new(), enabled, hooks };
+    Some(TargetItem { target, policies })
+}
+
+fn hooks(checker: &mut Checker<'_>, raw: RawHooks) -> Hooks {
+    let mut list = |name: &str, raw: Option<RawHookList>| match raw {
+        Some(RawHookList(items)) => hook_list(checker, name, items),
+        None => Vec::new(),
+    };
+    Hooks {
+        before: list("before", raw.before),
+        after: list("after", raw.after),
+        on_failure: list("on_failure", raw.on_failure),
+    }
+}
+
+/// A list of words is one program; a list of lists and mappings is several.
+fn hook_list(checker: &mut Checker<'_>, name: &str, items: Vec<RawHook>) -> Vec<Hook> {
+    let words = items.iter().filter(|item| matches!(item, RawHook::Word(_))).count();
+    if words == items.len() {
+        let words: Vec<RawArgument> = items
+            .into_iter()
+            .filter_map(|item| match item {
+                RawHook::Word(word) => Some(word),
+                _ => None,
+            })
+            .collect();
+        let nothing = words.is_empty();
+        let command = command(checker, &["hooks", name], &words);
+        return command.filter(|_| !nothing).map(|command| hook(command, None)).into_iter().collect();
+    }
+    if words > 0 {
+        let refusal = values::Refusal::new("mixed_hooks", format!("`hooks.{name}` mixes words and programs"));
+        let hint = "write one program as [systemctl, stop, app], several as [[systemctl, stop, app], [sync]]";
+        checker.take::<()>(&["hooks", name], Err(refusal.hint(hint)));
+        return Vec::new();
+    }
+    if items.len() > HOOKS_MAX {
+        let message = format!("`hooks.{name}` has {} programs, but may have at most {HOOKS_MAX}", items.len());
+        checker.take::<()>(&["hooks", name], Err(values::Refusal::new("too_many", message)));
+        return Vec::new();
+    }
+    let mut hooks = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let index = index.to_string();
+        let path = ["hooks", name, index.as_str()];
+        match item {
+            RawHook::Word(_) => {}
+            RawHook::Words(words) => hooks.extend(command(checker, &path, &words).map(|command| hook(command, None))),
+            RawHook::Full(full) => {
+                let command = command(checker, &[path.as_slice(), &["command"]].concat(), &full.command);
+                let timeout = full.timeout.map(|text| values::duration(&text.0, HOOK_TIMEOUT_MAX));
+                let timeout = checker.maybe(&[path.as_slice(), &["timeout"]].concat(), timeout);
+                hooks.extend(command.map(|command| hook(command, timeout)));
+            }
+        }
+    }
+    hooks
+}
+
+fn command(checker: &mut Checker<'_>, path: &[&str], words: &[RawArgument]) -> Option<Vec<String>> {
+    if let [only] = words
+        && only.0.contains(' ')
+    {
+        let message = "a program and its arguments stand in one text, but no shell takes them apart";
+        let parts: Vec<&str> = only.0.split_whitespace().collect();
+        let hint = format!("write [{}]", crate::config::suggest::shown(&parts.join(", ")));
+        checker.take::<()>(&[path, &["0"]].concat(), Err(values::Refusal::new("shell_command", message).hint(hint)));
+        return None;
+    }
+    let mut command = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let index = index.to_string();
+        command.push(checker.take(&[path, &[index.as_str()]].concat(), values::one_line(&word.0))?);
+    }
+    Some(command)
+}
+
+fn hook(command: Vec<String>, timeout: Option<Duration>) -> Hook {
+    Hook { command, timeout: timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT) }
+}

@@ -1,0 +1,205 @@
+//! One file to its documents: text, tree, shape and own values. The result depends on the file's bytes alone.
+
+use serde_json::Value as Json;
+
+use super::check::{self, Item, Sited};
+use super::diagnostic::Diagnostic;
+use super::raw::KINDS;
+use super::spans::{self, Node, Value};
+use super::text::{Chunk, Finding, SourceText, Span};
+use super::validate::{Found, Validator};
+use super::{SettingsSchemas, suggest};
+
+/// Most findings that are told of one file.
+const FILE_FINDINGS_MAX: usize = 200;
+
+/// A file as far as it can be understood alone.
+#[derive(Debug)]
+pub(crate) struct ParsedFile {
+    /// None when the file was refused as a whole.
+    pub source: Option<SourceText>,
+    pub documents: Vec<Document>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// A document: what it says it is, and its values when they are all right.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// One of `KINDS`; none when it can't be told.
+    pub kind: Option<&'static str>,
+    pub name: Option<Sited<String>>,
+    pub item: Option<Item>,
+}
+
+/// Reads the file `path`. `schema` is `config_schema(None)`.
+pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn SettingsSchemas) -> ParsedFile {
+    let mut source = match SourceText::read(path, bytes) {
+        Ok(source) => source,
+        Err(diagnostics) => return ParsedFile { source: None, documents: Vec::new(), diagnostics },
+    };
+    let mut documents = Vec::new();
+    let mut found = Found::default();
+    for chunk in source.chunks() {
+        documents.extend(document(&source, chunk, schema, plugins, &mut found));
+    }
+    source.mask(found.secrets);
+    found.findings.truncate(FILE_FINDINGS_MAX);
+    let diagnostics = found.findings.iter().map(|finding| source.diagnostic(finding)).collect();
+    ParsedFile { source: Some(source), documents, diagnostics }
+}
+
+fn document(
+    source: &SourceText,
+    chunk: Chunk,
+    schema: &Json,
+    plugins: &dyn SettingsSchemas,
+    found: &mut Found,
+) -> Option<Document> {
+    let (root, findings) = spans::read(source, chunk);
+    let understood = findings.is_empty();
+    found.findings.extend(findings);
+    let Some(root) = root else {
+        return (!understood).then(|| salvage(source, chunk));
+    };
+    if matches!(root.value, Value::Null) {
+        return None;
+    }
+    if !matches!(root.value, Value::Mapping(_)) {
+        found.findings.push(no_mapping(&root));
+        return Some(Document { kind: None, name: None, item: None });
+    }
+    let name = root.get("name").and_then(|node| Some(Sited { value: node.text()?.to_owned(), span: node.span }));
+    let Some(kind) = kind(&root, &mut found.findings) else {
+        return Some(Document { kind: None, name, item: None });
+    };
+    let plugin = plugin(&root, kind, plugins, &mut found.findings);
+    let shape = shape(&root, kind, schema, plugin);
+    let fits = shape.findings.is_empty() && understood;
+    found.findings.extend(shape.findings);
+    found.secrets.extend(shape.secrets);
+    let known = kind != "Target" || plugin.is_some();
+    let item = if fits {
+        let (item, findings) = check::check(source, &root, kind);
+        found.findings.extend(findings);
+        item.filter(|_| known)
+    } else {
+        None
+    };
+    Some(Document { kind: Some(kind), name, item })
+}
+
+fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Found {
+    let Some(definition) = schema.get("$defs").and_then(|definitions| definitions.get(kind)) else {
+        return Found::default();
+    };
+    let at = root.get("name").map_or(root.span, |name| name.span);
+    let mut found = Validator::of_document(schema, kind).with_elsewhere("with", plugin).run(root, definition, at);
+    if let Some(plugin) = plugin {
+        let below = match root.entry("with") {
+            Some(with) if matches!(with.value.value, Value::Mapping(_)) => {
+                Some(Validator::of_settings(plugin).run(&with.value, plugin, with.key_span))
+            }
+            Some(_) => None,
+            None if wrongly_above(root, plugin) => None,
+            None => {
+                // Settings that are not there are empty settings: what is required is missing.
+                let at = root.get("plugin").map_or(at, |plugin| plugin.span);
+                let empty = Node::empty_mapping(at);
+                Some(Validator::of_settings(plugin).run(&empty, plugin, at))
+            }
+        };
+        if let Some(below) = below {
+            found.findings.extend(below.findings);
+            found.secrets.extend(below.secrets);
+        }
+    }
+    found
+}
+
+/// Whether settings stand beside `plugin` instead of below `with`: that is told, so nothing is missing.
+fn wrongly_above(root: &Node, plugin: &Json) -> bool {
+    let fields = plugin.get("properties").and_then(Json::as_object);
+    fields.is_some_and(|fields| root.entries().iter().any(|entry| fields.contains_key(&entry.key)))
+}
+
+fn kind(root: &Node, findings: &mut Vec<Finding>) -> Option<&'static str> {
+    let Some(entry) = root.entry("kind") else {
+        let at = root.entries().first().map_or(root.span, |entry| entry.key_span);
+        let has = |name: &str| root.get(name).is_some();
+        let guess = match () {
+            () if has("plugin") || has("with") => Some("Target"),
+            () if has("retention") || has("destinations") || has("max_age") => Some("Policy"),
+            () if has("repository") || has("prune") => Some("Destination"),
+            () if has("email") || has("artifacts") || has("concurrency") => Some("Site"),
+            () => None,
+        };
+        let hint = match guess {
+            Some(kind) => format!("add `kind: {kind}`"),
+            None => format!("add `kind: ` with one of {}", suggest::list(&KINDS)),
+        };
+        findings.push(Finding::error(at, "missing_field", "this document has no `kind`").hint(hint));
+        return None;
+    };
+    let known = entry.value.text().and_then(|text| KINDS.into_iter().find(|kind| *kind == text));
+    if known.is_none() {
+        let (message, hint) = match entry.value.text() {
+            Some(text) => (
+                format!("`{}` is no kind of document", suggest::shown(text)),
+                suggest::hint(text, &KINDS, "the kinds are"),
+            ),
+            None => ("`kind` must be text".to_owned(), Some(format!("the kinds are: {}", suggest::list(&KINDS)))),
+        };
+        findings.push(Finding::error(entry.value.span, "unknown_kind", message).maybe_hint(hint));
+    }
+    known
+}
+
+/// The settings schema of a target's plugin.
+fn plugin<'a>(
+    root: &Node,
+    kind: &str,
+    plugins: &'a dyn SettingsSchemas,
+    findings: &mut Vec<Finding>,
+) -> Option<&'a Json> {
+    let node = root.get("plugin").filter(|_| kind == "Target")?;
+    let name = node.text()?;
+    let schema = plugins.schema(name);
+    if schema.is_none() {
+        let names = plugins.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let message = format!("there is no plugin `{}`", suggest::shown(name));
+        let hint = suggest::hint(name, &names, "the plugins are");
+        findings.push(Finding::error(node.span, "unknown_plugin", message).maybe_hint(hint));
+    }
+    schema
+}
+
+fn no_mapping(root: &Node) -> Finding {
+    let finding = Finding::error(
+        root.span,
+        "wrong_type",
+        "a document must have fields such as `kind: Target`, but this has none",
+    );
+    match root.text() {
+        Some(text) if text.contains(':') => finding.hint("put a space behind each colon: `name: value`"),
+        None if !root.items().is_empty() => {
+            finding.hint("write no `- ` before the fields; a line `---` stands between two documents")
+        }
+        _ => finding.hint("write one `name: value` a line"),
+    }
+}
+
+/// What a document that can't be read probably is, so that what refers to it is not reported as well.
+fn salvage(source: &SourceText, chunk: Chunk) -> Document {
+    let text = source.text.get(chunk.start..chunk.end).unwrap_or_default();
+    let field = |name: &str| {
+        text.lines().find_map(|line| {
+            let value = line.strip_prefix(name)?.strip_prefix(": ")?;
+            let value = value.split(" #").next().unwrap_or_default().trim();
+            Some(value.trim_matches(['"', '\'']).to_owned())
+        })
+    };
+    let kind = field("kind").and_then(|text| KINDS.into_iter().find(|kind| *kind == text));
+    let name = field("name").map(|value| Sited { value, span: Span::new(chunk.start, chunk.start + 1) });
+    Document { kind, name, item: None }
+}

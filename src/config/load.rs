@@ -1,0 +1,135 @@
+//! A revision's files to a config, keeping what was understood of files that did not change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::document::{self, ParsedFile};
+use super::model::Config;
+use super::{SettingsSchemas, config_schema, resolve};
+use crate::source::{FileEntry, FileSet};
+
+/// Most documents in a revision.
+pub const DOCUMENTS_MAX: usize = 10_000;
+/// Most files in a revision.
+pub const FILES_MAX: usize = 10_000;
+/// Most text in a revision.
+pub const REVISION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most diagnostics that are told; one more says how many there are.
+pub const DIAGNOSTICS_MAX: usize = 1_000;
+
+/// Loads revisions one after the other.
+pub struct Loader {
+    plugins: Arc<dyn SettingsSchemas>,
+    schema: Json,
+    /// The files of the last revision, by path and content.
+    cache: HashMap<(String, String), Arc<ParsedFile>>,
+}
+
+/// What a revision desires, or what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// None when any diagnostic is an error.
+    pub config: Option<Config>,
+    /// Sorted by path and place; errors and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+    pub files: usize,
+    pub documents: usize,
+}
+
+impl Loader {
+    /// A loader for the settings that `plugins` describe.
+    #[must_use]
+    pub fn new(plugins: Arc<dyn SettingsSchemas>) -> Self {
+        Self { plugins, schema: config_schema(None), cache: HashMap::new() }
+    }
+
+    /// Loads all files of a revision. Blocking: reads files and parses what changed.
+    pub fn load(&mut self, files: &dyn FileSet) -> Loaded {
+        let mut diagnostics: Vec<Diagnostic> = files
+            .refused()
+            .iter()
+            .map(|(path, trouble)| Diagnostic::of_file(path, &trouble.code, &trouble.message, trouble.hint.clone()))
+            .collect();
+        let unreadable = !diagnostics.is_empty();
+        let entries = files.entries();
+        let mut parsed = Vec::with_capacity(entries.len().min(FILES_MAX));
+        let mut next = HashMap::with_capacity(entries.len().min(FILES_MAX));
+        let (mut documents, mut bytes) = (0, 0);
+        for (index, entry) in entries.iter().enumerate() {
+            let file = self.file(files, entry);
+            documents += file.documents.len();
+            bytes += file.source.as_ref().map_or(0, |source| source.text.len());
+            parsed.push(Arc::clone(&file));
+            next.insert((entry.path.clone(), entry.content_id.clone()), file);
+            if let Some(limit) = over_limit(index + 1, documents, bytes) {
+                let hint = "the files behind it were not read; split the repository".to_owned();
+                diagnostics.push(Diagnostic::of_file(&entry.path, "config_too_large", limit, Some(hint)));
+                break;
+            }
+        }
+        self.cache = next;
+        diagnostics.extend(parsed.iter().flat_map(|file| file.diagnostics.iter().cloned()));
+        // A file that can't be read may hold whatever others refer to.
+        let missing = ParsedFile { source: None, documents: Vec::new(), diagnostics: Vec::new() };
+        let missing = unreadable.then_some(&missing);
+        let resolved = resolve::resolve(parsed.iter().map(|file| &**file).chain(missing));
+        diagnostics.extend(resolved.diagnostics);
+        let whole = !diagnostics.iter().any(Diagnostic::is_error);
+        Loaded {
+            config: whole.then_some(resolved.config),
+            diagnostics: bounded(diagnostics, resolved.untold),
+            files: parsed.len(),
+            documents,
+        }
+    }
+
+    fn file(&self, files: &dyn FileSet, entry: &FileEntry) -> Arc<ParsedFile> {
+        let key = (entry.path.clone(), entry.content_id.clone());
+        if let Some(known) = self.cache.get(&key) {
+            return Arc::clone(known);
+        }
+        Arc::new(match files.read(entry) {
+            Ok(bytes) => document::parse(&entry.path, bytes, &self.schema, &*self.plugins),
+            Err(trouble) => {
+                let found = Diagnostic::of_file(&entry.path, &trouble.code, &trouble.message, trouble.hint);
+                ParsedFile { source: None, documents: Vec::new(), diagnostics: vec![found] }
+            }
+        })
+    }
+}
+
+fn over_limit(files: usize, documents: usize, bytes: usize) -> Option<String> {
+    if files > FILES_MAX {
+        return Some(format!("this is file {files} of the config, which may have at most {FILES_MAX}"));
+    }
+    if documents > DOCUMENTS_MAX {
+        return Some(format!(
+            "with this file the config has {documents} documents; it may have at most {DOCUMENTS_MAX}"
+        ));
+    }
+    (bytes > REVISION_BYTES_MAX)
+        .then(|| format!("with this file the config has {bytes} bytes; it may have at most {REVISION_BYTES_MAX}"))
+}
+
+/// Sorts by place, and keeps a flood readable. Errors come before warnings when not all can be told.
+fn bounded(mut diagnostics: Vec<Diagnostic>, untold: usize) -> Vec<Diagnostic> {
+    let all = diagnostics.len() + untold;
+    if diagnostics.len() > DIAGNOSTICS_MAX {
+        diagnostics.sort_by_key(|found| found.severity);
+        diagnostics.truncate(DIAGNOSTICS_MAX);
+    }
+    diagnostics.sort_by(|a, b| (&a.path, a.line, a.column).cmp(&(&b.path, b.line, b.column)));
+    let last = diagnostics.last().map(|found| found.path.clone());
+    if let Some(path) = last.filter(|_| all > diagnostics.len()) {
+        let rest = all - diagnostics.len();
+        let severity = if diagnostics.iter().any(Diagnostic::is_error) { Severity::Error } else { Severity::Warning };
+        let mut found =
+            Diagnostic::of_file(&path, "too_many_findings", format!("{rest} more findings are not shown"), None);
+        found.severity = severity;
+        diagnostics.push(found);
+    }
+    diagnostics
+}

@@ -1,0 +1,350 @@
+//! All documents of a revision together: one of each name, every reference found, defaults filled in.
+//!
+//! A document that is broken still counts with its name, so one mistake is not reported a hundred times by all that
+//! refer to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use super::check::{Item, Sited, built_in};
+use super::diagnostic::Diagnostic;
+use super::document::{Document, ParsedFile};
+use super::model::{Config, Policy, Site};
+use super::suggest;
+use super::text::{Finding, SourceText, Span};
+use crate::types::Name;
+
+/// What the documents say together.
+pub(crate) struct Resolved {
+    /// Only whole when no file and no document has an error.
+    pub config: Config,
+    pub diagnostics: Vec<Diagnostic>,
+    /// Findings beyond the bound.
+    pub untold: usize,
+}
+
+/// Resolves the documents of `files`, in their order.
+pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>) -> Resolved {
+    let mut revision = Revision::gather(files);
+    revision.one_of_each_name();
+    revision.one_site();
+    revision.one_default();
+    revision.one_destination_a_repository();
+    revision.references();
+    revision.something_for_every_target();
+    revision.used();
+    let config = revision.config();
+    Resolved { config, diagnostics: revision.diagnostics, untold: revision.untold }
+}
+
+/// A document and the file it stands in.
+#[derive(Clone, Copy)]
+struct Placed<'a> {
+    source: &'a SourceText,
+    document: &'a Document,
+}
+
+struct Revision<'a> {
+    documents: Vec<Placed<'a>>,
+    /// By kind and name, the first of each.
+    names: HashMap<(&'static str, &'a str), Placed<'a>>,
+    /// A file or document has no name that could be told, so a name that is not found may be there.
+    unreadable: bool,
+    diagnostics: Vec<Diagnostic>,
+    untold: usize,
+    suggestions_left: usize,
+}
+
+/// Most findings that are told of documents together.
+const FINDINGS_MAX: usize = 1_000;
+
+/// Most unknown references that get a "did you mean": each costs a look at all names.
+const SUGGESTIONS_MAX: usize = 100;
+
+impl<'a> Revision<'a> {
+    fn gather(files: impl Iterator<Item = &'a ParsedFile>) -> Self {
+        let mut documents = Vec::new();
+        let mut unreadable = false;
+        for file in files {
+            match &file.source {
+                Some(source) => documents.extend(file.documents.iter().map(|document| Placed { source, document })),
+                None => unreadable = true,
+            }
+        }
+        unreadable |= documents.iter().any(|placed| placed.document.kind.is_none() || placed.document.name.is_none());
+        Self {
+            documents,
+            names: HashMap::new(),
+            unreadable,
+            diagnostics: Vec::new(),
+            untold: 0,
+            suggestions_left: SUGGESTIONS_MAX,
+        }
+    }
+
+    fn one_of_each_name(&mut self) {
+        let mut folded: HashMap<(&str, String), Placed<'a>> = HashMap::new();
+        for placed in self.documents.clone() {
+            let (Some(kind), Some(name)) = (placed.document.kind, &placed.document.name) else { continue };
+            self.names.entry((kind, &name.value)).or_insert(placed);
+            let Some(first) = folded.get(&(kind, name.value.to_lowercase())) else {
+                folded.insert((kind, name.value.to_lowercase()), placed);
+                continue;
+            };
+            let Some(first_name) = &first.document.name else { continue };
+            let shown = suggest::shown(&name.value);
+            let finding = if first_name.value == name.value {
+                Finding::error(
+                    name.span,
+                    "duplicate_name",
+                    format!("there are two documents `{kind}` with the name `{shown}`"),
+                )
+                .hint("rename or delete one of them")
+            } else {
+                let message = format!(
+                    "`{shown}` and `{}` differ only in upper and lower case",
+                    suggest::shown(&first_name.value)
+                );
+                Finding::error(name.span, "name_differs_in_case", message)
+                    .hint("names become directories, and not every file system tells these apart: rename one")
+            };
+            let related = first.source.related(first_name.span, "the first one is here");
+            self.tell(placed.source, &finding.related(related));
+        }
+    }
+
+    fn one_site(&mut self) {
+        let sites: Vec<Placed<'a>> = self.of_kind("Site").collect();
+        let Some((first, rest)) = sites.split_first() else { return };
+        for placed in rest {
+            let same = |placed: &Placed<'_>| placed.document.name.as_ref().map(|name| name.value.clone());
+            if same(placed) == same(first) {
+                continue; // Reported as two of one name.
+            }
+            let related = first.source.related(span_of(first), "the first one is here");
+            let finding =
+                Finding::error(span_of(placed), "second_site", "this is a second Site; there can be only one")
+                    .hint("merge the two, or delete one of them")
+                    .related(related);
+            self.tell(placed.source, &finding);
+        }
+    }
+
+    fn one_default(&mut self) {
+        let mut first: Option<(&SourceText, Span)> = None;
+        for placed in self.documents.clone() {
+            let Some(Item::Policy(policy)) = &placed.document.item else { continue };
+            let Some(span) = policy.default else { continue };
+            if let Some((source, at)) = first {
+                let related = source.related(at, "the first one is here");
+                let finding =
+                    Finding::error(span, "second_default", "a second policy is the default; there can be only one")
+                        .hint("delete `default: true` in one of them")
+                        .related(related);
+                self.tell(placed.source, &finding);
+            } else {
+                first = Some((placed.source, span));
+            }
+        }
+    }
+
+    fn one_destination_a_repository(&mut self) {
+        let mut seen: HashMap<&Path, Placed<'a>> = HashMap::new();
+        for placed in self.documents.clone() {
+            let Some(Item::Destination(destination)) = &placed.document.item else { continue };
+            let Some(first) = seen.get(destination.path.value.as_path()) else {
+                seen.insert(&destination.path.value, placed);
+                continue;
+            };
+            let message =
+                format!("another destination already has the repository `{}`", destination.path.value.display());
+            let related = first.source.related(span_of(first), "it is this one");
+            let finding = Finding::error(destination.path.span, "same_repository", message)
+                .hint("let policies name that destination, or give this one a directory of its own")
+                .related(related);
+            self.tell(placed.source, &finding);
+        }
+    }
+
+    fn references(&mut self) {
+        for placed in self.documents.clone() {
+            match &placed.document.item {
+                Some(Item::Policy(policy)) => {
+                    self.all_exist(placed, policy.destinations.as_deref().unwrap_or_default(), "Destination");
+                }
+                Some(Item::Target(target)) => {
+                    self.all_exist(placed, target.policies.as_deref().unwrap_or_default(), "Policy");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn all_exist(&mut self, placed: Placed<'a>, names: &[Sited<Name>], kind: &'static str) {
+        for name in names {
+            if self.unreadable || self.names.contains_key(&(kind, name.value.as_str())) {
+                continue;
+            }
+            self.suggestions_left = self.suggestions_left.saturating_sub(1);
+            let looked_at = if self.suggestions_left > 0 { usize::MAX } else { 0 };
+            let of_kind = self.names.keys().filter(|(k, _)| *k == kind).map(|(_, name)| *name);
+            let mut known: Vec<&str> = of_kind.take(looked_at).collect();
+            known.sort_unstable();
+            let word = kind.to_lowercase();
+            let hint = match (suggest::nearest(name.value.as_str(), known.iter().copied()), known.as_slice()) {
+                (None, []) if looked_at == 0 => format!("add a document with `kind: {kind}` of this name"),
+                (Some(nearest), _) => format!("did you mean `{nearest}`?"),
+                (None, []) if kind == "Policy" => {
+                    "there is no policy document yet; without `policies` the built-in daily policy is used".to_owned()
+                }
+                (None, []) => format!("add a document with `kind: {kind}` and `name: {}`", name.value),
+                (None, known) => format!("there is: {}", suggest::list(known)),
+            };
+            let message = format!("there is no {word} `{}`", name.value);
+            let code = if kind == "Policy" { "unknown_policy" } else { "unknown_destination" };
+            self.tell(placed.source, &Finding::error(name.span, code, message).hint(hint));
+        }
+    }
+
+    /// A target needs a policy, and a policy needs somewhere to write to.
+    fn something_for_every_target(&mut self) {
+        if self.unreadable {
+            return;
+        }
+        let nowhere = self.of_kind("Destination").next().is_none();
+        let default = self.documents.iter().any(|placed| {
+            placed.document.kind == Some("Policy")
+                && placed
+                    .document
+                    .item
+                    .as_ref()
+                    .is_none_or(|item| matches!(item, Item::Policy(p) if p.default.is_some()))
+        });
+        let any_policy = self.of_kind("Policy").next().is_some();
+        let mut told_of_nowhere = false;
+        for placed in self.documents.clone() {
+            let Some(Item::Target(target)) = &placed.document.item else { continue };
+            if !target.enabled() {
+                continue;
+            }
+            let finding = if nowhere && !told_of_nowhere {
+                told_of_nowhere = true;
+                Finding::error(
+                    span_of(&placed),
+                    "no_destination",
+                    "there are targets but no destination to back them up to",
+                )
+                .hint("add a document with `kind: Destination`, a `repository` and a `password`")
+            } else if target.policies.is_none() && any_policy && !default {
+                let message = "this target has no `policies`, and no policy is the default";
+                Finding::error(span_of(&placed), "no_policy", message)
+                    .hint("add `policies: [NAME]` here, or `default: true` to one policy")
+            } else {
+                continue;
+            };
+            self.tell(placed.source, &finding);
+        }
+    }
+
+    /// Warns of what is there and does nothing.
+    fn used(&mut self) {
+        if self.of_kind("Target").next().is_none() {
+            return;
+        }
+        let mut policies: Vec<&Name> = Vec::new();
+        let mut destinations: Vec<&Name> = Vec::new();
+        // A document that is broken may use anything; a policy that names no destination uses all.
+        let mut any_policy = false;
+        let (mut without_policies, mut default) = (false, false);
+        let mut any_destination = self.of_kind("Policy").next().is_none();
+        for placed in &self.documents {
+            match (&placed.document.item, placed.document.kind) {
+                (Some(Item::Target(target)), _) if target.enabled() => {
+                    policies.extend(target.policies.iter().flatten().map(|name| &name.value));
+                    without_policies |= target.policies.is_none();
+                }
+                (Some(Item::Policy(policy)), _) => {
+                    default |= policy.default.is_some();
+                    match &policy.destinations {
+                        Some(names) => destinations.extend(names.iter().map(|name| &name.value)),
+                        None => any_destination = true,
+                    }
+                }
+                (None, Some("Target") | None) => any_policy = true,
+                (None, Some("Policy")) => any_destination = true,
+                _ => {}
+            }
+        }
+        // Whoever still has to name a policy may name any.
+        any_policy |= without_policies && !default;
+        let (policies, destinations) = (sorted(policies), sorted(destinations));
+        let unused = |list: &[&Name], name: &str| list.binary_search_by(|known| known.as_str().cmp(name)).is_err();
+        for placed in self.documents.clone() {
+            let Some(name) = &placed.document.name else { continue };
+            let finding = match &placed.document.item {
+                Some(Item::Policy(policy))
+                    if policy.default.is_none() && !any_policy && unused(&policies, &name.value) =>
+                {
+                    Finding::warning(name.span, "unused_policy", "no target that is switched on uses this policy")
+                        .hint("name it in a target's `policies`, or delete it")
+                }
+                Some(Item::Destination(_)) if !any_destination && unused(&destinations, &name.value) => {
+                    Finding::warning(name.span, "unused_destination", "no policy writes to this destination")
+                        .hint("name it in a policy's `destinations`, or delete it")
+                }
+                _ => continue,
+            };
+            self.tell(placed.source, &finding);
+        }
+    }
+
+    fn config(&self) -> Config {
+        let items = || self.documents.iter().filter_map(|placed| placed.document.item.as_ref());
+        let site = items().find_map(|item| if let Item::Site(site) = item { Some(site.clone()) } else { None });
+        let site: Site = site.unwrap_or_default();
+        let destinations: BTreeMap<_, _> = items()
+            .filter_map(
+                |item| if let Item::Destination(item) = item { Some(item.resolve(&site.timezone)) } else { None },
+            )
+            .map(|destination| (destination.name.clone(), destination))
+            .collect();
+        let all: Vec<Name> = destinations.keys().cloned().collect();
+        let mut policies: BTreeMap<Name, Policy> = items()
+            .filter_map(
+                |item| if let Item::Policy(item) = item { Some(item.resolve(&site.timezone, &all)) } else { None },
+            )
+            .map(|policy| (policy.name.clone(), policy))
+            .collect();
+        if policies.is_empty() && !all.is_empty() {
+            policies.extend(built_in(&site.timezone, &all).map(|policy| (policy.name.clone(), policy)));
+        }
+        let default = policies.values().find(|policy| policy.default).map(|policy| policy.name.clone());
+        let targets = items()
+            .filter_map(|item| if let Item::Target(item) = item { Some(item.resolve(default.as_ref())) } else { None })
+            .map(|target| (target.name.clone(), target))
+            .collect();
+        Config { site, destinations, policies, targets }
+    }
+
+    fn tell(&mut self, source: &SourceText, finding: &Finding) {
+        if self.diagnostics.len() < FINDINGS_MAX {
+            self.diagnostics.push(source.diagnostic(finding));
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = Placed<'a>> + '_ {
+        self.documents.iter().copied().filter(move |placed| placed.document.kind == Some(kind))
+    }
+}
+
+fn span_of(placed: &Placed<'_>) -> Span {
+    placed.document.name.as_ref().map_or(Span::new(0, 1), |name| name.span)
+}
+
+fn sorted(mut names: Vec<&Name>) -> Vec<&Name> {
+    names.sort_unstable();
+    names.dedup();
+    names
+}

@@ -1,0 +1,186 @@
+//! The shape of a document, checked against a JSON schema, with every finding at its place.
+//!
+//! The schema is the one that editors use, so an editor and Larder say the same. The subset is what `schemars` and
+//! plugin authors write: types, properties, enums, ranges, lengths, `$ref`, and choices between objects or types.
+//! Other keywords (`pattern`, `format`, `if`) are deliberately left to `check` and to the plugin: their errors say more.
+
+mod choice;
+mod object;
+mod scalar;
+mod secret;
+mod words;
+
+use serde_json::{Map, Value as Json};
+
+use super::spans::{Node, Value};
+use super::text::{Finding, Span};
+
+/// Most findings in one document; whoever has more mends the first ones.
+const FINDINGS_MAX: usize = 60;
+/// Longest chain of `$ref`.
+const REFERENCES_MAX: usize = 16;
+
+/// Checks values against a schema and collects what it finds.
+pub(crate) struct Validator<'s> {
+    root: &'s Json,
+    /// Where the value stands in the document: `email`, `to`, `[0]`.
+    path: Vec<String>,
+    /// What the document is, for messages: `this Policy`.
+    thing: String,
+    /// A mapping that often loses its fields to the level above, with its schema.
+    elsewhere: Option<(&'static str, &'s Json)>,
+    findings: Vec<Finding>,
+    secrets: Vec<Span>,
+}
+
+/// What was found, and which values must never be shown.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub findings: Vec<Finding>,
+    pub secrets: Vec<Span>,
+}
+
+impl<'s> Validator<'s> {
+    /// For a document: `root` is the whole schema.
+    pub(crate) fn of_document(root: &'s Json, kind: &str) -> Self {
+        let thing = format!("this {kind}");
+        Self { root, path: Vec::new(), thing, elsewhere: None, findings: Vec::new(), secrets: Vec::new() }
+    }
+
+    /// For a plugin's settings below `with`; `root` is the plugin's schema.
+    pub(crate) fn of_settings(root: &'s Json) -> Self {
+        let path = vec!["with".to_owned()];
+        Self { root, path, thing: "with".to_owned(), elsewhere: None, findings: Vec::new(), secrets: Vec::new() }
+    }
+
+    /// Names a mapping whose fields are often written one level too high.
+    pub(crate) fn with_elsewhere(mut self, name: &'static str, schema: Option<&'s Json>) -> Self {
+        self.elsewhere = schema.map(|schema| (name, schema));
+        self
+    }
+
+    /// Checks `node` against `schema`; `at` is where a missing part is shown.
+    pub(crate) fn run(mut self, node: &Node, schema: &'s Json, at: Span) -> Found {
+        self.value(node, schema, at);
+        Found { findings: self.findings, secrets: self.secrets }
+    }
+
+    fn value(&mut self, node: &Node, schema: &'s Json, at: Span) {
+        if self.is_full() {
+            return;
+        }
+        let Some(resolved) = self.resolve(schema) else { return };
+        if self.is_secret(schema) {
+            self.secret(node, at);
+            return;
+        }
+        if let Some(choices) = alternatives(resolved) {
+            self.choice(node, resolved, choices, at);
+            return;
+        }
+        if let Some(Json::Array(all)) = resolved.get("allOf") {
+            for schema in all {
+                self.value(node, schema, at);
+            }
+        }
+        if !accepts(resolved, node) {
+            self.wrong_type(node, &[resolved]);
+            return;
+        }
+        match &node.value {
+            Value::Mapping(entries) => self.mapping(entries, resolved, at),
+            Value::Sequence(items) => self.sequence(items, resolved, node),
+            _ => self.scalar(node, resolved),
+        }
+    }
+
+    fn sequence(&mut self, items: &[Node], schema: &'s Map<String, Json>, node: &Node) {
+        let (min, max) = (count(schema, "minItems"), count(schema, "maxItems"));
+        if let Some(min) = min.filter(|min| items.len() < *min) {
+            let message = match items.len() {
+                0 => format!("{} is empty, but needs at least {min}", self.here()),
+                n => format!("{} has {n}, but needs at least {min}", self.here()),
+            };
+            self.push(Finding::error(node.span, "too_few", message).maybe_hint(words::example_hint(schema)));
+        }
+        if let Some(max) = max.filter(|max| items.len() > *max) {
+            let message = format!("{} has {}, but may have at most {max}", self.here(), items.len());
+            self.push(Finding::error(node.span, "too_many", message));
+            return;
+        }
+        let Some(item_schema) = schema.get("items") else { return };
+        for (index, item) in items.iter().enumerate() {
+            self.path.push(format!("[{index}]"));
+            self.value(item, item_schema, item.span);
+            self.path.pop();
+        }
+    }
+
+    /// Follows `$ref` within the schema.
+    fn resolve(&self, schema: &'s Json) -> Option<&'s Map<String, Json>> {
+        let mut schema = schema;
+        for _ in 0..REFERENCES_MAX {
+            let object = schema.as_object()?;
+            let Some(reference) = object.get("$ref").and_then(Json::as_str) else { return Some(object) };
+            schema = self.root.pointer(reference.strip_prefix('#')?)?;
+        }
+        None
+    }
+
+    /// Whether the schema, or any choice in it, is marked as a secret.
+    fn is_secret(&self, schema: &'s Json) -> bool {
+        let marked = |object: &Map<String, Json>| object.get("x-larder-secret") == Some(&Json::Bool(true));
+        let direct =
+            |schema: &'s Json| schema.as_object().is_some_and(marked) || self.resolve(schema).is_some_and(marked);
+        direct(schema) || self.resolve(schema).and_then(alternatives).is_some_and(|choices| choices.iter().any(direct))
+    }
+
+    fn push(&mut self, finding: Finding) {
+        if !self.is_full() {
+            self.findings.push(finding);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.findings.len() >= FINDINGS_MAX
+    }
+
+    /// The place for a message: `` `email.to[0]` `` or `this Policy`.
+    fn here(&self) -> String {
+        if self.path.is_empty() { self.thing.clone() } else { format!("`{}`", words::join(&self.path)) }
+    }
+}
+
+fn alternatives(schema: &Map<String, Json>) -> Option<&Vec<Json>> {
+    schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Json::as_array)
+}
+
+fn count(schema: &Map<String, Json>, keyword: &str) -> Option<usize> {
+    schema.get(keyword).and_then(Json::as_u64).and_then(|number| usize::try_from(number).ok())
+}
+
+/// Whether the value has one of the schema's types.
+fn accepts(schema: &Map<String, Json>, node: &Node) -> bool {
+    match schema.get("type") {
+        Some(Json::String(name)) => is_of_type(node, name),
+        Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).any(|name| is_of_type(node, name)),
+        _ => match schema.get("properties") {
+            // A schema of properties without a type is still meant for a mapping.
+            Some(_) => matches!(node.value, Value::Mapping(_)),
+            None => true,
+        },
+    }
+}
+
+fn is_of_type(node: &Node, name: &str) -> bool {
+    match (&node.value, name) {
+        (Value::Number(number), "integer") => number.is_i64() || number.is_u64(),
+        (Value::Null, "null")
+        | (Value::Bool(_), "boolean")
+        | (Value::Number(_), "number")
+        | (Value::String(_), "string")
+        | (Value::Sequence(_), "array")
+        | (Value::Mapping(_), "object") => true,
+        _ => false,
+    }
+}
