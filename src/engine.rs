@@ -1,1 +1,494 @@
-//! (to be written)
+//! The restic engine: every operation on a repository is a child process that speaks JSON lines.
+//!
+//! The password goes in through the child's standard input (`RESTIC_PASSWORD_FILE=/dev/stdin`), so no file holds it and
+//! no crash leaves one behind. A repository's identity is pinned: where an id is expected, every operation checks it
+//! first, and nothing is ever made in its place. Deliberately absent: restic's own scheduling of anything.
+
+mod backup;
+mod children;
+mod error;
+mod locks;
+mod messages;
+mod repository;
+mod restore;
+mod snapshots;
+mod upkeep;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+
+use crate::config::model::Limits;
+use crate::process::{self, Command, Context, Exit, LogStdout, Stdin, Watch};
+use crate::types::{JobId, Name, Revision, RunId};
+
+pub use backup::{BackupReport, BackupRequest};
+pub use error::EngineError;
+pub use locks::{Lock, Unlocked};
+pub use messages::{Entry, LockInfo, Progress, Snapshot};
+pub use restore::RestoreReport;
+pub use snapshots::FileList;
+pub use upkeep::{CheckReport, PruneReport};
+
+use children::Children;
+use error::{Complaints, classify};
+
+/// The oldest restic that is used: exit codes 10 to 12 and `--retry-lock` mean what we think.
+const VERSION_MIN: (u32, u32, u32) = (0, 17, 0);
+/// From here on `check` speaks JSON.
+const CHECK_JSON_MIN: (u32, u32, u32) = (0, 18, 0);
+/// Longest answer that is collected: some hundred thousand snapshots.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Longest wait for `restic version`.
+const PROBE_MAX: Duration = Duration::from_secs(20);
+/// For one operation, unless [`Restic::with_deadline`] says otherwise.
+const DEADLINE: Duration = Duration::from_hours(12);
+/// A backup or restore whose figures stand still for so long is ended, unless [`Restic::with_stall`] says otherwise.
+const STALL: Duration = Duration::from_mins(30);
+/// How long somebody else's lock is waited for, unless [`Restic::with_lock_wait`] says otherwise.
+const LOCK_WAIT: Duration = Duration::from_mins(1);
+/// Between TERM and KILL: restic removes its lock and temporary files.
+const GRACE: Duration = Duration::from_secs(20);
+/// Progress reports a second.
+const PROGRESS_FPS: &str = "1";
+
+/// A restic program that is known to be new enough. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Restic {
+    program: PathBuf,
+    version: (u32, u32, u32),
+    nice: Option<PathBuf>,
+    deadline: Duration,
+    stall: Duration,
+    lock_wait: Duration,
+}
+
+/// How to reach one repository.
+#[derive(Clone, Debug)]
+pub struct RepositoryAccess {
+    pub destination: Name,
+    /// As restic's `-r` takes it; an absolute path for a local one. Holds no secret.
+    pub location: String,
+    pub password: SecretString,
+    /// The pinned id; none only until the repository was opened for the first time.
+    pub expected_id: Option<String>,
+    pub limits: Limits,
+    /// A private directory that lasts: restic's cache, remembered identities, our children.
+    pub cache: PathBuf,
+}
+
+/// The tags that every snapshot of a job has.
+#[must_use]
+pub fn job_tags(job: &JobId) -> Vec<String> {
+    vec!["larder".to_owned(), format!("target:{}", job.target), format!("policy:{}", job.policy)]
+}
+
+/// The tags of a run's snapshot.
+#[must_use]
+pub fn run_tags(job: &JobId, run: RunId, revision: Option<&Revision>) -> Vec<String> {
+    let mut tags = job_tags(job);
+    tags.push(format!("run:{run}"));
+    tags.extend(revision.map(|revision| format!("revision:{}", revision.short12())));
+    tags
+}
+
+impl Restic {
+    /// Finds restic (on the `PATH` when `program` is none) and asks for its version.
+    ///
+    /// # Errors
+    /// It is not there, is no restic, or is older than 0.17.0.
+    pub async fn probe(program: Option<&Path>) -> Result<Self, EngineError> {
+        let asked = program.unwrap_or(Path::new("restic"));
+        let shown = asked.display().to_string();
+        let program = process::find_program(asked)
+            .map_err(|error| EngineError::ProgramMissing { program: shown.clone(), detail: error.to_string() })?;
+        let limits = process::Limits { deadline: PROBE_MAX, ..process::Limits::default() };
+        let command = Command {
+            program: program.clone(),
+            args: vec!["version".into()],
+            env: Vec::new(),
+            current_dir: None,
+            stdin: Stdin::Null,
+            limits,
+            log_stdout: LogStdout::No,
+        };
+        let context = Context {
+            cancel: tokio_util::sync::CancellationToken::new(),
+            log: process::Log::discard(),
+            redact: process::Redactor::default(),
+            mark: "probe:probe".to_owned(),
+        };
+        let mut first = None;
+        let finished = process::run(command, &context, |line| {
+            first.get_or_insert_with(|| line.chars().take(200).collect::<String>());
+        })
+        .await;
+        if let Exit::NotStarted { detail, .. } = finished.exit {
+            return Err(EngineError::ProgramMissing { program: shown, detail });
+        }
+        let line = first.unwrap_or_default();
+        let Some(version) = messages::version(&line).filter(|_| finished.exit == Exit::Success) else {
+            let detail = if line.is_empty() { finished.stderr_tail } else { line };
+            return Err(EngineError::NotRestic { program: shown, detail });
+        };
+        if version < VERSION_MIN {
+            return Err(EngineError::TooOld { program: shown, found: show_version(version) });
+        }
+        let nice = process::find_program(Path::new("nice")).ok();
+        Ok(Self { program, version, nice, deadline: DEADLINE, stall: STALL, lock_wait: LOCK_WAIT })
+    }
+
+    /// As `0.19.1`.
+    #[must_use]
+    pub fn version(&self) -> String {
+        show_version(self.version)
+    }
+
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The same with another bound for each operation: what is left of the run's time.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The same with another bound for figures that stand still.
+    #[must_use]
+    pub fn with_stall(&self, stall: Duration) -> Self {
+        Self { stall, ..self.clone() }
+    }
+
+    /// The same with another wait for somebody else's lock.
+    #[must_use]
+    pub fn with_lock_wait(&self, lock_wait: Duration) -> Self {
+        Self { lock_wait, ..self.clone() }
+    }
+
+    /// Runs an operation that takes a lock. When one is in the way, dead ones of ours are removed first, and only then
+    /// the rest is waited for.
+    async fn call_locking(
+        &self,
+        access: &RepositoryAccess,
+        context: &Context,
+        call: Call,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Answer, EngineError> {
+        let began = Instant::now();
+        let answer = self.call(access, context, &call, on_line).await?;
+        let failure = classify(call.operation, &access.location, &answer.exit, &answer.complaints);
+        if answer.exit == Exit::Success || !matches!(failure, EngineError::Locked { .. }) {
+            return Ok(answer);
+        }
+        context.log.line(&format!("{failure}; looking whether it is a dead one of ours"));
+        let unlocked = self.unlock_own_dead(access, context).await?;
+        for lock in &unlocked.removed {
+            context.log.line(&format!("removed the lock of our dead process {}", lock.info.pid));
+        }
+        let mut call = call;
+        call.args.push("--retry-lock".into());
+        call.args.push(format!("{}s", self.lock_wait.as_secs().max(1)).into());
+        let left = self.deadline.saturating_sub(began.elapsed());
+        self.with_deadline(left).call(access, context, &call, on_line).await
+    }
+
+    /// Like [`Self::call_locking`], for an operation that only reads: a repository where no lock can be made can't be
+    /// changed by anybody on this machine either, so it is read without one.
+    async fn call_reading(
+        &self,
+        access: &RepositoryAccess,
+        context: &Context,
+        call: Call,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Answer, EngineError> {
+        let unlocked = call.clone().without_lock();
+        let answer = self.call_locking(access, context, call, on_line).await?;
+        match answer.error("read", access) {
+            EngineError::NotWritable { detail, .. } if answer.exit != Exit::Success && detail.contains("<lock/") => {
+                context.log.line("the repository is read-only; reading it without a lock");
+                self.call(access, context, &unlocked, on_line).await
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Runs restic once.
+    async fn call(
+        &self,
+        access: &RepositoryAccess,
+        context: &Context,
+        call: &Call,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Answer, EngineError> {
+        let children = Children::open(&access.cache)?;
+        let stop = context.cancel.child_token();
+        let context = Context {
+            cancel: stop.clone(),
+            log: context.log.clone(),
+            redact: context.redact.with(vec![access.password.clone()]),
+            mark: context.mark.clone(),
+        };
+        let mut hearing = Hearing {
+            on_line,
+            complaints: Complaints::default(),
+            children: &children,
+            pid: None,
+            figures: None,
+            figures_since: Instant::now(),
+            stall: self.stall,
+            stuck: false,
+            hopeless: None,
+            stop,
+        };
+        let command = self.command(access, call);
+        context.log.line(&format!("restic {}", call.operation));
+        let finished = process::run_watched(command, &context, &mut hearing).await;
+        if let (Some(pid), Exit::Success | Exit::Code(_)) = (hearing.pid, &finished.exit) {
+            // It ended by itself, so it took its locks away.
+            children.forget(pid);
+        }
+        let Hearing { mut complaints, stuck, hopeless, .. } = hearing;
+        let exit = match (stuck, hopeless) {
+            (true, _) => Exit::NoProgress(self.stall),
+            (false, Some(line)) => {
+                complaints.exit = Some((1, line));
+                Exit::Code(1)
+            }
+            (false, None) => finished.exit,
+        };
+        Ok(Answer { exit, complaints, wall: finished.wall })
+    }
+
+    /// Runs an operation without a lock and collects its standard output.
+    async fn collect(
+        &self,
+        access: &RepositoryAccess,
+        context: &Context,
+        call: &Call,
+    ) -> Result<(Answer, String), EngineError> {
+        let mut output = String::new();
+        let answer = self.call(access, context, call, &mut |line| keep(&mut output, line)).await?;
+        Ok((answer, output))
+    }
+
+    fn command(&self, access: &RepositoryAccess, call: &Call) -> Command {
+        let mut args: Vec<OsString> = Vec::new();
+        let program = match &self.nice {
+            Some(nice) => {
+                args.extend(["-n".into(), "10".into(), self.program.clone().into_os_string()]);
+                nice.clone()
+            }
+            None => self.program.clone(),
+        };
+        args.extend(["--cache-dir".into(), access.cache.join("restic").into_os_string()]);
+        for (name, limit) in [("--limit-upload", access.limits.upload), ("--limit-download", access.limits.download)] {
+            if let Some(limit) = limit {
+                // restic counts in KiB a second; 0 would mean no limit.
+                args.extend([name.into(), (limit.0 / 1024).max(1).to_string().into()]);
+            }
+        }
+        args.push(call.operation.into());
+        args.extend(call.args.iter().cloned());
+        let plain = |text: &str| SecretString::from(text.to_owned());
+        let mut env = vec![
+            ("RESTIC_REPOSITORY".to_owned(), plain(&access.location)),
+            ("RESTIC_PASSWORD_FILE".to_owned(), plain("/dev/stdin")),
+            ("RESTIC_PROGRESS_FPS".to_owned(), plain(PROGRESS_FPS)),
+            // `--time` is civil time of the child's zone.
+            ("TZ".to_owned(), plain("UTC")),
+        ];
+        if std::env::var_os("HOME").is_none() {
+            env.push(("HOME".to_owned(), plain("/")));
+        }
+        let no_progress = (call.figures == Figures::Yes).then_some(self.stall);
+        Command {
+            program,
+            args,
+            env,
+            current_dir: Some(PathBuf::from("/")),
+            stdin: Stdin::Bytes(access.password.clone()),
+            limits: process::Limits {
+                deadline: self.deadline,
+                no_progress,
+                grace: GRACE,
+                line_bytes_max: ANSWER_BYTES_MAX,
+                ..process::Limits::default()
+            },
+            log_stdout: LogStdout::No,
+        }
+    }
+}
+
+/// One call of restic.
+#[derive(Clone)]
+struct Call {
+    operation: &'static str,
+    args: Vec<OsString>,
+    figures: Figures,
+}
+
+/// Whether the operation reports figures all the time, so that their standing still means something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figures {
+    Yes,
+    No,
+}
+
+impl Call {
+    fn new(operation: &'static str, args: &[&str]) -> Self {
+        let args = args.iter().map(OsString::from).collect();
+        Self { operation, args, figures: Figures::No }
+    }
+
+    fn without_lock(mut self) -> Self {
+        self.args.push("--no-lock".into());
+        self
+    }
+
+    fn with_figures(mut self) -> Self {
+        self.figures = Figures::Yes;
+        self
+    }
+
+    fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+}
+
+/// Collects a line of an answer that is read whole.
+fn keep(output: &mut String, line: &str) {
+    if output.len() < ANSWER_BYTES_MAX {
+        output.push_str(line);
+        output.push('\n');
+    }
+}
+
+/// What came of one call.
+struct Answer {
+    exit: Exit,
+    complaints: Complaints,
+    wall: Duration,
+}
+
+impl Answer {
+    /// The error that this answer means, whatever its exit code.
+    fn error(&self, operation: &str, access: &RepositoryAccess) -> EngineError {
+        classify(operation, &access.location, &self.exit, &self.complaints)
+    }
+
+    fn success(self, operation: &str, access: &RepositoryAccess) -> Result<Self, EngineError> {
+        if self.exit == Exit::Success { Ok(self) } else { Err(self.error(operation, access)) }
+    }
+}
+
+/// Listens to one restic.
+struct Hearing<'a> {
+    on_line: &'a mut (dyn FnMut(&str) + Send),
+    complaints: Complaints,
+    children: &'a Children,
+    pid: Option<u32>,
+    /// The newest figures (bytes, files), and since when they stand.
+    figures: Option<(u64, u64)>,
+    figures_since: Instant,
+    stall: Duration,
+    stuck: bool,
+    /// The line that says that restic tries again what can't get better.
+    hopeless: Option<String>,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Hearing<'_> {
+    /// restic reports by a timer, also while it hangs; so it is the figures that are watched, not the lines.
+    fn watch_figures(&mut self, progress: &Progress) {
+        let figures = (progress.bytes_done, progress.files_done);
+        if self.figures != Some(figures) {
+            self.figures = Some(figures);
+            self.figures_since = Instant::now();
+        } else if self.figures_since.elapsed() > self.stall && !self.stuck {
+            self.stuck = true;
+            self.stop.cancel();
+        }
+    }
+}
+
+impl Watch for Hearing<'_> {
+    fn started(&mut self, pid: u32) {
+        self.pid = Some(pid);
+        self.children.remember(pid);
+    }
+
+    fn line(&mut self, line: &str) {
+        if line.contains("\"status\"")
+            && let Some(messages::Message::Status(progress)) = messages::parse(line)
+        {
+            self.watch_figures(&progress);
+        }
+        // Some versions write their last word to standard output.
+        if line.contains("\"exit_error\"") {
+            self.complaints.hear(line);
+        }
+        (self.on_line)(line);
+    }
+
+    fn error_line(&mut self, line: &str) {
+        if self.hopeless.is_none() && error::is_hopeless(line) {
+            self.hopeless = Some(line.to_owned());
+            self.stop.cancel();
+        }
+        self.complaints.hear(line);
+    }
+}
+
+fn show_version((major, minor, patch): (u32, u32, u32)) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access() -> RepositoryAccess {
+        RepositoryAccess {
+            destination: Name::parse("nas").unwrap(),
+            location: "/mnt/nas/restic".to_owned(),
+            password: SecretString::from("hunter2hunter2".to_owned()),
+            expected_id: None,
+            limits: Limits { upload: Some(crate::types::ByteSize(512)), download: None },
+            cache: PathBuf::from("/var/cache/larder"),
+        }
+    }
+
+    #[test]
+    fn the_password_is_neither_in_the_arguments_nor_in_the_environment() {
+        let restic = Restic {
+            program: "/usr/bin/restic".into(),
+            version: (0, 18, 0),
+            nice: Some("/usr/bin/nice".into()),
+            deadline: DEADLINE,
+            stall: STALL,
+            lock_wait: LOCK_WAIT,
+        };
+        let command = restic.command(&access(), &Call::new("snapshots", &["--json"]));
+        let shown = format!("{:?}", command.args);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("\"--limit-upload\", \"1\""), "a small limit must not become no limit: {shown}");
+        assert!(!format!("{command:?}").contains("hunter2") && !format!("{:?}", access()).contains("hunter2"));
+        for (name, value) in &command.env {
+            assert!(!secrecy::ExposeSecret::expose_secret(value).contains("hunter2"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tags_of_a_run_name_all_that_rebuilding_needs() {
+        let job: JobId = "photos/daily".parse().unwrap();
+        let run = RunId::from_bytes([1; 16]);
+        let revision = Revision::parse(&"a".repeat(40)).unwrap();
+        let tags = run_tags(&job, run, Some(&revision));
+        assert_eq!(tags, ["larder", "target:photos", "policy:daily", &format!("run:{run}"), "revision:aaaaaaaaaaaa"]);
+    }
+}

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use log::Log;
 pub use redact::Redactor;
 pub use spawn::find_program;
+pub use table::{ProcessSeen, seen};
 pub use tree::{Leftover, reap_leftovers};
 
 use output::Output;
@@ -137,11 +138,32 @@ pub struct Finished {
     pub stderr_tail: String,
 }
 
+/// Hears a child while it runs. Lines are unredacted, since callers parse them; at most `line_bytes_max` bytes plus a
+/// mark; bytes that are no UTF-8 are replaced.
+pub trait Watch: Send {
+    /// The child runs as this process.
+    fn started(&mut self, _pid: u32) {}
+    /// A line of its standard output.
+    fn line(&mut self, line: &str);
+    /// A line of its standard error.
+    fn error_line(&mut self, _line: &str) {}
+}
+
 /// Runs `command` to its end and calls `on_line` with each line of its standard output (unredacted: callers parse it).
 ///
 /// It always returns after the whole tree is gone. When the returned future is dropped, the tree is killed behind it.
-/// A line is at most `line_bytes_max` bytes plus a mark; bytes that are no UTF-8 are replaced.
-pub async fn run(command: Command, context: &Context, mut on_line: impl FnMut(&str) + Send) -> Finished {
+pub async fn run(command: Command, context: &Context, on_line: impl FnMut(&str) + Send) -> Finished {
+    struct Lines<F>(F);
+    impl<F: FnMut(&str) + Send> Watch for Lines<F> {
+        fn line(&mut self, line: &str) {
+            (self.0)(line);
+        }
+    }
+    run_watched(command, context, &mut Lines(on_line)).await
+}
+
+/// Like [`run`], for callers that also want the pid or the lines of standard error.
+pub async fn run_watched(command: Command, context: &Context, watch: &mut impl Watch) -> Finished {
     let started = Instant::now();
     let mut output = Output::new(&command, context);
     if context.cancel.is_cancelled() {
@@ -156,9 +178,12 @@ pub async fn run(command: Command, context: &Context, mut on_line: impl FnMut(&s
             return output.finished(exit, started);
         }
     };
+    if let Some(pid) = child.id() {
+        watch.started(pid);
+    }
     let pipes = Pipes { stdout: child.stdout.take(), stderr: child.stderr.take() };
     let feed = feed(child.stdin.take(), command.stdin);
-    let mut running = Running { child: &mut child, pipes, output: &mut output, on_line: &mut on_line };
+    let mut running = Running { child: &mut child, pipes, output: &mut output, listener: watch };
 
     let end = running.watch(&limits, &context.cancel, feed, started).await;
     let exit = match end {
@@ -174,7 +199,7 @@ pub async fn run(command: Command, context: &Context, mut on_line: impl FnMut(&s
     };
     tree.release();
     running.drain().await;
-    output.flush(&mut on_line);
+    output.flush(watch);
     output.finished(exit, started)
 }
 
@@ -195,10 +220,10 @@ struct Running<'a, F> {
     child: &'a mut Child,
     pipes: Pipes,
     output: &'a mut Output,
-    on_line: &'a mut F,
+    listener: &'a mut F,
 }
 
-impl<F: FnMut(&str) + Send> Running<'_, F> {
+impl<F: Watch> Running<'_, F> {
     /// Feeds and reads the child until it exits or has to be ended.
     async fn watch(
         &mut self,
@@ -227,11 +252,11 @@ impl<F: FnMut(&str) + Send> Running<'_, F> {
                 }
                 () = &mut feed, if !fed => fed = true,
                 length = read(&mut self.pipes.stdout, &mut out) => {
-                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.listener);
                     heard = tokio::time::Instant::now();
                 }
                 length = read(&mut self.pipes.stderr, &mut err) => {
-                    self.output.stderr(err.get(..length).unwrap_or_default());
+                    self.output.stderr(err.get(..length).unwrap_or_default(), self.listener);
                     heard = tokio::time::Instant::now();
                 }
                 status = self.child.wait() => return End::Exited(match status {
@@ -273,10 +298,10 @@ impl<F: FnMut(&str) + Send> Running<'_, F> {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return false,
                 length = read(&mut self.pipes.stdout, &mut out) => {
-                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.listener);
                 }
                 length = read(&mut self.pipes.stderr, &mut err) => {
-                    self.output.stderr(err.get(..length).unwrap_or_default());
+                    self.output.stderr(err.get(..length).unwrap_or_default(), self.listener);
                 }
                 _ = self.child.wait() => return true,
             }
@@ -291,10 +316,10 @@ impl<F: FnMut(&str) + Send> Running<'_, F> {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
                 length = read(&mut self.pipes.stdout, &mut out) => {
-                    self.output.stdout(out.get(..length).unwrap_or_default(), self.on_line);
+                    self.output.stdout(out.get(..length).unwrap_or_default(), self.listener);
                 }
                 length = read(&mut self.pipes.stderr, &mut err) => {
-                    self.output.stderr(err.get(..length).unwrap_or_default());
+                    self.output.stderr(err.get(..length).unwrap_or_default(), self.listener);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::lines::{Line, Lines};
-use super::{Command, Context, Exit, Finished, Log, LogStdout, Redactor};
+use super::{Command, Context, Exit, Finished, Log, LogStdout, Redactor, Watch};
 
 /// Longest tail of standard error that is kept, in bytes.
 const TAIL_BYTES_MAX: usize = 4096;
@@ -32,18 +32,18 @@ impl Output {
         }
     }
 
-    pub(super) fn stdout(&mut self, chunk: &[u8], on_line: &mut impl FnMut(&str)) {
-        self.out.push(chunk, |line| self.sink.out(&line, on_line));
+    pub(super) fn stdout(&mut self, chunk: &[u8], watch: &mut impl Watch) {
+        self.out.push(chunk, |line| self.sink.out(&line, watch));
     }
 
-    pub(super) fn stderr(&mut self, chunk: &[u8]) {
-        self.err.push(chunk, |line| self.sink.err(&line));
+    pub(super) fn stderr(&mut self, chunk: &[u8], watch: &mut impl Watch) {
+        self.err.push(chunk, |line| self.sink.err(&line, watch));
     }
 
     /// Hands out what came without a line end.
-    pub(super) fn flush(&mut self, on_line: &mut impl FnMut(&str)) {
-        self.out.finish(|line| self.sink.out(&line, on_line));
-        self.err.finish(|line| self.sink.err(&line));
+    pub(super) fn flush(&mut self, watch: &mut impl Watch) {
+        self.out.finish(|line| self.sink.out(&line, watch));
+        self.err.finish(|line| self.sink.err(&line, watch));
     }
 
     /// Writes a remark of ours.
@@ -68,16 +68,17 @@ struct Sink {
 }
 
 impl Sink {
-    fn out(&mut self, line: &Line<'_>, on_line: &mut impl FnMut(&str)) {
+    fn out(&mut self, line: &Line<'_>, watch: &mut impl Watch) {
         let text = text_of(line);
         if self.log_stdout == LogStdout::Yes {
             self.write(&text, line.dropped > 0);
         }
-        on_line(&marked(&text, line.dropped));
+        watch.line(&marked(&text, line.dropped));
     }
 
-    fn err(&mut self, line: &Line<'_>) {
+    fn err(&mut self, line: &Line<'_>, watch: &mut impl Watch) {
         let text = text_of(line);
+        watch.error_line(&marked(&text, line.dropped));
         self.write(&text, line.dropped > 0);
         self.keep_tail(text.into_owned(), line.dropped > 0);
     }

@@ -31,6 +31,27 @@ pub(super) fn one(pid: i32) -> Option<Process> {
     parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Ticks a second in `/proc`: 100 on every Linux, whatever the kernel's own timer does.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A process of this machine, as somebody else who only knows its pid needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSeen {
+    /// The program's name, at most 15 bytes.
+    pub name: String,
+    pub started: jiff::Timestamp,
+}
+
+/// The living process `pid`, if there is one. Its start is as exact as the clock was steady since.
+pub fn seen(pid: i64) -> Option<ProcessSeen> {
+    let process = one(i32::try_from(pid).ok()?).filter(|process| !process.zombie)?;
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let after = i64::try_from(process.started / TICKS_PER_SECOND).ok()?;
+    let started = jiff::Timestamp::from_second(boot.checked_add(after)?).ok()?;
+    Some(ProcessSeen { name: process.name, started })
+}
+
 /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may itself hold some, and spaces.
 fn parse(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;

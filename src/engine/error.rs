@@ -1,0 +1,400 @@
+//! What can go wrong with a repository, and which of it a failed restic means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Trouble;
+use crate::process::Exit;
+
+use super::messages::Message;
+
+/// Longest detail that an error carries, in characters.
+const DETAIL_CHARS_MAX: usize = 600;
+
+/// Says what was wrong with restic, a repository or a request; never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("restic is not there: {program} ({detail})")]
+    ProgramMissing { program: String, detail: String },
+    #[error("restic {found} at {program} is too old: 0.17.0 or newer is needed")]
+    TooOld { program: String, found: String },
+    #[error("{program} does not answer as restic does: {detail}")]
+    NotRestic { program: String, detail: String },
+    #[error("the repository {location} is not there")]
+    RepositoryMissing { location: String },
+    #[error("{location} holds another repository: expected {expected}, found {found}")]
+    RepositoryReplaced { location: String, expected: String, found: String },
+    #[error("the directory above the repository {location} is not there")]
+    ParentMissing { location: String },
+    #[error("{location} holds files but no repository")]
+    NotARepository { location: String },
+    #[error("the repository {location} is locked by {by}")]
+    Locked { location: String, by: String },
+    #[error("the password of the repository {location} is wrong")]
+    WrongPassword { location: String },
+    #[error("the repository {location} is damaged: {detail}")]
+    Damaged { location: String, detail: String },
+    #[error("the disk of {location} is full: {detail}")]
+    DiskFull { location: String, detail: String },
+    #[error("{location} cannot be written: {detail}")]
+    NotWritable { location: String, detail: String },
+    #[error("none of the paths to back up is there: {}", paths.join(", "))]
+    NothingThere { paths: Vec<String> },
+    #[error("{path:?} is no absolute path")]
+    NotAbsolute { path: String },
+    #[error("{pattern:?} is no pattern that restic can read from a file: it has a line end")]
+    Pattern { pattern: String },
+    #[error("{id:?} is no snapshot id")]
+    SnapshotId { id: String },
+    #[error("there is no snapshot {id} in {location}")]
+    SnapshotMissing { id: String, location: String },
+    #[error("nothing in the snapshot {id} matches {}", include.join(", "))]
+    NothingMatches { id: String, include: Vec<String> },
+    #[error("the restore destination {0} is not empty")]
+    DestinationNotEmpty(PathBuf),
+    #[error("{failed} of the restored items failed: {detail}")]
+    RestoreIncomplete { failed: u64, detail: String },
+    #[error("a retention that keeps nothing was refused for {job}")]
+    EmptyRetention { job: String },
+    #[error("restic was cancelled")]
+    Cancelled,
+    #[error("restic took longer than {}", crate::types::show_duration(*.0))]
+    TooSlow(Duration),
+    #[error("restic made no progress for {}", crate::types::show_duration(*.0))]
+    Stuck(Duration),
+    #[error("restic {operation} failed ({how}): {detail}")]
+    Failed { operation: String, how: String, detail: String },
+    #[error("restic {operation} answered something unknown")]
+    Garbled { operation: String },
+    #[error("preparing {0}")]
+    Files(PathBuf, #[source] std::io::Error),
+}
+
+impl EngineError {
+    /// The stable code of a [`Trouble`].
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ProgramMissing { .. } => "restic_missing",
+            Self::TooOld { .. } => "restic_too_old",
+            Self::NotRestic { .. } => "not_restic",
+            Self::RepositoryMissing { .. } => "repository_missing",
+            Self::RepositoryReplaced { .. } => "repository_replaced",
+            Self::ParentMissing { .. } => "repository_parent_missing",
+            Self::NotARepository { .. } => "not_a_repository",
+            Self::Locked { .. } => "repository_locked",
+            Self::WrongPassword { .. } => "wrong_password",
+            Self::Damaged { .. } => "repository_damaged",
+            Self::DiskFull { .. } => "disk_full",
+            Self::NotWritable { .. } => "not_writable",
+            Self::NothingThere { .. } => "source_missing",
+            Self::NotAbsolute { .. } => "path_not_absolute",
+            Self::Pattern { .. } => "bad_pattern",
+            Self::SnapshotId { .. } => "bad_snapshot_id",
+            Self::SnapshotMissing { .. } => "snapshot_missing",
+            Self::NothingMatches { .. } => "nothing_matches",
+            Self::DestinationNotEmpty(_) => "destination_not_empty",
+            Self::RestoreIncomplete { .. } => "restore_incomplete",
+            Self::EmptyRetention { .. } => "empty_retention",
+            Self::Cancelled => "cancelled",
+            Self::TooSlow(_) => "deadline_exceeded",
+            Self::Stuck(_) => "no_progress",
+            Self::Failed { .. } => "restic_failed",
+            Self::Garbled { .. } => "restic_garbled",
+            Self::Files(..) => "files",
+        }
+    }
+
+    /// What to type or look at next; none where there is nothing to add.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::ProgramMissing { .. } => {
+                "install restic 0.17 or newer, or run deploy/get-restic.sh and pass the path with --restic".to_owned()
+            }
+            Self::TooOld { .. } => "run deploy/get-restic.sh and pass the path it prints with --restic".to_owned(),
+            Self::NotRestic { program, .. } => format!("try `{program} version`"),
+            Self::RepositoryMissing { location } => format!(
+                "is its disk mounted and complete? Look at {location}; Larder never makes a second repository where one was"
+            ),
+            Self::RepositoryReplaced { .. } => {
+                "mount the disk that belongs there, or give the destination another name to start anew".to_owned()
+            }
+            Self::ParentMissing { location } => {
+                format!("is its disk mounted? Make the directory above {location} if it is meant to be there")
+            }
+            Self::NotARepository { location } => {
+                format!("choose an empty directory, or move away what is in {location}")
+            }
+            Self::Locked { location, .. } => format!(
+                "wait for it to end; if it is surely dead, run `restic -r {location} unlock` on the machine that is named"
+            ),
+            Self::WrongPassword { .. } => "check the destination's `password` in the config".to_owned(),
+            Self::Damaged { location, .. } => {
+                format!("keep a copy, then run `restic -r {location} check --read-data` and follow what it says")
+            }
+            Self::DiskFull { .. } => "free some space there; `larder destination prune` may help".to_owned(),
+            Self::NotWritable { location, .. } => {
+                format!("check how {location} is mounted and who may write there")
+            }
+            Self::NothingThere { .. } => "is the disk mounted? Check the target's paths".to_owned(),
+            Self::NotAbsolute { .. } => "write the path from / on".to_owned(),
+            Self::Pattern { .. } => "write one pattern an entry".to_owned(),
+            Self::SnapshotId { .. } => "give 8 to 64 hex digits as `larder snapshots` shows them".to_owned(),
+            Self::SnapshotMissing { .. } => "`larder snapshots` lists what is there".to_owned(),
+            Self::NothingMatches { .. } => {
+                "list the snapshot's files; a pattern is a path from / on, or a name with * in it".to_owned()
+            }
+            Self::DestinationNotEmpty(path) => {
+                format!("restore into a directory that does not exist yet, such as {}/restored", path.display())
+            }
+            Self::RestoreIncomplete { .. } => "the run's log names each; check the repository".to_owned(),
+            Self::EmptyRetention { .. } => {
+                "set at least one of last, hourly, daily, weekly, monthly, yearly".to_owned()
+            }
+            Self::TooSlow(_) => "raise the policy's `timeout` if the work is really that long".to_owned(),
+            Self::Stuck(_) => "is the destination's disk or network hanging?".to_owned(),
+            Self::Failed { .. } | Self::Garbled { .. } => "the run's log has all that restic said".to_owned(),
+            Self::Files(..) => "check that the daemon may write its state and temporary directories".to_owned(),
+            Self::Cancelled => return None,
+        })
+    }
+
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        let trouble = Trouble::new(self.code(), crate::error::chain(self));
+        match self.hint() {
+            Some(hint) => trouble.with_hint(hint),
+            None => trouble,
+        }
+    }
+}
+
+/// What one call of restic said on standard error, as far as it matters for what it meant.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Complaints {
+    /// The message of the last `exit_error`, with its code.
+    pub(super) exit: Option<(i64, String)>,
+    /// Items that failed: path and why; the first [`ITEMS_MAX`].
+    pub(super) items: Vec<(String, String)>,
+    pub(super) items_total: u64,
+    /// Sources that restic left out because they are not there.
+    pub(super) skipped: Vec<String>,
+    /// Plain lines, the last [`LINES_MAX`].
+    pub(super) lines: Vec<String>,
+}
+
+/// Most failed items that are named.
+const ITEMS_MAX: usize = 100;
+/// Most plain lines that are kept.
+const LINES_MAX: usize = 50;
+
+impl Complaints {
+    pub(super) fn hear(&mut self, line: &str) {
+        match super::messages::parse(line) {
+            Some(Message::ExitError { code, message }) => self.exit = Some((code, message)),
+            Some(Message::ItemError { item, message }) => {
+                self.items_total += 1;
+                if self.items.len() < ITEMS_MAX {
+                    self.items.push((item, message));
+                }
+            }
+            Some(_) => {}
+            None => self.hear_plain(line),
+        }
+    }
+
+    fn hear_plain(&mut self, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        if let Some(path) = super::messages::skipped(line) {
+            if self.skipped.len() < ITEMS_MAX {
+                self.skipped.push(path.to_owned());
+            }
+        } else {
+            if self.lines.len() == LINES_MAX {
+                self.lines.remove(0);
+            }
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    /// The text that tells why restic gave up: its last word, else what it wrote at the end.
+    fn last_word(&self) -> String {
+        match &self.exit {
+            Some((_, message)) => message.clone(),
+            None => self.lines.join("\n"),
+        }
+    }
+
+    /// One line for people.
+    pub(super) fn detail(&self) -> String {
+        let word = self.last_word();
+        let word = word.strip_prefix("Fatal: ").unwrap_or(&word);
+        let joined = word.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+        let text = if joined.is_empty() {
+            self.items.first().map_or_else(|| "no reason given".to_owned(), |(item, why)| format!("{item}: {why}"))
+        } else {
+            joined
+        };
+        text.chars().take(DETAIL_CHARS_MAX).collect()
+    }
+}
+
+/// What a restic that did not succeed meant. Exit codes first (10, 11, 12, 130), then what it said; anything else is a
+/// failure, known or not.
+pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints: &Complaints) -> EngineError {
+    let location = || location.to_owned();
+    let detail = complaints.detail();
+    match exit {
+        Exit::Cancelled => return EngineError::Cancelled,
+        Exit::DeadlineExceeded(limit) => return EngineError::TooSlow(*limit),
+        Exit::NoProgress(limit) => return EngineError::Stuck(*limit),
+        Exit::NotStarted { program, detail, .. } => {
+            return EngineError::ProgramMissing { program: program.display().to_string(), detail: detail.clone() };
+        }
+        Exit::Code(10) => return EngineError::RepositoryMissing { location: location() },
+        Exit::Code(11) => return EngineError::Locked { location: location(), by: locked_by(&complaints.last_word()) },
+        Exit::Code(12) => return EngineError::WrongPassword { location: location() },
+        Exit::Code(127) => return EngineError::ProgramMissing { program: "restic".to_owned(), detail },
+        Exit::Success | Exit::Code(_) | Exit::Signal(_) => {}
+    }
+    let said = complaints.last_word().to_lowercase();
+    let says = |any: &[&str]| any.iter().any(|part| said.contains(part));
+    if says(&["no space left on device", "disk quota exceeded", "file too large", "not enough space"]) {
+        EngineError::DiskFull { location: location(), detail }
+    } else if says(&["repository is already locked", "unable to create lock in backend: repository is"]) {
+        EngineError::Locked { location: location(), by: locked_by(&complaints.last_word()) }
+    } else if says(&["wrong password or no key found"]) {
+        EngineError::WrongPassword { location: location() }
+    } else if says(&["repository does not exist", "unable to open config file"]) {
+        EngineError::RepositoryMissing { location: location() }
+    } else if says(&["read-only file system", "permission denied", "operation not permitted"]) {
+        EngineError::NotWritable { location: location(), detail }
+    } else if says(&DAMAGE) {
+        EngineError::Damaged { location: location(), detail }
+    } else {
+        EngineError::Failed { operation: operation.to_owned(), how: how(exit), detail }
+    }
+}
+
+/// Whether restic is about to try again something on a disk of this machine that does not get better by itself.
+///
+/// It would do so for a quarter of an hour (observed with 0.18 and 0.19 on a read-only file system).
+pub(super) fn is_hopeless(line: &str) -> bool {
+    line.contains(" returned error, retrying after ")
+        && ["read-only file system", "permission denied", "operation not permitted", "not a directory"]
+            .iter()
+            .any(|reason| line.trim_end().ends_with(reason))
+}
+
+/// How restic words what only a damaged repository can cause.
+const DAMAGE: [&str; 9] = [
+    "ciphertext verification failed",
+    "invalid data returned",
+    "hash does not match",
+    "does not match id",
+    "repository contains errors",
+    "pack file cannot be listed",
+    "not found in repository",
+    "not found in index",
+    "integrity check failed",
+];
+
+fn how(exit: &Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// `PID 4495 on vm by root (UID 0, GID 0)` from restic's message about a lock.
+fn locked_by(message: &str) -> String {
+    let line = message.lines().find(|line| line.contains("already locked")).unwrap_or_default();
+    let by = line.split_once("locked ").map_or("", |(_, rest)| rest.trim());
+    let by = by.strip_prefix("exclusively ").unwrap_or(by);
+    let by = by.strip_prefix("by ").unwrap_or(by);
+    if by.is_empty() { "somebody".to_owned() } else { by.chars().take(200).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(line: &str) -> Complaints {
+        let mut complaints = Complaints::default();
+        complaints.hear(line);
+        complaints
+    }
+
+    fn code_of(exit: &Exit, line: &str) -> &'static str {
+        classify("backup", "/r", exit, &after(line)).code()
+    }
+
+    #[test]
+    fn exit_codes_are_what_they_are() {
+        for (exit, code) in [
+            (Exit::Code(10), "repository_missing"),
+            (Exit::Code(11), "repository_locked"),
+            (Exit::Code(12), "wrong_password"),
+            (Exit::Code(1), "restic_failed"),
+            (Exit::Code(3), "restic_failed"),
+            (Exit::Code(99), "restic_failed"),
+            (Exit::Code(130), "restic_failed"),
+            (Exit::Signal(9), "restic_failed"),
+            (Exit::Cancelled, "cancelled"),
+            (Exit::DeadlineExceeded(Duration::from_secs(1)), "deadline_exceeded"),
+            (Exit::NoProgress(Duration::from_secs(1)), "no_progress"),
+        ] {
+            assert_eq!(code_of(&exit, "x"), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn what_restic_says_names_the_cause() {
+        for (line, code) in [
+            (
+                r#"{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot: write /r/data/1c: no space left on device"}"#,
+                "disk_full",
+            ),
+            ("Fatal: unable to save snapshot: write /r/data/1c: disk quota exceeded", "disk_full"),
+            ("Fatal: wrong password or no key found", "wrong_password"),
+            ("Load(<lock/1>) failed: ciphertext verification failed", "repository_damaged"),
+            ("Fatal: unable to create lock in backend: mkdir /r/locks: read-only file system", "not_writable"),
+            ("Fatal: repository does not exist: unable to open config file: stat /r/config", "repository_missing"),
+            ("Fatal: something new", "restic_failed"),
+        ] {
+            assert_eq!(code_of(&Exit::Code(1), line), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn trying_again_is_hopeless_only_where_nothing_can_change() {
+        let line = "Save(<lock/408e>) returned error, retrying after 1.5s: open /r/locks/4-tmp-2: ";
+        assert!(is_hopeless(&format!("{line}read-only file system")));
+        assert!(!is_hopeless(&format!("{line}input/output error")));
+        assert!(!is_hopeless(&format!("{line}connection refused")));
+        assert!(!is_hopeless("open /home/x: permission denied"));
+    }
+
+    #[test]
+    fn a_lock_names_its_holder() {
+        let line = r#"{"message_type":"exit_error","code":11,"message":"unable to create lock in backend: repository is already locked exclusively by PID 4495 on vm by root (UID 0, GID 0)\nlock was created at 2026-11-22\nstorage ID 73825363"}"#;
+        let error = classify("prune", "/r", &Exit::Code(11), &after(line));
+        assert_eq!(error.to_string(), "the repository /r is locked by PID 4495 on vm by root (UID 0, GID 0)");
+    }
+
+    #[test]
+    fn complaints_are_bounded() {
+        let mut complaints = Complaints::default();
+        for n in 0..10_000 {
+            complaints.hear(&format!("plain {n}"));
+            complaints.hear(&format!("/p{n} does not exist, skipping"));
+            complaints.hear(&format!(r#"{{"message_type":"error","error":{{"message":"m"}},"item":"{n}"}}"#));
+        }
+        assert_eq!((complaints.lines.len(), complaints.items.len(), complaints.skipped.len()), (50, 100, 100));
+        assert_eq!(complaints.items_total, 10_000);
+    }
+}

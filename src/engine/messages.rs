@@ -1,0 +1,416 @@
+//! The one file that reads what restic writes: JSON lines of every version since 0.17, and what is no JSON.
+//!
+//! Nothing here fails: a line that is not understood is `None` or [`Message::Other`]. Numbers out of range are clamped.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+/// Longest text that is taken from a message, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// One line of restic.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Message {
+    Status(Progress),
+    BackupSummary(Box<BackupSummary>),
+    RestoreSummary(RestoreSummary),
+    CheckSummary {
+        errors: u64,
+    },
+    /// Something about one item; the work goes on.
+    ItemError {
+        item: String,
+        message: String,
+    },
+    ExitError {
+        code: i64,
+        message: String,
+    },
+    Initialized {
+        id: String,
+    },
+    Node(Entry),
+    Other,
+}
+
+/// How far a backup or restore is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// From 0 to 1.
+    pub fraction: f64,
+    pub bytes_done: u64,
+    /// Zero when unknown.
+    pub bytes_total: u64,
+    pub files_done: u64,
+    pub files_total: u64,
+    /// What is being worked on.
+    pub current: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct BackupSummary {
+    pub(super) snapshot: String,
+    pub(super) files_new: u64,
+    pub(super) files_changed: u64,
+    pub(super) files_unmodified: u64,
+    pub(super) bytes_added: u64,
+    pub(super) bytes_processed: u64,
+    pub(super) files: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct RestoreSummary {
+    pub(super) items: u64,
+    pub(super) items_restored: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_restored: u64,
+}
+
+/// One snapshot of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Snapshot {
+    /// 64 hex digits.
+    pub id: String,
+    pub time: Timestamp,
+    pub host: String,
+    pub paths: Vec<String>,
+    pub tags: Vec<String>,
+    pub parent: Option<String>,
+    /// Bytes and files that the backup looked at; none where an old restic did not write it down.
+    pub bytes: Option<u64>,
+    pub files: Option<u64>,
+}
+
+impl Snapshot {
+    /// The value of the tag `kind:value`, such as `target`.
+    #[must_use]
+    pub fn tag(&self, kind: &str) -> Option<&str> {
+        self.tags.iter().find_map(|tag| tag.strip_prefix(kind)?.strip_prefix(':'))
+    }
+}
+
+/// One file, directory or link in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    pub path: String,
+    /// `file`, `dir`, `symlink`, …
+    pub kind: String,
+    pub bytes: u64,
+    pub modified: Option<Timestamp>,
+}
+
+/// A lock as `restic cat lock` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockInfo {
+    pub created: Timestamp,
+    pub exclusive: bool,
+    pub host: String,
+    pub user: String,
+    pub pid: i64,
+}
+
+/// Reads one line of standard output or standard error; none when it is no JSON object.
+pub(super) fn parse(line: &str) -> Option<Message> {
+    let line = line.trim();
+    if !line.starts_with('{') {
+        return None;
+    }
+    let value: Value = serde_json::from_str(line).ok()?;
+    let object = value.is_object().then_some(&value)?;
+    // 0.17 names the nodes of `ls` by `struct_type` too.
+    let kind = object.get("message_type").or_else(|| object.get("struct_type")).and_then(Value::as_str);
+    Some(match kind {
+        Some("status") => Message::Status(progress(object)),
+        Some("summary") => summary(object),
+        Some("error") => Message::ItemError { item: text(object, "item"), message: error_text(object) },
+        Some("exit_error") => Message::ExitError { code: integer(object, "code"), message: text(object, "message") },
+        Some("initialized") => Message::Initialized { id: text(object, "id") },
+        Some("node") => Message::Node(entry(object)),
+        _ => Message::Other,
+    })
+}
+
+/// The version in `restic 0.18.0 compiled with go1.24.4 on linux/amd64`.
+pub(super) fn version(line: &str) -> Option<(u32, u32, u32)> {
+    let word = line.strip_prefix("restic ")?.split_ascii_whitespace().next()?;
+    let mut parts = word.split(['.', '-', '+']).map(str::parse::<u32>);
+    let major = parts.next()?.ok()?;
+    let minor = parts.next()?.ok()?;
+    Some((major, minor, parts.next().and_then(Result::ok).unwrap_or(0)))
+}
+
+/// The id in what `restic cat config` prints.
+pub(super) fn repository_id(output: &str) -> Option<String> {
+    let id = serde_json::from_str::<Value>(output).ok()?.get("id")?.as_str()?.to_owned();
+    is_id(&id).then_some(id)
+}
+
+/// The lock in what `restic cat lock` prints.
+pub(super) fn lock(output: &str) -> Option<LockInfo> {
+    let value: Value = serde_json::from_str(output).ok()?;
+    Some(LockInfo {
+        created: value.get("time")?.as_str()?.parse().ok()?,
+        exclusive: value.get("exclusive").and_then(Value::as_bool).unwrap_or(true),
+        host: text(&value, "hostname"),
+        user: text(&value, "username"),
+        pid: integer(&value, "pid"),
+    })
+}
+
+/// The snapshots in what `restic snapshots --json` prints; none when it is no such list.
+pub(super) fn snapshots(output: &str) -> Option<Vec<Snapshot>> {
+    match serde_json::from_str::<Value>(output).ok()? {
+        Value::Array(list) => list.iter().map(snapshot).collect(),
+        Value::Null => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// The ids that `restic forget --json` removed; none when it printed no such list.
+pub(super) fn forgotten(output: &str) -> Option<Vec<String>> {
+    let groups = match serde_json::from_str::<Value>(output).ok()? {
+        Value::Array(groups) => groups,
+        Value::Null => return Some(Vec::new()),
+        _ => return None,
+    };
+    let removed = groups.iter().filter_map(|group| group.get("remove")?.as_array()).flatten();
+    removed.map(|gone| snapshot(gone).map(|gone| gone.id)).collect()
+}
+
+/// Whether `text` is a full id of restic: 64 hex digits.
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The path in restic's plain remark `PATH does not exist, skipping`.
+pub(super) fn skipped(line: &str) -> Option<&str> {
+    line.strip_suffix(" does not exist, skipping")
+}
+
+fn snapshot(value: &Value) -> Option<Snapshot> {
+    let summary = value.get("summary");
+    let figure = |name: &str| summary.and_then(|summary| summary.get(name)).map(clamped);
+    Some(Snapshot {
+        id: value.get("id")?.as_str().filter(|id| is_id(id))?.to_owned(),
+        time: value.get("time")?.as_str()?.parse().ok()?,
+        host: text(value, "hostname"),
+        paths: texts(value, "paths"),
+        tags: texts(value, "tags"),
+        parent: value.get("parent").and_then(Value::as_str).map(str::to_owned),
+        bytes: figure("total_bytes_processed"),
+        files: figure("total_files_processed"),
+    })
+}
+
+fn progress(object: &Value) -> Progress {
+    let fraction = object.get("percent_done").and_then(Value::as_f64).unwrap_or(0.0);
+    let either = |one: &str, other: &str| object.get(one).or_else(|| object.get(other)).map_or(0, clamped);
+    Progress {
+        fraction: if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 },
+        bytes_done: either("bytes_done", "bytes_restored"),
+        bytes_total: number(object, "total_bytes"),
+        files_done: either("files_done", "files_restored"),
+        files_total: number(object, "total_files"),
+        current: texts(object, "current_files").into_iter().next(),
+    }
+}
+
+/// Backup, restore and check all end with a "summary"; their fields tell them apart.
+fn summary(object: &Value) -> Message {
+    if object.get("files_new").is_some() || object.get("snapshot_id").is_some() {
+        let added = object.get("data_added_packed").or_else(|| object.get("data_added"));
+        return Message::BackupSummary(Box::new(BackupSummary {
+            snapshot: text(object, "snapshot_id"),
+            files_new: number(object, "files_new"),
+            files_changed: number(object, "files_changed"),
+            files_unmodified: number(object, "files_unmodified"),
+            bytes_added: added.map_or(0, clamped),
+            bytes_processed: number(object, "total_bytes_processed"),
+            files: number(object, "total_files_processed"),
+        }));
+    }
+    if object.get("num_errors").is_some() {
+        return Message::CheckSummary { errors: number(object, "num_errors") };
+    }
+    // A restore's summary leaves out what is zero, so that of an empty one has no field at all.
+    Message::RestoreSummary(RestoreSummary {
+        items: number(object, "total_files"),
+        items_restored: number(object, "files_restored"),
+        bytes: number(object, "total_bytes"),
+        bytes_restored: number(object, "bytes_restored"),
+    })
+}
+
+fn entry(object: &Value) -> Entry {
+    Entry {
+        path: text(object, "path"),
+        kind: text(object, "type"),
+        bytes: number(object, "size"),
+        modified: object.get("mtime").and_then(Value::as_str).and_then(|time| time.parse().ok()),
+    }
+}
+
+/// An item's error: an object with a `message` since 0.18, Go's error with `Op` before, or plain text in `check`.
+fn error_text(object: &Value) -> String {
+    let error = object.get("error").unwrap_or(object);
+    if let Some(message) = error.as_str().or_else(|| error.get("message")?.as_str()) {
+        return shortened(message);
+    }
+    let operation = text(error, "Op");
+    if operation.is_empty() { "unknown error".to_owned() } else { format!("{operation} failed") }
+}
+
+fn text(object: &Value, name: &str) -> String {
+    object.get(name).and_then(Value::as_str).map(shortened).unwrap_or_default()
+}
+
+fn texts(object: &Value, name: &str) -> Vec<String> {
+    let list = object.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(shortened).collect()
+}
+
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn number(object: &Value, name: &str) -> u64 {
+    object.get(name).map_or(0, clamped)
+}
+
+fn integer(object: &Value, name: &str) -> i64 {
+    object.get(name).and_then(Value::as_i64).unwrap_or(-1)
+}
+
+/// A count: negative, missing or no number at all is 0; too large is the largest.
+fn clamped(value: &Value) -> u64 {
+    if let Some(whole) = value.as_u64() {
+        return whole;
+    }
+    match value.as_f64() {
+        // A cast from a float saturates and makes NaN zero.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturation is what is meant")]
+        Some(number) => number as u64,
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lines_of_every_version_are_read() {
+        // As restic 0.17 writes it (Go's error), then 0.18 and later.
+        let old = r#"{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"during":"scan","item":"/x"}"#;
+        assert_eq!(parse(old), Some(Message::ItemError { item: "/x".to_owned(), message: "open failed".to_owned() }));
+        let new = r#"{"message_type":"error","error":{"message":"open /x: denied"},"during":"archival","item":"/x"}"#;
+        let expected = Message::ItemError { item: "/x".to_owned(), message: "open /x: denied".to_owned() };
+        assert_eq!(parse(new), Some(expected));
+        let check = r#"{"message_type":"error","message":"pack x is damaged"}"#;
+        let expected = Message::ItemError { item: String::new(), message: "pack x is damaged".to_owned() };
+        assert_eq!(parse(check), Some(expected));
+        assert_eq!(version("restic 0.19.1-dev (compiled manually) compiled with go1.26"), Some((0, 19, 1)));
+        assert_eq!(version("restic 0.17 x"), Some((0, 17, 0)));
+        assert_eq!(version("bash: restic: command not found"), None);
+    }
+
+    #[test]
+    fn a_line_that_is_no_json_is_none() {
+        for line in ["", "repository opened", "{", "[1]", "null", "{\"a\":", "\u{0}", &"{".repeat(100_000)] {
+            assert_eq!(parse(line), None, "{line:.20}");
+        }
+        assert_eq!(parse("{}"), Some(Message::Other));
+        assert_eq!(parse(r#"{"message_type":"from_the_future","x":[]}"#), Some(Message::Other));
+        assert_eq!(parse(r#"{"message_type":17}"#), Some(Message::Other));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_clamped() {
+        let line =
+            r#"{"message_type":"status","percent_done":1e300,"bytes_done":1e40,"total_bytes":-5,"files_done":"x"}"#;
+        let Some(Message::Status(progress)) = parse(line) else { panic!("a status") };
+        assert!((progress.fraction - 1.0).abs() < f64::EPSILON);
+        assert_eq!((progress.bytes_done, progress.bytes_total, progress.files_done), (u64::MAX, 0, 0));
+    }
+
+    #[test]
+    fn an_id_that_is_no_id_is_refused() {
+        assert_eq!(repository_id(r#"{"id":"../../etc"}"#), None);
+        assert_eq!(snapshots(r#"[{"id":"--help","time":"2026-01-01T00:00:00Z"}]"#), None);
+        assert_eq!(snapshots("null"), Some(vec![]));
+        assert_eq!(snapshots("no json"), None);
+        assert_eq!(forgotten("[]"), Some(vec![]));
+        assert_eq!(forgotten("{}"), None);
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 6, |inner| {
+            let name = prop::sample::select(vec![
+                "message_type",
+                "struct_type",
+                "percent_done",
+                "bytes_done",
+                "total_bytes",
+                "current_files",
+                "error",
+                "message",
+                "item",
+                "files_new",
+                "snapshot_id",
+                "num_errors",
+                "id",
+                "time",
+                "tags",
+                "summary",
+                "code",
+                "mtime",
+                "size",
+                "remove",
+                "Op",
+                "pid",
+            ]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((name, inner), 0..8).prop_map(|fields| {
+                    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in "\\PC{0,200}") {
+            let _ = (parse(&line), version(&line), repository_id(&line), lock(&line), snapshots(&line), forgotten(&line));
+        }
+
+        #[test]
+        fn no_json_panics(
+            mut value in json(),
+            kind in prop::sample::select(vec!["status", "summary", "error", "exit_error", "initialized", "node", "x"]),
+        ) {
+            if let Some(object) = value.as_object_mut() {
+                object.insert("message_type".to_owned(), kind.into());
+            }
+            let line = value.to_string();
+            if let Some(Message::Status(progress)) = parse(&line) {
+                prop_assert!((0.0..=1.0).contains(&progress.fraction));
+            }
+            let list = format!("[{line}]");
+            let _ = (lock(&line), repository_id(&line), snapshots(&list), forgotten(&list));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Which repository is this? Opening, making once, and never making again.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::messages::{self, Message};
+use super::{Call, EngineError, RepositoryAccess, Restic};
+use crate::process::{Context, Exit};
+
+/// Largest `config` file of a local repository that is looked at, in bytes (restic's have some 155).
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// A local repository's `config` file that was once read by restic, and the id that was in it.
+///
+/// The file is encrypted with a random nonce and never changes, so the same bytes are the same repository; knowing them
+/// saves a call of restic (0.6 s, nearly all key derivation) before every operation.
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    config_sha256: String,
+    id: String,
+}
+
+impl Restic {
+    /// Opens the repository and returns its id; makes one when none is expected and the place is absent or empty.
+    ///
+    /// # Errors
+    /// With an expected id: the repository is missing or another one. Without: the place holds something else, or the
+    /// directory above it is missing. And everything that restic can fail with.
+    pub async fn open_or_init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+        if access.expected_id.is_some() {
+            self.check_identity(access, context).await?;
+            return access.expected_id.clone().ok_or_else(|| garbled("cat config"));
+        }
+        // No config file: restic need not be asked (and would try for a quarter of an hour where a file is in the way).
+        if local_config(access) == Some(None) {
+            return self.init(access, context).await;
+        }
+        match self.read_id(access, context).await {
+            Err(EngineError::RepositoryMissing { .. }) => self.init(access, context).await,
+            found => found,
+        }
+    }
+
+    /// Makes sure that the repository is the expected one, if one is expected.
+    pub(super) async fn check_identity(&self, access: &RepositoryAccess, context: &Context) -> Result<(), EngineError> {
+        let Some(expected) = &access.expected_id else { return Ok(()) };
+        let location = || access.location.clone();
+        let found = match local_config(access) {
+            Some(None) => return Err(EngineError::RepositoryMissing { location: location() }),
+            Some(Some(config)) => match remembered(access, &config) {
+                Some(id) => id,
+                None => self.read_id(access, context).await?,
+            },
+            None => self.read_id(access, context).await?,
+        };
+        if &found == expected {
+            Ok(())
+        } else {
+            Err(EngineError::RepositoryReplaced { location: location(), expected: expected.clone(), found })
+        }
+    }
+
+    async fn read_id(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+        let call = Call::new("cat", &["config", "--json"]).without_lock();
+        let (answer, output) = self.collect(access, context, &call).await?;
+        answer.success("cat config", access)?;
+        let id = messages::repository_id(&output).ok_or_else(|| garbled("cat config"))?;
+        remember(access, &id);
+        Ok(id)
+    }
+
+    async fn init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+        if let Some(path) = local_path(access) {
+            room_for_repository(&path, &access.location)?;
+        }
+        let mut made = None;
+        let mut hear = |line: &str| {
+            if let Some(Message::Initialized { id }) = messages::parse(line) {
+                made = Some(id);
+            }
+        };
+        let answer = self.call(access, context, &Call::new("init", &["--json"]), &mut hear).await?;
+        if answer.exit != Exit::Success {
+            // Somebody else made it between our look and our init: then that one it is.
+            if answer.complaints.detail().contains("already") {
+                return self.read_id(access, context).await;
+            }
+            return Err(answer.error("init", access));
+        }
+        let id = made.filter(|id| messages::is_id(id)).ok_or_else(|| garbled("init"))?;
+        context.log.line(&format!("made the repository {} with the id {id}", access.location));
+        remember(access, &id);
+        Ok(id)
+    }
+}
+
+/// The path of a repository on this machine.
+pub(super) fn local_path(access: &RepositoryAccess) -> Option<PathBuf> {
+    let path = access.location.strip_prefix("local:").unwrap_or(&access.location);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+/// Whether a repository may be made at `path`: absent below a directory that is there, or an empty directory.
+fn room_for_repository(path: &Path, location: &str) -> Result<(), EngineError> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(EngineError::NotARepository { location: location.to_owned() }),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if path.parent().is_some_and(Path::is_dir) {
+                Ok(())
+            } else {
+                Err(EngineError::ParentMissing { location: location.to_owned() })
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(EngineError::NotARepository { location: location.to_owned() })
+        }
+        Err(error) => Err(EngineError::NotWritable { location: location.to_owned(), detail: error.to_string() }),
+    }
+}
+
+/// The hash of a local repository's `config` file; inner none: there is no such file; outer none: not local, or not
+/// readable, so that restic has to tell.
+#[expect(clippy::option_option, reason = "absent and unknown are different answers")]
+fn local_config(access: &RepositoryAccess) -> Option<Option<String>> {
+    use std::io::Read as _;
+    let path = local_path(access)?.join("config");
+    match std::fs::File::open(path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(CONFIG_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+            Some(Some(hex::encode(Sha256::digest(&bytes))))
+        }
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Some(None)
+        }
+        Err(_) => None,
+    }
+}
+
+fn identity_path(access: &RepositoryAccess) -> PathBuf {
+    let name = hex::encode(Sha256::digest(access.location.as_bytes()));
+    access.cache.join("identities").join(name)
+}
+
+fn remembered(access: &RepositoryAccess, config_sha256: &str) -> Option<String> {
+    let identity: Identity = serde_json::from_slice(&std::fs::read(identity_path(access)).ok()?).ok()?;
+    (identity.config_sha256 == config_sha256 && messages::is_id(&identity.id)).then_some(identity.id)
+}
+
+/// Best effort: what is not remembered is asked again.
+fn remember(access: &RepositoryAccess, id: &str) {
+    let Some(Some(config_sha256)) = local_config(access) else { return };
+    let path = identity_path(access);
+    let Some(directory) = path.parent() else { return };
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let text = serde_json::to_vec(&Identity { config_sha256: config_sha256.clone(), id: id.to_owned() })?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        std::io::Write::write_all(&mut file, &text)?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    let _ = write();
+}
+
+pub(super) fn garbled(operation: &str) -> EngineError {
+    EngineError::Garbled { operation: operation.to_owned() }
+}

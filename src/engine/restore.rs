@@ -1,0 +1,105 @@
+//! Restores a snapshot into an empty directory and verifies what was written.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::messages::{self, Message, RestoreSummary};
+use super::repository::garbled;
+use super::snapshots::{missing_or, snapshot_id};
+use super::{Call, EngineError, Progress, RepositoryAccess, Restic};
+use crate::process::{Context, Exit};
+
+/// What came of a restore: everything is there and its content was compared with the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Files, directories and links.
+    pub items: u64,
+    pub bytes: u64,
+    pub duration: Duration,
+}
+
+impl Restic {
+    /// Restores `snapshot` below `to`, each item at its full path there; `include` are restic patterns, empty: everything.
+    /// `to` is made when missing.
+    ///
+    /// # Errors
+    /// `to` is not empty; no such snapshot; nothing matches; an item could not be written or is not what was stored (what
+    /// was written stays then); and everything that restic can fail with.
+    pub async fn restore(
+        &self,
+        access: &RepositoryAccess,
+        snapshot: &str,
+        to: &Path,
+        include: &[String],
+        context: &Context,
+        mut on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<RestoreReport, EngineError> {
+        let id = snapshot_id(snapshot)?;
+        self.check_identity(access, context).await?;
+        prepare(to)?;
+        let mut call = Call::new("restore", &["--json", "--verify"]).with_figures();
+        call = call.arg(long("--target=", to));
+        for pattern in include {
+            call = call.arg(format!("--include={pattern}"));
+        }
+        let mut summary: Option<RestoreSummary> = None;
+        let mut hear = |line: &str| match messages::parse(line) {
+            Some(Message::Status(progress)) => on_progress(progress),
+            Some(Message::RestoreSummary(found)) => summary = Some(found),
+            _ => {}
+        };
+        let answer = self.call_reading(access, context, call.arg(id), &mut hear).await?;
+        let complaints = &answer.complaints;
+        if complaints.items_total > 0 && matches!(answer.exit, Exit::Success | Exit::Code(_)) {
+            let detail = complaints.items.iter().take(3).map(|(item, why)| format!("{item}: {why}"));
+            let detail = detail.collect::<Vec<_>>().join("; ");
+            return Err(match answer.error("restore", access) {
+                full @ (EngineError::DiskFull { .. } | EngineError::Locked { .. }) => full,
+                _ if detail.contains("no space left on device") => {
+                    EngineError::DiskFull { location: to.display().to_string(), detail }
+                }
+                _ => EngineError::RestoreIncomplete { failed: complaints.items_total, detail },
+            });
+        }
+        if answer.exit != Exit::Success {
+            return Err(missing_or(answer.error("restore", access), id, access));
+        }
+        let summary = summary.ok_or_else(|| garbled("restore"))?;
+        if summary.items == 0 && !include.is_empty() {
+            return Err(EngineError::NothingMatches { id: id.to_owned(), include: include.to_vec() });
+        }
+        // With patterns, directories above the matches are restored without having been counted.
+        if summary.items_restored < summary.items || summary.bytes_restored < summary.bytes {
+            let detail = format!("{} of {} bytes", summary.bytes_restored, summary.bytes);
+            let failed = summary.items.saturating_sub(summary.items_restored);
+            return Err(EngineError::RestoreIncomplete { failed, detail });
+        }
+        Ok(RestoreReport { items: summary.items_restored, bytes: summary.bytes_restored, duration: answer.wall })
+    }
+}
+
+fn long(name: &str, path: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from(name);
+    argument.push(path);
+    argument
+}
+
+/// Makes `to`, for our eyes only, or makes sure that it is empty.
+fn prepare(to: &Path) -> Result<(), EngineError> {
+    if !to.is_absolute() {
+        return Err(EngineError::NotAbsolute { path: to.display().to_string() });
+    }
+    match std::fs::read_dir(to) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(EngineError::DestinationNotEmpty(to.to_owned())),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(to)
+            .map_err(|error| EngineError::Files(to.to_owned(), error)),
+        Err(error) => Err(EngineError::Files(to.to_owned(), error)),
+    }
+}
