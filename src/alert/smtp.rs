@@ -25,6 +25,9 @@ const NAME_WAIT_MAX: Duration = Duration::from_secs(10);
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(15);
 const STEP_WAIT_MAX: Duration = Duration::from_secs(30);
 const DATA_WAIT_MAX: Duration = Duration::from_mins(2);
+/// The steps that begin with a connection.
+const GREETING: &str = "the greeting";
+const TLS_GREETING: &str = "TLS and the greeting";
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -180,21 +183,13 @@ async fn connect(
     };
     let mut fault = SmtpFault::NoAddress { host: smtp.host.clone() };
     for address in resolve(smtp, patience).await? {
-        // TCP alone first: only an address that nobody answers at is a reason to try the next one.
-        match tokio::time::timeout(patience.connect, tokio::net::TcpStream::connect(address)).await {
-            Ok(Ok(probe)) => drop(probe),
-            Ok(Err(error)) => {
-                fault = SmtpFault::Connect { server: server.to_owned(), source: error };
-                continue;
-            }
-            Err(_) => {
-                fault = SmtpFault::Timeout { step: "the connection", server: server.to_owned() };
-                continue;
-            }
-        }
-        let step = if implicit.is_some() { "TLS and the greeting" } else { "the greeting" };
+        let step = if implicit.is_some() { TLS_GREETING } else { GREETING };
         let open = AsyncSmtpConnection::connect_tokio1(address, Some(patience.connect), hello, implicit.clone(), None);
-        return within(patience.step, step, server, open).await;
+        match within(patience.connect + patience.step, step, server, open).await {
+            // Only an address where nobody answers is a reason to try the next one.
+            Err(unreachable @ SmtpFault::Connect { .. }) => fault = unreachable,
+            result => return result,
+        }
     }
     Err(fault)
 }
@@ -209,7 +204,7 @@ async fn resolve(smtp: &Smtp, patience: Patience) -> Result<Vec<SocketAddr>, Smt
 }
 
 fn tls(smtp: &Smtp) -> Result<TlsParameters, SmtpFault> {
-    TlsParameters::new_rustls(smtp.host.clone()).map_err(SmtpFault::Certificates)
+    TlsParameters::new_rustls(smtp.host.clone()).map_err(|error| SmtpFault::of_certificates(&error))
 }
 
 async fn within<T>(
@@ -220,7 +215,10 @@ async fn within<T>(
 ) -> Result<T, SmtpFault> {
     match tokio::time::timeout(bound, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(SmtpFault::of(server, step, error)),
+        Ok(Err(error)) => Err(SmtpFault::of(server, step, &error)),
         Err(_) => Err(SmtpFault::Timeout { step, server: server.to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests;

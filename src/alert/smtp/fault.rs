@@ -6,6 +6,7 @@ use lettre::transport::smtp;
 use lettre::transport::smtp::response::Severity;
 use rustls::CertificateError;
 
+use super::{GREETING, TLS_GREETING};
 use crate::error::Trouble;
 use crate::secret::SecretError;
 
@@ -19,12 +20,12 @@ pub(in crate::alert) enum SmtpFault {
     Name { host: String, source: io::Error },
     #[error("the name of the mail server {host} has no address")]
     NoAddress { host: String },
-    #[error("no connection to the mail server {server}")]
-    Connect { server: String, source: io::Error },
+    #[error("no connection to the mail server {server}: {detail}")]
+    Connect { server: String, kind: io::ErrorKind, detail: String },
     #[error("the mail server {server} did not get done with {step} in time")]
     Timeout { step: &'static str, server: String },
-    #[error("the connection to the mail server {server} broke during {step}")]
-    Broken { server: String, step: &'static str, source: smtp::Error },
+    #[error("the connection to the mail server {server} broke during {step}: {detail}")]
+    Broken { server: String, step: &'static str, detail: String },
     #[error("the certificate of the mail server {server} is not trusted ({detail})")]
     UnknownIssuer { server: String, detail: String },
     #[error("the certificate of the mail server {server} is for another name ({detail})")]
@@ -33,8 +34,8 @@ pub(in crate::alert) enum SmtpFault {
     Expired { server: String, detail: String },
     #[error("no TLS with the mail server {server}: {detail}")]
     Tls { server: String, detail: String },
-    #[error("the system's certificates cannot be loaded")]
-    Certificates(#[source] smtp::Error),
+    #[error("the system's certificates cannot be loaded: {0}")]
+    Certificates(String),
     #[error("the mail server {server} does not offer STARTTLS")]
     NoStartTls { server: String },
     #[error("the mail server {server} offers no login with a password")]
@@ -47,27 +48,36 @@ pub(in crate::alert) enum SmtpFault {
     Login { server: String, username: String, code: u16, text: String },
     #[error("the mail server {server} answered {step} with {code} {text}")]
     Answer { server: String, step: &'static str, code: u16, text: String, severity: Severity },
-    #[error("the mail server {server} answered {step} with something that is no SMTP")]
-    NotSmtp { server: String, step: &'static str, source: smtp::Error },
+    #[error("the mail server {server} answered {step} with something that is no SMTP: {detail}")]
+    NotSmtp { server: String, step: &'static str, detail: String },
 }
 
 impl SmtpFault {
     /// Sorts an error of the transport.
-    pub(super) fn of(server: &str, step: &'static str, error: smtp::Error) -> Self {
+    pub(super) fn of(server: &str, step: &'static str, error: &smtp::Error) -> Self {
         let server = server.to_owned();
-        if let Some(tls) = tls_error(&error) {
+        if let Some(tls) = tls_error(error) {
             return Self::of_tls(server, tls);
         }
         if let Some(code) = error.status() {
-            let text = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(ANSWER_CHARS_MAX).collect();
             let number = code.to_string().parse().unwrap_or(0);
             return Self::Answer { server, step, code: number, text, severity: code.severity };
         }
+        let detail = innermost(error).chars().take(ANSWER_CHARS_MAX).collect();
         if error.is_response() || error.is_client() {
-            return Self::NotSmtp { server, step, source: error };
+            return Self::NotSmtp { server, step, detail };
         }
-        Self::Broken { server, step, source: error }
+        match connect_error(error) {
+            Some(kind) if [GREETING, TLS_GREETING].contains(&step) => Self::Connect { server, kind, detail },
+            _ => Self::Broken { server, step, detail },
+        }
+    }
+
+    /// For errors before a connection: the system's certificates.
+    pub(super) fn of_certificates(error: &smtp::Error) -> Self {
+        Self::Certificates(innermost(error))
     }
 
     fn of_tls(server: String, error: &rustls::Error) -> Self {
@@ -106,7 +116,7 @@ impl SmtpFault {
     pub(in crate::alert) fn code(&self) -> &'static str {
         match self {
             Self::Name { .. } | Self::NoAddress { .. } => "mail_dns",
-            Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => "mail_refused",
+            Self::Connect { kind: io::ErrorKind::ConnectionRefused, .. } => "mail_refused",
             Self::Connect { .. } => "mail_unreachable",
             Self::Timeout { .. } => "mail_timeout",
             Self::Broken { .. } => "mail_broken",
@@ -130,7 +140,7 @@ impl SmtpFault {
                 format!("check `email.smtp` in the Site, and that this machine resolves it: `getent hosts {host}`")
             }
             Self::Connect { .. } => "check the port in `email.smtp` (465 smtps, 587 smtp) and firewalls".to_owned(),
-            Self::Timeout { step, .. } if step.starts_with("the greeting") => {
+            Self::Timeout { step: GREETING, .. } => {
                 "a server that waits in silence may want TLS from the first byte: write smtps:// in `email.smtp`"
                     .to_owned()
             }
@@ -168,6 +178,24 @@ impl SmtpFault {
         let text: String = crate::error::chain(self).chars().take(1000).collect();
         Trouble::new(self.code(), text).with_hint(self.hint())
     }
+}
+
+/// The last cause; the transport's own words repeat it.
+fn innermost(error: &smtp::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+/// Why there was no connection at all, such as no route or no such address family; none when one broke.
+fn connect_error(error: &smtp::Error) -> Option<io::ErrorKind> {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut};
+    let cause = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    let broke = matches!(cause.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected);
+    let from_the_system = cause.raw_os_error().is_some() || cause.kind() == TimedOut;
+    (from_the_system && !broke).then(|| cause.kind())
 }
 
 /// The TLS error below a transport error.

@@ -40,7 +40,7 @@ pub fn certificates(directory: &Path) {
     openssl(directory, &[&new_key("req -x509 -days 30", "ca", "Test CA")[..], &authority.map(String::from)].concat());
     let ours = |name: &str, host: &str, dates: &str| {
         let request = new_key("req", name, host);
-        openssl(directory, &[&request[..], &[format!("-addext"), format!("subjectAltName=DNS:{host}")]].concat());
+        openssl(directory, &[&request[..], &["-addext".to_owned(), format!("subjectAltName=DNS:{host}")]].concat());
         let sign = format!(
             "x509 -req -in {name}.pem -CA ca.pem -CAkey ca.key -CAcreateserial -copy_extensions copy {dates} -out {name}.crt"
         );
