@@ -124,7 +124,7 @@ fn unreadable(root: &Path, error: &io::Error) -> Trouble {
 }
 
 impl From<Statvfs> for Space {
-    #[allow(clippy::useless_conversion, reason = "the C types differ in width between platforms")]
+    #[expect(clippy::useless_conversion, reason = "the C types differ in width between platforms")]
     fn from(found: Statvfs) -> Self {
         Self {
             free_bytes: u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())),
