@@ -1,5 +1,4 @@
 //! (to be written)
-pub mod hook {
-    mod words;
-}
+
+pub mod hook;
 pub mod socket;

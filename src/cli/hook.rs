@@ -26,12 +26,10 @@ use crate::config::model::Config;
 use crate::error::{Trouble, chain};
 use crate::plugin::catalogue::Catalogue;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
-use crate::source::bare::Bare;
-use crate::source::hook::{
-    Decision, INPUT_BYTES_MAX, PushOptions, Whereabouts, decide, parse_updates, push_options,
-};
-use crate::source::quarantine::PushEnv;
 use crate::source::FileSet;
+use crate::source::bare::Bare;
+use crate::source::hook::{Decision, INPUT_BYTES_MAX, PushOptions, Whereabouts, decide, parse_updates, push_options};
+use crate::source::quarantine::PushEnv;
 use crate::store::record::Applied;
 use crate::types::Revision;
 
@@ -101,7 +99,8 @@ impl Push {
         let options = push_options(|name| std::env::var_os(name).map(OsString::into_string)?.ok());
         let input = read_input()?;
         let updates = parse_updates(&input).map_err(|e| {
-            Trouble::new("hook_input", e.to_string()).with_hint("this command is for Git: it calls it when someone pushes")
+            Trouble::new("hook_input", e.to_string())
+                .with_hint("this command is for Git: it calls it when someone pushes")
         })?;
         let whereabouts = Bare::open(&env.git_dir).map_err(|e| e.trouble())?.whereabouts();
         let branch = whereabouts.branch.clone().unwrap_or_else(|| BRANCH_DEFAULT.to_owned());
@@ -172,10 +171,8 @@ fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trou
 /// What the pushed config would change, by the daemon's records; without them, what it contains.
 fn plan(push: &Push, revision: &Revision, config: &Config) -> Vec<String> {
     let answer = push.ask("config.plan", &json!({"config": config, "revision": revision}), PLAN_WAIT);
-    let planned = answer.and_then(|value| {
-        serde_json::from_value::<PlanText>(value)
-            .map_err(|e| garbled(&e.to_string()))
-    });
+    let planned =
+        answer.and_then(|value| serde_json::from_value::<PlanText>(value).map_err(|e| garbled(&e.to_string())));
     match planned {
         Ok(planned) if planned.lines.is_empty() => vec![format!("{} changes nothing", revision.short())],
         Ok(planned) => planned.lines,

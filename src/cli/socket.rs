@@ -2,7 +2,7 @@
 //!
 //! A Git hook is on the hot path of a push, so nothing is started for it. Whoever may open the socket needs no token.
 
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
@@ -186,6 +186,7 @@ fn bad(detail: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::BufRead as _;
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
