@@ -32,7 +32,7 @@ use crate::types::{Name, Outcome, Revision, RunId};
 /// The version of the view's shape; a field is only ever added within one.
 pub const VIEW_VERSION: u32 = 1;
 /// How old a page may be before it says so in the browser.
-pub const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
+pub const STALE_AFTER: Duration = Duration::from_mins(15);
 /// How many runs of a job its strip shows.
 pub const STRIP_RUNS_MAX: usize = 30;
 

@@ -16,7 +16,7 @@ use crate::status::View;
 use crate::status::render::{RenderError, Renderer};
 
 /// Pages are renewed this often even if nothing changed; far below [`crate::status::STALE_AFTER`].
-pub const RENEW_AFTER: Duration = Duration::from_secs(5 * 60);
+pub const RENEW_AFTER: Duration = Duration::from_mins(5);
 /// While a run makes progress and nothing else changes, pages are rewritten at most this often.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// The symlink that is exchanged; a server serves what it points to.

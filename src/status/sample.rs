@@ -77,8 +77,8 @@ pub fn policy() -> Policy {
         jitter: Duration::ZERO,
         retention: Retention { daily: Some(7), ..Retention::default() },
         destinations: vec![name("nas"), name("usb")],
-        max_age: Some(Duration::from_secs(26 * 3600)),
-        timeout: Duration::from_secs(7200),
+        max_age: Some(Duration::from_hours(26)),
+        timeout: Duration::from_hours(2),
         on_missed: OnMissed::Run,
     }
 }

@@ -88,7 +88,10 @@ fn detail(counts: &Counts) -> String {
     ];
     let mut text = format!("{} of {} proven", counts.proven, plural(counts.jobs, "job"));
     for (n, word) in parts.into_iter().filter(|(n, _)| *n > 0) {
-        text.push_str(&format!(", {n} {word}"));
+        text.push_str(", ");
+        text.push_str(&n.to_string());
+        text.push(' ');
+        text.push_str(word);
     }
     text
 }

@@ -1,0 +1,100 @@
+//! The methods that change something: each becomes one request to the daemon's task.
+
+use crate::error::Trouble;
+use crate::rpc::Rpc;
+use crate::rpc::access::Access::{Control, Read};
+use crate::rpc::methods::Register;
+use crate::rpc::wire::{
+    ConfirmParams, DestinationParams, Done, MailTested, NoParams, OperationStarted, PlanParams, ReconcileParams,
+    RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams, invalid,
+};
+use crate::runner::control::{DestinationAction, PlanText, Request, Verdict};
+
+/// Longest reason of a suspension, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+pub(super) fn register(to: &mut impl Register) {
+    to.method("target.suspend", Control, "Stop the jobs of a target for a while.", suspend);
+    to.method("target.resume", Control, "Let a suspended target run again.", resume);
+    to.method("run.start", Control, "Run the jobs of a target now; answers at once with the runs' ids.", run_start);
+    to.method("run.cancel", Control, "Stop a run that is queued or in progress.", run_cancel);
+    to.method("restore.start", Control, "Restore a snapshot into a directory on the daemon's host.", restore_start);
+    to.method("destination.test", Control, "Open the repository and say whether it can be used.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Test)
+    });
+    to.method("destination.check", Control, "Check the repository now.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Check)
+    });
+    to.method("destination.prune", Control, "Prune the repository now.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Prune)
+    });
+    to.method("destination.unlock", Control, "Remove locks that a dead process of ours left.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Unlock)
+    });
+    to.method("config.plan", Read, "What applying a revision or a config would change; applies nothing.", plan);
+    to.method("config.reconcile", Control, "Look at the watched branch again, now.", reconcile);
+    to.method("config.confirm", Control, "Apply the revision that is held.", confirm);
+    to.method("alert.test", Control, "Send a test mail and say what the server answered.", mail_test);
+}
+
+async fn suspend(rpc: Rpc, params: SuspendParams) -> Result<Done, Trouble> {
+    let SuspendParams { target, until, reason } = params;
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err(invalid("reason", "too long", &format!("at most {REASON_CHARS_MAX} characters")));
+    }
+    rpc.control.ask(|reply| Request::Suspend { target, until, reason, reply }).await?;
+    Ok(Done { done: true })
+}
+
+async fn resume(rpc: Rpc, params: TargetParams) -> Result<Done, Trouble> {
+    rpc.control.ask(|reply| Request::Resume { target: params.target, reply }).await?;
+    Ok(Done { done: true })
+}
+
+async fn run_start(rpc: Rpc, params: RunStartParams) -> Result<RunsStarted, Trouble> {
+    let RunStartParams { target, policy } = params;
+    let runs = rpc.control.ask(|reply| Request::StartRun { target, policy, reply }).await?;
+    Ok(RunsStarted { runs })
+}
+
+async fn run_cancel(rpc: Rpc, params: RunParams) -> Result<Done, Trouble> {
+    rpc.control.ask(|reply| Request::CancelRun { run: params.run, reply }).await?;
+    Ok(Done { done: true })
+}
+
+async fn restore_start(rpc: Rpc, params: RestoreParams) -> Result<OperationStarted, Trouble> {
+    if !params.to.is_absolute() {
+        return Err(invalid("to", params.to.display(), "an absolute path on the daemon's host"));
+    }
+    let restore = params.into();
+    let operation = rpc.control.ask(|reply| Request::Restore { restore, reply }).await?;
+    Ok(OperationStarted { operation })
+}
+
+async fn destination(
+    rpc: Rpc,
+    params: DestinationParams,
+    action: DestinationAction,
+) -> Result<OperationStarted, Trouble> {
+    let DestinationParams { destination } = params;
+    let operation = rpc.control.ask(|reply| Request::Destination { destination, action, reply }).await?;
+    Ok(OperationStarted { operation })
+}
+
+async fn plan(rpc: Rpc, params: PlanParams) -> Result<PlanText, Trouble> {
+    let PlanParams { revision, config } = params;
+    rpc.control.ask(|reply| Request::Plan { revision, config, reply }).await
+}
+
+async fn reconcile(rpc: Rpc, params: ReconcileParams) -> Result<Verdict, Trouble> {
+    rpc.control.ask(|reply| Request::Reconcile { revision: params.revision, reply }).await
+}
+
+async fn confirm(rpc: Rpc, params: ConfirmParams) -> Result<Verdict, Trouble> {
+    rpc.control.ask(|reply| Request::Confirm { revision: params.revision, reply }).await
+}
+
+async fn mail_test(rpc: Rpc, _: NoParams) -> Result<MailTested, Trouble> {
+    let answer = rpc.control.ask(|reply| Request::TestMail { reply }).await?;
+    Ok(MailTested { answer })
+}

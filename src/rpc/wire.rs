@@ -1,0 +1,546 @@
+//! What goes over the wire: parameters and results, apart from the domain's own types where those may change.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::model::{Config, Policy};
+use crate::error::Trouble;
+use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::live::RunUpdate;
+use crate::status::{ConfigView, Counts, MailView, SiteView, Verdict};
+use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
+use crate::types::{Name, Outcome, Revision, RunId};
+
+/// Items of one page at most; also what is given when nothing is asked for.
+pub const PAGE_ITEMS_MAX: usize = 500;
+pub const PAGE_ITEMS: usize = 100;
+
+/// A method without parameters.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoParams {}
+
+/// Which part of a list.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PageParams {
+    /// The `next` of the page before.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// 1 to 500; 100 when not given.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// The `cursor` of the next part; none at the end.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Cuts the part that is asked for out of `all`; a cursor is a position.
+    ///
+    /// # Errors
+    /// When the cursor or the limit is none.
+    pub fn cut(all: Vec<T>, cursor: Option<&str>, limit: Option<usize>) -> Result<Self, Trouble> {
+        let limit = page_limit(limit)?;
+        let start: usize = match cursor {
+            None => 0,
+            Some(text) => text.parse().map_err(|_| invalid("cursor", text, "the `next` of the page before"))?,
+        };
+        let end = start.saturating_add(limit);
+        let next = (end < all.len()).then(|| end.to_string());
+        Ok(Self { items: all.into_iter().skip(start).take(limit).collect(), next })
+    }
+}
+
+/// Checks a page's limit.
+///
+/// # Errors
+/// When it is zero or too large.
+pub fn page_limit(limit: Option<usize>) -> Result<usize, Trouble> {
+    match limit {
+        None => Ok(PAGE_ITEMS),
+        Some(limit) if (1..=PAGE_ITEMS_MAX).contains(&limit) => Ok(limit),
+        Some(limit) => Err(invalid("limit", limit, &format!("1 to {PAGE_ITEMS_MAX}"))),
+    }
+}
+
+/// A parameter that has the right shape and a wrong value.
+pub fn invalid(name: &str, value: impl std::fmt::Display, expected: &str) -> Trouble {
+    Trouble::new("invalid_params", format!("the parameter {name} is {value}"))
+        .with_hint(format!("expected: {expected}"))
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetParams {
+    pub target: Name,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendParams {
+    pub target: Name,
+    /// At most thirty days ahead.
+    pub until: Timestamp,
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunStartParams {
+    pub target: Name,
+    /// Every policy of the target when not given.
+    #[serde(default)]
+    pub policy: Option<Name>,
+}
+
+/// The runs that were queued, or were already in progress.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunsStarted {
+    pub runs: Vec<RunId>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunParams {
+    pub run: RunId,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunListParams {
+    #[serde(default)]
+    pub target: Option<Name>,
+    #[serde(default)]
+    pub policy: Option<Name>,
+    /// The `next` of the page before: a run's id.
+    #[serde(default)]
+    pub cursor: Option<RunId>,
+    /// 1 to 500; 100 when not given.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunLogParams {
+    pub run: RunId,
+    /// In bytes, the `next` of the part before; the end of the log when not given.
+    #[serde(default)]
+    pub offset: Option<u64>,
+    /// In bytes, at most 262,144; 65,536 when not given.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// A part of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPart {
+    pub text: String,
+    /// Where `text` starts, in bytes.
+    pub offset: u64,
+    /// The `offset` of the next part.
+    pub next: u64,
+    /// How long the log is at this moment.
+    pub size: u64,
+    /// Whether the run is finished and `next` is the end.
+    pub complete: bool,
+}
+
+/// Which runs to follow.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunSubscribeParams {
+    /// Only this one; the subscription ends with it. Every run when not given.
+    #[serde(default)]
+    pub run: Option<RunId>,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunInfo {
+    pub id: RunId,
+    pub target: Name,
+    pub policy: Name,
+    pub plugin: Name,
+    /// `queued`, `capturing`, … or `finished`.
+    pub state: String,
+    pub outcome: Option<Outcome>,
+    /// `scheduled`, `missed`, `manual` or `retry`.
+    pub trigger: String,
+    pub slot: Option<Timestamp>,
+    pub revision: Option<Revision>,
+    pub queued: Timestamp,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    pub bytes: u64,
+    pub trouble: Option<Trouble>,
+    pub warnings: Vec<Trouble>,
+    pub artifact: Option<ArtifactInfo>,
+    pub shipments: Vec<ShipmentInfo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactInfo {
+    pub path: String,
+    pub files: u64,
+    pub bytes: u64,
+    pub present: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShipmentInfo {
+    pub destination: Name,
+    pub outcome: Outcome,
+    pub snapshot: Option<String>,
+    pub bytes_added: u64,
+    pub files: u64,
+    pub duration_ms: u64,
+    pub forgotten: Option<u64>,
+    pub trouble: Option<Trouble>,
+}
+
+/// A run with its steps and, while it goes on, how far it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunDetail {
+    pub run: RunInfo,
+    pub events: Vec<RunStep>,
+    pub progress: Option<RunUpdate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunStep {
+    pub at: Timestamp,
+    pub state: String,
+    pub note: Option<String>,
+}
+
+impl From<RunEvent> for RunStep {
+    fn from(event: RunEvent) -> Self {
+        Self { at: event.at, state: event.state.as_str().to_owned(), note: event.note }
+    }
+}
+
+impl From<RunRecord> for RunInfo {
+    fn from(run: RunRecord) -> Self {
+        let outcome = match run.state {
+            crate::run::RunState::Finished(outcome) => Some(outcome),
+            _ => None,
+        };
+        let (trigger, slot) = match run.trigger {
+            Trigger::Scheduled { slot } => ("scheduled", Some(slot)),
+            Trigger::Missed { slot } => ("missed", Some(slot)),
+            Trigger::Manual => ("manual", None),
+            Trigger::Retry { .. } => ("retry", None),
+        };
+        Self {
+            id: run.id,
+            target: run.job.target,
+            policy: run.job.policy,
+            plugin: run.plugin,
+            state: if outcome.is_some() { "finished".to_owned() } else { run.state.as_str().to_owned() },
+            outcome,
+            trigger: trigger.to_owned(),
+            slot,
+            revision: run.revision,
+            queued: run.queued,
+            started: run.started,
+            finished: run.finished,
+            bytes: run.bytes,
+            trouble: run.trouble,
+            warnings: run.warnings,
+            artifact: run.artifact.map(|artifact| ArtifactInfo {
+                path: artifact.path,
+                files: artifact.files,
+                bytes: artifact.bytes,
+                present: artifact.present,
+            }),
+            shipments: run.shipments.into_iter().map(ShipmentInfo::from).collect(),
+        }
+    }
+}
+
+impl From<Shipment> for ShipmentInfo {
+    fn from(shipment: Shipment) -> Self {
+        Self {
+            destination: shipment.destination,
+            outcome: shipment.outcome,
+            snapshot: shipment.snapshot,
+            bytes_added: shipment.bytes_added,
+            files: shipment.files,
+            duration_ms: shipment.duration_ms,
+            forgotten: shipment.forgotten,
+            trouble: shipment.trouble,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotListParams {
+    #[serde(default)]
+    pub target: Option<Name>,
+    /// Every destination when not given.
+    #[serde(default)]
+    pub destination: Option<Name>,
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// A snapshot in a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SnapshotInfo {
+    pub destination: Name,
+    pub id: String,
+    pub at: Timestamp,
+    /// None for one that Larder did not make.
+    pub target: Option<Name>,
+    pub policy: Option<Name>,
+    pub run: Option<RunId>,
+    pub paths: Vec<String>,
+    pub bytes: Option<u64>,
+    pub files: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotFilesParams {
+    pub destination: Name,
+    pub snapshot: String,
+    /// Only what is below it.
+    #[serde(default)]
+    pub path: Option<String>,
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// A file in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileInfo {
+    pub path: String,
+    /// `file`, `dir`, `symlink`, …
+    pub kind: String,
+    pub size: u64,
+    pub modified: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindParams {
+    /// A name or a restic pattern: `*.sqlite`.
+    pub pattern: String,
+    #[serde(default)]
+    pub target: Option<Name>,
+    #[serde(default)]
+    pub destination: Option<Name>,
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// A file and the snapshot that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FoundFile {
+    pub destination: Name,
+    pub snapshot: String,
+    pub at: Timestamp,
+    pub target: Option<Name>,
+    pub file: FileInfo,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreParams {
+    pub target: Name,
+    /// The newest of the target when not given.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// The first destination that has it when not given.
+    #[serde(default)]
+    pub destination: Option<Name>,
+    /// Absolute, on the daemon's host; made when missing; must be empty.
+    pub to: PathBuf,
+    /// restic patterns; empty: everything.
+    #[serde(default)]
+    pub include: Vec<String>,
+}
+
+impl From<RestoreParams> for RestoreRequest {
+    fn from(params: RestoreParams) -> Self {
+        let RestoreParams { target, snapshot, destination, to, include } = params;
+        Self { target, snapshot, destination, to, include }
+    }
+}
+
+/// Work that goes on; ask `operation.get`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperationStarted {
+    pub operation: OperationId,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationParams {
+    pub operation: OperationId,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationParams {
+    pub destination: Name,
+}
+
+/// A policy of the config in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyInfo {
+    pub name: Name,
+    pub default: bool,
+    pub schedule: String,
+    pub timezone: String,
+    /// In words where they are shorter.
+    pub described: String,
+    pub jitter_seconds: u64,
+    pub retention: RetentionInfo,
+    pub destinations: Vec<Name>,
+    pub max_age_seconds: Option<u64>,
+    pub timeout_seconds: u64,
+    /// Targets that use it and are switched on.
+    pub targets: Vec<Name>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RetentionInfo {
+    pub last: Option<u32>,
+    pub hourly: Option<u32>,
+    pub daily: Option<u32>,
+    pub weekly: Option<u32>,
+    pub monthly: Option<u32>,
+    pub yearly: Option<u32>,
+}
+
+impl PolicyInfo {
+    /// Describes `policy` as `config` uses it.
+    #[must_use]
+    pub fn of(policy: &Policy, config: &Config) -> Self {
+        let spec = &policy.schedule;
+        let described = crate::schedule::Schedule::parse(&spec.expression, &spec.timezone)
+            .map_or_else(|_| spec.expression.clone(), |schedule| schedule.describe());
+        let keep = &policy.retention;
+        Self {
+            name: policy.name.clone(),
+            default: policy.default,
+            schedule: spec.expression.clone(),
+            timezone: spec.timezone.clone(),
+            described,
+            jitter_seconds: policy.jitter.as_secs(),
+            retention: RetentionInfo {
+                last: keep.last,
+                hourly: keep.hourly,
+                daily: keep.daily,
+                weekly: keep.weekly,
+                monthly: keep.monthly,
+                yearly: keep.yearly,
+            },
+            destinations: policy.destinations.clone(),
+            max_age_seconds: policy.max_age.map(|age| age.as_secs()),
+            timeout_seconds: policy.timeout.as_secs(),
+            targets: config.jobs().filter(|(job, ..)| job.policy == policy.name).map(|(job, ..)| job.target).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleNextParams {
+    #[serde(default)]
+    pub target: Option<Name>,
+    #[serde(default)]
+    pub policy: Option<Name>,
+    /// Times of each job, 1 to 10; 1 when not given.
+    #[serde(default)]
+    pub times: Option<usize>,
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// When a job runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Upcoming {
+    pub target: Name,
+    pub policy: Name,
+    pub at: Timestamp,
+    /// The policy's zone, for showing `at`.
+    pub timezone: String,
+    pub suspended: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanParams {
+    /// The branch's head when not given.
+    #[serde(default)]
+    pub revision: Option<Revision>,
+    /// A checked config instead of a revision, as `larder check --output json` gives it.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub config: Option<Box<Config>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileParams {
+    #[serde(default)]
+    pub revision: Option<Revision>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmParams {
+    /// The held one.
+    pub revision: Revision,
+}
+
+/// What the mail server said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MailTested {
+    pub answer: String,
+}
+
+/// Done, and nothing more to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    pub done: bool,
+}
+
+/// The daemon at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SystemStatus {
+    pub version: String,
+    pub started: Timestamp,
+    pub now: Timestamp,
+    pub process: u32,
+    pub ready: bool,
+    /// What keeps it from being ready.
+    pub missing: Vec<String>,
+    pub site: SiteView,
+    pub verdict: Verdict,
+    pub counts: Counts,
+    pub config: ConfigView,
+    pub mail: MailView,
+}
