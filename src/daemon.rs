@@ -1,1 +1,196 @@
-//! (to be written)
+//! The daemon: opens the state, mends what a crash left, then turns until it is told to stop.
+
+mod finish;
+mod housekeeping;
+mod keeper;
+mod pages;
+mod queries;
+mod reconcile;
+mod recover;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Loader;
+use crate::daemon::keeper::Keeper;
+use crate::daemon::reconcile::{Reconciler, Watched};
+use crate::error::Trouble;
+use crate::plugin::Catalogue;
+use crate::rpc::access::{Hosts, Tokens};
+use crate::rpc::{Bounds, Listeners, Rpc};
+use crate::runner::control::Control;
+use crate::runner::world::{World, WorldParts};
+use crate::store::ledger::Ledger;
+use crate::store::sled_store::SledStore;
+
+/// How long a stopping daemon waits for its tasks.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// What the daemon is started with; all of it outside Git.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub state: PathBuf,
+    pub repository: PathBuf,
+    pub branch: String,
+    pub root: String,
+    /// None: the local socket only.
+    pub listen: Option<SocketAddr>,
+    pub read_tokens: Vec<SecretString>,
+    pub control_tokens: Vec<SecretString>,
+    pub plugins: Option<PathBuf>,
+    pub restic: Option<PathBuf>,
+    pub poll: Duration,
+}
+
+/// Runs the daemon until SIGTERM, SIGINT or `cancel`.
+///
+/// # Errors
+/// When the state cannot be opened or a port cannot be taken; once it turns it ends without one.
+pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), Trouble> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = SledStore::open(&settings.state).map_err(|error| error.trouble())?;
+    if let Some(aside) = &opened.set_aside {
+        tracing::error!(aside = %aside.display(), restored = ?opened.restored, "the state store was damaged and is set aside; no backup is lost");
+    }
+    let ledger = Ledger::new(Arc::new(opened.store));
+    let program = std::env::current_exe()
+        .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
+    let catalogue = Arc::new(Catalogue::discover(settings.plugins.as_deref(), &program)?);
+    let listeners = bind(&settings, &opened.state.socket()).await?;
+    let world = Arc::new(World::new(WorldParts {
+        ledger: ledger.clone(),
+        clock: clock.clone(),
+        catalogue: catalogue.clone(),
+        paths: opened.state,
+        state_id: opened.state_id,
+        restic_program: settings.restic.clone(),
+    }));
+    let config = Arc::new(ledger.desired().map_err(|error| error.trouble())?);
+    let jobs = recover::recover(&world, &config).await?;
+    announce_restic(&world).await;
+
+    let reconciler = Reconciler::new(
+        Watched { path: settings.repository.clone(), branch: settings.branch.clone(), root: settings.root.clone() },
+        Loader::new(catalogue),
+        config.clone(),
+        ledger.config_record().map_err(|error| error.trouble())?,
+    );
+    let (config_sender, config) = watch::channel(config);
+    let (control, requests) = Control::channel();
+    let keeper = Keeper::new(world.clone(), reconciler, jobs, config_sender);
+    run(Parts { settings, world, config, control, listeners, keeper }, requests, cancel).await
+}
+
+struct Parts {
+    settings: Settings,
+    world: Arc<World>,
+    config: watch::Receiver<Arc<crate::config::model::Config>>,
+    control: Control,
+    listeners: Listeners,
+    keeper: Keeper,
+}
+
+async fn run(
+    parts: Parts,
+    requests: tokio::sync::mpsc::Receiver<crate::runner::control::Request>,
+    cancel: CancellationToken,
+) -> Result<(), Trouble> {
+    let Parts { settings, world, config, control, listeners, keeper } = parts;
+    let tasks = TaskTracker::new();
+    // What serves and tells outlives the keeper, so that the last outcome is still shown and sent.
+    let serving = CancellationToken::new();
+    let (changed, mail) = (keeper.changed.clone(), keeper.mail.clone());
+    let looks = crate::source::watch::watch(
+        &settings.repository,
+        &settings.branch,
+        settings.poll,
+        cancel.clone(),
+    );
+
+    let server = Rpc {
+        ledger: world.ledger.clone(),
+        live: world.live.clone(),
+        control,
+        operations: world.operations.clone(),
+        queries: Arc::new(queries::Repositories::new(world.clone(), config.clone(), serving.clone())),
+        tokens: Arc::new(Tokens { read: settings.read_tokens.clone(), control: settings.control_tokens.clone() }),
+        hosts: Hosts::default(),
+        pages: world.paths.pages().join(crate::status::pages::CURRENT),
+        logs: world.paths.logs(),
+        clock: world.clock.clone(),
+        readiness: keeper.readiness.clone(),
+        started: world.clock.now(),
+        bounds: Bounds::default(),
+    };
+    tasks.spawn(crate::rpc::serve(server, listeners, serving.clone()));
+    tasks.spawn(pages::keep(world.clone(), changed, serving.clone()));
+    tasks.spawn(crate::alert::deliver(world.ledger.clone(), config.clone(), world.clock.clone(), mail, serving.clone()));
+    tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
+    tasks.spawn(stop_on_signal(cancel.clone()));
+    tasks.close();
+
+    tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "larder turns");
+    keeper.turn(requests, looks, cancel).await;
+    serving.cancel();
+    if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    tracing::info!("larder stopped");
+    Ok(())
+}
+
+async fn announce_restic(world: &World) {
+    match world.restic().await {
+        Ok(restic) => tracing::info!(version = %restic.version(), "restic found"),
+        // No reason not to start: everything but shipping works, and each run says it.
+        Err(error) => tracing::error!(trouble = %error.trouble(), "restic cannot be used"),
+    }
+}
+
+async fn stop_on_signal(cancel: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = cancel.cancelled() => {}
+    }
+    cancel.cancel();
+}
+
+async fn bind(settings: &Settings, socket: &Path) -> Result<Listeners, Trouble> {
+    let tcp = match settings.listen {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| port_trouble(address, &error))?),
+        None => None,
+    };
+    let unix = crate::rpc::bind_unix(socket).map_err(|error| {
+        Trouble::new("cannot_listen", format!("cannot make the socket {}: {error}", socket.display()))
+            .with_hint("the state directory must be writable, and its path shorter than 100 bytes")
+    })?;
+    Ok(Listeners { tcp, unix: Some(unix) })
+}
+
+fn port_trouble(address: SocketAddr, error: &std::io::Error) -> Trouble {
+    let trouble = Trouble::new("cannot_listen", format!("cannot listen on {address}: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => trouble.with_hint(format!(
+            "something else uses port {0}: see `ss -ltnp 'sport = :{0}'`, or choose another with --listen",
+            address.port()
+        )),
+        std::io::ErrorKind::PermissionDenied => trouble.with_hint("ports below 1024 need root; choose another with --listen"),
+        _ => trouble.with_hint("choose another address with --listen, or `--listen none` for the local socket only"),
+    }
+}

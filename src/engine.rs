@@ -7,6 +7,7 @@
 mod backup;
 mod children;
 mod error;
+mod find;
 mod locks;
 mod messages;
 mod repository;
@@ -26,6 +27,7 @@ use crate::types::{JobId, Name, Revision, RunId};
 
 pub use backup::{BackupReport, BackupRequest};
 pub use error::EngineError;
+pub use find::Found;
 pub use locks::{Lock, Unlocked};
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
 pub use restore::RestoreReport;

@@ -45,3 +45,11 @@ pub mod rpc;
 pub mod daemon;
 
 pub mod cli;
+
+/// Starts the program: the one place that sets what holds for the whole process.
+#[must_use]
+pub fn start() -> std::process::ExitCode {
+    // reqwest and lettre are built without a provider of their own; a second call in one process is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli::main()
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `larder`: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    larder::start()
+}

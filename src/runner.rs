@@ -1,7 +1,15 @@
-//! Executes runs: owns the queue, the caps and the children; writes intent before each effect and outcome after.
+//! Executes runs: owns the children and the caps of a run; writes intent before each effect and outcome after.
 
 pub mod control;
+
+pub mod execute;
+
+pub mod hooks;
 
 pub mod live;
 
 pub mod operations;
+
+pub mod ship;
+
+pub mod world;

@@ -36,6 +36,13 @@ pub fn of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count())
 }
 
+/// Whether `path` itself is a mount point; an absent path is none.
+#[must_use]
+pub fn is_point(path: &Path) -> bool {
+    let (Ok(path), Ok(table)) = (path.canonicalize(), std::fs::read("/proc/self/mountinfo")) else { return false };
+    parse(&table).iter().any(|mount| mount.point == path && mount.kind != "autofs")
+}
+
 /// Reads the kernel's list; lines that make no sense are left out.
 #[must_use]
 pub fn parse(table: &[u8]) -> Vec<Mount> {

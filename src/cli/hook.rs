@@ -194,8 +194,7 @@ fn active(push: &Push) -> Option<Applied> {
 /// What came of an accepted push.
 fn report(push: &Push) -> Vec<String> {
     let Decision::Check { new, .. } = &push.decision else { return Vec::new() };
-    let wait_ms = u64::try_from(RECONCILE_WAIT.as_millis()).unwrap_or(u64::MAX);
-    let reconciled = ask_verdict(push, "config.reconcile", &json!({"revision": new, "wait_ms": wait_ms}));
+    let reconciled = ask_verdict(push, "config.reconcile", &json!({"revision": new}));
     let verdict = match reconciled {
         Ok(verdict) if verdict.result == VerdictResult::Held && push.options.confirms(new) => {
             ask_verdict(push, "config.confirm", &json!({"revision": new}))

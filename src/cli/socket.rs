@@ -20,7 +20,7 @@ const HEAD_BYTES_MAX: u64 = 16 * 1024;
 
 /// Why a call has no result; told for people.
 #[derive(Debug)]
-pub(crate) enum SocketError {
+pub enum SocketError {
     /// Nobody answered, or nothing that can be understood: `daemon_not_running`, `daemon_forbidden`, `daemon_slow`,
     /// `daemon_answer`.
     NotReachable(Trouble),
@@ -42,7 +42,7 @@ impl SocketError {
 ///
 /// # Errors
 /// When nobody answers in time, or the daemon refuses.
-pub(crate) fn call(socket: &Path, method: &str, params: &Value, deadline: Duration) -> Result<Value, SocketError> {
+pub fn call(socket: &Path, method: &str, params: &Value, deadline: Duration) -> Result<Value, SocketError> {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
     let path = socket.to_owned();
     let (done, answer) = mpsc::channel();

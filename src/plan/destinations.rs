@@ -50,7 +50,6 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         name: destination.name.clone(),
         location: destination.repository.location(),
         repository_id: known.and_then(|record| record.repository_id.clone()),
-        repository_fingerprint: known.and_then(|record| record.repository_fingerprint.clone()),
         prune: upkeep(known.map(|record| &record.prune), prune),
         check: upkeep(known.map(|record| &record.check), check),
         trouble: known.and_then(|record| record.trouble.clone()),

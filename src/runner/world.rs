@@ -11,53 +11,17 @@ use crate::config::model::Destination;
 use crate::engine::{EngineError, RepositoryAccess, Restic};
 use crate::error::Trouble;
 use crate::plugin::Catalogue;
+use crate::process::Log;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
 use crate::store::record::{DestinationRecord, Upkeep};
-use crate::store::{Batch, Ledger, StoreError};
+use crate::store::layout::StateDir;
+use crate::store::ledger::Ledger;
+use crate::store::{Batch, StoreError};
 use crate::types::Name;
 
 /// A destination never gets more than this many users at once, whatever the site says.
 const BERTHS_MAX: u32 = 64;
-
-/// Where the daemon keeps what is its own.
-#[derive(Clone, Debug)]
-pub struct StatePaths {
-    pub root: PathBuf,
-}
-
-impl StatePaths {
-    #[must_use]
-    pub fn logs(&self) -> PathBuf {
-        self.root.join("logs")
-    }
-
-    #[must_use]
-    pub fn pages(&self) -> PathBuf {
-        self.root.join("pages")
-    }
-
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
-        self.root.join("cache")
-    }
-
-    #[must_use]
-    pub fn export(&self) -> PathBuf {
-        self.root.join("export")
-    }
-
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.root.join("larder.sock")
-    }
-
-    /// A run's log.
-    #[must_use]
-    pub fn log_of(&self, run: crate::types::RunId) -> PathBuf {
-        self.logs().join(format!("{run}.log"))
-    }
-}
 
 /// Shared by all runs and operations; cheap to share through an `Arc`.
 pub struct World {
@@ -66,7 +30,7 @@ pub struct World {
     pub operations: Operations,
     pub clock: Arc<dyn Clock>,
     pub catalogue: Arc<Catalogue>,
-    pub paths: StatePaths,
+    pub paths: StateDir,
     /// Marks our children, so that the next start finds what a crash left.
     pub state_id: String,
     /// The restic to use when not the one on the `PATH`.
@@ -82,7 +46,7 @@ pub struct WorldParts {
     pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
     pub catalogue: Arc<Catalogue>,
-    pub paths: StatePaths,
+    pub paths: StateDir,
     pub state_id: String,
     pub restic_program: Option<PathBuf>,
 }
@@ -153,6 +117,16 @@ impl World {
         })
     }
 
+    /// The log of a run or an operation; one that cannot be made is no reason not to back up.
+    #[must_use]
+    pub fn log(&self, id: crate::types::RunId, bytes_max: u64) -> Log {
+        let path = self.paths.log_of(id);
+        Log::create(&path, bytes_max).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "this run has no log");
+            Log::discard()
+        })
+    }
+
     /// Changes the record of a destination: read, `change`, written, durable.
     ///
     /// # Errors
@@ -188,7 +162,6 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         name: destination.name.clone(),
         location: destination.repository.location(),
         repository_id: None,
-        repository_fingerprint: None,
         prune: Upkeep::default(),
         check: Upkeep::default(),
         trouble: None,

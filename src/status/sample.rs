@@ -118,7 +118,6 @@ pub fn destination_record(text: &str) -> DestinationRecord {
         name: name(text),
         location: format!("/mnt/{text}/restic"),
         repository_id: Some("5f0c".repeat(16)),
-        repository_fingerprint: None,
         prune: done.clone(),
         check: done,
         trouble: None,

@@ -71,6 +71,24 @@ impl StateDir {
         self.root.join("export")
     }
 
+    /// The log of a run or an operation.
+    #[must_use]
+    pub fn log_of(&self, id: crate::types::RunId) -> PathBuf {
+        self.logs().join(format!("{id}.log"))
+    }
+
+    /// restic's cache; can be thrown away.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Where the command line reaches the daemon.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("larder.sock")
+    }
+
     /// Makes the directory (mode 0700, its parent must exist) and those inside it that are missing.
     ///
     /// A directory that is already there keeps its mode: an operator may have opened it for a web server.

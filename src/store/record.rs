@@ -169,10 +169,6 @@ pub struct DestinationRecord {
     pub location: String,
     /// Pinned at the first `init` or first use: another id later is an error.
     pub repository_id: Option<String>,
-    /// SHA-256 of the repository's `config` file when its id was last read: equal means still the same repository,
-    /// without paying for a key derivation.
-    #[serde(default)]
-    pub repository_fingerprint: Option<String>,
     pub prune: Upkeep,
     pub check: Upkeep,
     /// The newest thing that went wrong with it; none once something worked again.

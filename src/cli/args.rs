@@ -1,0 +1,353 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::types::{Name, RunId};
+
+/// GitOps backups for a homelab: push a policy, get a proven backup, get it back.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// How data is printed; `json` is the stable interface
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// The daemon's state directory; its socket is there
+    #[arg(long, global = true, env = "LARDER_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Talk to a daemon over HTTP instead of its local socket, such as http://127.0.0.1:8420
+    #[arg(long, global = true, env = "LARDER_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// The file with the token for `--url`
+    #[arg(long, global = true, env = "LARDER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+    /// Workflow commands of forges' CI (only `check`)
+    Github,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a config repository that works at once
+    Init(Init),
+    /// Check a config directory or revision; tells every error with file, line and column
+    Check(Check),
+    /// Show what a config would change; changes nothing
+    Plan(Plan),
+    /// Run the daemon
+    Serve(Serve),
+    /// Run targets now and follow them
+    Run(Run),
+    /// Show how every target stands
+    Status,
+    /// List runs, newest first
+    Runs(Runs),
+    /// Show the log of a run
+    Log(Log),
+    /// List snapshots
+    Snapshots(Snapshots),
+    /// Restore a target's snapshot into a directory
+    Restore(Restore),
+    /// Cancel a run
+    Cancel(Cancel),
+    /// Stop scheduling a target for a while
+    Suspend(Suspend),
+    /// Schedule a suspended target again
+    Resume(Resume),
+    /// Apply a revision that is held
+    Confirm(Confirm),
+    /// Test, check, prune or unlock a destination
+    Destination(DestinationArgs),
+    /// Look at everything that the site needs and say what to type
+    Doctor(Doctor),
+    /// Write the state store as NDJSON
+    Export(Export),
+    /// Fill an empty state store from an export
+    Import(Import),
+    /// Show the main job end to end on real programs, in a temporary site
+    Demo(Demo),
+    /// Print a JSON Schema
+    Schema(Schema),
+    /// Print shell completions
+    Completions(Completions),
+    /// Print the manual page, or write all of them
+    Man(Man),
+    /// For Git: the hooks of the config repository
+    #[command(hide = true)]
+    Hook(Hook),
+    /// Describe a plugin, or (for Larder itself) be one
+    Plugin(Plugin),
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The directory to make; must be empty or absent
+    pub dir: PathBuf,
+    /// Also make (or set up) this bare repository, with Larder's hooks, as `origin`
+    #[arg(long, value_name = "REPO")]
+    pub bare: Option<PathBuf>,
+    /// What to protect first
+    #[arg(long, value_name = "PATH")]
+    pub protect: Vec<PathBuf>,
+    /// Where the first restic repository is made
+    #[arg(long, value_name = "DIR")]
+    pub repository: Option<PathBuf>,
+    /// Where artifacts are written
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// The branch that the daemon watches
+    #[arg(long, default_value = "main")]
+    pub branch: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// A directory with config files, or a bare repository with `--revision`
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// Check this branch or commit of the repository at PATH
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Where external plugins lie
+    #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// A directory with config files; without it, the watched branch as the daemon sees it
+    pub path: Option<PathBuf>,
+    /// Where external plugins lie
+    #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// The watched Git repository
+    #[arg(long, env = "LARDER_REPO", value_name = "REPO")]
+    pub repo: PathBuf,
+    /// The watched branch
+    #[arg(long, env = "LARDER_BRANCH", default_value = "main")]
+    pub branch: String,
+    /// The directory of the config inside the repository
+    #[arg(long, env = "LARDER_ROOT", default_value = "")]
+    pub root: String,
+    /// Where to listen for HTTP; `none` for the local socket only
+    #[arg(long, env = "LARDER_LISTEN", default_value = "127.0.0.1:8420", value_name = "ADDRESS")]
+    pub listen: String,
+    /// A file with tokens that may read, one a line
+    #[arg(long, env = "LARDER_READ_TOKENS", value_name = "FILE")]
+    pub read_tokens: Option<PathBuf>,
+    /// A file with tokens that may control, one a line
+    #[arg(long, env = "LARDER_CONTROL_TOKENS", value_name = "FILE")]
+    pub control_tokens: Option<PathBuf>,
+    /// Where external plugins lie
+    #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// The restic program, when not the one on the PATH
+    #[arg(long, env = "LARDER_RESTIC", value_name = "FILE")]
+    pub restic: Option<PathBuf>,
+    /// How often the branch is looked at even when nothing was noticed
+    #[arg(long, env = "LARDER_POLL", default_value = "30s", value_parser = crate::types::parse_duration)]
+    pub poll: std::time::Duration,
+    /// Log lines as JSON
+    #[arg(long, env = "LARDER_LOG_JSON")]
+    pub log_json: bool,
+    /// Stop when standard input ends: for a daemon that must not outlive its parent
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The targets; all with `--all`
+    #[arg(required_unless_present = "all")]
+    pub targets: Vec<Name>,
+    #[arg(long, conflicts_with = "targets")]
+    pub all: bool,
+    /// Only this policy of the targets
+    #[arg(long)]
+    pub policy: Option<Name>,
+    /// Start and return at once
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// Only this target
+    pub target: Option<Name>,
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Snapshots {
+    /// Only this target
+    pub target: Option<Name>,
+    /// Only this destination
+    #[arg(long)]
+    pub destination: Option<Name>,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    pub target: Name,
+    /// The directory to restore into; must be empty or absent
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// The snapshot; the newest when not given
+    #[arg(long)]
+    pub snapshot: Option<String>,
+    /// Only from this destination
+    #[arg(long)]
+    pub destination: Option<Name>,
+    /// Only what matches this pattern of restic's
+    #[arg(long)]
+    pub include: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Cancel {
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Suspend {
+    pub target: Name,
+    /// For how long (at most 30d)
+    #[arg(long = "for", default_value = "24h", value_parser = crate::types::parse_duration, value_name = "DURATION")]
+    pub duration: std::time::Duration,
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    pub target: Name,
+}
+
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// The held revision, as `larder status` or the push shows it; at least seven digits
+    pub revision: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DestinationArgs {
+    #[arg(value_enum)]
+    pub action: DestinationVerb,
+    pub destination: Option<Name>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DestinationVerb {
+    List,
+    Test,
+    Check,
+    Prune,
+    Unlock,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Also send a test mail
+    #[arg(long)]
+    pub mail: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file to write; `-` for standard output
+    #[arg(default_value = "-")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Demo {
+    /// Where the site is made; a temporary directory when not given
+    pub dir: Option<PathBuf>,
+    /// Stop when everything was shown, with 0 when all of it worked
+    #[arg(long)]
+    pub exit: bool,
+    /// Where the status pages are served; any free port when not given
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// The restic program, when not the one on the PATH
+    #[arg(long, env = "LARDER_RESTIC", value_name = "FILE")]
+    pub restic: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    #[arg(value_enum, default_value_t = SchemaKind::Config)]
+    pub kind: SchemaKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    Config,
+    Plugin,
+    Manifest,
+    Openrpc,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write a page for each command into this directory
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Hook {
+    #[arg(value_enum)]
+    pub hook: HookKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HookKind {
+    PreReceive,
+    PostReceive,
+}
+
+#[derive(Debug, Args)]
+pub struct Plugin {
+    /// `describe NAME`, `list`, or a plugin's name with a request on standard input
+    #[arg(required = true)]
+    pub words: Vec<String>,
+    /// Where external plugins lie
+    #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+}

@@ -1,0 +1,317 @@
+//! The commands that talk to the daemon: run, status, runs, log, snapshots, restore, and what an operator does.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::args::{Cancel, Confirm, DestinationArgs, DestinationVerb, Global, Log, Output, Restore, Resume, Run, Runs, Snapshots, Suspend};
+use crate::cli::client::{CallError, Client};
+use crate::cli::output::{self, Colour};
+use crate::cli::progress::Progress;
+use crate::cli::{Code, Done};
+use crate::error::Trouble;
+use crate::runner::control::{OperationStatus, Verdict, VerdictResult};
+use crate::rpc::wire::RunInfo;
+use crate::runner::live::RunUpdate;
+
+use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
+
+/// Between two looks at a run in progress.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+
+/// How many entries a page of a list has.
+const PAGE: u32 = 200;
+
+pub(crate) fn run(global: &Global, args: &Run) -> Done {
+    let client = Client::connect(global)?;
+    let targets = if args.all { enabled_targets(&client)? } else { args.targets.clone() };
+    if targets.is_empty() {
+        output::note("there is no enabled target; push one first");
+        return Ok(Code::Done);
+    }
+    let mut runs = Vec::new();
+    for target in &targets {
+        let answer = client.call("run.start", json!({"target": target, "policy": args.policy}))?;
+        runs.extend(ids(&answer)?);
+    }
+    if args.detach {
+        match global.output {
+            Output::Json => output::json(&json!({"runs": runs})),
+            _ => runs.iter().for_each(|run| output::line(&run.to_string())),
+        }
+        return Ok(Code::Done);
+    }
+    let finished = follow(&client, &runs, global.output)?;
+    if global.output == Output::Json {
+        output::json(&finished);
+    }
+    Ok(worst(finished.iter().map(|record| outcome_of(record))))
+}
+
+fn ids(answer: &Value) -> Result<Vec<RunId>, Trouble> {
+    serde_json::from_value(answer["runs"].clone())
+        .map_err(|error| Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}")))
+}
+
+fn enabled_targets(client: &Client) -> Result<Vec<Name>, CallError> {
+    let items = client.all("target.list", json!({}), PAGE)?;
+    let mut names = Vec::new();
+    for item in items {
+        if item["enabled"].as_bool() == Some(true)
+            && let Some(name) = item["name"].as_str().and_then(|name| Name::parse(name).ok())
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Follows runs to their end with a live line each; answers with their records in the same order.
+pub(crate) fn follow(client: &Client, runs: &[RunId], shown: Output) -> Result<Vec<RunInfo>, CallError> {
+    let mut progress = Progress::new(shown == Output::Text);
+    let mut records: Vec<Option<RunInfo>> = vec![None; runs.len()];
+    while records.iter().any(Option::is_none) {
+        for (run, slot) in runs.iter().zip(records.iter_mut()).filter(|(_, slot)| slot.is_none()) {
+            let answer = client.call("run.get", json!({"run": run}))?;
+            let record: RunInfo = parse(answer["run"].clone())?;
+            if record.outcome.is_some() {
+                progress.finished(&record);
+                *slot = Some(record);
+            } else {
+                let live: Option<RunUpdate> = parse(answer["progress"].clone())?;
+                progress.update(&record, live.as_ref());
+            }
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    progress.close();
+    Ok(records.into_iter().flatten().collect())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, CallError> {
+    serde_json::from_value(value)
+        .map_err(|error| CallError::Refused(Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}"))))
+}
+
+fn outcome_of(record: &RunInfo) -> Outcome {
+    record.outcome.unwrap_or(Outcome::Interrupted)
+}
+
+fn worst(outcomes: impl Iterator<Item = Outcome>) -> Code {
+    let mut code = Code::Done;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Success | Outcome::Skipped => {}
+            Outcome::Partial if code == Code::Done => code = Code::Partial,
+            Outcome::Partial => {}
+            _ => code = Code::Failed,
+        }
+    }
+    code
+}
+
+pub(crate) fn status(global: &Global) -> Done {
+    let client = Client::connect(global)?;
+    let status = status_of(&client)?;
+    if global.output == Output::Json {
+        output::json(&status);
+    } else {
+        crate::cli::show::status(&status);
+    }
+    Ok(Code::Done)
+}
+
+/// The daemon at a glance, with every target in `targets`.
+pub(crate) fn status_of(client: &Client) -> Result<Value, CallError> {
+    let mut status = client.call("system.status", json!({}))?;
+    status["targets"] = Value::Array(client.all("target.list", json!({}), PAGE)?);
+    Ok(status)
+}
+
+pub(crate) fn runs(global: &Global, args: &Runs) -> Done {
+    let client = Client::connect(global)?;
+    let answer = client.call("run.list", json!({"target": args.target, "limit": args.limit.clamp(1, 500)}))?;
+    if global.output == Output::Json {
+        output::json(&answer);
+        return Ok(Code::Done);
+    }
+    let records: Vec<RunInfo> = parse(answer["items"].clone())?;
+    let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+    output::table(&["RUN", "JOB", "STATE", "STARTED", "TOOK", "BYTES", "REMARK"], &rows);
+    Ok(Code::Done)
+}
+
+fn row(record: &RunInfo) -> Vec<String> {
+    let took = record.started.zip(record.finished).map(|(from, to)| {
+        show_duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
+    });
+    vec![
+        record.id.to_string(),
+        format!("{}/{}", record.target, record.policy),
+        record.outcome.map_or_else(|| record.state.clone(), |outcome| outcome.to_string()),
+        local(record.started.unwrap_or(record.queued)),
+        took.unwrap_or_default(),
+        ByteSize(record.bytes).to_string(),
+        record.trouble.as_ref().map(|trouble| trouble.message.chars().take(80).collect()).unwrap_or_default(),
+    ]
+}
+
+/// An instant in the reader's zone, to the second.
+pub(crate) fn local(at: jiff::Timestamp) -> String {
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+pub(crate) fn log(global: &Global, args: &Log) -> Done {
+    let client = Client::connect(global)?;
+    let mut offset = 0_u64;
+    loop {
+        let answer = client.call("run.log", json!({"run": args.run, "offset": offset}))?;
+        if global.output == Output::Json {
+            output::json(&answer);
+        } else if let Some(text) = answer["text"].as_str().filter(|text| !text.is_empty()) {
+            output::line(text.trim_end_matches('\n'));
+        }
+        let next = answer["next"].as_u64().unwrap_or(offset);
+        if next <= offset || answer["size"].as_u64().is_some_and(|size| next >= size) {
+            return Ok(Code::Done);
+        }
+        offset = next;
+    }
+}
+
+pub(crate) fn snapshots(global: &Global, args: &Snapshots) -> Done {
+    let client = Client::connect(global)?;
+    let items = client.all("snapshot.list", json!({"target": args.target, "destination": args.destination}), PAGE)?;
+    if global.output == Output::Json {
+        output::json(&items);
+        return Ok(Code::Done);
+    }
+    crate::cli::show::snapshots(&items);
+    Ok(Code::Done)
+}
+
+pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
+    let client = Client::connect(global)?;
+    let to = std::path::absolute(&args.to)
+        .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", args.to.display())))?;
+    let answer = client.call(
+        "restore.start",
+        json!({"target": args.target, "snapshot": args.snapshot, "destination": args.destination, "to": to, "include": args.include}),
+    )?;
+    let done = follow_operation(&client, &answer, global.output)?;
+    finish_operation(&done, global.output)
+}
+
+pub(crate) fn follow_operation(client: &Client, answer: &Value, shown: Output) -> Result<OperationStatus, CallError> {
+    let mut progress = Progress::new(shown == Output::Text);
+    loop {
+        let status: OperationStatus = parse(client.call("operation.get", json!({"operation": answer["operation"]}))?)?;
+        if status.finished.is_some() {
+            progress.close();
+            return Ok(status);
+        }
+        progress.operation(&status);
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn finish_operation(status: &OperationStatus, shown: Output) -> Done {
+    if shown == Output::Json {
+        output::json(status);
+    } else {
+        status.lines.iter().for_each(|line| output::line(line));
+    }
+    match &status.trouble {
+        None => Ok(Code::Done),
+        Some(trouble) => {
+            output::trouble(trouble);
+            Ok(Code::Failed)
+        }
+    }
+}
+
+pub(crate) fn cancel(global: &Global, args: &Cancel) -> Done {
+    Client::connect(global)?.call("run.cancel", json!({"run": args.run}))?;
+    output::note(&format!("{} is being cancelled", args.run));
+    Ok(Code::Done)
+}
+
+pub(crate) fn suspend(global: &Global, args: &Suspend) -> Done {
+    let until = jiff::SignedDuration::try_from(args.duration)
+        .ok()
+        .and_then(|duration| jiff::Timestamp::now().checked_add(duration).ok())
+        .ok_or_else(|| Trouble::new("bad_time", "that is too far away").with_hint("at most 30d"))?;
+    Client::connect(global)?
+        .call("target.suspend", json!({"target": args.target, "until": until, "reason": args.reason}))?;
+    output::note(&format!("{} is suspended until {}", args.target, local(until)));
+    Ok(Code::Done)
+}
+
+pub(crate) fn resume(global: &Global, args: &Resume) -> Done {
+    Client::connect(global)?.call("target.resume", json!({"target": args.target}))?;
+    output::note(&format!("{} is scheduled again", args.target));
+    Ok(Code::Done)
+}
+
+pub(crate) fn confirm(global: &Global, args: &Confirm) -> Done {
+    let client = Client::connect(global)?;
+    let status = client.call("config.status", json!({}))?;
+    let held = status["held"]["revision"].as_str().unwrap_or_default();
+    if held.is_empty() {
+        return Err(Trouble::new("not_held", "no revision is held").with_hint("see `larder status`").into());
+    }
+    if args.revision.len() < 7 || !held.starts_with(&args.revision) {
+        return Err(Trouble::new("not_held", format!("the held revision is {held}, not {}", args.revision))
+            .with_hint(format!("larder confirm {}", held.get(..7).unwrap_or(held)))
+            .into());
+    }
+    let verdict: Verdict = parse(client.call("config.confirm", json!({"revision": held}))?)?;
+    show_verdict(&verdict, global.output)
+}
+
+fn show_verdict(verdict: &Verdict, shown: Output) -> Done {
+    if shown == Output::Json {
+        output::json(verdict);
+    } else {
+        verdict.lines.iter().for_each(|line| output::line(line));
+    }
+    Ok(match verdict.result {
+        VerdictResult::Applied | VerdictResult::Unchanged => Code::Done,
+        VerdictResult::Rejected => Code::Invalid,
+        VerdictResult::Held => Code::Failed,
+    })
+}
+
+pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
+    let client = Client::connect(global)?;
+    let method = match args.action {
+        DestinationVerb::List => {
+            let items = client.all("destination.list", json!({}), PAGE)?;
+            if global.output == Output::Json {
+                output::json(&items);
+            } else {
+                crate::cli::show::destinations(&items);
+            }
+            return Ok(Code::Done);
+        }
+        DestinationVerb::Test => "destination.test",
+        DestinationVerb::Check => "destination.check",
+        DestinationVerb::Prune => "destination.prune",
+        DestinationVerb::Unlock => "destination.unlock",
+    };
+    let Some(name) = &args.destination else {
+        return Err(Trouble::new("missing_destination", "which destination?").with_hint("see `larder destination list`").into());
+    };
+    let answer = client.call(method, json!({"destination": name}))?;
+    let done = follow_operation(&client, &answer, global.output)?;
+    finish_operation(&done, global.output)
+}
+
+/// The colour in which an outcome is shown, always beside its word.
+pub(crate) fn colour(outcome: Outcome) -> Colour {
+    match outcome {
+        Outcome::Success => Colour::Green,
+        Outcome::Partial | Outcome::Deferred | Outcome::Skipped => Colour::Yellow,
+        Outcome::Failed | Outcome::Interrupted | Outcome::Cancelled => Colour::Red,
+    }
+}

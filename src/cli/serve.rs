@@ -1,0 +1,172 @@
+//! `larder serve`: reads what the daemon is started with, sets up its log, and runs it.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::args::{Global, Serve};
+use crate::cli::{Code, Done};
+use crate::daemon::{self, Settings};
+use crate::error::Trouble;
+
+/// The largest token file and `.env` that are read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Tells the second start that `.env` is in its environment.
+const DOTENV_DONE: &str = "LARDER_DOTENV";
+
+/// The shortest token that is accepted.
+const TOKEN_CHARS_MIN: usize = 16;
+
+pub(crate) fn serve(global: &Global, args: &Serve) -> Done {
+    log_to_stderr(args.log_json);
+    let settings = settings(global, args)?;
+    // Two threads carry it; a run's work is in its children.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("larder")
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble::new("internal", format!("cannot start the runtime: {error}")))?;
+    let cancel = CancellationToken::new();
+    if args.stop_with_stdin {
+        stop_with_stdin(cancel.clone());
+    }
+    runtime.block_on(daemon::serve(settings, cancel))?;
+    Ok(Code::Done)
+}
+
+/// A thread of its own: reading standard input cannot be cancelled, and it ends with the process.
+fn stop_with_stdin(cancel: CancellationToken) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        cancel.cancel();
+    });
+}
+
+fn log_to_stderr(json: bool) {
+    let filter = EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Set once; a second call in one process (tests) keeps the first.
+    let _ = if json { base.json().try_init() } else { base.try_init() };
+}
+
+fn settings(global: &Global, args: &Serve) -> Result<Settings, Trouble> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", path.display())))
+    };
+    Ok(Settings {
+        state: crate::cli::state_dir(global)?,
+        repository: absolute(&args.repo)?,
+        branch: args.branch.clone(),
+        root: args.root.clone(),
+        listen: listen(&args.listen)?,
+        read_tokens: tokens(args.read_tokens.as_deref())?,
+        control_tokens: tokens(args.control_tokens.as_deref())?,
+        plugins: args.plugins.as_deref().map(absolute).transpose()?,
+        restic: args.restic.clone(),
+        poll: args.poll,
+    })
+}
+
+fn listen(text: &str) -> Result<Option<SocketAddr>, Trouble> {
+    if text == "none" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        Trouble::new("bad_address", format!("{text:?} is no address to listen on"))
+            .with_hint("write IP:PORT such as 127.0.0.1:8420 or [::1]:8420, or `none`")
+    })
+}
+
+fn tokens(file: Option<&Path>) -> Result<Vec<SecretString>, Trouble> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let text = read_bounded(file)
+        .map_err(|error| Trouble::new("no_tokens", format!("the token file {} cannot be read: {error}", file.display())))?;
+    let tokens: Vec<SecretString> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(SecretString::from).collect();
+    let hint = "make one with: head -c 32 /dev/urandom | base64 -w0";
+    if tokens.is_empty() {
+        return Err(Trouble::new("no_tokens", format!("the token file {} holds no token", file.display())).with_hint(hint));
+    }
+    if tokens.iter().any(|token| secrecy::ExposeSecret::expose_secret(token).len() < TOKEN_CHARS_MIN) {
+        return Err(Trouble::new(
+            "weak_token",
+            format!("a token in {} has fewer than {TOKEN_CHARS_MIN} characters", file.display()),
+        )
+        .with_hint(hint));
+    }
+    Ok(tokens)
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Starts this program anew with what `.env` in the current directory says, where there is one and `serve` is meant.
+///
+/// A variable that is set already wins. Returns when there is nothing to do, or with why it failed.
+///
+/// # Errors
+/// When `.env` is there but cannot be read or understood.
+pub fn with_dotenv() -> Result<(), Trouble> {
+    let serves = std::env::args_os().any(|arg| arg == "serve");
+    if !serves || std::env::var_os(DOTENV_DONE).is_some() || !Path::new(".env").is_file() {
+        return Ok(());
+    }
+    let failed = |what: String| Trouble::new("bad_dotenv", format!(".env: {what}")).with_hint("write NAME=value, one a line");
+    let text = read_bounded(Path::new(".env")).map_err(|error| failed(error.to_string()))?;
+    let variables = parse_dotenv(&text).map_err(|line| failed(format!("line {line} is not NAME=value")))?;
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .envs(variables.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()))
+        .env(DOTENV_DONE, "1")
+        .exec();
+    Err(failed(error.to_string()))
+}
+
+/// Reads `NAME=value` lines; quotes around a value are taken off. The error is the line's number.
+fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, usize> {
+    let mut variables = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=').ok_or(index + 1)?;
+        let name = name.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) || value.contains('\0') {
+            return Err(index + 1);
+        }
+        let value = value.trim();
+        let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        variables.push((name.to_owned(), bare.unwrap_or(value).to_owned()));
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dotenv_file_reads_as_people_write_it() {
+        let text = "# site\nLARDER_LISTEN=127.0.0.1:1\nexport A=\"b c\"\n\nQ='x=y'\n";
+        let expected = [("LARDER_LISTEN", "127.0.0.1:1"), ("A", "b c"), ("Q", "x=y")];
+        let expected: Vec<_> = expected.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(parse_dotenv(text), Ok(expected));
+        assert_eq!(parse_dotenv("A=1\nnonsense\n"), Err(2));
+        assert_eq!(parse_dotenv("A B=1\n"), Err(1));
+    }
+}

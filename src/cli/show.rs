@@ -1,0 +1,118 @@
+//! Tables for people: the status, snapshots, destinations. Built from the wire's JSON, so any daemon's answer shows.
+
+use serde_json::Value;
+
+use crate::cli::output::{self, Colour};
+
+/// Shows what `system.status` answered.
+pub(crate) fn status(status: &Value) {
+    if let Some(sentence) = text(status, &["verdict", "sentence"]) {
+        output::line(&output::paint(&sentence, Colour::Bold, output::terminal()));
+    }
+    config(&status["config"]);
+    output::line("");
+    let mut rows = Vec::new();
+    let mut hints = Vec::new();
+    for target in array(&status["targets"]) {
+        if target["enabled"].as_bool() == Some(false) && array(&target["jobs"]).is_empty() {
+            let cells = [string(&target["name"]), "disabled".to_owned(), "-".to_owned(), "-".to_owned(), String::new()];
+            rows.push(cells.to_vec());
+        }
+        for job in array(&target["jobs"]) {
+            let name = format!("{}/{}", string(&job["target"]), string(&job["policy"]));
+            if let Some(hint) = job["problem"]["hint"].as_str() {
+                hints.push(format!("  {name}: {hint}"));
+            }
+            rows.push(vec![
+                name,
+                string(&job["state"]).replace('_', " "),
+                when(&job["last_success"]["finished"]),
+                when(&job["next_run"]),
+                string(&job["problem"]["message"]).chars().take(70).collect(),
+            ]);
+        }
+    }
+    output::table(&["JOB", "STATE", "LAST SUCCESS", "NEXT RUN", "REMARK"], &rows);
+    hints.iter().for_each(|hint| output::line(hint));
+}
+
+fn config(config: &Value) {
+    if let Some(applied) = text(config, &["revision"]) {
+        output::line(&format!("config: {} in force since {}", short(&applied), when(&config["applied_at"])));
+    } else {
+        output::line("config: none applied yet");
+    }
+    if let Some(rejected) = text(config, &["rejected", "revision"]) {
+        output::line(&format!("config: {} was rejected:", short(&rejected)));
+        for error in array(&config["rejected"]["errors"]) {
+            output::line(&format!("  {}", string(error)));
+        }
+    }
+    if let Some(held) = text(config, &["held", "revision"]) {
+        output::line(&format!("config: {} is held: {}", short(&held), string(&config["held"]["reason"])));
+        output::line(&format!("  apply it with: larder confirm {}", short(&held)));
+    }
+}
+
+/// Shows snapshots, newest first as they came.
+pub(crate) fn snapshots(items: &[Value]) {
+    let rows: Vec<Vec<String>> = items
+        .iter()
+        .map(|item| {
+            vec![
+                short8(&string(&item["id"])),
+                when(&item["at"]),
+                string(&item["destination"]),
+                string(&item["target"]),
+                string(&item["policy"]),
+                string(&item["run"]),
+                array(&item["paths"]).iter().map(|path| string(path)).collect::<Vec<_>>().join(" ").chars().take(80).collect(),
+            ]
+        })
+        .collect();
+    output::table(&["SNAPSHOT", "TIME", "DESTINATION", "TARGET", "POLICY", "RUN", "PATHS"], &rows);
+}
+
+/// Shows destinations and how their upkeep stands.
+pub(crate) fn destinations(items: &[Value]) {
+    let rows: Vec<Vec<String>> = items
+        .iter()
+        .map(|item| {
+            vec![
+                string(&item["name"]),
+                string(&item["location"]),
+                short8(&string(&item["repository_id"])),
+                when(&item["prune"]["last_success"]),
+                when(&item["check"]["last_success"]),
+                string(&item["problem"]["message"]),
+            ]
+        })
+        .collect();
+    output::table(&["DESTINATION", "LOCATION", "REPOSITORY", "PRUNED", "CHECKED", "REMARK"], &rows);
+}
+
+fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn text(value: &Value, path: &[&str]) -> Option<String> {
+    let found = path.iter().try_fold(value, |value, key| value.get(key))?;
+    found.as_str().map(str::to_owned)
+}
+
+fn short(revision: &str) -> String {
+    revision.chars().take(7).collect()
+}
+
+fn short8(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn when(value: &Value) -> String {
+    let Some(at) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return "-".to_owned() };
+    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string()
+}

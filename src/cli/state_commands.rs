@@ -1,0 +1,55 @@
+//! The state store as NDJSON: written out, and read into an empty store.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::cli::args::{Export, Global, Import};
+use crate::cli::{Code, Done, output};
+use crate::error::Trouble;
+use crate::store::StoreError;
+use crate::store::sled_store::SledStore;
+
+pub(crate) fn export(global: &Global, args: &Export) -> Done {
+    let opened = SledStore::open(&existing_state(global)?).map_err(in_use)?;
+    let mut bytes = Vec::new();
+    let count = crate::store::export::export(&opened.store, &mut bytes).map_err(|error| error.trouble())?;
+    if args.file == Path::new("-") {
+        std::io::stdout().write_all(&bytes).map_err(|error| cannot_write(&args.file, &error))?;
+    } else {
+        std::fs::write(&args.file, &bytes).map_err(|error| cannot_write(&args.file, &error))?;
+        output::note(&format!("wrote {count} entries to {}", args.file.display()));
+    }
+    Ok(Code::Done)
+}
+
+pub(crate) fn import(global: &Global, args: &Import) -> Done {
+    let state = crate::cli::state_dir(global)?;
+    let opened = SledStore::open(&state).map_err(in_use)?;
+    let mut file = std::fs::File::open(&args.file)
+        .map_err(|error| Trouble::new("cannot_read", format!("cannot read {}: {error}", args.file.display())))?;
+    let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
+    output::note(&format!("read {count} entries into {}", state.display()));
+    Ok(Code::Done)
+}
+
+/// The state directory, which a mere export must not make.
+fn existing_state(global: &Global) -> Result<std::path::PathBuf, Trouble> {
+    let state = crate::cli::state_dir(global)?;
+    if state.is_dir() {
+        return Ok(state);
+    }
+    Err(Trouble::new("no_state", format!("there is no state directory {}", state.display())).with_hint("give --state DIR"))
+}
+
+fn in_use(error: StoreError) -> Trouble {
+    match error {
+        StoreError::InUse { .. } => {
+            error.trouble().with_hint("stop the daemon first; its newest export is in the state directory under export/")
+        }
+        other => other.trouble(),
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Trouble {
+    Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display()))
+}

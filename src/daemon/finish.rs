@@ -1,0 +1,153 @@
+//! A run's end: the run, its job, what the job's history says now, and the mail about it, in one durable batch.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::model::Site;
+use crate::run::judgement::Verdict;
+use crate::run::recovery::{self, RetryAfter};
+use crate::run::{self, Event, RunState};
+use crate::runner::execute::Ended;
+use crate::store::record::{JobRecord, Retry, RunEvent, RunRecord, RunSummary, Trigger};
+use crate::store::ledger::Ledger;
+use crate::store::{Batch, StoreError};
+use crate::types::Outcome;
+
+/// Runs kept in the store for each job.
+const HISTORY_MAX: usize = 1000;
+
+/// Sizes that the shrink guard compares with.
+const SIZES_MAX: usize = 5;
+
+/// What was written.
+pub(crate) struct Written {
+    pub(crate) run: RunRecord,
+    pub(crate) job: Option<JobRecord>,
+    pub(crate) mails: usize,
+}
+
+/// Writes the end of a run.
+///
+/// # Errors
+/// When the store cannot be written; nothing is then.
+pub(crate) fn write(
+    ledger: &Ledger,
+    site: &Site,
+    job: Option<&JobRecord>,
+    ended: &Ended,
+    stopping: bool,
+    now: Timestamp,
+) -> Result<Written, StoreError> {
+    // What the daemon's own stop cancelled was interrupted, not cancelled by anybody.
+    let outcome = if stopping && ended.outcome == Outcome::Cancelled { Outcome::Interrupted } else { ended.outcome };
+    let run = close(&ended.run, outcome, now);
+    let mut batch = Batch::default();
+    batch.put_run(&run)?;
+    batch.push_event(run.id, ended.sequence + 1, &RunEvent { at: now, state: run.state, note: note(&run) })?;
+    let mut mails = 0;
+    let job = job.map(|before| {
+        let mut after = settle(before, &run, outcome, now);
+        after.parents.extend(ended.parents.clone());
+        crate::alert::track(before, &mut after, outcome, now);
+        (before, after)
+    });
+    if let Some((before, after)) = &job {
+        batch.put_job(after)?;
+        for mail in crate::alert::mails_for(site, before, after, &run, now) {
+            batch.enqueue_mail(&mail)?;
+            mails += 1;
+        }
+    }
+    ledger.prune_history(&run.job, HISTORY_MAX, &mut batch)?;
+    ledger.commit(batch)?;
+    Ok(Written { run, job: job.map(|(_, after)| after), mails })
+}
+
+fn close(run: &RunRecord, outcome: Outcome, now: Timestamp) -> RunRecord {
+    let mut run = run.clone();
+    // An outcome that the state does not allow is a bug of the runner: said, and the run still ends.
+    run.state = run::next(run.state, ending(outcome)).unwrap_or_else(|error| {
+        tracing::error!(run = %run.id, %error, "a run ended out of turn");
+        RunState::Finished(outcome)
+    });
+    run.finished = Some(now);
+    run
+}
+
+fn ending(outcome: Outcome) -> Event {
+    match outcome {
+        Outcome::Success => Event::Retained(Verdict::Success),
+        Outcome::Partial => Event::Retained(Verdict::Partial),
+        Outcome::Failed => Event::Failed,
+        Outcome::Skipped => Event::Skipped,
+        Outcome::Deferred => Event::Deferred,
+        Outcome::Interrupted => Event::Interrupted,
+        Outcome::Cancelled => Event::Cancelled,
+    }
+}
+
+fn note(run: &RunRecord) -> Option<String> {
+    run.trouble.as_ref().map(|trouble| trouble.message.chars().take(500).collect())
+}
+
+/// What the job's record says after the run; pure.
+pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now: Timestamp) -> JobRecord {
+    let mut after = before.clone();
+    let started = run.started.unwrap_or(run.queued);
+    let summary = RunSummary {
+        id: run.id,
+        outcome,
+        finished: now,
+        duration_ms: u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0),
+        bytes: run.bytes,
+        trouble: run.trouble.clone(),
+    };
+    let attempt = match run.trigger {
+        Trigger::Retry { attempt, .. } => attempt,
+        _ => 0,
+    };
+    match outcome {
+        Outcome::Success => {
+            after.success_total += 1;
+            after.failing = 0;
+            after.last_success = Some(summary.clone());
+            remember_size(&mut after, run.bytes);
+        }
+        Outcome::Partial => {
+            after.failure_total += 1;
+            // A size that stays small becomes the usual one, or a wanted deletion would hold retention for ever.
+            remember_size(&mut after, run.bytes);
+        }
+        Outcome::Failed => {
+            after.failure_total += 1;
+            after.failing += 1;
+        }
+        Outcome::Interrupted | Outcome::Deferred => match recovery::retry_after(outcome, attempt) {
+            Some(RetryAfter { attempt, delay }) => {
+                let at = SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
+                after.retry = Some(Retry { at, of: run.id, attempt });
+            }
+            // It could not run again and again: that is a failure, and somebody must be told.
+            None => {
+                after.failure_total += 1;
+                after.failing += 1;
+            }
+        },
+        Outcome::Skipped | Outcome::Cancelled => {}
+    }
+    if after.orphaned_since.is_some() {
+        after.retry = None;
+    }
+    if let Some(retry) = &after.retry {
+        after.next_run = Some(after.next_run.map_or(retry.at, |next| next.min(retry.at)));
+    }
+    if outcome != Outcome::Skipped {
+        after.last_run = Some(summary);
+    }
+    after
+}
+
+fn remember_size(job: &mut JobRecord, bytes: u64) {
+    job.sizes.push(bytes);
+    let excess = job.sizes.len().saturating_sub(SIZES_MAX);
+    job.sizes.drain(..excess);
+}

@@ -1,0 +1,614 @@
+//! The one task that owns the jobs: it fires what is due, starts what is queued, writes what ended, and answers requests.
+//!
+//! Everything comes in as a message or as the clock; the same state in gives the same actions out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::{Config, OnMissed};
+use crate::daemon::reconcile::Reconciler;
+use crate::daemon::{finish, upkeep};
+use crate::error::Trouble;
+use crate::rpc::ready::Readiness;
+use crate::run::RunState;
+use crate::runner::control::{Request, Verdict, VerdictResult};
+use crate::runner::execute::{self, Ended, Order};
+use crate::runner::live::RunUpdate;
+use crate::runner::world::World;
+use crate::schedule::Schedule;
+use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
+use crate::store::record::{JobRecord, RunEvent, RunRecord, Suspension, Trigger};
+use crate::store::{Batch, StoreError};
+use crate::types::{JobId, Name, RunId};
+
+/// The clock is looked at again at least this often, so a suspended machine or a turned clock is noticed.
+const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(30);
+
+/// A clock that is further than this from where it should be was turned.
+const CLOCK_TURNED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Between two looks for jobs whose newest success is too old.
+const LOOK_FOR_OVERDUE_EVERY: Duration = Duration::from_secs(60);
+
+/// How many runs may wait in the queue.
+const QUEUE_MAX: usize = 10_000;
+
+/// How far ahead a target may be suspended.
+const SUSPEND_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What the keeper is made of.
+pub(crate) struct Keeper {
+    pub(crate) world: Arc<World>,
+    pub(crate) reconciler: Reconciler,
+    pub(crate) jobs: BTreeMap<JobId, JobRecord>,
+    pub(crate) config: watch::Sender<Arc<Config>>,
+    /// Told after every change that pages show.
+    pub(crate) changed: Arc<tokio::sync::Notify>,
+    /// Told when a mail was put into the outbox.
+    pub(crate) mail: Arc<tokio::sync::Notify>,
+    pub(crate) readiness: Readiness,
+    schedules: BTreeMap<(String, String), Schedule>,
+    queue: VecDeque<RunRecord>,
+    running: BTreeMap<RunId, Running>,
+    tasks: JoinSet<Ended>,
+    /// Ended runs that could not be written yet (disk full); tried again at every turn.
+    unwritten: Vec<Ended>,
+    upkeep: JoinSet<()>,
+    upkeep_due: Option<Timestamp>,
+    clock_seen: (Timestamp, Instant),
+    overdue_looked: Instant,
+    stopping: bool,
+}
+
+/// A run in progress.
+struct Running {
+    job: JobId,
+    cancel: CancellationToken,
+    task: tokio::task::Id,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        world: Arc<World>,
+        reconciler: Reconciler,
+        jobs: BTreeMap<JobId, JobRecord>,
+        config: watch::Sender<Arc<Config>>,
+    ) -> Self {
+        let now = world.clock.now();
+        Self {
+            world,
+            reconciler,
+            jobs,
+            config,
+            changed: Arc::default(),
+            mail: Arc::default(),
+            readiness: Readiness::default(),
+            schedules: BTreeMap::new(),
+            queue: VecDeque::new(),
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            unwritten: Vec::new(),
+            upkeep: JoinSet::new(),
+            upkeep_due: None,
+            clock_seen: (now, Instant::now()),
+            overdue_looked: Instant::now(),
+            stopping: false,
+        }
+    }
+
+    /// Turns until `cancel`; then ends the runs in progress as interrupted and returns.
+    pub(crate) async fn turn(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut looks: mpsc::Receiver<()>,
+        cancel: CancellationToken,
+    ) {
+        self.readiness.store_is_open(true);
+        self.look(None);
+        self.plan_upkeep();
+        loop {
+            let now = self.world.clock.now();
+            self.readiness.turned(now);
+            self.readiness.config_is_applied(self.reconciler.applied().is_some());
+            self.write_unwritten();
+            self.fire_due(now);
+            self.start_queued();
+            self.start_upkeep(now, &cancel);
+            self.tell_overdue(now);
+            let pause = self.pause(self.world.clock.now());
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(joined),
+                Some(_) = self.upkeep.join_next(), if !self.upkeep.is_empty() => self.changed.notify_one(),
+                Some(request) = requests.recv() => self.handle(request, &cancel),
+                Some(()) = looks.recv() => { self.look(None); }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.stop(requests).await;
+    }
+
+    async fn stop(mut self, requests: mpsc::Receiver<Request>) {
+        self.stopping = true;
+        drop(requests);
+        for each in self.running.values() {
+            each.cancel.cancel();
+        }
+        while let Some(joined) = self.tasks.join_next().await {
+            self.ended(joined);
+        }
+        while self.upkeep.join_next().await.is_some() {}
+        self.write_unwritten();
+    }
+
+    /// How long until something is due.
+    fn pause(&self, now: Timestamp) -> Duration {
+        if !self.unwritten.is_empty() {
+            return Duration::from_secs(1);
+        }
+        let runs = self.jobs.values().filter_map(|job| job.next_run);
+        let next = runs.chain(self.upkeep_due).min();
+        let until = next.map_or(LOOK_AT_CLOCK_EVERY, |next| {
+            Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO)
+        });
+        // A due job that cannot start (its run is still going) must not make this spin.
+        until.clamp(Duration::from_millis(20), LOOK_AT_CLOCK_EVERY)
+    }
+
+    // ---- the schedule ----
+
+    fn fire_due(&mut self, now: Timestamp) {
+        // A turned clock may leave next times that are far away: then every job is looked at, not only the due ones.
+        let turned = self.clock_was_turned(now);
+        let due: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| job.orphaned_since.is_none() && (turned || job.next_run.is_none_or(|at| at <= now)))
+            .map(|job| job.id.clone())
+            .collect();
+        for id in due {
+            if let Err(error) = self.fire(&id, now) {
+                tracing::error!(job = %id, error = %crate::error::chain(&error), "cannot write the slot; it is tried again");
+            }
+        }
+    }
+
+    fn clock_was_turned(&mut self, now: Timestamp) -> bool {
+        let (wall, steady) = std::mem::replace(&mut self.clock_seen, (now, Instant::now()));
+        let expected = wall.saturating_add(SignedDuration::try_from(steady.elapsed()).unwrap_or_default());
+        let turned = expected.is_ok_and(|expected| now.duration_since(expected).abs() > CLOCK_TURNED);
+        if turned {
+            tracing::warn!("the clock was turned; all next times are looked at again");
+        }
+        turned
+    }
+
+    fn fire(&mut self, id: &JobId, now: Timestamp) -> Result<(), StoreError> {
+        let config = self.config.borrow().clone();
+        let Some(policy) = config.policies.get(&id.policy) else { return Ok(()) };
+        let Some(schedule) = self.schedule(&policy.schedule.expression, &policy.schedule.timezone) else { return Ok(()) };
+        let busy = self.is_busy(id);
+        let Some(job) = self.jobs.get(id) else { return Ok(()) };
+        let timing = Timing {
+            schedule: &schedule,
+            jitter: crate::schedule::jitter(id, policy.jitter),
+            on_missed: match policy.on_missed {
+                OnMissed::Run => WhenMissed::RunOnce,
+                OnMissed::Skip => WhenMissed::Skip,
+            },
+        };
+        let standing = Standing { next_slot: job.next_slot, next_run: job.next_run, last_slot: job.last_slot };
+        let pause = job.suspended.as_ref().map(|each| Pause { since: each.since, until: each.until });
+        let decided = slots::decide(&timing, &standing, pause, now);
+        let retry = job.retry.clone();
+        let trigger = match decided.decision {
+            Decision::NotYet { .. } | Decision::Never => return Ok(()),
+            // Never two runs of one job: the slot waits for the run in progress to end.
+            Decision::Fire { .. } | Decision::Retry if busy => return Ok(()),
+            Decision::Fire { slot, missed: true } => Some(Trigger::Missed { slot }),
+            Decision::Fire { slot, missed: false } => Some(Trigger::Scheduled { slot }),
+            Decision::Retry => retry.map(|retry| Trigger::Retry { of: retry.of, attempt: retry.attempt }),
+            Decision::Skip { .. } | Decision::Reset => None,
+        };
+        let mut after = job.clone();
+        after.next_slot = decided.standing.next_slot;
+        after.next_run = decided.standing.next_run;
+        after.last_slot = decided.standing.last_slot;
+        after.retry = None;
+        if after.suspended.as_ref().is_some_and(|each| each.until <= now) {
+            after.suspended = None;
+        }
+        let mut batch = Batch::default();
+        batch.put_job(&after)?;
+        let run = match trigger {
+            Some(trigger) => Some(self.queue_run(id, trigger, now, &mut batch)?),
+            None => None,
+        };
+        self.world.ledger.commit(batch)?;
+        self.jobs.insert(id.clone(), after);
+        self.queue.extend(run);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn schedule(&mut self, expression: &str, timezone: &str) -> Option<Schedule> {
+        let key = (expression.to_owned(), timezone.to_owned());
+        if let Some(known) = self.schedules.get(&key) {
+            return Some(known.clone());
+        }
+        // Checked when the config was loaded; an older store with a stricter parser is the only way to fail here.
+        let schedule = Schedule::parse(expression, timezone)
+            .inspect_err(|error| tracing::error!(expression, timezone, %error, "a stored schedule is not valid any more"))
+            .ok()?;
+        self.schedules.insert(key, schedule.clone());
+        Some(schedule)
+    }
+
+    // ---- the queue ----
+
+    fn queue_run(&self, id: &JobId, trigger: Trigger, now: Timestamp, batch: &mut Batch) -> Result<RunRecord, StoreError> {
+        let config = self.config.borrow();
+        let plugin = config.targets.get(&id.target).map_or_else(|| id.target.clone(), |target| target.plugin.clone());
+        let run = RunRecord {
+            id: RunId::generate(now),
+            job: id.clone(),
+            trigger,
+            revision: self.reconciler.applied(),
+            plugin,
+            state: RunState::Queued,
+            queued: now,
+            started: None,
+            finished: None,
+            trouble: None,
+            warnings: Vec::new(),
+            artifact: None,
+            shipments: Vec::new(),
+            bytes: 0,
+        };
+        batch.put_run(&run)?;
+        batch.push_event(run.id, 0, &RunEvent { at: now, state: RunState::Queued, note: None })?;
+        Ok(run)
+    }
+
+    fn is_busy(&self, id: &JobId) -> bool {
+        self.running.values().any(|each| each.job == *id) || self.queue.iter().any(|run| run.job == *id)
+    }
+
+    fn start_queued(&mut self) {
+        let config = self.config.borrow().clone();
+        while self.running.len() < config.site.concurrency.runs.max(1) as usize {
+            let Some(run) = self.queue.pop_front() else { return };
+            let Some(order) = self.order(&config, &run) else {
+                self.withdraw(run);
+                continue;
+            };
+            let cancel = CancellationToken::new();
+            let task = self.tasks.spawn(execute::execute(self.world.clone(), order, cancel.clone())).id();
+            self.running.insert(run.id, Running { job: run.job.clone(), cancel, task });
+            self.changed.notify_one();
+        }
+    }
+
+    fn order(&self, config: &Config, run: &RunRecord) -> Option<Order> {
+        let target = config.targets.get(&run.job.target)?;
+        let policy = config.policies.get(&run.job.policy)?;
+        Some(Order {
+            run: run.clone(),
+            job: self.jobs.get(&run.job)?.clone(),
+            target: target.clone(),
+            policy: policy.clone(),
+            site: config.site.clone(),
+            destinations: policy.destinations.iter().filter_map(|name| config.destinations.get(name)).cloned().collect(),
+        })
+    }
+
+    /// A queued run whose target left the config in the meantime.
+    fn withdraw(&mut self, mut run: RunRecord) {
+        run.trouble = Some(Trouble::new("not_desired", format!("{} left the config before its run started", run.job)));
+        self.unwritten.push(Ended { run, outcome: crate::types::Outcome::Skipped, sequence: 0, parents: BTreeMap::new() });
+        self.write_unwritten();
+    }
+
+    fn ended(&mut self, joined: Result<Ended, tokio::task::JoinError>) {
+        match joined {
+            Ok(ended) => {
+                self.running.remove(&ended.run.id);
+                self.unwritten.push(ended);
+            }
+            Err(error) => self.close_broken(&error),
+        }
+        self.write_unwritten();
+    }
+
+    /// A bug of ours in one run must not take the others along: the run is closed as failed.
+    fn close_broken(&mut self, error: &tokio::task::JoinError) {
+        tracing::error!(%error, "a run's task broke");
+        let Some(id) = self.running.iter().find(|(_, each)| each.task == error.id()).map(|(id, _)| *id) else { return };
+        self.running.remove(&id);
+        let Ok(Some(mut run)) = self.world.ledger.run(id) else { return };
+        run.trouble = Some(
+            Trouble::new("internal", format!("the run broke inside Larder: {error}"))
+                .with_hint("this is a bug: please report it with the daemon's log"),
+        );
+        let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));
+        self.unwritten.push(Ended { run, outcome: crate::types::Outcome::Failed, sequence, parents: BTreeMap::new() });
+    }
+
+    fn write_unwritten(&mut self) {
+        let now = self.world.clock.now();
+        let config = self.config.borrow().clone();
+        for ended in std::mem::take(&mut self.unwritten) {
+            let job = self.jobs.get(&ended.run.job);
+            match finish::write(&self.world.ledger, &config.site, job, &ended, self.stopping, now) {
+                Ok(written) => {
+                    self.world.live.publish(RunUpdate {
+                        run: written.run.id,
+                        job: written.run.job.clone(),
+                        at: now,
+                        state: written.run.state,
+                        detail: None,
+                        bytes_done: written.run.bytes,
+                        bytes_total: written.run.bytes,
+                    });
+                    if let Some(job) = written.job {
+                        self.jobs.insert(job.id.clone(), job);
+                    }
+                    if written.mails > 0 {
+                        self.mail.notify_one();
+                    }
+                    self.changed.notify_one();
+                }
+                Err(error) => {
+                    tracing::error!(run = %ended.run.id, error = %crate::error::chain(&error), "cannot write the outcome; it is tried again");
+                    self.unwritten.push(ended);
+                }
+            }
+        }
+    }
+
+    /// Says once of a job that its newest success is older than its policy allows.
+    fn tell_overdue(&mut self, now: Timestamp) {
+        if self.overdue_looked.elapsed() < LOOK_FOR_OVERDUE_EVERY {
+            return;
+        }
+        self.overdue_looked = Instant::now();
+        let config = self.config.borrow().clone();
+        let told: Vec<_> = self
+            .jobs
+            .values()
+            .filter_map(|job| {
+                let max_age = config.policies.get(&job.id.policy)?.max_age?;
+                crate::alert::overdue(&config.site, job, max_age, now)
+            })
+            .collect();
+        for (job, mail) in told {
+            let write = || -> Result<(), StoreError> {
+                let mut batch = Batch::default();
+                batch.put_job(&job)?;
+                if let Some(mail) = &mail {
+                    batch.enqueue_mail(mail)?;
+                }
+                self.world.ledger.commit(batch)
+            };
+            match write() {
+                Ok(()) => {
+                    tracing::warn!(job = %job.id, "the newest success is older than max_age");
+                    self.jobs.insert(job.id.clone(), job);
+                    self.mail.notify_one();
+                    self.changed.notify_one();
+                }
+                Err(error) => tracing::error!(error = %crate::error::chain(&error), "cannot note an overdue job"),
+            }
+        }
+    }
+
+    // ---- the config ----
+
+    fn look(&mut self, confirm: Option<&crate::types::Revision>) -> Verdict {
+        let now = self.world.clock.now();
+        let world = self.world.clone();
+        let (jobs, reconciler) = (&mut self.jobs, &mut self.reconciler);
+        let (verdict, applied) = tokio::task::block_in_place(|| reconciler.look(&world, jobs, confirm, now));
+        if let Some(config) = applied {
+            self.config.send_replace(config);
+            self.schedules.clear();
+            self.plan_upkeep();
+        }
+        if verdict.result != VerdictResult::Unchanged {
+            self.mail.notify_one();
+            self.changed.notify_one();
+        }
+        verdict
+    }
+
+    // ---- requests ----
+
+    fn handle(&mut self, request: Request, cancel: &CancellationToken) {
+        match request {
+            Request::StartRun { target, policy, reply } => {
+                let _ = reply.send(self.start_now(&target, policy.as_ref()));
+            }
+            Request::CancelRun { run, reply } => {
+                let _ = reply.send(self.cancel_run(run));
+            }
+            Request::Suspend { target, until, reason, reply } => {
+                let _ = reply.send(self.suspend(&target, Some((until, reason))));
+            }
+            Request::Resume { target, reply } => {
+                let _ = reply.send(self.suspend(&target, None));
+            }
+            Request::Reconcile { reply, .. } => {
+                let _ = reply.send(Ok(self.look(None)));
+            }
+            Request::Confirm { revision, reply } => {
+                let _ = reply.send(Ok(self.look(Some(&revision))));
+            }
+            Request::Plan { revision, config, reply } => {
+                let now = self.world.clock.now();
+                let world = self.world.clone();
+                let (jobs, reconciler) = (&self.jobs, &mut self.reconciler);
+                let answer = tokio::task::block_in_place(|| {
+                    reconciler.plan_only(&world, jobs, revision.as_ref(), config.as_deref(), now)
+                });
+                let _ = reply.send(answer);
+            }
+            Request::Restore { restore, reply } => {
+                let config = self.config.borrow().clone();
+                let _ = reply.send(upkeep::start_restore(&self.world, &config, restore, &mut self.upkeep, cancel));
+            }
+            Request::Destination { destination, action, reply } => {
+                let config = self.config.borrow().clone();
+                let _ = reply.send(upkeep::start_action(&self.world, &config, &destination, action, &mut self.upkeep, cancel));
+            }
+            Request::TestMail { reply } => {
+                let email = self.config.borrow().site.email.clone();
+                tokio::spawn(async move {
+                    let _ = reply.send(match email {
+                        Some(email) => crate::alert::send_test(&email).await,
+                        None => Err(Trouble::new("no_email", "the site has no `email`, so nobody would be told of a failure")
+                            .with_hint("add `email:` to the Site document (see the README) and push it")),
+                    });
+                });
+            }
+        }
+    }
+
+    fn start_now(&mut self, target: &Name, policy: Option<&Name>) -> Result<Vec<RunId>, Trouble> {
+        let config = self.config.borrow().clone();
+        let wanted = config.targets.get(target).ok_or_else(|| unknown_target(&config, &self.jobs, target))?;
+        if let Some(policy) = policy
+            && !wanted.policies.contains(policy)
+        {
+            let has: Vec<&str> = wanted.policies.iter().map(Name::as_str).collect();
+            return Err(Trouble::new("unknown_policy", format!("target {target} has no policy {policy}"))
+                .with_hint(format!("it has: {}", has.join(", "))));
+        }
+        if !wanted.enabled {
+            return Err(Trouble::new("target_disabled", format!("target {target} has `enabled: false`"))
+                .with_hint("enable it in Git first"));
+        }
+        let now = self.world.clock.now();
+        let mut ids = Vec::new();
+        for name in wanted.policies.iter().filter(|name| policy.is_none_or(|only| only == *name)) {
+            let id = JobId { target: target.clone(), policy: name.clone() };
+            if let Some(run) = self.current_run(&id) {
+                ids.push(run);
+                continue;
+            }
+            if self.queue.len() >= QUEUE_MAX {
+                return Err(Trouble::new("queue_full", format!("{QUEUE_MAX} runs are waiting already"))
+                    .with_hint("wait until some are done"));
+            }
+            let mut batch = Batch::default();
+            let run = self
+                .queue_run(&id, Trigger::Manual, now, &mut batch)
+                .and_then(|run| self.world.ledger.commit(batch).map(|()| run))
+                .map_err(|error| error.trouble())?;
+            ids.push(run.id);
+            self.queue.push_back(run);
+        }
+        self.changed.notify_one();
+        Ok(ids)
+    }
+
+    fn current_run(&self, id: &JobId) -> Option<RunId> {
+        let running = self.running.iter().find(|(_, each)| each.job == *id).map(|(run, _)| *run);
+        running.or_else(|| self.queue.iter().find(|run| run.job == *id).map(|run| run.id))
+    }
+
+    fn cancel_run(&mut self, run: RunId) -> Result<(), Trouble> {
+        if let Some(each) = self.running.get(&run) {
+            each.cancel.cancel();
+            return Ok(());
+        }
+        if let Some(position) = self.queue.iter().position(|each| each.id == run)
+            && let Some(mut record) = self.queue.remove(position)
+        {
+            record.trouble = Some(Trouble::new("cancelled", "cancelled before it started"));
+            self.unwritten.push(Ended {
+                run: record,
+                outcome: crate::types::Outcome::Cancelled,
+                sequence: 0,
+                parents: BTreeMap::new(),
+            });
+            self.write_unwritten();
+            return Ok(());
+        }
+        Err(match self.world.ledger.run(run) {
+            Ok(Some(record)) => {
+                Trouble::new("not_running", format!("run {run} is over ({})", record.state.as_str()))
+            }
+            _ => Trouble::new("unknown_run", format!("there is no run {run}")).with_hint("see `larder runs`"),
+        })
+    }
+
+    fn suspend(&mut self, target: &Name, until: Option<(Timestamp, String)>) -> Result<(), Trouble> {
+        let now = self.world.clock.now();
+        if let Some((until, _)) = &until
+            && (*until <= now || until.duration_since(now) > SUSPEND_MAX)
+        {
+            return Err(Trouble::new("bad_time", format!("a target is suspended until a time within 30 days, not {until}"))
+                .with_hint("to stop it for good, set `enabled: false` in Git"));
+        }
+        let mut changed: Vec<JobRecord> = self
+            .jobs
+            .values()
+            .filter(|job| job.id.target == *target && job.orphaned_since.is_none())
+            .cloned()
+            .collect();
+        if changed.is_empty() {
+            return Err(unknown_target(&self.config.borrow(), &self.jobs, target));
+        }
+        let mut batch = Batch::default();
+        for job in &mut changed {
+            job.suspended =
+                until.clone().map(|(until, reason)| Suspension { since: now, until, reason: reason.chars().take(200).collect() });
+            batch.put_job(job).map_err(|error| error.trouble())?;
+        }
+        self.world.ledger.commit(batch).map_err(|error| error.trouble())?;
+        for job in changed {
+            self.jobs.insert(job.id.clone(), job);
+        }
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    // ---- upkeep of destinations ----
+
+    fn plan_upkeep(&mut self) {
+        self.upkeep_due = upkeep::next_due(&self.world);
+    }
+
+    fn start_upkeep(&mut self, now: Timestamp, cancel: &CancellationToken) {
+        if self.upkeep_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let config = self.config.borrow().clone();
+        upkeep::start_due(&self.world, &config, now, &mut self.upkeep, cancel);
+        self.plan_upkeep();
+    }
+}
+
+fn unknown_target(config: &Config, jobs: &BTreeMap<JobId, JobRecord>, target: &Name) -> Trouble {
+    let trouble = Trouble::new("unknown_target", format!("there is no target {target}"));
+    if jobs.keys().any(|id| id.target == *target) {
+        return trouble.with_hint("it left the config and is orphaned: its backups are kept and can be restored");
+    }
+    let near = config
+        .targets
+        .keys()
+        .map(|name| (strsim::jaro_winkler(name.as_str(), target.as_str()), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((_, name)) => trouble.with_hint(format!("did you mean {name}?")),
+        None => trouble.with_hint("see `larder status` for the targets"),
+    }
+}

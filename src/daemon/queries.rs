@@ -1,0 +1,186 @@
+//! Answers that only a repository can give: snapshots and their files, through restic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::{Config, Destination};
+use crate::engine::{Entry, Snapshot};
+use crate::error::Trouble;
+use crate::process::{Context, Log, Redactor};
+use crate::rpc::queries::{Answer, Queries};
+use crate::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams};
+use crate::runner::ship::Route;
+use crate::runner::world::World;
+use crate::types::Name;
+
+/// The longest that one question may take.
+const QUESTION_MAX: Duration = Duration::from_secs(50);
+
+/// Files of a snapshot, and files found, at most.
+const FILES_MAX: usize = 100_000;
+const FOUND_MAX: usize = 10_000;
+
+/// The repositories of the config in force.
+#[derive(Clone)]
+pub(super) struct Repositories {
+    world: Arc<World>,
+    config: watch::Receiver<Arc<Config>>,
+    cancel: CancellationToken,
+}
+
+impl Repositories {
+    pub(super) fn new(world: Arc<World>, config: watch::Receiver<Arc<Config>>, cancel: CancellationToken) -> Self {
+        Self { world, config, cancel }
+    }
+
+    /// The named destination, or all of them.
+    fn routes(&self, destination: Option<&Name>) -> Result<Vec<Route>, Trouble> {
+        let config = self.config.borrow().clone();
+        let chosen: Vec<Destination> = match destination {
+            Some(name) => {
+                let found = config.destinations.get(name).cloned();
+                vec![found.ok_or_else(|| {
+                    Trouble::new("unknown_destination", format!("there is no destination {name}"))
+                        .with_hint("see `larder destination list`")
+                })?]
+            }
+            None => config.destinations.values().cloned().collect(),
+        };
+        Ok(chosen.into_iter().map(|destination| self.route(destination, &config)).collect())
+    }
+
+    fn route(&self, destination: Destination, config: &Config) -> Route {
+        let secrets = destination.password.resolve().ok().into_iter().collect();
+        Route {
+            world: self.world.clone(),
+            per_destination: config.site.concurrency.per_destination,
+            context: Context {
+                cancel: self.cancel.child_token(),
+                log: Log::discard(),
+                redact: Redactor::new(secrets),
+                mark: format!("{}:query", self.world.state_id),
+            },
+            deadline: QUESTION_MAX,
+            destination,
+        }
+    }
+
+    async fn list(self, query: SnapshotListParams) -> Result<Vec<SnapshotInfo>, Trouble> {
+        let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
+        let mut found = Vec::new();
+        for (name, snapshots) in self.snapshots_of(query.destination.as_ref(), &tags).await? {
+            found.extend(snapshots.into_iter().map(|snapshot| info(name.clone(), snapshot)));
+        }
+        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
+        Ok(found)
+    }
+
+    /// The snapshots of each destination. With several, one that cannot answer is left out as long as another can.
+    async fn snapshots_of(
+        &self,
+        destination: Option<&Name>,
+        tags: &[String],
+    ) -> Result<Vec<(Name, Vec<Snapshot>)>, Trouble> {
+        let (mut found, mut first) = (Vec::new(), None);
+        for route in self.routes(destination)? {
+            match snapshots(&route, tags).await {
+                Ok(snapshots) => found.push((route.destination.name.clone(), snapshots)),
+                Err(trouble) => {
+                    tracing::warn!(destination = %route.destination.name, %trouble, "cannot list snapshots");
+                    first.get_or_insert(trouble);
+                }
+            }
+        }
+        match first {
+            Some(trouble) if found.is_empty() => Err(trouble),
+            _ => Ok(found),
+        }
+    }
+
+    async fn list_files(self, query: SnapshotFilesParams) -> Result<Vec<FileInfo>, Trouble> {
+        let mut files = Vec::new();
+        for route in self.routes(Some(&query.destination))? {
+            let (restic, access) = route.open().await?;
+            let list = restic
+                .list_files(&access, &query.snapshot, FILES_MAX, &route.context)
+                .await
+                .map_err(|error| error.trouble())?;
+            files.extend(list.entries.into_iter().filter(|entry| is_below(entry, query.path.as_deref())).map(file));
+        }
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+
+    async fn find_files(self, query: FindParams) -> Result<Vec<FoundFile>, Trouble> {
+        let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
+        let mut found = Vec::new();
+        for route in self.routes(query.destination.as_ref())? {
+            let known: BTreeMap<String, Snapshot> =
+                snapshots(&route, &tags).await?.into_iter().map(|each| (each.id.clone(), each)).collect();
+            let (restic, access) = route.open().await?;
+            let hits = restic
+                .find(&access, &query.pattern, &tags, FOUND_MAX, &route.context)
+                .await
+                .map_err(|error| error.trouble())?;
+            for hit in hits {
+                let Some(snapshot) = known.get(&hit.snapshot) else { continue };
+                found.push(FoundFile {
+                    destination: route.destination.name.clone(),
+                    snapshot: hit.snapshot,
+                    at: snapshot.time,
+                    target: snapshot.tag("target").and_then(|name| Name::parse(name).ok()),
+                    file: file(hit.entry),
+                });
+            }
+        }
+        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.file.path.cmp(&b.file.path)));
+        Ok(found)
+    }
+}
+
+async fn snapshots(route: &Route, tags: &[String]) -> Result<Vec<Snapshot>, Trouble> {
+    let (restic, access) = route.open().await?;
+    restic.snapshots(&access, tags, &route.context).await.map_err(|error| error.trouble())
+}
+
+fn info(destination: Name, snapshot: Snapshot) -> SnapshotInfo {
+    let name = |kind: &str| snapshot.tag(kind).and_then(|name| Name::parse(name).ok());
+    SnapshotInfo {
+        destination,
+        target: name("target"),
+        policy: name("policy"),
+        run: snapshot.tag("run").and_then(|run| run.parse().ok()),
+        id: snapshot.id.clone(),
+        at: snapshot.time,
+        paths: snapshot.paths.clone(),
+        bytes: snapshot.bytes,
+        files: snapshot.files,
+    }
+}
+
+fn is_below(entry: &Entry, path: Option<&str>) -> bool {
+    let Some(path) = path.map(|path| path.trim_end_matches('/')) else { return true };
+    entry.path == path || entry.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn file(entry: Entry) -> FileInfo {
+    FileInfo { path: entry.path, kind: entry.kind, size: entry.bytes, modified: entry.modified }
+}
+
+impl Queries for Repositories {
+    fn snapshots(&self, query: SnapshotListParams) -> Answer<Vec<SnapshotInfo>> {
+        Box::pin(self.clone().list(query))
+    }
+
+    fn files(&self, query: SnapshotFilesParams) -> Answer<Vec<FileInfo>> {
+        Box::pin(self.clone().list_files(query))
+    }
+
+    fn find(&self, query: FindParams) -> Answer<Vec<FoundFile>> {
+        Box::pin(self.clone().find_files(query))
+    }
+}

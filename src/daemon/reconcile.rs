@@ -1,0 +1,289 @@
+//! A look at the watched branch: resolve, load, validate, plan, guard, apply. Whatever a hook said is checked again.
+//!
+//! Failing to look is not absence: an error here never changes what is in force.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::config::model::Config;
+use crate::config::{Diagnostic, Loader};
+use crate::error::Trouble;
+use crate::plan::{self, Plan, Recorded};
+use crate::runner::control::{PlanText, Verdict, VerdictResult};
+use crate::runner::world::World;
+use crate::source::SourceError;
+use crate::source::bare::Bare;
+use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
+use crate::store::Batch;
+use crate::types::{JobId, Revision};
+
+/// Errors of a rejected revision that are kept for the pages.
+const ERRORS_KEPT_MAX: usize = 50;
+
+/// Which repository, branch and directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    pub(crate) path: PathBuf,
+    pub(crate) branch: String,
+    pub(crate) root: String,
+}
+
+/// Looks and applies; remembers what it saw so that an unchanged branch costs one ref lookup.
+pub(crate) struct Reconciler {
+    watched: Watched,
+    loader: Loader,
+    config: Arc<Config>,
+    record: ConfigRecord,
+    /// The answer to the newest revision, for who asks right after the watcher saw it.
+    last: Option<Verdict>,
+    /// The last error of looking, so that a repeated one is logged once.
+    last_trouble: Option<String>,
+}
+
+impl Reconciler {
+    pub(crate) fn new(watched: Watched, loader: Loader, config: Arc<Config>, record: ConfigRecord) -> Self {
+        Self { watched, loader, config, record, last: None, last_trouble: None }
+    }
+
+    /// The revision in force.
+    pub(crate) fn applied(&self) -> Option<Revision> {
+        self.record.applied.as_ref().map(|applied| applied.revision.clone())
+    }
+
+    /// Looks at the branch and applies what is new; `confirm` lets exactly that held revision pass the guard.
+    pub(crate) fn look(
+        &mut self,
+        world: &World,
+        jobs: &mut BTreeMap<JobId, JobRecord>,
+        confirm: Option<&Revision>,
+        now: Timestamp,
+    ) -> (Verdict, Option<Arc<Config>>) {
+        let start = Instant::now();
+        match self.attempt(world, jobs, confirm, now, start) {
+            Ok(answer) => {
+                self.last_trouble = None;
+                answer
+            }
+            Err(trouble) => {
+                if self.last_trouble.as_ref() != Some(&trouble.message) {
+                    tracing::error!(%trouble, "cannot look at the config; what is in force stays");
+                    self.last_trouble = Some(trouble.message.clone());
+                }
+                let mut lines = vec![format!("cannot look at the config: {}", trouble.message)];
+                lines.extend(trouble.hint.map(|hint| format!("hint: {hint}")));
+                (self.verdict(None, VerdictResult::Unchanged, lines, start), None)
+            }
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        world: &World,
+        jobs: &mut BTreeMap<JobId, JobRecord>,
+        confirm: Option<&Revision>,
+        now: Timestamp,
+        start: Instant,
+    ) -> Result<(Verdict, Option<Arc<Config>>), Trouble> {
+        let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
+        let Some(revision) = bare.head(&self.watched.branch).map_err(source_trouble)? else {
+            return Err(Trouble::new(
+                "branch_missing",
+                format!("{} has no branch {} yet", self.watched.path.display(), self.watched.branch),
+            )
+            .with_hint(format!("git push {} HEAD:{}", self.watched.path.display(), self.watched.branch)));
+        };
+        if let Some(confirmed) = confirm
+            && *confirmed != revision
+        {
+            return Err(Trouble::new(
+                "not_held",
+                format!("revision {} is not the head of {} any more ({})", confirmed.short(), self.watched.branch, revision.short()),
+            )
+            .with_hint(format!("confirm {} if that is what you mean", revision.short())));
+        }
+        if let Some(known) = self.known(&revision, confirm.is_some()) {
+            return Ok((known, None));
+        }
+        let files = bare.files(&revision, &self.watched.root).map_err(source_trouble)?;
+        let loaded = self.loader.load(&files);
+        let Some(desired) = loaded.config else {
+            return Ok((self.reject(world, revision, &loaded.diagnostics, loaded.files, now, start)?, None));
+        };
+        let desired = Arc::new(desired);
+        let verdict = world.with_destinations(|_| self.apply(world, jobs, &desired, &revision, confirm.is_some(), now, start))?;
+        let config = (verdict.result == VerdictResult::Applied).then(|| self.config.clone());
+        Ok((verdict, config))
+    }
+
+    /// The answer when the head is a revision that was judged already.
+    fn known(&self, revision: &Revision, confirmed: bool) -> Option<Verdict> {
+        if let Some(last) = &self.last
+            && last.revision.as_ref() == Some(revision)
+            && !(confirmed && last.result == VerdictResult::Held)
+        {
+            return Some(last.clone());
+        }
+        let applied = self.record.applied.as_ref()?;
+        (applied.revision == *revision && self.record.rejected.is_none() && self.record.held.is_none()).then(|| Verdict {
+            revision: Some(revision.clone()),
+            result: VerdictResult::Unchanged,
+            lines: vec![format!("{} is in force already", revision.short())],
+            took_us: 0,
+        })
+    }
+
+    fn apply(
+        &mut self,
+        world: &World,
+        jobs: &mut BTreeMap<JobId, JobRecord>,
+        desired: &Arc<Config>,
+        revision: &Revision,
+        confirmed: bool,
+        now: Timestamp,
+        start: Instant,
+    ) -> Result<Verdict, Trouble> {
+        let plan = self.plan(world, jobs, desired, Some(revision), now)?;
+        if let Some(guard) = &plan.guard
+            && !confirmed
+        {
+            return self.hold(world, revision, &guard.reason, &plan, now, start);
+        }
+        let mut batch = plan.batch().map_err(|error| error.trouble())?;
+        let mut record = self.record.clone();
+        record.applied = Some(Applied { revision: revision.clone(), at: now, took_us: micros(start) });
+        record.rejected = None;
+        record.held = None;
+        batch.put_config_record(&record).map_err(|error| error.trouble())?;
+        world.ledger.commit(batch).map_err(|error| error.trouble())?;
+        for job in plan.job_records() {
+            jobs.insert(job.id.clone(), job.clone());
+        }
+        self.record = record;
+        self.config = desired.clone();
+        tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
+        Ok(self.verdict(Some(revision), VerdictResult::Applied, plan.lines(now), start))
+    }
+
+    fn hold(
+        &mut self,
+        world: &World,
+        revision: &Revision,
+        reason: &str,
+        plan: &Plan,
+        now: Timestamp,
+        start: Instant,
+    ) -> Result<Verdict, Trouble> {
+        let known = self.record.held.as_ref().is_some_and(|held| held.revision == *revision);
+        let mut record = self.record.clone();
+        record.held = Some(Held { revision: revision.clone(), at: now, reason: reason.to_owned() });
+        let mut batch = Batch::default();
+        batch.put_config_record(&record).map_err(|error| error.trouble())?;
+        for mail in crate::alert::mail_for_held(&self.config.site, revision, reason, now).into_iter().filter(|_| !known) {
+            batch.enqueue_mail(&mail).map_err(|error| error.trouble())?;
+        }
+        world.ledger.commit(batch).map_err(|error| error.trouble())?;
+        self.record = record;
+        tracing::warn!(revision = %revision.short(), reason, "config held until it is confirmed");
+        let mut lines = plan.lines(now);
+        lines.push(format!("confirm with: git push -o confirm, or larder confirm {}", revision.short()));
+        Ok(self.verdict(Some(revision), VerdictResult::Held, lines, start))
+    }
+
+    fn reject(
+        &mut self,
+        world: &World,
+        revision: Revision,
+        diagnostics: &[Diagnostic],
+        files: usize,
+        now: Timestamp,
+        start: Instant,
+    ) -> Result<Verdict, Trouble> {
+        let errors: Vec<String> = diagnostics
+            .iter()
+            .filter(|each| each.is_error())
+            .map(Diagnostic::one_line)
+            .take(ERRORS_KEPT_MAX)
+            .collect();
+        // After a restart the same revision is judged again (the rules may be newer), but told only once.
+        let known = self.record.rejected.as_ref().is_some_and(|rejected| rejected.revision == revision);
+        let mut record = self.record.clone();
+        record.rejected = Some(Rejected { revision: revision.clone(), at: now, errors: errors.clone() });
+        record.rejected_total += u64::from(!known);
+        record.held = None;
+        let mut batch = Batch::default();
+        batch.put_config_record(&record).map_err(|error| error.trouble())?;
+        for mail in crate::alert::mail_for_rejected(&self.config.site, &revision, &errors, now).into_iter().filter(|_| !known) {
+            batch.enqueue_mail(&mail).map_err(|error| error.trouble())?;
+        }
+        world.ledger.commit(batch).map_err(|error| error.trouble())?;
+        self.record = record;
+        tracing::error!(revision = %revision.short(), errors = errors.len(), "config rejected; what is in force stays");
+        let mut lines = vec![format!("{} errors in {files} files", errors.len())];
+        lines.extend(errors);
+        Ok(self.verdict(Some(&revision), VerdictResult::Rejected, lines, start))
+    }
+
+    fn plan(
+        &self,
+        world: &World,
+        jobs: &BTreeMap<JobId, JobRecord>,
+        desired: &Config,
+        revision: Option<&Revision>,
+        now: Timestamp,
+    ) -> Result<Plan, Trouble> {
+        let destinations = world.ledger.destinations().map_err(|error| error.trouble())?;
+        let recorded = Recorded { base: self.applied(), config: &self.config, jobs, destinations: &destinations };
+        Ok(plan::plan(desired, revision, &recorded, now))
+    }
+
+    /// What applying `config` or `revision` (or the branch's head) would change; applies nothing.
+    pub(crate) fn plan_only(
+        &mut self,
+        world: &World,
+        jobs: &BTreeMap<JobId, JobRecord>,
+        revision: Option<&Revision>,
+        config: Option<&Config>,
+        now: Timestamp,
+    ) -> Result<PlanText, Trouble> {
+        let plan = if let Some(config) = config {
+            self.plan(world, jobs, config, revision, now)?
+        } else {
+            let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
+            let head = match revision {
+                Some(revision) => Some(revision.clone()),
+                None => bare.head(&self.watched.branch).map_err(source_trouble)?,
+            };
+            let head = head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
+            let files = bare.files(&head, &self.watched.root).map_err(source_trouble)?;
+            let loaded = self.loader.load(&files);
+            let Some(desired) = loaded.config else {
+                let first = loaded.diagnostics.iter().find(|each| each.is_error()).map(Diagnostic::one_line);
+                return Err(Trouble::new("invalid_config", first.unwrap_or_else(|| "the config is invalid".to_owned()))
+                    .with_hint("see `larder check`"));
+            };
+            self.plan(world, jobs, &desired, Some(&head), now)?
+        };
+        let value = serde_json::to_value(&plan).map_err(|error| Trouble::new("internal", error.to_string()))?;
+        Ok(PlanText { lines: plan.lines(now), plan: value })
+    }
+
+    fn verdict(&mut self, revision: Option<&Revision>, result: VerdictResult, lines: Vec<String>, start: Instant) -> Verdict {
+        let verdict = Verdict { revision: revision.cloned(), result, lines, took_us: micros(start) };
+        if revision.is_some() {
+            self.last = Some(verdict.clone());
+        }
+        verdict
+    }
+}
+
+fn micros(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn source_trouble(error: SourceError) -> Trouble {
+    error.trouble()
+}

@@ -1,0 +1,87 @@
+//! The start after whatever happened: children of an earlier daemon are ended, unfinished runs are closed as
+//! interrupted and tried again soon, what they staged is swept away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::Shelf;
+use crate::config::model::Config;
+use crate::daemon::finish;
+use crate::error::Trouble;
+use crate::process::{Context, Redactor};
+use crate::runner::execute::Ended;
+use crate::runner::hooks::{self, Moment};
+use crate::runner::world::World;
+use crate::store::record::{JobRecord, RunRecord};
+use crate::types::{JobId, Outcome};
+
+/// What is kept of the hooks' output, in bytes.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+
+/// Mends what an earlier daemon left, and answers with the jobs.
+pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<JobId, JobRecord>, Trouble> {
+    let state_id = world.state_id.clone();
+    let leftovers = tokio::task::spawn_blocking(move || crate::process::reap_leftovers(&state_id)).await;
+    for leftover in leftovers.unwrap_or_default() {
+        tracing::warn!(?leftover, "ended a child of an earlier daemon");
+    }
+    let mut jobs: BTreeMap<JobId, JobRecord> = world
+        .ledger
+        .jobs()
+        .map_err(|error| error.trouble())?
+        .into_iter()
+        .map(|job| (job.id.clone(), job))
+        .collect();
+    let now = world.clock.now();
+    for mut run in world.ledger.open_runs().map_err(|error| error.trouble())? {
+        let sequence = world.ledger.events(run.id).map_err(|error| error.trouble())?.len();
+        run.trouble = Some(
+            Trouble::new("interrupted", format!("the daemon ended while the run was {}", run.state.as_str()))
+                .with_hint("the run is tried again by itself"),
+        );
+        tracing::warn!(run = %run.id, job = %run.job, state = run.state.as_str(), "closing an interrupted run");
+        if run.started.is_some() {
+            after(world, config, &run).await;
+        }
+        let ended = Ended {
+            outcome: Outcome::Interrupted,
+            sequence: u32::try_from(sequence).unwrap_or(u32::MAX - 1),
+            parents: BTreeMap::new(),
+            run,
+        };
+        let written = finish::write(&world.ledger, &config.site, jobs.get(&ended.run.job), &ended, false, now)
+            .map_err(|error| error.trouble())?;
+        if let Some(job) = written.job {
+            jobs.insert(job.id.clone(), job);
+        }
+    }
+    sweep(config);
+    Ok(jobs)
+}
+
+/// What `before` hooks of an interrupted run changed is mended by its `after` hooks, as at any other end.
+async fn after(world: &World, config: &Config, run: &RunRecord) {
+    let Some(target) = config.targets.get(&run.job.target).filter(|target| !target.hooks.after.is_empty()) else { return };
+    let context = Context {
+        cancel: CancellationToken::new(),
+        log: world.log(run.id, LOG_BYTES_MAX),
+        redact: Redactor::default(),
+        mark: format!("{}:{}", world.state_id, run.id),
+    };
+    if let Err(trouble) = hooks::run(Moment::After, &target.hooks.after, run, &context, Duration::MAX).await {
+        tracing::error!(run = %run.id, %trouble, "an after hook of an interrupted run failed");
+    }
+}
+
+fn sweep(config: &Config) {
+    let shelf = Shelf::new(&config.site.artifacts);
+    if !shelf.root().exists() {
+        return;
+    }
+    match shelf.sweep(&[]) {
+        Ok(swept) => tracing::debug!(?swept, "swept the artifact root"),
+        Err(error) => tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start"),
+    }
+}

@@ -1,0 +1,347 @@
+//! Work that is no run: scheduled prune and check of destinations, restores, and what an operator asks for.
+//!
+//! Each is an operation on the board; a destination's berths keep it apart from the runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::{Config, Destination, ScheduleSpec, Site};
+use crate::error::Trouble;
+use crate::process::{Context, Redactor};
+use crate::runner::control::{DestinationAction, OperationId, RestoreRequest};
+use crate::runner::ship::Route;
+use crate::runner::world::World;
+use crate::schedule::Schedule;
+use crate::schedule::slots::{self, UpkeepDecision};
+use crate::store::record::{DestinationRecord, Upkeep};
+use crate::store::{Batch, StoreError};
+use crate::types::Name;
+
+/// The longest that one piece of upkeep may take.
+const UPKEEP_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest that a restore may take.
+const RESTORE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is kept of an operation's output, in bytes.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+
+/// The next time that some destination wants upkeep.
+pub(crate) fn next_due(world: &World) -> Option<Timestamp> {
+    let destinations = world
+        .ledger
+        .destinations()
+        .inspect_err(|error| tracing::error!(error = %crate::error::chain(error), "cannot read the destinations"))
+        .unwrap_or_default();
+    destinations.iter().flat_map(|each| [each.prune.next, each.check.next]).flatten().min()
+}
+
+/// Starts what is due; the slot is claimed in the store before anything is done.
+pub(crate) fn start_due(world: &Arc<World>, config: &Config, now: Timestamp, tasks: &mut JoinSet<()>, cancel: &CancellationToken) {
+    for destination in config.destinations.values() {
+        let specs = [
+            (DestinationAction::Prune, destination.prune.as_ref().map(|prune| &prune.schedule)),
+            (DestinationAction::Check, destination.check.as_ref().map(|check| &check.schedule)),
+        ];
+        for (action, spec) in specs {
+            let Some(spec) = spec else { continue };
+            match claim(world, destination, action, spec, now) {
+                Ok(true) => {
+                    let title = format!("{} {} (scheduled)", verb(action), destination.name);
+                    begin(world, config, destination, action, title, tasks, cancel);
+                }
+                Ok(false) => {}
+                Err(trouble) => tracing::error!(destination = %destination.name, %trouble, "cannot claim the upkeep"),
+            }
+        }
+    }
+}
+
+fn claim(
+    world: &World,
+    destination: &Destination,
+    action: DestinationAction,
+    spec: &ScheduleSpec,
+    now: Timestamp,
+) -> Result<bool, Trouble> {
+    let schedule = Schedule::parse(&spec.expression, &spec.timezone)
+        .map_err(|error| Trouble::new("bad_schedule", error.to_string()))?;
+    let mut due = false;
+    world
+        .note_destination(destination, |record| {
+            let upkeep = upkeep_of(record, action);
+            let (decision, next) = slots::decide_upkeep(&schedule, upkeep.next, now);
+            upkeep.next = next;
+            if decision == UpkeepDecision::Run {
+                due = true;
+                upkeep.last = Some(now);
+            }
+        })
+        .map_err(|error| error.trouble())?;
+    Ok(due)
+}
+
+fn upkeep_of(record: &mut DestinationRecord, action: DestinationAction) -> &mut Upkeep {
+    if action == DestinationAction::Prune { &mut record.prune } else { &mut record.check }
+}
+
+fn verb(action: DestinationAction) -> &'static str {
+    match action {
+        DestinationAction::Test => "test",
+        DestinationAction::Check => "check",
+        DestinationAction::Prune => "prune",
+        DestinationAction::Unlock => "unlock",
+    }
+}
+
+/// Starts what an operator asked for on a destination; answers at once.
+///
+/// # Errors
+/// When there is no such destination.
+pub(crate) fn start_action(
+    world: &Arc<World>,
+    config: &Config,
+    name: &Name,
+    action: DestinationAction,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> Result<OperationId, Trouble> {
+    let destination = config.destinations.get(name).ok_or_else(|| unknown_destination(config, name))?;
+    let title = format!("{} {}", verb(action), destination.name);
+    Ok(begin(world, config, destination, action, title, tasks, cancel))
+}
+
+fn unknown_destination(config: &Config, name: &Name) -> Trouble {
+    let known: Vec<&str> = config.destinations.keys().map(Name::as_str).collect();
+    Trouble::new("unknown_destination", format!("there is no destination {name}"))
+        .with_hint(format!("there are: {}", known.join(", ")))
+}
+
+fn begin(
+    world: &Arc<World>,
+    config: &Config,
+    destination: &Destination,
+    action: DestinationAction,
+    title: String,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> OperationId {
+    let id = world.operations.start(title, world.clock.now());
+    let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
+    let site = config.site.clone();
+    let read_data = destination.check.as_ref().and_then(|check| check.read_data.clone());
+    tasks.spawn(async move {
+        let result = act(&route, action, read_data.as_deref()).await;
+        let now = route.world.clock.now();
+        if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
+            let trouble = result.as_ref().err().filter(|trouble| trouble.code != "cancelled").cloned();
+            if let Err(error) = note_upkeep(&route, &site, action, trouble, now) {
+                tracing::error!(error = %crate::error::chain(&error), "cannot note the upkeep");
+            }
+        }
+        if let Err(trouble) = &result {
+            tracing::error!(destination = %route.destination.name, %trouble, action = verb(action), "upkeep failed");
+        }
+        route.world.operations.finish(id, now, said(&route.world, id, result));
+    });
+    id
+}
+
+/// Notes how a prune or check ended, and who is to be told of the change, in one batch.
+fn note_upkeep(
+    route: &Route,
+    site: &Site,
+    action: DestinationAction,
+    trouble: Option<Trouble>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    route.world.with_destinations(|ledger| {
+        let Some(mut record) = ledger.destination(&route.destination.name)? else { return Ok(()) };
+        let before = upkeep_of(&mut record, action).clone();
+        let mut after = Upkeep { last: Some(now), ..before.clone() };
+        if trouble.is_none() {
+            after.last_success = Some(now);
+        }
+        after.trouble = trouble;
+        let mut batch = Batch::default();
+        if let Some(mail) =
+            crate::alert::mail_for_upkeep(site, &route.destination.name, verb(action), &before, &after, now)
+        {
+            batch.enqueue_mail(&mail)?;
+        }
+        *upkeep_of(&mut record, action) = after;
+        batch.put_destination(&record)?;
+        ledger.commit(batch)
+    })
+}
+
+/// Puts the lines of a good end on the board.
+fn said(world: &World, id: OperationId, result: Result<Vec<String>, Trouble>) -> Result<(), Trouble> {
+    for line in result? {
+        world.operations.line(id, &line);
+    }
+    Ok(())
+}
+
+fn route(
+    world: &Arc<World>,
+    config: &Config,
+    destination: &Destination,
+    id: OperationId,
+    cancel: &CancellationToken,
+    longest: Duration,
+) -> Route {
+    let secrets = destination.password.resolve().ok().into_iter().collect();
+    Route {
+        world: world.clone(),
+        destination: destination.clone(),
+        per_destination: config.site.concurrency.per_destination,
+        context: Context {
+            cancel: cancel.child_token(),
+            log: world.log(id, LOG_BYTES_MAX),
+            redact: Redactor::new(secrets),
+            mark: format!("{}:{id}", world.state_id),
+        },
+        deadline: longest,
+    }
+}
+
+async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) -> Result<Vec<String>, Trouble> {
+    let (width, berths) = route.world.berths(&route.destination.name, route.per_destination);
+    // Prune rewrites the repository: it takes every berth, so it waits for the runs and they for it.
+    let wanted = if action == DestinationAction::Prune { width } else { 1 };
+    let _berths = tokio::select! {
+        berths = berths.acquire_many_owned(wanted) => berths.map_err(|_| stopped())?,
+        () = route.context.cancel.cancelled() => return Err(stopped()),
+    };
+    let (restic, access) = route.open().await?;
+    match action {
+        DestinationAction::Test => {
+            // Listing needs the key, so it proves the password too.
+            let found =
+                restic.snapshots(&access, &[], &route.context).await.map_err(|error| error.trouble())?;
+            let id = access.expected_id.as_deref().map_or("", short);
+            Ok(vec![format!("{}: repository {id} answers, {} snapshots", access.location, found.len())])
+        }
+        DestinationAction::Check => {
+            restic.check(&access, read_data, &route.context).await.map_err(|error| error.trouble())?;
+            Ok(vec![match read_data {
+                Some(part) => format!("no errors were found ({part} of the data was read)"),
+                None => "no errors were found (structure only; set `check.read_data` to read data too)".to_owned(),
+            }])
+        }
+        DestinationAction::Prune => {
+            let report = restic.prune(&access, &route.context).await.map_err(|error| error.trouble())?;
+            Ok(report.lines)
+        }
+        DestinationAction::Unlock => {
+            let unlocked =
+                restic.unlock_own_dead(&access, &route.context).await.map_err(|error| error.trouble())?;
+            Ok(vec![format!(
+                "{} locks of ended processes of this host removed, {} others left alone",
+                unlocked.removed.len(),
+                unlocked.left.len()
+            )])
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..10).unwrap_or(id)
+}
+
+fn stopped() -> Trouble {
+    Trouble::new("cancelled", "the daemon is stopping")
+}
+
+/// Starts a restore into a directory; answers at once with the operation's id.
+///
+/// # Errors
+/// When the directory is no absolute path, or no destination is configured under the given name.
+pub(crate) fn start_restore(
+    world: &Arc<World>,
+    config: &Config,
+    request: RestoreRequest,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> Result<OperationId, Trouble> {
+    if !request.to.is_absolute() {
+        return Err(Trouble::new("relative_path", format!("{} is not an absolute path", request.to.display()))
+            .with_hint("the daemon restores on its own host: give the whole path"));
+    }
+    let destinations: Vec<Destination> = match &request.destination {
+        Some(name) => vec![config.destinations.get(name).cloned().ok_or_else(|| unknown_destination(config, name))?],
+        None => config.destinations.values().cloned().collect(),
+    };
+    if destinations.is_empty() {
+        return Err(Trouble::new("no_destination", "no destination is configured").with_hint("push a config with a Destination"));
+    }
+    let id = world.operations.start(format!("restore {} to {}", request.target, request.to.display()), world.clock.now());
+    let routes: Vec<Route> =
+        destinations.iter().map(|destination| route(world, config, destination, id, cancel, RESTORE_MAX)).collect();
+    let world = world.clone();
+    tasks.spawn(async move {
+        let result = restore(&routes, &request, id).await;
+        let result = said(&world, id, result);
+        world.operations.finish(id, world.clock.now(), result);
+    });
+    Ok(id)
+}
+
+async fn restore(routes: &[Route], request: &RestoreRequest, id: OperationId) -> Result<Vec<String>, Trouble> {
+    let mut troubles = Vec::new();
+    for route in routes {
+        match find(route, request).await {
+            Ok(Some(snapshot)) => return restore_from(route, &snapshot, request, id).await,
+            Ok(None) => {}
+            Err(trouble) => troubles.push(trouble),
+        }
+    }
+    if let Some(trouble) = troubles.into_iter().next() {
+        return Err(trouble);
+    }
+    Err(match &request.snapshot {
+        Some(snapshot) => Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target)),
+        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
+    }
+    .with_hint("see `larder snapshots` for what there is"))
+}
+
+async fn find(route: &Route, request: &RestoreRequest) -> Result<Option<String>, Trouble> {
+    let (restic, access) = route.open().await?;
+    let tags = vec![format!("target:{}", request.target)];
+    let snapshots =
+        restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
+    let wanted = request.snapshot.as_deref();
+    let found = snapshots
+        .into_iter()
+        .filter(|snapshot| wanted.is_none_or(|prefix| snapshot.id.starts_with(prefix)))
+        .max_by_key(|snapshot| snapshot.time);
+    Ok(found.map(|snapshot| snapshot.id))
+}
+
+async fn restore_from(
+    route: &Route,
+    snapshot: &str,
+    request: &RestoreRequest,
+    id: OperationId,
+) -> Result<Vec<String>, Trouble> {
+    let (restic, access) = route.open().await?;
+    let operations = route.world.operations.clone();
+    let report = restic
+        .restore(&access, snapshot, &request.to, &request.include, &route.context, |progress| {
+            let total = progress.bytes_total.max(1);
+            let percent = u8::try_from(progress.bytes_done.saturating_mul(100) / total).unwrap_or(100);
+            operations.progress(id, percent.min(99));
+        })
+        .await
+        .map_err(|error| error.trouble())?;
+    Ok(vec![
+        format!("restored and verified {} items ({}) from snapshot {} in {}", report.items, crate::types::ByteSize(report.bytes), short(snapshot), route.destination.name),
+        format!("into {}", request.to.display()),
+    ])
+}

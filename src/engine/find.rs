@@ -1,0 +1,68 @@
+//! Files by name in many snapshots.
+
+use serde::Deserialize;
+
+use super::repository::garbled;
+use super::messages::Entry;
+use super::{Call, EngineError, RepositoryAccess, Restic, keep};
+use crate::process::Context;
+
+/// One file that was found, and the snapshot that has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub snapshot: String,
+    pub entry: Entry,
+}
+
+/// One snapshot's part of `restic find --json`.
+#[derive(Deserialize)]
+struct Hits {
+    #[serde(default)]
+    matches: Vec<Match>,
+    snapshot: String,
+}
+
+#[derive(Deserialize)]
+struct Match {
+    path: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    mtime: Option<jiff::Timestamp>,
+}
+
+impl Restic {
+    /// Finds files whose name matches `pattern` in the snapshots that have all of `tags`, at most `found_max`.
+    ///
+    /// # Errors
+    /// Everything that restic can fail with.
+    pub async fn find(
+        &self,
+        access: &RepositoryAccess,
+        pattern: &str,
+        tags: &[String],
+        found_max: usize,
+        context: &Context,
+    ) -> Result<Vec<Found>, EngineError> {
+        self.check_identity(access, context).await?;
+        let mut call = Call::new("find", &["--json"]).without_lock();
+        if !tags.is_empty() {
+            call = call.arg(format!("--tag={}", tags.join(",")));
+        }
+        let call = call.arg("--").arg(pattern);
+        let mut output = String::new();
+        let answer = self.call(access, context, &call, &mut |line| keep(&mut output, line)).await?;
+        answer.success("find", access)?;
+        let hits: Vec<Hits> = serde_json::from_str(output.trim()).map_err(|_| garbled("find"))?;
+        let found = hits.into_iter().flat_map(|hits| {
+            let snapshot = hits.snapshot;
+            hits.matches.into_iter().map(move |each| Found {
+                snapshot: snapshot.clone(),
+                entry: Entry { path: each.path, kind: each.kind, bytes: each.size, modified: each.mtime },
+            })
+        });
+        Ok(found.take(found_max).collect())
+    }
+}

@@ -1,0 +1,494 @@
+//! One run, from `Queued` to its outcome: intent is written before each effect, what came of it after.
+//!
+//! The executor owns the run's record while it lives. It finishes nothing by itself: the outcome goes back to the one
+//! task that owns the jobs, which writes run, job and mail in one batch.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::{PublishRequest, Published, Shelf};
+use crate::config::model::{Destination, Policy, Site, Target};
+use crate::engine::run_tags;
+use crate::error::Trouble;
+use crate::plugin::{Captured, Verdict};
+use crate::process::{Context, Limits, Redactor};
+use crate::run::judgement::{self, Coverage};
+use crate::run::{self, Event, RunState};
+use crate::runner::hooks::{self, Moment};
+use crate::runner::live::RunUpdate;
+use crate::runner::ship::{self, Cargo, Route};
+use crate::runner::world::World;
+use crate::store::Batch;
+use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord, Shipment};
+use crate::types::{Name, Outcome};
+
+/// What is kept of one run's output, in bytes.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// How many remarks a run keeps.
+const WARNINGS_MAX: usize = 20;
+
+/// How long a child may be silent before it counts as hung; restic reports progress every second.
+const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Everything that one run needs to know; taken when it starts, so a push during the run does not change it.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub run: RunRecord,
+    pub job: JobRecord,
+    pub target: Target,
+    pub policy: Policy,
+    pub site: Site,
+    pub destinations: Vec<Destination>,
+}
+
+/// A run that is over but not yet written as finished.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub run: RunRecord,
+    pub outcome: Outcome,
+    /// The sequence of the last event that was written.
+    pub sequence: u32,
+    /// New snapshots by destination: the parents of the next run.
+    pub parents: BTreeMap<Name, String>,
+}
+
+/// Why a run stops before its end.
+struct Stop {
+    outcome: Outcome,
+    trouble: Trouble,
+}
+
+impl Stop {
+    fn failed(trouble: Trouble) -> Self {
+        let outcome = if trouble.code == "cancelled" { Outcome::Cancelled } else { Outcome::Failed };
+        Self { outcome, trouble }
+    }
+}
+
+/// Runs `order` to its outcome. It always returns, with all of its children gone.
+pub async fn execute(world: Arc<World>, order: Order, cancel: CancellationToken) -> Ended {
+    let mut journey = Journey::begin(world, order, cancel);
+    let outcome = match journey.travel().await {
+        Ok(outcome) => outcome,
+        Err(stop) => {
+            journey.context.log.line(&format!("{}: {}", stop.outcome, stop.trouble));
+            journey.record.trouble = Some(stop.trouble);
+            stop.outcome
+        }
+    };
+    journey.close(outcome).await
+}
+
+struct Journey {
+    world: Arc<World>,
+    target: Target,
+    policy: Policy,
+    site: Site,
+    destinations: Vec<Destination>,
+    job: JobRecord,
+    record: RunRecord,
+    sequence: u32,
+    context: Context,
+    deadline: Instant,
+    shelf: Shelf,
+    after_is_due: bool,
+}
+
+impl Journey {
+    fn begin(world: Arc<World>, order: Order, cancel: CancellationToken) -> Self {
+        let log = world.log(order.run.id, LOG_BYTES_MAX);
+        // Plugins add their own; these are what restic knows.
+        let secrets: Vec<SecretString> =
+            order.destinations.iter().filter_map(|each| each.password.resolve().ok()).collect();
+        let context = Context {
+            cancel,
+            log,
+            redact: Redactor::new(secrets),
+            mark: format!("{}:{}", world.state_id, order.run.id),
+        };
+        Self {
+            shelf: Shelf::new(&order.site.artifacts),
+            deadline: Instant::now() + order.policy.timeout,
+            world,
+            target: order.target,
+            policy: order.policy,
+            site: order.site,
+            destinations: order.destinations,
+            job: order.job,
+            record: order.run,
+            sequence: 0,
+            context,
+            after_is_due: false,
+        }
+    }
+
+    async fn travel(&mut self) -> Result<Outcome, Stop> {
+        self.record.started = Some(self.world.clock.now());
+        self.advance(Event::Started, None).await?;
+        self.preconditions()?;
+        // From here on `after` runs, whatever happens: what `before` stopped must not stay stopped.
+        self.after_is_due = true;
+        self.hook(Moment::Before).await.map_err(Stop::failed)?;
+        let captured = self.capture().await?;
+
+        self.advance(Event::Captured, Some(format!("{} artifacts, {} sources", captured.artifacts.len(), captured.sources.len())))
+            .await?;
+        let validations = self.validate(&captured).await?;
+        let suspicious = self.weigh(&captured);
+
+        self.advance(Event::Validated, Some(format!("{} validations", validations.len()))).await?;
+        let published = self.publish(&captured, validations).await?;
+
+        self.advance(Event::Published, Some(published.relative.clone())).await?;
+        self.record.shipments = self.ship(&captured, &published).await?;
+
+        if self.verdict() == judgement::Verdict::Failed {
+            let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
+            return Err(Stop::failed(first.unwrap_or_else(|| Trouble::new("not_shipped", "no destination took the backup"))));
+        }
+        self.advance(Event::Shipped, None).await?;
+        if suspicious {
+            self.context.log.line("retention held: the backup shrank");
+        } else {
+            self.retain().await;
+        }
+        self.expire().await;
+        // Before the verdict, since a failed `after` hook is a remark on it.
+        self.after().await;
+        let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
+        self.record.trouble = first.or_else(|| self.record.warnings.first().cloned());
+        Ok(self.verdict().outcome())
+    }
+
+    fn verdict(&self) -> judgement::Verdict {
+        let coverage = if self.record.warnings.is_empty() { Coverage::Whole } else { Coverage::Part };
+        judgement::verdict(self.record.shipments.iter().map(|each| each.outcome), coverage)
+    }
+
+    /// What must be there before anything is touched; its lack defers the run.
+    fn preconditions(&self) -> Result<(), Stop> {
+        self.shelf.ready().map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
+        let mut absent = self.destinations.iter().map(|each| ship::present(each).err());
+        // With some of several destinations there, the run goes on and comes to `Partial`.
+        if let Some(Some(trouble)) = absent.next()
+            && absent.all(|each| each.is_some())
+        {
+            return Err(Stop { outcome: Outcome::Deferred, trouble });
+        }
+        Ok(())
+    }
+
+    async fn capture(&mut self) -> Result<Captured, Stop> {
+        let staging = self
+            .shelf
+            .stage(self.record.id)
+            .map_err(|error| Stop { outcome: Outcome::Deferred, trouble: error.trouble() })?;
+        let mut told = Instant::now();
+        let (world, record) = (self.world.clone(), self.record.clone());
+        let captured = self
+            .world
+            .catalogue
+            .capture(&self.target, self.record.id, &staging, &self.context, self.limits(), |done, total| {
+                if told.elapsed() >= PROGRESS_EVERY {
+                    told = Instant::now();
+                    tell(&world, &record, RunState::Capturing, None, done, total);
+                }
+            })
+            .await
+            .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+        for warning in &captured.warnings {
+            self.warn(warning.clone());
+        }
+        Ok(captured)
+    }
+
+    async fn validate(&mut self, captured: &Captured) -> Result<Vec<crate::plugin::Validation>, Stop> {
+        let staging = self.shelf.stage(self.record.id).map_err(|error| Stop::failed(error.trouble()))?;
+        let validations = self
+            .world
+            .catalogue
+            .validate(&self.target, self.record.id, &staging, captured, &self.context, self.limits())
+            .await
+            .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+        for each in &validations {
+            self.context.log.line(&format!("validation {}: {:?} {}", each.name, each.verdict, each.detail));
+            match each.verdict {
+                Verdict::Proven => {}
+                Verdict::Failed => {
+                    return Err(Stop::failed(
+                        Trouble::new("validation_failed", format!("validation {}: {}", each.name, each.detail))
+                            .with_hint("nothing was published or shipped; the earlier backups stay as they are"),
+                    ));
+                }
+                Verdict::CouldNotVerify => self.warn(
+                    Trouble::new("could_not_verify", format!("validation {}: {}", each.name, each.detail))
+                        .with_hint("the backup was kept, but it is not proven"),
+                ),
+            }
+        }
+        Ok(validations)
+    }
+
+    /// Notes the size and says whether it shrank so much that retention must wait.
+    fn weigh(&mut self, captured: &Captured) -> bool {
+        self.record.bytes = captured.bytes;
+        let suspicious = judgement::shrink_guard(&self.job.sizes, captured.bytes);
+        if suspicious {
+            self.warn(
+                Trouble::new(
+                    "shrank",
+                    format!(
+                        "the backup has {} only, under half of what the last ones had",
+                        crate::types::ByteSize(captured.bytes)
+                    ),
+                )
+                .with_hint("look whether data is missing; old snapshots are kept until a backup has its usual size again"),
+            );
+        }
+        suspicious
+    }
+
+    async fn publish(
+        &mut self,
+        captured: &Captured,
+        validations: Vec<crate::plugin::Validation>,
+    ) -> Result<Published, Stop> {
+        let request = self.publication(captured, validations);
+        let (shelf, cancel, deadline) = (self.shelf.clone(), self.context.cancel.clone(), self.deadline);
+        let published = tokio::task::spawn_blocking(move || {
+            shelf.publish_watched(&request, &mut |_| {
+                let over = cancel.is_cancelled() || Instant::now() > deadline;
+                if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        })
+        .await
+        .map_err(|error| Stop::failed(Trouble::new("internal", format!("publishing stopped: {error}"))))?
+        .map_err(|error| Stop::failed(error.trouble()))?;
+        self.record.artifact = Some(ArtifactSummary {
+            path: published.relative.clone(),
+            files: published.files,
+            bytes: published.bytes,
+            present: true,
+        });
+        Ok(published)
+    }
+
+    fn publication(&self, captured: &Captured, validations: Vec<crate::plugin::Validation>) -> PublishRequest {
+        PublishRequest {
+            run: self.record.id,
+            job: self.record.job.clone(),
+            started: self.record.started.unwrap_or(self.record.queued),
+            timezone: self.site.timezone.clone(),
+            revision: self.record.revision.clone(),
+            plugin: self.record.plugin.clone(),
+            captured: captured.clone(),
+            validations,
+        }
+    }
+
+    async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
+        let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
+        let view = tokio::task::spawn_blocking(move || shelf.ship_view(&job, &published))
+            .await
+            .map_err(|error| Stop::failed(Trouble::new("internal", format!("shipping stopped: {error}"))))?
+            .map_err(|error| Stop::failed(error.trouble()))?;
+        let mut paths: Vec<PathBuf> = captured.sources.iter().map(|source| source.path.clone()).collect();
+        paths.push(view);
+        let mut excludes: Vec<String> = captured.sources.iter().flat_map(|source| source.exclude.iter().cloned()).collect();
+        excludes.sort();
+        excludes.dedup();
+        let cargo = Arc::new(Cargo { paths, excludes, tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()), host: self.site.name.to_string() });
+
+        let mut underway = JoinSet::new();
+        for (index, destination) in self.destinations.iter().enumerate() {
+            let route = self.route(destination);
+            let parent = self.job.parents.get(&destination.name).cloned();
+            let cargo = cargo.clone();
+            let record = self.record.clone();
+            underway.spawn(async move {
+                let mut told = Instant::now();
+                let world = route.world.clone();
+                let name = route.destination.name.to_string();
+                let shipment = ship::ship(&route, &cargo, parent, |done, total| {
+                    if told.elapsed() >= PROGRESS_EVERY {
+                        told = Instant::now();
+                        tell(&world, &record, RunState::Shipping, Some(name.clone()), done, total);
+                    }
+                })
+                .await;
+                (index, shipment)
+            });
+        }
+        let mut shipments = Vec::new();
+        while let Some(joined) = underway.join_next().await {
+            match joined {
+                Ok(numbered) => shipments.push(numbered),
+                Err(error) => self.warn(Trouble::new("internal", format!("a shipment stopped: {error}"))),
+            }
+        }
+        shipments.sort_by_key(|(index, _)| *index);
+        let shipments: Vec<Shipment> = shipments.into_iter().map(|(_, shipment)| shipment).collect();
+        if self.context.cancel.is_cancelled() {
+            self.record.shipments = shipments;
+            return Err(Stop { outcome: Outcome::Cancelled, trouble: Trouble::new("cancelled", "cancelled while shipping") });
+        }
+        Ok(shipments)
+    }
+
+    /// Retention, only where this run's snapshot is whole.
+    async fn retain(&mut self) {
+        for index in 0..self.record.shipments.len() {
+            let Some(shipment) = self.record.shipments.get(index) else { break };
+            if shipment.outcome != Outcome::Success {
+                continue;
+            }
+            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else { continue };
+            let forgotten = ship::retain(&self.route(destination), &self.record, &self.policy.retention).await;
+            match forgotten {
+                Ok(count) => {
+                    if let Some(shipment) = self.record.shipments.get_mut(index) {
+                        shipment.forgotten = Some(count);
+                    }
+                }
+                Err(trouble) => self.warn(trouble),
+            }
+        }
+    }
+
+    async fn expire(&mut self) {
+        let (shelf, job, keep) = (self.shelf.clone(), self.record.job.clone(), self.site.artifacts.keep_runs);
+        match tokio::task::spawn_blocking(move || shelf.expire(&job, keep)).await {
+            Ok(Ok(removed)) => {
+                for path in removed {
+                    self.context.log.line(&format!("expired artifact {path}"));
+                }
+            }
+            Ok(Err(error)) => self.warn(error.trouble()),
+            Err(error) => self.warn(Trouble::new("internal", format!("expiring artifacts stopped: {error}"))),
+        }
+    }
+
+    async fn after(&mut self) {
+        if std::mem::take(&mut self.after_is_due)
+            && let Err(trouble) = self.hook(Moment::After).await
+        {
+            self.warn(trouble);
+        }
+    }
+
+    async fn close(mut self, outcome: Outcome) -> Ended {
+        self.after().await;
+        if outcome == Outcome::Failed
+            && let Err(trouble) = self.hook(Moment::OnFailure).await
+        {
+            self.warn(trouble);
+        }
+        let (shelf, run, job) = (self.shelf.clone(), self.record.id, self.record.job.clone());
+        let cleared = tokio::task::spawn_blocking(move || shelf.clear(run, &job)).await;
+        if let Ok(Err(error)) = cleared {
+            tracing::warn!(run = %self.record.id, error = %crate::error::chain(&error), "cannot clear what the run left");
+        }
+        let parents = if matches!(outcome, Outcome::Success | Outcome::Partial) {
+            self.record
+                .shipments
+                .iter()
+                .filter_map(|each| Some((each.destination.clone(), each.snapshot.clone()?)))
+                .collect()
+        } else {
+            BTreeMap::new()
+        };
+        self.context.log.line(&format!("finished: {outcome}"));
+        Ended { run: self.record, outcome, sequence: self.sequence, parents }
+    }
+
+    /// Runs the hooks of `moment`. Those behind the work mend what was changed for it, so neither a cancellation nor the
+    /// end of the run's time keeps them from it; each has its own timeout.
+    async fn hook(&self, moment: Moment) -> Result<(), Trouble> {
+        let hooks = match moment {
+            Moment::Before => &self.target.hooks.before,
+            Moment::After => &self.target.hooks.after,
+            Moment::OnFailure => &self.target.hooks.on_failure,
+        };
+        if moment == Moment::Before {
+            return hooks::run(moment, hooks, &self.record, &self.context, self.left()).await;
+        }
+        let context = Context { cancel: CancellationToken::new(), ..self.context.clone() };
+        hooks::run(moment, hooks, &self.record, &context, Duration::MAX).await
+    }
+
+    fn route(&self, destination: &Destination) -> Route {
+        Route {
+            world: self.world.clone(),
+            destination: destination.clone(),
+            per_destination: self.site.concurrency.per_destination,
+            context: self.context.clone(),
+            deadline: self.left(),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        // At least a second, so that the child's own end says that the time is over.
+        self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { deadline: self.left(), no_progress: Some(SILENCE_MAX), ..Limits::default() }
+    }
+
+    fn warn(&mut self, trouble: Trouble) {
+        self.context.log.line(&format!("warning: {trouble}"));
+        if self.record.warnings.len() < WARNINGS_MAX {
+            self.record.warnings.push(trouble);
+        }
+    }
+
+    /// Moves the run one state on: durable before anything of that state is done.
+    async fn advance(&mut self, event: Event, note: Option<String>) -> Result<(), Stop> {
+        if self.context.cancel.is_cancelled() {
+            return Err(Stop { outcome: Outcome::Cancelled, trouble: Trouble::new("cancelled", "cancelled by an operator") });
+        }
+        let state = run::next(self.record.state, event)
+            .map_err(|error| Stop::failed(Trouble::new("internal", error.to_string())))?;
+        self.record.state = state;
+        self.sequence += 1;
+        let at = self.world.clock.now();
+        let write = || -> Result<Batch, crate::store::StoreError> {
+            let mut batch = Batch::default();
+            batch.put_run(&self.record)?;
+            batch.push_event(self.record.id, self.sequence, &RunEvent { at, state, note: note.clone() })?;
+            Ok(batch)
+        };
+        let batch = write().map_err(|error| Stop::failed(error.trouble()))?;
+        let ledger = self.world.ledger.clone();
+        tokio::task::spawn_blocking(move || ledger.commit(batch))
+            .await
+            .map_err(|error| Stop::failed(Trouble::new("internal", format!("the store stopped: {error}"))))?
+            .map_err(|error| Stop::failed(error.trouble()))?;
+        self.context.log.line(&format!("state: {}{}", state.as_str(), note.map(|n| format!(" ({n})")).unwrap_or_default()));
+        tell(&self.world, &self.record, state, None, 0, 0);
+        Ok(())
+    }
+}
+
+fn tell(world: &World, record: &RunRecord, state: RunState, detail: Option<String>, done: u64, total: u64) {
+    world.live.publish(RunUpdate {
+        run: record.id,
+        job: record.job.clone(),
+        at: world.clock.now(),
+        state,
+        detail,
+        bytes_done: done,
+        bytes_total: total,
+    });
+}
