@@ -25,5 +25,7 @@ mod rpc;
 mod source;
 #[path = "it/store.rs"]
 mod store;
+#[path = "it/site.rs"]
+mod site;
 #[path = "it/support.rs"]
 mod support;

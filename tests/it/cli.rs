@@ -1,1 +1,275 @@
+//! The command line as a user types it: the README's first four commands, exit codes, JSON, refusals.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::site::{Site, text};
+use crate::support::{larder, restic, wait_for};
+
+/// The commands of the README's first own backup, as they stand there.
+fn first_backup_commands() -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("<!-- first-backup").nth(1).unwrap();
+    let block = block.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    block.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
+    let commands = first_backup_commands();
+    assert!(commands.len() <= 4, "{commands:?}");
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("Documents")).unwrap();
+    std::fs::write(home.path().join("Documents/letter.txt"), "dear reader\n").unwrap();
+    let bin = home.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(larder(), bin.join("larder")).unwrap();
+    if let Ok(restic) = restic().canonicalize() {
+        std::os::unix::fs::symlink(restic, bin.join("restic")).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    // A reader types the next line when the last has answered; the daemon needs a moment to listen.
+    let wait = "until larder status >/dev/null 2>&1; do sleep 0.1; done";
+    let mut script = String::from("set -e\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n");
+    for command in &commands {
+        // The listed address may be taken on this machine; everything else is typed as it stands.
+        script.push_str(&command.replace("larder serve", "larder serve --listen 127.0.0.1:0"));
+        script.push('\n');
+        if command.ends_with('&') {
+            script.push_str(wait);
+            script.push('\n');
+        }
+    }
+    script.push_str("larder status\n");
+    let done = Command::new("timeout")
+        .args(["120", "bash", "-c", &script])
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", path)
+        // Root's state would be in /var/lib: this site is the test's own.
+        .env("LARDER_STATE", home.path().join("state"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = text(&done);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("applied"), "the push shows its verdict:\n{said}");
+    assert!(said.contains("documents") && said.contains("success"), "the run is shown:\n{said}");
+    let backups = home.path().join("state/backups/documents");
+    assert!(backups.is_dir(), "{said}");
+}
+
+#[test]
+fn what_init_writes_passes_check_and_a_used_directory_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("config");
+    let init = |dir: &std::path::Path| {
+        Command::new(larder()).arg("--state").arg(home.path().join("state")).arg("init").arg(dir).output().unwrap()
+    };
+    let made = init(&dir);
+    assert!(made.status.success(), "{}", text(&made));
+    let checked = Command::new(larder()).arg("check").arg(&dir).output().unwrap();
+    assert!(checked.status.success(), "{}", text(&checked));
+    assert!(text(&checked).contains("all valid"), "{}", text(&checked));
+    let again = init(&dir);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again).contains("not empty"), "{}", text(&again));
+}
+
+#[test]
+fn check_tells_every_error_at_once_and_exits_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("a.yaml"),
+        "kind: Target\nname: ../etc\nplugin: files\nwith: {paths: [/srv]}\n---\nkind: Policy\nname: p\nschedule: \"0 0 31 2 *\"\nretention: {daily: 7}\ndestinations: [nas]\n",
+    )
+    .unwrap();
+    let done = Command::new(larder()).arg("check").arg(dir.path()).output().unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    let said = text(&done);
+    for expected in ["a.yaml:2:7", "a.yaml:8:", "nas"] {
+        assert!(said.contains(expected), "{expected:?} is missing in:\n{said}");
+    }
+    let json = Command::new(larder()).args(["check", "--output", "json"]).arg(dir.path()).output().unwrap();
+    let value: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(value["valid"], false);
+    assert!(value["diagnostics"].as_array().unwrap().len() >= 3, "{value}");
+    let github = Command::new(larder()).args(["check", "--output", "github"]).arg(dir.path()).output().unwrap();
+    assert!(text(&github).starts_with("::error file=a.yaml,line=2"), "{}", text(&github));
+}
+
+#[test]
+fn without_a_daemon_the_exit_code_is_4_and_the_hint_says_what_to_start() {
+    let home = tempfile::tempdir().unwrap();
+    let done = Command::new(larder()).arg("--state").arg(home.path()).arg("status").output().unwrap();
+    assert_eq!(done.status.code(), Some(4), "{}", text(&done));
+    assert!(text(&done).contains("hint:") && text(&done).contains("larder serve"), "{}", text(&done));
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let done = Command::new(larder()).args(["run", "not a name"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    let done = Command::new(larder()).args(["sevre"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done).contains("serve"), "{}", text(&done));
+}
+
+#[test]
+fn a_run_that_fails_exits_with_1_and_a_partial_one_with_3() {
+    let site = Site::running();
+    let run = |target: &str| site.command().args(["run", target]).output().unwrap();
+    assert_eq!(run("files").status.code(), Some(0));
+    let unknown = run("fiels");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown).contains("did you mean files"), "{}", text(&unknown));
+    let root = site.root().display().to_string();
+    site.write(
+        "config/second.yaml",
+        &format!(
+            "kind: Destination\nname: second\nrepository: {{type: local, path: {root}/second}}\npassword: {{file: {root}/secrets/absent}}\n"
+        ),
+    );
+    let policy = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap();
+    site.write("config/policies.yaml", &policy.replace("[local]", "[local, second]"));
+    assert!(site.push("two").status.success());
+    let partial = run("files");
+    assert_eq!(partial.status.code(), Some(3), "{}", text(&partial));
+    std::fs::remove_dir_all(site.path("data")).unwrap();
+    let failed = run("files");
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
+}
+
+#[test]
+fn every_listing_prints_json_and_text() {
+    let site = Site::running();
+    site.run("files");
+    for words in [&["status"][..], &["runs"], &["snapshots"], &["destination", "list"], &["plan"]] {
+        let plain = site.command().args(words).output().unwrap();
+        assert!(plain.status.success(), "{words:?}: {}", text(&plain));
+        let done = site.command().args(words).args(["--output", "json"]).output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", text(&done));
+        let _: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+    let status = site.command().arg("status").output().unwrap();
+    assert!(text(&status).contains("files/daily"), "{}", text(&status));
+    let runs = site.command().args(["runs", "--output", "json"]).output().unwrap();
+    let runs: Value = serde_json::from_slice(&runs.stdout).unwrap();
+    let log = site.command().args(["log", runs["items"][0]["id"].as_str().unwrap()]).output().unwrap();
+    assert!(text(&log).contains("state: shipping"), "{}", text(&log));
+}
+
+#[test]
+fn the_cli_restores_parts_into_a_directory() {
+    let site = Site::running();
+    site.run("files");
+    let to = site.path("out");
+    let done = site.command().args(["restore", "files", "--include", "b.txt", "--to"]).arg(&to).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    let back = to.join(site.path("data").strip_prefix("/").unwrap());
+    assert!(back.join("sub/b.txt").is_file() && !back.join("a.txt").exists());
+}
+
+#[test]
+fn doctor_finds_what_is_missing_and_says_what_to_type() {
+    let site = Site::running();
+    site.run("files");
+    let done = site.command().arg("doctor").output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    let said = text(&done);
+    for expected in ["restic", "artifacts", "destination local", "only one destination"] {
+        assert!(said.contains(expected), "{expected:?} is missing in:\n{said}");
+    }
+    let mail = site.command().args(["doctor", "--mail"]).output().unwrap();
+    assert_eq!(mail.status.code(), Some(1));
+    assert!(text(&mail).contains("email"), "{}", text(&mail));
+    std::fs::rename(site.path("restic"), site.path("away")).unwrap();
+    let done = site.command().arg("doctor").output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+}
+
+#[test]
+fn a_remote_daemon_needs_a_token() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.write("secrets/control", "a control token for the test 0123456789\n");
+    let tokens = site.path("secrets/control");
+    let port = crate::support::free_port();
+    let address = format!("127.0.0.1:{port}");
+    site.serve_with(&["--listen", &address, "--control-tokens", tokens.to_str().unwrap()]);
+    site.start();
+    assert!(site.push("first").status.success());
+    let url = format!("http://{address}");
+    let call = |token: Option<&std::path::Path>| {
+        let mut command = Command::new(larder());
+        command.args(["--url", &url]);
+        if let Some(token) = token {
+            command.arg("--token-file").arg(token);
+        }
+        command.arg("status").output().unwrap()
+    };
+    let done = call(None);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    assert!(text(&done).contains("--token-file"), "{}", text(&done));
+    let done = call(Some(&tokens));
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(!text(&done).contains("0123456789"), "the token is not shown");
+}
+
+#[test]
+fn export_and_import_carry_the_history_to_a_new_state() {
+    let mut site = Site::running();
+    site.run("files");
+    let busy = site.command().arg("export").output().unwrap();
+    assert_eq!(busy.status.code(), Some(1), "a running daemon holds the store: {}", text(&busy));
+    site.stop();
+    let file = site.path("export.ndjson");
+    let done = site.command().arg("export").arg(&file).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    std::fs::rename(site.path("state"), site.path("old-state")).unwrap();
+    let done = site.command().arg("import").arg(&file).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    site.start();
+    let runs = site.call("run.list", serde_json::json!({})).unwrap();
+    assert_eq!(runs["items"].as_array().unwrap().len(), 1);
+    assert_eq!(site.run("files")["outcome"], "success", "the pinned repository is still known");
+}
+
+#[test]
+fn schemas_completions_and_manual_are_printed() {
+    for kind in ["config", "plugin", "manifest", "openrpc"] {
+        let done = Command::new(larder()).args(["schema", kind]).output().unwrap();
+        let _: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let done = Command::new(larder()).args(["completions", shell]).output().unwrap();
+        assert!(done.status.success() && done.stdout.len() > 1000);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let done = Command::new(larder()).arg("man").arg(dir.path()).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(dir.path().join("larder-serve.1").is_file());
+    let done = Command::new(larder()).args(["plugin", "describe", "files"]).output().unwrap();
+    assert!(text(&done).contains("paths"), "{}", text(&done));
+}
+
+#[test]
+fn a_dotenv_file_starts_the_daemon() {
+    let site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let root = site.root().display().to_string();
+    site.write("run/.env", &format!("LARDER_REPO={root}/larder.git\nLARDER_LISTEN=none\nLARDER_STATE={root}/state\n"));
+    let mut daemon = Command::new(larder())
+        .args(["serve", "--stop-with-stdin"])
+        .current_dir(site.path("run"))
+        .env_remove("LARDER_STATE")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the daemon", Duration::from_secs(30), || site.call("system.status", serde_json::json!({})).ok());
+    drop(daemon.stdin.take());
+    wait_for("its end", Duration::from_secs(30), || daemon.try_wait().unwrap());
+}

@@ -53,7 +53,7 @@ impl Bench {
             },
             run: RunId::generate(jiff::Timestamp::now()),
             cancel: CancellationToken::new(),
-            limits: Limits { deadline: Duration::from_mins(1), grace: Duration::from_secs(1), ..Limits::default() },
+            limits: Limits { deadline: Duration::from_secs(60), grace: Duration::from_secs(1), ..Limits::default() },
             progress: Arc::default(),
         }
     }

@@ -4,10 +4,10 @@ use super::support::postgres::{Cluster, PASSWORD, SUPERUSER};
 use super::*;
 
 /// A target of `cluster` as the superuser.
-fn postgres(cluster: &Cluster, more: impl std::borrow::Borrow<Value>) -> Bench {
+fn postgres(cluster: &Cluster, more: Value) -> Bench {
     let mut bench = Bench::new("postgres", json!({"host": "127.0.0.1", "port": cluster.port, "user": SUPERUSER}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), PASSWORD);
-    for (key, value) in more.borrow().as_object().unwrap() {
+    for (key, value) in more.as_object().unwrap() {
         bench.target.settings[key] = value.clone();
     }
     bench
@@ -222,7 +222,7 @@ impl Halfway {
         let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
         let mut pipe = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).unwrap();
         let (mut read, mut chunk) = (0, vec![0; 1 << 16]);
-        support::wait_for("a dump that is half-way", Duration::from_mins(1), || {
+        support::wait_for("a dump that is half-way", Duration::from_secs(60), || {
             while let Ok(length @ 1..) = pipe.read(&mut chunk) {
                 read += length;
             }
@@ -236,7 +236,7 @@ impl Halfway {
     fn let_go(mut self) {
         use std::io::Read as _;
         let mut chunk = vec![0; 1 << 16];
-        support::wait_for("the end of pg_dump", Duration::from_mins(1), || {
+        support::wait_for("the end of pg_dump", Duration::from_secs(60), || {
             matches!(self.pipe.read(&mut chunk), Ok(0)).then_some(())
         });
     }

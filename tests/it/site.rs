@@ -1,0 +1,253 @@
+//! A whole site for a test: config repository, bare repository with hooks, data, restic repository, and the daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{larder, restic, wait_for};
+
+/// How long the daemon may take to answer for the first time on a loaded machine.
+const START_MAX: Duration = Duration::from_secs(30);
+/// How long one run may take on a loaded machine.
+pub const RUN_MAX: Duration = Duration::from_secs(120);
+
+pub struct Site {
+    dir: tempfile::TempDir,
+    daemon: Option<Child>,
+    extra: Vec<String>,
+}
+
+impl Site {
+    /// A site with an empty config repository; no daemon yet.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("larder-it-").tempdir().unwrap();
+        let site = Self { dir, daemon: None, extra: Vec::new() };
+        for name in ["state", "backups", "secrets", "data", "config"] {
+            std::fs::create_dir(site.path(name)).unwrap();
+        }
+        site.write("secrets/repository", "a password of the test\n");
+        site.write("data/a.txt", "the first file\n");
+        site.write("data/sub/b.txt", "the second file\n");
+        let bare = site.path("larder.git");
+        let settings = larder::source::setup::Settings {
+            larder: larder(),
+            socket: Some(site.path("state/larder.sock")),
+            plugins: None,
+            root: String::new(),
+            git: None,
+        };
+        larder::source::setup::init_bare(&bare, "main", &settings).unwrap();
+        assert!(site.git(&["init", "-q", "-b", "main"]).status.success());
+        assert!(site.git(&["remote", "add", "origin", bare.to_str().unwrap()]).status.success());
+        site
+    }
+
+    /// A site whose target `files` protects `data`, pushed, with the daemon running.
+    pub fn running() -> Self {
+        let mut site = Self::new();
+        site.base_config("\"0 3 * * *\"");
+        site.start();
+        let pushed = site.push("first");
+        assert!(pushed.status.success(), "{}", text(&pushed));
+        site
+    }
+
+    /// Site, one destination, one default policy with `schedule`, and the target `files`.
+    pub fn base_config(&self, schedule: &str) {
+        let root = self.root().display().to_string();
+        self.write(
+            "config/site.yaml",
+            &format!("kind: Site\nname: test\ntimezone: UTC\nartifacts: {{path: {root}/backups, min_free: 1MiB, keep_runs: 3}}\n"),
+        );
+        self.write(
+            "config/destinations.yaml",
+            &format!(
+                "kind: Destination\nname: local\nrepository: {{type: local, path: {root}/restic}}\npassword: {{file: {root}/secrets/repository}}\n"
+            ),
+        );
+        self.write(
+            "config/policies.yaml",
+            &format!(
+                "kind: Policy\nname: daily\ndefault: true\nschedule: {schedule}\njitter: 0s\nretention: {{last: 3}}\ndestinations: [local]\n"
+            ),
+        );
+        self.write(
+            "config/targets.yaml",
+            &format!("kind: Target\nname: files\nplugin: files\nwith: {{paths: [{root}/data]}}\n"),
+        );
+    }
+
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root().join(relative)
+    }
+
+    pub fn write(&self, relative: &str, content: &str) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Options that the daemon gets from its next start on.
+    pub fn serve_with(&mut self, options: &[&str]) {
+        self.extra = options.iter().map(|each| (*each).to_owned()).collect();
+    }
+
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(larder());
+        command
+            .env_remove("LARDER_URL")
+            .env("LARDER_STATE", self.path("state"))
+            .env("LARDER_RESTIC", restic())
+            .env("HOME", self.root())
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) {
+        self.spawn();
+        wait_for("the daemon's first answer", START_MAX, || self.call("system.status", json!({})).ok());
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub fn spawn(&mut self) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let log = std::fs::File::options().append(true).create(true).open(self.path("daemon.log")).unwrap();
+        let mut command = self.command();
+        command
+            .args(["serve", "--stop-with-stdin", "--repo"])
+            .arg(self.path("larder.git"))
+            .args(if self.extra.iter().any(|each| each == "--listen") { &[][..] } else { &["--listen", "none"][..] })
+            .args(&self.extra)
+            // Whatever ends the test ends the daemon: the pipe closes.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
+    /// Ends the daemon at once, as a power cut would.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    /// Stops the daemon as an init system does.
+    pub fn stop(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        wait_for("the daemon's end", Duration::from_secs(40), || daemon.try_wait().unwrap());
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default()
+    }
+
+    /// One RPC call over the local socket.
+    pub fn call(&self, method: &str, params: Value) -> Result<Value, String> {
+        larder::cli::socket::call(&self.path("state/larder.sock"), method, &params, Duration::from_secs(30))
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    pub fn git(&self, args: &[&str]) -> Output {
+        self.git_in(&self.path("config"), args)
+    }
+
+    pub fn git_in(&self, dir: &Path, args: &[&str]) -> Output {
+        Command::new("git")
+            .arg("-C")
+            .arg(dir)
+            .args(["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"])
+            .args(args)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("HOME", self.root())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// Commits everything and pushes; the answer is git's.
+    pub fn push(&self, message: &str) -> Output {
+        self.push_with(message, &[])
+    }
+
+    pub fn push_with(&self, message: &str, options: &[&str]) -> Output {
+        assert!(self.git(&["add", "-A"]).status.success());
+        let committed = self.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        assert!(committed.status.success(), "{}", text(&committed));
+        let mut args = vec!["push"];
+        args.extend(options);
+        args.extend(["origin", "main"]);
+        self.git(&args)
+    }
+
+    /// Starts the target's run and waits for its end; answers with its record.
+    pub fn run(&self, target: &str) -> Value {
+        let answer = self.call("run.start", json!({"target": target})).unwrap();
+        let run = answer["runs"][0].as_str().unwrap().to_owned();
+        self.finished(&run)
+    }
+
+    /// Waits until a run is over; answers with its record.
+    pub fn finished(&self, run: &str) -> Value {
+        wait_for("the run's end", RUN_MAX, || {
+            let record = self.call("run.get", json!({"run": run})).ok()?["run"].clone();
+            record["outcome"].is_string().then_some(record)
+        })
+    }
+
+    /// Follows an operation to its end.
+    pub fn operation(&self, started: &Value) -> Value {
+        wait_for("the operation's end", RUN_MAX, || {
+            let status = self.call("operation.get", json!({"operation": started["operation"]})).unwrap();
+            (!status["finished"].is_null()).then_some(status)
+        })
+    }
+
+    /// Calls the real restic on the site's repository; standard output as JSON.
+    pub fn restic(&self, repository: &str, args: &[&str]) -> Value {
+        let done = Command::new(restic())
+            .args(["-r", self.path(repository).to_str().unwrap(), "--json", "--no-cache"])
+            .args(args)
+            .env("RESTIC_PASSWORD_FILE", self.path("secrets/repository"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        serde_json::from_slice(&done.stdout).unwrap_or(Value::Null)
+    }
+
+    pub fn snapshots(&self, repository: &str) -> Vec<Value> {
+        self.restic(repository, &["snapshots"]).as_array().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
+    }
+}
+
+/// What a program said, both outputs.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
