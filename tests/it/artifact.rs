@@ -3,6 +3,7 @@
 //! Tests that need a mount run again in a child with mount and user namespaces of its own (`unshare`), so nothing
 //! outside sees the mount and no privileges are needed.
 
+use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -167,6 +168,9 @@ fn killed_at_any_instant_no_partial_artifact_is_visible() {
             let published = shelf.publish(&request).unwrap();
             shelf.ship_view(&request.job, &published).unwrap();
             shelf.expire(&request.job, 3).unwrap();
+            if count == 0 {
+                println!("published");
+            }
         }
         return;
     }
@@ -176,11 +180,11 @@ fn killed_at_any_instant_no_partial_artifact_is_visible() {
     let job = "db/daily".parse().unwrap();
     let mut seen = 0;
     for round in 0..25_u64 {
-        let mut child = again(NAME, &[], root).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        super::support::wait_for("the child at work", Duration::from_secs(20), || {
-            root.join(".larder/staging").is_dir().then_some(())
-        });
-        std::thread::sleep(Duration::from_millis(15 + round * 7 % 60));
+        let mut child = again(NAME, &[], root).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // However slowly it starts: from its first publication on, then at another instant each time.
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line.contains("published")), "the child came to nothing");
+        std::thread::sleep(Duration::from_millis(round * 7 % 60));
         child.kill().unwrap();
         child.wait().unwrap();
 
