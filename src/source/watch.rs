@@ -25,7 +25,7 @@ pub const POLL_DEFAULT: Duration = Duration::from_secs(30);
 const POLL_UNWATCHED: Duration = Duration::from_secs(5);
 
 /// How often to see whether a repository that is gone is back.
-const RETURN_POLL: Duration = Duration::from_millis(500);
+const RETURN_POLL: Duration = Duration::from_millis(200);
 
 /// A directory on the way to the ref was made: its files may be there before it was watched, so look once more.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -83,7 +83,7 @@ struct Places {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Watched,
-    /// The repository is not there; its parent may be watched for its return.
+    /// The repository is not there or cannot be opened; its parent may be watched for its return.
     Missing,
     Unwatchable,
 }
@@ -168,7 +168,7 @@ struct Identity([(u64, u64); 2]);
 
 async fn identify(path: &Path) -> Option<Identity> {
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || identity_of(&git_dir_of(&path))).await.ok().flatten()
+    tokio::task::spawn_blocking(move || find(&path).1).await.ok().flatten()
 }
 
 async fn establish(path: &Path, branch: &str, signals: &Arc<Signals>) -> Watch {
@@ -178,9 +178,8 @@ async fn establish(path: &Path, branch: &str, signals: &Arc<Signals>) -> Watch {
 }
 
 fn establish_now(path: &Path, branch: &str, signals: Arc<Signals>) -> Watch {
-    let git_dir = git_dir_of(path);
     // The identity is taken before the watches are set: if the directory is exchanged in between, the poll notices.
-    let identity = identity_of(&git_dir);
+    let (git_dir, identity) = find(path);
     let places = Places::new(&git_dir, branch);
     let refs = places.refs.clone();
     let handler = move |event: notify::Result<notify::Event>| match event.map(|event| meaning(&event, &places)) {
@@ -245,10 +244,16 @@ fn meaning(event: &notify::Event, places: &Places) -> Meaning {
     strongest
 }
 
-/// Where the repository's refs are, with links resolved as far as they exist.
-fn git_dir_of(path: &Path) -> PathBuf {
-    let git_dir = Bare::open(path).map_or_else(|_| path.to_owned(), |bare| bare.git_dir());
-    git_dir.canonicalize().unwrap_or_else(|_| std::path::absolute(&git_dir).unwrap_or(git_dir))
+/// Where the repository's refs are, with links resolved as far as they exist, and which it is.
+///
+/// One that cannot be opened has no identity: it may be half made, and what completes it need not be a ref.
+fn find(path: &Path) -> (PathBuf, Option<Identity>) {
+    let opened = Bare::open(path).ok().map(|bare| bare.git_dir());
+    let git_dir = opened.as_deref().unwrap_or(path);
+    let git_dir =
+        git_dir.canonicalize().or_else(|_| std::path::absolute(git_dir)).unwrap_or_else(|_| git_dir.to_owned());
+    let identity = opened.and_then(|_| identity_of(&git_dir));
+    (git_dir, identity)
 }
 
 fn identity_of(git_dir: &Path) -> Option<Identity> {

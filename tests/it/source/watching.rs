@@ -225,6 +225,21 @@ async fn a_repository_that_comes_late_or_is_exchanged_is_watched_from_then_on() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repository_that_is_made_slowly_is_seen_when_it_is_whole() {
+    let sandbox = Sandbox::new(&gits()[0]);
+    let main = sandbox.head("main").unwrap();
+    let config = fs::read(sandbox.bare().join("config")).unwrap();
+    fs::write(sandbox.bare().join("config"), "[core\n").unwrap();
+    let mut follower = Follower::new(&sandbox, "main", NO_POLL).await;
+    follower.settle().await;
+    assert!(follower.seen.borrow().1.is_err(), "half made");
+    assert!(follower.looks() <= 2, "waiting for it is quiet");
+    fs::write(sandbox.bare().join("config"), config).unwrap();
+    follower.sees(Some(&main), "a whole repository").await;
+    follower.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_poll_looks_even_when_nothing_is_reported() {
     let sandbox = Sandbox::new(&gits()[0]);
     let mut follower = Follower::new(&sandbox, "main", Duration::from_millis(100)).await;
