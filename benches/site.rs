@@ -65,8 +65,9 @@ fn push_among(targets: usize) {
     let (mut whole, mut own) = (Vec::new(), Vec::new());
     for round in 0..31 {
         let root = site.root().display().to_string();
-        let document =
-            format!("kind: Target\nname: t00007\nplugin: files\nwith: {{paths: [{root}/data], exclude: [\"*.{round}\"]}}\n");
+        let document = format!(
+            "kind: Target\nname: t00007\nplugin: files\nwith: {{paths: [{root}/data], exclude: [\"*.{round}\"]}}\n"
+        );
         site.write("config/targets/0007.yaml", &document);
         assert!(site.git(&["commit", "-qam", "change"]).status.success());
         let start = Instant::now();
@@ -76,7 +77,11 @@ fn push_among(targets: usize) {
         let applied = site.call("config.status", json!({})).unwrap();
         own.push(Duration::from_micros(applied["took_us"].as_u64().unwrap()));
     }
-    println!("push of one line among {targets} targets: {} whole, {} the daemon's own part (medians of 31)", show(&mut whole), show(&mut own));
+    println!(
+        "push of one line among {targets} targets: {} whole, {} the daemon's own part (medians of 31)",
+        show(&mut whole),
+        show(&mut own)
+    );
 }
 
 fn show(times: &mut [Duration]) -> String {
@@ -161,7 +166,18 @@ fn run_overhead() {
         let backup = start.elapsed();
         let start = Instant::now();
         let forget = Command::new(restic())
-            .args(["-r", site.path("restic").to_str().unwrap(), "--json", "forget", "--keep-last", "3", "--group-by", "", "--tag", "target:files"])
+            .args([
+                "-r",
+                site.path("restic").to_str().unwrap(),
+                "--json",
+                "forget",
+                "--keep-last",
+                "3",
+                "--group-by",
+                "",
+                "--tag",
+                "target:files",
+            ])
             .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
             .env("RESTIC_CACHE_DIR", site.path("state/cache"))
             .output()
@@ -173,5 +189,9 @@ fn run_overhead() {
         let at = |field: &str| record[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         whole.push(Duration::try_from(at("finished").duration_since(at("queued"))).unwrap());
     }
-    println!("one run: {} whole; the same restic commands alone (backup, forget): {} (medians of 9)", show(&mut whole), show(&mut commands));
+    println!(
+        "one run: {} whole; the same restic commands alone (backup, forget): {} (medians of 9)",
+        show(&mut whole),
+        show(&mut commands)
+    );
 }

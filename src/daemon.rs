@@ -7,6 +7,7 @@ mod pages;
 mod queries;
 mod reconcile;
 mod recover;
+mod requests;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -110,12 +111,7 @@ async fn run(
     // What serves and tells outlives the keeper, so that the last outcome is still shown and sent.
     let serving = CancellationToken::new();
     let (changed, mail) = (keeper.changed.clone(), keeper.mail.clone());
-    let looks = crate::source::watch::watch(
-        &settings.repository,
-        &settings.branch,
-        settings.poll,
-        cancel.clone(),
-    );
+    let looks = crate::source::watch::watch(&settings.repository, &settings.branch, settings.poll, cancel.clone());
 
     let server = Rpc {
         ledger: world.ledger.clone(),
@@ -134,7 +130,13 @@ async fn run(
     };
     tasks.spawn(crate::rpc::serve(server, listeners, serving.clone()));
     tasks.spawn(pages::keep(world.clone(), changed, serving.clone()));
-    tasks.spawn(crate::alert::deliver(world.ledger.clone(), config.clone(), world.clock.clone(), mail, serving.clone()));
+    tasks.spawn(crate::alert::deliver(
+        world.ledger.clone(),
+        config.clone(),
+        world.clock.clone(),
+        mail,
+        serving.clone(),
+    ));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
     tasks.spawn(stop_on_signal(cancel.clone()));
     tasks.close();
@@ -159,7 +161,8 @@ async fn announce_restic(world: &World) {
 
 async fn stop_on_signal(cancel: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("cannot listen for signals");
         return;
     };
@@ -190,7 +193,9 @@ fn port_trouble(address: SocketAddr, error: &std::io::Error) -> Trouble {
             "something else uses port {0}: see `ss -ltnp 'sport = :{0}'`, or choose another with --listen",
             address.port()
         )),
-        std::io::ErrorKind::PermissionDenied => trouble.with_hint("ports below 1024 need root; choose another with --listen"),
+        std::io::ErrorKind::PermissionDenied => {
+            trouble.with_hint("ports below 1024 need root; choose another with --listen")
+        }
         _ => trouble.with_hint("choose another address with --listen, or `--listen none` for the local socket only"),
     }
 }

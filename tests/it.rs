@@ -21,11 +21,11 @@ mod plugin;
 mod process;
 #[path = "it/rpc.rs"]
 mod rpc;
+#[path = "it/site.rs"]
+mod site;
 #[path = "it/source.rs"]
 mod source;
 #[path = "it/store.rs"]
 mod store;
-#[path = "it/site.rs"]
-mod site;
 #[path = "it/support.rs"]
 mod support;

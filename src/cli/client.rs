@@ -48,16 +48,22 @@ impl Client {
             return Ok(Self::Local(crate::cli::state_dir(global)?.join("larder.sock")));
         };
         if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains('@') {
-            return Err(Trouble::new("bad_url", "the URL must be http://HOST:PORT or https://HOST without user and password")
-                .with_hint("put the token into a file and give --token-file"));
+            return Err(Trouble::new(
+                "bad_url",
+                "the URL must be http://HOST:PORT or https://HOST without user and password",
+            )
+            .with_hint("put the token into a file and give --token-file"));
         }
         let token = match &global.token_file {
-            Some(file) => Some(SecretRef::File(file.clone()).resolve().map_err(|error| {
-                Trouble::new("no_token", crate::error::chain(&error)).with_hint(error.hint())
-            })?),
+            Some(file) => Some(
+                SecretRef::File(file.clone())
+                    .resolve()
+                    .map_err(|error| Trouble::new("no_token", crate::error::chain(&error)).with_hint(error.hint()))?,
+            ),
             None => None,
         };
-        let internal = |error: &dyn std::fmt::Display| Trouble::new("internal", format!("cannot make a client: {error}"));
+        let internal =
+            |error: &dyn std::fmt::Display| Trouble::new("internal", format!("cannot make a client: {error}"));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| internal(&error))?;
         let client = reqwest::Client::builder().timeout(CALL_MAX).build().map_err(|error| internal(&error))?;
@@ -126,14 +132,18 @@ async fn over_http(
     }
     let unreachable = |error: reqwest::Error| {
         CallError::NotReachable(
-            Trouble::new("daemon_not_reachable", format!("no daemon answers at {url}: {}", crate::error::chain(&error)))
-                .with_hint("check the address, and that `larder serve` listens there"),
+            Trouble::new(
+                "daemon_not_reachable",
+                format!("no daemon answers at {url}: {}", crate::error::chain(&error)),
+            )
+            .with_hint("check the address, and that `larder serve` listens there"),
         )
     };
     let response = request.send().await.map_err(unreachable)?;
     if response.status() == reqwest::StatusCode::UNAUTHORIZED {
         return Err(CallError::Refused(
-            Trouble::new("unauthorized", "the daemon does not accept the token").with_hint("give --token-file with a valid token"),
+            Trouble::new("unauthorized", "the daemon does not accept the token")
+                .with_hint("give --token-file with a valid token"),
         ));
     }
     let answer: Value = response.json().await.map_err(unreachable)?;

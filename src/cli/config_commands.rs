@@ -72,7 +72,8 @@ fn resolve(bare: &Bare, text: &str) -> Result<Revision, Trouble> {
         return Ok(revision);
     }
     bare.head(text).map_err(|error| error.trouble())?.ok_or_else(|| {
-        Trouble::new("branch_missing", format!("there is no branch {text}")).with_hint("give a branch or a whole commit id")
+        Trouble::new("branch_missing", format!("there is no branch {text}"))
+            .with_hint("give a branch or a whole commit id")
     })
 }
 
@@ -89,7 +90,8 @@ fn catalogue(plugins: Option<&Path>) -> Result<Catalogue, Trouble> {
 pub(crate) fn plan(global: &Global, args: &Plan) -> Done {
     let params = match &args.path {
         Some(path) => {
-            let loaded = load(catalogue(args.plugins.as_deref())?, &Directory::open(path).map_err(|error| error.trouble())?);
+            let loaded =
+                load(catalogue(args.plugins.as_deref())?, &Directory::open(path).map_err(|error| error.trouble())?);
             let Some(config) = loaded.config else {
                 for each in loaded.diagnostics.iter().filter(|each| each.is_error()) {
                     output::line(&each.render(colour()));
@@ -105,8 +107,9 @@ pub(crate) fn plan(global: &Global, args: &Plan) -> Done {
         output::json(&answer);
         return Ok(Code::Done);
     }
-    let plan: PlanText = serde_json::from_value(answer)
-        .map_err(|error| CallError::Refused(Trouble::new("bad_answer", format!("the answer is not understood: {error}"))))?;
+    let plan: PlanText = serde_json::from_value(answer).map_err(|error| {
+        CallError::Refused(Trouble::new("bad_answer", format!("the answer is not understood: {error}")))
+    })?;
     if plan.lines.is_empty() {
         output::line("nothing would change");
     }
@@ -137,6 +140,10 @@ pub(crate) fn plugin(args: &Plugin) -> Done {
             let code = crate::plugin::builtin_main(name);
             Ok(if code == ExitCode::SUCCESS { Code::Done } else { Code::Failed })
         }
-        _ => Err(Trouble::new("usage", "say `larder plugin list`, `larder plugin describe NAME`, or a plugin's name alone").into()),
+        _ => Err(Trouble::new(
+            "usage",
+            "say `larder plugin list`, `larder plugin describe NAME`, or a plugin's name alone",
+        )
+        .into()),
     }
 }

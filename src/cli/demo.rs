@@ -39,7 +39,11 @@ pub(crate) fn demo(_global: &Global, args: &Demo) -> Done {
             output::line(&output::paint("\nEverything worked.", Colour::Green, output::terminal()));
             if !args.exit {
                 output::line(&format!("The status page is at {url}"));
-                output::line(&format!("The site is in {}; try: git -C {} log", site.root.display(), site.config().display()));
+                output::line(&format!(
+                    "The site is in {}; try: git -C {} log",
+                    site.root.display(),
+                    site.config().display()
+                ));
                 output::line(&format!("Talk to it with: larder status --state {}", site.state().display()));
                 output::line("Ctrl-C stops the daemon and removes the site.");
                 guard.wait_for_signal();
@@ -194,7 +198,11 @@ fn push_broken_then_mended(site: &Site) -> Result<(), CallError> {
     let (taken, said) = site.push("Keep more, with two mistakes")?;
     show_push(&said);
     expect(!taken, "the broken revision is refused", &said)?;
-    expect(said.contains(&format!("{}:", example::POLICY_FILE)) && said.contains('^'), "file, line and a caret are shown", &said)?;
+    expect(
+        said.contains(&format!("{}:", example::POLICY_FILE)) && said.contains('^'),
+        "file, line and a caret are shown",
+        &said,
+    )?;
 
     write(&path, &example::change_policy(&good))?;
     let (taken, said) = site.push("Keep more")?;
@@ -204,7 +212,8 @@ fn push_broken_then_mended(site: &Site) -> Result<(), CallError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Trouble> {
-    std::fs::write(path, text).map_err(|error| Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display())))
+    std::fs::write(path, text)
+        .map_err(|error| Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display())))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
@@ -248,7 +257,8 @@ fn show_artifacts(site: &Site, runs: usize) -> Result<(), Trouble> {
     }
     if let Some(manifest) = manifests.iter().max_by_key(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())) {
         let text = std::fs::read_to_string(manifest).map_err(|error| unreadable(manifest, &error))?;
-        let value: Value = serde_json::from_str(&text).map_err(|error| Trouble::new("demo_failed", error.to_string()))?;
+        let value: Value =
+            serde_json::from_str(&text).map_err(|error| Trouble::new("demo_failed", error.to_string()))?;
         let text = serde_json::to_string_pretty(&value).unwrap_or(text);
         say("\na manifest:");
         say(&text.lines().take(MANIFEST_LINES).collect::<Vec<_>>().join("\n"));

@@ -68,7 +68,12 @@ fn show(findings: &[Finding]) {
             Grade::Warning => ("warning", Colour::Yellow),
             Grade::Bad => ("bad", Colour::Red),
         };
-        output::line(&format!("{} {:<24} {}", output::paint(&format!("{word:<8}"), colour, terminal), each.what, each.seen));
+        output::line(&format!(
+            "{} {:<24} {}",
+            output::paint(&format!("{word:<8}"), colour, terminal),
+            each.what,
+            each.seen
+        ));
         if let Some(hint) = &each.hint {
             output::line(&format!("         {:<24} hint: {hint}", ""));
         }
@@ -102,7 +107,8 @@ fn daemon(global: &Global, args: &Doctor) -> Result<Vec<Finding>, CallError> {
         Err(CallError::NotReachable(trouble)) => return Ok(vec![Finding::bad("daemon", &trouble)]),
         Err(refused) => return Err(refused),
     };
-    let mut findings = vec![Finding::good("daemon", format!("larder {} answers", status["version"].as_str().unwrap_or("?")))];
+    let mut findings =
+        vec![Finding::good("daemon", format!("larder {} answers", status["version"].as_str().unwrap_or("?")))];
     findings.extend(local_checks(&client)?);
     findings.push(config(&status["config"]));
     findings.extend(targets(&status));
@@ -133,13 +139,18 @@ fn config(config: &Value) -> Finding {
     let short = |value: &Value| value["revision"].as_str().unwrap_or_default().chars().take(7).collect::<String>();
     if config["state"] == "rejected" {
         let first = config["rejected"]["errors"][0].as_str().unwrap_or_default();
-        let trouble = Trouble::new("rejected", format!("revision {} was rejected: {first}", short(&config["rejected"])))
-            .with_hint("mend it and push again; the config before it stays in force");
+        let trouble =
+            Trouble::new("rejected", format!("revision {} was rejected: {first}", short(&config["rejected"])))
+                .with_hint("mend it and push again; the config before it stays in force");
         return Finding::bad("config", &trouble);
     }
     if config["state"] == "held" {
         let revision = short(&config["held"]);
-        return Finding::warning("config", format!("revision {revision} is held"), format!("larder confirm {revision}"));
+        return Finding::warning(
+            "config",
+            format!("revision {revision} is held"),
+            format!("larder confirm {revision}"),
+        );
     }
     if config["revision"].is_null() {
         return Finding::warning("config", "none was applied yet", "push one to the watched repository");
@@ -156,7 +167,8 @@ fn targets(status: &Value) -> Vec<Finding> {
         for job in target["jobs"].as_array().into_iter().flatten() {
             if let Some(trouble) = trouble_of(&job["problem"]) {
                 fine = false;
-                let name = format!("{}/{}", job["target"].as_str().unwrap_or("?"), job["policy"].as_str().unwrap_or("?"));
+                let name =
+                    format!("{}/{}", job["target"].as_str().unwrap_or("?"), job["policy"].as_str().unwrap_or("?"));
                 findings.push(Finding::bad(&name, &trouble));
             }
         }
@@ -172,7 +184,11 @@ fn destinations(client: &Client, global: &Global) -> Result<Vec<Finding>, CallEr
         let name = item["name"].as_str().unwrap_or_default().to_owned();
         let what = format!("destination {name}");
         let answer = client.call("destination.test", json!({"destination": name}))?;
-        let done = runs::follow_operation(client, &answer, if global.output == Output::Json { Output::Json } else { Output::Text })?;
+        let done = runs::follow_operation(
+            client,
+            &answer,
+            if global.output == Output::Json { Output::Json } else { Output::Text },
+        )?;
         findings.push(match &done.trouble {
             None => Finding::good(&what, done.lines.join("; ")),
             Some(trouble) => Finding::bad(&what, trouble),

@@ -82,13 +82,17 @@ pub(crate) fn make(seed: &SiteSeed) -> Result<(), Trouble> {
     if let Some(bare) = &seed.bare {
         let larder = std::env::current_exe()
             .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
-        crate::source::setup::init_bare(bare, &seed.branch, &crate::source::setup::Settings {
-            larder,
-            socket: Some(seed.state.join("larder.sock")),
-            git: None,
-            plugins: None,
-            root: String::new(),
-        })
+        crate::source::setup::init_bare(
+            bare,
+            &seed.branch,
+            &crate::source::setup::Settings {
+                larder,
+                socket: Some(seed.state.join("larder.sock")),
+                git: None,
+                plugins: None,
+                root: String::new(),
+            },
+        )
         .map_err(|error| error.trouble())?;
         git(&seed.dir, &["remote", "add", "origin", &bare.display().to_string()])?;
         git(&seed.dir, &["config", &format!("branch.{}.remote", seed.branch), "origin"])?;
@@ -129,11 +133,15 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
         ),
         ("larder.schema.json".to_owned(), crate::cli::config_schema_text()),
     ];
-    let mut targets = format!("{SCHEMA_LINE}\n# One document for each thing to protect.\nkind: Target\nname: larder-config\nplugin: files\nwith: {{paths: [{}]}}\n", quote(&seed.dir));
+    let mut targets = format!(
+        "{SCHEMA_LINE}\n# One document for each thing to protect.\nkind: Target\nname: larder-config\nplugin: files\nwith: {{paths: [{}]}}\n",
+        quote(&seed.dir)
+    );
     let mut taken = vec!["larder-config".to_owned()];
     for path in &seed.protect {
         let name = name_for(path, &taken);
-        targets.push_str(&format!("---\nkind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]}}\n", quote(path)));
+        targets
+            .push_str(&format!("---\nkind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]}}\n", quote(path)));
         taken.push(name);
     }
     files.push(("targets.yaml".to_owned(), targets));
@@ -248,7 +256,9 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<(), Trouble> {
         .env("GIT_TERMINAL_PROMPT", "0")
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Trouble::new("no_git", format!("cannot start git: {error}")).with_hint("install the package git"))?;
+        .map_err(|error| {
+            Trouble::new("no_git", format!("cannot start git: {error}")).with_hint("install the package git")
+        })?;
     if result.status.success() {
         return Ok(());
     }

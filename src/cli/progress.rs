@@ -83,9 +83,10 @@ impl Progress {
             return bar.clone();
         }
         let bar = ProgressBar::new(STAGES);
-        let style = ProgressStyle::with_template("  {spinner:.cyan} {prefix:<28} [{bar:20.cyan/blue}] {elapsed:>4} {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> ");
+        let style =
+            ProgressStyle::with_template("  {spinner:.cyan} {prefix:<28} [{bar:20.cyan/blue}] {elapsed:>4} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
         bar.set_style(style);
         bar.set_prefix(title.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));

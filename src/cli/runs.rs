@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::{Cancel, Confirm, DestinationArgs, DestinationVerb, Global, Log, Output, Restore, Resume, Run, Runs, Snapshots, Suspend};
+use crate::cli::args::{
+    Cancel, Confirm, DestinationArgs, DestinationVerb, Global, Log, Output, Restore, Resume, Run, Runs, Snapshots,
+    Suspend,
+};
 use crate::cli::client::{CallError, Client};
 use crate::cli::output::{self, Colour};
 use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
 use crate::error::Trouble;
-use crate::runner::control::{OperationStatus, Verdict, VerdictResult};
 use crate::rpc::wire::RunInfo;
+use crate::runner::control::{OperationStatus, Verdict, VerdictResult};
 use crate::runner::live::RunUpdate;
 
 use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
@@ -89,8 +92,9 @@ pub(crate) fn follow(client: &Client, runs: &[RunId], shown: Output) -> Result<V
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, CallError> {
-    serde_json::from_value(value)
-        .map_err(|error| CallError::Refused(Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}"))))
+    serde_json::from_value(value).map_err(|error| {
+        CallError::Refused(Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}")))
+    })
 }
 
 fn outcome_of(record: &RunInfo) -> Outcome {
@@ -142,9 +146,10 @@ pub(crate) fn runs(global: &Global, args: &Runs) -> Done {
 }
 
 fn row(record: &RunInfo) -> Vec<String> {
-    let took = record.started.zip(record.finished).map(|(from, to)| {
-        show_duration(Duration::try_from(to.duration_since(from)).unwrap_or_default())
-    });
+    let took = record
+        .started
+        .zip(record.finished)
+        .map(|(from, to)| show_duration(Duration::try_from(to.duration_since(from)).unwrap_or_default()));
     vec![
         record.id.to_string(),
         format!("{}/{}", record.target, record.policy),
@@ -300,7 +305,9 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Unlock => "destination.unlock",
     };
     let Some(name) = &args.destination else {
-        return Err(Trouble::new("missing_destination", "which destination?").with_hint("see `larder destination list`").into());
+        return Err(Trouble::new("missing_destination", "which destination?")
+            .with_hint("see `larder destination list`")
+            .into());
     };
     let answer = client.call(method, json!({"destination": name}))?;
     let done = follow_operation(&client, &answer, global.output)?;

@@ -86,13 +86,20 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, Trouble> {
 
 fn tokens(file: Option<&Path>) -> Result<Vec<SecretString>, Trouble> {
     let Some(file) = file else { return Ok(Vec::new()) };
-    let text = read_bounded(file)
-        .map_err(|error| Trouble::new("no_tokens", format!("the token file {} cannot be read: {error}", file.display())))?;
-    let tokens: Vec<SecretString> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(SecretString::from).collect();
+    let text = read_bounded(file).map_err(|error| {
+        Trouble::new("no_tokens", format!("the token file {} cannot be read: {error}", file.display()))
+    })?;
+    let tokens: Vec<SecretString> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(SecretString::from)
+        .collect();
     let hint = "make one with: head -c 32 /dev/urandom | base64 -w0";
     if tokens.is_empty() {
-        return Err(Trouble::new("no_tokens", format!("the token file {} holds no token", file.display())).with_hint(hint));
+        return Err(
+            Trouble::new("no_tokens", format!("the token file {} holds no token", file.display())).with_hint(hint)
+        );
     }
     if tokens.iter().any(|token| secrecy::ExposeSecret::expose_secret(token).len() < TOKEN_CHARS_MIN) {
         return Err(Trouble::new(
@@ -122,7 +129,8 @@ pub fn with_dotenv() -> Result<(), Trouble> {
     if !serves || std::env::var_os(DOTENV_DONE).is_some() || !Path::new(".env").is_file() {
         return Ok(());
     }
-    let failed = |what: String| Trouble::new("bad_dotenv", format!(".env: {what}")).with_hint("write NAME=value, one a line");
+    let failed =
+        |what: String| Trouble::new("bad_dotenv", format!(".env: {what}")).with_hint("write NAME=value, one a line");
     let text = read_bounded(Path::new(".env")).map_err(|error| failed(error.to_string()))?;
     let variables = parse_dotenv(&text).map_err(|line| failed(format!("line {line} is not NAME=value")))?;
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;

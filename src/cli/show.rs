@@ -66,7 +66,14 @@ pub(crate) fn snapshots(items: &[Value]) {
                 string(&item["target"]),
                 string(&item["policy"]),
                 string(&item["run"]),
-                array(&item["paths"]).iter().map(|path| string(path)).collect::<Vec<_>>().join(" ").chars().take(80).collect(),
+                array(&item["paths"])
+                    .iter()
+                    .map(|path| string(path))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .chars()
+                    .take(80)
+                    .collect(),
             ]
         })
         .collect();

@@ -60,11 +60,13 @@ pub fn call(socket: &Path, method: &str, params: &Value, deadline: Duration) -> 
 /// The daemon's refusal, or that the answer is none.
 pub(crate) fn result_of(mut answer: Value) -> Result<Value, Trouble> {
     if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
-        let data = error.get("data").cloned().unwrap_or_default();
-        return Err(serde_json::from_value::<Trouble>(data).unwrap_or_else(|_| {
-            let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-            Trouble::new("daemon_refused", format!("the daemon refused: {message}"))
-        }));
+        let said = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        let data = error.get("data");
+        return Err(Trouble {
+            code: said(data.and_then(|data| data.get("code"))).unwrap_or_else(|| "daemon_refused".to_owned()),
+            message: said(error.get("message")).unwrap_or_else(|| "the daemon refused without a reason".to_owned()),
+            hint: said(data.and_then(|data| data.get("hint"))),
+        });
     }
     answer.get_mut("result").map(Value::take).ok_or_else(|| garbled("it has neither a result nor an error"))
 }

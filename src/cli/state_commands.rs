@@ -38,14 +38,15 @@ fn existing_state(global: &Global) -> Result<std::path::PathBuf, Trouble> {
     if state.is_dir() {
         return Ok(state);
     }
-    Err(Trouble::new("no_state", format!("there is no state directory {}", state.display())).with_hint("give --state DIR"))
+    Err(Trouble::new("no_state", format!("there is no state directory {}", state.display()))
+        .with_hint("give --state DIR"))
 }
 
 fn in_use(error: StoreError) -> Trouble {
     match error {
-        StoreError::InUse { .. } => {
-            error.trouble().with_hint("stop the daemon first; its newest export is in the state directory under export/")
-        }
+        StoreError::InUse { .. } => error
+            .trouble()
+            .with_hint("stop the daemon first; its newest export is in the state directory under export/"),
         other => other.trouble(),
     }
 }

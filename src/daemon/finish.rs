@@ -7,8 +7,8 @@ use crate::run::judgement::Verdict;
 use crate::run::recovery::{self, RetryAfter};
 use crate::run::{self, Event, RunState};
 use crate::runner::execute::Ended;
-use crate::store::record::{JobRecord, Retry, RunEvent, RunRecord, RunSummary, Trigger};
 use crate::store::ledger::Ledger;
+use crate::store::record::{JobRecord, Retry, RunEvent, RunRecord, RunSummary, Trigger};
 use crate::store::{Batch, StoreError};
 use crate::types::Outcome;
 
@@ -123,7 +123,8 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         }
         Outcome::Interrupted | Outcome::Deferred => match recovery::retry_after(outcome, attempt) {
             Some(RetryAfter { attempt, delay }) => {
-                let at = SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
+                let at =
+                    SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
                 after.retry = Some(Retry { at, of: run.id, attempt });
             }
             // It could not run again and again: that is a failure, and somebody must be told.

@@ -7,15 +7,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::artifact::Shelf;
 use crate::config::model::{Config, Destination};
 use crate::engine::{Entry, Snapshot};
 use crate::error::Trouble;
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
-use crate::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams};
+use crate::rpc::wire::{
+    Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams,
+};
 use crate::runner::ship::Route;
 use crate::runner::world::World;
-use crate::types::Name;
+use crate::types::{ByteSize, Name};
 
 /// The longest that one question may take.
 const QUESTION_MAX: Duration = Duration::from_secs(50);
@@ -115,6 +118,48 @@ impl Repositories {
         Ok(files)
     }
 
+    async fn look_around(self) -> Result<Vec<Checkup>, Trouble> {
+        let mut checkups = vec![self.restic().await, self.artifacts().await, self.state().await];
+        checkups.extend(self.world.catalogue.broken().map(|trouble| Checkup {
+            what: "plugin".to_owned(),
+            seen: String::new(),
+            trouble: Some(trouble.clone()),
+        }));
+        Ok(checkups)
+    }
+
+    async fn restic(&self) -> Checkup {
+        let found = self.world.restic().await;
+        checkup(
+            "restic",
+            found
+                .map(|restic| format!("{} ({})", restic.version(), restic.program().display()))
+                .map_err(|error| error.trouble()),
+        )
+    }
+
+    async fn artifacts(&self) -> Checkup {
+        let shelf = Shelf::new(&self.config.borrow().site.artifacts);
+        let seen = shelf.root().display().to_string();
+        checkup("artifacts", blocking(move || shelf.ready()).await.map(|()| format!("{seen} can be written")))
+    }
+
+    /// Whether the state directory takes a file, and how much room it has.
+    async fn state(&self) -> Checkup {
+        let root = self.world.paths.root().to_owned();
+        let looked = blocking(move || {
+            let failed = |error: &dyn std::fmt::Display| {
+                Trouble::new("state_not_writable", format!("the state directory {}: {error}", root.display()))
+                    .with_hint("make room, or give the daemon's user write access")
+            };
+            tempfile::NamedTempFile::new_in(&root).map_err(|error| failed(&error))?;
+            let room = nix::sys::statvfs::statvfs(&root).map_err(|error| failed(&error))?;
+            let free = ByteSize(room.blocks_available().saturating_mul(room.fragment_size()));
+            Ok(format!("{}, {free} free", root.display()))
+        });
+        checkup("state", looked.await)
+    }
+
     async fn find_files(self, query: FindParams) -> Result<Vec<FoundFile>, Trouble> {
         let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
         let mut found = Vec::new();
@@ -145,6 +190,19 @@ impl Repositories {
 async fn snapshots(route: &Route, tags: &[String]) -> Result<Vec<Snapshot>, Trouble> {
     let (restic, access) = route.open().await?;
     restic.snapshots(&access, tags, &route.context).await.map_err(|error| error.trouble())
+}
+
+fn checkup(what: &str, looked: Result<String, Trouble>) -> Checkup {
+    let (seen, trouble) = match looked {
+        Ok(seen) => (seen, None),
+        Err(trouble) => (trouble.message.clone(), Some(trouble)),
+    };
+    Checkup { what: what.to_owned(), seen, trouble }
+}
+
+async fn blocking<T: Send + 'static>(look: impl FnOnce() -> Result<T, Trouble> + Send + 'static) -> Result<T, Trouble> {
+    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the look broke: {error}"));
+    tokio::task::spawn_blocking(look).await.map_err(stopped)?
 }
 
 fn info(destination: Name, snapshot: Snapshot) -> SnapshotInfo {
@@ -178,6 +236,10 @@ impl Queries for Repositories {
 
     fn files(&self, query: SnapshotFilesParams) -> Answer<Vec<FileInfo>> {
         Box::pin(self.clone().list_files(query))
+    }
+
+    fn doctor(&self) -> Answer<Vec<Checkup>> {
+        Box::pin(self.clone().look_around())
     }
 
     fn find(&self, query: FindParams) -> Answer<Vec<FoundFile>> {

@@ -17,8 +17,8 @@ use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::runner::world::World;
 use crate::source::SourceError;
 use crate::source::bare::Bare;
-use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
 use crate::store::Batch;
+use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
 use crate::types::{JobId, Revision};
 
 /// Errors of a rejected revision that are kept for the pages.
@@ -101,7 +101,12 @@ impl Reconciler {
         {
             return Err(Trouble::new(
                 "not_held",
-                format!("revision {} is not the head of {} any more ({})", confirmed.short(), self.watched.branch, revision.short()),
+                format!(
+                    "revision {} is not the head of {} any more ({})",
+                    confirmed.short(),
+                    self.watched.branch,
+                    revision.short()
+                ),
             )
             .with_hint(format!("confirm {} if that is what you mean", revision.short())));
         }
@@ -114,7 +119,8 @@ impl Reconciler {
             return Ok((self.reject(world, revision, &loaded.diagnostics, loaded.files, now, start)?, None));
         };
         let desired = Arc::new(desired);
-        let verdict = world.with_destinations(|_| self.apply(world, jobs, &desired, &revision, confirm.is_some(), now, start))?;
+        let verdict =
+            world.with_destinations(|_| self.apply(world, jobs, &desired, &revision, confirm.is_some(), now, start))?;
         let config = (verdict.result == VerdictResult::Applied).then(|| self.config.clone());
         Ok((verdict, config))
     }
@@ -128,11 +134,13 @@ impl Reconciler {
             return Some(last.clone());
         }
         let applied = self.record.applied.as_ref()?;
-        (applied.revision == *revision && self.record.rejected.is_none() && self.record.held.is_none()).then(|| Verdict {
-            revision: Some(revision.clone()),
-            result: VerdictResult::Unchanged,
-            lines: vec![format!("{} is in force already", revision.short())],
-            took_us: 0,
+        (applied.revision == *revision && self.record.rejected.is_none() && self.record.held.is_none()).then(|| {
+            Verdict {
+                revision: Some(revision.clone()),
+                result: VerdictResult::Unchanged,
+                lines: vec![format!("{} is in force already", revision.short())],
+                took_us: 0,
+            }
         })
     }
 
@@ -146,12 +154,14 @@ impl Reconciler {
         now: Timestamp,
         start: Instant,
     ) -> Result<Verdict, Trouble> {
-        let plan = self.plan(world, jobs, desired, Some(revision), now)?;
+        let mut plan = self.plan(world, jobs, desired, Some(revision), now)?;
         if let Some(guard) = &plan.guard
             && !confirmed
         {
             return self.hold(world, revision, &guard.reason, &plan, now, start);
         }
+        // Confirmed: what it tells is a plan like any other.
+        plan.guard = None;
         let mut batch = plan.batch().map_err(|error| error.trouble())?;
         let mut record = self.record.clone();
         record.applied = Some(Applied { revision: revision.clone(), at: now, took_us: micros(start) });
@@ -182,15 +192,14 @@ impl Reconciler {
         record.held = Some(Held { revision: revision.clone(), at: now, reason: reason.to_owned() });
         let mut batch = Batch::default();
         batch.put_config_record(&record).map_err(|error| error.trouble())?;
-        for mail in crate::alert::mail_for_held(&self.config.site, revision, reason, now).into_iter().filter(|_| !known) {
+        for mail in crate::alert::mail_for_held(&self.config.site, revision, reason, now).into_iter().filter(|_| !known)
+        {
             batch.enqueue_mail(&mail).map_err(|error| error.trouble())?;
         }
         world.ledger.commit(batch).map_err(|error| error.trouble())?;
         self.record = record;
         tracing::warn!(revision = %revision.short(), reason, "config held until it is confirmed");
-        let mut lines = plan.lines(now);
-        lines.push(format!("confirm with: git push -o confirm, or larder confirm {}", revision.short()));
-        Ok(self.verdict(Some(revision), VerdictResult::Held, lines, start))
+        Ok(self.verdict(Some(revision), VerdictResult::Held, plan.lines(now), start))
     }
 
     fn reject(
@@ -202,12 +211,8 @@ impl Reconciler {
         now: Timestamp,
         start: Instant,
     ) -> Result<Verdict, Trouble> {
-        let errors: Vec<String> = diagnostics
-            .iter()
-            .filter(|each| each.is_error())
-            .map(Diagnostic::one_line)
-            .take(ERRORS_KEPT_MAX)
-            .collect();
+        let errors: Vec<String> =
+            diagnostics.iter().filter(|each| each.is_error()).map(Diagnostic::one_line).take(ERRORS_KEPT_MAX).collect();
         // After a restart the same revision is judged again (the rules may be newer), but told only once.
         let known = self.record.rejected.as_ref().is_some_and(|rejected| rejected.revision == revision);
         let mut record = self.record.clone();
@@ -216,7 +221,9 @@ impl Reconciler {
         record.held = None;
         let mut batch = Batch::default();
         batch.put_config_record(&record).map_err(|error| error.trouble())?;
-        for mail in crate::alert::mail_for_rejected(&self.config.site, &revision, &errors, now).into_iter().filter(|_| !known) {
+        for mail in
+            crate::alert::mail_for_rejected(&self.config.site, &revision, &errors, now).into_iter().filter(|_| !known)
+        {
             batch.enqueue_mail(&mail).map_err(|error| error.trouble())?;
         }
         world.ledger.commit(batch).map_err(|error| error.trouble())?;
@@ -257,13 +264,17 @@ impl Reconciler {
                 Some(revision) => Some(revision.clone()),
                 None => bare.head(&self.watched.branch).map_err(source_trouble)?,
             };
-            let head = head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
+            let head =
+                head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
             let files = bare.files(&head, &self.watched.root).map_err(source_trouble)?;
             let loaded = self.loader.load(&files);
             let Some(desired) = loaded.config else {
                 let first = loaded.diagnostics.iter().find(|each| each.is_error()).map(Diagnostic::one_line);
-                return Err(Trouble::new("invalid_config", first.unwrap_or_else(|| "the config is invalid".to_owned()))
-                    .with_hint("see `larder check`"));
+                return Err(Trouble::new(
+                    "invalid_config",
+                    first.unwrap_or_else(|| "the config is invalid".to_owned()),
+                )
+                .with_hint("see `larder check`"));
             };
             self.plan(world, jobs, &desired, Some(&head), now)?
         };
@@ -271,7 +282,13 @@ impl Reconciler {
         Ok(PlanText { lines: plan.lines(now), plan: value })
     }
 
-    fn verdict(&mut self, revision: Option<&Revision>, result: VerdictResult, lines: Vec<String>, start: Instant) -> Verdict {
+    fn verdict(
+        &mut self,
+        revision: Option<&Revision>,
+        result: VerdictResult,
+        lines: Vec<String>,
+        start: Instant,
+    ) -> Verdict {
         let verdict = Verdict { revision: revision.cloned(), result, lines, took_us: micros(start) };
         if revision.is_some() {
             self.last = Some(verdict.clone());

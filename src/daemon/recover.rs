@@ -27,13 +27,8 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
     for leftover in leftovers.unwrap_or_default() {
         tracing::warn!(?leftover, "ended a child of an earlier daemon");
     }
-    let mut jobs: BTreeMap<JobId, JobRecord> = world
-        .ledger
-        .jobs()
-        .map_err(|error| error.trouble())?
-        .into_iter()
-        .map(|job| (job.id.clone(), job))
-        .collect();
+    let mut jobs: BTreeMap<JobId, JobRecord> =
+        world.ledger.jobs().map_err(|error| error.trouble())?.into_iter().map(|job| (job.id.clone(), job)).collect();
     let now = world.clock.now();
     for mut run in world.ledger.open_runs().map_err(|error| error.trouble())? {
         let sequence = world.ledger.events(run.id).map_err(|error| error.trouble())?.len();
@@ -63,7 +58,9 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
 
 /// What `before` hooks of an interrupted run changed is mended by its `after` hooks, as at any other end.
 async fn after(world: &World, config: &Config, run: &RunRecord) {
-    let Some(target) = config.targets.get(&run.job.target).filter(|target| !target.hooks.after.is_empty()) else { return };
+    let Some(target) = config.targets.get(&run.job.target).filter(|target| !target.hooks.after.is_empty()) else {
+        return;
+    };
     let context = Context {
         cancel: CancellationToken::new(),
         log: world.log(run.id, LOG_BYTES_MAX),
@@ -82,6 +79,8 @@ fn sweep(config: &Config) {
     }
     match shelf.sweep(&[]) {
         Ok(swept) => tracing::debug!(?swept, "swept the artifact root"),
-        Err(error) => tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start"),
+        Err(error) => {
+            tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start")
+        }
     }
 }

@@ -41,7 +41,13 @@ pub(crate) fn next_due(world: &World) -> Option<Timestamp> {
 }
 
 /// Starts what is due; the slot is claimed in the store before anything is done.
-pub(crate) fn start_due(world: &Arc<World>, config: &Config, now: Timestamp, tasks: &mut JoinSet<()>, cancel: &CancellationToken) {
+pub(crate) fn start_due(
+    world: &Arc<World>,
+    config: &Config,
+    now: Timestamp,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) {
     for destination in config.destinations.values() {
         let specs = [
             (DestinationAction::Prune, destination.prune.as_ref().map(|prune| &prune.schedule)),
@@ -222,8 +228,7 @@ async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) 
     match action {
         DestinationAction::Test => {
             // Listing needs the key, so it proves the password too.
-            let found =
-                restic.snapshots(&access, &[], &route.context).await.map_err(|error| error.trouble())?;
+            let found = restic.snapshots(&access, &[], &route.context).await.map_err(|error| error.trouble())?;
             let id = access.expected_id.as_deref().map_or("", short);
             Ok(vec![format!("{}: repository {id} answers, {} snapshots", access.location, found.len())])
         }
@@ -239,8 +244,7 @@ async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) 
             Ok(report.lines)
         }
         DestinationAction::Unlock => {
-            let unlocked =
-                restic.unlock_own_dead(&access, &route.context).await.map_err(|error| error.trouble())?;
+            let unlocked = restic.unlock_own_dead(&access, &route.context).await.map_err(|error| error.trouble())?;
             Ok(vec![format!(
                 "{} locks of ended processes of this host removed, {} others left alone",
                 unlocked.removed.len(),
@@ -278,9 +282,11 @@ pub(crate) fn start_restore(
         None => config.destinations.values().cloned().collect(),
     };
     if destinations.is_empty() {
-        return Err(Trouble::new("no_destination", "no destination is configured").with_hint("push a config with a Destination"));
+        return Err(Trouble::new("no_destination", "no destination is configured")
+            .with_hint("push a config with a Destination"));
     }
-    let id = world.operations.start(format!("restore {} to {}", request.target, request.to.display()), world.clock.now());
+    let id =
+        world.operations.start(format!("restore {} to {}", request.target, request.to.display()), world.clock.now());
     let routes: Vec<Route> =
         destinations.iter().map(|destination| route(world, config, destination, id, cancel, RESTORE_MAX)).collect();
     let world = world.clone();
@@ -305,7 +311,9 @@ async fn restore(routes: &[Route], request: &RestoreRequest, id: OperationId) ->
         return Err(trouble);
     }
     Err(match &request.snapshot {
-        Some(snapshot) => Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target)),
+        Some(snapshot) => {
+            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
+        }
         None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
     }
     .with_hint("see `larder snapshots` for what there is"))
@@ -314,8 +322,7 @@ async fn restore(routes: &[Route], request: &RestoreRequest, id: OperationId) ->
 async fn find(route: &Route, request: &RestoreRequest) -> Result<Option<String>, Trouble> {
     let (restic, access) = route.open().await?;
     let tags = vec![format!("target:{}", request.target)];
-    let snapshots =
-        restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
+    let snapshots = restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
     let wanted = request.snapshot.as_deref();
     let found = snapshots
         .into_iter()
@@ -341,7 +348,13 @@ async fn restore_from(
         .await
         .map_err(|error| error.trouble())?;
     Ok(vec![
-        format!("restored and verified {} items ({}) from snapshot {} in {}", report.items, crate::types::ByteSize(report.bytes), short(snapshot), route.destination.name),
+        format!(
+            "restored and verified {} items ({}) from snapshot {} in {}",
+            report.items,
+            crate::types::ByteSize(report.bytes),
+            short(snapshot),
+            route.destination.name
+        ),
         format!("into {}", request.to.display()),
     ])
 }

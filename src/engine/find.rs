@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::repository::garbled;
 use super::messages::Entry;
+use super::repository::garbled;
 use super::{Call, EngineError, RepositoryAccess, Restic, keep};
 use crate::process::Context;
 

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::error::Trouble;
-use crate::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams};
+use crate::rpc::wire::{
+    Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams,
+};
 
 /// An answer that takes a while.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send>>;
@@ -15,6 +17,8 @@ pub trait Queries: Send + Sync + 'static {
     fn snapshots(&self, query: SnapshotListParams) -> Answer<Vec<SnapshotInfo>>;
     /// The files of a snapshot below a path, in order of their paths.
     fn files(&self, query: SnapshotFilesParams) -> Answer<Vec<FileInfo>>;
+    /// What the daemon needs on its machine, looked at now.
+    fn doctor(&self) -> Answer<Vec<Checkup>>;
     /// The files of any snapshot whose name matches, newest snapshot first.
     fn find(&self, query: FindParams) -> Answer<Vec<FoundFile>>;
 }

@@ -9,9 +9,9 @@ use crate::rpc::access::Access::Read;
 use crate::rpc::log_tail;
 use crate::rpc::methods::Register;
 use crate::rpc::wire::{
-    FileInfo, FindParams, FoundFile, LogPart, NoParams, OperationParams, Page, PageParams, PolicyInfo, RunDetail,
-    RunInfo, RunListParams, RunLogParams, RunParams, RunStep, ScheduleNextParams, SnapshotFilesParams, SnapshotInfo,
-    SnapshotListParams, SystemStatus, TargetParams, Upcoming, invalid, page_limit,
+    Checkup, FileInfo, FindParams, FoundFile, LogPart, NoParams, OperationParams, Page, PageParams, PolicyInfo,
+    RunDetail, RunInfo, RunListParams, RunLogParams, RunParams, RunStep, ScheduleNextParams, SnapshotFilesParams,
+    SnapshotInfo, SnapshotListParams, SystemStatus, TargetParams, Upcoming, invalid, page_limit,
 };
 use crate::runner::control::OperationStatus;
 use crate::schedule::{Schedule, jitter};
@@ -28,6 +28,7 @@ const TIMES_MAX: usize = 10;
 
 pub(super) fn register(to: &mut impl Register) {
     to.method("system.status", Read, "The daemon, the verdict and the config at a glance.", system_status);
+    to.method("system.doctor", Read, "What the daemon needs on its machine, looked at now.", system_doctor);
     to.method("target.list", Read, "Every target with its jobs, by name; without their strips of runs.", target_list);
     to.method("target.get", Read, "One target with its jobs and their last runs.", target_get);
     to.method("policy.list", Read, "The policies of the config in force.", policy_list);
@@ -82,6 +83,10 @@ async fn system_status(rpc: Rpc, _: NoParams) -> Result<SystemStatus, Trouble> {
         config: view.config,
         mail: view.mail,
     })
+}
+
+async fn system_doctor(rpc: Rpc, _: NoParams) -> Result<Page<Checkup>, Trouble> {
+    Ok(Page { items: rpc.queries.doctor().await?, next: None })
 }
 
 async fn target_list(rpc: Rpc, params: PageParams) -> Result<Page<TargetView>, Trouble> {

@@ -528,6 +528,16 @@ pub struct Done {
     pub done: bool,
 }
 
+/// One thing that the daemon needs on its machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkup {
+    pub what: String,
+    /// What was found.
+    pub seen: String,
+    /// None: all is well.
+    pub trouble: Option<Trouble>,
+}
+
 /// The daemon at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SystemStatus {

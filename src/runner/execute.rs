@@ -142,8 +142,11 @@ impl Journey {
         self.hook(Moment::Before).await.map_err(Stop::failed)?;
         let captured = self.capture().await?;
 
-        self.advance(Event::Captured, Some(format!("{} artifacts, {} sources", captured.artifacts.len(), captured.sources.len())))
-            .await?;
+        self.advance(
+            Event::Captured,
+            Some(format!("{} artifacts, {} sources", captured.artifacts.len(), captured.sources.len())),
+        )
+        .await?;
         let validations = self.validate(&captured).await?;
         let suspicious = self.weigh(&captured);
 
@@ -155,7 +158,9 @@ impl Journey {
 
         if self.verdict() == judgement::Verdict::Failed {
             let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
-            return Err(Stop::failed(first.unwrap_or_else(|| Trouble::new("not_shipped", "no destination took the backup"))));
+            return Err(Stop::failed(
+                first.unwrap_or_else(|| Trouble::new("not_shipped", "no destination took the backup")),
+            ));
         }
         self.advance(Event::Shipped, None).await?;
         if suspicious {
@@ -253,7 +258,9 @@ impl Journey {
                         crate::types::ByteSize(captured.bytes)
                     ),
                 )
-                .with_hint("look whether data is missing; old snapshots are kept until a backup has its usual size again"),
+                .with_hint(
+                    "look whether data is missing; old snapshots are kept until a backup has its usual size again",
+                ),
             );
         }
         suspicious
@@ -305,10 +312,16 @@ impl Journey {
             .map_err(|error| Stop::failed(error.trouble()))?;
         let mut paths: Vec<PathBuf> = captured.sources.iter().map(|source| source.path.clone()).collect();
         paths.push(view);
-        let mut excludes: Vec<String> = captured.sources.iter().flat_map(|source| source.exclude.iter().cloned()).collect();
+        let mut excludes: Vec<String> =
+            captured.sources.iter().flat_map(|source| source.exclude.iter().cloned()).collect();
         excludes.sort();
         excludes.dedup();
-        let cargo = Arc::new(Cargo { paths, excludes, tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()), host: self.site.name.to_string() });
+        let cargo = Arc::new(Cargo {
+            paths,
+            excludes,
+            tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()),
+            host: self.site.name.to_string(),
+        });
 
         let mut underway = JoinSet::new();
         for (index, destination) in self.destinations.iter().enumerate() {
@@ -341,7 +354,10 @@ impl Journey {
         let shipments: Vec<Shipment> = shipments.into_iter().map(|(_, shipment)| shipment).collect();
         if self.context.cancel.is_cancelled() {
             self.record.shipments = shipments;
-            return Err(Stop { outcome: Outcome::Cancelled, trouble: Trouble::new("cancelled", "cancelled while shipping") });
+            return Err(Stop {
+                outcome: Outcome::Cancelled,
+                trouble: Trouble::new("cancelled", "cancelled while shipping"),
+            });
         }
         Ok(shipments)
     }
@@ -353,7 +369,9 @@ impl Journey {
             if shipment.outcome != Outcome::Success {
                 continue;
             }
-            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else { continue };
+            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
+                continue;
+            };
             let forgotten = ship::retain(&self.route(destination), &self.record, &self.policy.retention).await;
             match forgotten {
                 Ok(count) => {
@@ -456,7 +474,10 @@ impl Journey {
     /// Moves the run one state on: durable before anything of that state is done.
     async fn advance(&mut self, event: Event, note: Option<String>) -> Result<(), Stop> {
         if self.context.cancel.is_cancelled() {
-            return Err(Stop { outcome: Outcome::Cancelled, trouble: Trouble::new("cancelled", "cancelled by an operator") });
+            return Err(Stop {
+                outcome: Outcome::Cancelled,
+                trouble: Trouble::new("cancelled", "cancelled by an operator"),
+            });
         }
         let state = run::next(self.record.state, event)
             .map_err(|error| Stop::failed(Trouble::new("internal", error.to_string())))?;
@@ -475,7 +496,11 @@ impl Journey {
             .await
             .map_err(|error| Stop::failed(Trouble::new("internal", format!("the store stopped: {error}"))))?
             .map_err(|error| Stop::failed(error.trouble()))?;
-        self.context.log.line(&format!("state: {}{}", state.as_str(), note.map(|n| format!(" ({n})")).unwrap_or_default()));
+        self.context.log.line(&format!(
+            "state: {}{}",
+            state.as_str(),
+            note.map(|n| format!(" ({n})")).unwrap_or_default()
+        ));
         tell(&self.world, &self.record, state, None, 0, 0);
         Ok(())
     }

@@ -165,7 +165,6 @@ pub async fn retain(route: &Route, run: &RunRecord, retention: &Retention) -> Re
     let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
     let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new("cancelled", "the daemon is stopping"))?;
     let (restic, access) = route.open().await?;
-    let removed =
-        restic.forget(&access, &run.job, retention, &route.context).await.map_err(|error| error.trouble())?;
+    let removed = restic.forget(&access, &run.job, retention, &route.context).await.map_err(|error| error.trouble())?;
     Ok(removed.len() as u64)
 }

@@ -14,9 +14,9 @@ use crate::plugin::Catalogue;
 use crate::process::Log;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
-use crate::store::record::{DestinationRecord, Upkeep};
 use crate::store::layout::StateDir;
 use crate::store::ledger::Ledger;
+use crate::store::record::{DestinationRecord, Upkeep};
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
 
@@ -103,8 +103,11 @@ impl World {
     /// When the password cannot be had or the store cannot be read.
     pub fn access(&self, destination: &Destination) -> Result<RepositoryAccess, Trouble> {
         let password = destination.password.resolve().map_err(|error| {
-            Trouble::new("password_unavailable", format!("destination {}: {}", destination.name, crate::error::chain(&error)))
-                .with_hint(error.hint())
+            Trouble::new(
+                "password_unavailable",
+                format!("destination {}: {}", destination.name, crate::error::chain(&error)),
+            )
+            .with_hint(error.hint())
         })?;
         let known = self.ledger.destination(&destination.name).map_err(|error| error.trouble())?;
         Ok(RepositoryAccess {
@@ -137,8 +140,7 @@ impl World {
         change: impl FnOnce(&mut DestinationRecord),
     ) -> Result<(), StoreError> {
         self.with_destinations(|ledger| {
-            let mut record =
-                ledger.destination(&destination.name)?.unwrap_or_else(|| blank_destination(destination));
+            let mut record = ledger.destination(&destination.name)?.unwrap_or_else(|| blank_destination(destination));
             let before = record.clone();
             change(&mut record);
             if record == before {

@@ -45,7 +45,9 @@ esac
     let plugins = site.path("plugins");
     let wrapper = site.path("restic.sh");
     assert!(
-        site.git_in(&site.path("larder.git"), &["config", "larder.plugins", plugins.to_str().unwrap()]).status.success()
+        site.git_in(&site.path("larder.git"), &["config", "larder.plugins", plugins.to_str().unwrap()])
+            .status
+            .success()
     );
     site.serve_with(&["--plugins", plugins.to_str().unwrap(), "--restic", wrapper.to_str().unwrap()]);
     site.start();
@@ -90,7 +92,12 @@ fn assert_whole(backups: &Path) {
             let manifest: Value = serde_json::from_slice(&manifest).unwrap();
             for file in manifest["files"].as_array().unwrap() {
                 let path = publication.join(file["path"].as_str().unwrap());
-                assert_eq!(std::fs::metadata(&path).unwrap().len(), file["size"].as_u64().unwrap(), "{}", path.display());
+                assert_eq!(
+                    std::fs::metadata(&path).unwrap().len(),
+                    file["size"].as_u64().unwrap(),
+                    "{}",
+                    path.display()
+                );
             }
         }
     }

@@ -74,7 +74,8 @@ fn a_second_run_has_the_first_as_parent_and_retention_keeps_what_the_policy_says
     let snapshots = site.snapshots("restic");
     assert_eq!(snapshots.len(), 3, "retention is `last: 3`");
     assert!(snapshots.iter().all(|each| each["parent"].is_string()), "every later snapshot has a parent");
-    let published: Vec<_> = walk(&site.path("backups/files")).into_iter().filter(|path| path.ends_with("manifest.json")).collect();
+    let published: Vec<_> =
+        walk(&site.path("backups/files")).into_iter().filter(|path| path.ends_with("manifest.json")).collect();
     assert_eq!(published.len(), 3, "keep_runs is 3: {published:?}");
 }
 
@@ -126,7 +127,10 @@ fn a_push_while_the_daemon_is_down_takes_effect_at_its_start() {
     let mut site = Site::running();
     site.stop();
     let root = site.root().display().to_string();
-    site.write("config/more.yaml", &format!("kind: Target\nname: more\nplugin: files\nwith: {{paths: [{root}/data/sub]}}\n"));
+    site.write(
+        "config/more.yaml",
+        &format!("kind: Target\nname: more\nplugin: files\nwith: {{paths: [{root}/data/sub]}}\n"),
+    );
     let pushed = site.push("while down");
     assert!(pushed.status.success(), "{}", text(&pushed));
     site.start();
@@ -137,7 +141,10 @@ fn a_push_while_the_daemon_is_down_takes_effect_at_its_start() {
 fn a_plan_over_push_shows_the_change_and_refuses_the_push() {
     let site = Site::running();
     let root = site.root().display().to_string();
-    site.write("config/more.yaml", &format!("kind: Target\nname: more\nplugin: files\nwith: {{paths: [{root}/data/sub]}}\n"));
+    site.write(
+        "config/more.yaml",
+        &format!("kind: Target\nname: more\nplugin: files\nwith: {{paths: [{root}/data/sub]}}\n"),
+    );
     let pushed = site.push_with("plan", &["-o", "plan"]);
     assert!(!pushed.status.success());
     let said = text(&pushed);
@@ -299,7 +306,11 @@ fn a_cancelled_run_ends_with_its_children_and_the_next_one_succeeds() {
     let started = site.call("run.start", json!({"target": "files"})).unwrap();
     let run = started["runs"][0].as_str().unwrap().to_owned();
     wait_for("the hook", Duration::from_secs(10), || running("sleep 61.5").then_some(()));
-    assert_eq!(site.call("run.start", json!({"target": "files"})).unwrap()["runs"][0], run.as_str(), "never two at once");
+    assert_eq!(
+        site.call("run.start", json!({"target": "files"})).unwrap()["runs"][0],
+        run.as_str(),
+        "never two at once"
+    );
     site.call("run.cancel", json!({"run": run})).unwrap();
     assert_eq!(outcome(&site.finished(&run)), "cancelled");
     assert!(!running("sleep 61.5"));
@@ -333,7 +344,8 @@ fn a_suspended_target_is_not_scheduled_and_can_be_resumed() {
 #[test]
 fn a_second_daemon_on_the_same_state_is_refused() {
     let site = Site::running();
-    let done = site.command().args(["serve", "--listen", "none", "--repo"]).arg(site.path("larder.git")).output().unwrap();
+    let done =
+        site.command().args(["serve", "--listen", "none", "--repo"]).arg(site.path("larder.git")).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     assert!(text(&done).contains("used by another"), "{}", text(&done));
 }
@@ -344,12 +356,8 @@ fn a_taken_port_is_a_clear_error() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     site.base_config("\"0 3 * * *\"");
-    let done = site
-        .command()
-        .args(["serve", "--listen", &address, "--repo"])
-        .arg(site.path("larder.git"))
-        .output()
-        .unwrap();
+    let done =
+        site.command().args(["serve", "--listen", &address, "--repo"]).arg(site.path("larder.git")).output().unwrap();
     assert_eq!(done.status.code(), Some(1));
     let said = text(&done);
     assert!(said.contains(&address) && said.contains("hint:"), "{said}");
@@ -366,7 +374,8 @@ fn no_secret_is_found_in_logs_store_pages_or_artifacts() {
         let files = if path.is_dir() { walk(&path) } else { vec![path] };
         for file in files {
             let bytes = std::fs::read(&file).unwrap_or_default();
-            let found = bytes.windows(b"a password of the test".len()).any(|window| window == b"a password of the test");
+            let found =
+                bytes.windows(b"a password of the test".len()).any(|window| window == b"a password of the test");
             assert!(!found, "{} holds the password", file.display());
         }
     }

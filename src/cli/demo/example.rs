@@ -100,7 +100,9 @@ mod tests {
         for gone in ["/mnt/", "/etc/", " /srv/", "home.lan\n", "systemctl", "smtp", "10GiB"] {
             assert!(!all.contains(gone), "{gone:?} is left in\n{all}");
         }
-        for there in ["/tmp/demo/restic/nas", "/tmp/demo/srv/photos", "name: vaultwarden", "port: 5555", "/tmp/demo/secrets/"] {
+        for there in
+            ["/tmp/demo/restic/nas", "/tmp/demo/srv/photos", "name: vaultwarden", "port: 5555", "/tmp/demo/secrets/"]
+        {
             assert!(all.contains(there), "{there:?} is missing in\n{all}");
         }
         let policies = files.iter().find(|(name, _)| *name == POLICY_FILE).map(|(_, text)| text.clone()).unwrap();

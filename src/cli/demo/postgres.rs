@@ -62,8 +62,14 @@ impl Cluster {
         }
         let data = cluster.data.display().to_string();
         let initial = format!("--pwfile={}", initial.display());
-        cluster.call("initdb", &["-D", &data, "-U", "backup", "-A", "scram-sha-256", &initial, "--no-sync", "-E", "UTF8", "--locale=C"])?;
-        let options = format!("-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off", base.display());
+        cluster.call(
+            "initdb",
+            &["-D", &data, "-U", "backup", "-A", "scram-sha-256", &initial, "--no-sync", "-E", "UTF8", "--locale=C"],
+        )?;
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={} -c fsync=off",
+            base.display()
+        );
         let log = base.join("log").display().to_string();
         cluster.call("pg_ctl", &["-D", &data, "-l", &log, "-o", &options, "-w", "-t", "60", "start"])?;
         cluster.sql("postgres", "create database paperless")?;
@@ -81,9 +87,25 @@ impl Cluster {
 
     fn sql(&self, database: &str, sql: &str) -> Result<(), Trouble> {
         let port = self.port.to_string();
-        let password = std::fs::read_to_string(&self.password_file).map_err(|error| trouble("reading", &error.to_string()))?;
+        let password =
+            std::fs::read_to_string(&self.password_file).map_err(|error| trouble("reading", &error.to_string()))?;
         let mut child = Command::new(self.bin.join("psql"))
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &port, "-U", "backup", "-d", database, "-f", "-"])
+            .args([
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-U",
+                "backup",
+                "-d",
+                database,
+                "-f",
+                "-",
+            ])
             .env("PGPASSWORD", password.trim())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -160,8 +182,11 @@ fn write_password(root: &Path) -> Result<PathBuf, Trouble> {
     }
     let mut random = [0_u8; 16];
     let failed = |error: std::io::Error| trouble("writing the password", &error.to_string());
-    std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random)).map_err(failed)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random))
+        .map_err(failed)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
     writeln!(file, "{}", hex::encode(random)).map_err(failed)?;
     Ok(path)
 }

@@ -46,7 +46,14 @@ impl Site {
     /// # Errors
     /// When something cannot be written.
     pub(crate) fn make(&self) -> Result<(), Trouble> {
-        for dir in [self.state(), self.config(), self.photos(), self.artifacts(), self.root.join("restic"), self.root.join("secrets")] {
+        for dir in [
+            self.state(),
+            self.config(),
+            self.photos(),
+            self.artifacts(),
+            self.root.join("restic"),
+            self.root.join("secrets"),
+        ] {
             std::fs::create_dir_all(&dir).map_err(|error| failed(&dir, &error))?;
         }
         std::fs::set_permissions(self.state(), std::fs::Permissions::from_mode(0o700))
@@ -73,7 +80,9 @@ impl Site {
         let write = |relative: &str, bytes: &[u8]| {
             let path = photos.join(relative);
             let parent = path.parent().unwrap_or(&photos).to_owned();
-            std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, bytes)).map_err(|error| failed(&path, &error))
+            std::fs::create_dir_all(parent)
+                .and_then(|()| std::fs::write(&path, bytes))
+                .map_err(|error| failed(&path, &error))
         };
         let mut noise = 0x2545_f491_4f6c_dd1d_u64;
         for number in 0..120_u64 {
@@ -111,9 +120,13 @@ impl Site {
             )?;
             let all = database.transaction()?;
             for notebook in 0..20 {
-                all.execute("insert into notebooks (id, title) values (?1, ?2)", (notebook, format!("Notebook {notebook}")))?;
+                all.execute(
+                    "insert into notebooks (id, title) values (?1, ?2)",
+                    (notebook, format!("Notebook {notebook}")),
+                )?;
                 for note in 0..200 {
-                    let body = format!("Note {note} of notebook {notebook}: {}", "buy flour, sugar and butter. ".repeat(8));
+                    let body =
+                        format!("Note {note} of notebook {notebook}: {}", "buy flour, sugar and butter. ".repeat(8));
                     all.execute("insert into notes (notebook, body) values (?1, ?2)", (notebook, body))?;
                 }
             }

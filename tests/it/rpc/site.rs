@@ -260,6 +260,10 @@ fn job(target: &str) -> JobRecord {
 struct FakeRepository;
 
 impl Queries for FakeRepository {
+    fn doctor(&self) -> Answer<Vec<larder::rpc::wire::Checkup>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn snapshots(&self, query: SnapshotListParams) -> Answer<Vec<SnapshotInfo>> {
         let snapshot = |n: i64| SnapshotInfo {
             destination: name("nas"),
