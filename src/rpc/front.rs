@@ -203,7 +203,7 @@ impl Front {
         self.0.rpc.tokens.access(headers).ok_or_else(|| {
             let why = if self.0.rpc.tokens.is_empty() {
                 "No token is configured, so RPC over TCP is closed.\n\
-                 hint: start the daemon with --read-token or --control-token, or use the Unix socket in the state directory\n"
+                 hint: start the daemon with --read-tokens FILE or --control-tokens FILE, or use the Unix socket in the state directory\n"
             } else {
                 "A bearer token is needed.\nhint: send `Authorization: Bearer TOKEN`\n"
             };

@@ -101,8 +101,12 @@ fn targets(reading: &Reading, running: &[RunningView], now: Timestamp) -> Vec<Ta
         })
         .collect();
     targets.sort_by_key(|target| std::cmp::Reverse(target.health.max(Health::Proven)));
-    // Orphans and switched-off targets come last.
-    targets.sort_by_key(|target| target.health == Health::Inactive);
+    // What is suspended comes late, what is orphaned or switched off last.
+    targets.sort_by_key(|target| match target.health {
+        Health::Inactive if !target.enabled => 2,
+        Health::Inactive => 1,
+        _ => 0,
+    });
     targets
 }
 
@@ -384,7 +388,7 @@ fn config_problems(config: &ConfigView) -> impl Iterator<Item = Problem> {
         what: format!("Revision {} waits for your confirmation; {in_force}", held.revision.short()),
         why: Some(held.reason.clone()),
         hint: Some("confirm it if you mean it, or push a revision that removes less".to_owned()),
-        commands: vec!["git commit --allow-empty -m 'I mean it' && git push -o confirm".to_owned()],
+        commands: vec![format!("larder confirm {}", held.revision.short12())],
     });
     rejected.into_iter().chain(held)
 }

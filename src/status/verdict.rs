@@ -1,5 +1,7 @@
 //! The one sentence on top: counts missed and overdue jobs too, and is green only when everything is proven.
 
+use std::collections::BTreeSet;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
@@ -36,14 +38,18 @@ pub fn verdict(counts: &Counts, attention: &[Attention], config: &ConfigView) ->
 
 fn sentence(counts: &Counts, attention: &[Attention], config: &ConfigView) -> (Health, String) {
     let failed_jobs = counts.failed + counts.overdue;
-    let failed_destinations =
-        attention.iter().filter(|a| a.kind == "destination" && a.health == Health::Failed).count();
+    // One destination with two problems is one destination.
+    let failed = attention.iter().filter(|a| a.kind == "destination" && a.health == Health::Failed);
+    let failed_destinations = failed.map(|a| a.subject.as_str()).collect::<BTreeSet<_>>().len() as u64;
     let other = attention.iter().filter(|a| a.kind != "job" && a.health != Health::Unknown).count() as u64;
-    if failed_jobs > 0 {
-        return (Health::Failed, format!("{} attention", needs(failed_jobs, "job")));
-    }
-    if failed_destinations > 0 {
-        return (Health::Failed, format!("{} attention", needs(failed_destinations as u64, "destination")));
+    match (failed_jobs, failed_destinations) {
+        (0, 0) => {}
+        (jobs, 0) => return (Health::Failed, format!("{} attention", needs(jobs, "job"))),
+        (0, destinations) => return (Health::Failed, format!("{} attention", needs(destinations, "destination"))),
+        (jobs, destinations) => {
+            let both = format!("{} and {}", plural(jobs, "job"), plural(destinations, "destination"));
+            return (Health::Failed, format!("{both} need attention"));
+        }
     }
     if config.revision.is_none() && counts.jobs == 0 {
         return (Health::Unknown, "Nothing is protected yet".to_owned());
