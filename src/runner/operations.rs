@@ -1,6 +1,6 @@
 //! Work that is no run (a restore, a prune, a check, a test): a shared board in memory, lost at a restart on purpose.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -19,7 +19,8 @@ const LINE_CHARS_MAX: usize = 500;
 /// The board of operations; a clone is the same board.
 #[derive(Clone, Debug, Default)]
 pub struct Operations {
-    board: Arc<Mutex<BTreeMap<OperationId, OperationStatus>>>,
+    /// In the order in which they were started: two ids of one millisecond have none.
+    board: Arc<Mutex<VecDeque<OperationStatus>>>,
 }
 
 impl Operations {
@@ -36,11 +37,10 @@ impl Operations {
             trouble: None,
         };
         self.with(|board| {
-            board.insert(id, status);
-            while board.len() > OPERATIONS_MAX {
-                let oldest = board.values().find(|s| s.finished.is_some()).or_else(|| board.values().next());
-                let Some(oldest) = oldest.map(|s| s.id) else { break };
-                board.remove(&oldest);
+            board.push_back(status);
+            if board.len() > OPERATIONS_MAX {
+                let oldest = board.iter().position(|status| status.finished.is_some()).unwrap_or(0);
+                board.remove(oldest);
             }
         });
         id
@@ -75,25 +75,25 @@ impl Operations {
 
     #[must_use]
     pub fn get(&self, id: OperationId) -> Option<OperationStatus> {
-        self.with(|board| board.get(&id).cloned())
+        self.with(|board| board.iter().find(|status| status.id == id).cloned())
     }
 
     /// All that are remembered, newest first.
     #[must_use]
     pub fn list(&self) -> Vec<OperationStatus> {
-        self.with(|board| board.values().rev().cloned().collect())
+        self.with(|board| board.iter().rev().cloned().collect())
     }
 
     fn change(&self, id: OperationId, change: impl FnOnce(&mut OperationStatus)) {
         self.with(|board| {
             // A finished operation stands: a late progress line must not reopen it.
-            if let Some(status) = board.get_mut(&id).filter(|status| status.finished.is_none()) {
+            if let Some(status) = board.iter_mut().find(|status| status.id == id && status.finished.is_none()) {
                 change(status);
             }
         });
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<OperationId, OperationStatus>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut VecDeque<OperationStatus>) -> T) -> T {
         act(&mut self.board.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -117,6 +117,14 @@ mod tests {
         assert_eq!(operations.list().len(), OPERATIONS_MAX);
         assert!(operations.get(running).is_some());
         assert_eq!(operations.list()[0].started, at(249));
+    }
+
+    #[test]
+    fn two_of_one_millisecond_are_listed_newest_first() {
+        let operations = Operations::default();
+        let ids: Vec<OperationId> = (0..20).map(|_| operations.start("test", at(0))).collect();
+        let listed: Vec<OperationId> = operations.list().iter().rev().map(|status| status.id).collect();
+        assert_eq!(listed, ids);
     }
 
     #[test]
