@@ -17,6 +17,8 @@ pub const DOCUMENTS_MAX: usize = 10_000;
 pub const FILES_MAX: usize = 10_000;
 /// Most text in a revision.
 pub const REVISION_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most threads that parse.
+const THREADS_MAX: usize = 4;
 /// Most diagnostics that are told; one more says how many there are.
 pub const DIAGNOSTICS_MAX: usize = 1_000;
 
@@ -58,8 +60,9 @@ impl Loader {
         let mut parsed = Vec::with_capacity(entries.len().min(FILES_MAX));
         let mut next = HashMap::with_capacity(entries.len().min(FILES_MAX));
         let (mut documents, mut bytes) = (0, 0);
+        let mut read = self.read(files).into_iter();
         for (index, entry) in entries.iter().enumerate() {
-            let file = self.file(files, entry);
+            let Some(file) = read.next() else { break };
             documents += file.documents.len();
             bytes += file.source.as_ref().map_or(0, |source| source.text.len());
             parsed.push(Arc::clone(&file));
@@ -86,17 +89,69 @@ impl Loader {
         }
     }
 
-    fn file(&self, files: &dyn FileSet, entry: &FileEntry) -> Arc<ParsedFile> {
-        let key = (entry.path.clone(), entry.content_id.clone());
-        if let Some(known) = self.cache.get(&key) {
-            return Arc::clone(known);
-        }
-        Arc::new(match files.read(entry) {
-            Ok(bytes) => document::parse(&entry.path, bytes, &self.schema, &*self.plugins),
-            Err(trouble) => {
-                let found = Diagnostic::of_file(&entry.path, &trouble.code, &trouble.message, trouble.hint);
-                ParsedFile { source: None, documents: Vec::new(), diagnostics: vec![found] }
+    /// The files in their order: known ones as they are, the others read one by one and parsed side by side.
+    ///
+    /// It ends behind the file with which the revision is too large.
+    fn read(&self, files: &dyn FileSet) -> Vec<Arc<ParsedFile>> {
+        let mut bytes_left = REVISION_BYTES_MAX;
+        let mut parsed: Vec<Option<Arc<ParsedFile>>> = Vec::new();
+        let mut unknown: Vec<(usize, &FileEntry, Vec<u8>)> = Vec::new();
+        for (index, entry) in files.entries().iter().enumerate().take(FILES_MAX + 1) {
+            let key = (entry.path.clone(), entry.content_id.clone());
+            let known = self.cache.get(&key).cloned();
+            let length = match (&known, &entry) {
+                (Some(known), _) => known.source.as_ref().map_or(0, |source| source.text.len()),
+                (None, entry) => match files.read(entry) {
+                    Ok(bytes) => {
+                        let length = bytes.len();
+                        unknown.push((index, entry, bytes));
+                        length
+                    }
+                    Err(trouble) => {
+                        let found = Diagnostic::of_file(&entry.path, &trouble.code, &trouble.message, trouble.hint);
+                        let file = ParsedFile { source: None, documents: Vec::new(), diagnostics: vec![found] };
+                        parsed.push(Some(Arc::new(file)));
+                        continue;
+                    }
+                },
+            };
+            parsed.push(known);
+            if length > bytes_left {
+                break;
             }
+            bytes_left -= length;
+        }
+        for (index, file) in self.parse(unknown) {
+            if let Some(place) = parsed.get_mut(index) {
+                *place = Some(Arc::new(file));
+            }
+        }
+        parsed.into_iter().flatten().collect()
+    }
+
+    fn parse(&self, mut files: Vec<(usize, &FileEntry, Vec<u8>)>) -> Vec<(usize, ParsedFile)> {
+        let parse = |(index, entry, bytes): (usize, &FileEntry, Vec<u8>)| {
+            (index, document::parse(&entry.path, bytes, &self.schema, &*self.plugins))
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+        let share = files.len().div_ceil(threads).max(1);
+        if files.len() < 2 || threads < 2 {
+            return files.into_iter().map(parse).collect();
+        }
+        let mut shares = Vec::new();
+        while !files.is_empty() {
+            shares.push(files.split_off(files.len().saturating_sub(share)));
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = shares
+                .into_iter()
+                .map(|share| scope.spawn(move || share.into_iter().map(parse).collect::<Vec<_>>()))
+                .collect();
+            // A panic in a thread goes on here, as it would without threads.
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
         })
     }
 }

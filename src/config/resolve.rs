@@ -3,7 +3,9 @@
 //! A document that is broken still counts with its name, so one mistake is not reported a hundred times by all that
 //! refer to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use super::check::{Item, Sited, built_in};
@@ -46,8 +48,8 @@ struct Placed<'a> {
 
 struct Revision<'a> {
     documents: Vec<Placed<'a>>,
-    /// By kind and name, the first of each.
-    names: HashMap<(&'static str, &'a str), Placed<'a>>,
+    /// By kind and name in lower case, the first of each.
+    names: HashMap<(&'static str, Cow<'a, str>), Placed<'a>>,
     /// A file or document has no name that could be told, so a name that is not found may be there.
     unreadable: bool,
     diagnostics: Vec<Diagnostic>,
@@ -83,13 +85,14 @@ impl<'a> Revision<'a> {
     }
 
     fn one_of_each_name(&mut self) {
-        let mut folded: HashMap<(&str, String), Placed<'a>> = HashMap::new();
         for placed in self.documents.clone() {
             let (Some(kind), Some(name)) = (placed.document.kind, &placed.document.name) else { continue };
-            self.names.entry((kind, &name.value)).or_insert(placed);
-            let Some(first) = folded.get(&(kind, name.value.to_lowercase())) else {
-                folded.insert((kind, name.value.to_lowercase()), placed);
-                continue;
+            let first = match self.names.entry((kind, folded(&name.value))) {
+                Entry::Vacant(place) => {
+                    place.insert(placed);
+                    continue;
+                }
+                Entry::Occupied(first) => *first.get(),
             };
             let Some(first_name) = &first.document.name else { continue };
             let shown = suggest::shown(&name.value);
@@ -182,12 +185,12 @@ impl<'a> Revision<'a> {
 
     fn all_exist(&mut self, placed: Placed<'a>, names: &[Sited<Name>], kind: &'static str) {
         for name in names {
-            if self.unreadable || self.names.contains_key(&(kind, name.value.as_str())) {
+            if self.unreadable || self.exists(kind, name.value.as_str()) {
                 continue;
             }
             self.suggestions_left = self.suggestions_left.saturating_sub(1);
             let looked_at = if self.suggestions_left > 0 { usize::MAX } else { 0 };
-            let of_kind = self.names.keys().filter(|(k, _)| *k == kind).map(|(_, name)| *name);
+            let of_kind = self.of_kind(kind).filter_map(|placed| Some(placed.document.name.as_ref()?.value.as_str()));
             let mut known: Vec<&str> = of_kind.take(looked_at).collect();
             known.sort_unstable();
             let word = kind.to_lowercase();
@@ -204,6 +207,11 @@ impl<'a> Revision<'a> {
             let code = if kind == "Policy" { "unknown_policy" } else { "unknown_destination" };
             self.tell(placed.source, &Finding::error(name.span, code, message).hint(hint));
         }
+    }
+
+    fn exists(&self, kind: &'static str, name: &str) -> bool {
+        let found = self.names.get(&(kind, folded(name))).and_then(|placed| placed.document.name.as_ref());
+        found.is_some_and(|found| found.value == name)
     }
 
     /// A target needs a policy, and a policy needs somewhere to write to.
@@ -251,8 +259,8 @@ impl<'a> Revision<'a> {
         if self.of_kind("Target").next().is_none() {
             return;
         }
-        let mut policies: Vec<&Name> = Vec::new();
-        let mut destinations: Vec<&Name> = Vec::new();
+        let mut policies: HashSet<&str> = HashSet::new();
+        let mut destinations: HashSet<&str> = HashSet::new();
         // A document that is broken may use anything; a policy that names no destination uses all.
         let mut any_policy = false;
         let (mut without_policies, mut default) = (false, false);
@@ -260,13 +268,13 @@ impl<'a> Revision<'a> {
         for placed in &self.documents {
             match (&placed.document.item, placed.document.kind) {
                 (Some(Item::Target(target)), _) if target.enabled() => {
-                    policies.extend(target.policies.iter().flatten().map(|name| &name.value));
+                    policies.extend(target.policies.iter().flatten().map(|name| name.value.as_str()));
                     without_policies |= target.policies.is_none();
                 }
                 (Some(Item::Policy(policy)), _) => {
                     default |= policy.default.is_some();
                     match &policy.destinations {
-                        Some(names) => destinations.extend(names.iter().map(|name| &name.value)),
+                        Some(names) => destinations.extend(names.iter().map(|name| name.value.as_str())),
                         None => any_destination = true,
                     }
                 }
@@ -277,18 +285,16 @@ impl<'a> Revision<'a> {
         }
         // Whoever still has to name a policy may name any.
         any_policy |= without_policies && !default;
-        let (policies, destinations) = (sorted(policies), sorted(destinations));
-        let unused = |list: &[&Name], name: &str| list.binary_search_by(|known| known.as_str().cmp(name)).is_err();
         for placed in self.documents.clone() {
             let Some(name) = &placed.document.name else { continue };
             let finding = match &placed.document.item {
                 Some(Item::Policy(policy))
-                    if policy.default.is_none() && !any_policy && unused(&policies, &name.value) =>
+                    if policy.default.is_none() && !any_policy && !policies.contains(name.value.as_str()) =>
                 {
                     Finding::warning(name.span, "unused_policy", "no target that is switched on uses this policy")
                         .hint("name it in a target's `policies`, or delete it")
                 }
-                Some(Item::Destination(_)) if !any_destination && unused(&destinations, &name.value) => {
+                Some(Item::Destination(_)) if !any_destination && !destinations.contains(name.value.as_str()) => {
                     Finding::warning(name.span, "unused_destination", "no policy writes to this destination")
                         .hint("name it in a policy's `destinations`, or delete it")
                 }
@@ -343,8 +349,8 @@ fn span_of(placed: &Placed<'_>) -> Span {
     placed.document.name.as_ref().map_or(Span::new(0, 1), |name| name.span)
 }
 
-fn sorted(mut names: Vec<&Name>) -> Vec<&Name> {
-    names.sort_unstable();
-    names.dedup();
-    names
+/// In lower case; most names are already.
+fn folded(name: &str) -> Cow<'_, str> {
+    let lower = name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_lowercase()) }
 }

@@ -1,5 +1,7 @@
 //! "Did you mean": the nearest known word, and words that are safe to repeat in a message.
 
+use std::fmt::Write as _;
+
 /// Longest word that is compared; nobody mistypes a longer one by two letters.
 const COMPARED_CHARS_MAX: usize = 64;
 /// Longest part of a user's word that a message repeats.
@@ -33,7 +35,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// The hint for an unknown word: the nearest one, else what there is.
-pub(crate) fn hint<'a>(word: &str, known: &[&'a str], what: &str) -> Option<String> {
+pub(crate) fn hint(word: &str, known: &[&str], what: &str) -> Option<String> {
     if let Some(nearest) = nearest(word, known.iter().copied()) {
         return Some(format!("did you mean `{nearest}`?"));
     }
@@ -48,7 +50,7 @@ pub(crate) fn list(words: &[&str]) -> String {
     const LISTED_MAX: usize = 14;
     let mut text = words.iter().take(LISTED_MAX).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     if words.len() > LISTED_MAX {
-        text.push_str(&format!(" and {} more", words.len() - LISTED_MAX));
+        let _ = write!(text, " and {} more", words.len() - LISTED_MAX);
     }
     text
 }

@@ -18,6 +18,22 @@ const EXCERPT_CHARS_MAX: usize = 110;
 /// Characters that are kept before a place when a line is cut.
 const EXCERPT_LEAD_CHARS: usize = 30;
 
+/// What is found before the document is understood, when only a line's looks say whether it holds a secret.
+const UNREAD: &[&str] = &[
+    "alias",
+    "ambiguous_yaml",
+    "anchor",
+    "complex_key",
+    "control_character",
+    "duplicate_key",
+    "line_too_long",
+    "merge_key",
+    "tab",
+    "tag",
+    "too_deep",
+    "yaml_syntax",
+];
+
 /// A range of bytes in one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -181,7 +197,7 @@ impl SourceText {
             .map(|range| Span::new(start + range.start, start + range.end))
             .chain(self.secrets.iter().copied().filter(|span| span.range().start < end && span.range().end > start))
             .collect();
-        if finding.code == "yaml_syntax" && mask::continues_a_secret(&self.text, start) {
+        if UNREAD.contains(&finding.code) && mask::continues_a_secret(&self.text, start) {
             masks = vec![Span::new(start, end)];
         }
         masks.sort_by_key(|span| span.start);
@@ -244,7 +260,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
 fn not_utf8(path: &str, error: &std::string::FromUtf8Error) -> Diagnostic {
     let valid = error.utf8_error().valid_up_to();
     let before = error.as_bytes().get(..valid).unwrap_or_default();
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let column = String::from_utf8_lossy(before.get(start..).unwrap_or_default()).chars().count() + 1;
     let hint = "save the file as UTF-8".to_owned();

@@ -11,12 +11,12 @@ use crate::config::text::Span;
 use crate::schedule::Schedule;
 use crate::types::{Name, show_duration};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// Without `timeout`.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(6 * 3600);
-const TIMEOUT_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
-const JITTER_MAX: Duration = Duration::from_secs(24 * 3600);
-const MAX_AGE_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const TIMEOUT_DEFAULT: Duration = Duration::from_hours(6);
+const TIMEOUT_MAX: Duration = Duration::from_hours(14 * 24);
+const JITTER_MAX: Duration = Duration::from_hours(24);
+const MAX_AGE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 /// Times that are looked at for the longest pause of a schedule: a week of hourly ones, but no more than two months.
 const PAUSES_MAX: usize = 170;
 const PAUSES_WITHIN: SignedDuration = SignedDuration::from_hours(62 * 24);
@@ -53,7 +53,7 @@ pub(crate) fn built_in(timezone: &str, destinations: &[Name]) -> Option<Policy> 
         name: Name::parse("daily").ok()?,
         default: true,
         schedule: ScheduleSpec { expression: "0 2 * * *".to_owned(), timezone: timezone.to_owned() },
-        jitter: Duration::from_secs(600),
+        jitter: Duration::from_mins(10),
         retention: Retention { daily: Some(7), weekly: Some(4), monthly: Some(6), ..Retention::default() },
         destinations: destinations.to_vec(),
         max_age: Some(26 * HOUR),

@@ -12,8 +12,8 @@ pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 /// Most programs in one hook.
 const HOOKS_MAX: usize = 16;
 /// Without `timeout`.
-const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
-const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+const HOOK_TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
 /// A target; its policies still have to be found.
 #[derive(Debug)]

@@ -101,7 +101,7 @@ impl Builder<'_> {
     fn scalar(&mut self, text: String, style: ScalarStyle, span: Span) -> bool {
         let plain = style == ScalarStyle::Plain;
         if let Some(Frame::Mapping { seen, key: key @ None, .. }) = self.stack.last_mut() {
-            let span = self.places.trimmed(self.source, span);
+            let span = trimmed(self.source, span);
             if plain && text == "<<" {
                 let finding = Finding::error(span, "merge_key", "merge keys (`<<`) are not supported");
                 self.refuse(finding.hint("write the fields out; what several targets share belongs into a policy"));
@@ -120,7 +120,7 @@ impl Builder<'_> {
             *key = Some((text, span));
             return true;
         }
-        let span = if plain { self.places.trimmed(self.source, span) } else { span };
+        let span = if plain { trimmed(self.source, span) } else { span };
         self.put(Node { span, value: Value::String(text), plain });
         true
     }
@@ -224,12 +224,12 @@ impl Places {
         };
         self.offset + within
     }
+}
 
-    /// Without the white space that the parser counts to a plain scalar.
-    fn trimmed(&self, source: &SourceText, span: Span) -> Span {
-        let text = source.text.get(span.range()).unwrap_or_default();
-        Span::new(span.range().start, span.range().start + text.trim_end().len())
-    }
+/// Without the white space that the parser counts to a plain scalar.
+fn trimmed(source: &SourceText, span: Span) -> Span {
+    let text = source.text.get(span.range()).unwrap_or_default();
+    Span::new(span.range().start, span.range().start + text.trim_end().len())
 }
 
 fn around(start: Span, last_child: Option<Span>, end: Span) -> Span {

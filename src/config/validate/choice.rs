@@ -68,13 +68,12 @@ impl<'s> Validator<'s> {
         };
         let chosen =
             objects.iter().find(|shape| constant(shape, tag).is_some_and(|value| written.text() == Some(value)));
-        match chosen {
-            Some(shape) => self.shape(node, shape, at),
-            None => {
-                self.path.push(tag.to_owned());
-                self.one_of(written, &allowed);
-                self.path.pop();
-            }
+        if let Some(shape) = chosen {
+            self.shape(node, shape, at);
+        } else {
+            self.path.push(tag.to_owned());
+            self.one_of(written, &allowed);
+            self.path.pop();
         }
     }
 
@@ -134,7 +133,7 @@ fn texts<'s>(shapes: &[&'s Map<String, Json>]) -> Option<Vec<&'s str>> {
     lists.map(|lists| lists.into_iter().flatten().collect())
 }
 
-fn constants<'s>(shape: &'s Map<String, Json>) -> impl Iterator<Item = &'s str> {
+fn constants(shape: &Map<String, Json>) -> impl Iterator<Item = &str> {
     let properties = shape.get("properties").and_then(Json::as_object);
     properties.into_iter().flatten().filter(|(_, schema)| schema.get("const").is_some()).map(|(name, _)| name.as_str())
 }

@@ -22,7 +22,7 @@ impl Validator<'_> {
                     self.push(Finding::error(at, "too_few", message).hint(MEND));
                 }
                 [entry] if KINDS.contains(&entry.key.as_str()) => {
-                    self.reference(&entry.key, &entry.value, entry.key_span)
+                    self.reference(&entry.key, &entry.value, entry.key_span);
                 }
                 entries => {
                     self.hide(node);
