@@ -20,6 +20,15 @@ pub(crate) struct ParsedFile {
     pub source: Option<SourceText>,
     pub documents: Vec<Document>,
     pub diagnostics: Vec<Diagnostic>,
+    /// Findings beyond the bound.
+    pub untold: usize,
+}
+
+impl ParsedFile {
+    /// A file that was refused as a whole.
+    pub(crate) fn refused(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { source: None, documents: Vec::new(), diagnostics, untold: 0 }
+    }
 }
 
 /// A document: what it says it is, and its values when they are all right.
@@ -35,7 +44,7 @@ pub(crate) struct Document {
 pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn SettingsSchemas) -> ParsedFile {
     let mut source = match SourceText::read(path, bytes) {
         Ok(source) => source,
-        Err(diagnostics) => return ParsedFile { source: None, documents: Vec::new(), diagnostics },
+        Err(diagnostics) => return ParsedFile::refused(diagnostics),
     };
     let mut documents = Vec::new();
     let mut found = Found::default();
@@ -43,9 +52,12 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
         documents.extend(document(&source, chunk, schema, plugins, &mut found));
     }
     source.mask(found.secrets);
+    // Warnings must not crowd out an error: that would apply a config that is broken.
+    found.findings.sort_by_key(|finding| finding.severity);
+    let untold = found.findings.len().saturating_sub(FILE_FINDINGS_MAX);
     found.findings.truncate(FILE_FINDINGS_MAX);
     let diagnostics = found.findings.iter().map(|finding| source.diagnostic(finding)).collect();
-    ParsedFile { source: Some(source), documents, diagnostics }
+    ParsedFile { source: Some(source), documents, diagnostics, untold }
 }
 
 fn document(

@@ -76,17 +76,12 @@ impl Loader {
         self.cache = next;
         diagnostics.extend(parsed.iter().flat_map(|file| file.diagnostics.iter().cloned()));
         // A file that can't be read may hold whatever others refer to.
-        let missing = ParsedFile { source: None, documents: Vec::new(), diagnostics: Vec::new() };
+        let missing = ParsedFile::refused(Vec::new());
         let missing = unreadable.then_some(&missing);
-        let resolved = resolve::resolve(parsed.iter().map(|file| &**file).chain(missing));
+        let resolved = resolve::resolve(parsed.iter().map(|file| &**file).chain(missing), &diagnostics);
         diagnostics.extend(resolved.diagnostics);
-        let whole = !diagnostics.iter().any(Diagnostic::is_error);
-        Loaded {
-            config: whole.then_some(resolved.config),
-            diagnostics: bounded(diagnostics, resolved.untold),
-            files: parsed.len(),
-            documents,
-        }
+        let untold = resolved.untold + parsed.iter().map(|file| file.untold).sum::<usize>();
+        Loaded { config: resolved.config, diagnostics: bounded(diagnostics, untold), files: parsed.len(), documents }
     }
 
     /// The files in their order: known ones as they are, the others read one by one and parsed side by side.
@@ -109,7 +104,7 @@ impl Loader {
                     }
                     Err(trouble) => {
                         let found = Diagnostic::of_file(&entry.path, &trouble.code, &trouble.message, trouble.hint);
-                        let file = ParsedFile { source: None, documents: Vec::new(), diagnostics: vec![found] };
+                        let file = ParsedFile::refused(vec![found]);
                         parsed.push(Some(Arc::new(file)));
                         continue;
                     }

@@ -18,15 +18,15 @@ use crate::types::Name;
 
 /// What the documents say together.
 pub(crate) struct Resolved {
-    /// Only whole when no file and no document has an error.
-    pub config: Config,
+    /// None when any file or document has an error.
+    pub config: Option<Config>,
     pub diagnostics: Vec<Diagnostic>,
     /// Findings beyond the bound.
     pub untold: usize,
 }
 
-/// Resolves the documents of `files`, in their order.
-pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>) -> Resolved {
+/// Resolves the documents of `files`, in their order. `found` is what is known of the files before.
+pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>, found: &[Diagnostic]) -> Resolved {
     let mut revision = Revision::gather(files);
     revision.one_of_each_name();
     revision.one_site();
@@ -35,7 +35,8 @@ pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>) -> Resolv
     revision.references();
     revision.something_for_every_target();
     revision.used();
-    let config = revision.config();
+    let whole = !found.iter().chain(&revision.diagnostics).any(Diagnostic::is_error);
+    let config = whole.then(|| revision.config());
     Resolved { config, diagnostics: revision.diagnostics, untold: revision.untold }
 }
 

@@ -299,6 +299,22 @@ fn limits_are_told_one_by_one() {
 }
 
 #[test]
+fn a_flood_of_warnings_never_hides_an_error() {
+    let mut text =
+        String::from("kind: Destination\nname: nas\nrepository: {type: local, path: /r}\npassword: {env: R}\n");
+    for number in 0..1_500 {
+        text +=
+            &format!("--- {{kind: Target, name: t{number}, plugin: files, with: {{paths: [/a]}}, enabled: false}}\n");
+    }
+    assert!(load_text(&text).config.is_some());
+    text += "--- {kind: Target, name: last, plugin: files, with: {}}\n";
+    let loaded = load_text(&text);
+    assert!(loaded.config.is_none());
+    assert!(loaded.diagnostics.iter().any(|found| found.code == "missing_field"));
+    assert!(loaded.diagnostics.iter().any(|found| found.message == "1301 more findings are not shown"));
+}
+
+#[test]
 fn a_long_line_is_cut_around_the_caret() {
     let list = vec!["/some/path"; 300].join(", ");
     let text = format!("kind: Target\nname: a\nplugin: files\nwith: {{paths: [{list}], exclud: [], exclude: 3}}\n");
