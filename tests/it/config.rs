@@ -303,8 +303,8 @@ fn a_flood_of_warnings_never_hides_an_error() {
     let mut text =
         String::from("kind: Destination\nname: nas\nrepository: {type: local, path: /r}\npassword: {env: R}\n");
     for number in 0..1_500 {
-        text +=
-            &format!("--- {{kind: Target, name: t{number}, plugin: files, with: {{paths: [/a]}}, enabled: false}}\n");
+        let name = format!("t{number}");
+        text = text + "--- {kind: Target, name: " + &name + ", plugin: files, with: {paths: [/a]}, enabled: false}\n";
     }
     assert!(load_text(&text).config.is_some());
     text += "--- {kind: Target, name: last, plugin: files, with: {}}\n";
