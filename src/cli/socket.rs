@@ -64,7 +64,9 @@ pub(crate) fn result_of(mut answer: Value) -> Result<Value, Trouble> {
         let data = error.get("data");
         return Err(Trouble {
             code: said(data.and_then(|data| data.get("code"))).unwrap_or_else(|| "daemon_refused".to_owned()),
-            message: said(error.get("message")).unwrap_or_else(|| "the daemon refused without a reason".to_owned()),
+            message: said(data.and_then(|data| data.get("message")))
+                .or_else(|| said(error.get("message")))
+                .unwrap_or_else(|| "the daemon refused without a reason".to_owned()),
             hint: said(data.and_then(|data| data.get("hint"))),
         });
     }

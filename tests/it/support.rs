@@ -24,9 +24,9 @@ pub fn restic() -> PathBuf {
     found.pop().unwrap_or_else(|| PathBuf::from("restic"))
 }
 
-/// The program under test.
+/// The program under test: `LARDER_BIN`, else the one that was built with the tests.
 pub fn larder() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_larder"))
+    std::env::var_os("LARDER_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
 }
 
 /// Calls `ready` until it answers something, at most for `bound`.

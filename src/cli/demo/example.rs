@@ -53,15 +53,14 @@ fn is_wanted(document: &str, postgres: bool) -> bool {
 fn localize(document: &str, root: &Path, postgres: Option<u16>) -> String {
     let root = root.display().to_string();
     let mut lines: Vec<String> = Vec::new();
-    for line in document.lines() {
+    // What a file says on top is for who copies it.
+    let top = document.lines().take_while(|line| line.starts_with('#') || line.trim().is_empty()).count();
+    for line in document.lines().skip(top) {
         // The mail server and what follows is the end of the site's document.
         if line.starts_with("# Mails say") {
             break;
         }
         if line.trim_start().starts_with("require_mount:") || line.contains("the share is not mounted") {
-            continue;
-        }
-        if line.starts_with("# yaml-language-server") {
             continue;
         }
         lines.push(line.to_owned());
