@@ -62,6 +62,14 @@ fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
 }
 
 #[test]
+fn the_plugin_that_the_readme_shows_is_the_one_that_is_tested() {
+    let readme = include_str!("../../README.md");
+    let shown = readme.split("### Your own plugin").nth(1).unwrap();
+    let shown = shown.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(shown, include_str!("../plugins/hello.sh"));
+}
+
+#[test]
 fn what_init_writes_passes_check_and_a_used_directory_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("config");

@@ -22,16 +22,15 @@ fn haltable() -> Site {
     );
     let plugin = format!(
         r#"#!/bin/sh
-request=$(cat)
-staging=$(printf '%s' "$request" | sed -n 's/.*"staging":"\([^"]*\)".*/\1/p')
-case $request in
-*'"action":"describe"'*) echo '{{"event":"described","settings":{{"type":"object","additionalProperties":false}}}}' ;;
-*'"action":"capture"'*)
-  head -c 2000000 /dev/urandom >"$staging/part"
+cat >/dev/null
+case "$1" in
+describe) echo '{{"event":"description","summary":"slow","settings":{{"type":"object","additionalProperties":false}}}}' ;;
+capture)
+  head -c 2000000 /dev/urandom >part
   while [ -e '{root}/halt-capture' ]; do sleep 0.05; done
-  if [ -e '{root}/large' ]; then head -c 400000000 /dev/zero >"$staging/large"; echo '{{"event":"artifact","path":"large","format":"zero"}}'; fi
+  if [ -e '{root}/large' ]; then head -c 400000000 /dev/zero >large; echo '{{"event":"artifact","path":"large","format":"zero"}}'; fi
   echo '{{"event":"artifact","path":"part","format":"noise"}}' ;;
-*'"action":"validate"'*)
+validate)
   while [ -e '{root}/halt-validate' ]; do sleep 0.05; done
   echo '{{"event":"validation","name":"there","verdict":"proven"}}' ;;
 esac
