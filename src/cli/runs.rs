@@ -48,7 +48,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Done {
     if global.output == Output::Json {
         output::json(&finished);
     }
-    Ok(worst(finished.iter().map(|record| outcome_of(record))))
+    Ok(worst(finished.iter().map(outcome_of)))
 }
 
 fn ids(answer: &Value) -> Result<Vec<RunId>, Trouble> {
@@ -106,8 +106,7 @@ fn worst(outcomes: impl Iterator<Item = Outcome>) -> Code {
     for outcome in outcomes {
         match outcome {
             Outcome::Success | Outcome::Skipped => {}
-            Outcome::Partial if code == Code::Done => code = Code::Partial,
-            Outcome::Partial => {}
+            Outcome::Partial => code = if code == Code::Done { Code::Partial } else { code },
             _ => code = Code::Failed,
         }
     }
@@ -204,7 +203,7 @@ pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
         json!({"target": args.target, "snapshot": args.snapshot, "destination": args.destination, "to": to, "include": args.include}),
     )?;
     let done = follow_operation(&client, &answer, global.output)?;
-    finish_operation(&done, global.output)
+    Ok(finish_operation(&done, global.output))
 }
 
 pub(crate) fn follow_operation(client: &Client, answer: &Value, shown: Output) -> Result<OperationStatus, CallError> {
@@ -220,17 +219,17 @@ pub(crate) fn follow_operation(client: &Client, answer: &Value, shown: Output) -
     }
 }
 
-fn finish_operation(status: &OperationStatus, shown: Output) -> Done {
+fn finish_operation(status: &OperationStatus, shown: Output) -> Code {
     if shown == Output::Json {
         output::json(status);
     } else {
         status.lines.iter().for_each(|line| output::line(line));
     }
     match &status.trouble {
-        None => Ok(Code::Done),
+        None => Code::Done,
         Some(trouble) => {
             output::trouble(trouble);
-            Ok(Code::Failed)
+            Code::Failed
         }
     }
 }
@@ -271,20 +270,20 @@ pub(crate) fn confirm(global: &Global, args: &Confirm) -> Done {
             .into());
     }
     let verdict: Verdict = parse(client.call("config.confirm", json!({"revision": held}))?)?;
-    show_verdict(&verdict, global.output)
+    Ok(show_verdict(&verdict, global.output))
 }
 
-fn show_verdict(verdict: &Verdict, shown: Output) -> Done {
+fn show_verdict(verdict: &Verdict, shown: Output) -> Code {
     if shown == Output::Json {
         output::json(verdict);
     } else {
         verdict.lines.iter().for_each(|line| output::line(line));
     }
-    Ok(match verdict.result {
+    match verdict.result {
         VerdictResult::Applied | VerdictResult::Unchanged => Code::Done,
         VerdictResult::Rejected => Code::Invalid,
         VerdictResult::Held => Code::Failed,
-    })
+    }
 }
 
 pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
@@ -311,7 +310,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
     };
     let answer = client.call(method, json!({"destination": name}))?;
     let done = follow_operation(&client, &answer, global.output)?;
-    finish_operation(&done, global.output)
+    Ok(finish_operation(&done, global.output))
 }
 
 /// The colour in which an outcome is shown, always beside its word.

@@ -33,7 +33,9 @@ pub(crate) fn status(status: &Value) {
         }
     }
     output::table(&["JOB", "STATE", "LAST SUCCESS", "NEXT RUN", "REMARK"], &rows);
-    hints.iter().for_each(|hint| output::line(hint));
+    for hint in &hints {
+        output::line(hint);
+    }
 }
 
 fn config(config: &Value) {
@@ -68,7 +70,7 @@ pub(crate) fn snapshots(items: &[Value]) {
                 string(&item["run"]),
                 array(&item["paths"])
                     .iter()
-                    .map(|path| string(path))
+                    .map(string)
                     .collect::<Vec<_>>()
                     .join(" ")
                     .chars()

@@ -36,6 +36,9 @@ pub(crate) enum Item {
     Target(TargetItem),
 }
 
+/// The code of a document that fits the schema and still cannot be read.
+pub(crate) const UNREADABLE: &str = "unreadable_document";
+
 /// Checks one document of the named kind; none when something is wrong, and then a finding says what.
 pub(crate) fn check(source: &SourceText, root: &Node, kind: &str) -> (Option<Item>, Vec<Finding>) {
     let mut checker = Checker { source, root, findings: Vec::new() };
@@ -66,7 +69,7 @@ impl Checker<'_> {
         if raw.is_none() {
             // The cause is not told: it could quote a value. A test keeps schema and types together.
             let message = "this document fits the schema but can not be read";
-            let finding = Finding::error(self.root.span, "unreadable_document", message);
+            let finding = Finding::error(self.root.span, UNREADABLE, message);
             self.findings.push(finding.hint("please report this with the document, without its secrets"));
         }
         raw

@@ -9,6 +9,7 @@ use super::spans::{self, Node, Value};
 use super::text::{Chunk, Finding, SourceText, Span};
 use super::validate::{Found, Validator};
 use super::{SettingsSchemas, suggest};
+use crate::types::Name;
 
 /// Most findings that are told of one file.
 const FILE_FINDINGS_MAX: usize = 200;
@@ -38,6 +39,8 @@ pub(crate) struct Document {
     pub kind: Option<&'static str>,
     pub name: Option<Sited<String>>,
     pub item: Option<Item>,
+    /// The destinations that a policy names, the policies that a target names; only where there is no `item` to ask.
+    pub references: Vec<Sited<Name>>,
 }
 
 /// Reads the file `path`. `schema` is `config_schema(None)`.
@@ -78,15 +81,16 @@ fn document(
     }
     if !matches!(root.value, Value::Mapping(_)) {
         found.findings.push(no_mapping(&root));
-        return Some(Document { kind: None, name: None, item: None });
+        return Some(Document { kind: None, name: None, item: None, references: Vec::new() });
     }
     let name = root.get("name").and_then(|node| Some(Sited { value: node.text()?.to_owned(), span: node.span }));
     let Some(kind) = kind(&root, &mut found.findings) else {
-        return Some(Document { kind: None, name, item: None });
+        return Some(Document { kind: None, name, item: None, references: Vec::new() });
     };
     let plugin = plugin(&root, kind, plugins, &mut found.findings);
     let shape = shape(&root, kind, schema, plugin);
     let fits = shape.findings.is_empty() && understood;
+    let misfits: Vec<Span> = shape.findings.iter().map(|finding| finding.span).collect();
     found.findings.extend(shape.findings);
     found.secrets.extend(shape.secrets);
     let known = kind != "Target" || plugin.is_some();
@@ -95,9 +99,30 @@ fn document(
         found.findings.extend(findings);
         item.filter(|_| known)
     } else {
+        // One mistake must not hide the others: what is left without the wrong entries is looked at too.
+        let (_, findings) = check::check(source, &root.without(&misfits), kind);
+        let whole = [root.span, name.as_ref().map_or(root.span, |name| name.span)];
+        let news = |finding: &Finding| {
+            finding.code != check::UNREADABLE
+                && !whole.contains(&finding.span)
+                && !misfits.iter().any(|span| span.overlaps(finding.span))
+        };
+        found.findings.extend(findings.into_iter().filter(news));
         None
     };
-    Some(Document { kind: Some(kind), name, item })
+    let references = if item.is_some() { Vec::new() } else { references(&root, kind) };
+    Some(Document { kind: Some(kind), name, item, references })
+}
+
+/// The names that a broken document refers to, as far as they can be told.
+fn references(root: &Node, kind: &str) -> Vec<Sited<Name>> {
+    let field = match kind {
+        "Policy" => "destinations",
+        "Target" => "policies",
+        _ => return Vec::new(),
+    };
+    let nodes = root.get(field).map(Node::items).unwrap_or_default();
+    nodes.iter().filter_map(|node| Some(Sited { value: Name::parse(node.text()?).ok()?, span: node.span })).collect()
 }
 
 fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Found {
@@ -213,5 +238,5 @@ fn salvage(source: &SourceText, chunk: Chunk) -> Document {
     };
     let kind = field("kind").and_then(|text| KINDS.into_iter().find(|kind| *kind == text));
     let name = field("name").map(|value| Sited { value, span: Span::new(chunk.start, chunk.start + 1) });
-    Document { kind, name, item: None }
+    Document { kind, name, item: None, references: Vec::new() }
 }

@@ -179,7 +179,11 @@ impl<'a> Revision<'a> {
                 Some(Item::Target(target)) => {
                     self.all_exist(placed, target.policies.as_deref().unwrap_or_default(), "Policy");
                 }
-                _ => {}
+                Some(_) => {}
+                None => {
+                    let kind = if placed.document.kind == Some("Policy") { "Destination" } else { "Policy" };
+                    self.all_exist(placed, &placed.document.references, kind);
+                }
             }
         }
     }

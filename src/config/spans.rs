@@ -68,6 +68,31 @@ impl Node {
         Self { span, value: Value::Mapping(Vec::new()), plain: false }
     }
 
+    /// The same without the entries at which one of `spans` lies, key or value; `kind` and `name` stay.
+    pub(crate) fn without(&self, spans: &[Span]) -> Self {
+        let wrong = |at: Span| spans.iter().any(|span| span.overlaps(at));
+        let value = match &self.value {
+            Value::Mapping(entries) => {
+                let whole = entries.iter().filter(|entry| {
+                    let scalar = !matches!(entry.value.value, Value::Mapping(_) | Value::Sequence(_));
+                    matches!(entry.key.as_str(), "kind" | "name")
+                        || !(wrong(entry.key_span)
+                            || scalar && wrong(entry.value.span)
+                            || spans.contains(&entry.value.span))
+                });
+                Value::Mapping(
+                    whole.map(|entry| Entry { value: entry.value.without(spans), ..entry.clone() }).collect(),
+                )
+            }
+            Value::Sequence(items) => {
+                let whole = items.iter().filter(|item| !spans.contains(&item.span));
+                Value::Sequence(whole.map(|item| item.without(spans)).collect())
+            }
+            other => other.clone(),
+        };
+        Self { value, ..self.clone() }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }

@@ -79,6 +79,10 @@ impl Span {
         self.start as usize..self.end as usize
     }
 
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         self.start >= self.end
     }

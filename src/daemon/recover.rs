@@ -80,7 +80,7 @@ fn sweep(config: &Config) {
     match shelf.sweep(&[]) {
         Ok(swept) => tracing::debug!(?swept, "swept the artifact root"),
         Err(error) => {
-            tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start")
+            tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start");
         }
     }
 }

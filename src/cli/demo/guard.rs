@@ -54,7 +54,7 @@ impl Guard {
             });
             theirs.clean_up();
             let code = if theirs.waiting.load(Ordering::SeqCst) { 0 } else { 130 };
-            #[expect(clippy::exit, reason = "the steps run in another thread that cannot be told to unwind")]
+            // The steps run in another thread that cannot be told to unwind.
             std::process::exit(code);
         });
         Ok(guard)
