@@ -1,4 +1,5 @@
 //! A whole site for a test: config repository, bare repository with hooks, data, restic repository, and the daemon.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
