@@ -13,6 +13,7 @@ mod messages;
 mod repository;
 mod restore;
 mod snapshots;
+mod stillborn;
 mod upkeep;
 
 use std::ffi::OsString;

@@ -24,7 +24,7 @@ pub use log::Log;
 pub use redact::Redactor;
 pub use spawn::find_program;
 pub use table::{ProcessSeen, seen};
-pub use tree::{Leftover, reap_leftovers};
+pub use tree::{Leftover, reap_leftovers, reap_stragglers};
 
 use output::Output;
 use tree::Tree;

@@ -68,14 +68,7 @@ pub(crate) fn snapshots(items: &[Value]) {
                 string(&item["target"]),
                 string(&item["policy"]),
                 string(&item["run"]),
-                array(&item["paths"])
-                    .iter()
-                    .map(string)
-                    .collect::<Vec<_>>()
-                    .join(" ")
-                    .chars()
-                    .take(80)
-                    .collect(),
+                array(&item["paths"]).iter().map(string).collect::<Vec<_>>().join(" ").chars().take(80).collect(),
             ]
         })
         .collect();

@@ -20,6 +20,9 @@ use crate::types::{JobId, Outcome};
 /// What is kept of the hooks' output, in bytes.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
+/// When stragglers are looked for, each pause after the one before.
+const STRAGGLERS_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(10)];
+
 /// Mends what an earlier daemon left, and answers with the jobs.
 pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<JobId, JobRecord>, Trouble> {
     let state_id = world.state_id.clone();
@@ -54,6 +57,21 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
     }
     sweep(config);
     Ok(jobs)
+}
+
+/// Looks again, soon after the start, for children that were just being started when the earlier daemon ended.
+pub(super) async fn look_for_stragglers(state_id: String, cancel: CancellationToken) {
+    for pause in STRAGGLERS_AFTER {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let state_id = state_id.clone();
+        let found = tokio::task::spawn_blocking(move || crate::process::reap_stragglers(&state_id)).await;
+        for straggler in found.unwrap_or_default() {
+            tracing::warn!(?straggler, "ended a late child of an earlier daemon");
+        }
+    }
 }
 
 /// What `before` hooks of an interrupted run changed is mended by its `after` hooks, as at any other end.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::messages::{self, Message};
+use super::stillborn;
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::process::{Context, Exit};
 
@@ -107,6 +108,8 @@ fn room_for_repository(path: &Path, location: &str) -> Result<(), EngineError> {
     match std::fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
+            Some(_) if stillborn::is(path) => stillborn::clear(path)
+                .map_err(|error| EngineError::NotWritable { location: location.to_owned(), detail: error.to_string() }),
             Some(_) => Err(EngineError::NotARepository { location: location.to_owned() }),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -242,6 +242,23 @@ pub fn reap_leftovers(state_id: &str) -> Vec<Leftover> {
     }
 }
 
+/// Ends children of an earlier daemon that [`reap_leftovers`] could not know yet: a child that was being started at the
+/// very moment of the crash carries its mark only a little later. Children of this process are spared.
+pub fn reap_stragglers(state_id: &str) -> Vec<Leftover> {
+    let (prefix, own) = (format!("{state_id}:"), std::process::id().to_string());
+    let of_another = |mark: &str| {
+        // `<state>:<run>:<pid>.<n>`: the first such word was written by the daemon itself.
+        let word = mark.split(' ').find(|word| word.starts_with(&prefix));
+        word.and_then(|word| word.rsplit(':').next()?.split('.').next()).is_some_and(|pid| pid != own)
+    };
+    let late = marked_with(&prefix).into_iter().filter(|(_, mark)| of_another(mark));
+    late.map(|(process, mark)| {
+        send(&process, Signal::SIGKILL);
+        Leftover { pid: process.pid, name: process.name, mark, gone: true }
+    })
+    .collect()
+}
+
 /// The living processes with a word that starts with `prefix`, with their marks; without us and our ancestors.
 fn marked_with(prefix: &str) -> Vec<(Process, String)> {
     let table = table::read();
