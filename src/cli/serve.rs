@@ -50,7 +50,12 @@ fn stop_with_stdin(cancel: CancellationToken) {
 
 fn log_to_stderr(json: bool) {
     let filter = EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(coloured);
     // Set once; a second call in one process (tests) keeps the first.
     let _ = if json { base.json().try_init() } else { base.try_init() };
 }

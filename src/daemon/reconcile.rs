@@ -69,7 +69,9 @@ impl Reconciler {
                 answer
             }
             Err(trouble) => {
-                if self.last_trouble.as_ref() != Some(&trouble.message) {
+                if trouble.code == "branch_missing" && self.record.applied.is_none() {
+                    tracing::info!(branch = self.watched.branch, "waiting for the first push");
+                } else if self.last_trouble.as_ref() != Some(&trouble.message) {
                     tracing::error!(%trouble, "cannot look at the config; what is in force stays");
                     self.last_trouble = Some(trouble.message.clone());
                 }
