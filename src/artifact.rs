@@ -130,6 +130,14 @@ impl Shelf {
         staged
     }
 
+    /// Removes what was staged under `run` alone; nothing there is fine.
+    ///
+    /// # Errors
+    /// As [`Shelf::clear`].
+    pub fn unstage(&self, run: RunId) -> Result<(), ArtifactError> {
+        files::remove_tree(&self.staging(run))
+    }
+
     /// The absolute path of a publication.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod queries;
 mod reconcile;
 mod recover;
 mod requests;
+mod restore;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -140,6 +141,7 @@ async fn run(
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
     tasks.spawn(stop_on_signal(cancel.clone()));
     tasks.spawn(recover::look_for_stragglers(world.state_id.clone(), serving.clone()));
+    tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), serving.clone()));
     tasks.close();
 
     tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "larder turns");

@@ -18,12 +18,16 @@ use crate::types::Outcome;
 
 pub use builtin::{builtin_main, describe_text};
 pub use catalogue::Catalogue;
+pub use host::Beside;
+pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
 pub mod builtin;
 pub mod catalogue;
 mod digest;
 mod files;
 pub mod host;
+#[expect(dead_code, reason = "the plugins that use it follow")]
+mod journal;
 mod postgres;
 pub mod protocol;
 pub mod settings;
@@ -91,6 +95,35 @@ pub enum Verdict {
     Proven,
     Failed,
     CouldNotVerify,
+}
+
+/// What a restore into an application did, or would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub steps: Vec<Step>,
+    /// Steps beyond the bound.
+    pub steps_untold: u64,
+    /// What was checked on the application afterwards.
+    pub validations: Vec<Validation>,
+    pub warnings: Vec<Trouble>,
+    /// Of the application that was restored into.
+    pub app_version: Option<String>,
+}
+
+/// One thing that a restore did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    pub verb: Verb,
+    pub thing: String,
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb.as_str(), self.thing)?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
 }
 
 /// A plugin that did not do what it was asked to.

@@ -6,6 +6,8 @@ pub mod execute;
 
 pub mod hooks;
 
+pub(crate) mod journal;
+
 pub mod live;
 
 pub mod operations;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::manifest::{self, Manifest, ManifestVerdict};
 use super::{ArtifactError, Shelf, files};
+use crate::plugin::CaptureFacts;
 use crate::types::{JobId, RunId};
 
 /// Most publications of one target that are looked at.
@@ -44,6 +45,14 @@ impl Shelf {
         }
         found.sort_by_key(|publication| (publication.started, publication.run));
         Ok(found)
+    }
+
+    /// What the newest sound publication of `job` told, without its files; none when there is none that can be read.
+    #[must_use]
+    pub fn newest_facts(&self, job: &JobId) -> Option<CaptureFacts> {
+        let newest = self.publications(job).ok()?.into_iter().rfind(|publication| publication.sound)?;
+        let manifest = Manifest::load(&self.path_of(&newest.relative).ok()?.join(manifest::FILE_NAME)).ok()?;
+        Some(CaptureFacts { app_version: manifest.app_version, figures: manifest.figures, ..CaptureFacts::default() })
     }
 
     /// Removes the oldest publications of `job` beyond the newest `keep_runs` (at least one), and returns their paths

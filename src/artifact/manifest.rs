@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ArtifactError;
-use crate::plugin::{Source, Validation, Verdict};
+use crate::plugin::{ArtifactFile, CaptureFacts, Source, Validation, Verdict};
 use crate::types::{JobId, Name, Revision, RunId};
 
 /// The version that this program writes, and the newest that it reads.
@@ -108,6 +108,25 @@ impl Manifest {
     #[must_use]
     pub fn job(&self) -> JobId {
         JobId { target: self.target.clone(), policy: self.policy.clone() }
+    }
+
+    /// What the capture told.
+    #[must_use]
+    pub fn facts(&self) -> CaptureFacts {
+        let artifacts = self.files.iter().filter_map(|file| {
+            let format = file.format.clone().unwrap_or_default();
+            Some(ArtifactFile { path: file.relative()?, format, sha256: Some(file.sha256.clone()) })
+        });
+        let sources = self
+            .sources
+            .iter()
+            .map(|source| Source { path: source.path.clone().into(), exclude: source.exclude.clone() });
+        CaptureFacts {
+            artifacts: artifacts.collect(),
+            sources: sources.collect(),
+            app_version: self.app_version.clone(),
+            figures: self.figures.clone(),
+        }
     }
 
     /// Reads a manifest.

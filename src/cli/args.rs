@@ -215,8 +215,17 @@ pub struct Snapshots {
 pub struct Restore {
     pub target: Name,
     /// The directory to restore into; must be empty or absent
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "into", conflicts_with = "into")]
+    pub to: Option<PathBuf>,
+    /// Restore into the application of this target (often the same one), through its plugin
+    #[arg(long, value_name = "TARGET")]
+    pub into: Option<Name>,
+    /// With --into: only say what would be done
+    #[arg(long, requires = "into")]
+    pub dry_run: bool,
+    /// With --into: a choice that the plugin offers, see `larder plugin describe`; the value is read as JSON where it is
+    #[arg(long, value_name = "NAME=VALUE", requires = "into", value_parser = crate::cli::runs::restore_option)]
+    pub option: Vec<(String, serde_json::Value)>,
     /// The snapshot; the newest when not given
     #[arg(long)]
     pub snapshot: Option<String>,

@@ -196,14 +196,34 @@ pub(crate) fn snapshots(global: &Global, args: &Snapshots) -> Done {
 
 pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
     let client = Client::connect(global)?;
-    let to = std::path::absolute(&args.to)
-        .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", args.to.display())))?;
+    let absolute = |to: &std::path::PathBuf| {
+        std::path::absolute(to)
+            .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", to.display())))
+    };
+    let to = args.to.as_ref().map(absolute).transpose()?;
+    let options: serde_json::Map<String, Value> = args.option.iter().cloned().collect();
     let answer = client.call(
         "restore.start",
-        json!({"target": args.target, "snapshot": args.snapshot, "destination": args.destination, "to": to, "include": args.include}),
+        json!({
+            "target": args.target,
+            "snapshot": args.snapshot,
+            "destination": args.destination,
+            "to": to,
+            "include": args.include,
+            "into": args.into,
+            "dry_run": args.dry_run,
+            "options": options,
+        }),
     )?;
     let done = follow_operation(&client, &answer, global.output)?;
     Ok(finish_operation(&done, global.output))
+}
+
+/// Reads `NAME=VALUE`; the value is JSON where it can be read as such, else text.
+pub(crate) fn restore_option(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
 }
 
 pub(crate) fn follow_operation(client: &Client, answer: &Value, shown: Output) -> Result<OperationStatus, CallError> {

@@ -229,6 +229,14 @@ pub struct Target {
     pub hooks: Hooks,
 }
 
+impl Target {
+    /// A target that no policy has: for work that is no run.
+    #[must_use]
+    pub fn bare(name: Name, plugin: Name, settings: serde_json::Value) -> Self {
+        Self { name, plugin, settings, policies: Vec::new(), enabled: false, hooks: Hooks::default() }
+    }
+}
+
 /// Programs around a run, in the order given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
-use crate::daemon::{finish, upkeep};
+
+use crate::daemon::{finish, restore, upkeep};
 use crate::error::Trouble;
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
@@ -287,7 +288,12 @@ impl Keeper {
     fn start_queued(&mut self) {
         let config = self.config.borrow().clone();
         while self.running.len() < config.site.concurrency.runs.max(1) as usize {
-            let Some(run) = self.queue.pop_front() else { return };
+            // A run whose application is being restored into waits; the end of the restore wakes this loop.
+            let free = {
+                let restoring = restore::being_restored(&self.world);
+                self.queue.iter().position(|run| !restoring.contains(&run.job.target))
+            };
+            let Some(run) = free.and_then(|index| self.queue.remove(index)) else { return };
             let Some(order) = self.order(&config, &run) else {
                 self.withdraw(run);
                 continue;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
-use crate::daemon::upkeep;
+use crate::daemon::{restore, upkeep};
 use crate::error::Trouble;
 use crate::runner::control::Request;
 use crate::runner::execute::Ended;
@@ -51,9 +51,11 @@ impl Keeper {
                 });
                 let _ = reply.send(answer);
             }
-            Request::Restore { restore, reply } => {
+            Request::Restore { restore: order, reply } => {
                 let config = self.config.borrow().clone();
-                let _ = reply.send(upkeep::start_restore(&self.world, &config, restore, &mut self.upkeep, cancel));
+                let running = self.running.values().map(|each| each.job.target.clone()).collect();
+                let started = restore::start(&self.world, &config, order, &running, &mut self.upkeep, cancel);
+                let _ = reply.send(started);
             }
             Request::Destination { destination, action, reply } => {
                 let config = self.config.borrow().clone();

@@ -1,4 +1,4 @@
-//! Work that is no run: scheduled prune and check of destinations, restores, and what an operator asks for.
+//! Work that is no run: scheduled prune and check of destinations, and what an operator asks for.
 //!
 //! Each is an operation on the board; a destination's berths keep it apart from the runs.
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::error::Trouble;
 use crate::process::{Context, Redactor};
-use crate::runner::control::{DestinationAction, OperationId, RestoreRequest};
+use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
@@ -23,9 +23,6 @@ use crate::types::Name;
 
 /// The longest that one piece of upkeep may take.
 const UPKEEP_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// The longest that a restore may take.
-const RESTORE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is kept of an operation's output, in bytes.
 const LOG_BYTES_MAX: u64 = 4 << 20;
@@ -121,7 +118,7 @@ pub(crate) fn start_action(
     Ok(begin(world, config, destination, action, title, tasks, cancel))
 }
 
-fn unknown_destination(config: &Config, name: &Name) -> Trouble {
+pub(super) fn unknown_destination(config: &Config, name: &Name) -> Trouble {
     let known: Vec<&str> = config.destinations.keys().map(Name::as_str).collect();
     Trouble::new("unknown_destination", format!("there is no destination {name}"))
         .with_hint(format!("there are: {}", known.join(", ")))
@@ -186,14 +183,14 @@ fn note_upkeep(
 }
 
 /// Puts the lines of a good end on the board.
-fn said(world: &World, id: OperationId, result: Result<Vec<String>, Trouble>) -> Result<(), Trouble> {
+pub(super) fn said(world: &World, id: OperationId, result: Result<Vec<String>, Trouble>) -> Result<(), Trouble> {
     for line in result? {
         world.operations.line(id, &line);
     }
     Ok(())
 }
 
-fn route(
+pub(super) fn route(
     world: &Arc<World>,
     config: &Config,
     destination: &Destination,
@@ -254,107 +251,10 @@ async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) 
     }
 }
 
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
 }
 
 fn stopped() -> Trouble {
     Trouble::new("cancelled", "the daemon is stopping")
-}
-
-/// Starts a restore into a directory; answers at once with the operation's id.
-///
-/// # Errors
-/// When the directory is no absolute path, or no destination is configured under the given name.
-pub(crate) fn start_restore(
-    world: &Arc<World>,
-    config: &Config,
-    request: RestoreRequest,
-    tasks: &mut JoinSet<()>,
-    cancel: &CancellationToken,
-) -> Result<OperationId, Trouble> {
-    if !request.to.is_absolute() {
-        return Err(Trouble::new("relative_path", format!("{} is not an absolute path", request.to.display()))
-            .with_hint("the daemon restores on its own host: give the whole path"));
-    }
-    let destinations: Vec<Destination> = match &request.destination {
-        Some(name) => vec![config.destinations.get(name).cloned().ok_or_else(|| unknown_destination(config, name))?],
-        None => config.destinations.values().cloned().collect(),
-    };
-    if destinations.is_empty() {
-        return Err(Trouble::new("no_destination", "no destination is configured")
-            .with_hint("push a config with a Destination"));
-    }
-    let id =
-        world.operations.start(format!("restore {} to {}", request.target, request.to.display()), world.clock.now());
-    let routes: Vec<Route> =
-        destinations.iter().map(|destination| route(world, config, destination, id, cancel, RESTORE_MAX)).collect();
-    let world = world.clone();
-    tasks.spawn(async move {
-        let result = restore(&routes, &request, id).await;
-        let result = said(&world, id, result);
-        world.operations.finish(id, world.clock.now(), result);
-    });
-    Ok(id)
-}
-
-async fn restore(routes: &[Route], request: &RestoreRequest, id: OperationId) -> Result<Vec<String>, Trouble> {
-    let mut troubles = Vec::new();
-    for route in routes {
-        match find(route, request).await {
-            Ok(Some(snapshot)) => return restore_from(route, &snapshot, request, id).await,
-            Ok(None) => {}
-            Err(trouble) => troubles.push(trouble),
-        }
-    }
-    if let Some(trouble) = troubles.into_iter().next() {
-        return Err(trouble);
-    }
-    Err(match &request.snapshot {
-        Some(snapshot) => {
-            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
-        }
-        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
-    }
-    .with_hint("see `larder snapshots` for what there is"))
-}
-
-async fn find(route: &Route, request: &RestoreRequest) -> Result<Option<String>, Trouble> {
-    let (restic, access) = route.open().await?;
-    let tags = vec![format!("target:{}", request.target)];
-    let snapshots = restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
-    let wanted = request.snapshot.as_deref();
-    let found = snapshots
-        .into_iter()
-        .filter(|snapshot| wanted.is_none_or(|prefix| snapshot.id.starts_with(prefix)))
-        .max_by_key(|snapshot| snapshot.time);
-    Ok(found.map(|snapshot| snapshot.id))
-}
-
-async fn restore_from(
-    route: &Route,
-    snapshot: &str,
-    request: &RestoreRequest,
-    id: OperationId,
-) -> Result<Vec<String>, Trouble> {
-    let (restic, access) = route.open().await?;
-    let operations = route.world.operations.clone();
-    let report = restic
-        .restore(&access, snapshot, &request.to, &request.include, &route.context, |progress| {
-            let total = progress.bytes_total.max(1);
-            let percent = u8::try_from(progress.bytes_done.saturating_mul(100) / total).unwrap_or(100);
-            operations.progress(id, percent.min(99));
-        })
-        .await
-        .map_err(|error| error.trouble())?;
-    Ok(vec![
-        format!(
-            "restored and verified {} items ({}) from snapshot {} in {}",
-            report.items,
-            crate::types::ByteSize(report.bytes),
-            short(snapshot),
-            route.destination.name
-        ),
-        format!("into {}", request.to.display()),
-    ])
 }

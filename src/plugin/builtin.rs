@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::Trouble;
-use crate::plugin::protocol::{Action, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request};
+use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
 use crate::plugin::{ArtifactFile, Source, Validation, Verdict, files, postgres, sqlite};
 
 /// A plugin that is part of the program.
@@ -20,6 +20,23 @@ pub struct Builtin {
     pub(crate) schema: fn() -> Value,
     pub(crate) capture: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
     pub(crate) validate: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
+    pub(crate) restore: Option<Restore>,
+    /// Undoes what the journal of a killed capture holds.
+    pub(crate) recover: Option<fn(&Request, &mut Voice<'_>) -> Result<(), Failure>>,
+}
+
+/// How a plugin puts a backup back.
+pub struct Restore {
+    /// JSON Schema of what the operator may choose.
+    pub(crate) options: fn() -> Value,
+    pub(crate) run: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
+}
+
+impl Builtin {
+    pub(crate) fn capabilities(&self) -> Vec<Capability> {
+        let restore = self.restore.is_some().then_some(Capability::Restore);
+        restore.into_iter().chain(self.recover.is_some().then_some(Capability::Recover)).collect()
+    }
 }
 
 /// The built-in plugins in order of their names.
@@ -56,17 +73,31 @@ pub fn builtin_main(name: &str) -> ExitCode {
 #[must_use]
 pub fn describe_text(name: &str) -> Option<String> {
     let builtin = ALL.iter().find(|each| each.name == name)?;
-    Some(told(builtin.name, builtin.summary, builtin.guide, &(builtin.schema)()))
+    let options = builtin.restore.as_ref().map(|restore| (restore.options)());
+    Some(told(builtin.name, builtin.summary, builtin.guide, &(builtin.schema)(), options.as_ref()))
 }
 
 /// One text from what a plugin says of itself and its settings schema.
-pub(crate) fn told(name: &str, summary: &str, guide: &str, schema: &Value) -> String {
+pub(crate) fn told(name: &str, summary: &str, guide: &str, schema: &Value, options: Option<&Value>) -> String {
     use std::fmt::Write as _;
     let mut text = format!("{name}: {summary}\n");
     if !guide.is_empty() {
         let _ = writeln!(text, "\n{}", guide.trim());
     }
     text.push_str("\nSettings (`with:`)\n");
+    text.push_str(&fields(schema));
+    if let Some(options) = options {
+        text.push_str("\nChoices for a restore (`larder restore --into TARGET --option NAME=VALUE`)\n");
+        let fields = fields(options);
+        text.push_str(if fields.is_empty() { "  none\n" } else { &fields });
+    }
+    text
+}
+
+/// The properties of a schema, one after the other.
+fn fields(schema: &Value) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
@@ -93,12 +124,27 @@ fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Fai
                 protocol: PROTOCOL,
                 summary: builtin.summary.to_owned(),
                 settings: (builtin.schema)(),
+                capabilities: builtin.capabilities(),
+                restore_options: builtin.restore.as_ref().map(|restore| (restore.options)()),
             }));
             Ok(())
         }
         Action::Capture => (builtin.capture)(&request, voice),
         Action::Validate => (builtin.validate)(&request, voice),
+        Action::Restore => match &builtin.restore {
+            Some(restore) => (restore.run)(&request, voice),
+            None => Err(cannot(name, "restore into an application")
+                .hint("restore the files with `larder restore TARGET --to DIR`, then follow `larder plugin describe`")),
+        },
+        Action::Recover => match builtin.recover {
+            Some(recover) => recover(&request, voice),
+            None => Err(cannot(name, "recover")),
+        },
     }
+}
+
+fn cannot(name: &str, what: &str) -> Failure {
+    Failure::new("not_supported", format!("the plugin {name} does not {what}"))
 }
 
 /// Errors never quote the request: it holds secrets.
@@ -140,6 +186,16 @@ pub(crate) fn settings<T: DeserializeOwned>(request: &Request) -> Result<T, Fail
             "a value has the wrong type".to_owned()
         };
         Failure::new("settings", format!("the settings do not fit the plugin: {shown}")).hint("run `larder check`")
+    })
+}
+
+/// What the operator chose for a restore, as the plugin's own type.
+pub(crate) fn options<T: DeserializeOwned>(request: &Request) -> Result<T, Failure> {
+    let given = request.restore.as_ref().map(|order| order.options.clone()).unwrap_or_default();
+    let given = if given.is_null() { Value::Object(serde_json::Map::new()) } else { given };
+    serde_json::from_value(given).map_err(|error| {
+        Failure::new("restore_options", format!("the options do not fit the plugin: {error}"))
+            .hint("`larder plugin describe NAME` lists what can be chosen")
     })
 }
 
@@ -208,6 +264,11 @@ impl Voice<'_> {
     pub(crate) fn warning(&mut self, trouble: Trouble) {
         let Trouble { code, message, hint } = trouble;
         self.say(&Event::Warning { code, message, hint });
+    }
+
+    /// Something that a restore does, or would do.
+    pub(crate) fn step(&mut self, verb: Verb, thing: impl Into<String>, detail: impl Into<String>) {
+        self.say(&Event::Step { verb, thing: thing.into(), detail: detail.into() });
     }
 
     pub(crate) fn validation(&mut self, name: impl Into<String>, verdict: Verdict, detail: impl Into<String>) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::config::SettingsSchemas;
 use crate::error::Trouble;
-use crate::plugin::protocol::{Action, Description, PROTOCOL, Request};
+use crate::plugin::protocol::{Action, Capability, Description, PROTOCOL, Request};
 use crate::plugin::{builtin, host, settings};
 use crate::process::Limits;
 use crate::types::Name;
@@ -58,10 +59,39 @@ impl Broken {
 pub(crate) struct Plugin {
     pub(crate) name: Name,
     pub(crate) summary: String,
-    pub(crate) schema: Value,
+    schema: Schema,
+    pub(crate) capabilities: Vec<Capability>,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) origin: Origin,
+}
+
+impl Plugin {
+    /// The JSON Schema of its settings.
+    pub(crate) fn schema(&self) -> &Value {
+        self.schema.made.get_or_init(self.schema.make)
+    }
+
+    pub(crate) fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+}
+
+/// A settings schema; those of the built-in plugins are made when they are first asked for, since most sites use few.
+#[derive(Clone, Debug)]
+struct Schema {
+    made: OnceLock<Value>,
+    make: fn() -> Value,
+}
+
+impl Schema {
+    fn of(value: Value) -> Self {
+        Self { made: OnceLock::from(value), make: || Value::Null }
+    }
+
+    fn later(make: fn() -> Value) -> Self {
+        Self { made: OnceLock::new(), make }
+    }
 }
 
 /// Where a plugin comes from.
@@ -135,7 +165,7 @@ impl Catalogue {
     pub fn describe_text(&self, name: &str) -> Result<String, Trouble> {
         let plugin = self.get(name)?;
         let builtin = (plugin.origin == Origin::BuiltIn).then(|| builtin::describe_text(name)).flatten();
-        Ok(builtin.unwrap_or_else(|| builtin::told(name, &plugin.summary, "", &plugin.schema)))
+        Ok(builtin.unwrap_or_else(|| builtin::told(name, &plugin.summary, "", plugin.schema(), None)))
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<&Plugin, Trouble> {
@@ -186,7 +216,7 @@ impl SettingsSchemas for Catalogue {
     }
 
     fn schema(&self, plugin: &str) -> Option<&Value> {
-        self.plugins.get(plugin).map(|plugin| &plugin.schema)
+        self.plugins.get(plugin).map(Plugin::schema)
     }
 }
 
@@ -199,7 +229,8 @@ fn builtins(larder_exe: &Path) -> BTreeMap<String, Plugin> {
                 args: vec!["plugin".into(), each.name.into()],
                 name,
                 summary: each.summary.to_owned(),
-                schema: (each.schema)(),
+                schema: Schema::later(each.schema),
+                capabilities: each.capabilities(),
                 program: larder_exe.to_owned(),
                 origin: Origin::BuiltIn,
             };
@@ -282,20 +313,13 @@ async fn describe(name: &Name, path: &Path) -> Result<Description, Trouble> {
     let plugin = Plugin {
         name: name.clone(),
         summary: String::new(),
-        schema: Value::Null,
+        schema: Schema::of(Value::Null),
+        capabilities: Vec::new(),
         program: path.to_owned(),
         args: Vec::new(),
         origin: Origin::External,
     };
-    let request = Request {
-        protocol: PROTOCOL,
-        action: Action::Describe,
-        target: String::new(),
-        run: String::new(),
-        staging: PathBuf::new(),
-        settings: Value::Null,
-        capture: None,
-    };
+    let request = Request::new(Action::Describe);
     let limits = Limits {
         deadline: DESCRIBE_DEADLINE,
         no_progress: None,
@@ -336,7 +360,8 @@ fn external(name: &Name, path: &Path, description: Description) -> Result<Plugin
     Ok(Plugin {
         name: name.clone(),
         summary: crate::plugin::transcript::tidy(&description.summary, 200),
-        schema,
+        schema: Schema::of(schema),
+        capabilities: description.capabilities,
         program: path.to_owned(),
         args: Vec::new(),
         origin: Origin::External,

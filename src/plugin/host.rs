@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::Target;
 use crate::error::Trouble;
 use crate::plugin::catalogue::{Catalogue, Origin, Plugin};
-use crate::plugin::protocol::{Action, CaptureFacts, PROTOCOL, Request, SOURCE_BYTES};
+use crate::plugin::protocol::{Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES};
 use crate::plugin::settings::{self, Resolved};
 use crate::plugin::transcript::{Note, Transcript};
-use crate::plugin::{Captured, PluginFailure, Validation, Verdict};
+use crate::plugin::{Captured, PluginFailure, Restored, Validation, Verdict};
 use crate::process::{self, Command, Context, Exit, Finished, Limits, Log, LogStdout, Redactor, Stdin};
 use crate::types::{Outcome, RunId, show_duration};
 
@@ -31,6 +31,7 @@ impl Catalogue {
         target: &Target,
         run: RunId,
         staging: &Path,
+        beside: &Beside,
         context: &Context,
         limits: Limits,
         on_progress: impl FnMut(u64, u64) + Send,
@@ -38,7 +39,11 @@ impl Catalogue {
         let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
         let resolved = resolved(plugin, target).await?;
         let context = guarded(context, &resolved);
-        let request = request(Action::Capture, target, run, staging, resolved, None);
+        let request = Request {
+            previous: beside.previous.clone(),
+            journal: beside.journal.clone(),
+            ..request(Action::Capture, target, run, staging, resolved)
+        };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)?;
@@ -60,6 +65,7 @@ impl Catalogue {
         run: RunId,
         staging: &Path,
         captured: &Captured,
+        beside: &Beside,
         context: &Context,
         limits: Limits,
     ) -> Result<Vec<Validation>, PluginFailure> {
@@ -72,7 +78,11 @@ impl Catalogue {
             app_version: captured.app_version.clone(),
             figures: captured.figures.clone(),
         };
-        let request = request(Action::Validate, target, run, staging, resolved, Some(facts));
+        let request = Request {
+            capture: Some(facts),
+            previous: beside.previous.clone(),
+            ..request(Action::Validate, target, run, staging, resolved)
+        };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, |_, _| {}).await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)?;
@@ -85,32 +95,106 @@ impl Catalogue {
         }
         Ok(transcript.validations)
     }
+
+    /// Has the target's plugin put the backup that lies in `staging` back into the application that `target` names.
+    ///
+    /// # Errors
+    /// When the plugin cannot restore, or did not come to its end: the application may be half restored then.
+    pub async fn restore(
+        &self,
+        target: &Target,
+        run: RunId,
+        staging: &Path,
+        facts: CaptureFacts,
+        order: RestoreOrder,
+        context: &Context,
+        limits: Limits,
+        on_progress: impl FnMut(u64, u64) + Send,
+    ) -> Result<Restored, PluginFailure> {
+        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        if !plugin.can(Capability::Restore) {
+            return Err(PluginFailure::failed(
+                Trouble::new(
+                    "not_supported",
+                    format!("the plugin {} does not restore into an application", plugin.name),
+                )
+                .with_hint(format!(
+                    "use `larder restore {} --to DIR`; `larder plugin describe {}` says how to go on",
+                    target.name, plugin.name
+                )),
+            ));
+        }
+        let resolved = resolved(plugin, target).await?;
+        let context = guarded(context, &resolved);
+        let request = Request {
+            capture: Some(facts),
+            restore: Some(order),
+            ..request(Action::Restore, target, run, staging, resolved)
+        };
+        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
+        clean(&mut transcript, &context.redact);
+        judge(plugin, &finished, &transcript)?;
+        Ok(Restored {
+            steps: transcript.steps,
+            steps_untold: transcript.steps_untold,
+            validations: transcript.validations,
+            warnings: transcript.warnings,
+            app_version: transcript.app_version,
+        })
+    }
+
+    /// Has the target's plugin undo what a killed capture left, as the journal says.
+    ///
+    /// # Errors
+    /// When it could not; the journal keeps what is still to be undone.
+    pub async fn recover(
+        &self,
+        target: &Target,
+        run: RunId,
+        journal: &Path,
+        context: &Context,
+        limits: Limits,
+    ) -> Result<(), PluginFailure> {
+        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, target).await?;
+        let context = guarded(context, &resolved);
+        let request =
+            Request { journal: Some(journal.to_owned()), ..request(Action::Recover, target, run, journal, resolved) };
+        let (finished, mut transcript) = ask(plugin, &request, Some(journal), &context, limits, |_, _| {}).await;
+        clean(&mut transcript, &context.redact);
+        judge(plugin, &finished, &transcript)
+    }
+
+    /// Whether the plugin of that name keeps a journal.
+    pub fn keeps_a_journal(&self, plugin: &str) -> bool {
+        self.get(plugin).is_ok_and(|plugin| plugin.can(Capability::Recover))
+    }
+}
+
+/// What a capture or validation gets beside its settings.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// What the target's newest publication holds.
+    pub previous: Option<CaptureFacts>,
+    /// For plugins that keep one.
+    pub journal: Option<PathBuf>,
 }
 
 async fn resolved(plugin: &Plugin, target: &Target) -> Result<Resolved, PluginFailure> {
-    let (schema, settings) = (plugin.schema.clone(), target.settings.clone());
+    let (schema, settings) = (plugin.schema().clone(), target.settings.clone());
     tokio::task::spawn_blocking(move || settings::resolve(&schema, &settings))
         .await
         .unwrap_or_else(|error| Err(Trouble::new("internal", format!("reading the secrets stopped: {error}"))))
         .map_err(PluginFailure::failed)
 }
 
-fn request(
-    action: Action,
-    target: &Target,
-    run: RunId,
-    staging: &Path,
-    resolved: Resolved,
-    capture: Option<CaptureFacts>,
-) -> Request {
+fn request(action: Action, target: &Target, run: RunId, staging: &Path, resolved: Resolved) -> Request {
     Request {
-        protocol: PROTOCOL,
-        action,
         target: target.name.to_string(),
         run: run.to_string(),
         staging: staging.to_owned(),
         settings: resolved.settings,
-        capture,
+        ..Request::new(action)
     }
 }
 
@@ -227,6 +311,10 @@ fn clean(transcript: &mut Transcript, redact: &Redactor) {
     for trouble in troubles {
         trouble.message = redact.redact(&trouble.message).into_owned();
         trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact(hint).into_owned());
+    }
+    for step in &mut transcript.steps {
+        step.thing = redact.redact(&step.thing).into_owned();
+        step.detail = redact.redact(&step.detail).into_owned();
     }
     for validation in &mut transcript.validations {
         validation.name = redact.redact(&validation.name).into_owned();

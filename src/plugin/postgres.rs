@@ -31,6 +31,8 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(PostgresSettings).to_value(),
     capture,
     validate: verify::validate,
+    restore: None,
+    recover: None,
 };
 
 const GUIDE: &str = "

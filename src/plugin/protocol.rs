@@ -35,6 +35,10 @@ pub enum Action {
     Capture,
     /// Check what the capture made; at least one `validation` event.
     Validate,
+    /// Put a backup back into the application that the settings name; `step` events say what is done.
+    Restore,
+    /// Undo what a capture that was killed left on the application, by what it wrote into `journal`.
+    Recover,
 }
 
 impl Action {
@@ -44,8 +48,20 @@ impl Action {
             Self::Describe => "describe",
             Self::Capture => "capture",
             Self::Validate => "validate",
+            Self::Restore => "restore",
+            Self::Recover => "recover",
         }
     }
+}
+
+/// What a plugin can do beyond `capture` and `validate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    /// It answers `restore`, with and without `dry_run`.
+    Restore,
+    /// It keeps a journal of what it changes on the application, and answers `recover`.
+    Recover,
 }
 
 /// What a plugin reads on standard input. It holds secrets, so it has no `Debug`.
@@ -65,9 +81,81 @@ pub struct Request {
     /// The target's settings (`with:`); where the schema says `x-larder-secret`, a string with the secret itself.
     #[serde(default)]
     pub settings: Value,
-    /// With `validate`: what the capture told.
+    /// With `validate` and `restore`: what the capture told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureFacts>,
+    /// With `capture` and `validate`: what the target's newest publication holds, to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<CaptureFacts>,
+    /// With `capture` and `recover`: a directory that outlives the run. What must be undone is written there, flushed to
+    /// the disk, before it is done, and removed when it is undone; what is left after a kill is handed to `recover`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
+    /// With `restore`: what to do. `staging` holds the artifacts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreOrder>,
+}
+
+impl Request {
+    /// A request with nothing in it yet.
+    #[must_use]
+    pub fn new(action: Action) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            action,
+            target: String::new(),
+            run: String::new(),
+            staging: PathBuf::new(),
+            settings: Value::Null,
+            capture: None,
+            previous: None,
+            journal: None,
+            restore: None,
+        }
+    }
+}
+
+/// How a backup is to be put back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RestoreOrder {
+    /// Change nothing: only say, by `step` events, what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Below it lies each source at its absolute path: `<tree>/srv/photos` for `/srv/photos`.
+    #[serde(default)]
+    pub tree: PathBuf,
+    /// What the operator chose; fits the description's `restore_options`.
+    #[serde(default)]
+    pub options: Value,
+}
+
+/// What is done to a thing in a restore, or would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    Create,
+    Replace,
+    Delete,
+    /// It is there as it should be.
+    Keep,
+    /// A program or call that is no object: a restart, a check.
+    Run,
+    /// Left to a person: the detail says what to do.
+    Manual,
+}
+
+impl Verb {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+            Self::Run => "run",
+            Self::Manual => "by hand",
+        }
+    }
 }
 
 /// What a capture told, handed back for its validation.
@@ -107,6 +195,14 @@ pub enum Event {
     Figure { name: String, value: u64 },
     /// One thing that was checked.
     Validation(Validation),
+    /// With `restore`: something was done, or would be.
+    Step {
+        verb: Verb,
+        /// What: `dashboard Home (abc)`.
+        thing: String,
+        #[serde(default)]
+        detail: String,
+    },
     /// A remark that a person should see; the work goes on.
     Warning {
         code: String,
@@ -138,6 +234,11 @@ pub struct Description {
     /// JSON Schema (draft 2020-12) of its settings, an object. A property with `"x-larder-secret": true` is written
     /// as a reference (`{env: NAME}`, `{file: PATH}`, …) in the config and reaches the plugin as a string.
     pub settings: Value,
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// JSON Schema of what an operator may choose in a restore, an object; none: there is nothing to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_options: Option<Value>,
 }
 
 fn protocol_1() -> u32 {
@@ -173,8 +274,19 @@ pub enum Line {
     NotJson,
 }
 
-const EVENTS: &[&str] =
-    &["description", "progress", "log", "artifact", "source", "version", "figure", "validation", "warning", "failed"];
+const EVENTS: &[&str] = &[
+    "description",
+    "progress",
+    "log",
+    "artifact",
+    "source",
+    "version",
+    "figure",
+    "validation",
+    "step",
+    "warning",
+    "failed",
+];
 
 /// Reads one line of a plugin's standard output.
 #[must_use]
@@ -220,8 +332,9 @@ mod tests {
         for event in EVENTS {
             assert!(schema.contains(&format!("\"const\":\"{event}\"")), "{event} is not in the schema");
         }
-        // The three actions have comments, so each of them is a `const` too.
-        assert_eq!(schema.matches("\"const\":\"").count(), EVENTS.len() + 3);
+        for name in ["describe", "capture", "validate", "restore", "recover"] {
+            assert!(schema.contains(&format!("\"{name}\"")), "{name} is not in the schema");
+        }
     }
 
     #[test]

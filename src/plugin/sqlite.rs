@@ -26,6 +26,8 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(SqliteSettings).to_value(),
     capture,
     validate,
+    restore: None,
+    recover: None,
 };
 
 const GUIDE: &str = "

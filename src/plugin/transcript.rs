@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Description, Event, Line, parse_line};
-use crate::plugin::{ArtifactFile, Source, Validation};
+use crate::plugin::{ArtifactFile, Source, Step, Validation};
 
 /// More lines than this and the plugin is ended: no honest one has so much to say.
 pub(crate) const LINES_MAX: u64 = 1_000_000;
@@ -14,6 +14,8 @@ const ARTIFACTS_MAX: usize = 10_000;
 const SOURCES_MAX: usize = 1_000;
 const FIGURES_MAX: usize = 1_000;
 const VALIDATIONS_MAX: usize = 1_000;
+/// Steps beyond it are counted.
+const STEPS_MAX: usize = 2_000;
 /// As many as a run's record keeps.
 const WARNINGS_MAX: usize = 20;
 /// Lines that are no events are shown in the log up to here, then only counted.
@@ -30,6 +32,8 @@ pub(crate) struct Transcript {
     pub(crate) app_version: Option<String>,
     pub(crate) figures: BTreeMap<String, u64>,
     pub(crate) validations: Vec<Validation>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) steps_untold: u64,
     pub(crate) warnings: Vec<Trouble>,
     /// The first `failed`, and whether trying again later can help.
     pub(crate) failed: Option<(Trouble, bool)>,
@@ -89,6 +93,16 @@ impl Transcript {
                 validation.name = tidy(&validation.name, 200);
                 validation.detail = tidy(&validation.detail, TEXT_CHARS_MAX);
                 return self.keep("validations", VALIDATIONS_MAX, validation, |all| &mut all.validations);
+            }
+            Event::Step { verb, thing, detail } => {
+                let step = Step { verb, thing: tidy(&thing, 200), detail: tidy(&detail, TEXT_CHARS_MAX) };
+                let note = Note::Log(step.to_string());
+                if self.steps.len() < STEPS_MAX {
+                    self.steps.push(step);
+                } else {
+                    self.steps_untold += 1;
+                }
+                return note;
             }
             Event::Warning { code, message, hint } => {
                 let warning = trouble(&code, &message, hint.as_deref());

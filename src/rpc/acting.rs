@@ -18,7 +18,7 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("target.resume", Control, "Let a suspended target run again.", resume);
     to.method("run.start", Control, "Run the jobs of a target now; answers at once with the runs' ids.", run_start);
     to.method("run.cancel", Control, "Stop a run that is queued or in progress.", run_cancel);
-    to.method("restore.start", Control, "Restore a snapshot into a directory on the daemon's host.", restore_start);
+    to.method("restore.start", Control, "Restore a snapshot into a directory or an application.", restore_start);
     to.method("destination.test", Control, "Open the repository and say whether it can be used.", |rpc, params| {
         destination(rpc, params, DestinationAction::Test)
     });
@@ -63,8 +63,8 @@ async fn run_cancel(rpc: Rpc, params: RunParams) -> Result<Done, Trouble> {
 }
 
 async fn restore_start(rpc: Rpc, params: RestoreParams) -> Result<OperationStarted, Trouble> {
-    if !params.to.is_absolute() {
-        return Err(invalid("to", params.to.display(), "an absolute path on the daemon's host"));
+    if let Some(to) = params.to.as_ref().filter(|to| !to.is_absolute()) {
+        return Err(invalid("to", to.display(), "an absolute path on the daemon's host"));
     }
     let restore = params.into();
     let operation = rpc.control.ask(|reply| Request::Restore { restore, reply }).await?;

@@ -1,5 +1,6 @@
 //! What goes over the wire: parameters and results, apart from the domain's own types where those may change.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -372,17 +373,28 @@ pub struct RestoreParams {
     /// The first destination that has it when not given.
     #[serde(default)]
     pub destination: Option<Name>,
-    /// Absolute, on the daemon's host; made when missing; must be empty.
-    pub to: PathBuf,
-    /// restic patterns; empty: everything.
+    /// A directory on the daemon's host: absolute; made when missing; must be empty. Either it or `into` is given.
+    #[serde(default)]
+    pub to: Option<PathBuf>,
+    /// restic patterns for a directory; empty: everything.
     #[serde(default)]
     pub include: Vec<String>,
+    /// The target whose application is restored into; it is in the config, with the same plugin.
+    #[serde(default)]
+    pub into: Option<Name>,
+    /// With `into`: only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// With `into`: what the plugin lets choose (`larder plugin describe`).
+    #[serde(default)]
+    pub options: BTreeMap<String, serde_json::Value>,
 }
 
 impl From<RestoreParams> for RestoreRequest {
     fn from(params: RestoreParams) -> Self {
-        let RestoreParams { target, snapshot, destination, to, include } = params;
-        Self { target, snapshot, destination, to, include }
+        let RestoreParams { target, snapshot, destination, to, include, into, dry_run, options } = params;
+        let options = if options.is_empty() { serde_json::Value::Null } else { options.into_iter().collect() };
+        Self { target, snapshot, destination, to, include, into, dry_run, options }
     }
 }
 

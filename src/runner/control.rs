@@ -55,7 +55,7 @@ pub enum Request {
         config: Option<Box<Config>>,
         reply: Reply<PlanText>,
     },
-    /// Restore from a snapshot into a directory on the daemon's host.
+    /// Restore from a snapshot, into a directory on the daemon's host or into an application.
     Restore {
         restore: RestoreRequest,
         reply: Reply<OperationId>,
@@ -109,11 +109,21 @@ pub struct RestoreRequest {
     /// The first destination that has it when not given.
     #[serde(default)]
     pub destination: Option<Name>,
-    /// Absolute; made when missing; must be empty.
-    pub to: std::path::PathBuf,
-    /// restic patterns; empty: everything.
+    /// A directory: absolute; made when missing; must be empty. Either it or `into` is given.
+    #[serde(default)]
+    pub to: Option<std::path::PathBuf>,
+    /// restic patterns for a directory; empty: everything.
     #[serde(default)]
     pub include: Vec<String>,
+    /// The target whose application is restored into.
+    #[serde(default)]
+    pub into: Option<Name>,
+    /// With `into`: only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// With `into`: what the plugin lets choose.
+    #[serde(default)]
+    pub options: serde_json::Value,
 }
 
 /// A piece of work that is no run: a restore, a prune, a check. Same shape as a run's id.
@@ -127,7 +137,7 @@ pub struct OperationStatus {
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
     pub percent: u8,
-    /// Lines for a person, at most a hundred.
+    /// Lines for a person, at most a thousand.
     pub lines: Vec<String>,
     pub trouble: Option<Trouble>,
 }

@@ -17,11 +17,12 @@ use crate::artifact::{PublishRequest, Published, Shelf};
 use crate::config::model::{Destination, Policy, Site, Target};
 use crate::engine::run_tags;
 use crate::error::Trouble;
-use crate::plugin::{Captured, Verdict};
+use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor};
 use crate::run::judgement::{self, Coverage};
 use crate::run::{self, Event, RunState};
 use crate::runner::hooks::{self, Moment};
+use crate::runner::journal;
 use crate::runner::live::RunUpdate;
 use crate::runner::ship::{self, Cargo, Route};
 use crate::runner::world::World;
@@ -102,6 +103,7 @@ struct Journey {
     context: Context,
     deadline: Instant,
     shelf: Shelf,
+    beside: Beside,
     after_is_due: bool,
 }
 
@@ -129,6 +131,7 @@ impl Journey {
             record: order.run,
             sequence: 0,
             context,
+            beside: Beside::default(),
             after_is_due: false,
         }
     }
@@ -199,23 +202,37 @@ impl Journey {
             .shelf
             .stage(self.record.id)
             .map_err(|error| Stop { outcome: Outcome::Deferred, trouble: error.trouble() })?;
+        self.beside.journal = journal::open(&self.world, self.record.id, &self.target)
+            .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
+        self.beside.previous = self.newest_facts().await;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
+        let (beside, limits) = (&self.beside, self.limits());
         let captured = self
             .world
             .catalogue
-            .capture(&self.target, self.record.id, &staging, &self.context, self.limits(), |done, total| {
+            .capture(&self.target, self.record.id, &staging, beside, &self.context, limits, |done, total| {
                 if told.elapsed() >= PROGRESS_EVERY {
                     told = Instant::now();
                     tell(&world, &record, RunState::Capturing, None, done, total);
                 }
             })
-            .await
-            .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+            .await;
+        // However the plugin ended: nothing of ours stays on the application.
+        if let Err(trouble) = journal::close(&self.world, self.record.id, self.context.log.clone()).await {
+            self.warn(trouble);
+        }
+        let captured = captured.map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         for warning in &captured.warnings {
             self.warn(warning.clone());
         }
         Ok(captured)
+    }
+
+    /// What the job's newest publication holds; not being able to tell is no reason not to back up.
+    async fn newest_facts(&self) -> Option<CaptureFacts> {
+        let (shelf, job) = (self.shelf.clone(), self.record.job.clone());
+        tokio::task::spawn_blocking(move || shelf.newest_facts(&job)).await.ok().flatten()
     }
 
     async fn validate(&mut self, captured: &Captured) -> Result<Vec<crate::plugin::Validation>, Stop> {
@@ -223,7 +240,7 @@ impl Journey {
         let validations = self
             .world
             .catalogue
-            .validate(&self.target, self.record.id, &staging, captured, &self.context, self.limits())
+            .validate(&self.target, self.record.id, &staging, captured, &self.beside, &self.context, self.limits())
             .await
             .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         for each in &validations {

@@ -12,7 +12,7 @@ use crate::types::RunId;
 /// How many operations are remembered; the oldest finished one gives way first.
 pub const OPERATIONS_MAX: usize = 100;
 /// How many lines of one operation are remembered, the newest.
-pub const LINES_MAX: usize = 100;
+pub const LINES_MAX: usize = 1_000;
 /// A longer line is cut, in characters.
 const LINE_CHARS_MAX: usize = 500;
 

@@ -1,6 +1,6 @@
 //! What every run needs and shares: the ledger, the board, the programs, the berths of the destinations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +39,10 @@ pub struct World {
     berths: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
     /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
     destination_writes: Mutex<()>,
+    /// Runs whose journal is in use.
+    pub(crate) journals: Mutex<BTreeSet<crate::types::RunId>>,
+    /// Targets whose applications are being restored into: no run of them starts.
+    pub(crate) restoring: Mutex<BTreeSet<Name>>,
 }
 
 /// What a world is made of.
@@ -66,6 +70,8 @@ impl World {
             restic: Mutex::default(),
             berths: Mutex::default(),
             destination_writes: Mutex::default(),
+            journals: Mutex::default(),
+            restoring: Mutex::default(),
         }
     }
 

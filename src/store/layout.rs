@@ -1,6 +1,6 @@
 //! What lies where in the state directory, its lock and its id.
 //!
-//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, and `state.corrupt-<time>/` for stores that were set aside.
+//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, `journal/`, and `state.corrupt-<time>/` for stores that were set aside.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -77,6 +77,12 @@ impl StateDir {
         self.logs().join(format!("{id}.log"))
     }
 
+    /// What runs changed on applications and have to put back.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
     /// restic's cache; can be thrown away.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
@@ -96,7 +102,7 @@ impl StateDir {
     /// # Errors
     /// When one cannot be made.
     pub fn make(&self) -> Result<(), StoreError> {
-        for path in [self.root.clone(), self.logs(), self.pages(), self.export()] {
+        for path in [self.root.clone(), self.logs(), self.pages(), self.export(), self.journal()] {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {}
                 Err(_) if path.is_dir() => {}

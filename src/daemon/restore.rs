@@ -1,0 +1,333 @@
+//! Restores: a snapshot into a directory, or through a plugin into the application of a target.
+//!
+//! Into an application only what Git names is written to: the target that is restored into is one of the config, so a
+//! caller of the RPC can send secrets nowhere else. While it goes on, no run of that target starts.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::Shelf;
+use crate::artifact::manifest::{self, Manifest};
+use crate::config::model::{Config, Destination, Target};
+use crate::daemon::upkeep::{route, said, short, unknown_destination};
+use crate::engine::Snapshot;
+use crate::error::{Trouble, chain};
+use crate::plugin::{CaptureFacts, RestoreOrder, Restored, Verb, Verdict};
+use crate::process::Limits;
+use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::ship::Route;
+use crate::runner::world::World;
+use crate::types::{ByteSize, Name};
+
+/// The longest that a restore may take.
+const RESTORE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Checked before anything is read from a repository.
+enum Goal {
+    Directory(PathBuf),
+    Application(Box<Target>),
+}
+
+/// Starts a restore; answers at once with the operation's id.
+///
+/// # Errors
+/// When the directory is no absolute path, or the config has no such destination or target.
+pub(crate) fn start(
+    world: &Arc<World>,
+    config: &Config,
+    request: RestoreRequest,
+    running: &BTreeSet<Name>,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> Result<OperationId, Trouble> {
+    let goal = goal(config, &request, running)?;
+    let destinations: Vec<Destination> = match &request.destination {
+        Some(name) => vec![config.destinations.get(name).cloned().ok_or_else(|| unknown_destination(config, name))?],
+        None => config.destinations.values().cloned().collect(),
+    };
+    if destinations.is_empty() {
+        return Err(Trouble::new("no_destination", "no destination is configured")
+            .with_hint("push a config with a Destination"));
+    }
+    let held = match &goal {
+        Goal::Application(target) if !request.dry_run => Some(Held::hold(world, &target.name)?),
+        _ => None,
+    };
+    let id = world.operations.start(title(&request, &goal), world.clock.now());
+    let routes: Vec<Route> =
+        destinations.iter().map(|destination| route(world, config, destination, id, cancel, RESTORE_MAX)).collect();
+    let shelf = Shelf::new(&config.site.artifacts);
+    let world = world.clone();
+    tasks.spawn(async move {
+        let result = restore(&routes, &request, &goal, &shelf, id).await;
+        let result = said(&world, id, result);
+        drop(held);
+        world.operations.finish(id, world.clock.now(), result);
+    });
+    Ok(id)
+}
+
+fn title(request: &RestoreRequest, goal: &Goal) -> String {
+    match goal {
+        Goal::Directory(to) => format!("restore {} to {}", request.target, to.display()),
+        Goal::Application(into) if request.dry_run => {
+            format!("restore {} into the application of {} (dry run)", request.target, into.name)
+        }
+        Goal::Application(into) => format!("restore {} into the application of {}", request.target, into.name),
+    }
+}
+
+fn goal(config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> Result<Goal, Trouble> {
+    let refuse = |code: &str, message: String, hint: &str| Err(Trouble::new(code, message).with_hint(hint));
+    match (&request.to, &request.into) {
+        (Some(to), None) if !to.is_absolute() => refuse(
+            "relative_path",
+            format!("{} is not an absolute path", to.display()),
+            "the daemon restores on its own host: give the whole path",
+        ),
+        (Some(_), None) if request.dry_run || !request.options.is_null() => refuse(
+            "bad_restore",
+            "a dry run and options are for a restore into an application".to_owned(),
+            "give `into` with a target instead of `to` with a directory",
+        ),
+        (Some(to), None) => Ok(Goal::Directory(to.clone())),
+        (None, Some(_)) if !request.include.is_empty() => refuse(
+            "bad_restore",
+            "`include` is for a restore into a directory".to_owned(),
+            "`larder plugin describe NAME` says what of an application can be chosen",
+        ),
+        (None, Some(into)) => {
+            let Some(target) = config.targets.get(into) else {
+                return refuse(
+                    "unknown_target",
+                    format!("there is no target {into}"),
+                    "the application that is restored into must be a target in Git (`enabled: false` is enough)",
+                );
+            };
+            if running.contains(into) && !request.dry_run {
+                return refuse(
+                    "target_busy",
+                    format!("a run of {into} is in progress"),
+                    "wait for its end (`larder status`), or cancel it",
+                );
+            }
+            Ok(Goal::Application(Box::new(target.clone())))
+        }
+        _ => refuse(
+            "bad_restore",
+            "a restore needs either `to` (a directory) or `into` (a target)".to_owned(),
+            "give one of the two",
+        ),
+    }
+}
+
+/// Keeps runs of a target from starting while its application is restored into.
+struct Held {
+    world: Arc<World>,
+    target: Name,
+}
+
+impl Held {
+    fn hold(world: &Arc<World>, target: &Name) -> Result<Self, Trouble> {
+        if !being_restored(world).insert(target.clone()) {
+            return Err(Trouble::new("target_busy", format!("{target} is being restored into already"))
+                .with_hint("wait for the end of that restore"));
+        }
+        Ok(Self { world: world.clone(), target: target.clone() })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        being_restored(&self.world).remove(&self.target);
+    }
+}
+
+/// The targets whose applications are being restored into.
+pub(super) fn being_restored(world: &World) -> MutexGuard<'_, BTreeSet<Name>> {
+    world.restoring.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn restore(
+    routes: &[Route],
+    request: &RestoreRequest,
+    goal: &Goal,
+    shelf: &Shelf,
+    id: OperationId,
+) -> Result<Vec<String>, Trouble> {
+    let mut troubles = Vec::new();
+    for route in routes {
+        match find(route, request).await {
+            Ok(Some(snapshot)) => {
+                return match goal {
+                    Goal::Directory(to) => into_directory(route, &snapshot, to, &request.include, id).await,
+                    Goal::Application(target) => into_application(route, &snapshot, target, request, shelf, id).await,
+                };
+            }
+            Ok(None) => {}
+            Err(trouble) => troubles.push(trouble),
+        }
+    }
+    if let Some(trouble) = troubles.into_iter().next() {
+        return Err(trouble);
+    }
+    Err(match &request.snapshot {
+        Some(snapshot) => {
+            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
+        }
+        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
+    }
+    .with_hint("see `larder snapshots` for what there is"))
+}
+
+async fn find(route: &Route, request: &RestoreRequest) -> Result<Option<Snapshot>, Trouble> {
+    let (restic, access) = route.open().await?;
+    let tags = vec![format!("target:{}", request.target)];
+    let snapshots = restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
+    let wanted = request.snapshot.as_deref();
+    Ok(snapshots
+        .into_iter()
+        .filter(|snapshot| wanted.is_none_or(|prefix| snapshot.id.starts_with(prefix)))
+        .max_by_key(|snapshot| snapshot.time))
+}
+
+async fn into_directory(
+    route: &Route,
+    snapshot: &Snapshot,
+    to: &Path,
+    include: &[String],
+    id: OperationId,
+) -> Result<Vec<String>, Trouble> {
+    let (restic, access) = route.open().await?;
+    let operations = route.world.operations.clone();
+    let report = restic
+        .restore(&access, &snapshot.id, to, include, &route.context, |progress| {
+            operations.progress(id, percent(progress.bytes_done, progress.bytes_total));
+        })
+        .await
+        .map_err(|error| error.trouble())?;
+    Ok(vec![
+        format!(
+            "restored and verified {} items ({}) from snapshot {} in {}",
+            report.items,
+            ByteSize(report.bytes),
+            short(&snapshot.id),
+            route.destination.name
+        ),
+        format!("into {}", to.display()),
+    ])
+}
+
+async fn into_application(
+    route: &Route,
+    snapshot: &Snapshot,
+    target: &Target,
+    request: &RestoreRequest,
+    shelf: &Shelf,
+    id: OperationId,
+) -> Result<Vec<String>, Trouble> {
+    let staging = shelf.stage(id).map_err(|error| error.trouble())?;
+    let result = through_plugin(route, snapshot, target, request, &staging, id).await;
+    let (shelf, cleared) = (shelf.clone(), staging.clone());
+    let swept = tokio::task::spawn_blocking(move || shelf.unstage(id)).await;
+    if let Ok(Err(error)) = swept {
+        tracing::warn!(path = %cleared.display(), error = %chain(&error), "cannot clear what a restore staged");
+    }
+    result
+}
+
+async fn through_plugin(
+    route: &Route,
+    snapshot: &Snapshot,
+    target: &Target,
+    request: &RestoreRequest,
+    staging: &Path,
+    id: OperationId,
+) -> Result<Vec<String>, Trouble> {
+    let tree = staging.join("tree");
+    let mut lines = into_directory(route, snapshot, &tree, &[], id).await?;
+    lines.truncate(1);
+    let (artifacts, manifest) = artifacts(snapshot, &tree)?;
+    if manifest.plugin != target.plugin {
+        return Err(Trouble::new(
+            "other_plugin",
+            format!(
+                "the snapshot was made by the plugin {}, but {} is backed up by {}",
+                manifest.plugin, target.name, target.plugin
+            ),
+        )
+        .with_hint("restore into a target of the same plugin"));
+    }
+    let order = RestoreOrder { dry_run: request.dry_run, tree, options: request.options.clone() };
+    let limits = Limits { deadline: RESTORE_MAX, ..Limits::default() };
+    let world = &route.world;
+    let restored = world
+        .catalogue
+        .restore(target, id, &artifacts, manifest.facts(), order, &route.context, limits, |done, total| {
+            world.operations.progress(id, percent(done, total));
+        })
+        .await
+        .map_err(|failure| failure.trouble)?;
+    lines.extend(told(&restored, &manifest.facts(), request.dry_run));
+    let failed = restored.validations.iter().find(|each| each.verdict == Verdict::Failed);
+    match failed {
+        Some(validation) => {
+            lines.iter().for_each(|line| world.operations.line(id, line));
+            Err(Trouble::new("validation_failed", format!("{}: {}", validation.name, validation.detail))
+                .with_hint("the application is not as the backup has it: look at it before it is used"))
+        }
+        None => Ok(lines),
+    }
+}
+
+/// The directory with the artifacts in a restored tree, and the manifest that lies there.
+fn artifacts(snapshot: &Snapshot, tree: &Path) -> Result<(PathBuf, Manifest), Trouble> {
+    let found = snapshot.paths.iter().find_map(|path| {
+        let directory = tree.join(Path::new(path).strip_prefix("/").ok()?);
+        let manifest = Manifest::load(&directory.join(manifest::FILE_NAME));
+        directory.join(manifest::FILE_NAME).exists().then_some((directory, manifest))
+    });
+    match found {
+        Some((directory, Ok(manifest))) => Ok((directory, manifest)),
+        Some((_, Err(error))) => Err(error.trouble()),
+        None => Err(Trouble::new("no_manifest", format!("the snapshot {} holds no manifest", short(&snapshot.id)))
+            .with_hint("restore it into a directory with `--to DIR`, and go on by hand")),
+    }
+}
+
+/// What a restore did, for a person.
+fn told(restored: &Restored, facts: &CaptureFacts, dry_run: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let (Some(then), Some(now)) = (&facts.app_version, &restored.app_version)
+        && then != now
+    {
+        lines.push(format!("note: the backup is of version {then}, the application is version {now}"));
+    }
+    lines.extend(restored.warnings.iter().map(|warning| format!("warning: {warning}")));
+    let would = if dry_run { "would " } else { "" };
+    lines.extend(restored.steps.iter().map(|step| match step.verb {
+        Verb::Manual => step.to_string(),
+        _ => format!("{would}{step}"),
+    }));
+    if restored.steps_untold > 0 {
+        lines.push(format!("and {} more steps", restored.steps_untold));
+    }
+    lines.extend(restored.validations.iter().map(|each| match each.verdict {
+        Verdict::Proven => format!("proven: {} ({})", each.name, each.detail),
+        Verdict::Failed => format!("FAILED: {} ({})", each.name, each.detail),
+        Verdict::CouldNotVerify => format!("could not verify: {} ({})", each.name, each.detail),
+    }));
+    if dry_run {
+        lines.push("dry run: nothing was changed".to_owned());
+    }
+    lines
+}
+
+fn percent(done: u64, total: u64) -> u8 {
+    u8::try_from(done.saturating_mul(100) / total.max(1)).unwrap_or(100).min(99)
+}

@@ -1,0 +1,152 @@
+//! The host's side of plugins' journals: a directory for each run, and `recover` for those that a run left filled.
+//!
+//! `<state>/journal/<run>/order.json` says for which target with which settings (references, no secrets), so a target
+//! that left the config in the meantime is recovered too; `<state>/journal/<run>/notes/` is the plugin's. A journal
+//! whose notes are gone is removed; one that cannot be recovered stays and is tried again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::Target;
+use crate::error::Trouble;
+use crate::process::{Context, Limits, Log, Redactor};
+use crate::runner::world::World;
+use crate::types::{Name, RunId};
+
+/// The longest that one `recover` may take.
+const RECOVER_MAX: Duration = Duration::from_mins(10);
+
+/// How often what could not be recovered is tried again.
+const RECOVER_EVERY: Duration = Duration::from_mins(5);
+
+/// For whom a journal is.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    target: Name,
+    plugin: Name,
+    settings: serde_json::Value,
+}
+
+/// Makes the journal of `run` when the target's plugin keeps one; durable. Answers with the plugin's directory.
+///
+/// # Errors
+/// When it cannot be written: then nothing may be changed on an application.
+pub(crate) fn open(world: &World, run: RunId, target: &Target) -> Result<Option<PathBuf>, Trouble> {
+    if !world.catalogue.keeps_a_journal(target.plugin.as_str()) {
+        return Ok(None);
+    }
+    let directory = world.paths.journal().join(run.to_string());
+    let notes = directory.join("notes");
+    in_use(world).insert(run);
+    let order = Order { target: target.name.clone(), plugin: target.plugin.clone(), settings: target.settings.clone() };
+    let make = || -> std::io::Result<()> {
+        fs::create_dir_all(&notes)?;
+        let file = fs::File::create(directory.join("order.json"))?;
+        serde_json::to_writer(&file, &order)?;
+        file.sync_all()?;
+        fs::File::open(&directory)?.sync_all()?;
+        fs::File::open(world.paths.journal())?.sync_all()
+    };
+    make().map_err(|error| {
+        Trouble::new("journal_unwritable", format!("the journal {} cannot be made: {error}", directory.display()))
+            .with_hint("make room in the state directory")
+    })?;
+    Ok(Some(notes))
+}
+
+fn in_use(world: &World) -> MutexGuard<'_, BTreeSet<RunId>> {
+    world.journals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the journal of a run whose plugin is gone: removed when empty, else recovered.
+///
+/// # Errors
+/// When something could not be undone; it is tried again later.
+pub(crate) async fn close(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {
+    let closed = close_as_it_is(world, run, log).await;
+    in_use(world).remove(&run);
+    closed
+}
+
+/// Recovers what earlier runs left, now and every few minutes while something is left.
+pub(crate) async fn keep_recovering(world: Arc<World>, cancel: CancellationToken) {
+    loop {
+        for run in left(&world) {
+            if let Err(trouble) = close_as_it_is(&world, run, Log::discard()).await {
+                tracing::error!(%run, %trouble, "an interrupted run left something behind");
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(RECOVER_EVERY) => {}
+        }
+    }
+}
+
+async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {
+    let directory = world.paths.journal().join(run.to_string());
+    if !directory.exists() {
+        return Ok(());
+    }
+    if !is_empty(&directory.join("notes")) {
+        recover(world, run, &directory, log).await?;
+    }
+    fs::remove_dir_all(&directory).map_err(|error| {
+        Trouble::new("journal_unwritable", format!("{} cannot be removed: {error}", directory.display()))
+    })
+}
+
+/// The runs that left a journal and are over, oldest first.
+fn left(world: &World) -> Vec<RunId> {
+    let in_use = in_use(world).clone();
+    let mut runs: Vec<RunId> = fs::read_dir(world.paths.journal())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|run| !in_use.contains(run))
+        .collect();
+    runs.sort();
+    runs
+}
+
+fn is_empty(notes: &Path) -> bool {
+    fs::read_dir(notes).map_or(true, |mut entries| entries.next().is_none())
+}
+
+async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Result<(), Trouble> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Trouble::new("journal_unreadable", format!("the journal {} cannot be read: {error}", directory.display()))
+            .with_hint("look at the application for what a killed run left, then remove the directory")
+    };
+    let bytes = fs::read(directory.join("order.json")).map_err(|error| unreadable(&error))?;
+    let order: Order = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+    let target = Target::bare(order.target, order.plugin, order.settings);
+    let context = Context {
+        // What a run changed is put back also while the daemon stops.
+        cancel: CancellationToken::new(),
+        log,
+        redact: Redactor::default(),
+        mark: format!("{}:{run}", world.state_id),
+    };
+    let limits = Limits { deadline: RECOVER_MAX, ..Limits::default() };
+    context.log.line("recover: putting back what the run left changed on the application");
+    let recovered = world.catalogue.recover(&target, run, &directory.join("notes"), &context, limits).await;
+    recovered.map_err(|failure| {
+        let Trouble { message, hint, .. } = failure.trouble;
+        Trouble {
+            code: "not_recovered".to_owned(),
+            message: format!(
+                "{}: what the run {run} changed on the application is not put back: {message}",
+                target.name
+            ),
+            hint: hint.or_else(|| Some("it is tried again every few minutes; look at the application".to_owned())),
+        }
+    })
+}
