@@ -26,6 +26,8 @@ pub mod plan;
 
 pub mod process;
 
+pub(crate) mod web;
+
 pub mod plugin;
 
 pub mod engine;

@@ -24,6 +24,7 @@ pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 pub mod builtin;
 pub mod catalogue;
 mod digest;
+mod endpoint;
 mod files;
 pub mod host;
 #[expect(dead_code, reason = "the plugins that use it follow")]

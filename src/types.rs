@@ -3,6 +3,8 @@
 //! Everything here is a plain value without I/O. A raw string becomes one of these in one place
 //! (`parse`), so later code never sees an unchecked one.
 
+pub mod host;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

@@ -22,7 +22,7 @@ const FENCED: [(&str, &str); 9] = [
     ("minijinja", "status/render.rs"),
     ("prometheus", "metrics"),
     ("lettre", "alert"),
-    ("reqwest", "cli"),
+    ("reqwest", "web"),
 ];
 
 /// A file below `src`.
@@ -77,7 +77,10 @@ fn sources() -> Vec<Source> {
 /// The top-level modules in the order of `src/lib.rs`.
 fn module_order() -> Vec<String> {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let declared = |line: &str| Some(line.strip_prefix("pub mod ")?.strip_suffix(';')?.to_owned());
+    let declared = |line: &str| {
+        let line = line.strip_prefix("pub ").or_else(|| line.strip_prefix("pub(crate) "))?;
+        Some(line.strip_prefix("mod ")?.strip_suffix(';')?.to_owned())
+    };
     let order: Vec<String> = lib.lines().filter_map(declared).collect();
     assert!(order.len() > 10, "src/lib.rs declares the modules, one a line: {order:?}");
     order

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::cli::args::Global;
 use crate::cli::socket;
 use crate::error::Trouble;
 use crate::secret::SecretRef;
+use crate::web::{ClearText, Trust, Web, WebError};
 
 /// The longest that one call may take; long work answers with an id at once.
 const CALL_MAX: Duration = Duration::from_secs(60);
@@ -35,7 +36,7 @@ impl From<Trouble> for CallError {
 /// A way to the daemon.
 pub(crate) enum Client {
     Local(PathBuf),
-    Http { runtime: tokio::runtime::Runtime, client: reqwest::Client, url: String, token: Option<SecretString> },
+    Http { web: Box<Web>, token: Option<SecretString> },
 }
 
 impl Client {
@@ -47,13 +48,15 @@ impl Client {
         let Some(url) = &global.url else {
             return Ok(Self::Local(crate::cli::state_dir(global)?.join("larder.sock")));
         };
-        if !(url.starts_with("http://") || url.starts_with("https://")) || url.contains('@') {
-            return Err(Trouble::new(
-                "bad_url",
-                "the URL must be http://HOST:PORT or https://HOST without user and password",
-            )
-            .with_hint("put the token into a file and give --token-file"));
-        }
+        let bad = |error: WebError| {
+            let trouble = error.trouble();
+            match error {
+                WebError::ClearText { .. } => trouble.with_hint("use https, or an address of the own network"),
+                _ => trouble,
+            }
+        };
+        let web =
+            Web::open(url, Trust::System, ClearText::Refused).and_then(|web| web.patient(CALL_MAX)).map_err(bad)?;
         let token = match &global.token_file {
             Some(file) => Some(
                 SecretRef::File(file.clone())
@@ -62,12 +65,7 @@ impl Client {
             ),
             None => None,
         };
-        let internal =
-            |error: &dyn std::fmt::Display| Trouble::new("internal", format!("cannot make a client: {error}"));
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| internal(&error))?;
-        let client = reqwest::Client::builder().timeout(CALL_MAX).build().map_err(|error| internal(&error))?;
-        Ok(Self::Http { runtime, client, url: format!("{}/rpc", url.trim_end_matches('/')), token })
+        Ok(Self::Http { web: Box::new(web.at_once()), token })
     }
 
     /// Calls one method and waits for its result.
@@ -81,9 +79,7 @@ impl Client {
                 socket::SocketError::NotReachable(trouble) => CallError::NotReachable(trouble),
                 socket::SocketError::Refused(trouble) => CallError::Refused(trouble),
             }),
-            Self::Http { runtime, client, url, token } => {
-                runtime.block_on(over_http(client, url, token.as_ref(), method, &params))
-            }
+            Self::Http { web, token } => over_http(web, token.as_ref(), method, &params),
         }
     }
 
@@ -119,33 +115,26 @@ fn without_nulls(mut params: Value) -> Value {
     params
 }
 
-async fn over_http(
-    client: &reqwest::Client,
-    url: &str,
-    token: Option<&SecretString>,
-    method: &str,
-    params: &Value,
-) -> Result<Value, CallError> {
-    let mut request = client.post(url).json(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
+fn over_http(web: &Web, token: Option<&SecretString>, method: &str, params: &Value) -> Result<Value, CallError> {
+    let mut call = web.post("/rpc").json(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
     if let Some(token) = token {
-        request = request.bearer_auth(token.expose_secret());
+        call = call.bearer(token);
     }
-    let unreachable = |error: reqwest::Error| {
+    let unreachable = |error: WebError| {
         CallError::NotReachable(
             Trouble::new(
                 "daemon_not_reachable",
-                format!("no daemon answers at {url}: {}", crate::error::chain(&error)),
+                format!("no daemon answers at {}: {}", web.shown(), crate::error::chain(&error)),
             )
-            .with_hint("check the address, and that `larder serve` listens there"),
+            .with_hint(error.hint().unwrap_or_else(|| "check that `larder serve` listens there".to_owned())),
         )
     };
-    let response = request.send().await.map_err(unreachable)?;
-    if response.status() == reqwest::StatusCode::UNAUTHORIZED {
+    let answer = call.send().map_err(unreachable)?;
+    if answer.status() == 401 {
         return Err(CallError::Refused(
             Trouble::new("unauthorized", "the daemon does not accept the token")
                 .with_hint("give --token-file with a valid token"),
         ));
     }
-    let answer: Value = response.json().await.map_err(unreachable)?;
-    socket::result_of(answer).map_err(CallError::Refused)
+    socket::result_of(answer.json().map_err(unreachable)?).map_err(CallError::Refused)
 }

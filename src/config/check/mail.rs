@@ -10,20 +10,6 @@ use crate::config::suggest::shown;
 const ADDRESS_BYTES_MAX: usize = 254;
 const HOST_BYTES_MAX: usize = 253;
 
-/// Domains that only a local network resolves.
-const LOCAL_SUFFIXES: &[&str] = &[
-    ".lan",
-    ".local",
-    ".home",
-    ".internal",
-    ".home.arpa",
-    ".localdomain",
-    ".localhost",
-    ".intranet",
-    ".private",
-    ".test",
-];
-
 pub(super) fn smtp(text: &str) -> Result<Smtp, Refusal> {
     let expected =
         "write smtps://host (TLS, 465), smtp://host (STARTTLS, 587) or smtp+plain://host (25, own network only)";
@@ -57,7 +43,7 @@ pub(super) fn smtp(text: &str) -> Result<Smtp, Refusal> {
     if !is_host(host) {
         return Err(refuse("invalid_smtp", format!("`{}` is no host name", shown(host))));
     }
-    if security == SmtpSecurity::Plain && !is_local(host) {
+    if security == SmtpSecurity::Plain && !crate::types::host::is_local(host) {
         let message = format!("mail would go to `{}` in plain text over the internet", shown(host));
         return Err(Refusal::new("smtp_plain", message).hint(format!("write smtps://{host} or smtp://{host}")));
     }
@@ -145,17 +131,6 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     host.len() <= HOST_BYTES_MAX && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
-}
-
-fn is_local(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-        Err(_) => {
-            let host = host.trim_end_matches('.').to_ascii_lowercase();
-            !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
-        }
-    }
 }
 
 #[cfg(test)]

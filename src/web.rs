@@ -1,0 +1,206 @@
+//! HTTP to applications: for plugins and the command line; the only place that names reqwest.
+//!
+//! Calls block; a plugin is a process that does one thing at a time. Bodies stream. Nothing is waited for without a
+//! bound: a server that says nothing for a while, announces more than is wanted, or closes early is an error of its own.
+//! Redirects are never followed: an answer of 302 is an answer (a login page behind one is no export). Proxies of the
+//! environment are deliberately not used, and credentials are not sent in clear text to hosts that are not local.
+
+mod answer;
+mod call;
+mod error;
+mod tls;
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::Url;
+
+pub(crate) use answer::{Answer, Saved};
+pub(crate) use call::{Call, Upload};
+pub(crate) use error::WebError;
+pub(crate) use tls::Trust;
+
+use crate::types::host;
+
+/// How long a connection may take to come about.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a server may say nothing, in the head or the middle of a body.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// A refused connection is tried again after these: applications restart.
+const REFUSED_AGAIN: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+
+/// What this program calls itself.
+const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
+
+/// Whether credentials may go over plain HTTP to a host that is not local.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClearText {
+    Refused,
+    Allowed,
+}
+
+/// A server and the way to it.
+pub(crate) struct Web {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    base: Url,
+    trust: Trust,
+    silence: Duration,
+    refused_again: &'static [Duration],
+}
+
+impl Web {
+    /// A client for what lies below `base`, such as `https://pihole.lan` or `http://nas.lan:8989/sonarr`.
+    ///
+    /// # Errors
+    /// When the address cannot be used, the certificates cannot be read, or credentials would go in clear text.
+    pub(crate) fn open(base: &str, trust: Trust, clear_text: ClearText) -> Result<Self, WebError> {
+        let base = base_url(base)?;
+        let host = base.host_str().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if base.scheme() == "http" && clear_text == ClearText::Refused && !host::is_local(bare) {
+            return Err(WebError::ClearText { host: host.to_owned() });
+        }
+        let client = tls::with_trust(builder(SILENCE_MAX), &trust)?.build().map_err(WebError::client)?;
+        Ok(Self { runtime: runtime()?, client, base, trust, silence: SILENCE_MAX, refused_again: REFUSED_AGAIN })
+    }
+
+    /// A client for the server behind a Unix socket (a container engine); the paths are below `/`.
+    ///
+    /// # Errors
+    /// When a client cannot be made; whether somebody listens shows at the first call.
+    pub(crate) fn unix(socket: &Path) -> Result<Self, WebError> {
+        let client = builder(SILENCE_MAX).unix_socket(socket.to_owned()).build().map_err(WebError::client)?;
+        let base = base_url("http://localhost")?;
+        Ok(Self { runtime: runtime()?, client, base, trust: Trust::System, silence: SILENCE_MAX, refused_again: &[] })
+    }
+
+    /// The same with another bound for silence: some servers work for minutes before they answer.
+    ///
+    /// # Errors
+    /// As [`Web::open`].
+    pub(crate) fn patient(mut self, silence: Duration) -> Result<Self, WebError> {
+        let builder = builder(silence);
+        self.client = tls::with_trust(builder, &self.trust)?.build().map_err(WebError::client)?;
+        self.silence = silence;
+        Ok(self)
+    }
+
+    /// The same without further attempts where a connection is refused: somebody waits for the answer.
+    pub(crate) fn at_once(self) -> Self {
+        Self { refused_again: &[], ..self }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Call<'_> {
+        self.call("GET", path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Call<'_> {
+        self.call("POST", path)
+    }
+
+    pub(crate) fn put(&self, path: &str) -> Call<'_> {
+        self.call("PUT", path)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Call<'_> {
+        self.call("DELETE", path)
+    }
+
+    /// A call of any method; `path` starts with `/` and lies below the base.
+    pub(crate) fn call(&self, method: &str, path: &str) -> Call<'_> {
+        Call::new(self, method, path)
+    }
+
+    /// The address without user, password and query, for messages.
+    pub(crate) fn shown(&self) -> String {
+        self.base.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// `scheme://host:port` of the base.
+    pub(crate) fn origin(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    /// Where `path` lies.
+    fn address(&self, path: &str) -> Result<Url, WebError> {
+        let below = self.base.path().trim_end_matches('/');
+        let whole = format!("{}{below}/{}", self.base.origin().ascii_serialization(), path.trim_start_matches('/'));
+        let address = Url::parse(&whole)
+            .map_err(|_| WebError::Address { address: whole.clone(), why: "it is no address".to_owned() })?;
+        // `..` in a path that an application named must not lead elsewhere.
+        let inside = address.origin() == self.base.origin() && address.path().starts_with(below);
+        if inside {
+            Ok(address)
+        } else {
+            Err(WebError::Address { address: whole, why: "it leads elsewhere".to_owned() })
+        }
+    }
+}
+
+fn builder(silence: Duration) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_MAX)
+        .read_timeout(silence)
+        .no_proxy()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, WebError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WebError::Runtime)
+}
+
+/// Reads an address: http or https, a host, no user, no password, no query.
+fn base_url(text: &str) -> Result<Url, WebError> {
+    // A password in it must not be quoted.
+    let hidden = text.split_once('@').map_or_else(|| text.to_owned(), |(_, behind)| format!("…@{behind}"));
+    let refuse = |why: &str| WebError::Address { address: hidden.clone(), why: why.to_owned() };
+    let url = Url::parse(text).map_err(|error| refuse(&format!("it cannot be read ({error})")))?;
+    match url.scheme() {
+        _ if !url.username().is_empty() || url.password().is_some() => {
+            Err(refuse("user and password do not belong into it: there are settings for them"))
+        }
+        "http" | "https" if url.host_str().is_none_or(str::is_empty) => Err(refuse("it names no host")),
+        "http" | "https" if url.query().is_some() || url.fragment().is_some() => {
+            Err(refuse("it must end before `?` and `#`"))
+        }
+        "http" | "https" => Ok(url),
+        _ => Err(refuse("it must start with http:// or https://")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_refused_without_showing_a_password() {
+        for bad in ["nas", "ftp://nas", "http://", "http://me:hunter2@nas", "http://nas/?a=b", "http://nas/#x"] {
+            let error = base_url(bad).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(base_url("http://[fd00::1]:8080/sonarr/").is_ok());
+    }
+
+    #[test]
+    fn what_an_application_names_stays_below_the_address() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let web = Web::open("http://nas.lan:8989/sonarr/", Trust::System, ClearText::Refused).unwrap();
+        assert_eq!(web.address("/api/v3?x=1").unwrap().as_str(), "http://nas.lan:8989/sonarr/api/v3?x=1");
+        assert!(web.address("/../admin").is_err());
+        assert_eq!(web.address("//evil.example/x").unwrap().host_str(), Some("nas.lan"));
+    }
+
+    #[test]
+    fn credentials_do_not_go_in_clear_text_to_the_internet() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let open = |url, clear| Web::open(url, Trust::System, clear);
+        assert!(matches!(open("http://app.example.org", ClearText::Refused), Err(WebError::ClearText { .. })));
+        assert!(open("http://app.example.org", ClearText::Allowed).is_ok());
+        assert!(open("http://192.168.1.2", ClearText::Refused).is_ok());
+        assert!(open("http://[::1]:80", ClearText::Refused).is_ok());
+    }
+}
