@@ -199,8 +199,8 @@ fn push_broken_then_mended(site: &Site) -> Result<(), CallError> {
     show_push(&said);
     expect(!taken, "the broken revision is refused", &said)?;
     expect(
-        said.contains(&format!("{}:", example::POLICY_FILE)) && said.contains('^'),
-        "file, line and a caret are shown",
+        said.matches(&format!("--> {}:", example::POLICY_FILE)).count() == 2 && said.contains('^'),
+        "both mistakes are shown, each with file, line and a caret",
         &said,
     )?;
 

@@ -75,12 +75,17 @@ impl Checker<'_> {
         raw
     }
 
-    /// Takes what could be read of the value at `path`, or notes why not.
+    /// Takes what could be read of the value at `path`, or notes why not. A stand-in is read as nothing: so no rule
+    /// that compares it with something written says anything.
     fn take<T>(&mut self, path: &[&str], read: Result<T, Refusal>) -> Option<T> {
+        let span = self.span(path);
+        if span == Span::NOWHERE {
+            return None;
+        }
         match read {
             Ok(value) => Some(value),
             Err(refusal) => {
-                let span = self.narrowed(self.root.span_at(path), refusal.within.clone());
+                let span = self.narrowed(span, refusal.within.clone());
                 self.findings.push(Finding::error(span, refusal.code, refusal.message).maybe_hint(refusal.hint));
                 None
             }
@@ -93,7 +98,10 @@ impl Checker<'_> {
     }
 
     fn warn(&mut self, path: &[&str], code: &'static str, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.push(Finding::warning(self.root.span_at(path), code, message).hint(hint));
+        let span = self.span(path);
+        if span != Span::NOWHERE {
+            self.findings.push(Finding::warning(span, code, message).hint(hint));
+        }
     }
 
     fn span(&self, path: &[&str]) -> Span {

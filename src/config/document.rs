@@ -1,15 +1,18 @@
 //! One file to its documents: text, tree, shape and own values. The result depends on the file's bytes alone.
 
+mod kind;
+
 use serde_json::Value as Json;
 
 use super::check::{self, Item, Sited};
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Severity};
 use super::raw::KINDS;
 use super::spans::{self, Node, Value};
 use super::text::{Chunk, Finding, SourceText, Span};
 use super::validate::{Found, Validator};
 use super::{SettingsSchemas, suggest};
 use crate::types::Name;
+use kind::Kind;
 
 /// Most findings that are told of one file.
 const FILE_FINDINGS_MAX: usize = 200;
@@ -84,13 +87,14 @@ fn document(
         return Some(Document { kind: None, name: None, item: None, references: Vec::new() });
     }
     let name = root.get("name").and_then(|node| Some(Sited { value: node.text()?.to_owned(), span: node.span }));
-    let Some(kind) = kind(&root, &mut found.findings) else {
-        return Some(Document { kind: None, name, item: None, references: Vec::new() });
+    let (kind, root, stated) = match kind::read(&root, &mut found.findings) {
+        Kind::Stated(kind) => (kind, root, true),
+        Kind::Likely(kind, meant) => (kind, meant, false),
+        Kind::Unknown => return Some(Document { kind: None, name, item: None, references: Vec::new() }),
     };
     let plugin = plugin(&root, kind, plugins, &mut found.findings);
     let shape = shape(&root, kind, schema, plugin);
-    let fits = shape.findings.is_empty() && understood;
-    let misfits: Vec<Span> = shape.findings.iter().map(|finding| finding.span).collect();
+    let fits = shape.findings.is_empty() && understood && stated;
     found.findings.extend(shape.findings);
     found.secrets.extend(shape.secrets);
     let known = kind != "Target" || plugin.is_some();
@@ -99,19 +103,18 @@ fn document(
         found.findings.extend(findings);
         item.filter(|_| known)
     } else {
-        // One mistake must not hide the others: what is left without the wrong entries is looked at too.
-        let (_, findings) = check::check(source, &root.without(&misfits), kind);
+        // One mistake must not hide the others: with stand-ins for what is wrong, the rest is looked at too.
+        let findings = shape.mended.map(|mended| check::check(source, &mended, kind).1).unwrap_or_default();
+        // What warns at the name is about something that is not there, and may well be what is wrong.
         let whole = [root.span, name.as_ref().map_or(root.span, |name| name.span)];
         let news = |finding: &Finding| {
-            finding.code != check::UNREADABLE
-                && !whole.contains(&finding.span)
-                && !misfits.iter().any(|span| span.overlaps(finding.span))
+            finding.code != check::UNREADABLE && (finding.severity == Severity::Error || !whole.contains(&finding.span))
         };
         found.findings.extend(findings.into_iter().filter(news));
         None
     };
     let references = if item.is_some() { Vec::new() } else { references(&root, kind) };
-    Some(Document { kind: Some(kind), name, item, references })
+    Some(Document { kind: stated.then_some(kind), name, item, references })
 }
 
 /// The names that a broken document refers to, as far as they can be told.
@@ -157,38 +160,6 @@ fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Found
 fn wrongly_above(root: &Node, plugin: &Json) -> bool {
     let fields = plugin.get("properties").and_then(Json::as_object);
     fields.is_some_and(|fields| root.entries().iter().any(|entry| fields.contains_key(&entry.key)))
-}
-
-fn kind(root: &Node, findings: &mut Vec<Finding>) -> Option<&'static str> {
-    let Some(entry) = root.entry("kind") else {
-        let at = root.entries().first().map_or(root.span, |entry| entry.key_span);
-        let has = |name: &str| root.get(name).is_some();
-        let guess = match () {
-            () if has("plugin") || has("with") => Some("Target"),
-            () if has("retention") || has("destinations") || has("max_age") => Some("Policy"),
-            () if has("repository") || has("prune") => Some("Destination"),
-            () if has("email") || has("artifacts") || has("concurrency") => Some("Site"),
-            () => None,
-        };
-        let hint = match guess {
-            Some(kind) => format!("add `kind: {kind}`"),
-            None => format!("add `kind: ` with one of {}", suggest::list(&KINDS)),
-        };
-        findings.push(Finding::error(at, "missing_field", "this document has no `kind`").hint(hint));
-        return None;
-    };
-    let known = entry.value.text().and_then(|text| KINDS.into_iter().find(|kind| *kind == text));
-    if known.is_none() {
-        let (message, hint) = match entry.value.text() {
-            Some(text) => (
-                format!("`{}` is no kind of document", suggest::shown(text)),
-                suggest::hint(text, &KINDS, "the kinds are"),
-            ),
-            None => ("`kind` must be text".to_owned(), Some(format!("the kinds are: {}", suggest::list(&KINDS)))),
-        };
-        findings.push(Finding::error(entry.value.span, "unknown_kind", message).maybe_hint(hint));
-    }
-    known
 }
 
 /// The settings schema of a target's plugin.

@@ -232,6 +232,7 @@ pub struct RawTarget {
     /// The name; artifacts and snapshots carry it, so renaming a target starts a new history.
     pub name: RawName,
     /// The plugin that knows how to back it up.
+    #[schemars(extend("examples" = ["files", "postgres"]))]
     pub plugin: RawName,
     /// The plugin's settings.
     #[serde(default)]

@@ -68,29 +68,24 @@ impl Node {
         Self { span, value: Value::Mapping(Vec::new()), plain: false }
     }
 
-    /// The same without the entries at which one of `spans` lies, key or value; `kind` and `name` stay.
-    pub(crate) fn without(&self, spans: &[Span]) -> Self {
-        let wrong = |at: Span| spans.iter().any(|span| span.overlaps(at));
-        let value = match &self.value {
-            Value::Mapping(entries) => {
-                let whole = entries.iter().filter(|entry| {
-                    let scalar = !matches!(entry.value.value, Value::Mapping(_) | Value::Sequence(_));
-                    matches!(entry.key.as_str(), "kind" | "name")
-                        || !(wrong(entry.key_span)
-                            || scalar && wrong(entry.value.span)
-                            || spans.contains(&entry.value.span))
-                });
-                Value::Mapping(
-                    whole.map(|entry| Entry { value: entry.value.without(spans), ..entry.clone() }).collect(),
-                )
+    /// The same place with another value.
+    pub(crate) fn with(&self, value: Value) -> Self {
+        Self { span: self.span, value, plain: self.plain }
+    }
+
+    /// A value that nobody wrote, so that what was written can be looked at.
+    pub(crate) fn stand_in(json: &serde_json::Value) -> Self {
+        let value = match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => Value::Number(number.clone()),
+            serde_json::Value::String(text) => Value::String(text.clone()),
+            serde_json::Value::Array(items) => Value::Sequence(items.iter().map(Self::stand_in).collect()),
+            serde_json::Value::Object(fields) => {
+                Value::Mapping(fields.iter().map(|(key, value)| Entry::stand_in(key, Self::stand_in(value))).collect())
             }
-            Value::Sequence(items) => {
-                let whole = items.iter().filter(|item| !spans.contains(&item.span));
-                Value::Sequence(whole.map(|item| item.without(spans)).collect())
-            }
-            other => other.clone(),
         };
-        Self { value, ..self.clone() }
+        Self { span: Span::NOWHERE, value, plain: false }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
@@ -179,6 +174,13 @@ impl Node {
             },
             _ => findings.push(disagree(self.span)),
         }
+    }
+}
+
+impl Entry {
+    /// A field that nobody wrote.
+    pub(crate) fn stand_in(key: &str, value: Node) -> Self {
+        Self { key: key.to_owned(), key_span: Span::NOWHERE, value }
     }
 }
 

@@ -70,6 +70,9 @@ pub(crate) struct Chunk {
 }
 
 impl Span {
+    /// Where a stand-in lies: no file reaches that far.
+    pub(crate) const NOWHERE: Self = Self { start: u32::MAX, end: u32::MAX };
+
     pub(crate) fn new(start: usize, end: usize) -> Self {
         // Files are at most 256 KiB, so offsets always fit.
         Self { start: u32::try_from(start).unwrap_or(u32::MAX), end: u32::try_from(end).unwrap_or(u32::MAX) }
@@ -77,10 +80,6 @@ impl Span {
 
     pub(crate) fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
-    }
-
-    pub(crate) fn overlaps(self, other: Self) -> bool {
-        self.start < other.end && other.start < self.end
     }
 
     pub(crate) fn is_empty(self) -> bool {

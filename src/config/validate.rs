@@ -8,6 +8,7 @@ mod choice;
 mod object;
 mod scalar;
 mod secret;
+mod stand_in;
 mod words;
 
 use serde_json::{Map, Value as Json};
@@ -38,6 +39,9 @@ pub(crate) struct Validator<'s> {
 pub(crate) struct Found {
     pub findings: Vec<Finding>,
     pub secrets: Vec<Span>,
+    /// The value with a stand-in wherever something is missing or does not fit, and misspelt fields by the names that
+    /// were meant: it can be read, so one mistake does not hide the others. None when nothing of it can be kept.
+    pub mended: Option<Node>,
 }
 
 impl<'s> Validator<'s> {
@@ -61,40 +65,51 @@ impl<'s> Validator<'s> {
 
     /// Checks `node` against `schema`; `at` is where a missing part is shown.
     pub(crate) fn run(mut self, node: &Node, schema: &'s Json, at: Span) -> Found {
-        self.value(node, schema, at);
-        Found { findings: self.findings, secrets: self.secrets }
+        let mended = self.value(node, schema, at);
+        Found { findings: self.findings, secrets: self.secrets, mended }
     }
 
-    fn value(&mut self, node: &Node, schema: &'s Json, at: Span) {
+    /// Tells what is wrong and gives back what fits; none when the value as such does not.
+    fn value(&mut self, node: &Node, schema: &'s Json, at: Span) -> Option<Node> {
         if self.is_full() {
-            return;
+            return None;
         }
-        let Some(resolved) = self.resolve(schema) else { return };
+        let Some(resolved) = self.resolve(schema) else { return Some(node.clone()) };
         if self.is_secret(schema) {
-            self.secret(node, at);
-            return;
+            return self.unless_told(node, |this| this.secret(node, at));
         }
         if let Some(choices) = alternatives(resolved) {
-            self.choice(node, resolved, choices, at);
-            return;
+            return self.choice(node, resolved, choices, at);
         }
         if let Some(Json::Array(all)) = resolved.get("allOf") {
             for schema in all {
                 self.value(node, schema, at);
             }
         }
-        if !accepts(resolved, node) {
-            self.wrong_type(node, &[resolved]);
-            return;
+        self.shape(node, resolved, at)
+    }
+
+    /// A value against a schema that leaves no choice.
+    fn shape(&mut self, node: &Node, schema: &'s Map<String, Json>, at: Span) -> Option<Node> {
+        if !accepts(schema, node) {
+            self.wrong_type(node, &[schema]);
+            return None;
         }
         match &node.value {
-            Value::Mapping(entries) => self.mapping(entries, resolved, at),
-            Value::Sequence(items) => self.sequence(items, resolved, node),
-            _ => self.scalar(node, resolved),
+            Value::Mapping(entries) => self.mapping(entries, schema, at).map(|left| node.with(Value::Mapping(left))),
+            Value::Sequence(items) => self.sequence(items, schema, node).map(|left| node.with(Value::Sequence(left))),
+            _ => self.unless_told(node, |this| this.scalar(node, schema)),
         }
     }
 
-    fn sequence(&mut self, items: &[Node], schema: &'s Map<String, Json>, node: &Node) {
+    /// The value as it is, when `look` finds nothing wrong with it.
+    fn unless_told(&mut self, node: &Node, look: impl FnOnce(&mut Self)) -> Option<Node> {
+        let before = self.findings.len();
+        look(self);
+        (self.findings.len() == before && !self.is_full()).then(|| node.clone())
+    }
+
+    fn sequence(&mut self, items: &[Node], schema: &'s Map<String, Json>, node: &Node) -> Option<Vec<Node>> {
         let (min, max) = (count(schema, "minItems"), count(schema, "maxItems"));
         if let Some(min) = min.filter(|min| items.len() < *min) {
             let message = match items.len() {
@@ -106,14 +121,19 @@ impl<'s> Validator<'s> {
         if let Some(max) = max.filter(|max| items.len() > *max) {
             let message = format!("{} has {}, but may have at most {max}", self.here(), items.len());
             self.push(Finding::error(node.span, "too_many", message));
-            return;
+            return None;
         }
-        let Some(item_schema) = schema.get("items") else { return };
+        let Some(item_schema) = schema.get("items") else { return Some(items.to_vec()) };
+        // Among items of several shapes a stand-in of one shape would be at odds with the others.
+        let has_stand_in = self.resolve(item_schema).is_some_and(|schema| alternatives(schema).is_none());
+        let mut left = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.path.push(format!("[{index}]"));
-            self.value(item, item_schema, item.span);
+            let fitting = self.value(item, item_schema, item.span);
             self.path.pop();
+            left.extend(fitting.or_else(|| has_stand_in.then(|| self.stand_in(item_schema))));
         }
+        Some(left)
     }
 
     /// Follows `$ref` within the schema.

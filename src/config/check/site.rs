@@ -10,11 +10,11 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawSite) -> Option<Site> {
     let timezone = checker.maybe(&["timezone"], raw.timezone.map(|text| values::timezone(&text.0)));
     let artifacts = artifacts(checker, raw.artifacts.unwrap_or_default());
     let concurrency = raw.concurrency.unwrap_or_default();
+    let url = checker.maybe(&["url"], raw.url.map(|text| mail::url(&text.0)));
     let email = match raw.email {
         Some(raw) => Some(email(checker, raw)?),
         None => None,
     };
-    let url = checker.maybe(&["url"], raw.url.map(|text| mail::url(&text.0)));
     Some(Site {
         name: name?,
         timezone: timezone.unwrap_or(defaults.timezone),

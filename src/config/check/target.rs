@@ -92,7 +92,6 @@ fn hook_list(checker: &mut Checker<'_>, name: &str, items: Vec<RawHook>) -> Vec<
         let refusal = values::Refusal::new("mixed_hooks", format!("`hooks.{name}` mixes words and programs"));
         let hint = "write one program as [systemctl, stop, app], several as [[systemctl, stop, app], [sync]]";
         checker.take::<()>(&["hooks", name], Err(refusal.hint(hint)));
-        return Vec::new();
     }
     if items.len() > HOOKS_MAX {
         let message = format!("`hooks.{name}` has {} programs, but may have at most {HOOKS_MAX}", items.len());
@@ -130,9 +129,9 @@ fn command(checker: &mut Checker<'_>, path: &[&str], words: &[RawArgument]) -> O
     let mut command = Vec::new();
     for (index, word) in words.iter().enumerate() {
         let index = index.to_string();
-        command.push(checker.take(&[path, &[index.as_str()]].concat(), values::one_line(&word.0))?);
+        command.push(checker.take(&[path, &[index.as_str()]].concat(), values::one_line(&word.0)));
     }
-    Some(command)
+    command.into_iter().collect()
 }
 
 fn hook(command: Vec<String>, timeout: Option<Duration>) -> Hook {

@@ -5,126 +5,169 @@
 use serde_json::{Map, Value as Json};
 
 use super::{Validator, accepts, words};
-use crate::config::spans::{Node, Value};
+use crate::config::spans::{Entry, Node, Value};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
 
+/// How the one shape that was meant is told from the others.
+enum Tag<'s> {
+    /// By a field that is constant in every shape (`type: local`).
+    Constant(&'s str, Vec<&'s Map<String, Json>>),
+    /// By the only field (`{file: ...}`).
+    OnlyField(Vec<&'s Map<String, Json>>),
+}
+
 impl<'s> Validator<'s> {
-    pub(super) fn choice(&mut self, node: &Node, schema: &'s Map<String, Json>, choices: &'s [Json], at: Span) {
+    pub(super) fn choice(
+        &mut self,
+        node: &Node,
+        schema: &'s Map<String, Json>,
+        choices: &'s [Json],
+        at: Span,
+    ) -> Option<Node> {
         let shapes: Vec<&'s Map<String, Json>> = choices.iter().filter_map(|choice| self.resolve(choice)).collect();
         let shapes: Vec<_> =
             shapes.into_iter().filter(|shape| shape.get("type") != Some(&Json::from("null"))).collect();
         let nullable = shapes.len() < choices.len();
         if node.value == Value::Null && nullable {
-            return;
+            return Some(node.clone());
         }
         if let Some(allowed) = texts(&shapes) {
-            self.one_of(node, &allowed);
-            return;
+            return self.unless_told(node, |this| this.one_of(node, &allowed));
         }
-        if matches!(node.value, Value::Mapping(_)) && self.by_tag(node, &shapes, at) {
-            return;
+        if matches!(node.value, Value::Mapping(_)) {
+            match tag(&shapes) {
+                Some(Tag::Constant(tag, objects)) => return self.by_constant(node, tag, &objects, at),
+                Some(Tag::OnlyField(objects)) => return self.by_field(node, &objects, at),
+                None => {}
+            }
         }
         let fitting: Vec<_> = shapes.iter().copied().filter(|shape| accepts(shape, node)).collect();
         match fitting.as_slice() {
             [] if schema.contains_key("x-larder-expected") => self.wrong_type(node, &[schema]),
             [] => self.wrong_type(node, &shapes),
-            [only] => self.shape(node, only, at),
-            several => self.nearest_shape(node, several, at),
+            [only] => return self.one_shape(node, only, at),
+            several => return self.nearest_shape(node, several, at),
         }
+        None
     }
 
-    /// Chooses by a field that is constant in every shape (`type: local`), or by the only field (`{file: ...}`).
-    fn by_tag(&mut self, node: &Node, shapes: &[&'s Map<String, Json>], at: Span) -> bool {
-        let objects: Vec<_> = shapes.iter().copied().filter(|shape| shape.contains_key("properties")).collect();
-        let Some(first) = objects.first() else { return false };
-        let tag = constants(first).find(|tag| objects.iter().all(|shape| constants(shape).any(|other| other == *tag)));
-        if let Some(tag) = tag {
-            self.by_constant(node, tag, &objects, at);
-            return true;
-        }
-        let only_field = |shape: &Map<String, Json>| {
-            let required = shape.get("required").and_then(Json::as_array).map_or(0, Vec::len);
-            let fields = shape.get("properties").and_then(Json::as_object).map_or(0, Map::len);
-            required == 1 && fields == 1
-        };
-        if objects.len() < 2 || !objects.iter().all(|shape| only_field(shape)) {
-            return false;
-        }
-        self.by_field(node, &objects, at);
-        true
-    }
-
-    fn by_constant(&mut self, node: &Node, tag: &'s str, objects: &[&'s Map<String, Json>], at: Span) {
+    fn by_constant(&mut self, node: &Node, tag: &'s str, objects: &[&'s Map<String, Json>], at: Span) -> Option<Node> {
         let allowed: Vec<&'s str> = objects.iter().filter_map(|shape| constant(shape, tag)).collect();
+        let of = |value: &str| objects.iter().copied().find(|shape| constant(shape, tag) == Some(value));
         let Some(written) = node.get(tag) else {
-            let message = format!("{} has no `{tag}`", self.here());
-            let hint = match allowed.as_slice() {
-                [only] => format!("add `{tag}: {only}`"),
-                _ => format!("it can be {}", suggest::list(&allowed)),
-            };
-            self.push(Finding::error(at, "missing_field", message).hint(hint));
-            return;
+            return self.without_tag(node, tag, objects, at);
         };
-        let chosen =
-            objects.iter().find(|shape| constant(shape, tag).is_some_and(|value| written.text() == Some(value)));
-        if let Some(shape) = chosen {
-            self.shape(node, shape, at);
-        } else {
-            self.path.push(tag.to_owned());
-            self.one_of(written, &allowed);
-            self.path.pop();
+        if let Some(shape) = written.text().and_then(of) {
+            return self.one_shape(node, shape, at);
         }
+        self.path.push(tag.to_owned());
+        self.one_of(written, &allowed);
+        self.path.pop();
+        // What else is there can be looked at when the shape is clear all the same.
+        let meant = match (written.text(), allowed.as_slice()) {
+            (Some(text), _) => suggest::nearest(text, allowed.iter().copied())?,
+            (None, [only]) => only,
+            _ => return None,
+        };
+        self.one_shape(&retagged(node, tag, tag, Some(meant)), of(meant)?, at)
     }
 
-    fn by_field(&mut self, node: &Node, objects: &[&'s Map<String, Json>], at: Span) {
+    /// The field that tells the shape is misspelt, or not there.
+    fn without_tag(&mut self, node: &Node, tag: &'s str, objects: &[&'s Map<String, Json>], at: Span) -> Option<Node> {
+        let unknown = |name: &str| objects.iter().all(|shape| !has_field(shape, name));
+        let near = |entry: &&Entry| unknown(&entry.key) && suggest::nearest(&entry.key, [tag]).is_some();
+        if let Some(entry) = node.entries().iter().find(near) {
+            let message = format!("{} has no field `{}`", self.here(), suggest::shown(&entry.key));
+            let finding = Finding::error(entry.key_span, "unknown_field", message);
+            self.push(finding.hint(format!("did you mean `{tag}`?")));
+            return self.by_constant(&retagged(node, &entry.key, tag, None), tag, objects, at);
+        }
+        let allowed: Vec<&'s str> = objects.iter().filter_map(|shape| constant(shape, tag)).collect();
+        let message = format!("{} has no `{tag}`", self.here());
+        let hint = match allowed.as_slice() {
+            [only] => format!("add `{tag}: {only}`"),
+            _ => format!("it can be {}", suggest::list(&allowed)),
+        };
+        self.push(Finding::error(at, "missing_field", message).hint(hint));
+        let ([shape], [only]) = (objects, allowed.as_slice()) else { return None };
+        let mut entries = node.entries().to_vec();
+        entries.push(Entry::stand_in(tag, Node::stand_in(&Json::from(*only))));
+        self.one_shape(&node.with(Value::Mapping(entries)), shape, at)
+    }
+
+    fn by_field(&mut self, node: &Node, objects: &[&'s Map<String, Json>], at: Span) -> Option<Node> {
         let field = |shape: &'s Map<String, Json>| shape.get("properties").and_then(Json::as_object)?.keys().next();
         let allowed: Vec<&'s str> = objects.iter().filter_map(|shape| field(shape)).map(String::as_str).collect();
         let chosen = objects.iter().find(|shape| field(shape).is_some_and(|name| node.get(name).is_some()));
         if let Some(shape) = chosen {
-            self.shape(node, shape, at);
-            return;
+            return self.one_shape(node, shape, at);
         }
         let Some(entry) = node.entries().first() else {
             let message = format!("{} is empty", self.here());
             self.push(Finding::error(at, "too_few", message).hint(format!("it can have {}", suggest::list(&allowed))));
-            return;
+            return None;
         };
         let message = format!("{} has no field `{}`", self.here(), suggest::shown(&entry.key));
         let hint = suggest::hint(&entry.key, &allowed, "it can have one of");
         self.push(Finding::error(entry.key_span, "unknown_field", message).maybe_hint(hint));
+        None
     }
 
     /// Several shapes fit by type: the one with the fewest findings was meant.
-    fn nearest_shape(&mut self, node: &Node, shapes: &[&'s Map<String, Json>], at: Span) {
-        let before = (self.findings.len(), self.secrets.len());
-        let mut best: Option<Vec<Finding>> = None;
+    fn nearest_shape(&mut self, node: &Node, shapes: &[&'s Map<String, Json>], at: Span) -> Option<Node> {
+        let before = self.findings.len();
+        let mut best: Option<(Vec<Finding>, Option<Node>)> = None;
         for shape in shapes {
-            self.shape(node, shape, at);
-            let findings = self.findings.split_off(before.0);
-            if best.as_ref().is_none_or(|best| findings.len() < best.len()) {
-                best = Some(findings);
+            let left = self.one_shape(node, shape, at);
+            let findings = self.findings.split_off(before);
+            if best.as_ref().is_none_or(|(best, _)| findings.len() < best.len()) {
+                best = Some((findings, left));
             }
         }
         // Secrets that any shape found stay masked.
-        self.findings.extend(best.unwrap_or_default());
+        let (findings, left) = best?;
+        self.findings.extend(findings);
+        left
     }
 
-    fn shape(&mut self, node: &Node, shape: &'s Map<String, Json>, at: Span) {
-        if super::alternatives(shape).is_some() {
-            self.choice(node, shape, super::alternatives(shape).map_or(&[], Vec::as_slice), at);
-            return;
-        }
-        if !accepts(shape, node) {
-            self.wrong_type(node, &[shape]);
-            return;
-        }
-        match &node.value {
-            Value::Mapping(entries) => self.mapping(entries, shape, at),
-            Value::Sequence(items) => self.sequence(items, shape, node),
-            _ => self.scalar(node, shape),
+    fn one_shape(&mut self, node: &Node, shape: &'s Map<String, Json>, at: Span) -> Option<Node> {
+        match super::alternatives(shape) {
+            Some(choices) => self.choice(node, shape, choices, at),
+            None => self.shape(node, shape, at),
         }
     }
+}
+
+fn tag<'s>(shapes: &[&'s Map<String, Json>]) -> Option<Tag<'s>> {
+    let objects: Vec<_> = shapes.iter().copied().filter(|shape| shape.contains_key("properties")).collect();
+    let first = objects.first()?;
+    let tag = constants(first).find(|tag| objects.iter().all(|shape| constants(shape).any(|other| other == *tag)));
+    if let Some(tag) = tag {
+        return Some(Tag::Constant(tag, objects));
+    }
+    let only_field = |shape: &Map<String, Json>| {
+        let required = shape.get("required").and_then(Json::as_array).map_or(0, Vec::len);
+        let fields = shape.get("properties").and_then(Json::as_object).map_or(0, Map::len);
+        required == 1 && fields == 1
+    };
+    (objects.len() > 1 && objects.iter().all(|shape| only_field(shape))).then_some(Tag::OnlyField(objects))
+}
+
+/// The mapping with the field `from` as `to`, and `text` for its value when that is known better.
+fn retagged(node: &Node, from: &str, to: &str, text: Option<&str>) -> Node {
+    let entry = |entry: &Entry| {
+        if entry.key != from {
+            return entry.clone();
+        }
+        let value = text.map_or_else(|| entry.value.clone(), |text| Node::stand_in(&Json::from(text)));
+        Entry { key: to.to_owned(), key_span: entry.key_span, value }
+    };
+    node.with(Value::Mapping(node.entries().iter().map(entry).collect()))
+}
+
+fn has_field(shape: &Map<String, Json>, name: &str) -> bool {
+    shape.get("properties").and_then(Json::as_object).is_some_and(|fields| fields.contains_key(name))
 }
 
 /// All texts that the shapes allow, when they are nothing but texts.

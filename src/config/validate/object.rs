@@ -4,54 +4,83 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::{Validator, count, words};
-use crate::config::spans::Entry;
+use super::{Validator, accepts, alternatives, count, words};
+use crate::config::spans::{Entry, Node};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
 
 impl<'s> Validator<'s> {
-    pub(super) fn mapping(&mut self, entries: &[Entry], schema: &'s Map<String, Json>, at: Span) {
+    pub(super) fn mapping(&mut self, entries: &[Entry], schema: &'s Map<String, Json>, at: Span) -> Option<Vec<Entry>> {
         let properties = schema.get("properties").and_then(Json::as_object);
         let property = |name: &str| properties.and_then(|properties| properties.get(name));
         let rest = schema.get("additionalProperties");
         let required: Vec<&'s str> =
             schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
         let written: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-        // A misspelt field is one finding, not also a missing one.
-        let mut meant: Vec<&str> = Vec::new();
+        let mut left: Vec<Entry> = Vec::new();
         for entry in entries {
             if self.is_full() {
-                return;
+                return None;
             }
             if let Some(property) = property(&entry.key) {
-                self.field(entry, property);
+                left.push(self.field(entry, property));
             } else if rest == Some(&Json::Bool(false)) {
                 let known: Vec<&'s str> = properties
                     .into_iter()
                     .flat_map(|properties| properties.keys().map(String::as_str))
                     .filter(|name| !written.contains(name))
                     .collect();
-                meant.extend(suggest::nearest(&entry.key, known.iter().copied()));
                 self.unknown_field(entry, properties, &known);
+                // A misspelt field is one finding, not also a missing one; its value is looked at all the same.
+                let meant = suggest::nearest(&entry.key, known.iter().copied())
+                    .filter(|name| left.iter().all(|entry| entry.key != *name));
+                if let Some((name, property)) = meant.and_then(|name| Some((name, property(name)?))) {
+                    left.push(self.misspelt_field(entry, name, property));
+                }
             } else if let Some(rest) = rest.filter(|rest| rest.is_object()) {
-                self.field(entry, rest);
+                left.push(self.field(entry, rest));
+            } else {
+                left.push(entry.clone());
             }
         }
         for name in required {
-            if !written.contains(name) && !meant.contains(&name) {
+            if left.iter().all(|entry| entry.key != name) {
                 self.missing_field(name, property(name), at);
+                left.extend(property(name).map(|property| Entry::stand_in(name, self.stand_in(property))));
             }
         }
         if entries.is_empty() && count(schema, "minProperties").is_some_and(|min| min > 0) {
             let message = format!("{} is empty, but needs at least one field", self.here());
             self.push(Finding::error(at, "too_few", message).maybe_hint(words::example_hint(schema)));
         }
+        Some(left)
     }
 
-    fn field(&mut self, entry: &Entry, schema: &'s Json) {
+    fn field(&mut self, entry: &Entry, schema: &'s Json) -> Entry {
         self.path.push(entry.key.clone());
-        self.value(&entry.value, schema, entry.key_span);
+        let value = self.value(&entry.value, schema, entry.key_span);
         self.path.pop();
+        Entry { value: value.unwrap_or_else(|| self.stand_in(schema)), ..entry.clone() }
+    }
+
+    /// A field that was most likely meant to be `name`. Where not even the type is right, something else was meant.
+    fn misspelt_field(&mut self, entry: &Entry, name: &str, schema: &'s Json) -> Entry {
+        let entry = Entry { key: name.to_owned(), ..entry.clone() };
+        if self.is_secret(schema) || self.takes(&entry.value, schema) {
+            return self.field(&entry, schema);
+        }
+        Entry { value: self.stand_in(schema), ..entry }
+    }
+
+    /// Whether the value has a type that the schema, or any choice in it, allows.
+    fn takes(&self, node: &Node, schema: &'s Json) -> bool {
+        let Some(resolved) = self.resolve(schema) else { return true };
+        match alternatives(resolved) {
+            Some(choices) => {
+                choices.iter().filter_map(|choice| self.resolve(choice)).any(|choice| accepts(choice, node))
+            }
+            None => accepts(resolved, node),
+        }
     }
 
     fn unknown_field(&mut self, entry: &Entry, properties: Option<&'s Map<String, Json>>, free: &[&'s str]) {

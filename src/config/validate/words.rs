@@ -43,14 +43,20 @@ pub(super) fn expected(schema: &Map<String, Json>) -> String {
     if let Some(values) = enumeration(schema) {
         return either(&values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>());
     }
-    let types: Vec<&str> = match schema.get("type") {
+    let words: Vec<String> = types(schema).into_iter().map(type_words).collect();
+    if words.is_empty() { "something else".to_owned() } else { either(&words) }
+}
+
+/// The types that a schema allows, besides `null`.
+pub(super) fn types(schema: &Map<String, Json>) -> Vec<&str> {
+    let mut types: Vec<&str> = match schema.get("type") {
         Some(Json::String(name)) => vec![name],
         Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).collect(),
         _ if schema.contains_key("properties") => vec!["object"],
         _ => Vec::new(),
     };
-    let words: Vec<String> = types.iter().filter(|name| **name != "null").map(|name| type_words(name)).collect();
-    if words.is_empty() { "something else".to_owned() } else { either(&words) }
+    types.retain(|name| *name != "null");
+    types
 }
 
 /// The texts that a schema allows, when it allows nothing else.
