@@ -120,7 +120,11 @@ impl Builder<'_> {
             *key = Some((text, span));
             return true;
         }
-        let span = if plain { trimmed(self.source, span) } else { span };
+        let span = match style {
+            ScalarStyle::Plain => trimmed(self.source, span),
+            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => quoted(self.source, span),
+            _ => span,
+        };
         self.put(Node { span, value: Value::String(text), plain });
         true
     }
@@ -230,6 +234,23 @@ impl Places {
 fn trimmed(source: &SourceText, span: Span) -> Span {
     let text = source.text.get(span.range()).unwrap_or_default();
     Span::new(span.range().start, span.range().start + text.trim_end().len())
+}
+
+/// Without the comment behind the closing quote that the parser counts to a quoted scalar.
+fn quoted(source: &SourceText, span: Span) -> Span {
+    let text = source.text.get(span.range()).unwrap_or_default();
+    let mut chars = text.char_indices().peekable();
+    let Some((_, quote)) = chars.next().filter(|(_, first)| matches!(first, '"' | '\'')) else { return span };
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '\\' if quote == '"' => drop(chars.next()),
+            // Two single quotes stand for one.
+            '\'' if quote == char && chars.peek().is_some_and(|(_, next)| *next == quote) => drop(chars.next()),
+            _ if char == quote => return Span::new(span.range().start, span.range().start + at + 1),
+            _ => {}
+        }
+    }
+    span
 }
 
 fn around(start: Span, last_child: Option<Span>, end: Span) -> Span {
