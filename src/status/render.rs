@@ -33,6 +33,9 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("macros.html", include_str!("../../templates/macros.html")),
 ];
 
+/// What the mails in HTML extend.
+const MAIL_BASE: (&str, &str) = ("mail/base.html", include_str!("../../templates/mail/base.html"));
+
 /// Says which template could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
@@ -75,13 +78,7 @@ impl Renderer {
         environment.add_global("script", Value::from_safe_string(SCRIPT.to_owned()));
         environment.add_global("policy", Value::from(content_security_policy()));
         for (name, text) in TEMPLATES {
-            let text = match overrides {
-                Some(directory) => read_override(&directory.join(name))?.unwrap_or_else(|| (*text).to_owned()),
-                None => (*text).to_owned(),
-            };
-            environment
-                .add_template_owned(*name, text)
-                .map_err(|e| RenderError::Parse { name: (*name).to_owned(), source: Box::new(e) })?;
+            add(&mut environment, name, text, overrides)?;
         }
         Ok(Self { environment })
     }
@@ -121,17 +118,27 @@ pub fn render_mail(
     overrides: Option<&Path>,
     context: &impl Serialize,
 ) -> Result<String, RenderError> {
-    let text = match overrides {
-        Some(directory) => read_override(&directory.join(name))?,
-        None => None,
-    }
-    .unwrap_or_else(|| text.to_owned());
     let mut environment = environment();
-    environment
-        .add_template_owned(name.to_owned(), text)
-        .map_err(|e| RenderError::Parse { name: name.to_owned(), source: Box::new(e) })?;
+    for (name, text) in [MAIL_BASE, (name, text)] {
+        add(&mut environment, name, text, overrides)?;
+    }
     let failed = |e: Error| RenderError::Render { name: name.to_owned(), source: Box::new(e) };
     environment.get_template(name).map_err(failed)?.render(Value::from(Serde(context))).map_err(failed)
+}
+
+/// Compiles a template of the program, or the file of `overrides` with its name.
+fn add(
+    environment: &mut Environment<'static>,
+    name: &str,
+    text: &str,
+    overrides: Option<&Path>,
+) -> Result<(), RenderError> {
+    let text = match overrides {
+        Some(directory) => read_override(&directory.join(name))?.unwrap_or_else(|| text.to_owned()),
+        None => text.to_owned(),
+    };
+    let failed = |e: Error| RenderError::Parse { name: name.to_owned(), source: Box::new(e) };
+    environment.add_template_owned(name.to_owned(), text).map_err(failed)
 }
 
 /// The engine with our rules and filters, without templates.
