@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::SettingsSchemas;
 use super::raw::{KINDS, RawDestination, RawPolicy, RawSite, RawTarget};
+use super::validate::together::wants_some_field;
 
 /// The schema's name; it lies beside the program and is fetched from nowhere.
 const SCHEMA_ID: &str = "urn:larder:schema:config:1";
@@ -106,7 +107,8 @@ fn merge_settings(definitions: &mut BTreeMap<String, Value>, plugins: &dyn Setti
                 definitions.insert(format!("{prefix}.{key}"), definition);
             }
         }
-        let needs_settings = schema.get("required").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        let needs_settings = schema.get("required").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+            || schema.as_object().is_some_and(wants_some_field);
         let reference = format!("#/$defs/{prefix}");
         definitions.insert(prefix, schema);
         let mut then = json!({ "properties": { "with": { "$ref": reference } } });

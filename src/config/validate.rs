@@ -1,7 +1,7 @@
 //! The shape of a document, checked against a JSON schema, with every finding at its place.
 //!
 //! The schema is the one that editors use, so an editor and Larder say the same. The subset is what `schemars` and
-//! plugin authors write: types, properties, enums, ranges, lengths, `$ref`, and choices between objects or types.
+//! plugin authors write: types, properties, enums, ranges, lengths, `$ref`, choices between objects or types, and which fields go together.
 //! Other keywords (`pattern`, `format`, `if`) are deliberately left to `check` and to the plugin: their errors say more.
 
 mod choice;
@@ -9,6 +9,7 @@ mod object;
 mod scalar;
 mod secret;
 mod stand_in;
+pub(super) mod together;
 mod words;
 
 use serde_json::{Map, Value as Json};
@@ -172,7 +173,9 @@ impl<'s> Validator<'s> {
 }
 
 fn alternatives(schema: &Map<String, Json>) -> Option<&Vec<Json>> {
-    schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Json::as_array)
+    let shapes =
+        |keyword: &str| schema.get(keyword).and_then(Json::as_array).filter(|branches| !together::is_rule(branches));
+    shapes("oneOf").or_else(|| shapes("anyOf"))
 }
 
 fn count(schema: &Map<String, Json>, keyword: &str) -> Option<usize> {

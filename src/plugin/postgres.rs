@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::digest;
 use crate::plugin::protocol::Request;
-use crate::plugin::settings::Secret;
+use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools, file_name};
 use crate::process::Exit;
 
@@ -65,6 +65,7 @@ const DATABASES_MAX: usize = 1_000;
 /// Which databases of which server.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = exactly_one_of(&["database", "databases", "all"]))]
 struct PostgresSettings {
     /// Name or address of the server, or the directory of its Unix socket such as `/var/run/postgresql`.
     host: String,
@@ -81,6 +82,7 @@ struct PostgresSettings {
     database: Option<String>,
     /// The databases to keep.
     #[serde(default)]
+    #[schemars(length(min = 1))]
     databases: Vec<String>,
     /// Keep every database that allows connections and is no template.
     #[serde(default)]

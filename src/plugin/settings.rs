@@ -6,7 +6,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{Trouble, chain};
 use crate::secret::SecretRef;
@@ -140,6 +140,27 @@ fn complete(node: &mut Value, canonical: &Value, depth: usize) {
     }
 }
 
+/// Says in a schema that exactly one of `fields` is given; a switch is given when it is true.
+///
+/// For `#[schemars(transform = ..)]`. It is plain JSON Schema: editors see it, and `larder check` words it.
+pub(crate) fn exactly_one_of(fields: &'static [&'static str]) -> impl FnMut(&mut Schema) {
+    move |schema| {
+        let is_switch = |field: &str| {
+            let property = schema.get("properties").and_then(|properties| properties.get(field));
+            property.and_then(|property| property.get("type")).is_some_and(|name| name == "boolean")
+        };
+        let branch = |field: &&str| {
+            if is_switch(field) {
+                json!({ "required": [field], "properties": { *field: { "const": true } } })
+            } else {
+                json!({ "required": [field] })
+            }
+        };
+        let branches: Vec<Value> = fields.iter().map(branch).collect();
+        schema.insert("oneOf".to_owned(), Value::Array(branches));
+    }
+}
+
 /// A secret in the settings of a built-in plugin: a reference in the schema, the secret itself in the request.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) SecretString);
@@ -164,7 +185,6 @@ impl JsonSchema for Secret {
 mod tests {
     use super::*;
     use secrecy::ExposeSecret as _;
-    use serde_json::json;
 
     #[derive(JsonSchema)]
     #[expect(dead_code, reason = "only its schema is used")]

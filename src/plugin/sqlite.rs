@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::error::chain;
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::protocol::Request;
+use crate::plugin::settings::exactly_one_of;
 use crate::plugin::tool::file_name;
 use crate::plugin::{Verdict, digest};
 
@@ -51,6 +52,7 @@ const FINDINGS_MAX: usize = 5;
 /// Which databases.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = exactly_one_of(&["path", "paths"]))]
 struct SqliteSettings {
     /// Absolute path of the database. Exactly one of `path` and `paths` is given.
     #[serde(default)]
@@ -58,7 +60,7 @@ struct SqliteSettings {
     path: Option<PathBuf>,
     /// Absolute paths of several databases.
     #[serde(default)]
-    #[schemars(inner(regex(pattern = "^/")))]
+    #[schemars(length(min = 1), inner(regex(pattern = "^/")))]
     paths: Vec<PathBuf>,
     /// Check that foreign keys point to rows that are there.
     #[serde(default = "yes")]

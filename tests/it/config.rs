@@ -57,9 +57,12 @@ enum DumpFormat {
 
 #[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["path"]}, {"required": ["paths"]}]))]
 #[expect(dead_code, reason = "only the schema is used")]
 struct SqliteSettings {
-    path: PathBuf,
+    path: Option<PathBuf>,
+    #[serde(default)]
+    paths: Vec<PathBuf>,
 }
 
 impl SettingsSchemas for SamplePlugins {
@@ -213,6 +216,65 @@ fn no_sample_ever_shows_its_secret() {
             }
         }
     }
+}
+
+fn messages(plugins: Arc<dyn SettingsSchemas>, text: &str) -> Vec<String> {
+    let loaded = Loader::new(plugins).load(&Memory::of(&[("x.yaml", text.as_bytes())]));
+    let is_of_settings = |found: &&Diagnostic| found.is_error() && found.code != "no_destination";
+    loaded.diagnostics.iter().filter(is_of_settings).map(Diagnostic::one_line).collect()
+}
+
+#[test]
+fn a_plugin_says_which_of_its_settings_go_together() {
+    let with = |with: &str| {
+        let text = format!("kind: Target\nname: db\nplugin: postgres\nwith: {{host: h, user: u{with}}}\n");
+        messages(catalogue(), &text)
+    };
+    let all = "`database`, `databases`, `all`";
+    for right in [", database: a", ", databases: [a, b]", ", all: true", ", all: false, database: a"] {
+        assert_eq!(with(right), [""; 0], "{right}");
+    }
+    assert_eq!(with(""), [format!("x.yaml:4:1  `with` needs one of {all} (add one of them)")]);
+    assert_eq!(
+        with(", all: false"),
+        [format!("x.yaml:4:1  `with` needs one of {all} (`all` counts only as `all: true`)")]
+    );
+    let both = format!("`with` has both `database` and `all`, but takes only one of {all} (delete one of them)");
+    assert_eq!(with(", database: a, all: true"), [format!("x.yaml:4:39  {both}")]);
+    // A misspelt or broken field is there all the same, and told only as that.
+    assert_eq!(with(", databse: a").len(), 1);
+    assert_eq!(with(", all: 5").len(), 1);
+    assert_eq!(with(", database: a, all: 5").len(), 1);
+}
+
+#[test]
+fn an_external_plugin_can_ask_for_at_least_one_of_its_settings() {
+    let text = |with: &str| format!("kind: Target\nname: x\nplugin: hub\nwith: {{{with}}}\n");
+    let plugins = || {
+        let schema = serde_json::json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "devices": {"type": "array"}, "rooms": {"type": "array"},
+                "user": {"type": "string"}, "password": {"type": "string"}, "no_password": {"type": "boolean"},
+            },
+            "anyOf": [{"required": ["devices"]}, {"required": ["rooms"]}],
+            "oneOf": [
+                {"required": ["user", "password"]},
+                {"required": ["no_password"], "properties": {"no_password": {"const": true}}},
+            ],
+        });
+        Arc::new(SamplePlugins(vec![("hub", schema)]))
+    };
+    assert_eq!(messages(plugins(), &text("devices: [], rooms: [], no_password: true")), [""; 0]);
+    assert_eq!(messages(plugins(), &text("rooms: [], user: a, password: b")), [""; 0]);
+    assert_eq!(
+        messages(plugins(), &text("password: b")),
+        [
+            "x.yaml:4:1  `with` needs one of `user` with `password`, `no_password` (add one of them)",
+            "x.yaml:4:1  `with` needs at least one of `devices`, `rooms` (add one of them)",
+        ]
+    );
 }
 
 #[test]
@@ -394,6 +456,8 @@ fn editors_see_the_errors_of_shape_too() {
         "settings_missing_field",
         "settings_out_of_range",
         "settings_enum",
+        "settings_none_of_several",
+        "settings_two_of_one",
         "retention_empty",
         "path_relative",
         "rate_without_second",

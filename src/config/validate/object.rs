@@ -49,6 +49,7 @@ impl<'s> Validator<'s> {
                 left.extend(property(name).map(|property| Entry::stand_in(name, self.stand_in(property))));
             }
         }
+        self.together(&left, schema, at);
         if entries.is_empty() && count(schema, "minProperties").is_some_and(|min| min > 0) {
             let message = format!("{} is empty, but needs at least one field", self.here());
             self.push(Finding::error(at, "too_few", message).maybe_hint(words::example_hint(schema)));
