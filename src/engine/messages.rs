@@ -173,8 +173,20 @@ pub(super) fn forgotten(output: &str) -> Option<Vec<String>> {
         Value::Null => return Some(Vec::new()),
         _ => return None,
     };
-    let removed = groups.iter().filter_map(|group| group.get("remove")?.as_array()).flatten();
-    removed.map(|gone| snapshot(gone).map(|gone| gone.id)).collect()
+    let mut removed = Vec::new();
+    for group in &groups {
+        // Null where nothing was removed; what has no such field is no group.
+        match group.get("remove")? {
+            Value::Null => {}
+            Value::Array(gone) => {
+                for gone in gone {
+                    removed.push(snapshot(gone)?.id);
+                }
+            }
+            _ => return None,
+        }
+    }
+    Some(removed)
 }
 
 /// Whether `text` is a full id of restic: 64 hex digits.

@@ -53,8 +53,12 @@ impl Restic {
         self.check_identity(access, context).await?;
         let mut list = FileList { entries: Vec::new(), truncated: false };
         let enough = context.cancel.child_token();
+        // The snapshot itself comes first, also where it holds nothing.
+        let mut understood = false;
         let mut hear = |line: &str| {
-            if let Some(Message::Node(entry)) = messages::parse(line) {
+            let Some(message) = messages::parse(line) else { return };
+            understood = true;
+            if let Message::Node(entry) = message {
                 if list.entries.len() < entries_max {
                     list.entries.push(entry);
                 } else if !list.truncated {
@@ -71,6 +75,9 @@ impl Restic {
         }
         if answer.exit != Exit::Success {
             return Err(missing_or(answer.error("ls", access), id, access));
+        }
+        if !understood {
+            return Err(garbled("ls"));
         }
         Ok(list)
     }

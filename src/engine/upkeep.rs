@@ -1,6 +1,7 @@
 //! Keeps a repository small and sound: prune and check.
 
 use super::messages::{self, Message};
+use super::repository::garbled;
 use super::{CHECK_JSON_MIN, Call, EngineError, RepositoryAccess, Restic};
 use crate::process::{Context, Exit};
 
@@ -59,15 +60,19 @@ impl Restic {
         if let Some(part) = read_data {
             call = call.arg(format!("--read-data-subset={part}"));
         }
-        let mut errors = 0;
+        let mut errors = None;
         let mut hear = |line: &str| {
             if let Some(Message::CheckSummary { errors: found }) = messages::parse(line) {
-                errors = found;
+                errors = Some(found);
             }
         };
         let answer = self.call_reading(access, context, call, &mut hear).await?;
-        let found = errors > 0 || answer.complaints.items_total > 0;
+        let found = errors.is_some_and(|errors| errors > 0) || answer.complaints.items_total > 0;
         if answer.exit == Exit::Success && !found {
+            // The exit code alone is no proof where restic also says what it found.
+            if errors.is_none() && self.version >= CHECK_JSON_MIN {
+                return Err(garbled("check"));
+            }
             return Ok(CheckReport { read_data: read_data.map(str::to_owned) });
         }
         let damaged = |detail: String| EngineError::Damaged { location: access.location.clone(), detail };

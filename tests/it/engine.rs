@@ -188,6 +188,8 @@ async fn a_program_that_is_missing_or_no_restic_or_too_old_says_what_to_do() {
     let error = Restic::probe(Some(&old)).await.unwrap_err();
     assert!(error.to_string().contains("0.16.5") && error.to_string().contains("0.17.0"), "{error}");
     assert_eq!(error.code(), "restic_too_old");
+    assert!(error.to_string().contains(old.to_str().unwrap()), "{error}");
+    assert!(error.hint().unwrap().contains("deploy/get-restic.sh"), "{error:?}");
     for answer in ["echo hello", "exit 1", "echo 'restic 0.19.0'; exit 3", "true"] {
         assert_eq!(Restic::probe(Some(&fake("other", answer))).await.unwrap_err().code(), "not_restic", "{answer}");
     }
@@ -616,10 +618,10 @@ async fn a_backup_whose_figures_stand_still_is_ended() {
 }
 
 /// A small file system of its own, unmounted when dropped.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: PathBuf, size: &str) -> Self {
+    pub fn mount(path: PathBuf, size: &str) -> Self {
         std::fs::create_dir_all(&path).unwrap();
         let status = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
@@ -730,4 +732,110 @@ async fn progress_is_reported_and_figures_are_sane() {
     assert!(!seen.is_empty());
     assert!(seen.iter().all(|progress| (0.0..=1.0).contains(&progress.fraction)));
     assert!(seen.iter().any(|progress| progress.bytes_total == 4 << 20), "{seen:?}");
+}
+
+/// A restic that answers one operation with what the file `answer` holds and says that all went well; any other is done
+/// by the real one. Which operation it is stands in the file `garble`.
+fn liar(program: &Path, directory: &Path) -> PathBuf {
+    let path = directory.join("restic");
+    let root = directory.display();
+    let script = format!(
+        "#!/bin/sh\noperation=$(cat '{root}/garble')\nfor word in \"$@\"; do\n  if [ \"$word\" = \"$operation\" ]; then cat >/dev/null; exec cat '{root}/answer'; fi\ndone\nexec '{}' \"$@\"\n",
+        program.canonicalize().unwrap().display()
+    );
+    std::fs::write(directory.join("garble"), "nothing").unwrap();
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_understood_is_no_success_whatever_the_exit_code_says() {
+    let keep_one = Retention { last: Some(1), ..Retention::default() };
+    for program in programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = liar(&program, directory.path());
+        let mut place = Place::with(&program).await;
+        place.write("a", "1");
+        for answer in ["", "Killed by the watchdog\n", "[1, {\"id\": 2}]\n", "{\"message_type\": \"new\"}\n"] {
+            std::fs::write(directory.path().join("answer"), answer).unwrap();
+            let garble = |operation: &str| std::fs::write(directory.path().join("garble"), operation).unwrap();
+            let mut garbled: Vec<(&str, EngineError)> = Vec::new();
+
+            garble("init");
+            let _ = std::fs::remove_dir_all(place.path("repo"));
+            let _ = std::fs::remove_dir_all(place.path("cache"));
+            place.access.expected_id = None;
+            garbled.push(("init", place.restic.open_or_init(&place.access, &place.context).await.unwrap_err()));
+            garble("nothing");
+            place.pin().await;
+            let snapshot = place.backup().await.unwrap().snapshot;
+
+            garble("cat");
+            let unpinned = RepositoryAccess { expected_id: None, ..place.access.clone() };
+            garbled.push(("cat config", place.restic.open_or_init(&unpinned, &place.context).await.unwrap_err()));
+            garble("backup");
+            garbled.push(("backup", place.backup().await.unwrap_err()));
+            garble("snapshots");
+            garbled.push(("snapshots", place.restic.snapshots(&place.access, &[], &place.context).await.unwrap_err()));
+            garble("ls");
+            let listed = place.restic.list_files(&place.access, &snapshot, 10, &place.context).await;
+            if !answer.contains("message_type") {
+                garbled.push(("ls", listed.unwrap_err()));
+            }
+            garble("find");
+            garbled.push(("find", place.restic.find(&place.access, "a", &[], 10, &place.context).await.unwrap_err()));
+            garble("check");
+            garbled.push(("check", place.restic.check(&place.access, None, &place.context).await.unwrap_err()));
+            garble("restore");
+            let to = place.path("to");
+            let restored = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await;
+            garbled.push(("restore", restored.unwrap_err()));
+            garble("forget");
+            let forgotten = place.restic.forget(&place.access, &job(), &keep_one, &place.context).await;
+            // It says nothing where there is nothing to look at.
+            if !answer.is_empty() {
+                garbled.push(("forget", forgotten.unwrap_err()));
+            }
+            for (operation, error) in garbled {
+                assert_eq!(error.code(), "restic_garbled", "{operation} with {answer:?}: {error}");
+                assert!(error.to_string().contains(operation), "{operation}: {error}");
+                assert!(error.hint().unwrap().contains("log"), "{error:?}");
+            }
+            std::fs::remove_dir_all(place.path("to")).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_left_something_out_is_incomplete_though_restic_was_content() {
+    let program = programs().remove(1);
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::opened(&liar(&program, directory.path())).await;
+    place.write("a", "1");
+    let snapshot = place.backup().await.unwrap().snapshot;
+    let answer = "{\"message_type\":\"summary\",\"total_files\":7,\"files_restored\":5,\"total_bytes\":90,\"bytes_restored\":40}\n";
+    std::fs::write(directory.path().join("answer"), answer).unwrap();
+    std::fs::write(directory.path().join("garble"), "restore").unwrap();
+    let to = place.path("to");
+    let error = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await.unwrap_err();
+    assert_eq!(error.code(), "restore_incomplete");
+    assert_eq!(error.to_string(), "2 of the restored items failed: 40 of 90 bytes");
+}
+
+#[tokio::test]
+async fn a_place_of_our_own_that_cannot_be_made_is_named() {
+    let program = programs().remove(1);
+    let mut place = Place::opened(&program).await;
+    place.write("a", "1");
+    let snapshot = place.backup().await.unwrap().snapshot;
+    // A file stands where a directory is wanted; that stops root too.
+    let to = place.path("src/a/to");
+    let error = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await.unwrap_err();
+    assert_eq!(error.code(), "files");
+    assert!(error.to_string().contains(to.to_str().unwrap()) && error.hint().is_some(), "{error}");
+    place.access.cache = place.path("src/a/cache");
+    let error = place.backup().await.unwrap_err();
+    assert_eq!(error.code(), "files", "{error}");
+    assert!(error.to_string().contains("src/a/cache"), "{error}");
 }
