@@ -109,7 +109,7 @@ impl Keeper {
         self.plan_upkeep();
         loop {
             let now = self.world.clock.now();
-            self.readiness.turned(now);
+            self.readiness.turned(Instant::now());
             self.readiness.config_is_applied(self.reconciler.applied().is_some());
             self.write_unwritten();
             self.fire_due(now);

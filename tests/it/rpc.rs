@@ -19,7 +19,7 @@ use larder::runner::live::RunUpdate;
 use larder::types::Outcome;
 use serde_json::{Value, json};
 
-use site::{CONTROL, READ, TestSite, body_of, now, status_of, update};
+use site::{CONTROL, READ, TestSite, body_of, status_of, update};
 
 #[test]
 fn pages_status_metrics_and_health_are_served_with_safe_headers() {
@@ -55,7 +55,7 @@ fn readiness_says_what_is_missing() {
     assert!(answer.contains("the scheduler has not started"));
     site.readiness.store_is_open(true);
     site.readiness.config_is_applied(true);
-    site.readiness.turned(now());
+    site.readiness.turned(Instant::now());
     assert_eq!(status_of(&site.get("/readyz")), 200);
 }
 
