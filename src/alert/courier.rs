@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +26,14 @@ const ANSWERS_MAX: usize = 5;
 /// Pause when the store can't be read or written.
 const STORE_PAUSE: Duration = Duration::from_secs(30);
 
+/// A clock that is this much behind what it showed was set back; what waited for its time waits no more.
+const SET_BACK: SignedDuration = SignedDuration::from_mins(1);
+
 struct Courier {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
+    /// What the clock showed last.
+    seen: Timestamp,
     /// The settings that the waiting mails were last tried with.
     email: Option<Email>,
     /// Tries in a row that did not get as far as the first mail.
@@ -44,7 +49,8 @@ pub(super) async fn run(
     wake: Arc<Notify>,
     cancel: CancellationToken,
 ) {
-    let mut courier = Courier { ledger, clock, email: None, unreachable: 0, not_before: Timestamp::MIN };
+    let mut courier =
+        Courier { ledger, clock, seen: Timestamp::MIN, email: None, unreachable: 0, not_before: Timestamp::MIN };
     loop {
         let email = config.borrow_and_update().site.email.clone();
         let pause = tokio::select! {
@@ -70,7 +76,9 @@ impl Courier {
         let now = self.clock.now();
         self.drop_excess(now).await?;
         let Some(email) = email else { return Ok(LOOK_AGAIN) };
-        if self.email.as_ref() != Some(&email) {
+        let set_back = self.seen.duration_since(now) > SET_BACK;
+        self.seen = now;
+        if set_back || self.email.as_ref() != Some(&email) {
             self.revive(&email, now).await?;
             self.email = Some(email.clone());
             (self.unreachable, self.not_before) = (0, Timestamp::MIN);

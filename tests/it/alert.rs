@@ -244,6 +244,21 @@ fn a_server_that_is_down_for_a_while_loses_nothing_and_doubles_nothing() {
 }
 
 #[test]
+fn a_clock_set_back_by_years_keeps_no_mail_waiting_for_years() {
+    trusting_our_ca("a_clock_set_back_by_years_keeps_no_mail_waiting_for_years", |directory| {
+        let port = free_port();
+        let mut email = Server::start(directory, "tls", "good", 0).email();
+        email.smtp.port = port;
+        let office = Office::open(email);
+        office.enqueue("patience");
+        office.wait_until("the first try", |outbox| outbox.trouble.is_some());
+        let server = Server::start(directory, "tls", "good", port);
+        office.turn(-10 * 365 * 24 * 60);
+        assert_eq!(server.wait_for(1)[0].header("Subject"), "patience");
+    });
+}
+
+#[test]
 fn a_wrong_password_keeps_the_mail_until_a_push_mends_it() {
     trusting_our_ca("a_wrong_password_keeps_the_mail_until_a_push_mends_it", |directory| {
         let server = Server::start(directory, "starttls", "good", 0);
