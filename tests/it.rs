@@ -7,6 +7,8 @@ mod alert;
 mod artifact;
 #[path = "it/cli.rs"]
 mod cli;
+#[path = "it/clock.rs"]
+mod clock;
 #[path = "it/config.rs"]
 mod config;
 #[path = "it/crash.rs"]
@@ -19,6 +21,8 @@ mod main_job;
 mod plugin;
 #[path = "it/process.rs"]
 mod process;
+#[path = "it/process_clock.rs"]
+mod process_clock;
 #[path = "it/rpc.rs"]
 mod rpc;
 #[path = "it/site.rs"]

@@ -56,7 +56,8 @@ pub(crate) struct Keeper {
     pub(super) unwritten: Vec<Ended>,
     pub(super) upkeep: JoinSet<()>,
     upkeep_due: Option<Timestamp>,
-    clock_seen: (Timestamp, Instant),
+    /// None before the first look: what the clock showed to an earlier daemon is not known.
+    clock_seen: Option<(Timestamp, Instant)>,
     overdue_looked: Instant,
     stopping: bool,
 }
@@ -75,7 +76,6 @@ impl Keeper {
         jobs: BTreeMap<JobId, JobRecord>,
         config: watch::Sender<Arc<Config>>,
     ) -> Self {
-        let now = world.clock.now();
         Self {
             world,
             reconciler,
@@ -91,7 +91,7 @@ impl Keeper {
             unwritten: Vec::new(),
             upkeep: JoinSet::new(),
             upkeep_due: None,
-            clock_seen: (now, Instant::now()),
+            clock_seen: None,
             overdue_looked: Instant::now(),
             stopping: false,
         }
@@ -159,8 +159,11 @@ impl Keeper {
     // ---- the schedule ----
 
     fn fire_due(&mut self, now: Timestamp) {
-        // A turned clock may leave next times that are far away: then every job is looked at, not only the due ones.
+        // A turned clock may leave next times that are far away: then all are looked at, not only the due ones.
         let turned = self.clock_was_turned(now);
+        if turned {
+            self.upkeep_due = self.upkeep_due.map(|due| due.min(now));
+        }
         let due: Vec<JobId> = self
             .jobs
             .values()
@@ -174,8 +177,9 @@ impl Keeper {
         }
     }
 
+    /// Also at the first look: the clock may have been turned while no daemon ran.
     fn clock_was_turned(&mut self, now: Timestamp) -> bool {
-        let (wall, steady) = std::mem::replace(&mut self.clock_seen, (now, Instant::now()));
+        let Some((wall, steady)) = self.clock_seen.replace((now, Instant::now())) else { return true };
         let expected = wall.saturating_add(SignedDuration::try_from(steady.elapsed()).unwrap_or_default());
         let turned = expected.is_ok_and(|expected| now.duration_since(expected).abs() > CLOCK_TURNED);
         if turned {

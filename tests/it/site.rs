@@ -1,6 +1,9 @@
 //! A whole site for a test: config repository, bare repository with hooks, data, restic repository, and the daemon.
 #![allow(dead_code)]
 
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -18,13 +21,14 @@ pub struct Site {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     extra: Vec<String>,
+    env: Vec<(String, OsString)>,
 }
 
 impl Site {
     /// A site with an empty config repository; no daemon yet.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("larder-it-").tempdir().unwrap();
-        let site = Self { dir, daemon: None, extra: Vec::new() };
+        let site = Self { dir, daemon: None, extra: Vec::new(), env: Vec::new() };
         for name in ["state", "backups", "secrets", "data", "config"] {
             std::fs::create_dir(site.path(name)).unwrap();
         }
@@ -99,6 +103,11 @@ impl Site {
         self.extra = options.iter().map(|each| (*each).to_owned()).collect();
     }
 
+    /// A variable that the daemon gets from its next start on.
+    pub fn daemon_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.env.push((name.to_owned(), value.into()));
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(larder());
         command
@@ -127,6 +136,7 @@ impl Site {
             .arg(self.path("larder.git"))
             .args(if self.extra.iter().any(|each| each == "--listen") { &[][..] } else { &["--listen", "none"][..] })
             .args(&self.extra)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             // Whatever ends the test ends the daemon: the pipe closes.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -143,6 +153,7 @@ impl Site {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+        clean_up_after(daemon.id());
     }
 
     /// Stops the daemon as an init system does.
@@ -151,6 +162,7 @@ impl Site {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         wait_for("the daemon's end", Duration::from_secs(40), || daemon.try_wait().unwrap());
+        clean_up_after(daemon.id());
     }
 
     pub fn log(&self) -> String {
@@ -161,6 +173,30 @@ impl Site {
     pub fn call(&self, method: &str, params: Value) -> Result<Value, String> {
         larder::cli::socket::call(&self.path("state/larder.sock"), method, &params, Duration::from_secs(30))
             .map_err(|error| format!("{error:?}"))
+    }
+
+    /// What is served at `path`, asked over the local socket.
+    pub fn get(&self, path: &str) -> String {
+        let mut socket = UnixStream::connect(self.path("state/larder.sock")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// The target's runs, newest first, as the command line gives them to programs.
+    pub fn runs(&self, target: &str) -> Vec<Value> {
+        let done = self.command().args(["runs", target, "--limit", "100", "--output", "json"]).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+        let runs: Value = serde_json::from_slice(&done.stdout).unwrap();
+        runs["items"].as_array().unwrap_or_else(|| panic!("no items in {runs}")).clone()
+    }
+
+    /// The first job of a target, as the pages show it.
+    pub fn job(&self, target: &str) -> Value {
+        self.call("target.get", json!({"target": target})).unwrap()["jobs"][0].clone()
     }
 
     pub fn git(&self, args: &[&str]) -> Output {
@@ -241,10 +277,18 @@ impl Drop for Site {
         if let Some(mut daemon) = self.daemon.take() {
             let _ = daemon.kill();
             let _ = daemon.wait();
+            clean_up_after(daemon.id());
         }
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
         }
+    }
+}
+
+/// Removes what libfaketime leaves in shared memory when its process is killed; see `ProcessClock`.
+fn clean_up_after(pid: u32) {
+    for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));
     }
 }
 
