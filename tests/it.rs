@@ -15,6 +15,8 @@ mod config;
 mod crash;
 #[path = "it/engine.rs"]
 mod engine;
+#[path = "it/mail.rs"]
+mod mail;
 #[path = "it/main_job.rs"]
 mod main_job;
 #[path = "it/plugin.rs"]

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 #[path = "alert/server.rs"]
-mod server;
+pub mod server;
 
 use crate::support::{free_port, wait_for};
 use server::{Server, trusting_our_ca};

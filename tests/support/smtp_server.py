@@ -17,6 +17,8 @@ DIRECTORY/behaviour, one rule a line, read at each step:
 
 import argparse
 import asyncio
+import email
+import email.policy
 import json
 import pathlib
 import ssl
@@ -36,6 +38,12 @@ class Handler:
             return (self.directory / "behaviour").read_text().splitlines()
         except FileNotFoundError:
             return []
+
+    def parts(self, content):
+        """The decoded text of each part, by its type."""
+        message = email.message_from_bytes(content, policy=email.policy.default)
+        leaves = [part for part in message.walk() if not part.is_multipart()]
+        return {part.get_content_type(): part.get_content() for part in leaves}
 
     async def handle_MAIL(self, server, session, envelope, address, options):
         rules = self.rules()
@@ -69,6 +77,7 @@ class Handler:
             "to": envelope.rcpt_tos,
             "tls": encrypted,
             "user": session.auth_data.decode() if session.auth_data else None,
+            "parts": self.parts(envelope.original_content),
         }
         # The last to appear: who sees it can read the mail.
         new = self.mails / f"{number}.new"
