@@ -35,3 +35,5 @@ mod source;
 mod store;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/upkeep.rs"]
+mod upkeep;

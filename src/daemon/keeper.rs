@@ -121,7 +121,10 @@ impl Keeper {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(joined),
-                Some(_) = self.upkeep.join_next(), if !self.upkeep.is_empty() => self.changed.notify_one(),
+                Some(_) = self.upkeep.join_next(), if !self.upkeep.is_empty() => {
+                    self.changed.notify_one();
+                    self.mail.notify_one();
+                }
                 Some(request) = requests.recv() => self.handle(request, &cancel),
                 Some(()) = looks.recv() => { self.look(None); }
                 () = tokio::time::sleep(pause) => {}
