@@ -21,6 +21,7 @@ pub use catalogue::Catalogue;
 pub use host::Beside;
 pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
+mod archive;
 pub mod builtin;
 pub mod catalogue;
 mod digest;
