@@ -3,6 +3,8 @@
 
 #[path = "it/alert.rs"]
 mod alert;
+#[path = "it/application.rs"]
+mod application;
 #[path = "it/artifact.rs"]
 mod artifact;
 #[path = "it/cli.rs"]
