@@ -144,7 +144,7 @@ mod tests {
     fn lines_are_bounded_in_number_and_length() {
         let operations = Operations::default();
         let id = operations.start("prune", at(0));
-        for n in 0..500 {
+        for n in 0..1_400 {
             operations.line(id, &format!("{n} {}", "x".repeat(10_000)));
         }
         let lines = operations.get(id).unwrap().lines;

@@ -10,7 +10,7 @@ fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = rawzip::ZipArchiveWriter::new(&mut bytes);
     for (name, content) in members {
-        let path = rawzip::EntryPath::verbatim(name.as_bytes().to_vec());
+        let path = rawzip::path::EntryPath::verbatim(name.as_bytes().to_vec());
         let (mut entry, config) = writer.new_file(path).compression_method(CompressionMethod::DEFLATE).start().unwrap();
         let mut data = config.wrap(flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::default()));
         data.write_all(content).unwrap();
