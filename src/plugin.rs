@@ -18,7 +18,7 @@ use crate::types::Outcome;
 
 pub use builtin::{builtin_main, describe_text};
 pub use catalogue::Catalogue;
-pub use host::Beside;
+pub use host::{Beside, News};
 pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
 mod archive;

@@ -17,7 +17,7 @@ use crate::config::model::{Config, Destination, Target};
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::Snapshot;
 use crate::error::{Trouble, chain};
-use crate::plugin::{CaptureFacts, RestoreOrder, Restored, Verb, Verdict};
+use crate::plugin::{News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::ship::Route;
@@ -250,8 +250,10 @@ async fn through_plugin(
     id: OperationId,
 ) -> Result<Vec<String>, Trouble> {
     let tree = staging.join("tree");
-    let mut lines = into_directory(route, snapshot, &tree, &[], id).await?;
-    lines.truncate(1);
+    // What was restored beside the artifacts is told; where, is nobody's business.
+    for line in into_directory(route, snapshot, &tree, &[], id).await?.into_iter().take(1) {
+        route.world.operations.line(id, &line);
+    }
     let (artifacts, manifest) = artifacts(snapshot, &tree)?;
     if manifest.plugin != target.plugin {
         return Err(Trouble::new(
@@ -265,15 +267,27 @@ async fn through_plugin(
     }
     let order = RestoreOrder { dry_run: request.dry_run, tree, options: request.options.clone() };
     let limits = Limits { deadline: RESTORE_MAX, ..Limits::default() };
-    let world = &route.world;
+    let (world, then) = (&route.world, manifest.app_version.clone());
     let restored = world
         .catalogue
-        .restore(target, id, &artifacts, manifest.facts(), order, &route.context, limits, |done, total| {
-            world.operations.progress(id, percent(done, total));
+        .restore(target, id, &artifacts, manifest.facts(), order, &route.context, limits, |news| match news {
+            News::Progress { done, total } => world.operations.progress(id, percent(done, total)),
+            News::Step { by_hand: false, line } if request.dry_run => {
+                world.operations.line(id, &format!("would {line}"));
+            }
+            News::Step { line, .. } => world.operations.line(id, &line),
+            News::Line(line) => world.operations.line(id, &line),
+            News::Version(now) if then.as_ref().is_some_and(|then| *then != now) => {
+                let then = then.as_deref().unwrap_or_default();
+                world
+                    .operations
+                    .line(id, &format!("note: the backup is of version {then}, the application is version {now}"));
+            }
+            News::Version(_) => {}
         })
         .await
         .map_err(|failure| failure.trouble)?;
-    lines.extend(told(&restored, &manifest.facts(), request.dry_run));
+    let lines = told(&restored, request.dry_run);
     let failed = restored.validations.iter().find(|each| each.verdict == Verdict::Failed);
     match failed {
         Some(validation) => {
@@ -300,23 +314,9 @@ fn artifacts(snapshot: &Snapshot, tree: &Path) -> Result<(PathBuf, Manifest), Tr
     }
 }
 
-/// What a restore did, for a person.
-fn told(restored: &Restored, facts: &CaptureFacts, dry_run: bool) -> Vec<String> {
+/// What is left to say of a restore when it is over; its steps were told as they came.
+fn told(restored: &Restored, dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
-    if let (Some(then), Some(now)) = (&facts.app_version, &restored.app_version)
-        && then != now
-    {
-        lines.push(format!("note: the backup is of version {then}, the application is version {now}"));
-    }
-    lines.extend(restored.warnings.iter().map(|warning| format!("warning: {warning}")));
-    let would = if dry_run { "would " } else { "" };
-    lines.extend(restored.steps.iter().map(|step| match step.verb {
-        Verb::Manual => step.to_string(),
-        _ => format!("{would}{step}"),
-    }));
-    if restored.steps_untold > 0 {
-        lines.push(format!("and {} more steps", restored.steps_untold));
-    }
     lines.extend(restored.validations.iter().map(|each| match each.verdict {
         Verdict::Proven => format!("proven: {} ({})", each.name, each.detail),
         Verdict::Failed => format!("FAILED: {} ({})", each.name, each.detail),

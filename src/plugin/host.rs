@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::Target;
 use crate::error::Trouble;
 use crate::plugin::catalogue::{Catalogue, Origin, Plugin};
-use crate::plugin::protocol::{Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES};
+use crate::plugin::protocol::{Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Verb};
 use crate::plugin::settings::{self, Resolved};
 use crate::plugin::transcript::{Note, Transcript};
 use crate::plugin::{Captured, PluginFailure, Restored, Validation, Verdict};
@@ -98,6 +98,8 @@ impl Catalogue {
 
     /// Has the target's plugin put the backup that lies in `staging` back into the application that `target` names.
     ///
+    /// `on_news` hears of each step, warning and version when the plugin says it, and of its progress.
+    ///
     /// # Errors
     /// When the plugin cannot restore, or did not come to its end: the application may be half restored then.
     pub async fn restore(
@@ -109,7 +111,7 @@ impl Catalogue {
         order: RestoreOrder,
         context: &Context,
         limits: Limits,
-        on_progress: impl FnMut(u64, u64) + Send,
+        mut on_news: impl FnMut(News) + Send,
     ) -> Result<Restored, PluginFailure> {
         let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
         if !plugin.can(Capability::Restore) {
@@ -131,7 +133,18 @@ impl Catalogue {
             restore: Some(order),
             ..request(Action::Restore, target, run, staging, resolved)
         };
-        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
+        let redact = &context.redact;
+        let heard = listen(plugin, &request, Some(staging), &context, limits, |note| match note {
+            Note::Progress { done, total } => on_news(News::Progress { done: *done, total: *total }),
+            Note::Step(step) => on_news(News::Step {
+                by_hand: step.verb == Verb::Manual,
+                line: redact.redact(&step.to_string()).into_owned(),
+            }),
+            Note::Warning(warning) => on_news(News::Line(redact.redact(&format!("warning: {warning}")).into_owned())),
+            Note::Version(version) => on_news(News::Version(redact.redact(version).into_owned())),
+            _ => {}
+        });
+        let (finished, mut transcript) = heard.await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)?;
         Ok(Restored {
@@ -213,7 +226,20 @@ pub(crate) fn silent() -> Context {
     }
 }
 
-/// Runs the plugin once and listens to the end. `staging` becomes its working directory.
+/// What is heard of a restore while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// In bytes; a total of 0 is an unknown one.
+    Progress { done: u64, total: u64 },
+    /// Something that is done, would be done, or is left to be done by hand.
+    Step { by_hand: bool, line: String },
+    /// A warning, for a person.
+    Line(String),
+    /// The application's version.
+    Version(String),
+}
+
+/// As [`listen`], for who wants to know how far it is only.
 pub(crate) async fn ask(
     plugin: &Plugin,
     request: &Request,
@@ -221,6 +247,23 @@ pub(crate) async fn ask(
     context: &Context,
     limits: Limits,
     mut on_progress: impl FnMut(u64, u64) + Send,
+) -> (Finished, Transcript) {
+    let heard = listen(plugin, request, staging, context, limits, |note| {
+        if let Note::Progress { done, total } = note {
+            on_progress(*done, *total);
+        }
+    });
+    heard.await
+}
+
+/// Runs the plugin once and listens to the end. `staging` becomes its working directory.
+async fn listen(
+    plugin: &Plugin,
+    request: &Request,
+    staging: Option<&Path>,
+    context: &Context,
+    limits: Limits,
+    mut on_note: impl FnMut(&Note) + Send,
 ) -> (Finished, Transcript) {
     let mut args = plugin.args.clone();
     if plugin.origin == Origin::External {
@@ -240,11 +283,17 @@ pub(crate) async fn ask(
     // Its own token: a plugin that floods is ended alone.
     let context = Context { cancel: context.cancel.child_token(), ..context.clone() };
     let mut transcript = Transcript::default();
-    let finished = process::run(command, &context, |line| match transcript.read(line) {
-        Note::Nothing => {}
-        Note::Progress { done, total } => on_progress(done, total),
-        Note::Log(text) => context.log.line(&context.redact.redact(&text)),
-        Note::EndIt => context.cancel.cancel(),
+    let log = |text: &str| context.log.line(&context.redact.redact(text));
+    let finished = process::run(command, &context, |line| {
+        let note = transcript.read(line);
+        match &note {
+            Note::Nothing | Note::Progress { .. } | Note::Version(_) => {}
+            Note::Log(text) => log(text),
+            Note::Step(step) => log(&step.to_string()),
+            Note::Warning(warning) => log(&format!("warning: {}", warning.message)),
+            Note::EndIt => context.cancel.cancel(),
+        }
+        on_note(&note);
     })
     .await;
     if transcript.strange_lines > 0 {

@@ -49,6 +49,9 @@ pub(crate) enum Note {
     Nothing,
     Progress { done: u64, total: u64 },
     Log(String),
+    Step(Step),
+    Warning(Trouble),
+    Version(String),
     EndIt,
 }
 
@@ -83,7 +86,11 @@ impl Transcript {
                 return self.keep("artifacts", ARTIFACTS_MAX, artifact, |all| &mut all.artifacts);
             }
             Event::Source(source) => return self.keep("sources", SOURCES_MAX, source, |all| &mut all.sources),
-            Event::Version { app } => self.app_version = Some(tidy(&app, 100)),
+            Event::Version { app } => {
+                let version = tidy(&app, 100);
+                self.app_version = Some(version.clone());
+                return Note::Version(version);
+            }
             Event::Figure { name, value } => {
                 if self.figures.len() < FIGURES_MAX {
                     self.figures.insert(tidy(&name, 200), value);
@@ -96,21 +103,19 @@ impl Transcript {
             }
             Event::Step { verb, thing, detail } => {
                 let step = Step { verb, thing: tidy(&thing, 200), detail: tidy(&detail, TEXT_CHARS_MAX) };
-                let note = Note::Log(step.to_string());
                 if self.steps.len() < STEPS_MAX {
-                    self.steps.push(step);
+                    self.steps.push(step.clone());
                 } else {
                     self.steps_untold += 1;
                 }
-                return note;
+                return Note::Step(step);
             }
             Event::Warning { code, message, hint } => {
                 let warning = trouble(&code, &message, hint.as_deref());
-                let note = Note::Log(format!("warning: {}", warning.message));
                 if self.warnings.len() < WARNINGS_MAX {
-                    self.warnings.push(warning);
+                    self.warnings.push(warning.clone());
                 }
-                return note;
+                return Note::Warning(warning);
             }
             Event::Failed { code, message, hint, retry } => {
                 let told = trouble(&code, &message, hint.as_deref());
