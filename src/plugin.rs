@@ -30,6 +30,7 @@ mod files;
 pub mod host;
 #[expect(dead_code, reason = "the plugins that use it follow")]
 mod journal;
+mod mariadb;
 mod postgres;
 pub mod protocol;
 pub mod settings;

@@ -13,6 +13,7 @@ mod tree;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -52,6 +53,8 @@ pub enum Stdin {
     Null,
     /// Written whole, then closed. A secret, since it often holds some.
     Bytes(SecretString),
+    /// An open file, from where it stands, or the reading end of a pipe.
+    From(Arc<std::fs::File>),
 }
 
 /// Bounds of one child.
@@ -95,10 +98,12 @@ pub struct Command {
 }
 
 /// Whether standard output is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum LogStdout {
     Yes,
     No,
+    /// It goes, as it is, into an open file or the writing end of a pipe: nobody hears its lines.
+    Into(Arc<std::fs::File>),
 }
 
 /// What a child runs under: who can cancel it, where its output goes, what must not appear there.

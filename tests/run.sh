@@ -20,6 +20,8 @@ need() { # need PACKAGE PATH-OR-PROGRAM…
 need git git
 need postgresql '/usr/lib/postgresql/*/bin/initdb'
 need postgresql-client pg_dump '/usr/lib/postgresql/*/bin/pg_dump'
+need mariadb-server /usr/sbin/mariadbd /usr/libexec/mariadbd
+need mariadb-client mariadb-dump
 need openssl openssl
 need python3-venv '/usr/lib/python3*/ensurepip' '/usr/share/python-wheels/pip*.whl'
 need curl curl

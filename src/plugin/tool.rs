@@ -3,7 +3,9 @@
 //! Their tree carries the plugin's mark, so whoever ends the plugin ends them too.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -27,6 +29,13 @@ pub(crate) struct Tools {
     context: Context,
     env: Vec<(String, SecretString)>,
     current_dir: PathBuf,
+}
+
+/// What a program reads and writes; none: nothing, and nowhere.
+#[derive(Default)]
+pub(crate) struct Ends {
+    pub(crate) stdin: Option<File>,
+    pub(crate) stdout: Option<File>,
 }
 
 /// How a program ended.
@@ -64,11 +73,37 @@ impl Tools {
         extra_env: &[(&str, &str)],
         deadline: Duration,
         on_line: impl FnMut(&str) + Send,
-        mut on_tick: impl FnMut(),
+        on_tick: impl FnMut(),
     ) -> Ran {
+        self.go(self.command(program, args, extra_env, deadline), on_line, on_tick)
+    }
+
+    /// Like [`Tools::run`], for bytes: standard input from a file or pipe, standard output into one.
+    ///
+    /// Both are closed on this side when it returns, so whoever reads the pipe comes to its end.
+    pub(crate) fn pipe(
+        &self,
+        program: &Path,
+        args: Vec<OsString>,
+        extra_env: &[(&str, &str)],
+        deadline: Duration,
+        ends: Ends,
+        on_tick: impl FnMut(),
+    ) -> Ran {
+        let mut command = self.command(program, args, extra_env, deadline);
+        if let Some(file) = ends.stdin {
+            command.stdin = Stdin::From(Arc::new(file));
+        }
+        if let Some(file) = ends.stdout {
+            command.log_stdout = LogStdout::Into(Arc::new(file));
+        }
+        self.go(command, |_| {}, on_tick)
+    }
+
+    fn command(&self, program: &Path, args: Vec<OsString>, extra_env: &[(&str, &str)], deadline: Duration) -> Command {
         let mut env = self.env.clone();
         env.extend(extra_env.iter().map(|(name, value)| ((*name).to_owned(), SecretString::from((*value).to_owned()))));
-        let command = Command {
+        Command {
             program: program.to_owned(),
             args,
             env,
@@ -76,7 +111,10 @@ impl Tools {
             stdin: Stdin::Null,
             limits: Limits { deadline, log_bytes_max: 0, ..Limits::default() },
             log_stdout: LogStdout::No,
-        };
+        }
+    }
+
+    fn go(&self, command: Command, on_line: impl FnMut(&str) + Send, mut on_tick: impl FnMut()) -> Ran {
         let finished = self.runtime.block_on(async {
             let work = process::run(command, &self.context, on_line);
             tokio::pin!(work);

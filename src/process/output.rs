@@ -24,7 +24,7 @@ impl Output {
             sink: Sink {
                 log: context.log.clone(),
                 redact: context.redact.clone(),
-                log_stdout: command.log_stdout,
+                log_stdout: matches!(command.log_stdout, LogStdout::Yes),
                 log_bytes_left: command.limits.log_bytes_max,
                 tail: VecDeque::new(),
                 tail_bytes: 0,
@@ -60,7 +60,7 @@ impl Output {
 struct Sink {
     log: Log,
     redact: Redactor,
-    log_stdout: LogStdout,
+    log_stdout: bool,
     log_bytes_left: u64,
     /// The last lines of standard error, not yet redacted, so that a secret over several lines is found.
     tail: VecDeque<String>,
@@ -70,7 +70,7 @@ struct Sink {
 impl Sink {
     fn out(&mut self, line: &Line<'_>, watch: &mut impl Watch) {
         let text = text_of(line);
-        if self.log_stdout == LogStdout::Yes {
+        if self.log_stdout {
             self.write(&text, line.dropped > 0);
         }
         watch.line(&marked(&text, line.dropped));

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use tokio::process::Child;
 
 use super::tree::Tree;
-use super::{Command, MARK, Stdin};
+use super::{Command, LogStdout, MARK, Stdin};
 
 /// What a child inherits of the environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -67,9 +67,14 @@ pub(super) fn spawn(command: &Command, mark: &str) -> Result<(Child, Tree), Spaw
     }
     let program = find_program(&command.program).map_err(|error| SpawnFailure::of(&error))?;
     let word = next_word(mark);
-    let stdin = match command.stdin {
+    let stdin = match &command.stdin {
         Stdin::Null => Stdio::null(),
         Stdin::Bytes(_) => Stdio::piped(),
+        Stdin::From(file) => Stdio::from(file.try_clone().map_err(|error| SpawnFailure::of(&error))?),
+    };
+    let stdout = match &command.log_stdout {
+        LogStdout::Yes | LogStdout::No => Stdio::piped(),
+        LogStdout::Into(file) => Stdio::from(file.try_clone().map_err(|error| SpawnFailure::of(&error))?),
     };
     let mut child = tokio::process::Command::new(program);
     child.args(&command.args).env_clear();
@@ -79,7 +84,7 @@ pub(super) fn spawn(command: &Command, mark: &str) -> Result<(Child, Tree), Spaw
     if let Some(directory) = &command.current_dir {
         child.current_dir(directory);
     }
-    child.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    child.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
     child.process_group(0).kill_on_drop(true);
     Tree::start(child, word).map_err(|error| SpawnFailure::of(&error))
 }

@@ -14,8 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::support;
 
+#[path = "plugin_database.rs"]
+mod database;
 #[path = "plugin_files.rs"]
 mod files;
+#[path = "plugin_mariadb.rs"]
+mod mariadb;
 #[path = "plugin_postgres.rs"]
 mod postgres;
 #[path = "plugin_sqlite.rs"]

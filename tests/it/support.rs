@@ -1,6 +1,8 @@
 //! What several parts of the tests need: real programs, ports, waiting with a bound.
 #![allow(dead_code)]
 
+#[path = "support_mariadb.rs"]
+pub mod mariadb;
 #[path = "support_postgres.rs"]
 pub mod postgres;
 
@@ -44,4 +46,15 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Optio
 /// A TCP port of the loopback that nobody listens on at this moment.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Makes `server.key` and `server.crt`, a certificate of `localhost` that signs itself.
+pub fn certificate(directory: &std::path::Path) {
+    let output = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "server.key", "-out", "server.crt"])
+        .current_dir(directory)
+        .output()
+        .expect("openssl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,0 +1,303 @@
+//! What a dump holds, read as a stream: its tables, each one's rows and their fingerprint, and whether it is whole.
+//!
+//! The fingerprint of a table is the sum of its rows' hashes, so the order of the rows, and how many stand in one
+//! INSERT, do not matter: a restored database that is dumped again has the same. Memory does not grow with the file.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+
+/// Longest start of a line that is looked at; a name has 64 characters of at most 4 bytes, doubled where it is `` ` ``.
+const HEAD_BYTES_MAX: usize = 2048;
+/// A fingerprint is a number that JSON readers keep exactly.
+const FINGERPRINT_MASK: u64 = (1 << 53) - 1;
+/// How the last line of a whole dump begins.
+const TRAILER: &[u8] = b"-- Dump completed";
+
+/// What is in a dump.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Scan {
+    /// By name, as it stands between the backquotes.
+    pub(super) tables: BTreeMap<String, Table>,
+    pub(super) counts: Counts,
+    /// Its last line is the one that mariadb-dump writes when all went well.
+    pub(super) complete: bool,
+    /// The database, as it stands between the backquotes of the first USE.
+    pub(super) database: Option<String>,
+}
+
+/// A table's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) rows: u64,
+    pub(super) sum: u64,
+}
+
+/// How many there are of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) tables: u64,
+    pub(super) rows: u64,
+    pub(super) views: u64,
+    pub(super) sequences: u64,
+    pub(super) triggers: u64,
+    pub(super) routines: u64,
+    pub(super) events: u64,
+    pub(super) statements: u64,
+}
+
+impl Counts {
+    /// All that is no table.
+    pub(super) fn objects(&self) -> u64 {
+        self.views + self.sequences + self.triggers + self.routines + self.events
+    }
+}
+
+impl Scan {
+    pub(super) fn rows(&self) -> u64 {
+        self.tables.values().map(|table| table.rows).sum()
+    }
+
+    /// One number for all rows of all tables.
+    pub(super) fn content(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        for (name, table) in &self.tables {
+            hasher.update((name.len() as u64).to_be_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(table.rows.to_be_bytes());
+            hasher.update(table.sum.to_be_bytes());
+        }
+        head_of(hasher) & FINGERPRINT_MASK
+    }
+
+    /// Adds the counts of another database.
+    pub(super) fn add(&mut self, other: &Self) {
+        let (own, more) = (&mut self.counts, &other.counts);
+        own.tables += more.tables;
+        own.rows += more.rows;
+        own.views += more.views;
+        own.sequences += more.sequences;
+        own.triggers += more.triggers;
+        own.routines += more.routines;
+        own.events += more.events;
+        own.statements += more.statements;
+    }
+}
+
+fn head_of(hasher: Sha256) -> u64 {
+    u64::from_be_bytes(hasher.finalize().first_chunk().copied().unwrap_or_default())
+}
+
+/// Reads a dump piece by piece.
+#[derive(Default)]
+pub(super) struct Scanner {
+    scan: Scan,
+    place: Place,
+    /// The start of the current line.
+    head: Vec<u8>,
+    /// Between `DELIMITER ;;` and `DELIMITER ;`: the body of something.
+    in_body: bool,
+    row: Sha256,
+    table: String,
+}
+
+/// Where in the text the reader is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Line,
+    /// Behind `VALUES`, between two rows.
+    BetweenRows,
+    /// In a row; how deep in parentheses.
+    Row(u32),
+    /// In a quoted value of a row, and at what depth.
+    Quoted(u32),
+    /// Behind a backslash there.
+    Escaped(u32),
+}
+
+impl Scanner {
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        // The bytes of a row are hashed by pieces: from `from` on they are not yet.
+        let mut from = 0;
+        for (at, &byte) in chunk.iter().enumerate() {
+            match (self.place, byte) {
+                (Place::Line, b'\n') => self.end_of_line(),
+                (Place::Line, _) => {
+                    if self.head.len() < HEAD_BYTES_MAX {
+                        self.head.push(byte);
+                        if byte == b'S' && self.begins_rows() {
+                            self.place = Place::BetweenRows;
+                        }
+                    }
+                }
+                (Place::BetweenRows, b'(') => {
+                    self.row = Sha256::new();
+                    from = at + 1;
+                    self.place = Place::Row(0);
+                }
+                (Place::BetweenRows, b';') => {
+                    self.scan.counts.statements += 1;
+                    self.head.clear();
+                    self.place = Place::Line;
+                }
+                (Place::Row(depth), b'\'') | (Place::Escaped(depth), _) => self.place = Place::Quoted(depth),
+                (Place::Row(depth), b'(') => self.place = Place::Row(depth + 1),
+                (Place::Row(0), b')') => {
+                    self.row.update(chunk.get(from..at).unwrap_or_default());
+                    self.end_of_row();
+                    self.place = Place::BetweenRows;
+                }
+                (Place::Row(depth), b')') => self.place = Place::Row(depth - 1),
+                (Place::Quoted(depth), b'\\') => self.place = Place::Escaped(depth),
+                (Place::Quoted(depth), b'\'') => self.place = Place::Row(depth),
+                (Place::BetweenRows | Place::Row(_) | Place::Quoted(_), _) => {}
+            }
+        }
+        if matches!(self.place, Place::Row(_) | Place::Quoted(_) | Place::Escaped(_)) {
+            self.row.update(chunk.get(from..).unwrap_or_default());
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Scan {
+        if !self.head.is_empty() {
+            self.end_of_line();
+        }
+        if self.place != Place::Line || self.in_body {
+            self.scan.complete = false;
+        }
+        self.scan.counts.tables = self.scan.tables.len() as u64;
+        self.scan.counts.rows = self.scan.rows();
+        self.scan
+    }
+
+    /// Whether the line so far is ``INSERT INTO `t` VALUES``, with or without column names; keeps the table's name.
+    fn begins_rows(&mut self) -> bool {
+        let Some(rest) = self.head.strip_suffix(b" VALUES") else { return false };
+        let Some(rest) = rest.strip_prefix(b"INSERT ").filter(|_| !self.in_body) else { return false };
+        let Some(rest) = rest.strip_prefix(b"INTO ").or_else(|| rest.strip_prefix(b"IGNORE INTO ")) else {
+            return false;
+        };
+        let Some((name, columns)) = backquoted(rest) else { return false };
+        // A column may be named `x VALUES`: then its backquote is still open.
+        if !columns.is_empty() && !columns.ends_with(b")") {
+            return false;
+        }
+        self.table = name;
+        true
+    }
+
+    fn end_of_row(&mut self) {
+        let hash = head_of(std::mem::take(&mut self.row));
+        let table = self.scan.tables.entry(self.table.clone()).or_default();
+        table.rows += 1;
+        table.sum = table.sum.wrapping_add(hash);
+    }
+
+    fn end_of_line(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        if head.is_empty() {
+            return;
+        }
+        let counts = &mut self.scan.counts;
+        self.scan.complete = head.starts_with(TRAILER);
+        if head == b"DELIMITER ;" {
+            self.in_body = false;
+        } else if head.starts_with(b"DELIMITER ") {
+            self.in_body = true;
+        } else if self.in_body {
+            counts.routines += u64::from(head.starts_with(b"CREATE "));
+            counts.triggers += u64::from(head.starts_with(b"/*!50003 CREATE*/"));
+            counts.events += u64::from(head.starts_with(b"/*!50106 CREATE*/"));
+        } else if let Some((name, _)) = head.strip_prefix(b"CREATE TABLE ").and_then(backquoted) {
+            self.scan.tables.entry(name).or_default();
+        } else if let Some((name, _)) = head.strip_prefix(b"USE ").and_then(backquoted) {
+            self.scan.database.get_or_insert(name);
+        } else {
+            counts.views += u64::from(head.starts_with(b"/*!50001 VIEW "));
+            counts.sequences += u64::from(head.starts_with(b"CREATE SEQUENCE "));
+            counts.statements += u64::from(head.ends_with(b";"));
+        }
+    }
+}
+
+/// Splits `` `name`rest ``; a backquote in the name is doubled and stays so.
+pub(super) fn backquoted(text: &[u8]) -> Option<(String, &[u8])> {
+    let text = text.strip_prefix(b"`")?;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        match (byte, text.get(at + 1)) {
+            (b'`', Some(b'`')) => at += 2,
+            (b'`', _) => {
+                let name = String::from_utf8_lossy(text.get(..at)?).into_owned();
+                return Some((name, text.get(at + 1..)?));
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump\n\nUSE `od``d`;\n\
+        CREATE TABLE `t` (\n  `a` int\n);\nINSERT INTO `t` VALUES\n(1,'a;b\\'\\n)(-- Dump completed',0x00FF),\n(2,'it''s',NULL);\n\
+        CREATE TABLE `e``1` (\n  `a` int\n);\nDELIMITER ;;\n/*!50003 CREATE*/ trigger x\nCREATE TABLE `no` (\n*/;;\nDELIMITER ;\n\
+        /*!50001 VIEW `v` AS select 1 */;\n\n-- Dump completed on 2026-11-22  7:15:07\n";
+
+    fn scan(text: &str, piece: usize) -> Scan {
+        let mut scanner = Scanner::default();
+        text.as_bytes().chunks(piece).for_each(|chunk| scanner.push(chunk));
+        scanner.finish()
+    }
+
+    #[test]
+    fn tables_rows_and_objects_are_read_whatever_the_pieces() {
+        let whole = scan(DUMP, 1 << 20);
+        assert_eq!(whole.tables.keys().collect::<Vec<_>>(), ["e``1", "t"]);
+        assert_eq!((whole.rows(), whole.counts.views, whole.counts.triggers, whole.counts.routines), (2, 1, 1, 0));
+        assert!(whole.complete);
+        assert_eq!(whole.database.as_deref(), Some("od``d"));
+        for piece in 1..40 {
+            assert_eq!(scan(DUMP, piece), whole, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_rows_and_inserts_does_not_matter_and_each_value_does() {
+        let rows = |text: &str| scan(text, 7).tables;
+        let one = rows("INSERT INTO `t` VALUES (1,'x'),(2,'(y)');\n");
+        assert_eq!(
+            one,
+            rows("INSERT INTO `t` (`a`, `b VALUES`) VALUES\n(2,'(y)');\nINSERT INTO `t` VALUES\n(1,'x');\n")
+        );
+        assert_eq!(one["t"].rows, 2);
+        for other in [
+            "INSERT INTO `t` VALUES (1,'x'),(2,'(z)');\n",
+            "INSERT INTO `t` VALUES (1,'x');\n",
+            "INSERT INTO `u` VALUES (1,'x'),(2,'(y)');\n",
+        ] {
+            assert_ne!(one, rows(other));
+        }
+    }
+
+    #[test]
+    fn no_cut_dump_is_whole() {
+        let trailer = DUMP.rfind("-- Dump completed").unwrap() + TRAILER.len();
+        for end in 0..trailer {
+            assert!(DUMP.is_char_boundary(end) && !scan(&DUMP[..end], 64).complete, "{end} bytes");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_is_one_row(value in "[ -~\\n\\\\'()]{0,40}") {
+            let escaped = value.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n");
+            let scanned = scan(&format!("INSERT INTO `t` VALUES (1,'{escaped}'),(2,NULL);\n-- Dump completed\n"), 5);
+            proptest::prop_assert_eq!(scanned.rows(), 2);
+            proptest::prop_assert!(scanned.complete);
+        }
+    }
+}
