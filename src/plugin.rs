@@ -31,8 +31,10 @@ pub mod host;
 #[expect(dead_code, reason = "the plugins that use it follow")]
 mod journal;
 mod mariadb;
+mod place;
 mod postgres;
 pub mod protocol;
+mod redis;
 pub mod settings;
 mod sqlite;
 mod tool;

@@ -23,6 +23,8 @@ need postgresql-client pg_dump '/usr/lib/postgresql/*/bin/pg_dump'
 need mariadb-server /usr/sbin/mariadbd /usr/libexec/mariadbd
 need mariadb-client mariadb-dump
 need openssl openssl
+need redis-server redis-server
+need redis-tools redis-cli
 need python3-venv '/usr/lib/python3*/ensurepip' '/usr/share/python-wheels/pip*.whl'
 need curl curl
 need util-linux runuser

@@ -1,0 +1,174 @@
+//! Puts an RDB file in the place from which a stopped instance reads it.
+//!
+//! A running instance would write its own data over the file when it stops, and where it keeps an AOF it does not read
+//! the file at all. So a running one is refused, an AOF is set aside only when that is said, and starting is left to a
+//! person: what starts a service on somebody's machine is nothing that a backup may choose.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::{self, Checked};
+use super::instance::Instance;
+use super::{FORMAT, RedisSettings};
+use crate::error::Trouble;
+use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::place::{Placing, aside};
+use crate::plugin::protocol::{Request, Verb};
+use crate::plugin::{Verdict, digest};
+use crate::types::ByteSize;
+
+/// What an operator may choose.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedisRestore {
+    /// The instance's data directory (`dir` in redis.conf), as seen from here; required.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^/"))]
+    dir: Option<PathBuf>,
+    /// The file in it (`dbfilename` in redis.conf).
+    #[serde(default = "file_default")]
+    dbfilename: String,
+    /// Replace a file that is there; it is kept beside.
+    #[serde(default)]
+    overwrite: bool,
+    /// Rename an AOF that is there; Redis would read it and not the restored file.
+    #[serde(default)]
+    set_aside_aof: bool,
+}
+
+fn file_default() -> String {
+    super::FILE.to_owned()
+}
+
+pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: RedisSettings = builtin::settings(request)?;
+    settings.check()?;
+    let options: RedisRestore = builtin::options(request)?;
+    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
+        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
+    };
+    let refuse = |what: &str, hint: &str| Err(Failure::new("restore_options", what).hint(hint));
+    let Some(directory) = options.dir.as_deref().filter(|directory| directory.is_absolute()) else {
+        return refuse("`dir` is missing", "give the instance's data directory: `--option dir=/var/lib/redis`");
+    };
+    if Path::new(&options.dbfilename).components().count() != 1 || options.dbfilename.starts_with('.') {
+        return refuse("`dbfilename` is no file name", "give it without a directory");
+    }
+    if !directory.is_dir() {
+        return Err(Failure::new("path_missing", format!("{} is no directory here", directory.display()))
+            .hint("Larder must run where the instance's files are, or see them mounted"));
+    }
+    let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
+        return Err(Failure::new("not_in_backup", "the backup holds no RDB file"));
+    };
+    let new = request.staging.join(&artifact.path);
+    let instance = Instance::find(&settings, &request.staging)?;
+    let sha256 = digest::sha256(&new, |done| voice.progress(done, 0))?;
+    let found = match check::read(&instance.tools, settings.bin_dir.as_deref(), &new)? {
+        Checked::Sound(found) if artifact.sha256.as_ref().is_none_or(|wanted| *wanted == sha256) => found,
+        Checked::Sound(_) => return Err(damaged("it changed since the capture")),
+        Checked::Damaged(why) | Checked::Unknown(why) => return Err(damaged(&why)),
+    };
+    let running = running(&instance)?;
+    if let Some(version) = &running {
+        voice.version(version.clone());
+        if !order.dry_run {
+            return Err(Failure::new("still_running", format!("{version} runs at {}", settings.place())).hint(
+                "nothing was changed; stop it first (`systemctl stop redis-server`): it would overwrite the file",
+            ));
+        }
+        voice.step(Verb::Manual, "stop the instance", format!("{version} runs at {}", settings.place()));
+    }
+    let goal = directory.join(&options.dbfilename);
+    let logs = append_only(directory);
+    if let Some(log) = logs.first().filter(|_| !options.set_aside_aof) {
+        return Err(Failure::new(
+            "aof_wins",
+            format!("{} is there: Redis would read it and not the restored file", log.display()),
+        )
+        .hint("nothing was changed; say `set_aside_aof: true` to rename it"));
+    }
+    let is_there = goal.symlink_metadata().is_ok();
+    if is_there && !options.overwrite {
+        return Err(Failure::new("file_exists", format!("{} is there", goal.display()))
+            .hint("nothing was changed; say `overwrite: true` to replace it, it is kept beside"));
+    }
+    let kept = aside(&goal, &request.run);
+    let bytes = std::fs::metadata(&new).map_or(0, |metadata| metadata.len());
+    for log in &logs {
+        voice.step(Verb::Replace, log.display().to_string(), format!("kept as {}", aside(log, &request.run).display()));
+    }
+    let detail = format!("{} keys, {}", found.keys, ByteSize(bytes));
+    if is_there {
+        voice.step(
+            Verb::Replace,
+            goal.display().to_string(),
+            format!("{detail}; the old one is kept as {}", kept.display()),
+        );
+    } else {
+        voice.step(Verb::Create, goal.display().to_string(), detail);
+    }
+    if !order.dry_run {
+        let broken = |error: std::io::Error| {
+            Failure::new("path_unwritable", format!("{} cannot be written: {error}", goal.display()))
+                .hint("give the daemon's user write permission on the directory, and room")
+        };
+        let placing =
+            Placing::prepare(&new, &goal, &request.run, |done| voice.progress(done, bytes)).map_err(broken)?;
+        for log in &logs {
+            std::fs::rename(log, aside(log, &request.run)).map_err(broken)?;
+        }
+        placing.keep_old(&kept).map_err(broken)?;
+        placing.finish().map_err(broken)?;
+        let there = digest::sha256(&goal, |_| {})?;
+        let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
+        voice.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
+    }
+    voice.step(
+        Verb::Manual,
+        "start the instance",
+        format!("then DBSIZE tells at most {} keys in all databases ({} may have run out)", found.keys, found.expires),
+    );
+    if !logs.is_empty() {
+        voice.warning(
+            Trouble::new(
+                "aof_set_aside",
+                "the instance kept an AOF: start it with `appendonly no`, or it begins an empty one",
+            )
+            .with_hint("look at the data, then CONFIG SET appendonly yes, and set it in redis.conf again"),
+        );
+    }
+    Ok(())
+}
+
+fn damaged(why: &str) -> Failure {
+    Failure::new("dump_damaged", format!("the RDB file of the backup cannot be used: {why}"))
+        .hint("nothing was changed; take another snapshot")
+}
+
+/// The version of the instance, if one answers.
+fn running(instance: &Instance<'_>) -> Result<Option<String>, Failure> {
+    match instance.info() {
+        Ok(info) => Ok(Some(info.version)),
+        Err(failure) if failure.trouble.code == "unreachable" => Ok(None),
+        // It answers, if only to refuse.
+        Err(failure)
+            if matches!(failure.trouble.code.as_str(), "unauthorized" | "permission_denied" | "server_busy") =>
+        {
+            Ok(Some("an instance".to_owned()))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What Redis would read instead: the directory of version 7, the file of older ones.
+fn append_only(directory: &Path) -> Vec<PathBuf> {
+    let is_log = |name: &str| name == "appendonlydir" || name == "appendonly.aof";
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.filter(|entry| is_log(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
