@@ -12,13 +12,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::chain;
-use crate::plugin::builtin::{self, Builtin, Failure, Voice};
+use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::exactly_one_of;
 use crate::plugin::tool::file_name;
 use crate::plugin::{Verdict, digest};
 
 mod content;
+mod restore;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "sqlite",
@@ -27,7 +28,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(SqliteSettings).to_value(),
     capture,
     validate,
-    restore: None,
+    restore: Some(Restore { options: || schemars::schema_for!(restore::SqliteRestore).to_value(), run: restore::run }),
     recover: None,
 };
 
@@ -40,7 +41,9 @@ Least privilege: read permission on the database and its -wal and -shm files, an
 no -shm file there, the daemon's user must be able to make one. Local file systems only: SQLite's locks do not work
 over NFS or SMB. Larder writes nothing to the database.
 
-Restore: stop the application, put the file in place, remove old -wal and -shm files, start it.";
+Restore: stop the application, then `larder restore TARGET --into TARGET`. The file is put in place at once, with the
+owner and mode of the old one; the old one stays beside it as <name>.before-<run>, with its -wal and -shm files. While
+somebody has the database open or locked this is refused, unless `force: true`. Larder must be allowed to write there.";
 
 const FORMAT: &str = "sqlite";
 
@@ -134,6 +137,7 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         return Err(Failure::new("request", "`validate` needs what the capture told"));
     };
     let mut totals = content::Totals::default();
+    let mut changed: Vec<(String, u64)> = Vec::new();
     for artifact in &facts.artifacts {
         let copy = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
@@ -169,7 +173,14 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             voice.validation(format!("foreign_key_check of {shown}"), verdict, detail);
         }
         match content::read(&connection) {
-            Ok(found) => totals.add(&found),
+            Ok(found) => {
+                totals.add(&found);
+                let prefix = if facts.artifacts.len() > 1 { format!("{shown}/") } else { String::new() };
+                let figures = found.figures(&prefix);
+                changed.extend(
+                    figures.into_iter().filter(|(name, now)| facts.figures.get(name).is_some_and(|then| then != now)),
+                );
+            }
             Err(error) => {
                 voice.validation(format!("{shown} can be read"), Verdict::Failed, chain(&error));
             }
@@ -180,13 +191,14 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let has_tables = totals.tables > 0 || settings.allow_empty;
     voice.validation(
         "tables and rows are those of the capture",
-        if same && has_tables { Verdict::Proven } else { Verdict::Failed },
+        if same && has_tables && changed.is_empty() { Verdict::Proven } else { Verdict::Failed },
         format!(
-            "{} tables, {} rows; at the capture {} tables, {} rows",
+            "{} tables, {} rows; at the capture {} tables, {} rows{}",
             totals.tables,
             totals.rows,
             wanted("tables"),
-            wanted("rows")
+            wanted("rows"),
+            changed.first().map(|(name, _)| format!("; {name} differs")).unwrap_or_default()
         ),
     );
     Ok(())

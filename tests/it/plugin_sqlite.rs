@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use larder::plugin::Verb;
 use rusqlite::Connection;
 
+use super::database::{never_proven_when_damaged, not_put_back, put_back, rehearse, restored, steps};
 use super::*;
 
 fn sqlite(path: &Path) -> Bench {
@@ -224,4 +226,123 @@ fn a_database_whose_wal_cannot_be_read_is_an_error() {
     }
     let answer = as_nobody(data.path(), "sqlite", &request).unwrap();
     assert!(answer.contains(r#""event":"artifact","path":"app.db""#), "{answer}");
+}
+
+const SAMPLE: &str = "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
+    WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500)
+    INSERT INTO t SELECT n, 'row ' || n || hex(zeroblob(50)) FROM n;";
+
+#[test]
+fn a_damaged_copy_is_never_proven_and_never_restored() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(&path, SAMPLE));
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+    let copy = bench.staging().join("app.db");
+    let whole = std::fs::read(&copy).unwrap();
+    let at = whole.windows(7).position(|part| part == b"row 250").unwrap();
+    never_proven_when_damaged(&bench, &captured, 0, &[0, 20, at, 4096 + 3, whole.len() - 1], b"SQLite format 3");
+    let before = std::fs::read(&path).unwrap();
+    let mut without_hash = captured.clone();
+    without_hash.artifacts[0].sha256 = None;
+    std::fs::write(&copy, &whole[..whole.len() / 2]).unwrap();
+    for captured in [&captured, &without_hash] {
+        not_put_back(&bench, captured, json!({}), "copy_damaged");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(std::fs::read_dir(data.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_database_is_put_back_at_once_and_the_old_one_stays_beside() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(&path, SAMPLE));
+    chmod(&path, 0o640);
+    if nix::unistd::geteuid().is_root() {
+        nix::unistd::chown(&path, Some(65534.into()), Some(65534.into())).unwrap();
+    }
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+
+    // What came later, a part of it only in the -wal file that a crash left.
+    let later = database(&path, "PRAGMA journal_mode=WAL; UPDATE t SET b = 'lost'; CREATE TABLE later (a);");
+    let copies: Vec<_> =
+        ["", "-wal"].iter().map(|end| std::fs::read(format!("{}{end}", path.display())).unwrap()).collect();
+    drop(later);
+    for (end, bytes) in ["", "-wal"].iter().zip(&copies) {
+        std::fs::write(format!("{}{end}", path.display()), bytes).unwrap();
+    }
+    let names = || {
+        let mut names: Vec<String> = std::fs::read_dir(data.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let (owner, before) = (path.metadata().unwrap().uid(), names());
+    let told = rehearse(&bench, &captured, json!({})).unwrap();
+    assert_eq!(steps(&told), [(Verb::Replace, path.to_str().unwrap())]);
+    assert!(names() == before && std::fs::read(&path).unwrap() == copies[0], "a dry run changes nothing");
+
+    restored(&bench, &captured, json!({}));
+    assert_eq!(number(&path, "SELECT count(*) FROM t WHERE b LIKE 'row %'"), 500);
+    assert_eq!(number(&path, "SELECT count(*) FROM sqlite_schema WHERE name = 'later'"), 0);
+    let metadata = path.metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.permissions().mode() & 0o777), (owner, 0o640));
+    let old = data.path().join(format!("app.db.before-{}", bench.run.to_string().to_lowercase()));
+    assert_eq!(std::fs::read(&old).unwrap(), copies[0]);
+    assert_eq!(std::fs::read(format!("{}-wal", old.display())).unwrap(), copies[1]);
+    assert_eq!(number(&old, "SELECT count(*) FROM t WHERE b = 'lost'"), 500, "the old one opens with all it had");
+    assert!(!data.path().join("app.db-wal").exists());
+}
+
+#[test]
+fn a_database_that_is_in_use_is_replaced_only_by_force() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(&path, SAMPLE));
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+    for sql in ["BEGIN IMMEDIATE", "SELECT 1 FROM t", "PRAGMA journal_mode=WAL; BEGIN IMMEDIATE"] {
+        let user = Connection::open(&path).unwrap();
+        user.execute_batch(sql).unwrap();
+        let failure = not_put_back(&bench, &captured, json!({}), "database_in_use");
+        assert!(failure.trouble.hint.as_deref().unwrap().contains("force"), "{failure}");
+        drop(user);
+    }
+    let user = Connection::open(&path).unwrap();
+    user.execute_batch("PRAGMA journal_mode=DELETE; DELETE FROM t; BEGIN IMMEDIATE").unwrap();
+    let told = restored(&bench, &captured, json!({"force": true}));
+    assert_eq!(told.warnings[0].code, "database_in_use");
+    drop(user);
+    assert_eq!(number(&path, "SELECT count(*) FROM t"), 500);
+}
+
+#[test]
+fn a_database_can_be_put_elsewhere_and_some_of_several_be_chosen() {
+    let data = tempfile::tempdir().unwrap();
+    let paths: Vec<PathBuf> = ["a", "b"].iter().map(|name| data.path().join(name).join("app.db")).collect();
+    for (n, path) in paths.iter().enumerate() {
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        drop(database(path, &format!("CREATE TABLE t (a); INSERT INTO t VALUES ({n})")));
+    }
+    let bench = Bench::new("sqlite", json!({ "paths": paths }));
+    let captured = bench.proven();
+    let elsewhere = data.path().join("new.db");
+    not_put_back(&bench, &captured, json!({ "into": elsewhere }), "restore_options");
+    not_put_back(&bench, &captured, json!({ "paths": ["/other.db"] }), "restore_options");
+    let told = restored(&bench, &captured, json!({"paths": [paths[1]], "into": elsewhere}));
+    assert_eq!(told.steps[0].verb, Verb::Create);
+    assert_eq!(number(&elsewhere, "SELECT a FROM t"), 1);
+    for path in &paths {
+        std::fs::remove_file(path).unwrap();
+    }
+    restored(&bench, &captured, json!({}));
+    assert_eq!((number(&paths[0], "SELECT a FROM t"), number(&paths[1], "SELECT a FROM t")), (0, 1));
+    let nowhere = json!({"paths": [paths[0]], "into": "/nowhere/new.db"});
+    assert_eq!(put_back(&bench, &captured, nowhere).unwrap_err().trouble.code, "path_missing");
 }
