@@ -30,7 +30,7 @@ fn order(bench: &Bench, captured: &Captured, options: Value, dry_run: bool) -> R
         order,
         &bench.context(),
         bench.limits,
-        |_, _| {},
+        |_| {},
     ))
 }
 
