@@ -3,26 +3,26 @@
 //! Dumps are not compressed (`--compress=0`): restic deduplicates and compresses better than two layers do. Without
 //! zlib there is no checksum in the file, so its SHA-256 is taken and checked again before it is published.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::plugin::builtin::{self, Builtin, Failure, Voice};
-use crate::plugin::digest;
+use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
-use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools, file_name};
-use crate::process::Exit;
+use crate::plugin::tool::{Tools, file_name};
 
 mod client;
+mod dump;
 mod explain;
+mod restore;
+mod scan;
+mod server;
 mod verify;
 
-use client::Client;
-use explain::explain;
+use server::Server;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "postgres",
@@ -31,7 +31,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(PostgresSettings).to_value(),
     capture,
     validate: verify::validate,
-    restore: None,
+    restore: Some(Restore {
+        options: || schemars::schema_for!(restore::PostgresRestore).to_value(),
+        run: restore::run,
+    }),
     recover: None,
 };
 
@@ -50,7 +53,12 @@ BYPASSRLS.
 
 It needs pg_dump, pg_restore and psql of the server's major version or a newer one (Debian: postgresql-client-N).
 
-Restore: `pg_restore --create --exit-on-error -d postgres <database>.dump` after `psql -X -f globals.sql`.";
+Restore: `larder restore TARGET --into TARGET`, into a server of the same major version or a newer one. The role must be a
+superuser, or have CREATEDB and be a member of the roles that own things (or say `owner: false`): name a second target
+with such a role. A database that has something in it is touched only with `overwrite`, and then dropped first; while
+somebody is connected to it, nothing is done. Under another name (`into`) the database itself has no settings and rights
+of its own (ALTER DATABASE … SET, GRANT CONNECT). Afterwards all of it is read back and compared with the backup, table by
+table. By hand: `psql -X -f globals.sql`, then `pg_restore --create --exit-on-error -d postgres <database>.dump`.";
 
 /// The file with roles and tablespaces.
 const GLOBALS: &str = "globals.sql";
@@ -61,6 +69,8 @@ const FORMAT_GLOBALS: &str = "postgres-globals";
 const LOCK_WAIT_MS: u32 = 300_000;
 /// More databases than this in one server are an error.
 const DATABASES_MAX: usize = 1_000;
+/// Tables that get figures of their own, in all.
+const TABLES_TOLD_MAX: usize = 50;
 
 /// Which databases of which server.
 #[derive(Deserialize, JsonSchema)]
@@ -106,6 +116,10 @@ struct PostgresSettings {
     #[serde(default = "connect_timeout_default")]
     #[schemars(range(min = 1, max = 600))]
     connect_timeout: u32,
+    /// How many databases are dumped at the same time.
+    #[serde(default = "jobs_default")]
+    #[schemars(range(min = 1, max = 16))]
+    jobs: usize,
     /// Whether a database may be without any table.
     #[serde(default)]
     allow_empty: bool,
@@ -145,6 +159,10 @@ fn port_default() -> u16 {
 
 fn connect_timeout_default() -> u32 {
     10
+}
+
+fn jobs_default() -> usize {
+    1
 }
 
 fn yes() -> bool {
@@ -201,47 +219,48 @@ impl PostgresSettings {
     }
 }
 
-/// One server and how to talk to it.
-struct Server<'a> {
-    settings: &'a PostgresSettings,
-    tools: Tools,
-    client: Client,
+/// The name of a database's file.
+fn dump_name(database: &str) -> String {
+    format!("{}.dump", file_name(database))
+}
+
+/// The name of a database's figures, by its file.
+fn figure_key(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PostgresSettings = builtin::settings(request)?;
     let chosen = settings.chosen()?;
-    let tools = settings.tools(&request.staging)?;
-    let clients = client::find(settings.bin_dir.as_deref(), &tools)?;
-    let newest = clients.last().cloned().ok_or_else(|| client::none(settings.bin_dir.as_deref()))?;
-    let mut server = Server { settings: &settings, tools, client: newest };
-
     let first = match &chosen {
         Chosen::Named(names) => names.first().cloned().unwrap_or_default(),
         Chosen::All => "postgres".to_owned(),
     };
-    let (major, version) = server.version(&first)?;
+    let server = Server::connect(&settings, &request.staging, &first)?;
+    let (version, client) = (&server.version, &server.client);
     voice.version(format!("PostgreSQL {version}"));
-    server.client =
-        client::choose(&clients, major).ok_or_else(|| client::too_old(&clients, major, &version, &settings.place()))?;
-    voice.log(format!(
-        "PostgreSQL {version}, pg_dump {} in {}",
-        server.client.version,
-        server.client.directory.display()
-    ));
+    voice.log(format!("PostgreSQL {version}, pg_dump {} in {}", client.version, client.directory.display()));
 
     let databases = match chosen {
         Chosen::Named(names) => names,
         Chosen::All => server.databases()?,
     };
-    let mut tables = 0;
-    let mut bytes_before = 0;
-    for database in &databases {
-        let dump = request.staging.join(format!("{}.dump", file_name(database)));
-        let dumped = server.dump(database, &dump, bytes_before, voice)?;
-        bytes_before += dumped.bytes;
+    let (mut tables, mut rows, mut told) = (0, 0, 0);
+    for (database, dumped) in databases.iter().zip(dump::all(&server, &databases, &request.staging, voice)?) {
+        let name = dump_name(database);
         tables += dumped.tables;
-        voice.artifact(&format!("{}.dump", file_name(database)), FORMAT_DUMP, dumped.sha256);
+        if let Some(scan) = &dumped.scan {
+            let key = figure_key(Path::new(&name));
+            voice.figure(format!("rows.{key}"), scan.rows());
+            voice.figure(format!("content.{key}"), scan.content());
+            for (table, found) in scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {
+                voice.figure(format!("rows.{key}.{table}"), found.rows);
+                told += 1;
+            }
+            rows += scan.rows();
+        }
+        dumped.log.iter().for_each(|line| voice.log(line));
+        voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
     }
     if settings.globals.unwrap_or(settings.all) {
         let sha256 = server.globals(&request.staging.join(GLOBALS))?;
@@ -249,143 +268,6 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     voice.figure("databases", databases.len() as u64);
     voice.figure("tables", tables);
+    voice.figure("rows", rows);
     Ok(())
-}
-
-struct Dumped {
-    bytes: u64,
-    tables: u64,
-    sha256: String,
-}
-
-impl Server<'_> {
-    /// Asks one question of `database`; answers its rows.
-    fn query(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
-        let mut rows = Vec::new();
-        let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql].map(OsString::from).to_vec();
-        let ran = self.tools.run(
-            &self.client.tool("psql"),
-            args,
-            // Not by argument: there a name with `=` in it would be read as a connection string.
-            &[("PGDATABASE", database)],
-            DEADLINE_OF_QUESTION,
-            |line| {
-                if rows.len() <= DATABASES_MAX && !line.is_empty() {
-                    rows.push(line.to_owned());
-                }
-            },
-            || {},
-        );
-        match ran.exit {
-            Exit::Success => Ok(rows),
-            _ => Err(explain("psql", &self.settings.place(), database, &ran)),
-        }
-    }
-
-    fn version(&self, database: &str) -> Result<(u32, String), Failure> {
-        let sql = "SELECT current_setting('server_version_num'), split_part(current_setting('server_version'), ' ', 1)";
-        let rows = match self.query(database, sql) {
-            // A server may be without the database `postgres`.
-            Err(failure) if self.settings.all && failure.trouble.code == "database_missing" => {
-                self.query("template1", sql)?
-            }
-            other => other?,
-        };
-        let row = rows.first().map(String::as_str).unwrap_or_default();
-        let parsed = row.split_once('|').and_then(|(number, version)| Some((number.parse::<u32>().ok()?, version)));
-        match parsed {
-            Some((number, version)) => Ok((number / 10_000, version.to_owned())),
-            None => Err(Failure::new(
-                "not_postgres",
-                format!("{} did not tell a PostgreSQL version but {row:?}", self.settings.place()),
-            )),
-        }
-    }
-
-    fn databases(&self) -> Result<Vec<String>, Failure> {
-        // In hex, so that any name comes as one line.
-        let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
-                   WHERE datallowconn AND NOT datistemplate ORDER BY datname";
-        let rows = match self.query("postgres", sql) {
-            Err(failure) if failure.trouble.code == "database_missing" => self.query("template1", sql)?,
-            other => other?,
-        };
-        if rows.len() > DATABASES_MAX {
-            return Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")));
-        }
-        let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
-        if names.is_empty() || names.len() != rows.len() {
-            return Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
-                .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
-        }
-        Ok(names)
-    }
-
-    fn dump(&self, database: &str, file: &Path, bytes_before: u64, voice: &mut Voice<'_>) -> Result<Dumped, Failure> {
-        let size = self.query(database, "SELECT pg_database_size(current_database())")?;
-        let size: u64 = size.first().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let mut args: Vec<OsString> = ["-Fc", "--compress=0", "-w"].map(OsString::from).to_vec();
-        args.push(format!("--lock-wait-timeout={LOCK_WAIT_MS}").into());
-        args.extend(self.settings.exclude_tables.iter().map(|table| format!("--exclude-table={table}").into()));
-        args.extend([OsString::from("-f"), file.into()]);
-        let mut told = u64::MAX;
-        let ran = self.tools.run(
-            &self.client.tool("pg_dump"),
-            args,
-            &[("PGDATABASE", database)],
-            DEADLINE_OF_WORK,
-            |_| {},
-            || {
-                let written = bytes_of(file);
-                // Only what grew is progress: a dump that hangs is noticed.
-                if written != told {
-                    told = written;
-                    voice.progress(bytes_before + written, (bytes_before + size).max(bytes_before + written));
-                }
-            },
-        );
-        if ran.exit != Exit::Success {
-            // What is there is a piece; nobody shall take it for a dump.
-            let _ = std::fs::remove_file(file);
-            return Err(explain("pg_dump", &self.settings.place(), database, &ran));
-        }
-        for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
-            voice.log(line.trim());
-        }
-        let contents = verify::contents(&self.tools, &self.client, file).map_err(|failure| {
-            failure.hint("pg_dump ended well but its file cannot be read: look at the disk below the artifacts")
-        })?;
-        if contents.tables == 0 && !self.settings.allow_empty {
-            return Err(Failure::new("database_empty", format!("the database {database:?} has no table to keep"))
-                .hint("check the name, `exclude_tables` and the role's rights, or say `allow_empty: true`"));
-        }
-        let bytes = bytes_of(file);
-        let sha256 = digest::sha256(file, |read| voice.progress(bytes_before + read, bytes_before + bytes))?;
-        Ok(Dumped { bytes, tables: contents.tables, sha256 })
-    }
-
-    fn globals(&self, file: &Path) -> Result<String, Failure> {
-        let mut args: Vec<OsString> = ["-w", "--globals-only"].map(OsString::from).to_vec();
-        if !self.settings.role_passwords {
-            args.push("--no-role-passwords".into());
-        }
-        args.extend([OsString::from("-f"), file.into()]);
-        let ran = self.tools.run(&self.client.tool("pg_dumpall"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
-        if ran.exit == Exit::Success {
-            return digest::sha256(file, |_| {});
-        }
-        let _ = std::fs::remove_file(file);
-        let failure = explain("pg_dumpall", &self.settings.place(), "postgres", &ran);
-        Err(if failure.trouble.message.contains("pg_authid") {
-            failure.hint(
-                "this role may not read role passwords (pg_authid): say `role_passwords: false` or `globals: false`",
-            )
-        } else {
-            failure
-        })
-    }
-}
-
-fn bytes_of(file: &Path) -> u64 {
-    std::fs::metadata(file).map_or(0, |metadata| metadata.len())
 }

@@ -22,6 +22,8 @@ mod files;
 mod mariadb;
 #[path = "plugin_postgres.rs"]
 mod postgres;
+#[path = "plugin_postgres_restore.rs"]
+mod postgres_restore;
 #[path = "plugin_redis.rs"]
 mod redis;
 #[path = "plugin_sqlite.rs"]

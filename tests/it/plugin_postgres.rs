@@ -4,7 +4,7 @@ use super::support::postgres::{Cluster, PASSWORD, SUPERUSER};
 use super::*;
 
 /// A target of `cluster` as the superuser.
-fn postgres(cluster: &Cluster, more: Value) -> Bench {
+pub(super) fn postgres(cluster: &Cluster, more: Value) -> Bench {
     let mut bench = Bench::new("postgres", json!({"host": "127.0.0.1", "port": cluster.port, "user": SUPERUSER}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), PASSWORD);
     for (key, value) in more.as_object().unwrap() {
@@ -13,13 +13,14 @@ fn postgres(cluster: &Cluster, more: Value) -> Bench {
     bench
 }
 
-fn fresh(cluster: &Cluster, prefix: &str) -> String {
+pub(super) fn fresh(cluster: &Cluster, prefix: &str) -> String {
     let name = format!("{prefix}_{}", ulid::Ulid::new().to_string().to_lowercase());
     cluster.create_database(&name);
     name
 }
 
-const SAMPLE: &str = "CREATE TABLE note (id serial PRIMARY KEY, text text, data bytea, at timestamptz DEFAULT now());
+pub(super) const SAMPLE: &str =
+    "CREATE TABLE note (id serial PRIMARY KEY, text text, data bytea, at timestamptz DEFAULT now());
     INSERT INTO note (text, data) SELECT 'note ' || n, decode(md5(n::text), 'hex') FROM generate_series(1, 5000) n;
     CREATE TABLE tag (note int REFERENCES note (id), name text); INSERT INTO tag VALUES (1, 'süß'), (2, NULL);
     CREATE VIEW recent AS SELECT * FROM note ORDER BY at DESC LIMIT 5;
@@ -27,7 +28,7 @@ const SAMPLE: &str = "CREATE TABLE note (id serial PRIMARY KEY, text text, data 
     SELECT lo_from_bytea(4711, 'a large object');";
 
 /// All that the sample holds, as one line.
-fn content(cluster: &Cluster, database: &str) -> String {
+pub(super) fn content(cluster: &Cluster, database: &str) -> String {
     cluster.sql(
         database,
         "SELECT (SELECT md5(string_agg(n::text, ',' ORDER BY id)) FROM note n),

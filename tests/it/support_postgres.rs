@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::free_port;
+use super::{certificate, free_port};
 
 /// The superuser's password; awkward on purpose.
 pub const PASSWORD: &str = "hüter 'of\" the\\ db";
@@ -43,6 +43,11 @@ impl Cluster {
         let mut cluster = Self { bin: newest_bin(), directory, port: 0, user };
         let password_file = cluster.directory.path().join("password");
         std::fs::write(&password_file, format!("{PASSWORD}\n")).unwrap();
+        certificate(cluster.directory.path());
+        if let Some(user) = user {
+            let user = nix::unistd::User::from_name(user).unwrap().unwrap();
+            nix::unistd::chown(&cluster.directory.path().join("server.key"), Some(user.uid), Some(user.gid)).unwrap();
+        }
         let data = cluster.data();
         cluster.server_program(
             "initdb",
@@ -72,10 +77,11 @@ impl Cluster {
     }
 
     fn boot(&self) -> bool {
+        let at = self.directory.path().display();
         let options = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=40",
+            "-p {} -k {at} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=40 \
+             -c ssl=on -c ssl_cert_file={at}/server.crt -c ssl_key_file={at}/server.key",
             self.port,
-            self.socket().display()
         );
         let log = self.directory.path().join("log");
         let log = log.to_str().unwrap();
@@ -90,6 +96,11 @@ impl Cluster {
     /// The directory of the Unix socket, as a `host`.
     pub fn socket(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The certificate that the server shows, which signs itself.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("server.crt")
     }
 
     fn data(&self) -> String {

@@ -35,6 +35,12 @@ const MEANINGS: &[Meaning] = &[
         retry: true,
     },
     Meaning {
+        any: &["is being accessed by other users"],
+        code: "database_in_use",
+        hint: "stop the application that uses it; it was not touched",
+        retry: false,
+    },
+    Meaning {
         any: &["lock timeout", "lock not available"],
         code: "table_locked",
         hint: "something holds an exclusive lock on a table; it is tried again",
@@ -74,6 +80,9 @@ const MEANINGS: &[Meaning] = &[
             "could not receive data from server",
             "connection to server was lost",
             "lost synchronization",
+            // Over TLS.
+            "ssl syscall error",
+            "eof detected",
         ],
         code: "connection_lost",
         hint: "the server or the network ended the connection half-way; look at the server's log",
@@ -116,6 +125,12 @@ const MEANINGS: &[Meaning] = &[
         any: &["out of memory", "out of shared memory"],
         code: "server_memory",
         hint: "the server ran out of memory or locks: raise max_locks_per_transaction",
+        retry: false,
+    },
+    Meaning {
+        any: &["pqgetcopydata() failed"],
+        code: "connection_lost",
+        hint: "the server or the network ended the connection half-way; look at the server's log",
         retry: false,
     },
 ];

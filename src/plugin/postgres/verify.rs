@@ -3,15 +3,19 @@
 //! `pg_restore --list` alone reads only the head: a file cut in half passes it. So all of it is read.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::postgres::client::{self, Client};
-use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings};
-use crate::plugin::protocol::Request;
-use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::{Verdict, digest};
+use crate::plugin::postgres::scan::{self, Scan};
+use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings, figure_key};
+use crate::plugin::protocol::{CaptureFacts, Request};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
+use crate::plugin::{ArtifactFile, Verdict, digest};
 use crate::process::Exit;
 
 /// The end of a whole globals file.
@@ -23,6 +27,8 @@ const TAIL_BYTES: u64 = 1024;
 pub(super) struct Contents {
     pub(super) entries: u64,
     pub(super) tables: u64,
+    /// The database that was dumped.
+    pub(super) database: Option<String>,
 }
 
 pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -41,10 +47,14 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
         digest::check(artifact, &file, voice)?;
         match artifact.format.as_str() {
             FORMAT_DUMP => {
-                let read = read_whole(&tools, newest, &file, voice);
+                let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+                let read = scan(&tools, newest, &file, |done| voice.progress(done, bytes));
                 let name = format!("pg_restore reads {shown} to its end");
                 match read {
-                    Ok(bytes) => voice.validation(name, Verdict::Proven, format!("{bytes} bytes")),
+                    Ok(found) => {
+                        voice.validation(name, Verdict::Proven, format!("{bytes} bytes"));
+                        same_rows(artifact, &found, facts, voice);
+                    }
                     Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
                 }
                 let name = format!("{shown} has tables");
@@ -78,17 +88,59 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     Ok(())
 }
 
-/// Has pg_restore turn the whole file into SQL that goes nowhere.
-fn read_whole(tools: &Tools, client: &Client, file: &Path, voice: &mut Voice<'_>) -> Result<u64, Failure> {
-    let bytes = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
-    let args = vec![OsString::from("-f"), "/dev/null".into(), file.into()];
-    let ran = tools.run(&client.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, |_| {}, || voice.progress(0, bytes));
-    if ran.exit == Exit::Success { Ok(bytes) } else { Err(unreadable(file, &ran.exit, &ran.stderr)) }
+/// Has pg_restore turn the whole file into SQL, and reads that. `on_tick` gets the bytes of SQL read so far.
+pub(super) fn scan(tools: &Tools, client: &Client, file: &Path, mut on_tick: impl FnMut(u64)) -> Result<Scan, Failure> {
+    let broken = |error: std::io::Error| Failure::new("internal", format!("reading the dump failed: {error}"));
+    let (reader, writer) = std::io::pipe().map_err(broken)?;
+    let done = Arc::new(AtomicU64::new(0));
+    let counted = Counted { from: reader, count: done.clone() };
+    let reading = std::thread::spawn(move || scan::read(counted));
+    let mut args = vec![OsString::from("--create"), file.into()];
+    // Older ones write to standard output when they are told nothing.
+    if client.major >= 12 {
+        args.extend(["-f".into(), "-".into()]);
+    }
+    let ends = Ends { stdin: None, stdout: Some(File::from(std::os::fd::OwnedFd::from(writer))) };
+    let ran = tools.pipe(&client.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, ends, || {
+        on_tick(done.load(Ordering::Relaxed));
+    });
+    let found = reading.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped"))).map_err(broken)?;
+    match ran.exit {
+        Exit::Success if found.complete => Ok(found),
+        _ => Err(unreadable(file, &ran.exit, &ran.stderr)),
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    from: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: std::io::Read> std::io::Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.from.read(buffer)?;
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Says whether the rows are those of the capture, where it counted them.
+fn same_rows(artifact: &ArtifactFile, found: &Scan, facts: &CaptureFacts, voice: &mut Voice<'_>) {
+    let key = figure_key(&artifact.path);
+    let wanted = |what: &str| facts.figures.get(&format!("{what}.{key}")).copied();
+    let (Some(rows), Some(content)) = (wanted("rows"), wanted("content")) else { return };
+    let same = (rows, content) == (found.rows(), found.content());
+    voice.validation(
+        format!("{} has the rows of the capture", artifact.path.display()),
+        if same { Verdict::Proven } else { Verdict::Failed },
+        format!("{} rows, at the capture {rows}", found.rows()),
+    );
 }
 
 /// Reads the table of contents.
 pub(super) fn contents(tools: &Tools, client: &Client, file: &Path) -> Result<Contents, Failure> {
-    let mut found = Contents { entries: 0, tables: 0 };
+    let mut found = Contents { entries: 0, tables: 0, database: None };
     let args = vec![OsString::from("--list"), file.into()];
     let ran = tools.run(
         &client.tool("pg_restore"),
@@ -96,6 +148,9 @@ pub(super) fn contents(tools: &Tools, client: &Client, file: &Path) -> Result<Co
         &[],
         DEADLINE_OF_WORK,
         |line| {
+            if let Some(name) = line.strip_prefix(";     dbname: ").filter(|_| found.database.is_none()) {
+                found.database = Some(name.to_owned());
+            }
             found.entries += u64::from(!line.starts_with(';') && !line.is_empty());
             found.tables += u64::from(is_table_data(line));
         },
@@ -122,7 +177,7 @@ fn unreadable(file: &Path, exit: &Exit, stderr: &str) -> Failure {
     Failure::new("dump_unreadable", format!("pg_restore cannot read {name}: {why}"))
 }
 
-fn ends_well(file: &Path) -> std::io::Result<bool> {
+pub(super) fn ends_well(file: &Path) -> std::io::Result<bool> {
     let mut file = std::fs::File::open(file)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;

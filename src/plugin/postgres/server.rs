@@ -1,0 +1,146 @@
+//! One server and how to talk to it.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::client::{self, Client};
+use super::explain::explain;
+use super::{DATABASES_MAX, PostgresSettings};
+use crate::plugin::builtin::Failure;
+use crate::plugin::digest;
+use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
+use crate::process::Exit;
+
+pub(super) struct Server<'a> {
+    pub(super) settings: &'a PostgresSettings,
+    pub(super) tools: Tools,
+    pub(super) client: Client,
+    pub(super) major: u32,
+    /// `15.18`.
+    pub(super) version: String,
+}
+
+impl<'a> Server<'a> {
+    /// Asks the server for its version in `database`, and picks the programs that fit it.
+    pub(super) fn connect(settings: &'a PostgresSettings, staging: &Path, database: &str) -> Result<Self, Failure> {
+        let tools = settings.tools(staging)?;
+        let clients = client::find(settings.bin_dir.as_deref(), &tools)?;
+        let newest = clients.last().cloned().ok_or_else(|| client::none(settings.bin_dir.as_deref()))?;
+        let mut server = Self { settings, tools, client: newest, major: 0, version: String::new() };
+        (server.major, server.version) = server.ask_version(database)?;
+        server.client = client::choose(&clients, server.major)
+            .ok_or_else(|| client::too_old(&clients, server.major, &server.version, &settings.place()))?;
+        Ok(server)
+    }
+
+    /// The same server, for another thread.
+    pub(super) fn again(&self, staging: &Path) -> Result<Self, Failure> {
+        Ok(Self {
+            settings: self.settings,
+            tools: self.settings.tools(staging)?,
+            client: self.client.clone(),
+            major: self.major,
+            version: self.version.clone(),
+        })
+    }
+
+    /// Asks one question of `database`; answers its rows.
+    pub(super) fn query(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
+        let mut rows = Vec::new();
+        let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql].map(OsString::from).to_vec();
+        let ran = self.tools.run(
+            &self.client.tool("psql"),
+            args,
+            // Not by argument: there a name with `=` in it would be read as a connection string.
+            &[("PGDATABASE", database)],
+            DEADLINE_OF_QUESTION,
+            |line| {
+                if rows.len() <= DATABASES_MAX && !line.is_empty() {
+                    rows.push(line.to_owned());
+                }
+            },
+            || {},
+        );
+        match ran.exit {
+            Exit::Success => Ok(rows),
+            _ => Err(explain("psql", &self.settings.place(), database, &ran)),
+        }
+    }
+
+    fn ask_version(&self, database: &str) -> Result<(u32, String), Failure> {
+        let sql = "SELECT current_setting('server_version_num'), split_part(current_setting('server_version'), ' ', 1)";
+        let rows = match self.query(database, sql) {
+            // A server may be without the database `postgres`.
+            Err(failure) if database == "postgres" && failure.trouble.code == "database_missing" => {
+                self.query("template1", sql)?
+            }
+            other => other?,
+        };
+        let row = rows.first().map(String::as_str).unwrap_or_default();
+        let parsed = row.split_once('|').and_then(|(number, version)| Some((number.parse::<u32>().ok()?, version)));
+        match parsed {
+            Some((number, version)) => Ok((number / 10_000, version.to_owned())),
+            None => Err(Failure::new(
+                "not_postgres",
+                format!("{} did not tell a PostgreSQL version but {row:?}", self.settings.place()),
+            )),
+        }
+    }
+
+    pub(super) fn databases(&self) -> Result<Vec<String>, Failure> {
+        // In hex, so that any name comes as one line.
+        let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
+                   WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+        let rows = match self.query("postgres", sql) {
+            Err(failure) if failure.trouble.code == "database_missing" => self.query("template1", sql)?,
+            other => other?,
+        };
+        if rows.len() > DATABASES_MAX {
+            return Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")));
+        }
+        let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
+        if names.is_empty() || names.len() != rows.len() {
+            return Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
+                .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
+        }
+        Ok(names)
+    }
+
+    /// Writes roles and tablespaces.
+    pub(super) fn globals(&self, file: &Path) -> Result<String, Failure> {
+        let mut args: Vec<OsString> = ["-w", "--globals-only"].map(OsString::from).to_vec();
+        if !self.settings.role_passwords {
+            args.push("--no-role-passwords".into());
+        }
+        args.extend([OsString::from("-f"), file.into()]);
+        let ran = self.tools.run(&self.client.tool("pg_dumpall"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+        if ran.exit == Exit::Success {
+            return digest::sha256(file, |_| {});
+        }
+        let _ = std::fs::remove_file(file);
+        let failure = explain("pg_dumpall", &self.settings.place(), "postgres", &ran);
+        Err(if failure.trouble.message.contains("pg_authid") {
+            failure.hint(
+                "this role may not read role passwords (pg_authid): say `role_passwords: false` or `globals: false`",
+            )
+        } else {
+            failure
+        })
+    }
+}
+
+/// A string in SQL.
+pub(super) fn literal(text: &str) -> String {
+    // With E, backslashes mean the same whatever the server's settings say.
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// A name in SQL.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A database's name for `-d`, where anything with `=` in it would be read as a connection string.
+pub(super) fn connection(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
