@@ -24,6 +24,7 @@ pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 mod archive;
 pub mod builtin;
 pub mod catalogue;
+mod command;
 mod digest;
 mod endpoint;
 mod files;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, files, mariadb, postgres, redis, sqlite};
+use crate::plugin::{ArtifactFile, Source, Validation, Verdict, command, files, mariadb, postgres, redis, sqlite};
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -40,8 +40,15 @@ impl Builtin {
 }
 
 /// The built-in plugins in order of their names.
-pub const ALL: &[Builtin] =
-    &[files::BUILTIN, mariadb::BUILTIN, mariadb::MYSQL, postgres::BUILTIN, redis::BUILTIN, sqlite::BUILTIN];
+pub const ALL: &[Builtin] = &[
+    command::BUILTIN,
+    files::BUILTIN,
+    mariadb::BUILTIN,
+    mariadb::MYSQL,
+    postgres::BUILTIN,
+    redis::BUILTIN,
+    sqlite::BUILTIN,
+];
 
 /// Answers the request on standard input; the whole life of a `larder plugin NAME` process. At a terminal, says what
 /// the plugin is.

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::config::SettingsSchemas;
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, PROTOCOL, Request};
-use crate::plugin::{builtin, host, settings};
+use crate::plugin::{builtin, command, host, settings};
 use crate::process::Limits;
 use crate::types::Name;
 
@@ -63,6 +64,7 @@ pub(crate) struct Plugin {
     pub(crate) capabilities: Vec<Capability>,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(String, SecretString)>,
     pub(crate) origin: Origin,
 }
 
@@ -121,6 +123,7 @@ impl Catalogue {
         let Some(directory) = plugins_dir else { return Ok(catalogue) };
         // A program is started with another working directory, so a relative path would not be found.
         let directory = std::path::absolute(directory).map_err(|error| unreadable(directory, &error))?;
+        catalogue.allow_commands(&directory);
         let mut candidates = Vec::new();
         for path in executables(&directory)? {
             match catalogue.admit(&path) {
@@ -142,6 +145,15 @@ impl Catalogue {
         }
         catalogue.broken.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(catalogue)
+    }
+
+    /// Tells the plugin `command` where the operator's programs lie; nobody else can.
+    fn allow_commands(&mut self, directory: &Path) {
+        let programs = directory.join(command::DIRECTORY_NAME);
+        if let Some(plugin) = self.plugins.get_mut(command::BUILTIN.name) {
+            let place = SecretString::from(programs.to_string_lossy().into_owned());
+            plugin.env.push((command::DIRECTORY_VARIABLE.to_owned(), place));
+        }
     }
 
     /// All plugins that can be used, in order of their names.
@@ -227,6 +239,7 @@ fn builtins(larder_exe: &Path) -> BTreeMap<String, Plugin> {
             let name = Name::parse(each.name).ok()?;
             let plugin = Plugin {
                 args: vec!["plugin".into(), each.name.into()],
+                env: Vec::new(),
                 name,
                 summary: each.summary.to_owned(),
                 schema: Schema::later(each.schema),
@@ -261,7 +274,7 @@ fn executables(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
 }
 
 /// Whoever may write to a plugin, or to where it lies, runs programs as the daemon's user.
-fn trusted(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Trouble> {
+pub(super) fn trusted(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Trouble> {
     if metadata.mode() & 0o002 != 0 {
         return Err(Trouble::new("plugin_writable", format!("{} may be changed by every user", path.display()))
             .with_hint(format!("chmod o-w {}", path.display())));
@@ -317,6 +330,7 @@ async fn describe(name: &Name, path: &Path) -> Result<Description, Trouble> {
         capabilities: Vec::new(),
         program: path.to_owned(),
         args: Vec::new(),
+        env: Vec::new(),
         origin: Origin::External,
     };
     let request = Request::new(Action::Describe);
@@ -364,6 +378,7 @@ fn external(name: &Name, path: &Path, description: Description) -> Result<Plugin
         capabilities: description.capabilities,
         program: path.to_owned(),
         args: Vec::new(),
+        env: Vec::new(),
         origin: Origin::External,
     })
 }

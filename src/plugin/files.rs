@@ -13,7 +13,7 @@ use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 use crate::plugin::{Source, Verdict};
 
 mod mounts;
-mod pattern;
+pub(super) mod pattern;
 mod survey;
 
 use mounts::{Mounts, Unmounted};

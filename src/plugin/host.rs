@@ -274,7 +274,7 @@ async fn listen(
     let command = Command {
         program: plugin.program.clone(),
         args,
-        env: Vec::new(),
+        env: plugin.env.clone(),
         current_dir: staging.map(Path::to_owned),
         stdin: Stdin::Bytes(SecretString::from(line)),
         limits,

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::support;
 
+#[path = "plugin_command.rs"]
+mod command;
 #[path = "plugin_database.rs"]
 mod database;
 #[path = "plugin_files.rs"]

@@ -1,0 +1,217 @@
+//! The plugin `command`: a program of the operator, whose output or files are the backup.
+//!
+//! Who can push config must not be able to run programs that the operator did not put there. So the config names a
+//! program, and only what lies in `commands/` below the operator's plugins directory is one. It is started directly,
+//! never by a shell, and of its environment the config sets only secrets under names that no loader or interpreter reads.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::plugin::builtin::{self, Builtin, Failure, Voice};
+use crate::plugin::digest;
+use crate::plugin::files::pattern::Pattern;
+use crate::plugin::protocol::Request;
+use crate::plugin::settings::{Secret, exactly_one_of};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
+use crate::process::Exit;
+
+mod allowed;
+mod checks;
+
+use checks::Checks;
+
+/// The variable by which the host tells where the programs lie.
+pub(crate) const DIRECTORY_VARIABLE: &str = "LARDER_COMMANDS";
+/// Below the plugins directory.
+pub(crate) const DIRECTORY_NAME: &str = "commands";
+
+pub(crate) const BUILTIN: Builtin = Builtin {
+    name: "command",
+    summary: "What a program of the operator writes",
+    guide: GUIDE,
+    schema: || schemars::schema_for!(CommandSettings).to_value(),
+    capture,
+    validate: checks::validate,
+    restore: None,
+    recover: None,
+};
+
+const GUIDE: &str = "
+In the backup: what the program writes to standard output (`stdout: NAME`), or the files that it leaves in its working
+directory and that `files` matches.
+
+Not in it: everything else; Larder knows nothing of the application. What is proven is what `checks` asks for.
+
+Least privilege: the program runs as the daemon's user. It must lie in `commands/` below the operator's plugins directory
+(`larder serve --plugins DIR`), belong to root or the daemon's user, and be writable by nobody else. Who can push config
+chooses its arguments: it must be safe with any. Secrets reach it by its environment, under names that end with
+_PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS (or PGPASSWORD).
+
+Restore: not by Larder, which does not know how. `larder restore TARGET --to DIR` gives the files; go on by hand.";
+
+/// Files that one run may leave.
+const FILES_MAX: usize = 1_000;
+/// Directories in its working directory that are looked into.
+const DEPTH_MAX: usize = 16;
+const FORMAT: &str = "command";
+
+/// Which program, and what of it is kept.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = exactly_one_of(&["stdout", "files"]))]
+struct CommandSettings {
+    /// The program's file name in the operator's `commands/` directory.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    command: String,
+    /// Its arguments, as they are: there is no shell.
+    #[serde(default)]
+    args: Vec<String>,
+    /// Keep its standard output as a file of this name. Exactly one of `stdout` and `files` is given.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    stdout: Option<String>,
+    /// Keep the files in its working directory that one of these patterns matches: `*.sql`, `export/**`.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    files: Vec<String>,
+    /// Environment variables with secrets.
+    #[serde(default)]
+    env_secrets: BTreeMap<String, Secret>,
+    /// What every file must be.
+    #[serde(default)]
+    checks: Checks,
+}
+
+fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: CommandSettings = builtin::settings(request)?;
+    let refuse = |what: String, hint: &str| Err(Failure::new("settings", what).hint(hint));
+    if settings.stdout.is_some() != settings.files.is_empty() {
+        return refuse(
+            "what to keep is not named in one way".to_owned(),
+            "give exactly one of `stdout: NAME` and `files: [..]`",
+        );
+    }
+    if let Some(name) = settings.stdout.as_deref().filter(|name| !allowed::is_file_name(name)) {
+        return refuse(
+            format!("`stdout: {name}` is no file name"),
+            "letters, digits, `_`, `.` and `-`, not first a dot",
+        );
+    }
+    if let Some(name) = settings.env_secrets.keys().find(|name| !allowed::is_secret_name(name)) {
+        return refuse(
+            format!("the variable {name} cannot be set"),
+            "upper case, and ending with _PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS",
+        );
+    }
+    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
+    let program = allowed::find(directory.as_deref(), &settings.command)?;
+    let secrets: Vec<SecretString> = settings.env_secrets.values().map(|secret| secret.0.clone()).collect();
+    let env = settings.env_secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone())).collect();
+    let tools = Tools::new(env, secrets, &request.staging)?;
+    let kept = run(&settings, &tools, &program, &request.staging, voice)?;
+    let mut bytes = 0;
+    for relative in &kept {
+        let path = request.staging.join(relative);
+        let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let shown = relative.display();
+        if length == 0 {
+            return Err(Failure::new("output_empty", format!("{} ended well but {shown} is empty", settings.command))
+                .hint("run it by hand as the daemon's user; what it wrote to standard error is in the run's log"));
+        }
+        bytes += length;
+        voice.artifact(&relative.to_string_lossy(), FORMAT, digest::sha256(&path, |_| {})?);
+    }
+    voice.figure("files", kept.len() as u64);
+    voice.figure("bytes", bytes);
+    Ok(())
+}
+
+/// Runs the program to its end; answers what is kept, relative to its working directory.
+fn run(
+    settings: &CommandSettings,
+    tools: &Tools,
+    program: &Path,
+    staging: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let output = settings.stdout.as_ref().map(|name| staging.join(name));
+    let stdout = output.as_ref().map(File::create_new).transpose().map_err(|error| {
+        Failure::new("output_unwritable", format!("standard output cannot be written to a file: {error}"))
+    })?;
+    let args = settings.args.iter().map(Into::into).collect();
+    let mut told = u64::MAX;
+    let ran = tools.pipe(program, args, &[], DEADLINE_OF_WORK, Ends { stdin: None, stdout }, || {
+        let written = output.as_ref().map_or(0, |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
+        // Only what grew is progress: one that hangs is noticed.
+        if written != told {
+            told = written;
+            voice.progress(written, 0);
+        }
+    });
+    for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
+        voice.log(line);
+    }
+    if ran.exit != Exit::Success {
+        if let Some(path) = &output {
+            let _ = std::fs::remove_file(path);
+        }
+        let name = &settings.command;
+        let last = ran.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let said = crate::plugin::transcript::tidy(last, 300);
+        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+        return Err(match ran.exit {
+            Exit::Code(code) => Failure::new("command_failed", format!("{name} ended with code {code}{said}")),
+            Exit::Signal(signal) => {
+                Failure::new("command_killed", format!("{name} was killed by signal {signal}{said}"))
+            }
+            Exit::NotStarted { detail, .. } => {
+                Failure::new("command_not_started", format!("{name} cannot be started: {detail}"))
+            }
+            other => Failure::new("command_failed", format!("{name} failed: {other:?}{said}")),
+        }
+        .hint("the run's log has the end of what it wrote to standard error"));
+    }
+    match &settings.stdout {
+        Some(name) => Ok(vec![name.into()]),
+        None => matching(settings, staging),
+    }
+}
+
+/// The regular files that a pattern matches, in order.
+fn matching(settings: &CommandSettings, staging: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let patterns: Vec<Pattern> = settings
+        .files
+        .iter()
+        .filter_map(|text| Pattern::parse(&format!("/{}", text.trim_start_matches('/'))))
+        .collect();
+    let mut found = Vec::new();
+    let mut directories = vec![(PathBuf::new(), 0)];
+    while let Some((directory, depth)) = directories.pop() {
+        for entry in std::fs::read_dir(staging.join(&directory)).into_iter().flatten().flatten() {
+            let relative = directory.join(entry.file_name());
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => directories.push((relative, depth + 1)),
+                // A link could lead anywhere: only what is really there is kept.
+                Ok(kind) if kind.is_file() && patterns.iter().any(|pattern| pattern.matches(&relative)) => {
+                    found.push(relative);
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    match found.len() {
+        0 => Err(Failure::new("nothing_written", format!("{} left no file that `files` matches", settings.command))
+            .hint("it must write into its working directory; patterns are relative to that")),
+        count if count > FILES_MAX => {
+            Err(Failure::new("too_many_files", format!("{} left {count} files", settings.command))
+                .hint(format!("at most {FILES_MAX} are kept; have it pack them into one")))
+        }
+        _ => Ok(found),
+    }
+}

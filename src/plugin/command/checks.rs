@@ -1,0 +1,141 @@
+//! What the files of a program must be, as far as the config says.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::CommandSettings;
+use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::protocol::Request;
+use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::{Verdict, digest};
+use crate::process::Exit;
+
+const CHUNK_BYTES: usize = 1 << 20;
+/// Longest text that is looked for, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// What every file must be.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checks {
+    /// One JSON value, read to its end.
+    #[serde(default)]
+    json: bool,
+    /// Compressed by gzip; read to its end, with its checksum.
+    #[serde(default)]
+    gzip: bool,
+    /// At least so many bytes.
+    #[serde(default)]
+    min_size: u64,
+    /// This text is somewhere in it (not in what is compressed).
+    #[serde(default)]
+    contains: Option<String>,
+}
+
+impl Checks {
+    fn is_any(&self) -> bool {
+        self.json || self.gzip || self.min_size > 0 || self.contains.is_some()
+    }
+}
+
+pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: CommandSettings = builtin::settings(request)?;
+    let Some(facts) = &request.capture else {
+        return Err(Failure::new("request", "`validate` needs what the capture told"));
+    };
+    let checks = &settings.checks;
+    for artifact in &facts.artifacts {
+        let path = request.staging.join(&artifact.path);
+        let shown = artifact.path.display();
+        digest::check(artifact, &path, voice)?;
+        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let size = if bytes > 0 && bytes >= checks.min_size { Verdict::Proven } else { Verdict::Failed };
+        voice.validation(
+            format!("{shown} is large enough"),
+            size,
+            format!("{bytes} bytes, at least {}", checks.min_size.max(1)),
+        );
+        if checks.json {
+            let read = File::open(&path)
+                .map_err(serde_json::Error::io)
+                .and_then(|file| serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::new(file)));
+            tell(
+                voice,
+                format!("{shown} is JSON"),
+                read.map(|_| "one value".to_owned()).map_err(|error| error.to_string()),
+            );
+        }
+        if checks.gzip {
+            tell(voice, format!("{shown} is whole gzip"), gzip(&path, &request.staging)?);
+        }
+        if let Some(text) = &checks.contains {
+            let found = contains(&path, text.as_bytes()).map_err(|error| error.to_string());
+            let found =
+                found.and_then(|found| if found { Ok(String::new()) } else { Err(format!("{text:?} is not in it")) });
+            tell(voice, format!("{shown} contains what it must"), found);
+        }
+        if !checks.is_any() {
+            voice.validation(format!("{shown} was checked"), Verdict::CouldNotVerify, "`checks` asks for nothing");
+        }
+    }
+    Ok(())
+}
+
+fn tell(voice: &mut Voice<'_>, name: String, found: Result<String, String>) {
+    match found {
+        Ok(detail) => voice.validation(name, Verdict::Proven, detail),
+        Err(why) => voice.validation(name, Verdict::Failed, why),
+    }
+}
+
+fn gzip(path: &Path, staging: &Path) -> Result<Result<String, String>, Failure> {
+    let tools = Tools::new(Vec::new(), Vec::new(), staging)?;
+    let args = vec!["--test".into(), "--".into(), path.into()];
+    let ran = tools.run(Path::new("gzip"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+    Ok(match ran.exit {
+        Exit::Success => Ok("read to its end".to_owned()),
+        Exit::NotStarted { detail, .. } => {
+            return Err(Failure::new("no_client", format!("gzip cannot be started: {detail}")).hint("apt install gzip"));
+        }
+        _ => Err(crate::plugin::transcript::tidy(&ran.stderr, 300)),
+    })
+}
+
+/// Looks for `text` piece by piece, also across the border of two.
+fn contains(path: &Path, text: &[u8]) -> std::io::Result<bool> {
+    let text = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
+    if text.is_empty() {
+        return Ok(true);
+    }
+    let mut file = File::open(path)?;
+    let mut held: Vec<u8> = Vec::new();
+    loop {
+        let read = file.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut held)?;
+        if held.windows(text.len()).any(|part| part == text) {
+            return Ok(true);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+        held.drain(..held.len().saturating_sub(text.len() - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_across_the_border_of_two_pieces() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![b'x'; CHUNK_BYTES - 3];
+        bytes.extend(b"needle and more");
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert!(contains(file.path(), b"needle").unwrap());
+        assert!(!contains(file.path(), b"noodle").unwrap());
+    }
+}

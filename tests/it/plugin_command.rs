@@ -1,0 +1,151 @@
+//! The plugin `command`: only what the operator put there is run, and only what it leaves whole is kept.
+
+use super::database::put_back;
+use super::*;
+
+/// An operator's plugins directory with these programs in `commands/`.
+fn operator(programs: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("commands")).unwrap();
+    for (name, text) in programs {
+        write_plugin(&directory.path().join("commands"), name, &format!("#!/bin/sh\n{text}\n"), 0o755);
+    }
+    directory
+}
+
+fn command(operator: &tempfile::TempDir, settings: Value) -> Bench {
+    Bench::with_plugins("command", settings, operator.path())
+}
+
+#[test]
+fn what_a_program_writes_is_kept() {
+    let operator = operator(&[("export.sh", "printf '{\"args\":\"%s\",\"secret\":%d}' \"$*\" ${#API_TOKEN}; pwd >&2")]);
+    let mut bench = command(
+        &operator,
+        json!({"command": "export.sh", "args": ["a b", "$(id); `id`"], "stdout": "export.json", "checks": {"json": true}}),
+    );
+    bench.target.settings["env_secrets"] = json!({"API_TOKEN": secret_file(bench.directory.path(), "s3cr3t-hunter2")});
+    let captured = bench.proven();
+    let text = std::fs::read_to_string(bench.staging().join("export.json")).unwrap();
+    assert_eq!(text, r#"{"args":"a b $(id); `id`","secret":14}"#);
+    assert_eq!((captured.artifacts.len(), captured.figures["files"]), (1, 1));
+    assert!(bench.log().contains("staging"), "standard error is in the log");
+    // Bytes stay bytes.
+    let operator = operator_of_bytes();
+    let bench =
+        command(&operator, json!({"command": "bytes", "stdout": "out.gz", "checks": {"gzip": true, "min_size": 30}}));
+    bench.proven();
+    assert_eq!(&std::fs::read(bench.staging().join("out.gz")).unwrap()[..2], b"\x1f\x8b");
+    let failure = put_back(&bench, &bench.capture_again(), json!({})).unwrap_err();
+    assert_eq!(failure.trouble.code, "not_supported");
+}
+
+fn operator_of_bytes() -> tempfile::TempDir {
+    operator(&[("bytes", "head -c 200000 /dev/urandom | gzip")])
+}
+
+impl Bench {
+    /// What a capture tells when its file is there from before.
+    fn capture_again(&self) -> Captured {
+        for name in self.staged() {
+            std::fs::remove_file(self.staging().join(name)).unwrap();
+        }
+        self.capture().unwrap()
+    }
+}
+
+#[test]
+fn the_files_that_a_program_leaves_are_kept() {
+    let operator = operator(&[(
+        "dump",
+        "mkdir -p a/b; echo one >a/one.sql; echo two >a/b/two.sql; echo no >a/no.txt; ln -s /etc/passwd a/link.sql",
+    )]);
+    let bench = command(&operator, json!({"command": "dump", "files": ["a/**/*.sql"], "checks": {"min_size": 2}}));
+    let captured = bench.proven();
+    let files: Vec<&Path> = captured.artifacts.iter().map(|artifact| artifact.path.as_path()).collect();
+    assert_eq!(files, [Path::new("a/b/two.sql"), Path::new("a/one.sql")]);
+    command(&operator, json!({"command": "dump", "files": ["*.gz"]})).refused("nothing_written");
+}
+
+#[test]
+fn only_programs_that_the_operator_put_there_are_run() {
+    let operator = operator(&[("there", "echo yes"), ("open", "echo yes")]);
+    let programs = operator.path().join("commands");
+    let settings = |name: &str| json!({"command": name, "stdout": "out", "checks": {"min_size": 1}});
+    command(&operator, settings("there")).proven();
+    for name in ["/bin/sh", "../commands/there", "sub/there", "", "-c", ".there", "../../../bin/sh"] {
+        command(&operator, settings(name)).refused("settings");
+    }
+    for name in ["sh", "absent"] {
+        command(&operator, settings(name)).refused("command_not_allowed");
+    }
+    chmod(&programs.join("open"), 0o757);
+    command(&operator, settings("open")).refused("plugin_writable");
+    std::fs::write(programs.join("plain"), "#!/bin/sh\necho yes\n").unwrap();
+    command(&operator, settings("plain")).refused("command_not_started");
+    chmod(&programs, 0o777);
+    command(&operator, settings("there")).refused("plugin_writable");
+    // A plugin of the operator is no such program, and without a directory there is none.
+    Bench::new("command", settings("hello.sh")).refused("command_not_allowed");
+    let mut bench = command(&operator, settings("there"));
+    bench.catalogue = Catalogue::discover(None, &support::larder()).unwrap();
+    bench.refused("no_commands");
+    // Nor can the config change what runs by the environment.
+    chmod(&programs, 0o755);
+    for name in ["LD_PRELOAD", "PATH", "BASH_ENV", "LARDER_COMMANDS", "ENV"] {
+        let mut bench = command(&operator, settings("there"));
+        bench.target.settings["env_secrets"] = json!({name: secret_file(bench.directory.path(), "/tmp/evil.so")});
+        bench.refused("settings");
+    }
+}
+
+#[test]
+fn a_program_that_fails_or_writes_nothing_fails_the_run() {
+    let operator = operator(&[
+        ("fails", "echo half; echo 'the token is' $DB_PASSWORD >&2; exit 3"),
+        ("dies", "echo half; kill -9 $$"),
+        ("silent", "exit 0"),
+    ]);
+    let mut bench = command(&operator, json!({"command": "fails", "stdout": "out"}));
+    bench.target.settings["env_secrets"] =
+        json!({"DB_PASSWORD": secret_file(bench.directory.path(), "s3cr3t-hunter2")});
+    let failure = bench.refused("command_failed");
+    assert!(failure.trouble.message.contains("code 3: the token is"), "{failure}");
+    assert!(!failure.to_string().contains("hunter2") && !bench.log().contains("hunter2"));
+    assert_eq!(bench.staged(), Vec::<String>::new());
+    command(&operator, json!({"command": "dies", "stdout": "out"})).refused("command_killed");
+    command(&operator, json!({"command": "silent", "stdout": "out"})).refused("output_empty");
+    for more in [json!({}), json!({"stdout": "o", "files": ["*"]}), json!({"stdout": "../o"}), json!({"stdout": ".o"})]
+    {
+        let mut settings = json!({"command": "silent"});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        command(&operator, settings).refused("settings");
+    }
+}
+
+#[test]
+fn what_is_not_as_it_must_be_is_not_proven() {
+    let operator = operator(&[("cat", "cat \"$1\""), ("bytes", "head -c 200000 /dev/urandom | gzip")]);
+    let source = tempfile::tempdir().unwrap();
+    let comes_to = |text: &str, checks: Value| {
+        let path = source.path().join("text");
+        std::fs::write(&path, text).unwrap();
+        let bench = command(&operator, json!({"command": "cat", "args": [path], "stdout": "out", "checks": checks}));
+        verdict(&bench.validate(&bench.capture().unwrap()).unwrap())
+    };
+    assert_eq!(comes_to("{\"a\": [1]}\n", json!({"json": true, "contains": "[1]"})), Verdict::Proven);
+    for (text, checks) in [
+        ("<html>log in</html>", json!({"json": true})),
+        ("{\"a\": [1", json!({"json": true})),
+        ("{} {}", json!({"json": true})),
+        ("not packed", json!({"gzip": true})),
+        ("tiny", json!({"min_size": 5})),
+        ("some text", json!({"contains": "Dump completed"})),
+    ] {
+        assert_eq!(comes_to(text, checks.clone()), Verdict::Failed, "{text} {checks}");
+    }
+    assert_eq!(comes_to("anything", json!({})), Verdict::CouldNotVerify, "nothing was asked for");
+    let bench = command(&operator, json!({"command": "bytes", "stdout": "out.gz", "checks": {"gzip": true}}));
+    let captured = bench.proven();
+    super::database::never_proven_when_damaged(&bench, &captured, 0, &[0, 1000], b"\x1f\x8b");
+}
