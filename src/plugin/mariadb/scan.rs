@@ -206,7 +206,7 @@ impl Scanner {
         } else if head.starts_with(b"DELIMITER ") {
             self.in_body = true;
         } else if self.in_body {
-            counts.routines += u64::from(head.starts_with(b"CREATE "));
+            counts.routines += u64::from(head.starts_with(b"CREATE ") && names_a_routine(&head));
             counts.triggers += u64::from(head.starts_with(b"/*!50003 CREATE*/"));
             counts.events += u64::from(head.starts_with(b"/*!50106 CREATE*/"));
         } else if let Some((name, _)) = head.strip_prefix(b"CREATE TABLE ").and_then(backquoted) {
@@ -219,6 +219,12 @@ impl Scanner {
             counts.statements += u64::from(head.ends_with(b";"));
         }
     }
+}
+
+/// Whether a line that begins with CREATE makes a routine, and not something in the body of one.
+fn names_a_routine(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    [" PROCEDURE ", " FUNCTION ", " PACKAGE "].iter().any(|word| text.contains(word))
 }
 
 /// Splits `` `name`rest ``; a backquote in the name is doubled and stays so.
