@@ -22,6 +22,7 @@ pub use host::{Beside, News};
 pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
 mod archive;
+mod arr;
 pub mod builtin;
 pub mod catalogue;
 mod command;
@@ -29,7 +30,6 @@ mod digest;
 mod endpoint;
 mod files;
 pub mod host;
-#[expect(dead_code, reason = "the plugins that use it follow")]
 mod journal;
 mod mariadb;
 mod place;

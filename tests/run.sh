@@ -29,6 +29,8 @@ need python3-venv '/usr/lib/python3*/ensurepip' '/usr/share/python-wheels/pip*.w
 need curl curl
 need util-linux runuser
 need prometheus promtool
+need openssh-server /usr/sbin/sshd
+need rsync rsync
 need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1'
 
 if [ ${#want[@]} -gt 0 ]; then

@@ -135,6 +135,14 @@ impl WebError {
             Self::Cut { .. } => {
                 "look in the log of the application or the proxy before it; nothing was kept".to_owned()
             }
+            Self::TooLarge { .. } => {
+                "no honest answer is so long: look whether `url` names the right application".to_owned()
+            }
+            Self::NotJson { .. } | Self::NotText { .. } => {
+                "check the address (with its prefix): a login page, a proxy or another application may answer there"
+                    .to_owned()
+            }
+            Self::Protocol { .. } => "look in the log of the application or the proxy before it".to_owned(),
             Self::Write { .. } => "make room where the artifacts lie".to_owned(),
             _ => return None,
         })

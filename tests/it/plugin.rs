@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::support;
 
+#[path = "plugin_arr.rs"]
+mod arr;
 #[path = "plugin_command.rs"]
 mod command;
 #[path = "plugin_database.rs"]
@@ -28,6 +30,8 @@ mod postgres;
 mod postgres_restore;
 #[path = "plugin_redis.rs"]
 mod redis;
+#[path = "plugin_simulated.rs"]
+mod simulated;
 #[path = "plugin_sqlite.rs"]
 mod sqlite;
 

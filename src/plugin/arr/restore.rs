@@ -1,0 +1,169 @@
+//! The way back: upload, restart, wait for the application, count.
+
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::app::{App, Status};
+use super::content::Content;
+use super::{ArrSettings, Kind, artifact_of};
+use crate::plugin::Verdict;
+use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::protocol::{Request, Verb};
+use crate::types::show_duration;
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the operator may choose.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ArrRestore {
+    /// Restore into an application that is older than the backup; it may not start again with a newer database.
+    #[serde(default)]
+    allow_older: bool,
+}
+
+pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings = ArrSettings::of(request)?;
+    let options: ArrRestore = builtin::options(request)?;
+    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let (zip, content) = artifact_of(kind, request)?;
+    let app = App::open(kind, &settings)?;
+    let before = app.status()?;
+    voice.version(format!("{} {}", kind.title, before.version));
+    let version = content.version.clone().unwrap_or_default();
+    fits(kind, &before, &content, &version, &options)?;
+    tell(kind, &app, &settings, &before, &content, &version, voice)?;
+    if dry_run {
+        return Ok(());
+    }
+    app.upload(&zip, &version)?;
+    let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
+    // config.xml is replaced at once, so the key may be the backup's already.
+    if let Err(failure) = app.restart() {
+        if failure.trouble.code != "unauthorized" || !other_key {
+            return Err(failure);
+        }
+        App::open(kind, &settings)?.with_key(content.api_key.clone()).restart()?;
+    }
+    let (app, after) = wait(kind, &settings, &content, &before, voice)?;
+    let same = after.version == before.version;
+    let verdict = if same { Verdict::Proven } else { Verdict::CouldNotVerify };
+    voice.validation("the application is back in its version", verdict, after.version);
+    let (wanted, found) = (content.count(kind), app.count()?);
+    let verdict = if wanted == Some(found) { Verdict::Proven } else { Verdict::Failed };
+    let name = kind.table.to_ascii_lowercase();
+    let detail = format!("{found} now, {} in the backup", wanted.unwrap_or(0));
+    voice.validation(format!("it lists the {name} of the backup"), verdict, detail);
+    Ok(())
+}
+
+/// Whether this backup can go into this application at all.
+fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options: &ArrRestore) -> Result<(), Failure> {
+    if !before.uses_sqlite() {
+        return Err(Failure::new(
+            "database_elsewhere",
+            format!("this {} uses PostgreSQL: its own restore cannot fill that", kind.title),
+        )
+        .hint(
+            "restore the target with the plugin `postgres`; config.xml is in this backup (`larder restore --to DIR`)",
+        ));
+    }
+    let Some(database) = &content.database else { return Err(content.without_database(kind)) };
+    if let Some(damage) = &database.damage {
+        return Err(Failure::new("database_damaged", format!("the database in the backup is damaged: {damage}"))
+            .hint("choose an older snapshot: `larder snapshots TARGET`"));
+    }
+    if compare_versions(&before.version, version) == Ordering::Less && !options.allow_older {
+        let message = format!("the backup is of version {version}, this {} is older: {}", kind.title, before.version);
+        return Err(Failure::new("app_older", message)
+            .hint(format!("update {} to {version} or newer first; or choose `allow_older: true`", kind.title)));
+    }
+    Ok(())
+}
+
+fn tell(
+    kind: &Kind,
+    app: &App<'_>,
+    settings: &ArrSettings,
+    before: &Status,
+    content: &Content,
+    version: &str,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let versions = match compare_versions(&before.version, version) {
+        Ordering::Equal => format!("both are of version {version}"),
+        Ordering::Greater => format!("from version {version} into {}: it is migrated at the start", before.version),
+        Ordering::Less => format!("from version {version} into the older {}: it may not start", before.version),
+    };
+    let name = kind.table.to_ascii_lowercase();
+    let counts = format!("{} {name} instead of {}", content.count(kind).unwrap_or(0), app.count()?);
+    voice.step(Verb::Replace, format!("database {}.db", kind.name), format!("{counts}; {versions}"));
+    voice.step(Verb::Replace, "config.xml", "API key, port and login become the backup's");
+    voice.step(Verb::Run, format!("restart of {}", kind.title), "");
+    if content.api_key.expose_secret() != settings.api_key.0.expose_secret() {
+        let detail = "the backup has another key: put the one that the application shows then into the settings";
+        voice.step(Verb::Manual, "setting api_key", detail);
+    }
+    Ok(())
+}
+
+/// Waits until it was restarted and answers; with the key that it takes then.
+fn wait<'k>(
+    kind: &'k Kind,
+    settings: &ArrSettings,
+    content: &Content,
+    before: &Status,
+    voice: &mut Voice<'_>,
+) -> Result<(App<'k>, Status), Failure> {
+    let deadline = Instant::now() + settings.wait();
+    let (mut was_away, mut last) = (false, None);
+    while Instant::now() < deadline {
+        std::thread::sleep(PAUSE);
+        voice.progress(0, 0);
+        for key in [&content.api_key, &settings.api_key.0] {
+            let app = App::open(kind, settings)?.at_once().with_key(key.clone());
+            match app.status() {
+                Ok(after) => {
+                    let restarted =
+                        if before.start_time.is_some() { after.start_time != before.start_time } else { was_away };
+                    if restarted {
+                        return Ok((app, after));
+                    }
+                    break;
+                }
+                Err(failure) => {
+                    was_away |= failure.trouble.code == "unreachable";
+                    last = Some(failure.trouble.message);
+                }
+            }
+        }
+    }
+    let last = last.map_or_else(|| "it was not restarted".to_owned(), |last| format!("last: {last}"));
+    let message = format!("{} was not back {} after the restore ({last})", kind.title, show_duration(settings.wait()));
+    Err(Failure::new("not_back", message).hint(
+        "look at the application: the backup's config.xml may have another port or address; where nothing restarts a \
+         container by itself, start it",
+    ))
+}
+
+/// By the numbers between the dots; what is no number counts as 0.
+fn compare_versions(one: &str, other: &str) -> Ordering {
+    let numbers = |text: &str| -> Vec<u64> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    numbers(one).cmp(&numbers(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert_eq!(compare_versions("6.0.10.1", "6.0.9.99"), Ordering::Greater);
+        assert_eq!(compare_versions("6.0.3.10276", "6.0.3.10276"), Ordering::Equal);
+        assert_eq!(compare_versions("5.28.0", "6.0"), Ordering::Less);
+    }
+}
