@@ -29,6 +29,7 @@ mod command;
 mod digest;
 mod endpoint;
 mod files;
+mod grafana;
 pub mod host;
 mod journal;
 mod mariadb;

@@ -51,6 +51,11 @@ if [ -x tests/setup/smtp.sh ]; then
     ./tests/setup/smtp.sh
 fi
 
+if [ -x tests/setup/prism.sh ]; then
+    say 'OpenAPI mock'
+    ./tests/setup/prism.sh
+fi
+
 say 'tests'
 export INSTA_UPDATE=no
 if cargo nextest --version >/dev/null 2>&1; then

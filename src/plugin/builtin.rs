@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, files, mariadb, postgres, redis, sqlite};
+use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, files, grafana, mariadb, postgres, redis, sqlite};
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -43,6 +43,7 @@ impl Builtin {
 pub const ALL: &[Builtin] = &[
     command::BUILTIN,
     files::BUILTIN,
+    grafana::BUILTIN,
     arr::LIDARR,
     mariadb::BUILTIN,
     mariadb::MYSQL,

@@ -18,10 +18,14 @@ use super::support;
 mod arr;
 #[path = "plugin_command.rs"]
 mod command;
+#[path = "plugin_contract.rs"]
+mod contract;
 #[path = "plugin_database.rs"]
 mod database;
 #[path = "plugin_files.rs"]
 mod files;
+#[path = "plugin_grafana.rs"]
+mod grafana;
 #[path = "plugin_mariadb.rs"]
 mod mariadb;
 #[path = "plugin_postgres.rs"]

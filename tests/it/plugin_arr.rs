@@ -308,6 +308,6 @@ fn bad_input_is_refused_before_anything_is_sent() {
     let wrong = Bench::of_app("radarr", json!({"url": app.url()}), &[("api_key", "another")]);
     wrong.refused_app(&["unauthorized"]);
     let other = bench("sonarr", &app);
-    assert!(other.refused_app(&["other_app"]).trouble.message.contains("Radarr"));
+    assert!(other.refused_app(&["other_app"]).trouble.message.contains("is radarr"));
     assert_eq!(app.state()["commands"], json!([]));
 }

@@ -56,6 +56,8 @@ class Simulator:
 
 class Call(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two writes: without this each answer waits for the other side's acknowledgement.
+    disable_nagle_algorithm = True
 
     def log_message(self, *args):
         pass
@@ -65,7 +67,10 @@ class Call(http.server.BaseHTTPRequestHandler):
         return self.server.simulator
 
     def answer(self, status, body=b"", content_type="application/json", headers=()):
-        """Sends an answer, unless a fault was ordered."""
+        """What is answered when `handle` is over: an answer that takes long holds no lock."""
+        self.prepared = (status, body, content_type, headers)
+
+    def send_prepared(self, status, body, content_type, headers):
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
         fault = self.simulator.fault_for(self.command, self.path_only)
@@ -156,7 +161,9 @@ class Call(http.server.BaseHTTPRequestHandler):
             return
         with simulator.lock:
             simulator.calls.append(f"{self.command} {self.path_only}")
+        self.prepared = (500, b"the simulator has no answer", "text/plain", ())
         simulator.handle(self)
+        self.send_prepared(*self.prepared)
 
     def control(self, simulator):
         body = b"{}"

@@ -144,17 +144,16 @@ impl<'k> App<'k> {
 
     pub(super) fn status(&self) -> Result<Status, Failure> {
         let status: Status = self.json(self.web.get(&self.at("/system/status")))?;
-        match &status.app_name {
-            Some(name) if !name.eq_ignore_ascii_case(self.kind.title) => {
-                let (title, told) = (self.kind.title, tidy(name, 40));
-                Err(Failure::new("other_app", format!("{} is {told}, not {title}", self.web.shown()))
-                    .hint(format!("correct `url`, or use the plugin {}", told.to_ascii_lowercase())))
-            }
-            _ if status.version.trim().is_empty() || status.version.len() > 60 => {
-                Err(self.unexpected("it tells no version"))
-            }
-            _ => Ok(status),
+        let known = |name: &&String| ["lidarr", "prowlarr", "radarr", "readarr", "sonarr"].contains(&name.as_str());
+        let told = status.app_name.as_deref().map(str::to_ascii_lowercase);
+        if let Some(other) = told.as_ref().filter(known).filter(|name| *name != self.kind.name) {
+            let message = format!("{} is {other}, not {}", self.web.shown(), self.kind.name);
+            return Err(Failure::new("other_app", message).hint(format!("correct `url`, or use the plugin {other}")));
         }
+        if status.version.trim().is_empty() || status.version.len() > 60 {
+            return Err(self.unexpected("it tells no version"));
+        }
+        Ok(status)
     }
 
     pub(super) fn start_backup(&self) -> Result<Command, Failure> {
