@@ -27,6 +27,7 @@ pub mod builtin;
 pub mod catalogue;
 mod command;
 mod digest;
+pub(crate) mod docker;
 mod endpoint;
 mod files;
 mod grafana;

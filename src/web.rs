@@ -10,7 +10,7 @@ mod call;
 mod error;
 mod tls;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -47,6 +47,8 @@ pub(crate) struct Web {
     client: reqwest::Client,
     base: Url,
     trust: Trust,
+    /// The Unix socket that is spoken to instead of the base's host.
+    socket: Option<PathBuf>,
     silence: Duration,
     refused_again: &'static [Duration],
 }
@@ -64,7 +66,15 @@ impl Web {
             return Err(WebError::ClearText { host: host.to_owned() });
         }
         let client = tls::with_trust(builder(SILENCE_MAX), &trust)?.build().map_err(WebError::client)?;
-        Ok(Self { runtime: runtime()?, client, base, trust, silence: SILENCE_MAX, refused_again: REFUSED_AGAIN })
+        Ok(Self {
+            runtime: runtime()?,
+            client,
+            base,
+            trust,
+            socket: None,
+            silence: SILENCE_MAX,
+            refused_again: REFUSED_AGAIN,
+        })
     }
 
     /// A client for the server behind a Unix socket (a container engine); the paths are below `/`.
@@ -74,7 +84,15 @@ impl Web {
     pub(crate) fn unix(socket: &Path) -> Result<Self, WebError> {
         let client = builder(SILENCE_MAX).unix_socket(socket.to_owned()).build().map_err(WebError::client)?;
         let base = base_url("http://localhost")?;
-        Ok(Self { runtime: runtime()?, client, base, trust: Trust::System, silence: SILENCE_MAX, refused_again: &[] })
+        Ok(Self {
+            runtime: runtime()?,
+            client,
+            base,
+            trust: Trust::System,
+            socket: Some(socket.to_owned()),
+            silence: SILENCE_MAX,
+            refused_again: &[],
+        })
     }
 
     /// The same with another bound for silence: some servers work for minutes before they answer.
@@ -82,8 +100,11 @@ impl Web {
     /// # Errors
     /// As [`Web::open`].
     pub(crate) fn patient(mut self, silence: Duration) -> Result<Self, WebError> {
-        let builder = builder(silence);
-        self.client = tls::with_trust(builder, &self.trust)?.build().map_err(WebError::client)?;
+        let builder = match &self.socket {
+            Some(socket) => builder(silence).unix_socket(socket.clone()),
+            None => tls::with_trust(builder(silence), &self.trust)?,
+        };
+        self.client = builder.build().map_err(WebError::client)?;
         self.silence = silence;
         Ok(self)
     }

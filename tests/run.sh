@@ -31,6 +31,10 @@ need util-linux runuser
 need prometheus promtool
 need openssh-server /usr/sbin/sshd
 need rsync rsync
+need podman podman
+need runc runc
+need busybox-static busybox
+need redis-server redis-server
 need faketime '/usr/lib/*/faketime/libfaketimeMT.so.1'
 
 if [ ${#want[@]} -gt 0 ]; then

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, files, grafana, mariadb, postgres, redis, sqlite};
+use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, redis, sqlite};
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -42,6 +42,7 @@ impl Builtin {
 /// The built-in plugins in order of their names.
 pub const ALL: &[Builtin] = &[
     command::BUILTIN,
+    docker::BUILTIN,
     files::BUILTIN,
     grafana::BUILTIN,
     arr::LIDARR,

@@ -24,6 +24,7 @@ pub(crate) struct Call<'w> {
 enum Body {
     None,
     Bytes(Vec<u8>),
+    File(std::path::PathBuf),
     Multipart { fields: Vec<(String, String)>, file: Upload },
 }
 
@@ -114,6 +115,12 @@ impl<'w> Call<'w> {
         self.header("content-type", content_type)
     }
 
+    /// A file as the whole body; it is streamed.
+    pub(crate) fn file(mut self, content_type: &str, path: &Path) -> Self {
+        self.body = Body::File(path.to_owned());
+        self.header("content-type", content_type)
+    }
+
     /// A form with a file, as a browser uploads one.
     pub(crate) fn upload(mut self, fields: &[(&str, &str)], file: Upload) -> Self {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -162,6 +169,10 @@ impl<'w> Call<'w> {
             let request = match &self.body {
                 Body::None => request,
                 Body::Bytes(bytes) => request.body(bytes.clone()),
+                Body::File(path) => {
+                    let (opened, length) = open(path).await?;
+                    request.header(reqwest::header::CONTENT_LENGTH, length).body(reqwest::Body::from(opened))
+                }
                 Body::Multipart { fields, file } => request.multipart(form(fields, file).await?),
             };
             Ok::<_, WebError>(request.send().await)
@@ -194,10 +205,15 @@ impl<'w> Call<'w> {
     }
 }
 
+async fn open(path: &Path) -> Result<(tokio::fs::File, u64), WebError> {
+    let unreadable = |source| WebError::Read { path: path.to_owned(), source };
+    let opened = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let length = opened.metadata().await.map_err(unreadable)?.len();
+    Ok((opened, length))
+}
+
 async fn form(fields: &[(String, String)], file: &Upload) -> Result<reqwest::multipart::Form, WebError> {
-    let unreadable = |path: &Path, source| WebError::Read { path: path.to_owned(), source };
-    let opened = tokio::fs::File::open(&file.path).await.map_err(|error| unreadable(&file.path, error))?;
-    let length = opened.metadata().await.map_err(|error| unreadable(&file.path, error))?.len();
+    let (opened, length) = open(&file.path).await?;
     let part = reqwest::multipart::Part::stream_with_length(reqwest::Body::from(opened), length)
         .file_name(file.file_name.clone())
         .mime_str(&file.content_type)

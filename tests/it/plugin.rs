@@ -22,6 +22,10 @@ mod command;
 mod contract;
 #[path = "plugin_database.rs"]
 mod database;
+#[path = "plugin_docker.rs"]
+mod docker;
+#[path = "plugin_docker_kill.rs"]
+mod docker_kill;
 #[path = "plugin_files.rs"]
 mod files;
 #[path = "plugin_grafana.rs"]

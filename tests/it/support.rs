@@ -3,6 +3,8 @@
 
 #[path = "support_mariadb.rs"]
 pub mod mariadb;
+#[path = "support_podman.rs"]
+pub mod podman;
 #[path = "support_postgres.rs"]
 pub mod postgres;
 

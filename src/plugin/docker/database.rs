@@ -1,0 +1,301 @@
+//! Databases in containers: recognised by image and environment, dumped by their own client inside the container.
+//!
+//! The client is the one that came with the server, so it always fits. The password goes from the container's
+//! environment into the client's, never into its arguments, and never out of this process otherwise.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::plugin::builtin::Failure;
+use crate::plugin::docker::engine::Engine;
+use crate::plugin::docker::exec::{self, Executed, Program};
+use crate::plugin::docker::inventory::{Container, State};
+
+/// More databases than this in one server are an error.
+const DATABASES_MAX: usize = 1_000;
+/// Longest answer to a question, in bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+pub(super) const FORMAT_POSTGRES: &str = "postgres-custom";
+pub(super) const FORMAT_GLOBALS: &str = "postgres-globals";
+pub(super) const FORMAT_SQL: &str = "mysql-sql";
+pub(super) const FORMAT_RDB: &str = "redis-rdb";
+
+/// What kind of server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Postgres,
+    MySql,
+    Redis,
+}
+
+/// A database server that can be dumped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Database {
+    /// The container's id.
+    pub(super) container: String,
+    pub(super) name: String,
+    pub(super) kind: Kind,
+}
+
+/// Images by the last part of their name.
+const IMAGES: &[(&str, Kind)] = &[
+    ("postgres", Kind::Postgres),
+    ("postgresql", Kind::Postgres),
+    ("postgis", Kind::Postgres),
+    ("timescaledb", Kind::Postgres),
+    ("timescaledb-ha", Kind::Postgres),
+    ("pgvector", Kind::Postgres),
+    ("pgvecto-rs", Kind::Postgres),
+    ("vectorchord", Kind::Postgres),
+    ("vchord-postgres", Kind::Postgres),
+    ("mariadb", Kind::MySql),
+    ("mysql", Kind::MySql),
+    ("mysql-server", Kind::MySql),
+    ("percona-server", Kind::MySql),
+    ("redis", Kind::Redis),
+    ("redis-stack-server", Kind::Redis),
+    ("valkey", Kind::Redis),
+];
+
+/// What kind of database an image is, by its name: `ghcr.io/x/postgres:16@sha256:…`.
+pub(crate) fn kind_of_image(image: &str) -> Option<Kind> {
+    let last = image.split('@').next()?.rsplit('/').next()?.split(':').next()?;
+    IMAGES.iter().find(|(name, _)| *name == last).map(|(_, kind)| *kind)
+}
+
+impl Database {
+    pub(super) fn of(container: &Container) -> Option<Self> {
+        let by_env = || {
+            let has = |name: &str| container.env(name).is_some();
+            // An application may be told the password of its database too; only the server has the rest.
+            match () {
+                () if has("PGDATA") && (has("PG_MAJOR") || has("POSTGRES_PASSWORD")) => Some(Kind::Postgres),
+                () if has("MARIADB_VERSION") || has("MYSQL_MAJOR") => Some(Kind::MySql),
+                () => None,
+            }
+        };
+        let kind = kind_of_image(&container.image).or_else(by_env)?;
+        // Only what works can be asked.
+        (container.state == State::Running).then(|| Self {
+            container: container.id.clone(),
+            name: container.name.clone(),
+            kind,
+        })
+    }
+
+    /// Whether the data of the server lies below `destination`, or it below that.
+    pub(super) fn lives_in(&self, destination: &str) -> bool {
+        let homes: &[&str] = match self.kind {
+            Kind::Postgres => &["/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata"],
+            Kind::MySql => &["/var/lib/mysql", "/bitnami/mariadb", "/bitnami/mysql"],
+            Kind::Redis => &["/data", "/bitnami/redis", "/bitnami/valkey"],
+        };
+        homes.iter().any(|home| std::path::Path::new(destination).starts_with(home))
+    }
+}
+
+/// One file that a dump makes.
+pub(super) struct Part {
+    /// Below `dumps/<container>/`.
+    pub(super) file: String,
+    pub(super) format: &'static str,
+    pub(super) database: String,
+    command: Vec<String>,
+    env: Vec<(String, SecretString)>,
+}
+
+/// Which files make the dump of `database`: asks the server for its databases.
+pub(super) fn parts(engine: &Engine, container: &Container, database: &Database) -> Result<Vec<Part>, Failure> {
+    let login = Login { engine, container };
+    match database.kind {
+        Kind::Postgres => postgres(&login),
+        Kind::MySql => mysql(&login),
+        Kind::Redis => redis(&login),
+    }
+}
+
+/// Runs one part's program; its output goes to `on_bytes`.
+pub(super) fn dump(
+    engine: &Engine,
+    container: &Container,
+    part: &Part,
+    on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let program = Program { container: &container.id, command: part.command.clone(), env: part.env.clone() };
+    let ran = exec::run(engine, &program, on_bytes)?;
+    if ran.code == 0 { Ok(()) } else { Err(failed(container, &part.database, &ran)) }
+}
+
+fn failed(container: &Container, what: &str, ran: &Executed) -> Failure {
+    let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+    let said = crate::plugin::transcript::tidy(last, 400);
+    let failure = Failure::new(
+        "dump_failed",
+        format!("the dump of {what} in {} ended with code {}: {said}", container.name, ran.code),
+    );
+    failure.hint("look at the database's log; with `databases: off` its volume is kept instead")
+}
+
+struct Login<'a> {
+    engine: &'a Engine,
+    container: &'a Container,
+}
+
+impl Login<'_> {
+    /// A variable of the container, or what the file says that `<name>_FILE` names.
+    fn secret(&self, names: &[&str]) -> Result<Option<SecretString>, Failure> {
+        for name in names {
+            if let Some(value) = self.container.env(name) {
+                return Ok(Some(SecretString::from(value.to_owned())));
+            }
+            if let Some(path) = self.container.env(&format!("{name}_FILE")) {
+                let told = self.ask(&["cat", path], Vec::new(), &format!("{name}_FILE"))?;
+                return Ok(Some(SecretString::from(told.trim_end_matches(['\r', '\n']).to_owned())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask(&self, command: &[&str], env: Vec<(String, SecretString)>, what: &str) -> Result<String, Failure> {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        let mut answer = Vec::new();
+        let program = Program { container: &self.container.id, command, env };
+        let ran = exec::run(self.engine, &program, &mut |bytes| {
+            answer.extend_from_slice(bytes);
+            if answer.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::new("exec_stream", "the answer of a program in a container is too long"));
+            }
+            Ok(())
+        })?;
+        if ran.code != 0 {
+            return Err(failed(self.container, what, &ran));
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+    let container = login.container;
+    let user = container.env("POSTGRES_USER").or_else(|| container.env("POSTGRESQL_USERNAME")).unwrap_or("postgres");
+    let mut env = vec![("PGUSER".to_owned(), SecretString::from(user.to_owned()))];
+    let password = login.secret(&["POSTGRES_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"])?;
+    env.extend(password.map(|password| ("PGPASSWORD".to_owned(), password)));
+    // In hex, so that any name comes as one line.
+    let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
+               WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+    let ask = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", "template1", "-c", sql];
+    let told = login.ask(&ask, env.clone(), "the list of databases")?;
+    let rows: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
+    let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
+    if names.is_empty() || names.len() != rows.len() || names.len() > DATABASES_MAX {
+        return Err(Failure::new("no_databases", format!("{} lists no databases that can be dumped", container.name)));
+    }
+    let mut parts: Vec<Part> = names
+        .into_iter()
+        .map(|name| Part {
+            file: format!("{}.dump", crate::plugin::tool::file_name(&name)),
+            format: FORMAT_POSTGRES,
+            command: words(&["pg_dump", "-Fc", "--compress=0", "-w", "--lock-wait-timeout=300000"]),
+            // Not by argument: there a name with `=` in it would be read as a connection string.
+            env: env.iter().cloned().chain([("PGDATABASE".to_owned(), SecretString::from(name.clone()))]).collect(),
+            database: name,
+        })
+        .collect();
+    parts.push(Part {
+        file: "globals.sql".to_owned(),
+        format: FORMAT_GLOBALS,
+        database: "roles and tablespaces".to_owned(),
+        command: words(&["pg_dumpall", "--globals-only", "-w"]),
+        env,
+    });
+    Ok(parts)
+}
+
+fn mysql(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+    let container = login.container;
+    let root = ["MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"];
+    let empty = ["MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "MYSQL_ALLOW_EMPTY_PASSWORD", "ALLOW_EMPTY_PASSWORD"];
+    // The first word after the script is its name; the rest are the client's.
+    let script = "if command -v mariadb-dump >/dev/null 2>&1; then exec mariadb-dump \"$@\"; fi; exec mysqldump \"$@\"";
+    let mut command = words(&["sh", "-c", script, "larder"]);
+    let options = ["--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob"];
+    let mut env = Vec::new();
+    let database = if let Some(password) = login.secret(&root)? {
+        env.push(("MYSQL_PWD".to_owned(), password));
+        command.push("--user=root".to_owned());
+        None
+    } else if empty.iter().any(|name| container.env(name).is_some()) {
+        command.push("--user=root".to_owned());
+        None
+    } else {
+        let either = |a: &str, b: &str| container.env(a).or_else(|| container.env(b)).map(str::to_owned);
+        let user = either("MARIADB_USER", "MYSQL_USER");
+        let database = either("MARIADB_DATABASE", "MYSQL_DATABASE");
+        let password = login.secret(&["MARIADB_PASSWORD", "MYSQL_PASSWORD"])?;
+        let (Some(user), Some(database), Some(password)) = (user, database, password) else {
+            return Err(Failure::new(
+                "no_password",
+                format!("the environment of {} names no password to dump its databases with", container.name),
+            )
+            .hint("protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`"));
+        };
+        env.push(("MYSQL_PWD".to_owned(), password));
+        command.push(format!("--user={user}"));
+        Some(database)
+    };
+    command.extend(words(&options));
+    match &database {
+        Some(database) => command.extend(["--databases".to_owned(), database.clone()]),
+        None => command.push("--all-databases".to_owned()),
+    }
+    let name = database.unwrap_or_else(|| "all databases".to_owned());
+    Ok(vec![Part { file: "dump.sql".to_owned(), format: FORMAT_SQL, database: name, command, env }])
+}
+
+fn redis(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+    let mut password = login.secret(&["REDIS_PASSWORD", "VALKEY_PASSWORD"])?;
+    if password.is_none() {
+        let mut words = login.container.command.iter().flat_map(|word| word.split_whitespace());
+        password = words
+            .find(|word| *word == "--requirepass")
+            .and_then(|_| words.next())
+            .map(|word| SecretString::from(word.trim_matches(['"', '\'']).to_owned()));
+    }
+    let env: Vec<(String, SecretString)> = password
+        .filter(|each| !each.expose_secret().is_empty())
+        .map(|each| ("REDISCLI_AUTH".to_owned(), each))
+        .into_iter()
+        .collect();
+    let script = "cli=redis-cli; command -v $cli >/dev/null 2>&1 || cli=valkey-cli; exec $cli --rdb -";
+    Ok(vec![Part {
+        file: "dump.rdb".to_owned(),
+        format: FORMAT_RDB,
+        database: "all keys".to_owned(),
+        command: words(&["sh", "-c", script]),
+        env,
+    }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_from_what_only_talks_to_them() {
+        for (image, kind) in [
+            ("postgres:16-alpine", Some(Kind::Postgres)),
+            ("ghcr.io/immich-app/postgres:14-vectorchord0.4.3@sha256:ab", Some(Kind::Postgres)),
+            ("registry.lan:5000/library/mariadb", Some(Kind::MySql)),
+            ("docker.io/valkey/valkey:8", Some(Kind::Redis)),
+            ("prometheuscommunity/postgres-exporter:v0.15", None),
+            ("oliver006/redis_exporter", None),
+            ("", None),
+        ] {
+            assert_eq!(kind_of_image(image), kind, "{image}");
+        }
+    }
+}

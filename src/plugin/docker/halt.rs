@@ -1,0 +1,229 @@
+//! Containers that stand still while their data is read, and work again after: the journal of what is stopped.
+//!
+//! Before a container is stopped or paused, a note of it is durable in the journal; the note goes when the container
+//! works again as before. Whatever ends in between (this plugin, the daemon, the machine), the notes that are left are
+//! what [`recover`] puts back. A stop that was asked for may still be going on in the engine when its asker is dead, so
+//! `recover` waits as long as that stop may take before it believes that a container simply went on working.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::docker::engine::{Engine, Switched};
+use crate::plugin::docker::inventory::{Container, State};
+use crate::plugin::journal::Journal;
+
+/// How long beyond its own timeout a stop may take before it counts as refused.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long a container may take to be started again.
+const START_MAX: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(200);
+
+/// What is done to a container while its data is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum How {
+    Stop,
+    Pause,
+}
+
+/// A container that is not to stay as it is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Note {
+    id: String,
+    name: String,
+    how: How,
+    /// Set once it is being put back: nothing is being stopped any more.
+    putting_back: bool,
+    asked: Timestamp,
+    stop_timeout_s: u32,
+}
+
+/// Containers that stand still.
+pub(super) struct Halted<'a> {
+    engine: &'a Engine,
+    journal: Option<&'a Journal>,
+    stop_timeout_s: u32,
+    /// In the order in which they were halted, with the journal's names.
+    notes: Vec<(String, Note)>,
+}
+
+impl<'a> Halted<'a> {
+    /// Without a journal nothing outlives a kill: for restores only, where an application that is half restored is
+    /// better left stopped.
+    pub(super) fn new(engine: &'a Engine, journal: Option<&'a Journal>, stop_timeout_s: u32) -> Self {
+        Self { engine, journal, stop_timeout_s, notes: Vec::new() }
+    }
+
+    /// Halts those that work, the last of the start order first.
+    pub(super) fn halt(&mut self, how: How, start_order: &[&Container], voice: &mut Voice<'_>) -> Result<(), Failure> {
+        for container in start_order.iter().rev().filter(|each| each.state == State::Running) {
+            // Looked at again: it may have been stopped by a person a moment ago, and is to stay so then.
+            let state = self.engine.inspect(&container.id)?.as_ref().map(State::of);
+            match state {
+                None => return Err(gone(container)),
+                Some(State::Running) => {}
+                Some(_) => continue,
+            }
+            let note = Note {
+                id: container.id.clone(),
+                name: container.name.clone(),
+                how,
+                putting_back: false,
+                asked: Timestamp::now(),
+                stop_timeout_s: self.stop_timeout_s,
+            };
+            let entry = format!("{:05}-{}", self.notes.len(), container.name);
+            if let Some(journal) = self.journal {
+                journal.note(&entry, &note)?;
+            }
+            self.notes.push((entry, note));
+            voice.log(format!("{} {}", if how == How::Stop { "stopping" } else { "pausing" }, container.name));
+            self.halt_one(how, container)?;
+        }
+        Ok(())
+    }
+
+    fn halt_one(&self, how: How, container: &Container) -> Result<(), Failure> {
+        let timeout = self.stop_timeout_s.to_string();
+        let switched = match how {
+            How::Stop => self.engine.switch(&container.id, "stop", &[("t", &timeout)])?,
+            How::Pause => self.engine.switch(&container.id, "pause", &[])?,
+        };
+        let (verb, wanted) = match how {
+            How::Stop => ("stop", State::Stopped),
+            How::Pause => ("pause", State::Paused),
+        };
+        match switched {
+            Switched::Gone => return Err(gone(container)),
+            Switched::Refused(said) => {
+                return Err(Failure::new(
+                    "stop_refused",
+                    format!("the engine does not {verb} {}: {said}", container.name),
+                )
+                .hint("look at the container; everything that was stopped is started again"));
+            }
+            Switched::Done | Switched::Already => {}
+        }
+        let until = Instant::now() + Duration::from_secs(u64::from(self.stop_timeout_s)) + STOP_GRACE;
+        loop {
+            match self.engine.inspect(&container.id)?.as_ref().map(State::of) {
+                None => return Err(gone(container)),
+                Some(state) if state == wanted => return Ok(()),
+                Some(_) if Instant::now() < until => std::thread::sleep(TICK),
+                Some(_) => {
+                    return Err(Failure::new("stop_timed_out", format!("{} does not {verb}", container.name))
+                        .hint("raise `stop_timeout`, or see why its restart policy starts it again"));
+                }
+            }
+        }
+    }
+
+    /// Puts everything back, in the order of starting. One that fails stops no other.
+    pub(super) fn put_back(&mut self, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let mut first = None;
+        for (entry, mut note) in std::mem::take(&mut self.notes).into_iter().rev() {
+            note.putting_back = true;
+            if let Some(journal) = self.journal
+                && let Err(failure) = journal.note(&entry, &note)
+            {
+                // It is started all the same; a recovery only waits a little longer.
+                voice.log(failure.trouble.message);
+            }
+            let put_back = put_back(self.engine, &note, voice);
+            let done = put_back.and_then(|()| self.journal.map_or(Ok(()), |journal| journal.done(&entry)));
+            if let Err(failure) = done {
+                voice.warning(failure.trouble.clone());
+                first.get_or_insert(failure);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// Puts back what a capture that was killed left halted.
+pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let mut first = None;
+    // The names sort in the order of halting.
+    for (entry, note) in journal.entries::<Note>()?.into_iter().rev() {
+        let settled = if note.putting_back { Ok(()) } else { settle(engine, &note) };
+        let done = settled.and_then(|()| put_back(engine, &note, voice)).and_then(|()| journal.done(&entry));
+        if let Err(failure) = done {
+            voice.log(failure.trouble.message.clone());
+            first.get_or_insert(failure);
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Waits while a stop or pause that was asked for may still come.
+fn settle(engine: &Engine, note: &Note) -> Result<(), Failure> {
+    let longest = Duration::from_secs(u64::from(note.stop_timeout_s)) + STOP_GRACE;
+    // A clock that was turned makes it wait no longer than that.
+    let since = Duration::try_from(Timestamp::now().duration_since(note.asked)).unwrap_or(longest);
+    let until = Instant::now() + longest.saturating_sub(since);
+    while engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running) && Instant::now() < until {
+        std::thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+fn put_back(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let until = Instant::now() + START_MAX;
+    let verb = match note.how {
+        How::Stop => "start",
+        How::Pause => "unpause",
+    };
+    loop {
+        let Some(raw) = engine.inspect(&note.id)? else { return replaced(engine, note, voice) };
+        match (State::of(&raw), note.how) {
+            (State::Running, _) => {
+                voice.log(format!("{} works again", note.name));
+                return Ok(());
+            }
+            // Somebody stopped what we had paused: nothing of ours is left.
+            (State::Stopped, How::Pause) => return Ok(()),
+            // Somebody paused what we had started again.
+            (State::Paused, How::Stop) => return Ok(()),
+            _ => {}
+        }
+        let said = match engine.switch(&note.id, verb, &[])? {
+            // A program that ends at once by itself was started all the same.
+            Switched::Done if note.how == How::Stop => {
+                voice.log(format!("started {}", note.name));
+                return Ok(());
+            }
+            Switched::Done | Switched::Already => String::new(),
+            Switched::Gone => return replaced(engine, note, voice),
+            Switched::Refused(said) => said,
+        };
+        if Instant::now() >= until {
+            return Err(Failure::new("not_started", format!("the engine does not {verb} {}: {said}", note.name))
+                .hint(format!("`docker {verb} {}`", note.name)));
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// The container is gone: whoever removed it answers for what is there now.
+fn replaced(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let now = engine.inspect(&note.name)?;
+    let what = match now.as_ref().and_then(|raw| raw.get("Id")).and_then(Value::as_str) {
+        Some(_) => "was replaced by another container of its name",
+        None => "was removed",
+    };
+    voice.warning(crate::error::Trouble::new(
+        "container_gone",
+        format!("{} {what} while it stood still, so it is not started", note.name),
+    ));
+    Ok(())
+}
+
+fn gone(container: &Container) -> Failure {
+    Failure::new("container_gone", format!("the container {} was removed meanwhile", container.name))
+        .hint("nothing is kept of this run; it is tried again")
+        .later()
+}

@@ -1,0 +1,120 @@
+//! Proves a capture: every file unchanged, every tar whole with what it held, every dump one that its tools read.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::docker::content::{self, Only};
+use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
+use crate::plugin::docker::list::{Inventory, Kept};
+use crate::plugin::docker::{INVENTORY, unwritable};
+use crate::plugin::protocol::Request;
+use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::{Verdict, archive, digest, postgres};
+use crate::process::Exit;
+
+/// What is read of a dump's end, in bytes.
+const TAIL_BYTES: u64 = 1024;
+/// Fewer files than this are no reason to compare with the run before.
+const FILES_COMPARED_MIN: u64 = 10;
+
+/// Reads `inventory.json`.
+pub(super) fn inventory(staging: &Path) -> Result<Inventory, Failure> {
+    let path = staging.join(INVENTORY);
+    let damaged = |error: &dyn std::fmt::Display| {
+        Failure::new("inventory_damaged", format!("{} cannot be read: {error}", path.display()))
+    };
+    let bytes = std::fs::read(&path).map_err(|error| damaged(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| damaged(&error))
+}
+
+pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let Some(facts) = &request.capture else {
+        return Err(Failure::new("request", "`validate` needs what the capture told"));
+    };
+    for artifact in &facts.artifacts {
+        digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
+    }
+    let inventory = match inventory(&request.staging) {
+        Ok(inventory) => inventory,
+        Err(failure) => {
+            voice.validation("the inventory can be read", Verdict::Failed, failure.trouble.message);
+            return Ok(());
+        }
+    };
+    for kept in &inventory.volumes {
+        volume(request, kept, voice);
+    }
+    let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
+    for dump in &inventory.dumps {
+        let file = request.staging.join(&dump.artifact);
+        let (verdict, detail) = match dump.format.as_str() {
+            FORMAT_POSTGRES => postgres::prove_dump(&tools, &file),
+            FORMAT_SQL => ends_with(&file, "-- Dump completed"),
+            FORMAT_GLOBALS => ends_with(&file, "-- PostgreSQL database cluster dump complete"),
+            FORMAT_RDB => rdb(&tools, &file),
+            other => (Verdict::CouldNotVerify, format!("the format {other:?} is not known")),
+        };
+        let name = format!("the dump of {} in {} reads to its end", dump.database, dump.container);
+        voice.validation(name, verdict, detail);
+    }
+    let count = |facts: &crate::plugin::CaptureFacts| facts.figures.get("files").copied().unwrap_or(0);
+    if let Some(previous) = request.previous.as_ref().map(count).filter(|before| *before >= FILES_COMPARED_MIN) {
+        let now = count(facts);
+        let verdict = if now >= previous.div_ceil(2) { Verdict::Proven } else { Verdict::CouldNotVerify };
+        voice.validation("no volume lost most of its files", verdict, format!("{now} files, {previous} before"));
+    }
+    Ok(())
+}
+
+fn volume(request: &Request, kept: &Kept, voice: &mut Voice<'_>) {
+    let Some(artifact) = &kept.artifact else {
+        let there = kept.source.exists();
+        let verdict = if there { Verdict::Proven } else { Verdict::Failed };
+        let detail = format!("{} files at {}", kept.contents.files, kept.source.display());
+        return voice.validation(format!("{} is there", kept.name), verdict, detail);
+    };
+    let name = format!("the tar of {} is whole", kept.name);
+    match content::read(&request.staging.join(artifact), &Only::All, &mut |_| {}) {
+        Ok(found) if found == kept.contents => {
+            voice.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
+        }
+        Ok(found) => {
+            let detail = format!("{} files, at the capture {}; or others", found.files, kept.contents.files);
+            voice.validation(name, Verdict::Failed, detail);
+        }
+        Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+    }
+}
+
+fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
+    let tail = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(file)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).into_owned())
+    };
+    match tail() {
+        Ok(tail) if tail.contains(end) => (Verdict::Proven, "its last line is there".to_owned()),
+        Ok(_) => (Verdict::Failed, format!("it does not end with {end:?}")),
+        Err(error) => (Verdict::Failed, unwritable(file, &error).trouble.message),
+    }
+}
+
+fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
+    if !archive::starts_with(file, b"REDIS") {
+        return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
+    }
+    let ran = tools.run(Path::new("redis-check-rdb"), vec![OsString::from(file)], &[], DEADLINE_OF_WORK, |_| {}, || {});
+    match ran.exit {
+        Exit::Success => (Verdict::Proven, "redis-check-rdb reads it".to_owned()),
+        Exit::NotStarted { .. } => {
+            let detail = "it starts as it should; redis-check-rdb is not installed here (package redis-tools)";
+            (Verdict::CouldNotVerify, detail.to_owned())
+        }
+        _ => (Verdict::Failed, crate::plugin::transcript::tidy(&ran.stderr, 300)),
+    }
+}
