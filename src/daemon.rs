@@ -1,5 +1,6 @@
 //! The daemon: opens the state, mends what a crash left, then turns until it is told to stop.
 
+mod discover;
 mod finish;
 mod housekeeping;
 mod keeper;
@@ -112,6 +113,7 @@ async fn run(
     // What serves and tells outlives the keeper, so that the last outcome is still shown and sent.
     let serving = CancellationToken::new();
     let (changed, mail) = (keeper.changed.clone(), keeper.mail.clone());
+    let (seen, shown) = (keeper.seen.clone(), keeper.changed.clone());
     let looks = crate::source::watch::watch(&settings.repository, &settings.branch, settings.poll, cancel.clone());
 
     let server = Rpc {
@@ -138,6 +140,7 @@ async fn run(
         mail,
         serving.clone(),
     ));
+    tasks.spawn(discover::keep(world.clone(), config.clone(), seen, shown, serving.clone()));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
     tasks.spawn(stop_on_signal(cancel.clone()));
     tasks.spawn(recover::look_for_stragglers(world.state_id.clone(), serving.clone()));

@@ -58,6 +58,15 @@ impl Page {
         self.counter("larder_config_rejected_total", "Revisions refused so far.", &[], total)?;
         self.gauge("larder_runs_in_progress", "Runs queued or in progress.", &[], one(number(view.counts.running)))?;
         self.gauge("larder_mails_waiting", "Mails in the outbox.", &[], one(number(view.mail.waiting)))?;
+        let discovery = view.discovery.iter();
+        let up = discovery.clone().filter(|each| each.at.is_some()).map(|each| (vec![], flag(each.known))).collect();
+        self.gauge("larder_discovery_up", "0 while the container engine does not answer.", &[], up)?;
+        // Unknown is not zero: there is no sample then.
+        let uncovered = discovery
+            .filter(|each| each.known)
+            .map(|each| (vec![], number(each.uncovered.len() as u64 + each.uncovered_untold)))
+            .collect();
+        self.gauge("larder_uncovered", "Projects, containers and volumes that no target covers.", &[], uncovered)?;
         let proven = one(flag(view.verdict.health == Health::Proven));
         self.gauge("larder_everything_proven", "1 only while the sentence on top of the page is green.", &[], proven)
     }

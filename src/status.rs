@@ -5,6 +5,8 @@
 
 pub mod build;
 
+pub mod discovery;
+
 pub mod job;
 
 pub mod pages;
@@ -54,6 +56,9 @@ pub struct View {
     pub targets: Vec<TargetView>,
     pub destinations: Vec<DestinationView>,
     pub mail: MailView,
+    /// What the container engine has that no target covers; none: the site does not look.
+    #[serde(default)]
+    pub discovery: Option<DiscoveryView>,
     /// The newest success of any job.
     pub last_success: Option<Timestamp>,
     /// The next run of any job.
@@ -151,7 +156,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attention {
     pub health: Health,
-    /// `config`, `job`, `destination` or `mail`.
+    /// `config`, `job`, `destination`, `mail` or `discovery`.
     pub kind: String,
     pub subject: String,
     /// The target whose page says more.
@@ -325,6 +330,28 @@ pub struct UpkeepView {
     pub last: Option<Timestamp>,
     pub last_success: Option<Timestamp>,
     pub problem: Option<Problem>,
+}
+
+/// What no target covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiscoveryView {
+    pub socket: String,
+    /// False while the engine does not answer, or before it was asked for the first time: then `uncovered` says nothing.
+    pub known: bool,
+    /// When it was looked at last.
+    pub at: Option<Timestamp>,
+    pub uncovered: Vec<UncoveredView>,
+    /// Those beyond the bound.
+    pub uncovered_untold: u64,
+    pub problem: Option<Problem>,
+}
+
+/// One thing that no target covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UncoveredView {
+    /// `project`, `container` or `volume`.
+    pub kind: String,
+    pub name: String,
 }
 
 /// Mails that wait.

@@ -15,6 +15,8 @@ mod clock;
 mod config;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/discover.rs"]
+mod discover;
 #[path = "it/engine.rs"]
 mod engine;
 #[path = "it/mail.rs"]

@@ -43,6 +43,18 @@ pub struct Site {
     pub email: Option<Email>,
     /// Where people reach the status pages, for links in mails and push output.
     pub url: Option<String>,
+    #[serde(default)]
+    pub discover: Option<Discover>,
+}
+
+/// Which container engine is looked at for what no target covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discover {
+    /// An absolute path or the address of a socket proxy.
+    pub socket: String,
+    /// Uncovered compose projects get targets.
+    pub auto: bool,
+    pub exclude: Vec<String>,
 }
 
 impl Default for Site {
@@ -54,6 +66,7 @@ impl Default for Site {
             concurrency: Concurrency::default(),
             email: None,
             url: None,
+            discover: None,
         }
     }
 }

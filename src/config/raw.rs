@@ -38,6 +38,24 @@ pub struct RawSite {
     pub email: Option<RawEmail>,
     /// Where people reach the status pages, for links in mails.
     pub url: Option<RawUrl>,
+    /// Look which containers and volumes of this host no target covers. Without it: nobody looks.
+    pub discover: Option<RawDiscover>,
+}
+
+/// Which container engine is looked at for what no target covers.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Discover")]
+pub struct RawDiscover {
+    /// The engine's socket, or the address of a socket proxy. Without it: /var/run/docker.sock.
+    #[schemars(extend("examples" = ["/var/run/docker.sock", "http://127.0.0.1:2375"]))]
+    pub socket: Option<RawArgument>,
+    /// Give each compose project that no target covers a target of its own, named `compose-<project>`, with the default
+    /// policy. Without it: false, they are only shown.
+    pub auto: Option<bool>,
+    /// Compose projects, containers and volumes that are not missed, by name.
+    #[schemars(length(max = 1000))]
+    pub exclude: Option<Vec<RawArgument>>,
 }
 
 /// Where artifacts are written and how many stay there.

@@ -20,7 +20,7 @@ use crate::rpc::ready::Readiness;
 use crate::run::RunState;
 use crate::runner::control::{Request, Verdict, VerdictResult};
 use crate::runner::execute::{self, Ended, Order};
-use crate::runner::live::RunUpdate;
+use crate::runner::live::{Discovery, RunUpdate};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
@@ -47,6 +47,8 @@ pub(crate) struct Keeper {
     pub(crate) changed: Arc<tokio::sync::Notify>,
     /// Told when a mail was put into the outbox.
     pub(crate) mail: Arc<tokio::sync::Notify>,
+    /// Told when the container engine was looked at.
+    pub(crate) seen: Arc<tokio::sync::Notify>,
     pub(crate) readiness: Readiness,
     schedules: BTreeMap<(String, String), Schedule>,
     pub(super) queue: VecDeque<RunRecord>,
@@ -83,6 +85,7 @@ impl Keeper {
             config,
             changed: Arc::default(),
             mail: Arc::default(),
+            seen: Arc::default(),
             readiness: Readiness::default(),
             schedules: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -107,6 +110,7 @@ impl Keeper {
         self.readiness.store_is_open(true);
         self.look(None);
         self.plan_upkeep();
+        let seen = self.seen.clone();
         loop {
             let now = self.world.clock.now();
             self.readiness.turned(Instant::now());
@@ -127,6 +131,7 @@ impl Keeper {
                 }
                 Some(request) = requests.recv() => self.handle(request, &cancel),
                 Some(()) = looks.recv() => { self.look(None); }
+                () = seen.notified() => self.take_sight(),
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -452,6 +457,18 @@ impl Keeper {
             self.changed.notify_one();
         }
         verdict
+    }
+
+    /// Gives what was discovered targets, where the site wants that.
+    fn take_sight(&mut self) {
+        let Discovery::Known { sight, .. } = self.world.live.discovery() else { return };
+        let now = self.world.clock.now();
+        let world = self.world.clone();
+        let (jobs, reconciler) = (&mut self.jobs, &mut self.reconciler);
+        if let Some(config) = tokio::task::block_in_place(|| reconciler.see(&world, jobs, sight, now)) {
+            self.config.send_replace(config);
+            self.changed.notify_one();
+        }
     }
 
     // ---- upkeep of destinations ----

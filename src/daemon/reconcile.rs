@@ -2,7 +2,7 @@
 //!
 //! Failing to look is not absence: an error here never changes what is in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,13 +13,15 @@ use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
 use crate::error::Trouble;
 use crate::plan::{self, Plan, Recorded};
+use crate::plugin::docker::derive;
+use crate::plugin::docker::sight::Sight;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::runner::world::World;
 use crate::source::SourceError;
 use crate::source::bare::Bare;
 use crate::store::Batch;
 use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
-use crate::types::{JobId, Revision};
+use crate::types::{JobId, Name, Revision};
 
 /// Errors of a rejected revision that are kept for the pages.
 const ERRORS_KEPT_MAX: usize = 50;
@@ -42,11 +44,13 @@ pub(crate) struct Reconciler {
     last: Option<Verdict>,
     /// The last error of looking, so that a repeated one is logged once.
     last_trouble: Option<String>,
+    /// What the container engine has, as of the newest look that it answered.
+    sight: Option<Arc<Sight>>,
 }
 
 impl Reconciler {
     pub(crate) fn new(watched: Watched, loader: Loader, config: Arc<Config>, record: ConfigRecord) -> Self {
-        Self { watched, loader, config, record, last: None, last_trouble: None }
+        Self { watched, loader, config, record, last: None, last_trouble: None, sight: None }
     }
 
     /// The revision in force.
@@ -120,9 +124,11 @@ impl Reconciler {
         let Some(desired) = loaded.config else {
             return Ok((self.reject(world, revision, &loaded.diagnostics, loaded.files, now, start)?, None));
         };
+        let (desired, discovered) = self.with_discovered(desired);
         let desired = Arc::new(desired);
-        let verdict =
-            world.with_destinations(|_| self.apply(world, jobs, &desired, &revision, confirm.is_some(), now, start))?;
+        let verdict = world.with_destinations(|_| {
+            self.apply(world, jobs, &desired, discovered, &revision, confirm.is_some(), now, start)
+        })?;
         let config = (verdict.result == VerdictResult::Applied).then(|| self.config.clone());
         Ok((verdict, config))
     }
@@ -151,6 +157,7 @@ impl Reconciler {
         world: &World,
         jobs: &mut BTreeMap<JobId, JobRecord>,
         desired: &Arc<Config>,
+        discovered: BTreeSet<Name>,
         revision: &Revision,
         confirmed: bool,
         now: Timestamp,
@@ -169,6 +176,7 @@ impl Reconciler {
         record.applied = Some(Applied { revision: revision.clone(), at: now, took_us: micros(start) });
         record.rejected = None;
         record.held = None;
+        record.discovered = discovered;
         batch.put_config_record(&record).map_err(|error| error.trouble())?;
         world.ledger.commit(batch).map_err(|error| error.trouble())?;
         for job in plan.job_records() {
@@ -178,6 +186,60 @@ impl Reconciler {
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
         Ok(self.verdict(Some(revision), VerdictResult::Applied, plan.lines(now), start))
+    }
+
+    /// Takes in what the container engine has. Nothing that it says needs a confirmation: it removes no backup.
+    pub(crate) fn see(
+        &mut self,
+        world: &World,
+        jobs: &mut BTreeMap<JobId, JobRecord>,
+        sight: Arc<Sight>,
+        now: Timestamp,
+    ) -> Option<Arc<Config>> {
+        self.sight = Some(sight);
+        let revision = self.applied()?;
+        let mut documents = (*self.config).clone();
+        documents.targets.retain(|name, _| !self.record.discovered.contains(name));
+        let (desired, discovered) = self.with_discovered(documents);
+        if desired == *self.config && discovered == self.record.discovered {
+            return None;
+        }
+        let put = |_: &_| -> Result<(Plan, ConfigRecord), Trouble> {
+            let plan = self.plan(world, jobs, &desired, Some(&revision), now)?;
+            let record = ConfigRecord { discovered, ..self.record.clone() };
+            let mut batch = plan.batch().map_err(|error| error.trouble())?;
+            batch.put_config_record(&record).map_err(|error| error.trouble())?;
+            world.ledger.commit(batch).map_err(|error| error.trouble())?;
+            Ok((plan, record))
+        };
+        match world.with_destinations(put) {
+            Ok((plan, record)) => {
+                for job in plan.job_records() {
+                    jobs.insert(job.id.clone(), job.clone());
+                }
+                tracing::info!(
+                    targets = record.discovered.len(),
+                    steps = plan.steps.len(),
+                    "discovered targets changed"
+                );
+                self.record = record;
+                self.config = Arc::new(desired);
+                Some(self.config.clone())
+            }
+            Err(trouble) => {
+                tracing::error!(%trouble, "cannot apply what was discovered; it is tried again at the next look");
+                None
+            }
+        }
+    }
+
+    /// The documents' config with the targets that it gets for what was discovered, and their names.
+    fn with_discovered(&self, mut config: Config) -> (Config, BTreeSet<Name>) {
+        let before = self.record.discovered.iter().filter_map(|name| self.config.targets.get(name));
+        let targets = derive::derived(&config, self.sight.as_deref(), before);
+        let names = targets.iter().map(|target| target.name.clone()).collect();
+        config.targets.extend(targets.into_iter().map(|target| (target.name.clone(), target)));
+        (config, names)
     }
 
     fn hold(
@@ -259,7 +321,8 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<PlanText, Trouble> {
         let plan = if let Some(config) = config {
-            self.plan(world, jobs, config, revision, now)?
+            let (desired, _) = self.with_discovered(config.clone());
+            self.plan(world, jobs, &desired, revision, now)?
         } else {
             let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
             let head = match revision {
@@ -278,6 +341,7 @@ impl Reconciler {
                 )
                 .with_hint("see `larder check`"));
             };
+            let (desired, _) = self.with_discovered(desired);
             self.plan(world, jobs, &desired, Some(&head), now)?
         };
         let value = serde_json::to_value(&plan).map_err(|error| Trouble::new("internal", error.to_string()))?;

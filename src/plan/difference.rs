@@ -21,6 +21,7 @@ pub(super) fn site(old: &Site, new: &Site) -> Vec<String> {
     phrases.value("runs at once in a destination", &old.concurrency.per_destination, &new.concurrency.per_destination);
     phrases.named("email", &old.email, &new.email);
     phrases.named("url", &old.url, &new.url);
+    phrases.named("discover", &old.discover, &new.discover);
     phrases.0
 }
 

@@ -22,6 +22,7 @@ use crate::plugin::tool::file_name;
 mod choose;
 mod content;
 pub(crate) mod database;
+pub(crate) mod derive;
 mod describe;
 pub(crate) mod engine;
 mod exec;

@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::error::Trouble;
+use crate::plugin::docker::sight::Sight;
 use crate::run::RunState;
 use crate::types::{JobId, RunId};
 
@@ -34,11 +36,29 @@ pub struct RunUpdate {
 pub struct Live {
     current: Arc<Mutex<BTreeMap<RunId, RunUpdate>>>,
     updates: broadcast::Sender<RunUpdate>,
+    discovery: Arc<Mutex<Discovery>>,
+}
+
+/// What the newest look at the container engine came to.
+#[derive(Clone, Debug, Default)]
+pub enum Discovery {
+    /// Nobody looks, or the first look is still to come.
+    #[default]
+    None,
+    Known {
+        sight: Arc<Sight>,
+        at: Timestamp,
+    },
+    /// It does not answer: what is there is not known.
+    Unknown {
+        trouble: Trouble,
+        at: Timestamp,
+    },
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { current: Arc::default(), updates: broadcast::channel(UPDATES_MAX).0 }
+        Self { current: Arc::default(), updates: broadcast::channel(UPDATES_MAX).0, discovery: Arc::default() }
     }
 }
 
@@ -65,6 +85,16 @@ impl Live {
     #[must_use]
     pub fn get(&self, run: RunId) -> Option<RunUpdate> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned()
+    }
+
+    /// Notes what a look at the container engine came to.
+    pub fn discovered(&self, discovery: Discovery) {
+        *self.discovery.lock().unwrap_or_else(PoisonError::into_inner) = discovery;
+    }
+
+    #[must_use]
+    pub fn discovery(&self) -> Discovery {
+        self.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]

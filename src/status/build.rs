@@ -8,13 +8,14 @@ use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
 use crate::error::Trouble;
 use crate::runner::live::RunUpdate;
 use crate::schedule::Schedule;
+use crate::status::discovery;
 use crate::status::job::{fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
 use crate::status::verdict::{count, say_time, verdict};
 use crate::status::{
-    ArtifactView, Attention, ConfigView, DestinationView, Health, HeldView, JobState, JobView, MailView, Problem,
-    RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView, TargetView, UpkeepView,
-    VIEW_VERSION, View,
+    ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, JobState, JobView, MailView,
+    Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView, TargetView,
+    UpkeepView, VIEW_VERSION, View,
 };
 use crate::store::record::{ConfigRecord, DestinationRecord, JobRecord, RunSummary, Upkeep};
 use crate::types::Name;
@@ -38,7 +39,8 @@ impl View {
             last_error: reading.mail_error.clone(),
         };
         let counts = count(&targets, running.len());
-        let attention = attention(reading, &targets, &destinations, &config, &mail);
+        let discovery = discovery::view(reading);
+        let attention = attention(reading, &targets, &destinations, &config, &mail, discovery.as_ref());
         let jobs = || targets.iter().flat_map(|target| &target.jobs);
         Self {
             version: VIEW_VERSION,
@@ -60,6 +62,7 @@ impl View {
             targets,
             destinations,
             mail,
+            discovery,
         }
     }
 }
@@ -325,6 +328,7 @@ fn attention(
     destinations: &[DestinationView],
     config: &ConfigView,
     mail: &MailView,
+    discovery: Option<&DiscoveryView>,
 ) -> Vec<Attention> {
     let zone = reading.zone();
     let mut all: Vec<Attention> = Vec::new();
@@ -353,6 +357,11 @@ fn attention(
             commands: Vec::new(),
         };
         all.push(plate(Health::Warning, "mail", "mail".to_owned(), problem));
+    }
+    if let Some(discovery) = discovery
+        && let Some(problem) = discovery.problem.clone()
+    {
+        all.push(plate(Health::Warning, "discovery", "containers".to_owned(), problem));
     }
     for job in targets.iter().flat_map(|target| &target.jobs) {
         let Some(mut problem) = job.problem.clone() else { continue };

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::Config;
 use crate::error::Trouble;
-use crate::runner::live::{Live, RunUpdate};
+use crate::runner::live::{Discovery, Live, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
 use crate::store::history::RunFilter;
@@ -38,6 +38,7 @@ pub struct Reading {
     pub live: Vec<RunUpdate>,
     pub mails_waiting: u64,
     pub mail_error: Option<String>,
+    pub discovery: Discovery,
 }
 
 /// What the last runs of one job leave on a page; the records themselves are dropped at once.
@@ -88,6 +89,7 @@ impl Reading {
             live: live.current(),
             mails_waiting: ledger.outbox_len()?,
             mail_error: mails.into_iter().rev().find_map(|(_, mail)| mail.last_error),
+            discovery: live.discovery(),
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A field is only ever added, with a serde default; `Meta::format` says which shape a store has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -197,6 +197,9 @@ pub struct ConfigRecord {
     pub held: Option<Held>,
     #[serde(default)]
     pub rejected_total: u64,
+    /// Targets in force that no document names: they come from what was discovered.
+    #[serde(default)]
+    pub discovered: BTreeSet<Name>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -108,7 +108,8 @@ fn a_stop_that_comes_after_its_asker_died_is_undone_too() {
                 |_, _| {},
             ))
         });
-        support::wait_for("the note", Duration::from_secs(30), || std::fs::read_dir(&journal).unwrap().next());
+        let noted = || std::fs::read_dir(&journal).unwrap().flatten().next();
+        support::wait_for("the note", Duration::from_secs(30), noted);
         std::thread::sleep(Duration::from_millis(500));
         kill(plugin_in(&bench.staging()));
         running.join().unwrap().unwrap_err();

@@ -1,8 +1,8 @@
 //! The site document.
 
 use super::{Checker, mail, values};
-use crate::config::model::{Artifacts, Concurrency, Email, Site, SmtpSecurity};
-use crate::config::raw::{RawArtifacts, RawEmail, RawSite};
+use crate::config::model::{Artifacts, Concurrency, Discover, Email, Site, SmtpSecurity};
+use crate::config::raw::{RawArtifacts, RawDiscover, RawEmail, RawSite};
 
 pub(super) fn check(checker: &mut Checker<'_>, raw: RawSite) -> Option<Site> {
     let defaults = Site::default();
@@ -11,6 +11,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawSite) -> Option<Site> {
     let artifacts = artifacts(checker, raw.artifacts.unwrap_or_default());
     let concurrency = raw.concurrency.unwrap_or_default();
     let url = checker.maybe(&["url"], raw.url.map(|text| mail::url(&text.0)));
+    let discover = raw.discover.map(|raw| discover(checker, raw));
     let email = match raw.email {
         Some(raw) => Some(email(checker, raw)?),
         None => None,
@@ -25,7 +26,22 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawSite) -> Option<Site> {
         },
         email,
         url,
+        discover,
     })
+}
+
+fn discover(checker: &mut Checker<'_>, raw: RawDiscover) -> Discover {
+    let socket = checker.maybe(&["discover", "socket"], raw.socket.map(|text| values::engine(&text.0)));
+    let mut exclude: Vec<String> = Vec::new();
+    for (index, text) in raw.exclude.unwrap_or_default().iter().enumerate() {
+        let index = index.to_string();
+        exclude.extend(checker.take(&["discover", "exclude", &index], values::one_line(&text.0)));
+    }
+    Discover {
+        socket: socket.unwrap_or_else(|| values::ENGINE_SOCKET.to_owned()),
+        auto: raw.auto.unwrap_or(false),
+        exclude,
+    }
 }
 
 fn artifacts(checker: &mut Checker<'_>, raw: RawArtifacts) -> Artifacts {

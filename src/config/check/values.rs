@@ -142,6 +142,20 @@ pub(super) fn read_data(text: &str) -> Result<String, Refusal> {
 }
 
 /// Text of one line, for command lines and mail headers.
+/// Where a container engine usually listens.
+pub(super) const ENGINE_SOCKET: &str = "/var/run/docker.sock";
+
+/// A container engine: the path of its socket, or the address of a socket proxy.
+pub(super) fn engine(text: &str) -> Result<String, Refusal> {
+    let text = one_line(text)?;
+    let starts = ["/", "unix:///", "http://", "https://", "tcp://"];
+    if starts.iter().any(|start| text.starts_with(start) && text.len() >= start.len()) && !text.contains('@') {
+        return Ok(text);
+    }
+    Err(Refusal::new("invalid_engine", format!("`{}` is no container engine", shown(&text)))
+        .hint("write the absolute path of its socket, or http://HOST:PORT of a socket proxy"))
+}
+
 pub(super) fn one_line(text: &str) -> Result<String, Refusal> {
     if text.chars().any(char::is_control) {
         let message = format!("`{}` has a control character in it, such as a line break", shown(text));

@@ -20,6 +20,8 @@ const SEEN_MAX: usize = 2_000;
 /// Containers and volumes of one engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
+    /// Of which engine.
+    pub socket: String,
     pub containers: Vec<Seen>,
     /// Named volumes, with the compose project that they belong to.
     pub volumes: BTreeMap<String, Option<String>>,
@@ -82,7 +84,7 @@ pub fn look(socket: &str) -> Result<Sight, Trouble> {
         let project = volume.labels.as_ref().and_then(project);
         (volume.name, project)
     });
-    Ok(Sight { containers: seen, volumes: volumes.collect() })
+    Ok(Sight { socket: socket.to_owned(), containers: seen, volumes: volumes.collect() })
 }
 
 /// Something that no target covers.
@@ -117,14 +119,9 @@ impl Uncovered {
 
 /// What none of `targets` covers, in order; pure. Names in `exclude` are not missed, whatever has them.
 ///
-/// A target that is switched off covers nothing, and neither does one of another engine: whoever calls gives those that
-/// count. Volumes without a name of a person's choice (64 hex digits) are not missed.
-pub fn uncovered<'t>(
-    sight: &Sight,
-    socket: &str,
-    targets: impl Iterator<Item = &'t Target>,
-    exclude: &[String],
-) -> Vec<Uncovered> {
+/// A target of another engine covers nothing; whether one that is switched off does, whoever calls decides. Volumes
+/// without a name of a person's choice (64 hex digits) are not missed.
+pub fn uncovered<'t>(sight: &Sight, targets: impl Iterator<Item = &'t Target>, exclude: &[String]) -> Vec<Uncovered> {
     let mut covered: BTreeSet<Uncovered> = BTreeSet::new();
     let list = |target: &Target, field: &str| -> Vec<String> {
         let named = target.settings.get(field).and_then(serde_json::Value::as_array);
@@ -132,7 +129,7 @@ pub fn uncovered<'t>(
     };
     for target in targets.filter(|target| target.plugin.as_str() == "docker") {
         let text = |field: &str| target.settings.get(field).and_then(serde_json::Value::as_str);
-        if text("socket").unwrap_or(SOCKET) != socket {
+        if text("socket").unwrap_or(SOCKET) != sight.socket {
             continue;
         }
         let volumes = list(target, "volumes");
@@ -206,6 +203,7 @@ mod tests {
             ..Seen::default()
         };
         Sight {
+            socket: SOCKET.to_owned(),
             containers: vec![
                 seen("app-1", Some("app"), &["data"]),
                 seen("app-2", Some("app"), &[]),
@@ -219,7 +217,7 @@ mod tests {
     fn missed(settings: &[Value], exclude: &[&str]) -> Vec<String> {
         let targets: Vec<Target> = settings.iter().cloned().map(target).collect();
         let exclude: Vec<String> = exclude.iter().map(|each| (*each).to_owned()).collect();
-        let all = uncovered(&sight(), SOCKET, targets.iter(), &exclude);
+        let all = uncovered(&sight(), targets.iter(), &exclude);
         all.iter().map(|each| format!("{} {}", each.kind(), each.name())).collect()
     }
 
