@@ -110,6 +110,9 @@ pub struct Init {
     /// Where artifacts are written
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
+    /// Propose targets for what this container engine has; without it one is looked for, `none` looks nowhere
+    #[arg(long, value_name = "SOCKET")]
+    pub docker: Option<String>,
     /// The branch that the daemon watches
     #[arg(long, default_value = "main")]
     pub branch: String,

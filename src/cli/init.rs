@@ -3,12 +3,16 @@
 //! What it writes passes `larder check`; the password of the first restic repository lies outside Git, readable by
 //! the owner only.
 
+mod look;
+mod propose;
+
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cli::args::{Global, Init};
+use crate::cli::init::propose::Proposal;
 use crate::cli::output;
 use crate::error::Trouble;
 use crate::types::Name;
@@ -26,22 +30,29 @@ pub(crate) struct SiteSeed {
     pub(crate) repository: PathBuf,
     pub(crate) artifacts: PathBuf,
     pub(crate) protect: Vec<PathBuf>,
+    /// Further targets, as documents.
+    pub(crate) proposals: Vec<Proposal>,
     pub(crate) timezone: String,
 }
 
 /// Makes the site and says what to type next.
 pub(crate) fn run(global: &Global, init: &Init) -> Result<(), Trouble> {
     let state = crate::cli::state_dir(global)?;
-    let seed = SiteSeed {
+    let (seeing, remarks) = look::look(init.docker.as_deref())?;
+    let mut seed = SiteSeed {
         dir: absolute(&init.dir)?,
         bare: init.bare.as_deref().map(absolute).transpose()?,
         branch: init.branch.clone(),
         repository: init.repository.as_deref().map_or_else(|| Ok(state.join("restic")), absolute)?,
         artifacts: init.artifacts.as_deref().map_or_else(|| Ok(state.join("backups")), absolute)?,
         protect: init.protect.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
+        proposals: Vec::new(),
         timezone: local_timezone(),
         state,
     };
+    let has = |plugin: &str| crate::plugin::builtin::ALL.iter().any(|each| each.name == plugin);
+    let taken = file_targets(&seed).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    seed.proposals = propose::propose(&seeing, &seed.state.join("secrets"), &taken, &has);
     make(&seed)?;
     output::line(&format!("made the config repository {}", seed.dir.display()));
     if let Some(bare) = &seed.bare {
@@ -49,6 +60,9 @@ pub(crate) fn run(global: &Global, init: &Init) -> Result<(), Trouble> {
     }
     output::line(&format!("the password of the restic repository is in {}", password_file(&seed).display()));
     output::line("  keep a copy of it somewhere else: without it no backup can be read");
+    for line in remarks.iter().chain(seed.proposals.iter().flat_map(|proposal| &proposal.told)) {
+        output::line(line);
+    }
     output::line("\nnext:");
     let state_flag = global.state.as_ref().map(|_| format!(" --state {}", shell(&seed.state))).unwrap_or_default();
     let served = seed.bare.clone().unwrap_or_else(|| seed.dir.join(".git"));
@@ -133,19 +147,24 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
         ),
         ("larder.schema.json".to_owned(), crate::cli::config_schema_text()),
     ];
-    let mut targets = format!(
-        "{SCHEMA_LINE}\n# One document for each thing to protect.\nkind: Target\nname: larder-config\nplugin: files\nwith: {{paths: [{}]}}\n",
-        quote(&seed.dir)
-    );
-    let mut taken = vec!["larder-config".to_owned()];
-    for path in &seed.protect {
-        let name = name_for(path, &taken);
-        targets
-            .push_str(&format!("---\nkind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]}}\n", quote(path)));
-        taken.push(name);
-    }
+    let own = file_targets(seed).into_iter().map(|(name, path)| {
+        format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]}}\n", quote(&path))
+    });
+    let seen = seed.proposals.iter().filter_map(|proposal| proposal.document.clone());
+    let documents: Vec<String> = own.chain(seen).collect();
+    let targets = format!("{SCHEMA_LINE}\n# One document for each thing to protect.\n{}", documents.join("---\n"));
     files.push(("targets.yaml".to_owned(), targets));
     files
+}
+
+/// The config itself and what was named, by the targets' names.
+fn file_targets(seed: &SiteSeed) -> Vec<(String, PathBuf)> {
+    let mut targets = vec![("larder-config".to_owned(), seed.dir.clone())];
+    for path in &seed.protect {
+        let taken: Vec<String> = targets.iter().map(|(name, _)| name.clone()).collect();
+        targets.push((name_for(path, &taken), path.clone()));
+    }
+    targets
 }
 
 fn password_file(seed: &SiteSeed) -> PathBuf {

@@ -1,12 +1,13 @@
-//! What a real engine has and no target covers: shown, counted and given targets.
+//! What a real engine has and no target covers: shown, counted, given targets, and proposed by `larder init`.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::site::{Site, text};
 use crate::support::podman::{POLITE, Podman};
-use crate::support::wait_for;
+use crate::support::{larder, wait_for};
 
 fn project(podman: &Podman) -> String {
     let name = format!("d{}", ulid::Ulid::new().to_string().to_lowercase());
@@ -110,4 +111,32 @@ fn an_engine_that_does_not_answer_is_shown_as_unknown() {
     assert_ne!(view["verdict"]["health"], "proven");
     let page = std::fs::read_to_string(site.path("state/pages/current/index.html")).unwrap();
     assert!(page.contains("does not answer"), "{page}");
+}
+
+#[test]
+fn init_proposes_what_the_engine_has_and_its_config_passes_check() {
+    let Some(podman) = Podman::shared() else { return };
+    let name = project(&podman);
+    let database = format!("db{}", ulid::Ulid::new().to_string().to_lowercase());
+    podman.podman(&["create", "--name", &database, "postgres:15", "sh"]);
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("config");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(larder());
+        command.args(args).env("HOME", home.path()).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
+    };
+    let state = home.path().join("state").display().to_string();
+    let socket = podman.socket().display().to_string();
+    let made = run(&["--state", &state, "init", dir.to_str().unwrap(), "--docker", &socket]);
+    assert!(made.status.success(), "{}", text(&made));
+    assert!(text(&made).contains(&format!("saw the compose project {name}")), "{}", text(&made));
+    assert!(text(&made).contains(&format!("saw the database container {database}")), "{}", text(&made));
+    let targets = std::fs::read_to_string(dir.join("targets.yaml")).unwrap();
+    assert!(targets.contains(&format!("project: \"{name}\"")) && targets.contains(&database), "{targets}");
+    let checked = run(&["check", dir.to_str().unwrap()]);
+    assert!(checked.status.success(), "{}\n{targets}", text(&checked));
+
+    let other = home.path().join("other");
+    let refused = run(&["--state", &state, "init", other.to_str().unwrap(), "--docker", "/nowhere/engine.sock"]);
+    assert!(!refused.status.success() && text(&refused).contains("/nowhere/engine.sock"), "{}", text(&refused));
 }
