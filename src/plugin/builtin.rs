@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, redis, sqlite};
+use crate::plugin::{
+    ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, redis, sqlite,
+};
 
 /// A plugin that is part of the program.
 pub struct Builtin {

@@ -14,7 +14,7 @@ use crate::plugin::{Source, Verdict};
 
 mod mounts;
 pub(super) mod pattern;
-mod survey;
+pub(in crate::plugin) mod survey;
 
 use mounts::{Mounts, Unmounted};
 use survey::Survey;

@@ -23,6 +23,7 @@ mod server;
 mod verify;
 
 use server::Server;
+pub(in crate::plugin) use verify::prove_dump;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "postgres",

@@ -87,6 +87,13 @@ impl Bench {
         self.directory.path().join("staging")
     }
 
+    /// The directory that outlives a run.
+    fn journal(&self) -> PathBuf {
+        let journal = self.directory.path().join("journal");
+        std::fs::create_dir_all(&journal).unwrap();
+        journal
+    }
+
     fn staged(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.staging()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

@@ -17,12 +17,6 @@ pub(super) fn docker(socket: &Path, settings: Value) -> Bench {
 }
 
 impl Bench {
-    pub(super) fn journal(&self) -> PathBuf {
-        let journal = self.directory.path().join("journal");
-        std::fs::create_dir_all(&journal).unwrap();
-        journal
-    }
-
     fn capture_docker(&self) -> Result<Captured, PluginFailure> {
         let beside = Beside { previous: None, journal: Some(self.journal()) };
         let (staging, context) = (self.staging(), self.context());
@@ -69,7 +63,7 @@ impl Bench {
             order,
             &context,
             self.limits,
-            |_, _| {},
+            |_| {},
         ))
     }
 }

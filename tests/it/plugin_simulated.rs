@@ -84,15 +84,10 @@ impl Bench {
     /// A target with its secrets in files.
     pub(super) fn of_app(plugin: &str, settings: Value, secrets: &[(&str, &str)]) -> Self {
         let mut bench = Self::new(plugin, settings);
-        std::fs::create_dir(bench.journal()).unwrap();
         for (name, secret) in secrets {
             bench.target.settings[*name] = secret_file(bench.directory.path(), secret);
         }
         bench
-    }
-
-    pub(super) fn journal(&self) -> PathBuf {
-        self.directory.path().join("journal")
     }
 
     /// What the journal still holds.
@@ -163,7 +158,7 @@ impl Bench {
             order,
             &context,
             self.limits,
-            |_, _| {},
+            |_| {},
         );
         runtime().block_on(work)
     }

@@ -88,6 +88,27 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     Ok(())
 }
 
+/// Reads a dump that another plugin made; without pg_restore here nothing is known of it.
+pub(in crate::plugin) fn prove_dump(tools: &Tools, file: &Path) -> (Verdict, String) {
+    let clients = match client::find(None, tools) {
+        Ok(clients) => clients,
+        Err(failure) => return (Verdict::CouldNotVerify, failure.trouble.message),
+    };
+    // Any newer pg_restore reads older files; an older one says that it can't.
+    let Some(newest) = clients.last() else { return (Verdict::CouldNotVerify, "there is no pg_restore".to_owned()) };
+    let args = vec![OsString::from("-f"), "/dev/null".into(), file.into()];
+    let ran = tools.run(&newest.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+    match (ran.exit == Exit::Success, contents(tools, newest, file)) {
+        (true, Ok(found)) => (Verdict::Proven, format!("{} tables with data, {} entries", found.tables, found.entries)),
+        _ if ran.stderr.contains("unsupported version") => (
+            Verdict::CouldNotVerify,
+            format!("the newest pg_restore here ({}) is older than the server that made it", newest.version),
+        ),
+        (_, Err(failure)) => (Verdict::Failed, failure.trouble.message),
+        (false, _) => (Verdict::Failed, unreadable(file, &ran.exit, &ran.stderr).trouble.message),
+    }
+}
+
 /// Has pg_restore turn the whole file into SQL, and reads that. `on_tick` gets the bytes of SQL read so far.
 pub(super) fn scan(tools: &Tools, client: &Client, file: &Path, mut on_tick: impl FnMut(u64)) -> Result<Scan, Failure> {
     let broken = |error: std::io::Error| Failure::new("internal", format!("reading the dump failed: {error}"));
