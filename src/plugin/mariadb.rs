@@ -209,9 +209,11 @@ fn dump_name(database: &str) -> String {
     format!("{}.sql", file_name(database))
 }
 
-/// The name of a database's figures, by its file.
-fn figure_key(file: &Path) -> String {
-    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+/// The name of a database's figures: that of its file, or a number where the password is in it (as when both are the
+/// application's name), since figures have no secrets in them.
+fn figure_key(file: &Path, number: usize, password: Option<&Secret>) -> String {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if password.is_some_and(|password| password.is_in(&name)) { format!("database-{}", number + 1) } else { name }
 }
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -227,10 +229,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     };
     let mut totals = scan::Scan::default();
     let (mut bytes_before, mut told) = (0, 0);
-    for database in &databases {
+    for (number, database) in databases.iter().enumerate() {
         let name = dump_name(database);
         let dumped = dump::dump(&server, database, &request.staging.join(&name), bytes_before, voice)?;
-        let key = figure_key(Path::new(&name));
+        let key = figure_key(Path::new(&name), number, settings.password.as_ref());
         voice.figure(format!("tables.{key}"), dumped.scan.tables.len() as u64);
         voice.figure(format!("rows.{key}"), dumped.scan.rows());
         voice.figure(format!("content.{key}"), dumped.scan.content());

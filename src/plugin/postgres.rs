@@ -225,9 +225,11 @@ fn dump_name(database: &str) -> String {
     format!("{}.dump", file_name(database))
 }
 
-/// The name of a database's figures, by its file.
-fn figure_key(file: &Path) -> String {
-    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+/// The name of a database's figures: that of its file, or a number where the password is in it (as when both are the
+/// application's name), since figures have no secrets in them.
+fn figure_key(file: &Path, number: usize, password: Option<&Secret>) -> String {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if password.is_some_and(|password| password.is_in(&name)) { format!("database-{}", number + 1) } else { name }
 }
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -247,11 +249,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         Chosen::All => server.databases()?,
     };
     let (mut tables, mut rows, mut told) = (0, 0, 0);
-    for (database, dumped) in databases.iter().zip(dump::all(&server, &databases, &request.staging, voice)?) {
+    let all = dump::all(&server, &databases, &request.staging, voice)?;
+    for (number, (database, dumped)) in databases.iter().zip(all).enumerate() {
         let name = dump_name(database);
         tables += dumped.tables;
         if let Some(scan) = &dumped.scan {
-            let key = figure_key(Path::new(&name));
+            let key = figure_key(Path::new(&name), number, settings.password.as_ref());
             voice.figure(format!("rows.{key}"), scan.rows());
             voice.figure(format!("content.{key}"), scan.content());
             for (table, found) in scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {

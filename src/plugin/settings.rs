@@ -165,6 +165,14 @@ pub(crate) fn exactly_one_of(fields: &'static [&'static str]) -> impl FnMut(&mut
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) SecretString);
 
+impl Secret {
+    /// Whether the text holds the secret: such a text is not the same any more when it has gone through a log.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let secret = secrecy::ExposeSecret::expose_secret(&self.0);
+        !secret.is_empty() && text.contains(secret)
+    }
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(|text| Self(SecretString::from(text)))

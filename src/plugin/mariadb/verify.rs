@@ -12,9 +12,10 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     let Some(facts) = &request.capture else {
         return Err(Failure::new("request", "`validate` needs what the capture told"));
     };
-    for artifact in &facts.artifacts {
+    for (number, artifact) in facts.artifacts.iter().enumerate() {
+        let key = figure_key(&artifact.path, number, settings.password.as_ref());
         match artifact.format.as_str() {
-            FORMAT_DUMP => file(artifact, &request.staging, facts, settings.allow_empty, voice)?,
+            FORMAT_DUMP => file(artifact, &key, &request.staging, facts, settings.allow_empty, voice)?,
             FORMAT_USERS => {
                 unchanged_and_whole(artifact, &request.staging, voice)?;
             }
@@ -53,6 +54,7 @@ fn unchanged_and_whole(
 
 fn file(
     artifact: &ArtifactFile,
+    key: &str,
     staging: &Path,
     facts: &CaptureFacts,
     allow_empty: bool,
@@ -60,7 +62,6 @@ fn file(
 ) -> Result<(), Failure> {
     let shown = artifact.path.display();
     let scan = unchanged_and_whole(artifact, staging, voice)?;
-    let key = figure_key(&artifact.path);
     let wanted = |what: &str| facts.figures.get(&format!("{what}.{key}")).copied();
     let found = [("tables", scan.counts.tables), ("rows", scan.counts.rows), ("content", scan.content())];
     let detail =

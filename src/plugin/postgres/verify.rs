@@ -41,7 +41,7 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     // Any newer pg_restore reads older files.
     let clients = client::find(settings.bin_dir.as_deref(), &tools)?;
     let newest = clients.last().ok_or_else(|| client::none(settings.bin_dir.as_deref()))?;
-    for artifact in &facts.artifacts {
+    for (number, artifact) in facts.artifacts.iter().enumerate() {
         let file = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
         digest::check(artifact, &file, voice)?;
@@ -53,7 +53,8 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                 match read {
                     Ok(found) => {
                         voice.validation(name, Verdict::Proven, format!("{bytes} bytes"));
-                        same_rows(artifact, &found, facts, voice);
+                        let key = figure_key(&artifact.path, number, settings.password.as_ref());
+                        same_rows(artifact, &key, &found, facts, voice);
                     }
                     Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
                 }
@@ -147,8 +148,7 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
 }
 
 /// Says whether the rows are those of the capture, where it counted them.
-fn same_rows(artifact: &ArtifactFile, found: &Scan, facts: &CaptureFacts, voice: &mut Voice<'_>) {
-    let key = figure_key(&artifact.path);
+fn same_rows(artifact: &ArtifactFile, key: &str, found: &Scan, facts: &CaptureFacts, voice: &mut Voice<'_>) {
     let wanted = |what: &str| facts.figures.get(&format!("{what}.{key}")).copied();
     let (Some(rows), Some(content)) = (wanted("rows"), wanted("content")) else { return };
     let same = (rows, content) == (found.rows(), found.content());
