@@ -36,6 +36,7 @@ mod journal;
 mod mariadb;
 mod place;
 mod postgres;
+mod prometheus;
 pub mod protocol;
 mod redis;
 pub mod settings;

@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{
-    ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, redis, sqlite,
-};
+use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus, redis, sqlite};
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -51,6 +49,7 @@ pub const ALL: &[Builtin] = &[
     mariadb::BUILTIN,
     mariadb::MYSQL,
     postgres::BUILTIN,
+    prometheus::BUILTIN,
     arr::PROWLARR,
     arr::RADARR,
     arr::READARR,

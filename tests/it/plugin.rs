@@ -36,6 +36,8 @@ mod mariadb;
 mod postgres;
 #[path = "plugin_postgres_restore.rs"]
 mod postgres_restore;
+#[path = "plugin_prometheus.rs"]
+mod prometheus;
 #[path = "plugin_redis.rs"]
 mod redis;
 #[path = "plugin_simulated.rs"]

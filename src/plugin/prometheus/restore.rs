@@ -1,0 +1,300 @@
+//! The way back: files to their paths with the old ones beside, blocks into the data directory of a stopped server.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::files::{Rights, unwritable};
+use super::promtool::Promtool;
+use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
+use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::protocol::{Request, Verb};
+use crate::plugin::{CaptureFacts, Verdict};
+
+/// What the operator may choose.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PrometheusRestore {
+    /// Put the configuration and the files that it names back to their paths.
+    #[serde(default = "yes")]
+    files: bool,
+    /// Put the blocks into this data directory (--storage.tsdb.path); its server must be stopped.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^/"))]
+    data_dir: Option<PathBuf>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: PrometheusSettings = builtin::settings(request)?;
+    let options: PrometheusRestore = builtin::options(request)?;
+    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let facts = request.capture.clone().unwrap_or_default();
+    let promtool = Promtool::find(settings.promtool.as_deref(), &request.staging)?;
+    let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
+    let has_files = files::kept(&facts).next().is_some();
+    if !has_blocks && !has_files {
+        return Err(Failure::new("nothing_to_restore", "the backup holds neither files nor blocks of Prometheus")
+            .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
+    }
+    if has_files && options.files {
+        put_files(request, &facts, &settings, promtool.as_ref(), dry_run, voice)?;
+    }
+    match (&options.data_dir, has_blocks) {
+        (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, voice)?,
+        (Some(_), false) => {
+            return Err(Failure::new("no_blocks", "the backup holds no blocks").hint("leave out `data_dir`"));
+        }
+        (None, true) => {
+            voice.step(Verb::Manual, "blocks", "stop Prometheus and choose `data_dir=PATH` to put them back");
+        }
+        (None, false) => {}
+    }
+    Ok(())
+}
+
+fn put_files(
+    request: &Request,
+    facts: &CaptureFacts,
+    settings: &PrometheusSettings,
+    promtool: Option<&Promtool>,
+    dry_run: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
+        let copy = super::mirrored(&request.staging, config);
+        let (verdict, said) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
+        if verdict == Verdict::Failed {
+            return Err(Failure::new(
+                "config_broken",
+                format!("promtool refuses the configuration of the backup: {said}"),
+            )
+            .hint("choose an older snapshot, or a newer Prometheus"));
+        }
+    }
+    let rights: Vec<Rights> = fs::read(request.staging.join(RIGHTS))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
+    let mut written = Vec::new();
+    for relative in files::kept(facts) {
+        let copy = request.staging.join(relative);
+        let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
+        let bytes = fs::read(&copy).map_err(|error| {
+            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", copy.display()))
+        })?;
+        let now = fs::read(&path).ok();
+        match &now {
+            Some(now) if *now == bytes => {
+                voice.step(Verb::Keep, path.display().to_string(), "");
+                continue;
+            }
+            Some(_) => {
+                let beside = beside(&path, &request.run);
+                voice.step(
+                    Verb::Replace,
+                    path.display().to_string(),
+                    format!("the old one is kept as {}", beside.display()),
+                );
+            }
+            None => voice.step(Verb::Create, path.display().to_string(), ""),
+        }
+        if !dry_run {
+            put(&path, &bytes, &request.run, rights.iter().find(|each| each.path == path))
+                .map_err(|error| unwritable(&path, &error))?;
+            written.push((path, bytes));
+        }
+    }
+    reload(settings, dry_run, written.is_empty(), voice);
+    if !dry_run {
+        let bad = written.iter().find(|(path, bytes)| fs::read(path).ok().as_ref() != Some(bytes));
+        let (verdict, detail) = match bad {
+            None => (Verdict::Proven, format!("{} written", written.len())),
+            Some((path, _)) => (Verdict::Failed, format!("{} has another content", path.display())),
+        };
+        voice.validation("the files are as in the backup", verdict, detail);
+        if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
+            let (verdict, detail) = promtool.judge(&["check", "config"], config);
+            voice.validation("promtool check config in place", verdict, detail);
+        }
+    }
+    Ok(())
+}
+
+fn beside(path: &Path, run: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".before-{run}"));
+    path.with_file_name(name)
+}
+
+/// Whole or not at all; the old one stays beside under its own name.
+fn put(path: &Path, bytes: &[u8], run: &str, rights: Option<&Rights>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    // Prometheus has to read it: as it was in the backup, else as the one in its place.
+    let old = fs::metadata(path).ok();
+    let (mode, owner) = match (rights, &old) {
+        (Some(rights), _) => (rights.mode, Some((rights.uid, rights.gid))),
+        (None, Some(old)) => (old.mode() & 0o7777, Some((old.uid(), old.gid()))),
+        (None, None) => (0o644, None),
+    };
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    if let Some((uid, gid)) = owner
+        && nix::unistd::geteuid().is_root()
+    {
+        std::os::unix::fs::fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
+    file.as_file().sync_all()?;
+    if old.is_some() {
+        let kept = beside(path, run);
+        if !kept.exists() {
+            fs::hard_link(path, &kept).or_else(|_| fs::copy(path, &kept).map(drop))?;
+        }
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, voice: &mut Voice<'_>) {
+    if dry_run {
+        voice.step(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle");
+        return;
+    }
+    if unchanged {
+        return;
+    }
+    let reloaded = Server::open(settings)
+        .and_then(|server| {
+            let server = Server { web: server.web.at_once(), settings };
+            server.send(server.web.post("/-/reload")).map(|answer| answer.is_ok())
+        })
+        .unwrap_or(false);
+    if reloaded {
+        voice.step(Verb::Run, "reload of Prometheus", "");
+    } else {
+        voice.step(Verb::Manual, "reload of Prometheus", "`kill -HUP` it, or start it again");
+    }
+}
+
+fn put_blocks(
+    request: &Request,
+    data_dir: &Path,
+    promtool: Option<&Promtool>,
+    dry_run: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let source = request.staging.join(TSDB);
+    let found = blocks::all(&source)?;
+    stopped(data_dir)?;
+    for block in &found {
+        let there = data_dir.join(&block.name).join("meta.json").is_file();
+        let verb = if there { Verb::Keep } else { Verb::Create };
+        voice.step(verb, format!("block {}", block.name), format!("{} samples", block.samples));
+        if !there && !dry_run {
+            put_block(&source.join(&block.name), data_dir, &block.name)?;
+            voice.progress(0, 0);
+        }
+    }
+    if dry_run {
+        return Ok(());
+    }
+    let now = blocks::all(data_dir)?;
+    let all = found.iter().all(|block| now.contains(block));
+    let verdict = if all { Verdict::Proven } else { Verdict::Failed };
+    voice.validation("every block is in the data directory", verdict, format!("{} blocks", found.len()));
+    if let Some(promtool) = promtool {
+        let (verdict, detail) = match promtool.count_blocks(data_dir) {
+            Ok(listed) if listed >= found.len() => (Verdict::Proven, format!("{listed} blocks")),
+            Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
+            Err(said) => (Verdict::Failed, said),
+        };
+        voice.validation("promtool tsdb list opens the data directory", verdict, detail);
+    }
+    voice.step(Verb::Manual, "Prometheus", "start it");
+    Ok(())
+}
+
+/// Refuses a directory that a server holds. Not every one keeps a lock (Debian's does not), so open files count too.
+fn stopped(data_dir: &Path) -> Result<(), Failure> {
+    if !data_dir.is_dir() {
+        return Err(Failure::new("data_dir", format!("{} is no directory", data_dir.display()))
+            .hint("make it, owned by the user that Prometheus runs as"));
+    }
+    let locked = File::open(data_dir.join("lock"))
+        .is_ok_and(|lock| nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).is_err());
+    if locked || is_open(data_dir) {
+        return Err(Failure::new("server_running", format!("a Prometheus uses {} at this moment", data_dir.display()))
+            .hint("stop it first"));
+    }
+    Ok(())
+}
+
+/// Whether a process of this host has what every server holds open: its log of queries, or the newest part of its WAL.
+/// By number, not by name: a container sees the directory under another path.
+fn is_open(data_dir: &Path) -> bool {
+    let wal = fs::read_dir(data_dir.join("wal")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let held: Vec<(u64, u64)> = wal
+        .chain([data_dir.join("queries.active")])
+        .filter_map(|path| fs::metadata(path).ok())
+        .filter(fs::Metadata::is_file)
+        .map(|metadata| (metadata.dev(), metadata.ino()))
+        .collect();
+    if held.is_empty() {
+        return false;
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut open =
+        processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten());
+    open.any(|file| fs::metadata(file.path()).is_ok_and(|metadata| held.contains(&(metadata.dev(), metadata.ino()))))
+}
+
+/// Copied under a name that Prometheus would clear away, then renamed.
+fn put_block(from: &Path, data_dir: &Path, name: &str) -> Result<(), Failure> {
+    let half = data_dir.join(format!("{name}.tmp-for-creation"));
+    let copied = || -> std::io::Result<()> {
+        let _ = fs::remove_dir_all(&half);
+        let owner = fs::metadata(data_dir)?;
+        copy_tree(from, &half, (owner.uid(), owner.gid()))?;
+        fs::rename(&half, data_dir.join(name))?;
+        File::open(data_dir)?.sync_all()
+    };
+    copied().map_err(|error| {
+        let _ = fs::remove_dir_all(&half);
+        unwritable(&data_dir.join(name), &error)
+    })
+}
+
+fn copy_tree(from: &Path, into: &Path, owner: (u32, u32)) -> std::io::Result<()> {
+    let own = |path: &Path| match nix::unistd::geteuid().is_root() {
+        true => std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)),
+        false => Ok(()),
+    };
+    fs::create_dir(into)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = into.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target, owner)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o644))?;
+            own(&target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    fs::set_permissions(into, fs::Permissions::from_mode(0o755))?;
+    own(into)?;
+    File::open(into)?.sync_all()
+}

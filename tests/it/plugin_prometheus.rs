@@ -1,0 +1,253 @@
+//! The plugin `prometheus` against the real one, and against a simulated one that fails on request.
+
+use std::process::{Child, Stdio};
+
+use super::simulated::{Simulated, http};
+use super::*;
+
+/// A real Prometheus with its own directory.
+struct Real {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+const RULES: &str = "groups:\n- name: hosts\n  rules:\n  # a comment that the API does not tell\n  - alert: Down\n    expr: up == 0\n    for: 5m\n";
+
+impl Real {
+    fn start(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = support::free_port();
+        std::fs::create_dir(directory.path().join("rules")).unwrap();
+        std::fs::write(directory.path().join("rules/hosts.yml"), RULES).unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\nrule_files: [\"rules/*.yml\"]\nscrape_configs:\n- job_name: self\n  \
+             basic_auth: {{username: me, password: s3cret-hunter2}}\n  static_configs: [{{targets: [\"127.0.0.1:{port}\"]}}]\n"
+        );
+        std::fs::write(directory.path().join("prometheus.yml"), config).unwrap();
+        let child = Self::run(directory.path(), &directory.path().join("data"), port, flags);
+        Self { child, port, directory }
+    }
+
+    fn run(directory: &Path, data: &Path, port: u16, flags: &[&str]) -> Child {
+        let child = std::process::Command::new("prometheus")
+            .arg(format!("--config.file={}", directory.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .args(flags)
+            .current_dir(directory)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus");
+        support::wait_for("Prometheus", Duration::from_secs(30), || {
+            let up = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+            (up && http(port, "GET", "/-/ready", "").contains("Ready")).then_some(())
+        });
+        child
+    }
+
+    fn samples(port: u16) -> u64 {
+        let answer = http(port, "GET", "/api/v1/query?query=count_over_time(up%5B1h%5D)", "");
+        let start = answer.find('{').unwrap_or(0);
+        let end = answer.rfind('}').map_or(answer.len(), |at| at + 1);
+        let answer: Value = serde_json::from_str(&answer[start..end]).unwrap_or_default();
+        answer.pointer("/data/result/0/value/1").and_then(Value::as_str).and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn bench(&self) -> Bench {
+        let settings = json!({
+            "url": format!("http://127.0.0.1:{}", self.port),
+            "config_file": self.directory.path().join("prometheus.yml"),
+            "silence": 5,
+        });
+        Bench::of_app("prometheus", settings, &[])
+    }
+
+    fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn entries(path: &Path) -> usize {
+    std::fs::read_dir(path).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_real_prometheus_comes_back_with_its_files_and_its_samples() {
+    let mut real = Real::start(&["--web.enable-admin-api", "--web.enable-lifecycle"]);
+    let mut bench = real.bench();
+    bench.target.settings["tsdb_snapshot"] = json!({ "data_dir": real.data() });
+    support::wait_for("some samples", Duration::from_secs(30), || (Real::samples(real.port) >= 3).then_some(()));
+    let captured = bench.proven_app();
+    assert_eq!((captured.figures["files"], captured.figures["rule_files"]), (2, 1));
+    assert!(captured.figures["blocks"] >= 1 && captured.figures["samples"] > 100, "{:?}", captured.figures);
+    assert!(captured.app_version.as_deref().unwrap().starts_with("Prometheus 2."), "{:?}", captured.app_version);
+    assert_eq!(entries(&real.data().join("snapshots")), 0, "the snapshot is deleted");
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    let inventory = std::fs::read_to_string(bench.staging().join("inventory/loaded-config.yml")).unwrap();
+    assert!(inventory.starts_with("# Inventory") && inventory.contains("<secret>") && !inventory.contains("hunter2"));
+    assert!(!bench.log().contains("hunter2"));
+
+    // The files: the old ones stay beside, the server loads the new ones.
+    let config = real.directory.path().join("prometheus.yml");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, "global: {}\n").unwrap();
+    std::fs::remove_file(real.directory.path().join("rules/hosts.yml")).unwrap();
+    let plan = bench.restore_app(&captured, json!({}), true).unwrap();
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "global: {}\n");
+    let told: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|step| step.starts_with("replace ") && step.contains("kept as")), "{told:?}");
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    assert!(restored.steps.iter().any(|step| step.to_string() == "run reload of Prometheus"), "{restored:#?}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), whole);
+    assert_eq!(std::fs::read_to_string(real.directory.path().join("rules/hosts.yml")).unwrap(), RULES);
+    let beside = config.with_file_name(format!("prometheus.yml.before-{}", bench.run));
+    assert_eq!(std::fs::read_to_string(beside).unwrap(), "global: {}\n");
+
+    // The blocks: never under a server that runs.
+    let running = bench.restore_app(&captured, json!({"files": false, "data_dir": real.data()}), false).unwrap_err();
+    assert_eq!(running.trouble.code, "server_running");
+    real.stop();
+    let data = real.directory.path().join("new-data");
+    std::fs::create_dir(&data).unwrap();
+    let restored = bench.restore_app(&captured, json!({"files": false, "data_dir": data}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    let port = support::free_port();
+    real.child = Real::run(real.directory.path(), &data, port, &[]);
+    support::wait_for("the old samples", Duration::from_secs(20), || (Real::samples(port) >= 3).then_some(()));
+}
+
+#[test]
+fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
+    let real = Real::start(&[]);
+    let mut bench = real.bench();
+    bench.proven_app();
+    bench.target.settings["tsdb_snapshot"] = json!({ "data_dir": real.data() });
+    bench.again();
+    let failure = bench.refused_app(&["admin_api_off"]);
+    assert!(failure.trouble.hint.unwrap().contains("--web.enable-admin-api"));
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    bench.target.settings.as_object_mut().unwrap().remove("tsdb_snapshot");
+
+    let rules = real.directory.path().join("rules/hosts.yml");
+    std::fs::write(&rules, RULES.replace("up == 0", "up == == 0")).unwrap();
+    bench.again();
+    let captured = bench.capture_beside(None).unwrap();
+    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+    std::fs::write(&rules, RULES).unwrap();
+
+    let config = real.directory.path().join("prometheus.yml");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, whole.replace("s3cret-hunter2", "<secret>").replace("job_name: self", "job_name: other"))
+        .unwrap();
+    bench.again();
+    let captured = bench.capture_beside(None).unwrap();
+    assert_eq!(captured.warnings[0].code, "config_not_loaded");
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    assert!(
+        validations.iter().any(|each| each.verdict == Verdict::Failed && each.detail.contains("<secret>")),
+        "{validations:#?}"
+    );
+
+    std::fs::write(&config, &whole).unwrap();
+    bench.again();
+    let captured = bench.proven_app();
+    bench.target.settings["promtool"] = json!("/nowhere/promtool");
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{validations:#?}");
+    std::fs::remove_file(&config).unwrap();
+    bench.again();
+    bench.refused_app(&["path_missing"]);
+}
+
+fn simulated(app: &Simulated) -> Bench {
+    let settings = json!({"url": app.url(), "silence": 1, "tsdb_snapshot": {"data_dir": app.directory.path()}});
+    Bench::of_app("prometheus", settings, &[])
+}
+
+#[test]
+fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server() {
+    let app = Simulated::start("prometheus.py", &[]);
+    let bench = simulated(&app);
+    bench.capture_beside(None).unwrap();
+    assert_eq!(app.state()["snapshots"], json!([]));
+    for (path, mode, codes) in [
+        ("/api/v1/status/buildinfo", "html", &["unexpected_answer"][..]),
+        ("/api/v1/status/config", "empty", &["unexpected_answer"]),
+        ("/api/v1/status/config", "half-json", &["unexpected_answer"]),
+        ("/api/v1/status/config", "truncate", &["cut_short"]),
+        ("/api/v1/status/config", "huge", &["too_large"]),
+        ("/api/v1/status/config", "silence", &["silent"]),
+        ("/api/v1/admin", "html", &["unexpected_answer"]),
+        ("/api/v1/admin", "empty", &["unexpected_answer"]),
+        ("/api/v1/admin", "hangup", &["cut_short", "http_failed"]),
+        ("/api/v1/admin", "silence", &["silent"]),
+        ("/api/v1/admin", "unauthorized", &["unauthorized"]),
+    ] {
+        app.fault(json!({"path": path, "mode": mode}));
+        bench.again();
+        bench.refused_app(codes);
+        app.mend();
+        assert_eq!(app.state()["snapshots"], json!([]), "{path} {mode}");
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    }
+    for (switch, code) in [
+        (json!({"blocks": 0}), "snapshot_empty"),
+        (json!({"blocks": 1, "samples": 0}), "block_damaged"),
+        (json!({"samples": 5, "admin": false}), "admin_api_off"),
+    ] {
+        app.set(switch);
+        bench.again();
+        bench.refused_app(&[code]);
+        assert_eq!(app.state()["snapshots"], json!([]));
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_capture_that_was_killed_is_deleted_by_recover() {
+    let app = Simulated::start("prometheus.py", &[]);
+    let mut bench = simulated(&app);
+    bench.target.settings["silence"] = json!(30);
+    let somebodys = app.directory.path().join("snapshots/20250101T000000Z-00000000000000aa");
+    std::fs::create_dir_all(&somebodys).unwrap();
+    app.fault(json!({"path": "/api/v1/admin", "mode": "silence"}));
+    bench.killed(|| app.state()["snapshots"].as_array().unwrap().len() == 2);
+    assert_eq!(bench.noted().len(), 1);
+    bench.recover_app().unwrap();
+    assert_eq!(app.state()["snapshots"], json!(["20250101T000000Z-00000000000000aa"]));
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_sent() {
+    let app = Simulated::start("prometheus.py", &[]);
+    for (settings, code) in [
+        (json!({"url": app.url()}), "settings"),
+        (json!({"url": app.url(), "config_flie": "/x"}), "settings"),
+        (json!({"url": app.url(), "username": "me", "config_file": "/x"}), "settings"),
+        (json!({"url": "http://me:hunter2@prometheus.lan", "config_file": "/x"}), "bad_url"),
+        (json!({"url": "http://prometheus.example.org", "config_file": "/x"}), "clear_text"),
+    ] {
+        let failure = Bench::of_app("prometheus", settings, &[]).refused_app(&[code]);
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+    }
+    let mut bench = simulated(&app);
+    bench.target.settings["tsdb_snapshot"]["data_dir"] = json!("/nowhere");
+    bench.refused_app(&["data_dir"]);
+    assert_eq!(app.state()["snapshots"], json!([]));
+}
