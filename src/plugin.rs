@@ -39,6 +39,7 @@ mod postgres;
 mod prometheus;
 pub mod protocol;
 mod redis;
+mod rsync;
 pub mod settings;
 mod sqlite;
 mod tool;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus, redis, sqlite};
+use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus, redis, rsync, sqlite};
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -54,6 +54,7 @@ pub const ALL: &[Builtin] = &[
     arr::RADARR,
     arr::READARR,
     redis::BUILTIN,
+    rsync::BUILTIN,
     arr::SONARR,
     sqlite::BUILTIN,
 ];

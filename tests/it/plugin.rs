@@ -40,6 +40,8 @@ mod postgres_restore;
 mod prometheus;
 #[path = "plugin_redis.rs"]
 mod redis;
+#[path = "plugin_rsync.rs"]
+mod rsync;
 #[path = "plugin_simulated.rs"]
 mod simulated;
 #[path = "plugin_sqlite.rs"]

@@ -1,0 +1,248 @@
+//! The plugin `rsync` against a real sshd and rsync on the loopback.
+
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// A device: an sshd of our own, with a tree of files to keep.
+struct Device {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+    user: String,
+}
+
+impl Device {
+    fn start() -> Self {
+        let directory = tempfile::Builder::new().prefix("larder-sshd-").tempdir_in("/tmp").unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["host", "other-host", "login", "other-login"] {
+            let made = Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(at(name))
+                .status()
+                .expect("ssh-keygen");
+            assert!(made.success());
+        }
+        let port = support::free_port();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nStrictModes no\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\n",
+            directory.path().display()
+        );
+        std::fs::write(at("config"), config).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            // Debian's sshd wants it; the package makes it at its start.
+            std::fs::create_dir_all("/run/sshd").unwrap();
+        }
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-f"])
+            .arg(at("config"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sshd");
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+        let device = Self { child, port, directory, user };
+        device.allow("");
+        device.knows("host");
+        support::wait_for("sshd", Duration::from_secs(20), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop)
+        });
+        device.fill(40);
+        device
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Whether the login is taken, and what it may do: a forced command, or everything.
+    fn allow(&self, command: &str) {
+        let key = std::fs::read_to_string(self.at("login.pub")).unwrap();
+        let forced = if command.is_empty() { String::new() } else { format!("command=\"{command}\" ") };
+        std::fs::write(self.at("authorized"), format!("{forced}{key}")).unwrap();
+    }
+
+    /// Which host key is in known_hosts.
+    fn knows(&self, name: &str) {
+        let key = std::fs::read_to_string(self.at(&format!("{name}.pub"))).unwrap();
+        std::fs::write(self.at("known_hosts"), format!("[127.0.0.1]:{} {key}", self.port)).unwrap();
+    }
+
+    fn fill(&self, files: usize) {
+        std::fs::create_dir_all(self.at("data/a dir")).unwrap();
+        for n in 0..files {
+            std::fs::write(self.at("data/a dir").join(format!("file {n}.txt")), format!("content {n}\n").repeat(200))
+                .unwrap();
+        }
+        let _ = std::os::unix::fs::symlink("a dir", self.at("data/link"));
+    }
+
+    fn bench(&self) -> Bench {
+        let settings = json!({
+            "host": "127.0.0.1", "port": self.port, "user": self.user, "known_hosts": self.at("known_hosts"),
+            "paths": [self.at("data")], "copy": self.at("copy"), "silence": 3,
+        });
+        let key = std::fs::read_to_string(self.at("login")).unwrap();
+        Bench::of_app("rsync", settings, &[("key", &key)])
+    }
+
+    /// Where `data` lies in the copy.
+    fn copied(&self) -> PathBuf {
+        self.at("copy/tree").join(self.at("data").strip_prefix("/").unwrap())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn files(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("a dir")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_device_is_copied_followed_and_put_back() {
+    let device = Device::start();
+    let bench = device.bench();
+    let captured = bench.proven_app();
+    assert_eq!(captured.figures["source_files"], 40);
+    assert_eq!(captured.sources[0].path, device.copied());
+    assert_eq!(std::fs::read_link(device.copied().join("link")).unwrap(), Path::new("a dir"));
+    assert!(!bench.log().contains("PRIVATE KEY"));
+    assert_eq!(bench.staged(), Vec::<String>::new(), "no key is left");
+
+    // What is gone there is gone in the copy, what is new is new.
+    std::fs::remove_file(device.at("data/a dir/file 3.txt")).unwrap();
+    std::fs::write(device.at("data/new $(id).txt"), "new").unwrap();
+    let again = bench.capture_beside(Some(super::simulated::facts(&captured))).unwrap();
+    assert_eq!((again.figures["source_files"], again.figures["deleted_in_copy"]), (40, 1));
+    assert!(!device.copied().join("a dir/file 3.txt").exists() && device.copied().join("new $(id).txt").exists());
+
+    // Put back: what is missing there is there again, and nothing else is deleted.
+    let tree = bench.directory.path().join("tree");
+    let place = tree.join(device.copied().strip_prefix("/").unwrap());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    let copy = Command::new("cp").arg("-a").arg(device.copied()).arg(&place).status().unwrap();
+    assert!(copy.success());
+    std::fs::remove_dir_all(device.at("data/a dir")).unwrap();
+    std::fs::write(device.at("data/own.txt"), "made since").unwrap();
+    let plan = bench.restore_app(&again, json!({}), true).unwrap();
+    assert!(plan.steps[0].detail.starts_with("39 of 40 files"), "{plan:#?}");
+    assert_eq!(files(&device.at("data")), 0);
+    let restored = bench.restore_app(&again, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    assert_eq!(files(&device.at("data")), 39);
+    assert!(device.at("data/own.txt").exists());
+    let beside = bench.restore_app(&again, json!({"below": device.at("elsewhere")}), false).unwrap();
+    assert_eq!(verdict(&beside.validations), Verdict::Proven, "{beside:#?}");
+    assert_eq!(files(&device.at("elsewhere").join(device.at("data").strip_prefix("/").unwrap())), 39);
+}
+
+#[test]
+fn a_device_that_lost_most_of_its_files_does_not_empty_the_copy() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    let captured = bench.proven_app();
+    let before = || Some(super::simulated::facts(&captured));
+    std::fs::remove_dir_all(device.at("data")).unwrap();
+    device.fill(10);
+    let failure = bench.capture_beside(before()).unwrap_err();
+    assert_eq!(failure.trouble.code, "source_shrunk");
+    assert!(failure.trouble.message.contains("10 files") && failure.trouble.message.contains("it had 40"), "{failure}");
+    assert_eq!(files(&device.copied()), 40, "nothing was deleted");
+    std::fs::remove_dir_all(device.at("data/a dir")).unwrap();
+    assert_eq!(bench.capture_beside(before()).unwrap_err().trouble.code, "source_empty");
+    std::fs::remove_dir_all(device.at("data")).unwrap();
+    assert_eq!(bench.capture_beside(before()).unwrap_err().trouble.code, "path_missing");
+    assert_eq!(files(&device.copied()), 40);
+    device.fill(10);
+    bench.target.settings["allow_fewer"] = json!(true);
+    assert_eq!(bench.capture_beside(before()).unwrap().figures["source_files"], 10);
+    assert_eq!(files(&device.copied()), 10);
+}
+
+#[test]
+fn each_way_to_fail_is_told_and_leaves_the_copy_alone() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    bench.proven_app();
+    for (command, codes) in [
+        ("true", &["cut_short"][..]),
+        ("exit 127", &["rsync_missing_there"]),
+        ("cat /dev/zero", &["rsync_failed", "cut_short"]),
+        ("echo '<html>login</html>'", &["rsync_failed", "cut_short"]),
+        ("sleep 60", &["silent"]),
+        ("$SSH_ORIGINAL_COMMAND | head -c 700", &["cut_short", "silent"]),
+        ("exit 255", &["ssh_failed", "cut_short"]),
+    ] {
+        device.allow(command);
+        bench.refused_app(codes);
+        assert_eq!(files(&device.copied()), 40, "{command}");
+    }
+    device.allow("");
+    device.knows("other-host");
+    let failure = bench.refused_app(&["host_key_changed"]);
+    assert!(failure.trouble.hint.unwrap().contains("somebody stands in between"));
+    std::fs::write(device.at("known_hosts"), "").unwrap();
+    bench.refused_app(&["host_key_unknown"]);
+    device.knows("host");
+    let other = std::fs::read_to_string(device.at("other-login")).unwrap();
+    let key = bench.target.settings["key"].clone();
+    bench.target.settings["key"] = secret_file(bench.directory.path(), &other);
+    let failure = bench.refused_app(&["unauthorized"]);
+    assert!(!failure.to_string().contains("PRIVATE"));
+    bench.target.settings["key"] = key;
+    bench.target.settings["port"] = json!(support::free_port());
+    assert_eq!(bench.refused_app(&["unreachable"]).outcome, Outcome::Deferred);
+    bench.target.settings["port"] = json!(device.port);
+    bench.proven_app();
+}
+
+#[test]
+fn files_that_may_not_be_read_there_make_the_run_partial() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can become nobody");
+        return;
+    }
+    let device = Device::start();
+    chmod(device.directory.path(), 0o755);
+    chmod(&device.at("data/a dir/file 7.txt"), 0o600);
+    device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
+    let captured = device.bench().capture_beside(None).unwrap();
+    assert_eq!(captured.warnings[0].code, "files_unreadable", "{:?}", captured.warnings);
+    assert!(captured.warnings[0].message.contains("file 7.txt"), "{:?}", captured.warnings);
+    assert_eq!(files(&device.copied()), 39);
+}
+
+#[test]
+fn a_copy_of_somebody_else_is_never_touched_and_bad_input_is_refused() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    std::fs::create_dir(device.at("mine")).unwrap();
+    std::fs::write(device.at("mine/diary.txt"), "dear diary").unwrap();
+    bench.target.settings["copy"] = json!(device.at("mine"));
+    bench.refused_app(&["copy_taken"]);
+    assert!(device.at("mine/diary.txt").exists());
+    for (name, value) in [
+        ("host", json!("-oProxyCommand=touch /tmp/x")),
+        ("host", json!("me@nas")),
+        ("user", json!("-l root")),
+        ("paths", json!(["relative"])),
+        ("paths", json!(["/a/../b"])),
+        ("paths", json!([])),
+        ("copy", json!("/srv")),
+        ("hots", json!("nas")),
+    ] {
+        let mut bench = device.bench();
+        bench.target.settings[name] = value;
+        bench.refused_app(&["settings"]);
+    }
+    let mut bench = device.bench();
+    bench.target.settings["known_hosts"] = json!("/nowhere/known_hosts");
+    bench.refused_app(&["known_hosts_missing"]);
+}
