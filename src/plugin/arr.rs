@@ -232,7 +232,7 @@ fn capture(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), 
     if let Some(target) = elsewhere {
         voice.log(format!("the database is in PostgreSQL and not in this backup; the target {target} is to have it"));
     } else if content.database.is_none() {
-        return Err(content.without_database(kind));
+        return Err(Content::without_database(kind));
     }
     content.tell(voice);
     voice.artifact(ARTIFACT, FORMAT, sha256);

@@ -186,7 +186,7 @@ impl Content {
         }
     }
 
-    pub(super) fn without_database(&self, kind: &Kind) -> Failure {
+    pub(super) fn without_database(kind: &Kind) -> Failure {
         Failure::new("backup_without_database", format!("the backup of {} has no {}.db in it", kind.title, kind.name))
             .hint("look in the application's log; with PostgreSQL the zip has none: name `database_target` then")
     }

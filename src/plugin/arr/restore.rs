@@ -72,7 +72,7 @@ fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options:
             "restore the target with the plugin `postgres`; config.xml is in this backup (`larder restore --to DIR`)",
         ));
     }
-    let Some(database) = &content.database else { return Err(content.without_database(kind)) };
+    let Some(database) = &content.database else { return Err(Content::without_database(kind)) };
     if let Some(damage) = &database.damage {
         return Err(Failure::new("database_damaged", format!("the database in the backup is damaged: {damage}"))
             .hint("choose an older snapshot: `larder snapshots TARGET`"));

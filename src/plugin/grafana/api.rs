@@ -56,7 +56,7 @@ impl Api {
                 .hint("look in Grafana's log")
                 .later());
         }
-        let health: Value = self.json(self.good(answer)?)?;
+        let health: Value = json(good(answer)?)?;
         let version = health.get("version").and_then(Value::as_str).unwrap_or("of unknown version");
         // Health is open to all: this one is not.
         self.get("/api/org", &[])?;
@@ -70,13 +70,13 @@ impl Api {
     }
 
     pub(super) fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Failure> {
-        self.json(self.good(self.ask(path, query)?)?)
+        json(good(self.ask(path, query)?)?)
     }
 
     /// None where there is nothing at that place.
     pub(super) fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
         let answer = self.ask(path, &[])?;
-        if answer.status() == 404 { Ok(None) } else { self.json(self.good(answer)?).map(Some) }
+        if answer.status() == 404 { Ok(None) } else { json(good(answer)?).map(Some) }
     }
 
     /// The answer whatever its status.
@@ -133,36 +133,36 @@ impl Api {
         };
         Ok(call.send()?)
     }
+}
 
-    pub(super) fn json(&self, answer: Answer<'_>) -> Result<Value, Failure> {
-        Ok(answer.json_up_to(JSON_BYTES_MAX)?)
-    }
+pub(super) fn json(answer: Answer<'_>) -> Result<Value, Failure> {
+    Ok(answer.json_up_to(JSON_BYTES_MAX)?)
+}
 
-    /// The answer when it is a good one.
-    pub(super) fn good<'w>(&self, answer: Answer<'w>) -> Result<Answer<'w>, Failure> {
-        let (status, what) = (answer.status(), answer.what().to_owned());
-        let failure = match status {
-            200..=299 => return Ok(answer),
-            401 => Failure::new("unauthorized", format!("Grafana does not take the token or the login ({what})"))
-                .hint("make a new service account token, or look whether it expired"),
-            403 => {
-                let said = answer.said();
-                Failure::new("forbidden", format!("{what} is not allowed: {said}"))
-                    .hint("give the service account the basic role Admin in this organisation")
-            }
-            300..=399 => Failure::new("redirected", format!("{what} was redirected (status {status})"))
-                .hint("a login or another address stands before the API: write `url` as the browser shows it"),
-            404 => Failure::new("not_found", format!("{what} is not there"))
-                .hint("check `url`: a sub-path belongs to it; Grafana should be of version 9 or newer"),
-            _ => {
-                let said = answer.said();
-                let failure = Failure::new("app_failed", format!("{what} answered with status {status}: {said}"))
-                    .hint("look in Grafana's log, then run it again");
-                if matches!(status, 502..=504) { failure.later() } else { failure }
-            }
-        };
-        Err(failure)
-    }
+/// The answer when it is a good one.
+pub(super) fn good(answer: Answer<'_>) -> Result<Answer<'_>, Failure> {
+    let (status, what) = (answer.status(), answer.what().to_owned());
+    let failure = match status {
+        200..=299 => return Ok(answer),
+        401 => Failure::new("unauthorized", format!("Grafana does not take the token or the login ({what})"))
+            .hint("make a new service account token, or look whether it expired"),
+        403 => {
+            let said = answer.said();
+            Failure::new("forbidden", format!("{what} is not allowed: {said}"))
+                .hint("give the service account the basic role Admin in this organisation")
+        }
+        300..=399 => Failure::new("redirected", format!("{what} was redirected (status {status})"))
+            .hint("a login or another address stands before the API: write `url` as the browser shows it"),
+        404 => Failure::new("not_found", format!("{what} is not there"))
+            .hint("check `url`: a sub-path belongs to it; Grafana should be of version 9 or newer"),
+        _ => {
+            let said = answer.said();
+            let failure = Failure::new("app_failed", format!("{what} answered with status {status}: {said}"))
+                .hint("look in Grafana's log, then run it again");
+            if matches!(status, 502..=504) { failure.later() } else { failure }
+        }
+    };
+    Err(failure)
 }
 
 pub(super) fn odd(what: &str) -> Failure {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Api, odd, part};
+use super::api::{self, Api, odd, part};
 use super::object::{Kind, Object};
 use crate::plugin::builtin::Failure;
 use crate::web::Answer;
@@ -24,11 +24,11 @@ pub(super) fn put(api: &Api, object: &Object, now: Option<&Object>, namespace: &
                     "another data source has this name: rename or delete that one in Grafana",
                 ));
             }
-            good(api, object, answer)
+            good(object, answer)
         }
         (Kind::DataSource, true) => {
             let body = without(body, &["secureJsonFields", "readOnly"]);
-            good(api, object, api.change("PUT", &format!("/api/datasources/uid/{name}"), &body)?)
+            good(object, api.change("PUT", &format!("/api/datasources/uid/{name}"), &body)?)
         }
         (Kind::LibraryPanel, there) => library_panel(api, object, there),
         (Kind::Dashboard, there) if body.get("object").is_some() => new_dashboard(api, object, there, namespace),
@@ -43,34 +43,32 @@ pub(super) fn put(api: &Api, object: &Object, now: Option<&Object>, namespace: &
                 "overwrite": true,
                 "message": "restored by larder",
             });
-            good(api, object, api.change("POST", "/api/dashboards/db", &body)?)
+            good(object, api.change("POST", "/api/dashboards/db", &body)?)
         }
-        (Kind::ContactPoint, false) => good(api, object, api.change("POST", &format!("{BASE}/contact-points"), body)?),
-        (Kind::ContactPoint, true) => {
-            good(api, object, api.change("PUT", &format!("{BASE}/contact-points/{name}"), body)?)
-        }
-        (Kind::MuteTiming, false) => good(api, object, api.change("POST", &format!("{BASE}/mute-timings"), body)?),
-        (Kind::MuteTiming, true) => good(api, object, api.change("PUT", &format!("{BASE}/mute-timings/{name}"), body)?),
+        (Kind::ContactPoint, false) => good(object, api.change("POST", &format!("{BASE}/contact-points"), body)?),
+        (Kind::ContactPoint, true) => good(object, api.change("PUT", &format!("{BASE}/contact-points/{name}"), body)?),
+        (Kind::MuteTiming, false) => good(object, api.change("POST", &format!("{BASE}/mute-timings"), body)?),
+        (Kind::MuteTiming, true) => good(object, api.change("PUT", &format!("{BASE}/mute-timings/{name}"), body)?),
         (Kind::Template, _) => template(api, object),
-        (Kind::Policies, _) => good(api, object, api.change("PUT", &format!("{BASE}/policies"), body)?),
+        (Kind::Policies, _) => good(object, api.change("PUT", &format!("{BASE}/policies"), body)?),
         (Kind::RuleGroup, _) => {
             let (folder, group) = (part(object.text_of("folderUid")), part(object.text_of("title")));
-            good(api, object, api.change("PUT", &format!("{BASE}/folder/{folder}/rule-groups/{group}"), body)?)
+            good(object, api.change("PUT", &format!("{BASE}/folder/{folder}/rule-groups/{group}"), body)?)
         }
     }
 }
 
 fn folder(api: &Api, object: &Object, now: Option<&Object>) -> Result<(), Failure> {
     let Some(now) = now else {
-        return good(api, object, api.change("POST", "/api/folders", &object.body)?);
+        return good(object, api.change("POST", "/api/folders", &object.body)?);
     };
     let path = format!("/api/folders/{}", part(&object.name));
     if now.folder() != object.folder() {
         let parent = json!({ "parentUid": object.folder().unwrap_or_default() });
-        good(api, object, api.change("POST", &format!("{path}/move"), &parent)?)?;
+        good(object, api.change("POST", &format!("{path}/move"), &parent)?)?;
     }
     let body = json!({ "title": object.text_of("title"), "overwrite": true });
-    good(api, object, api.change("PUT", &path, &body)?)
+    good(object, api.change("PUT", &path, &body)?)
 }
 
 fn library_panel(api: &Api, object: &Object, there: bool) -> Result<(), Failure> {
@@ -82,7 +80,7 @@ fn library_panel(api: &Api, object: &Object, there: bool) -> Result<(), Failure>
         "model": object.body.get("model"),
     });
     if !there {
-        return good(api, object, api.change("POST", "/api/library-elements", &body)?);
+        return good(object, api.change("POST", "/api/library-elements", &body)?);
     }
     let path = format!("/api/library-elements/{}", part(&object.name));
     let version = api.get(&path, &[])?.pointer("/result/version").cloned().unwrap_or_default();
@@ -90,7 +88,7 @@ fn library_panel(api: &Api, object: &Object, there: bool) -> Result<(), Failure>
     if let Some(fields) = body.as_object_mut() {
         fields.insert("version".to_owned(), version);
     }
-    good(api, object, api.change("PATCH", &path, &body)?)
+    good(object, api.change("PATCH", &path, &body)?)
 }
 
 fn template(api: &Api, object: &Object) -> Result<(), Failure> {
@@ -101,7 +99,7 @@ fn template(api: &Api, object: &Object) -> Result<(), Failure> {
     if let (Some(version), Some(fields)) = (version, body.as_object_mut()) {
         fields.insert("version".to_owned(), version);
     }
-    good(api, object, api.change("PUT", &path, &body)?)
+    good(object, api.change("PUT", &path, &body)?)
 }
 
 fn new_dashboard(api: &Api, object: &Object, there: bool, namespace: &str) -> Result<(), Failure> {
@@ -118,10 +116,10 @@ fn new_dashboard(api: &Api, object: &Object, there: bool, namespace: &str) -> Re
     if !there {
         let answer = api.change("POST", &collection, &body)?;
         if answer.status() != 409 {
-            return good(api, object, answer);
+            return good(object, answer);
         }
     }
-    good(api, object, api.change("PUT", &path, &body)?)
+    good(object, api.change("PUT", &path, &body)?)
 }
 
 /// `/apis/<group>/<version>/namespaces/<namespace>/dashboards`, in the namespace of this organisation.
@@ -143,13 +141,13 @@ fn without(body: &Value, keys: &[&str]) -> Value {
     body
 }
 
-fn good(api: &Api, object: &Object, answer: Answer<'_>) -> Result<(), Failure> {
+fn good(object: &Object, answer: Answer<'_>) -> Result<(), Failure> {
     match answer.status() {
         200..=299 => Ok(()),
         400 | 404 | 409 | 412 | 422 => {
             Err(told(object, answer, "what was put back before it stays; mend this one in Grafana, then restore again"))
         }
-        _ => api.good(answer).map(drop),
+        _ => api::good(answer).map(drop),
     }
 }
 

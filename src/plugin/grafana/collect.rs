@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::api::{Api, odd, part};
+use super::api::{self, Api, odd, part};
 use super::object::{Kind, Object};
 use crate::plugin::builtin::Failure;
 
@@ -99,14 +99,14 @@ pub(super) fn dashboard(api: &Api, uid: &str) -> Result<Option<Object>, Failure>
         404 => return Ok(None),
         // One of the new schema: the message says where it is.
         406 => {
-            let said = api.json(answer)?;
+            let said = api::json(answer)?;
             let message = said.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
             let path = new_place(&message, uid)
                 .ok_or_else(|| odd(&format!("the dashboard {uid} is elsewhere, but it does not say where")))?;
             new_dashboard(api.get(&path, &[])?, &path)?
         }
         _ => {
-            let whole = api.json(api.good(answer)?)?;
+            let whole = api::json(api::good(answer)?)?;
             let meta = |key: &str| whole.pointer(&format!("/meta/{key}")).cloned();
             let body = json!({
                 "dashboard": whole.get("dashboard"),

@@ -75,10 +75,12 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         let bad: Vec<String> =
             wanted.iter().filter(|object| !good(object)).map(|object| object.shown()).take(5).collect();
         let name = format!("each {} is there as in the backup", kind.word());
-        match bad.is_empty() {
-            true => voice.validation(name, Verdict::Proven, format!("{}", wanted.len())),
-            false => voice.validation(name, Verdict::Failed, format!("not: {}", bad.join("; "))),
-        }
+        let (verdict, detail) = if bad.is_empty() {
+            (Verdict::Proven, format!("{}", wanted.len()))
+        } else {
+            (Verdict::Failed, format!("not: {}", bad.join("; ")))
+        };
+        voice.validation(name, verdict, detail);
     }
     Ok(())
 }

@@ -277,10 +277,8 @@ fn put_block(from: &Path, data_dir: &Path, name: &str) -> Result<(), Failure> {
 }
 
 fn copy_tree(from: &Path, into: &Path, owner: (u32, u32)) -> std::io::Result<()> {
-    let own = |path: &Path| match nix::unistd::geteuid().is_root() {
-        true => std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)),
-        false => Ok(()),
-    };
+    let root = nix::unistd::geteuid().is_root();
+    let own = |path: &Path| if root { std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)) } else { Ok(()) };
     fs::create_dir(into)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
