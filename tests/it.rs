@@ -29,6 +29,8 @@ mod plugin;
 mod process;
 #[path = "it/process_clock.rs"]
 mod process_clock;
+#[path = "it/recipes.rs"]
+mod recipes;
 #[path = "it/rpc.rs"]
 mod rpc;
 #[path = "it/site.rs"]
