@@ -163,7 +163,7 @@ impl Reconciler {
         now: Timestamp,
         start: Instant,
     ) -> Result<Verdict, Trouble> {
-        let mut plan = self.plan(world, jobs, desired, Some(revision), now)?;
+        let mut plan = self.plan(world, jobs, desired, &discovered, Some(revision), now)?;
         if let Some(guard) = &plan.guard
             && !confirmed
         {
@@ -198,14 +198,12 @@ impl Reconciler {
     ) -> Option<Arc<Config>> {
         self.sight = Some(sight);
         let revision = self.applied()?;
-        let mut documents = (*self.config).clone();
-        documents.targets.retain(|name, _| !self.record.discovered.contains(name));
-        let (desired, discovered) = self.with_discovered(documents);
+        let (desired, discovered) = self.with_discovered(documents(&self.config, &self.record.discovered));
         if desired == *self.config && discovered == self.record.discovered {
             return None;
         }
         let put = |_: &_| -> Result<(Plan, ConfigRecord), Trouble> {
-            let plan = self.plan(world, jobs, &desired, Some(&revision), now)?;
+            let plan = self.plan(world, jobs, &desired, &discovered, Some(&revision), now)?;
             let record = ConfigRecord { discovered, ..self.record.clone() };
             let mut batch = plan.batch().map_err(|error| error.trouble())?;
             batch.put_config_record(&record).map_err(|error| error.trouble())?;
@@ -303,12 +301,21 @@ impl Reconciler {
         world: &World,
         jobs: &BTreeMap<JobId, JobRecord>,
         desired: &Config,
+        discovered: &BTreeSet<Name>,
         revision: Option<&Revision>,
         now: Timestamp,
     ) -> Result<Plan, Trouble> {
         let destinations = world.ledger.destinations().map_err(|error| error.trouble())?;
         let recorded = Recorded { base: self.applied(), config: &self.config, jobs, destinations: &destinations };
-        Ok(plan::plan(desired, revision, &recorded, now))
+        let mut plan = plan::plan(desired, revision, &recorded, now);
+        if !discovered.is_empty() || !self.record.discovered.is_empty() {
+            // What was discovered must not outweigh what a push takes away.
+            let before = documents(&self.config, &self.record.discovered);
+            let after = documents(desired, discovered);
+            let recorded = Recorded { config: &before, ..recorded };
+            plan.guard = plan::plan(&after, revision, &recorded, now).guard;
+        }
+        Ok(plan)
     }
 
     /// What applying `config` or `revision` (or the branch's head) would change; applies nothing.
@@ -321,8 +328,8 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<PlanText, Trouble> {
         let plan = if let Some(config) = config {
-            let (desired, _) = self.with_discovered(config.clone());
-            self.plan(world, jobs, &desired, revision, now)?
+            let (desired, discovered) = self.with_discovered(config.clone());
+            self.plan(world, jobs, &desired, &discovered, revision, now)?
         } else {
             let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
             let head = match revision {
@@ -341,8 +348,8 @@ impl Reconciler {
                 )
                 .with_hint("see `larder check`"));
             };
-            let (desired, _) = self.with_discovered(desired);
-            self.plan(world, jobs, &desired, Some(&head), now)?
+            let (desired, discovered) = self.with_discovered(desired);
+            self.plan(world, jobs, &desired, &discovered, Some(&head), now)?
         };
         let value = serde_json::to_value(&plan).map_err(|error| Trouble::new("internal", error.to_string()))?;
         Ok(PlanText { lines: plan.lines(now), plan: value })
@@ -361,6 +368,13 @@ impl Reconciler {
         }
         verdict
     }
+}
+
+/// The config without the targets that no document names.
+fn documents(config: &Config, discovered: &BTreeSet<Name>) -> Config {
+    let mut config = config.clone();
+    config.targets.retain(|name, _| !discovered.contains(name));
+    config
 }
 
 fn micros(start: Instant) -> u64 {

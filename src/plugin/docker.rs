@@ -105,7 +105,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     put_back?;
     choose::still_there(&engine, &found.containers)?;
     inventory.engine = version;
-    inventory.project = settings.project.clone();
+    inventory.project.clone_from(&settings.project);
     work.describe(&found.containers, &mut inventory, voice)?;
     for (path, format, sha256) in &work.artifacts {
         voice.artifact(path, format, sha256.clone());

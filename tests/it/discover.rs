@@ -90,6 +90,14 @@ fn with_auto_a_project_gets_a_target_that_is_orphaned_when_the_project_is_gone()
     assert!(site.push("a comment").status.success());
     assert_eq!(job(&site).unwrap()["jobs"][0]["orphaned_since"], Value::Null);
 
+    // What was discovered does not outweigh what a push takes away.
+    let kept = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    std::fs::remove_file(site.path("config/targets.yaml")).unwrap();
+    let held = site.push("no target of its own");
+    assert!(text(&held).contains("confirm"), "{}", text(&held));
+    site.write("config/targets.yaml", &kept);
+    assert!(site.push("back again").status.success());
+
     podman.podman(&["rm", "-f", "-t", "0", &format!("{name}-app-1")]);
     write_site(&site, &socket, true, "unused, other");
     assert!(site.push("look again").status.success());

@@ -31,11 +31,10 @@ pub(crate) fn look(socket: Option<&str>) -> Result<(Seeing, Vec<String>), Troubl
         Some(named) => Some(sight::look(named)?),
         None => SOCKETS.iter().find(|path| Path::new(path).exists()).and_then(|found| {
             let looked = sight::look(found);
-            looked
-                .inspect_err(|trouble| {
-                    told.push(format!("the container engine at {found} does not answer: {}", trouble.message))
-                })
-                .ok()
+            if let Err(trouble) = &looked {
+                told.push(format!("the container engine at {found} does not answer: {}", trouble.message));
+            }
+            looked.ok()
         }),
     };
     Ok((Seeing { sight, services: services() }, told))

@@ -188,11 +188,15 @@ impl Root {
         };
         let root = self.0.as_str();
         // A link in an archive whose names begin with `/` may be without it.
-        let below = whole.strip_prefix(root).or_else(|| whole.strip_prefix(root.trim_start_matches('/')));
-        let below = below.ok_or_else(outside)?;
-        if !root.is_empty() && !below.is_empty() && !below.starts_with('/') {
-            return Err(outside());
-        }
+        let below = match root {
+            // Below `.`, names may be without it.
+            "." => whole.strip_prefix("./").unwrap_or(if whole == "." { "" } else { whole }),
+            "" => whole,
+            _ => {
+                let below = whole.strip_prefix(root).or_else(|| whole.strip_prefix(root.trim_start_matches('/')));
+                below.filter(|below| below.is_empty() || below.starts_with('/')).ok_or_else(outside)?
+            }
+        };
         let below = below.trim_start_matches('/');
         if below.split('/').any(|part| part == "..") || below.contains('\0') {
             return Err(outside());

@@ -67,7 +67,10 @@ pub(super) fn run(
         })?;
     }
     frames.ended()?;
-    let redact = Redactor::new(program.env.iter().map(|(_, value)| value.clone()).collect());
+    // Names of users and databases are no secrets; without them a message would say little.
+    let is_secret = |name: &str| !matches!(name, "PGUSER" | "PGDATABASE");
+    let secrets = program.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
+    let redact = Redactor::new(secrets.collect());
     let stderr = redact.redact(&String::from_utf8_lossy(&stderr)).into_owned();
     Ok(Executed { code: exit_code(engine, &made.id)?, stderr })
 }
@@ -90,6 +93,9 @@ fn exit_code(engine: &Engine, exec: &str) -> Result<i64, Failure> {
     }
 }
 
+/// Gets each piece with its stream: 1 is standard output, 2 standard error.
+type OnPiece<'p> = &'p mut dyn FnMut(u8, &[u8]) -> Result<(), Failure>;
+
 /// Takes a stream of frames apart: 8 bytes of head (stream, three zeros, length), then the bytes.
 #[derive(Default)]
 struct Frames {
@@ -99,11 +105,7 @@ struct Frames {
 }
 
 impl Frames {
-    fn push(
-        &mut self,
-        mut bytes: &[u8],
-        on_piece: &mut dyn FnMut(u8, &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn push(&mut self, mut bytes: &[u8], on_piece: OnPiece<'_>) -> Result<(), Failure> {
         while !bytes.is_empty() {
             if self.left == 0 {
                 let wanted = 8 - self.head.len();

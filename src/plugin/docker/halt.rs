@@ -184,10 +184,8 @@ fn put_back(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), F
                 voice.log(format!("{} works again", note.name));
                 return Ok(());
             }
-            // Somebody stopped what we had paused: nothing of ours is left.
-            (State::Stopped, How::Pause) => return Ok(()),
-            // Somebody paused what we had started again.
-            (State::Paused, How::Stop) => return Ok(()),
+            // Somebody stopped what we had paused, or paused what we had started again: nothing of ours is left.
+            (State::Stopped, How::Pause) | (State::Paused, How::Stop) => return Ok(()),
             _ => {}
         }
         let said = match engine.switch(&note.id, verb, &[])? {

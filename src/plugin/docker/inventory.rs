@@ -259,7 +259,8 @@ fn key(mount: &Mount) -> (ItemKind, String) {
 
 fn is_of_the_system(source: &str) -> bool {
     let roots = ["/proc", "/sys", "/dev", "/run", "/var/run", "/etc/localtime", "/etc/timezone", "/lib/modules"];
-    source == "/" || source.ends_with(".sock") || roots.iter().any(|root| Path::new(source).starts_with(root))
+    let is_socket = Path::new(source).extension().is_some_and(|end| end == "sock");
+    source == "/" || is_socket || roots.iter().any(|root| Path::new(source).starts_with(root))
 }
 
 /// Files that compose was started from, by the containers' labels; absolute, in order, each once.

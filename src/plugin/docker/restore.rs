@@ -279,10 +279,10 @@ fn put_volume(
     match found {
         Ok(found) if found.digest == place.kept.contents.digest => {
             voice.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
-            let same = found.owners == place.kept.contents.owners;
-            let (verdict, detail) = match same {
-                true => (Verdict::Proven, "every one"),
-                false => (Verdict::CouldNotVerify, "the engine tells others than at the capture"),
+            let (verdict, detail) = if found.owners == place.kept.contents.owners {
+                (Verdict::Proven, "every one")
+            } else {
+                (Verdict::CouldNotVerify, "the engine tells others than at the capture")
             };
             voice.validation(format!("owners and modes of {}", place.kept.name), verdict, detail);
         }

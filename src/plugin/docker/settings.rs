@@ -39,7 +39,7 @@ pub(super) struct DockerSettings {
     pub(super) volumes: Vec<String>,
     /// What the containers do while their files are read. Databases that are dumped go on.
     #[serde(default)]
-    pub(super) stop: Stop,
+    pub(super) stop: WhileRead,
     /// How many seconds a container gets to end by itself before the engine kills it.
     #[serde(default = "stop_timeout_default")]
     #[schemars(range(min = 1, max = 3600))]
@@ -92,14 +92,14 @@ fn yes() -> bool {
 /// What containers do while their files are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Stop {
+pub(super) enum WhileRead {
     #[default]
     None,
     Pause,
     Stop,
 }
 
-impl Stop {
+impl WhileRead {
     pub(super) fn how(self) -> Option<How> {
         match self {
             Self::None => None,
@@ -134,7 +134,7 @@ impl DockerSettings {
             Err(Failure::new("settings", what)
                 .hint("give exactly one of `project: NAME`, `label: KEY=VALUE`, `containers: [..]`, `volumes: [..]`"))
         };
-        if self.in_place && self.stop != Stop::None {
+        if self.in_place && self.stop != WhileRead::None {
             return Err(Failure::new("settings", "`in_place` and `stop` exclude each other")
                 .hint("in place, the files are read after the containers were started again"));
         }
