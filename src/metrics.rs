@@ -179,7 +179,8 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::status::sample::{healthy, now, troubled};
+    use crate::runner::live::Discovery;
+    use crate::status::sample::{discovering, healthy, now, sight, troubled};
 
     fn text(reading: &crate::status::read::Reading) -> String {
         render(&View::build(reading, now())).unwrap()
@@ -214,6 +215,16 @@ mod tests {
         reading.jobs.remove(0);
         reading.desired.targets.remove("a");
         assert!(!text(&reading).contains(r#"target="a""#));
+    }
+
+    #[test]
+    fn what_is_uncovered_is_counted_and_unknown_is_no_sample() {
+        let known = text(&discovering(sight(&["shop"])));
+        assert!(known.contains("larder_uncovered 1\n") && known.contains("larder_discovery_up 1\n"), "{known}");
+        let trouble = crate::error::Trouble::new("engine_unreachable", "it is off");
+        let unknown = text(&discovering(Discovery::Unknown { trouble, at: now() }));
+        assert!(!unknown.contains("larder_uncovered ") && unknown.contains("larder_discovery_up 0\n"), "{unknown}");
+        assert!(!text(&healthy(&[("a", "files")])).contains("larder_uncovered "));
     }
 
     /// Where Prometheus is installed, its own linter has the last word.

@@ -82,38 +82,18 @@ fn missed(all: &[Uncovered], discover: &Discover) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::plugin::docker::sight::{Seen, Sight};
     use crate::status::render::Renderer;
-    use crate::status::sample::{healthy, now};
+    use crate::status::sample::{discovering, healthy, now, sight};
     use crate::status::{Health, View};
 
-    fn reading(discovery: Discovery) -> Reading {
-        let mut reading = healthy(&[("a", "files")]);
-        reading.desired.site.discover =
-            Some(Discover { socket: "/e.sock".to_owned(), auto: false, exclude: Vec::new() });
-        reading.discovery = discovery;
-        reading
-    }
-
-    fn sight(projects: &[&str]) -> Discovery {
-        let seen = |name: &&str| Seen { project: Some((*name).to_owned()), ..Seen::default() };
-        let containers = projects.iter().map(seen).collect();
-        let sight = Sight { socket: "/e.sock".to_owned(), containers, ..Sight::default() };
-        Discovery::Known { sight: Arc::new(sight), at: now() }
-    }
-
     #[test]
-    fn what_nobody_covers_is_told_on_page_and_metrics() {
-        let view = View::build(&reading(sight(&["shop"])), now());
+    fn what_nobody_covers_is_told_on_the_page() {
+        let view = View::build(&discovering(sight(&["shop"])), now());
         let discovery = view.discovery.clone().unwrap();
         assert_eq!((discovery.known, discovery.uncovered[0].name.as_str()), (true, "shop"));
         assert_eq!(view.verdict.health, Health::Warning);
         assert!(view.attention.iter().any(|each| each.kind == "discovery"));
-        let metrics = crate::metrics::render(&view).unwrap();
-        assert!(metrics.contains("larder_uncovered 1\n") && metrics.contains("larder_discovery_up 1\n"), "{metrics}");
         let page = Renderer::new(None).unwrap().index(&view).unwrap();
         assert!(page.contains("Uncovered") && page.contains("shop"));
     }
@@ -121,20 +101,18 @@ mod tests {
     #[test]
     fn an_engine_that_does_not_answer_is_unknown_and_never_zero() {
         let trouble = crate::error::Trouble::new("engine_unreachable", "it is off");
-        let view = View::build(&reading(Discovery::Unknown { trouble, at: now() }), now());
+        let view = View::build(&discovering(Discovery::Unknown { trouble, at: now() }), now());
         let discovery = view.discovery.clone().unwrap();
         assert!(!discovery.known && discovery.problem.is_some() && view.verdict.health == Health::Warning);
-        let metrics = crate::metrics::render(&view).unwrap();
-        assert!(!metrics.contains("larder_uncovered ") && metrics.contains("larder_discovery_up 0\n"), "{metrics}");
         let page = Renderer::new(None).unwrap().index(&view).unwrap();
         assert!(page.contains("does not answer") && page.contains("not known"));
-        let before = View::build(&reading(Discovery::None), now());
+        let before = View::build(&discovering(Discovery::None), now());
         assert!(!before.discovery.unwrap().known);
     }
 
     #[test]
     fn where_all_is_covered_everything_stays_green() {
-        assert_eq!(View::build(&reading(sight(&[])), now()).verdict.health, Health::Proven);
+        assert_eq!(View::build(&discovering(sight(&[])), now()).verdict.health, Health::Proven);
         let off = healthy(&[("a", "files")]);
         assert_eq!(View::build(&off, now()).discovery, None);
     }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{
-    Check, Config, Destination, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec, Target,
+    Check, Config, Destination, Discover, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec,
+    Target,
 };
 use crate::error::Trouble;
+use crate::plugin::docker::sight::{Seen, Sight};
 use crate::run::RunState;
-use crate::runner::live::RunUpdate;
+use crate::runner::live::{Discovery, RunUpdate};
 use crate::secret::SecretRef;
 use crate::status::read::{History, Reading};
 use crate::store::record::{
@@ -227,6 +230,22 @@ pub fn healthy(targets: &[(&str, &str)]) -> Reading {
         destinations: ["nas", "usb"].map(destination_record).to_vec(),
         ..Reading::default()
     }
+}
+
+/// A healthy site that looks at the engine `/e.sock`, with what came of it.
+pub fn discovering(discovery: Discovery) -> Reading {
+    let mut reading = healthy(&[("a", "files")]);
+    reading.desired.site.discover = Some(Discover { socket: "/e.sock".to_owned(), auto: false, exclude: Vec::new() });
+    reading.discovery = discovery;
+    reading
+}
+
+/// An engine that has these compose projects.
+pub fn sight(projects: &[&str]) -> Discovery {
+    let seen = |name: &&str| Seen { project: Some((*name).to_owned()), ..Seen::default() };
+    let containers = projects.iter().map(seen).collect();
+    let sight = Sight { socket: "/e.sock".to_owned(), containers, ..Sight::default() };
+    Discovery::Known { sight: Arc::new(sight), at: now() }
 }
 
 /// A night on which much went wrong.
