@@ -275,8 +275,7 @@ async fn through_plugin(
             News::Step { by_hand: false, line } if request.dry_run => {
                 world.operations.line(id, &format!("would {line}"));
             }
-            News::Step { line, .. } => world.operations.line(id, &line),
-            News::Line(line) => world.operations.line(id, &line),
+            News::Step { line, .. } | News::Line(line) => world.operations.line(id, &line),
             News::Version(now) if then.as_ref().is_some_and(|then| *then != now) => {
                 let then = then.as_deref().unwrap_or_default();
                 world
@@ -291,7 +290,9 @@ async fn through_plugin(
     let failed = restored.validations.iter().find(|each| each.verdict == Verdict::Failed);
     match failed {
         Some(validation) => {
-            lines.iter().for_each(|line| world.operations.line(id, line));
+            for line in &lines {
+                world.operations.line(id, line);
+            }
             Err(Trouble::new("validation_failed", format!("{}: {}", validation.name, validation.detail))
                 .with_hint("the application is not as the backup has it: look at it before it is used"))
         }

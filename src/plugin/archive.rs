@@ -214,7 +214,7 @@ fn name_of(path: &Path, raw: &[u8]) -> Result<String, Failure> {
     let inside = !name.starts_with('/')
         && !name.contains(['\\', '\0'])
         && name.split('/').all(|part| part != "..")
-        && !name.get(1..3).is_some_and(|drive| drive == ":/");
+        && name.get(1..3).is_none_or(|drive| drive != ":/");
     if name.is_empty() || !inside {
         return Err(unsafe_member(path, &shown, "leads outside of the archive"));
     }

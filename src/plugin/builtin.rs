@@ -8,7 +8,13 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
-use crate::plugin::{ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus, redis, rsync, sqlite};
+use crate::plugin::{
+    ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus,
+    redis, rsync, sqlite,
+};
+
+/// One action of a plugin: answers the request with events.
+pub(crate) type Act = fn(&Request, &mut Voice<'_>) -> Result<(), Failure>;
 
 /// A plugin that is part of the program.
 pub struct Builtin {
@@ -18,18 +24,18 @@ pub struct Builtin {
     /// What is in the backup, what is not, and the least rights it needs; for people.
     pub(crate) guide: &'static str,
     pub(crate) schema: fn() -> Value,
-    pub(crate) capture: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
-    pub(crate) validate: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
+    pub(crate) capture: Act,
+    pub(crate) validate: Act,
     pub(crate) restore: Option<Restore>,
     /// Undoes what the journal of a killed capture holds.
-    pub(crate) recover: Option<fn(&Request, &mut Voice<'_>) -> Result<(), Failure>>,
+    pub(crate) recover: Option<Act>,
 }
 
 /// How a plugin puts a backup back.
 pub struct Restore {
     /// JSON Schema of what the operator may choose.
     pub(crate) options: fn() -> Value,
-    pub(crate) run: fn(&Request, &mut Voice<'_>) -> Result<(), Failure>,
+    pub(crate) run: Act,
 }
 
 impl Builtin {

@@ -252,7 +252,7 @@ fn protocol_1() -> u32 {
 #[expect(dead_code, reason = "only its schema is used")]
 enum Message {
     /// Standard input: one object.
-    Request(Request),
+    Request(Box<Request>),
     /// Standard output: one object a line.
     Event(Event),
 }

@@ -35,7 +35,7 @@ fn read(path: &Path) -> Result<Survey, Failure> {
 #[test]
 fn a_whole_zip_is_read_and_its_members_are_seen() {
     let directory = tempfile::tempdir().unwrap();
-    let path = put(&directory, &zip(&[("a/b.txt", b"hello"), ("c", &[7; 100_000])]));
+    let path = put(&directory, &zip(&[("a/b.txt", b"hello"), ("c", &vec![7; 100_000])]));
     let mut seen = Vec::new();
     let survey = read_zip(&path, Bounds::default(), &mut |member, source| {
         seen.push((member.name.clone(), take(member, source, 1 << 20)?.len()));
