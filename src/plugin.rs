@@ -28,12 +28,22 @@ pub mod catalogue;
 mod command;
 mod digest;
 pub(crate) mod docker;
+mod download;
 mod endpoint;
 mod files;
+mod firewall;
 mod grafana;
+mod homeassistant;
 pub mod host;
+mod http;
+mod invoiceninja;
 mod journal;
+mod json;
 mod mariadb;
+mod opnsense;
+mod patience;
+mod pfsense;
+mod pihole;
 mod place;
 mod postgres;
 mod prometheus;
@@ -41,9 +51,11 @@ pub mod protocol;
 mod redis;
 mod rsync;
 pub mod settings;
+mod sound;
 mod sqlite;
 mod tool;
 mod transcript;
+mod xml;
 
 /// What a capture left: files in the staging directory, paths to ship in place, and what is known of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@
 mod answer;
 mod call;
 mod error;
+mod socket;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use reqwest::Url;
 pub(crate) use answer::{Answer, Saved};
 pub(crate) use call::{Call, Upload};
 pub(crate) use error::WebError;
+pub(crate) use socket::{Socket, Upgraded};
 pub(crate) use tls::Trust;
 
 use crate::types::host;
@@ -176,8 +178,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, WebError> {
 
 /// Reads an address: http or https, a host, no user, no password, no query.
 fn base_url(text: &str) -> Result<Url, WebError> {
-    // A password in it must not be quoted.
-    let hidden = text.split_once('@').map_or_else(|| text.to_owned(), |(_, behind)| format!("…@{behind}"));
+    // A password in it must not be quoted, nor a key behind the `?`.
+    let front = text.split(['?', '#']).next().unwrap_or_default();
+    let hidden = front.rsplit_once('@').map_or_else(|| front.to_owned(), |(_, behind)| format!("…@{behind}"));
     let refuse = |why: &str| WebError::Address { address: hidden.clone(), why: why.to_owned() };
     let url = Url::parse(text).map_err(|error| refuse(&format!("it cannot be read ({error})")))?;
     match url.scheme() {
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_used_is_refused_without_showing_a_password() {
-        for bad in ["nas", "ftp://nas", "http://", "http://me:hunter2@nas", "http://nas/?a=b", "http://nas/#x"] {
+        for bad in ["nas", "ftp://nas", "http://", "http://me:hunter2@nas", "http://nas/?a=hunter2", "http://nas/#x"] {
             let error = base_url(bad).unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }

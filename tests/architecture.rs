@@ -13,7 +13,7 @@ use text::{code_only, crate_modules_used, named_crates};
 const FILE_LINES_MAX: usize = 600;
 
 /// Crates that one place hides from the others, and that place: a module (`schedule`) or a file (`status/render.rs`).
-const FENCED: [(&str, &str); 9] = [
+const FENCED: [(&str, &str); 10] = [
     ("gix", "source"),
     ("notify", "source"),
     ("sled", "store/sled_store.rs"),
@@ -23,6 +23,7 @@ const FENCED: [(&str, &str); 9] = [
     ("prometheus", "metrics"),
     ("lettre", "alert"),
     ("reqwest", "web"),
+    ("soketto", "web/socket.rs"),
 ];
 
 /// A file below `src`.

@@ -116,9 +116,33 @@ pub(crate) fn read_tar(path: &Path, gzip: Gzip, bounds: Bounds, visit: Visitor<'
     let packed = file.metadata().map_err(|error| damaged(path, "tar", &error))?.len();
     let file = BufReader::with_capacity(256 << 10, file);
     match gzip {
-        Gzip::Yes => read_tar_stream(path, MultiGzDecoder::new(file), packed, bounds, visit),
-        Gzip::No => read_tar_stream(path, file, packed, bounds, visit),
+        Gzip::Yes => read_tar_stream(path, MultiGzDecoder::new(file), packed, bounds, Links::Refused, visit),
+        Gzip::No => read_tar_stream(path, file, packed, bounds, Links::Refused, visit),
     }
+}
+
+/// Reads a tar that is itself a member of an archive, here called `path`, with `packed` bytes; links in it are passed
+/// over.
+pub(crate) fn read_inner_tar(
+    path: &Path,
+    source: &mut dyn Read,
+    packed: u64,
+    gzip: Gzip,
+    bounds: Bounds,
+    visit: Visitor<'_>,
+) -> Result<Survey, Failure> {
+    let source = BufReader::with_capacity(256 << 10, source);
+    match gzip {
+        Gzip::Yes => read_tar_stream(path, MultiGzDecoder::new(source), packed, bounds, Links::Passed, visit),
+        Gzip::No => read_tar_stream(path, source, packed, bounds, Links::Passed, visit),
+    }
+}
+
+/// What is done about links: nothing is written, so they lead nowhere, but most exports have no business with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    Refused,
+    Passed,
 }
 
 /// Whether a tar is packed.
@@ -133,6 +157,7 @@ fn read_tar_stream(
     source: impl Read,
     packed: u64,
     bounds: Bounds,
+    links: Links,
     visit: Visitor<'_>,
 ) -> Result<Survey, Failure> {
     let damaged = |error: &dyn std::fmt::Display| damaged(path, "tar", error);
@@ -143,7 +168,8 @@ fn read_tar_stream(
         let raw = entry.path_bytes().into_owned();
         let name = name_of(path, &raw)?;
         let kind = entry.header().entry_type();
-        if kind.is_dir() {
+        let is_link = kind.is_symlink() || kind.is_hard_link();
+        if kind.is_dir() || (is_link && links == Links::Passed) {
             continue;
         }
         if !kind.is_file() && !kind.is_contiguous() && !kind.is_gnu_sparse() {

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
 use crate::plugin::{
-    ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, mariadb, postgres, prometheus,
-    redis, rsync, sqlite,
+    ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, homeassistant, http, invoiceninja,
+    mariadb, opnsense, pfsense, pihole, postgres, prometheus, redis, rsync, sqlite,
 };
 
 /// One action of a plugin: answers the request with events.
@@ -51,9 +51,15 @@ pub const ALL: &[Builtin] = &[
     docker::BUILTIN,
     files::BUILTIN,
     grafana::BUILTIN,
+    homeassistant::BUILTIN,
+    http::BUILTIN,
+    invoiceninja::BUILTIN,
     arr::LIDARR,
     mariadb::BUILTIN,
     mariadb::MYSQL,
+    opnsense::BUILTIN,
+    pfsense::BUILTIN,
+    pihole::BUILTIN,
     postgres::BUILTIN,
     prometheus::BUILTIN,
     arr::PROWLARR,

@@ -36,6 +36,10 @@ impl<'w> Answer<'w> {
         Self { web, response, what, got: 0 }
     }
 
+    pub(super) fn into_response(self) -> reqwest::Response {
+        self.response
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
@@ -106,15 +110,6 @@ impl<'w> Answer<'w> {
             }
         }
         Ok(whole)
-    }
-
-    /// The whole body as text, at most 16 MiB.
-    ///
-    /// # Errors
-    /// As [`Answer::bytes`]; `NotText` when it is no UTF-8.
-    pub(crate) fn text(self) -> Result<String, WebError> {
-        let what = self.what.clone();
-        String::from_utf8(self.bytes(TEXT_BYTES_MAX)?).map_err(|_| WebError::NotText { what })
     }
 
     /// The whole body as JSON, at most 16 MiB.

@@ -199,7 +199,7 @@ impl<'w> Call<'w> {
         let client = super::builder(self.web.silence).tls_backend_preconfigured(config).build().ok()?;
         let address = self.web.address("/").ok()?;
         // The handshake ends in an error on purpose: nothing is sent to a server that is not trusted.
-        let _ = self.web.runtime.block_on(client.get(address).send());
+        let _ = self.web.runtime.block_on(async { client.get(address).send().await });
         let seen = *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         seen.as_ref().map(tls::show)
     }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::CertificateError as Why;
+
 use crate::error::Trouble;
 use crate::types::{ByteSize, show_duration};
 
@@ -51,8 +53,6 @@ pub(crate) enum WebError {
     TooLarge { what: String, bytes_max: u64 },
     #[error("{what} is no JSON as expected: {detail}")]
     NotJson { what: String, detail: String },
-    #[error("{what} is no text")]
-    NotText { what: String },
     #[error("{what} failed: {detail}")]
     Protocol { what: String, detail: String },
     #[error("{} cannot be read", .path.display())]
@@ -91,7 +91,7 @@ impl WebError {
             Self::Silent { .. } => "silent",
             Self::Cut { .. } => "cut_short",
             Self::TooLarge { .. } => "too_large",
-            Self::NotJson { .. } | Self::NotText { .. } => "unexpected_answer",
+            Self::NotJson { .. } => "unexpected_answer",
             Self::Protocol { .. } => "http_failed",
             Self::Read { .. } => "unreadable",
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
@@ -138,7 +138,7 @@ impl WebError {
             Self::TooLarge { .. } => {
                 "no honest answer is so long: look whether `url` names the right application".to_owned()
             }
-            Self::NotJson { .. } | Self::NotText { .. } => {
+            Self::NotJson { .. } => {
                 "check the address (with its prefix): a login page, a proxy or another application may answer there"
                     .to_owned()
             }
@@ -164,16 +164,11 @@ impl WebError {
 
     /// What an error of a certificate is; none when `error` is none of those.
     pub(super) fn of_certificate(error: &reqwest::Error, server: &str, fingerprint: Option<String>) -> Option<Self> {
-        let tls = sources(error).find_map(|each| {
-            let inner = each.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            each.downcast_ref::<rustls::Error>()
-                .or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()))
-        })?;
+        let tls = sources(error).find_map(of_tls)?;
         let server = server.to_owned();
         let rustls::Error::InvalidCertificate(why) = tls else {
             return Some(Self::Tls { server, detail: tls.to_string() });
         };
-        use rustls::CertificateError as Why;
         Some(match why {
             Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. } => {
                 Self::OutOfDate { server }
@@ -210,6 +205,14 @@ impl WebError {
         ) || sources(error)
             .any(|each| each.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message));
         if cut { Self::Cut { what, got: 0, announced: None } } else { Self::Protocol { what, detail: text } }
+    }
+}
+
+/// The error of TLS in `error`, through the I/O errors that it is wrapped in.
+fn of_tls<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    match error.downcast_ref::<io::Error>() {
+        Some(outer) => of_tls(outer.get_ref()?),
+        None => error.downcast_ref(),
     }
 }
 

@@ -66,9 +66,12 @@ pub(super) fn with_trust(builder: reqwest::ClientBuilder, trust: &Trust) -> Resu
     }
 }
 
+/// The fingerprint of the certificate that a server showed.
+pub(super) type Seen = Arc<Mutex<Option<[u8; 32]>>>;
+
 /// A client configuration that shows which certificate a server has, and trusts none.
-pub(super) fn looking() -> Result<(rustls::ClientConfig, Arc<Mutex<Option<[u8; 32]>>>), WebError> {
-    let seen = Arc::default();
+pub(super) fn looking() -> Result<(rustls::ClientConfig, Seen), WebError> {
+    let seen = Seen::default();
     Ok((pinned(Pin::Look(Arc::clone(&seen)))?, seen))
 }
 
@@ -92,7 +95,7 @@ fn pinned(pin: Pin) -> Result<rustls::ClientConfig, WebError> {
 #[derive(Debug)]
 enum Pin {
     Exactly([u8; 32]),
-    Look(Arc<Mutex<Option<[u8; 32]>>>),
+    Look(Seen),
 }
 
 /// Knows one certificate by its hash. Signatures of the handshake are still checked: the server has the key.

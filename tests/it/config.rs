@@ -186,6 +186,33 @@ fn every_valid_sample_loads_and_warns_as_pinned() {
 }
 
 #[test]
+fn the_targets_in_the_guides_of_plugins_are_valid() {
+    let mut seen = 0;
+    for builtin in larder::plugin::builtin::ALL {
+        let text = larder::plugin::describe_text(builtin.name).unwrap();
+        let Some((_, example)) = text.split_once("\nA target:\n") else { continue };
+        let lines: Vec<&str> =
+            example.lines().take_while(|line| !line.is_empty()).map(|line| line.strip_prefix("  ").unwrap()).collect();
+        let target = format!("kind: Target\nname: sample\n{}\n", lines.join("\n"));
+        assert_eq!(messages(catalogue(), &target), Vec::<String>::new(), "{target}");
+        seen += 1;
+    }
+    assert!(seen >= 6);
+    let all = std::fs::read_to_string(root().join("tests/config/web_applications.yaml")).unwrap();
+    assert_eq!(messages(catalogue(), &all), Vec::<String>::new());
+    for (right, wrong) in [
+        ("[json, zip", "[jsn, zip"),
+        ("[ssl,", "[root,"),
+        ("method: POST", "method: STEAL"),
+        ("token: {env: NINJA_TOKEN}", "token: plain-text"),
+        ("tls: {ca:", "tls: {cert:"),
+    ] {
+        assert!(all.contains(right), "{right}");
+        assert_eq!(messages(catalogue(), &all.replacen(right, wrong, 1)).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
 fn every_invalid_sample_is_refused_with_the_pinned_message() {
     with_snapshots(|| {
         for (name, bytes) in samples("invalid") {

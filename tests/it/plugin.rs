@@ -28,10 +28,20 @@ mod docker;
 mod docker_kill;
 #[path = "plugin_files.rs"]
 mod files;
+#[path = "plugin_firewall.rs"]
+mod firewall;
 #[path = "plugin_grafana.rs"]
 mod grafana;
+#[path = "plugin_homeassistant.rs"]
+mod homeassistant;
+#[path = "plugin_http.rs"]
+mod http;
+#[path = "plugin_invoiceninja.rs"]
+mod invoiceninja;
 #[path = "plugin_mariadb.rs"]
 mod mariadb;
+#[path = "plugin_pihole.rs"]
+mod pihole;
 #[path = "plugin_postgres.rs"]
 mod postgres;
 #[path = "plugin_postgres_restore.rs"]

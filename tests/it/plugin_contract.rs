@@ -6,6 +6,7 @@
 use std::process::{Child, Stdio};
 
 use super::simulated::{http, spec};
+use super::support::simulator::Simulator;
 use super::*;
 
 struct Prism {
@@ -88,4 +89,48 @@ fn grafana_is_called_as_its_document_says_and_an_empty_dashboard_is_no_backup() 
     assert!(["object_incomplete", "unexpected_answer"].contains(&failure.trouble.code.as_str()), "{failure}");
     assert_eq!(prism.complaints(), Vec::<String>::new());
     assert!(http(prism.port, "GET", "/api/search", "").len() < 10_000, "the mock is still well");
+}
+
+#[test]
+fn a_pihole_is_called_as_its_document_says_and_a_zip_of_six_bytes_is_no_backup() {
+    let Some(prism) = Prism::start("pihole-ftl/main.prism.yaml") else { return };
+    let of =
+        |url: String| Bench::of_app("pihole", json!({"url": url, "silence": "20s"}), &[("password", "abcdef-larder")]);
+    let bench = of(prism.url());
+    assert!(bench.refused_app(&["not_a_zip"]).trouble.message.contains("6 bytes"));
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new(), "the session was ended");
+    let note = json!({"user_agent": "larder/0.0.0 (run of another day)", "at_s": jiff::Timestamp::now().as_second()});
+    std::fs::write(bench.journal().join("session.json"), note.to_string()).unwrap();
+    bench.recover_app().unwrap();
+    assert_eq!(prism.complaints(), Vec::<String>::new());
+    let log = std::fs::read_to_string(&prism.log).unwrap();
+    for call in
+        ["post /api/auth", "get /api/info/version", "get /api/teleporter", "delete /api/auth", "get /api/auth/sessions"]
+    {
+        assert!(log.contains(call), "{call} was not called:\n{log}");
+    }
+    for (prefer, code, outcome) in [
+        ("code=429, example=no_seats", "seats_exceeded", Outcome::Deferred),
+        ("code=429, example=totp_rate_limit", "rate_limited", Outcome::Deferred),
+        ("code=400, example=totp_missing", "second_factor", Outcome::Failed),
+        ("code=401, example=totp_invalid", "unauthorized", Outcome::Failed),
+    ] {
+        let options = ["--to", &prism.url(), "--call", "POST /api/auth", "--prefer", prefer];
+        let passer = Simulator::start("prefer", &options);
+        assert_eq!(of(passer.url.clone()).refused_app(&[code]).outcome, outcome, "{prefer}");
+        assert_eq!(passer.calls("GET /api/teleporter"), 0);
+    }
+}
+
+#[test]
+fn an_invoice_ninja_is_called_as_its_document_says_and_an_order_without_a_link_is_no_backup() {
+    let Some(prism) = Prism::start("invoiceninja-v5.api-docs.yaml") else { return };
+    let of = |url: String| Bench::of_app("invoiceninja", json!({"url": url}), &[("token", "abcdef-larder")]);
+    of(prism.url()).refused_app(&["export_empty"]);
+    assert_eq!(prism.complaints(), Vec::<String>::new());
+    for (prefer, code) in [("code=401", "unauthorized"), ("code=403", "unauthorized"), ("code=422", "refused")] {
+        let options = ["--to", &prism.url(), "--call", "POST /api/v1/export", "--prefer", prefer];
+        let passer = Simulator::start("prefer", &options);
+        of(passer.url.clone()).refused_app(&[code]);
+    }
 }

@@ -7,6 +7,8 @@ pub mod mariadb;
 pub mod podman;
 #[path = "support_postgres.rs"]
 pub mod postgres;
+#[path = "support_simulator.rs"]
+pub mod simulator;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
