@@ -10,7 +10,7 @@ use crate::error::Trouble;
 use crate::plugin::protocol::{Action, Capability, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request, Verb};
 use crate::plugin::{
     ArtifactFile, Source, Validation, Verdict, arr, command, docker, files, grafana, homeassistant, http, invoiceninja,
-    mariadb, opnsense, pfsense, pihole, postgres, prometheus, redis, rsync, sqlite,
+    mariadb, opnsense, pfsense, pihole, postgres, redis, rsync, sqlite,
 };
 
 /// One action of a plugin: answers the request with events.
@@ -61,7 +61,7 @@ pub const ALL: &[Builtin] = &[
     pfsense::BUILTIN,
     pihole::BUILTIN,
     postgres::BUILTIN,
-    prometheus::BUILTIN,
+    crate::plugin::prometheus::BUILTIN,
     arr::PROWLARR,
     arr::RADARR,
     arr::READARR,
