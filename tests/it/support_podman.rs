@@ -169,10 +169,30 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        let _ = self.try_run(&["rm", "--all", "--force", "--time", "0"]);
+        // One container that is just being changed must not let the others live on.
+        for _ in 0..5 {
+            let removed = self.try_run(&["rm", "--all", "--force", "--time", "0"]);
+            let left = self.try_run(&["ps", "--all", "--quiet"]);
+            if removed.status.success() && left.stdout.is_empty() {
+                break;
+            }
+            eprintln!("containers are left: {}", String::from_utf8_lossy(&removed.stderr));
+            let _ = self.try_run(&["unpause", "--all"]);
+            std::thread::sleep(Duration::from_millis(500));
+        }
         if let Some(mut service) = self.service.take() {
             let _ = service.kill();
             let _ = service.wait();
+        }
+        // Who watched over a program in a container waits for minutes before he goes.
+        let ours = self.directory.path().to_str().unwrap().as_bytes().to_vec();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let watcher = line.split(|byte| *byte == 0).next().is_some_and(|program| program.ends_with(b"conmon"));
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (true, true, Some(pid)) = (watcher, line.windows(ours.len()).any(|part| part == ours), pid) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
         }
     }
 }
