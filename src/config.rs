@@ -25,6 +25,7 @@ mod visible;
 pub use diagnostic::{Colour, Diagnostic, Severity};
 pub use load::{Loaded, Loader};
 pub use schema::config_schema;
+pub(crate) use validate::DURATION_PATTERN;
 
 /// What config needs to know of plugins: their names and settings schemas.
 pub trait SettingsSchemas: Send + Sync {

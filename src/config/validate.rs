@@ -12,6 +12,7 @@ mod stand_in;
 pub(super) mod together;
 mod words;
 
+pub(crate) use scalar::DURATION_PATTERN;
 use serde_json::{Map, Value as Json};
 
 use super::spans::{Node, Value};

@@ -15,6 +15,7 @@ use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::digest;
 use crate::plugin::endpoint::TlsSettings;
 use crate::plugin::journal::Journal;
+use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::Secret;
 
@@ -175,14 +176,12 @@ struct ArrSettings {
     #[serde(default)]
     #[schemars(length(min = 1))]
     database_target: Option<String>,
-    /// How many seconds the application may take to make its backup, or to be back after a restore.
+    /// How long the application may take to make its backup, or to be back after a restore: `10m`.
     #[serde(default = "wait_default")]
-    #[schemars(range(min = 1, max = 86400))]
-    wait: u32,
-    /// How many seconds the application may say nothing before a call is given up.
-    #[serde(default = "silence_default")]
-    #[schemars(range(min = 1, max = 3600))]
-    silence: u32,
+    wait: Patience,
+    /// How long the application may say nothing before a call is given up.
+    #[serde(default = "Patience::silence")]
+    silence: Patience,
     /// Whose certificate to trust with https; without it the system's authorities.
     #[serde(default)]
     tls: Option<TlsSettings>,
@@ -191,12 +190,8 @@ struct ArrSettings {
     allow_http: bool,
 }
 
-fn wait_default() -> u32 {
-    600
-}
-
-fn silence_default() -> u32 {
-    30
+fn wait_default() -> Patience {
+    Patience(Duration::from_mins(10))
 }
 
 impl ArrSettings {
@@ -210,7 +205,7 @@ impl ArrSettings {
     }
 
     fn wait(&self) -> Duration {
-        Duration::from_secs(u64::from(self.wait))
+        self.wait.0
     }
 }
 

@@ -185,7 +185,7 @@ fn read_request(stdin: impl Read) -> Result<Request, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::new("request", format!("standard input cannot be read: {error}")))?;
     if bytes.len() as u64 > REQUEST_BYTES_MAX {
-        return Err(refuse("the request has more than 1 MiB"));
+        return Err(refuse("the request has more than 16 MiB"));
     }
     let request: Request = serde_json::from_slice(&bytes).map_err(|error| {
         let place = format!("line {} column {}", error.line(), error.column());
@@ -340,8 +340,8 @@ mod tests {
         let newer = ask("files", r#"{"protocol":2,"action":"describe"}"#).0.unwrap_err();
         assert_eq!(newer.trouble.code, "plugin_protocol");
         assert_eq!(ask("fies", "").0.unwrap_err().trouble.code, "no_such_plugin");
-        let huge = " ".repeat(2 << 20);
-        assert_eq!(ask("files", &huge).0.unwrap_err().trouble.message, "the request has more than 1 MiB");
+        let huge = " ".repeat(17 << 20);
+        assert_eq!(ask("files", &huge).0.unwrap_err().trouble.message, "the request has more than 16 MiB");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::digest;
 use crate::plugin::endpoint::TlsSettings;
+use crate::plugin::patience::Patience;
 use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::settings::Secret;
 
@@ -81,20 +82,15 @@ struct GrafanaSettings {
     /// Whether Grafana may be without any dashboard, folder and data source.
     #[serde(default)]
     allow_empty: bool,
-    /// How many seconds Grafana may say nothing before a call is given up.
-    #[serde(default = "silence_default")]
-    #[schemars(range(min = 1, max = 3600))]
-    silence: u32,
+    /// How long Grafana may say nothing before a call is given up.
+    #[serde(default = "Patience::silence")]
+    silence: Patience,
     /// Whose certificate to trust with https; without it the system's authorities.
     #[serde(default)]
     tls: Option<TlsSettings>,
     /// Send the token over plain http to a host that is not in the own network.
     #[serde(default)]
     allow_http: bool,
-}
-
-fn silence_default() -> u32 {
-    30
 }
 
 /// More are not taken: a run keeps a list of its files.

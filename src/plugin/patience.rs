@@ -49,7 +49,7 @@ impl JsonSchema for Patience {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$" })
+        json_schema!({ "type": "string", "pattern": crate::config::DURATION_PATTERN, "examples": ["30s", "5m"] })
     }
 }
 

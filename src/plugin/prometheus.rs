@@ -4,7 +4,6 @@
 //! finds nothing wrong with it: it is kept as an inventory, to compare with, and never counts as what can be put back.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -14,6 +13,7 @@ use serde_json::Value;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::endpoint::{self, TlsSettings};
 use crate::plugin::journal::Journal;
+use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::Secret;
 use crate::plugin::{Verdict, digest};
@@ -83,10 +83,9 @@ struct PrometheusSettings {
     #[serde(default)]
     #[schemars(regex(pattern = "^/"))]
     promtool: Option<PathBuf>,
-    /// How many seconds Prometheus may say nothing before a call is given up.
-    #[serde(default = "silence_default")]
-    #[schemars(range(min = 1, max = 3600))]
-    silence: u32,
+    /// How long Prometheus may say nothing before a call is given up.
+    #[serde(default = "Patience::silence")]
+    silence: Patience,
     /// Whose certificate to trust with https; without it the system's authorities.
     #[serde(default)]
     tls: Option<TlsSettings>,
@@ -102,10 +101,6 @@ struct Tsdb {
     /// The server's `--storage.tsdb.path` as this host sees it.
     #[schemars(regex(pattern = "^/"))]
     data_dir: PathBuf,
-}
-
-fn silence_default() -> u32 {
-    30
 }
 
 const INVENTORY: &str = "inventory/loaded-config.yml";
@@ -130,8 +125,8 @@ impl<'s> Server<'s> {
                 Failure::new("settings", "only one of `username` and `password` is given").hint("give both, or none")
             );
         }
-        let silence = Duration::from_secs(u64::from(settings.silence));
-        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(silence)?;
+        let web =
+            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
         Ok(Self { web, settings })
     }
 

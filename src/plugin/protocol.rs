@@ -16,8 +16,8 @@ use crate::plugin::{ArtifactFile, Source, Validation};
 /// The number in each request.
 pub const PROTOCOL: u32 = 1;
 
-/// Longest request that the built-in plugins read, in bytes.
-pub const REQUEST_BYTES_MAX: u64 = 1 << 20;
+/// Longest request that the built-in plugins read, in bytes; a capture of ten thousand files takes some 2 MiB.
+pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
 
 /// Figure by which a plugin tells how many bytes its sources have (they are not copied, so the host can't measure them).
 pub const SOURCE_BYTES: &str = "source_bytes";

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
+use crate::plugin::patience::Patience;
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 use crate::plugin::settings::Secret;
 use crate::plugin::{Source, Verdict};
@@ -85,18 +86,13 @@ struct RsyncSettings {
     /// At most so many KiB a second; 0: no bound.
     #[serde(default)]
     bandwidth_kib: u64,
-    /// How many seconds the device may say nothing before it is given up.
-    #[serde(default = "silence_default")]
-    #[schemars(range(min = 1, max = 3600))]
-    silence: u32,
+    /// How long the device may say nothing before it is given up.
+    #[serde(default = "Patience::silence")]
+    silence: Patience,
 }
 
 fn port_default() -> u16 {
     22
-}
-
-fn silence_default() -> u32 {
-    30
 }
 
 /// Below the copy: the files themselves, so that nothing of ours is mixed with them.

@@ -186,6 +186,18 @@ fn every_valid_sample_loads_and_warns_as_pinned() {
 }
 
 #[test]
+fn what_has_no_usable_form_in_the_settings_is_refused_before_a_run() {
+    let text = "kind: Target\nname: films\nplugin: radarr\nwith:\n  url: nas.lan:7878\n  api_key: {env: KEY}\n  \
+                wait: soon\n  folder: Backups\n";
+    let said = messages(catalogue(), text).join("\n");
+    for part in
+        ["`with.url` must be an address", "`with.wait` must be a duration", "`with.folder` must be an absolute path"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in {said}");
+    }
+}
+
+#[test]
 fn the_targets_in_the_guides_of_plugins_are_valid() {
     let mut seen = 0;
     for builtin in larder::plugin::builtin::ALL {

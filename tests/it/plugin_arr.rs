@@ -11,7 +11,7 @@ fn app(name: &str) -> Simulated {
 }
 
 fn bench(name: &str, app: &Simulated) -> Bench {
-    Bench::of_app(name, json!({"url": app.url(), "wait": 5, "silence": 1}), &[("api_key", KEY)])
+    Bench::of_app(name, json!({"url": app.url(), "wait": "5s", "silence": "1s"}), &[("api_key", KEY)])
 }
 
 /// Only the backup that a person made before is there.
@@ -156,7 +156,7 @@ fn every_damage_on_the_way_fails_with_a_next_step_and_leaves_nothing() {
 fn a_command_that_fails_or_is_stuck_is_told_and_taken_back() {
     let app = app("sonarr");
     let mut bench = bench("sonarr", &app);
-    bench.target.settings["wait"] = json!(1);
+    bench.target.settings["wait"] = json!("1s");
     app.set(json!({"stuck": true}));
     let failure = bench.refused_app(&["backup_stuck"]);
     assert!(failure.trouble.message.contains("queued"), "{failure}");
@@ -187,7 +187,7 @@ fn a_capture_that_was_killed_is_tidied_up_by_recover() {
     app.set(json!({"work_s": 0.0}));
     app.fault(json!({"path": "/backup/", "mode": "silence"}));
     let mut bench = bench;
-    bench.target.settings["silence"] = json!(30);
+    bench.target.settings["silence"] = json!("30s");
     bench.again();
     bench.killed(|| {
         app.state()["calls"].as_array().unwrap().iter().any(|call| call.as_str().unwrap().contains("/backup/manual"))
@@ -219,7 +219,7 @@ fn an_application_on_postgresql_is_refused_unless_a_target_has_its_database() {
 fn a_restore_puts_the_library_back_and_counts_it() {
     let app = app("radarr");
     let mut bench = bench("radarr", &app);
-    bench.target.settings["wait"] = json!(20);
+    bench.target.settings["wait"] = json!("20s");
     let captured = bench.proven_app();
     app.set(json!({"rows": 3, "version": "6.1.0.1"}));
     let plan = bench.restore_app(&captured, json!({}), true).unwrap();
@@ -257,7 +257,7 @@ fn a_restore_into_an_older_application_or_one_that_stays_away_is_told() {
         "restore_options"
     );
     app.set(json!({"version": "6.0.3.10276", "comes_back": false}));
-    bench.target.settings["wait"] = json!(2);
+    bench.target.settings["wait"] = json!("2s");
     assert_eq!(bench.restore_app(&captured, json!({}), false).unwrap_err().trouble.code, "not_back");
     // A backup that was cut is not even uploaded.
     let zip = bench.staging().join("backup.zip");

@@ -11,7 +11,7 @@ fn grafana() -> Simulated {
 }
 
 fn bench(app: &Simulated) -> Bench {
-    Bench::of_app("grafana", json!({"url": app.url(), "silence": 1}), &[("token", TOKEN)])
+    Bench::of_app("grafana", json!({"url": app.url(), "silence": "1s"}), &[("token", TOKEN)])
 }
 
 fn read(bench: &Bench, path: &str) -> Value {

@@ -63,7 +63,7 @@ impl Real {
         let settings = json!({
             "url": format!("http://127.0.0.1:{}", self.port),
             "config_file": self.directory.path().join("prometheus.yml"),
-            "silence": 5,
+            "silence": "5s",
         });
         Bench::of_app("prometheus", settings, &[])
     }
@@ -176,7 +176,7 @@ fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
 }
 
 fn simulated(app: &Simulated) -> Bench {
-    let settings = json!({"url": app.url(), "silence": 1, "tsdb_snapshot": {"data_dir": app.directory.path()}});
+    let settings = json!({"url": app.url(), "silence": "1s", "tsdb_snapshot": {"data_dir": app.directory.path()}});
     Bench::of_app("prometheus", settings, &[])
 }
 
@@ -222,7 +222,7 @@ fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server()
 fn a_snapshot_of_a_capture_that_was_killed_is_deleted_by_recover() {
     let app = Simulated::start("prometheus.py", &[]);
     let mut bench = simulated(&app);
-    bench.target.settings["silence"] = json!(30);
+    bench.target.settings["silence"] = json!("30s");
     let somebodys = app.directory.path().join("snapshots/20250101T000000Z-00000000000000aa");
     std::fs::create_dir_all(&somebodys).unwrap();
     app.fault(json!({"path": "/api/v1/admin", "mode": "silence"}));

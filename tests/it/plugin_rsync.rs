@@ -82,7 +82,7 @@ impl Device {
     fn bench(&self) -> Bench {
         let settings = json!({
             "host": "127.0.0.1", "port": self.port, "user": self.user, "known_hosts": self.at("known_hosts"),
-            "paths": [self.at("data")], "copy": self.at("copy"), "silence": 3,
+            "paths": [self.at("data")], "copy": self.at("copy"), "silence": "3s",
         });
         let key = std::fs::read_to_string(self.at("login")).unwrap();
         Bench::of_app("rsync", settings, &[("key", &key)])

@@ -7,6 +7,9 @@ use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::Finding;
 
+/// A duration in a plugin's settings, as its schema says it.
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
+
 impl<'s> Validator<'s> {
     pub(super) fn scalar(&mut self, node: &Node, schema: &'s Map<String, Json>) {
         if let Some(allowed) = words::enumeration(schema) {
@@ -79,17 +82,38 @@ impl<'s> Validator<'s> {
         }
     }
 
+    /// The patterns that the built-in plugins' schemas have; what others mean by theirs, they say at the run.
+    fn form(&self, node: &Node, schema: &Map<String, Json>, text: &str) -> Option<Finding> {
+        let must = |code, what: &str, hint: &str| {
+            let message = format!("{} must be {what}, but this is {}", self.here(), words::seen(node, &self.path));
+            Some(Finding::error(node.span, code, message).hint(hint))
+        };
+        // Of the documents' own fields `check` says more.
+        let settings = self.path.first().is_some_and(|first| first == "with");
+        match schema.get("pattern").and_then(Json::as_str)? {
+            "^/" if !text.starts_with('/') => must("relative_path", "an absolute path", "a path starts with `/`"),
+            DURATION_PATTERN
+                if settings && !crate::types::parse_duration(text).is_ok_and(|duration| !duration.is_zero()) =>
+            {
+                must("invalid_duration", "a duration", "write for example 30s, 5m or 2h")
+            }
+            "^https?://" | "^https?://[^@]+$"
+                if settings && !text.starts_with("http://") && !text.starts_with("https://") =>
+            {
+                must("invalid_url", "an address", "write http://HOST[:PORT] or https://HOST[:PORT]")
+            }
+            _ => None,
+        }
+    }
+
     fn length(&mut self, node: &Node, schema: &'s Map<String, Json>, text: &str) {
         if text.contains('\0') {
             let message = format!("{} has a NUL character in it", self.here());
             self.push(Finding::error(node.span, "control_character", message));
             return;
         }
-        // The one pattern that plugins' schemas need: an absolute path.
-        if schema.get("pattern").and_then(Json::as_str) == Some("^/") && !text.starts_with('/') {
-            let message =
-                format!("{} must be an absolute path, but this is {}", self.here(), words::seen(node, &self.path));
-            self.push(Finding::error(node.span, "relative_path", message).hint("a path starts with `/`"));
+        if let Some(finding) = self.form(node, schema, text) {
+            self.push(finding);
             return;
         }
         let chars = text.chars().count();

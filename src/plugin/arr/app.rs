@@ -1,7 +1,6 @@
 //! The application's API: what is asked of it, and what its answers mean.
 
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -123,8 +122,8 @@ impl Command {
 
 impl<'k> App<'k> {
     pub(super) fn open(kind: &'k Kind, settings: &ArrSettings) -> Result<Self, Failure> {
-        let silence = Duration::from_secs(u64::from(settings.silence));
-        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(silence)?;
+        let web =
+            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
         Ok(Self { kind, web, key: settings.api_key.0.clone() })
     }
 

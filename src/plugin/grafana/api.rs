@@ -1,7 +1,6 @@
 //! Grafana's HTTP API: calls with the right to make them, lists page by page, failures with their next step.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -43,8 +42,8 @@ impl Api {
                     .hint("give `token`, or both `username` and `password`"));
             }
         };
-        let silence = Duration::from_secs(u64::from(settings.silence));
-        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(silence)?;
+        let web =
+            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
         Ok(Self { web, right, org: settings.org })
     }
 

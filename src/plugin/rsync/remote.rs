@@ -11,6 +11,7 @@ use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::plugin::transcript::tidy;
 use crate::process::{self, Exit};
+use crate::types::show_duration;
 
 /// Whether anything is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,10 @@ impl<'s> Remote<'s> {
             "-F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes".to_owned(),
             "-o GlobalKnownHostsFile=/dev/null -o PasswordAuthentication=no -o UpdateHostKeys=no".to_owned(),
             "-o ControlMaster=no -o ControlPath=none -o ForwardAgent=no -o LogLevel=ERROR".to_owned(),
-            format!("-o ConnectTimeout={0} -o ServerAliveInterval={0} -o ServerAliveCountMax=2", settings.silence),
+            format!(
+                "-o ConnectTimeout={0} -o ServerAliveInterval={0} -o ServerAliveCountMax=2",
+                settings.silence.0.as_secs().max(1)
+            ),
             option("UserKnownHostsFile", &settings.known_hosts),
             option("IdentityFile", &key),
         ]
@@ -150,7 +154,7 @@ impl<'s> Remote<'s> {
             "--stats".into(),
             "--no-human-readable".into(),
             "--partial-dir=.larder-partial".into(),
-            format!("--timeout={}", settings.silence).into(),
+            format!("--timeout={}", settings.silence.0.as_secs().max(1)).into(),
             "-e".into(),
             self.shell.clone().into(),
         ];
@@ -175,7 +179,7 @@ impl<'s> Remote<'s> {
     fn judge(&self, ran: &Ran) -> Result<Outcome, Failure> {
         let host = &self.settings.host;
         let said = said(&ran.stderr);
-        let silence = self.settings.silence;
+        let silence = show_duration(self.settings.silence.0);
         let code = match &ran.exit {
             Exit::Success => return Ok(Outcome::Whole),
             Exit::Code(code) => *code,
@@ -254,7 +258,7 @@ impl<'s> Remote<'s> {
             ),
             30 | 35 => fail(
                 "silent",
-                format!("{host} said nothing for {silence} seconds"),
+                format!("{host} said nothing for {silence}"),
                 "look whether the device hangs; or raise `silence`",
             ),
             127 => fail("rsync_missing_there", format!("{host} has no rsync"), "install rsync on the device"),
