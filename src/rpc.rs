@@ -82,7 +82,7 @@ pub struct Bounds {
     pub response_bytes_max: u32,
     pub batch_calls_max: u32,
     pub subscriptions_per_connection: u32,
-    /// Updates that wait for one slow subscriber before it is dropped.
+    /// Updates that wait for one slow subscriber before it skips some.
     pub updates_buffered: u32,
     /// For the first request's whole header.
     pub header: Duration,

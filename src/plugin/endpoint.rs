@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::patience::Patience;
 use crate::web::{ClearText, Trust, Web, WebError};
 
 /// Whose certificates are trusted. Without it: the authorities that the system trusts.
@@ -21,11 +22,12 @@ pub(crate) struct TlsSettings {
 }
 
 /// Opens the application at `url`; credentials go over plain HTTP only within the own network, or with `allow_http`.
-pub(crate) fn open(url: &str, tls: Option<&TlsSettings>, allow_http: bool) -> Result<Web, Failure> {
+/// An answer may pause for as long as `silence`.
+pub(crate) fn open(url: &str, tls: Option<&TlsSettings>, allow_http: bool, silence: Patience) -> Result<Web, Failure> {
     let tls = tls.cloned().unwrap_or_default();
     let trust = Trust::from_settings(tls.ca.as_deref(), tls.fingerprint.as_deref())?;
     let clear_text = if allow_http { ClearText::Allowed } else { ClearText::Refused };
-    Ok(Web::open(url, trust, clear_text)?)
+    Ok(Web::open(url, trust, clear_text)?.patient(silence.0)?)
 }
 
 impl From<WebError> for Failure {

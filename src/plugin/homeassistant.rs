@@ -130,7 +130,7 @@ fn poll_default() -> Patience {
 impl HaSettings {
     fn web(&self) -> Result<Web, Failure> {
         let url = self.url.trim_end_matches('/').trim_end_matches("/api");
-        Ok(endpoint::open(url, self.tls.as_ref(), self.allow_http)?.patient(self.silence.0)?)
+        endpoint::open(url, self.tls.as_ref(), self.allow_http, self.silence)
     }
 }
 

@@ -171,7 +171,7 @@ impl HttpSettings {
             return Err(Failure::new("bad_url", "the address must end before `#`").hint("leave out what is behind it"));
         }
         let allow_http = self.allow_http || !self.has_credentials();
-        Ok(endpoint::open(server, self.tls.as_ref(), allow_http)?.patient(self.silence.0)?)
+        endpoint::open(server, self.tls.as_ref(), allow_http, self.silence)
     }
 
     fn call<'w>(&self, web: &'w Web) -> Call<'w> {

@@ -97,7 +97,7 @@ fn poll_default() -> Patience {
 impl NinjaSettings {
     fn web(&self, silence: Patience) -> Result<Web, Failure> {
         let url = self.url.trim_end_matches('/').trim_end_matches("/api/v1");
-        Ok(endpoint::open(url, self.tls.as_ref(), self.allow_http)?.patient(silence.0)?)
+        endpoint::open(url, self.tls.as_ref(), self.allow_http, silence)
     }
 
     fn dress<'w>(&self, call: Call<'w>) -> Call<'w> {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
+use crate::plugin::databases::{self, Chosen, figure_key};
 use crate::plugin::digest;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
@@ -151,12 +152,6 @@ fn connect_timeout_default() -> u32 {
     10
 }
 
-/// Which databases are kept.
-enum Chosen {
-    Named(Vec<String>),
-    All,
-}
-
 impl MariadbSettings {
     /// Says what the schema can't.
     fn check(&self) -> Result<(), Failure> {
@@ -164,23 +159,6 @@ impl MariadbSettings {
             (Some(_), None) | (None, Some(_)) => Ok(()),
             _ => Err(Failure::new("settings", "the server is not named in one way")
                 .hint("give exactly one of `host: NAME` and `socket: /PATH`")),
-        }
-    }
-
-    fn chosen(&self) -> Result<Chosen, Failure> {
-        let refuse = |what: &str| {
-            Err(Failure::new("settings", what)
-                .hint("give exactly one of `database: NAME`, `databases: [..]`, `all: true`"))
-        };
-        let names: Vec<String> = self.database.iter().chain(&self.databases).cloned().collect();
-        match (self.database.is_some(), !self.databases.is_empty(), self.all) {
-            (false, false, false) => refuse("no database is named"),
-            (true, false, false) | (false, true, false) if names.iter().all(|name| !name.is_empty()) => {
-                Ok(Chosen::Named(names))
-            }
-            (true, false, false) | (false, true, false) => refuse("a database's name is empty"),
-            (false, false, true) => Ok(Chosen::All),
-            _ => refuse("more than one of `database`, `databases` and `all` is given"),
         }
     }
 
@@ -209,17 +187,10 @@ fn dump_name(database: &str) -> String {
     format!("{}.sql", file_name(database))
 }
 
-/// The name of a database's figures: that of its file, or a number where the password is in it (as when both are the
-/// application's name), since figures have no secrets in them.
-fn figure_key(file: &Path, number: usize, password: Option<&Secret>) -> String {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    if password.is_some_and(|password| password.is_in(&name)) { format!("database-{}", number + 1) } else { name }
-}
-
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: MariadbSettings = builtin::settings(request)?;
     settings.check()?;
-    let chosen = settings.chosen()?;
+    let chosen = databases::chosen(settings.database.as_ref(), &settings.databases, settings.all)?;
     let server = Server::connect(&settings, &request.staging)?;
     voice.version(server.version.shown());
     voice.log(format!("{}, {}", server.version.shown(), server.client.told));

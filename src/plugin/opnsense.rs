@@ -103,7 +103,7 @@ const PATHS: [&str; 2] = ["/api/core/backup/download/this", "/api/backup/backup/
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: OpnsenseSettings = builtin::settings(request)?;
-    let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
+    let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let get = |path: &str| web.get(path).basic(&settings.key, &settings.secret.0).send();
     let [new, old] = PATHS;
     let mut answer = get(new)?;

@@ -110,7 +110,7 @@ impl PfsenseSettings {
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PfsenseSettings = builtin::settings(request)?;
-    let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
+    let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let path = request.staging.join(FILE);
     let mut browser = form::Browser::new(&web);
     let logged_in = browser.log_in(&settings.user, &settings.password.0);

@@ -88,7 +88,7 @@ struct PiholeSettings {
 impl PiholeSettings {
     fn web(&self) -> Result<Web, Failure> {
         let url = self.url.trim_end_matches('/').trim_end_matches("/admin").trim_end_matches("/api");
-        Ok(endpoint::open(url, self.tls.as_ref(), self.allow_http)?.patient(self.silence.0)?)
+        endpoint::open(url, self.tls.as_ref(), self.allow_http, self.silence)
     }
 
     fn password(&self) -> Option<&SecretString> {

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
+use crate::plugin::databases::{self, Chosen, figure_key};
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{Tools, file_name};
@@ -170,30 +171,7 @@ fn yes() -> bool {
     true
 }
 
-/// Which databases are kept.
-enum Chosen {
-    Named(Vec<String>),
-    All,
-}
-
 impl PostgresSettings {
-    fn chosen(&self) -> Result<Chosen, Failure> {
-        let refuse = |what: &str| {
-            Err(Failure::new("settings", what)
-                .hint("give exactly one of `database: NAME`, `databases: [..]`, `all: true`"))
-        };
-        let names: Vec<String> = self.database.iter().chain(&self.databases).cloned().collect();
-        match (self.database.is_some(), !self.databases.is_empty(), self.all) {
-            (false, false, false) => refuse("no database is named"),
-            (true, false, false) | (false, true, false) if names.iter().all(|name| !name.is_empty()) => {
-                Ok(Chosen::Named(names))
-            }
-            (true, false, false) | (false, true, false) => refuse("a database's name is empty"),
-            (false, false, true) => Ok(Chosen::All),
-            _ => refuse("more than one of `database`, `databases` and `all` is given"),
-        }
-    }
-
     /// The server in words.
     fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -225,16 +203,9 @@ fn dump_name(database: &str) -> String {
     format!("{}.dump", file_name(database))
 }
 
-/// The name of a database's figures: that of its file, or a number where the password is in it (as when both are the
-/// application's name), since figures have no secrets in them.
-fn figure_key(file: &Path, number: usize, password: Option<&Secret>) -> String {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    if password.is_some_and(|password| password.is_in(&name)) { format!("database-{}", number + 1) } else { name }
-}
-
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PostgresSettings = builtin::settings(request)?;
-    let chosen = settings.chosen()?;
+    let chosen = databases::chosen(settings.database.as_ref(), &settings.databases, settings.all)?;
     let first = match &chosen {
         Chosen::Named(names) => names.first().cloned().unwrap_or_default(),
         Chosen::All => "postgres".to_owned(),

@@ -125,8 +125,7 @@ impl<'s> Server<'s> {
                 Failure::new("settings", "only one of `username` and `password` is given").hint("give both, or none")
             );
         }
-        let web =
-            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
+        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
         Ok(Self { web, settings })
     }
 

@@ -1,9 +1,10 @@
-//! `run.subscribe`: the live board as notifications. A subscriber that does not keep up is dropped, so it costs others nothing.
+//! `run.subscribe`: the live board as notifications. A subscriber that does not keep up skips
+//! updates, and one that takes nothing is dropped with its connection, so it costs others nothing.
 
 use std::sync::Arc;
 
 use jsonrpsee::server::{
-    PendingSubscriptionSink, RegisterMethodError, SubscriptionMessage, SubscriptionSink, TrySendError,
+    PendingSubscriptionSink, RegisterMethodError, SendTimeoutError, SubscriptionMessage, SubscriptionSink,
 };
 use jsonrpsee::types::Params;
 use jsonrpsee::{Extensions, RpcModule};
@@ -51,18 +52,18 @@ pub(super) fn serve(module: &mut RpcModule<Rpc>, names: &Names) -> Result<(), Re
 async fn follow(rpc: &Rpc, pending: PendingSubscriptionSink, only: Option<RunId>) {
     // Subscribed before the board is read: nothing falls between.
     let mut updates = rpc.live.subscribe();
-    let Ok(mut sink) = pending.accept().await else { return };
+    let Ok(sink) = pending.accept().await else { return };
     let current: Vec<RunUpdate> =
         rpc.live.current().into_iter().filter(|update| only.is_none_or(|run| run == update.run)).collect();
     if let (Some(run), true) = (only, current.is_empty()) {
         // It is over already, or never was: its last word, and the end.
         if let Some(update) = finished(rpc, run).await {
-            let _ = send(&mut sink, &update);
+            let _ = send(rpc, &sink, &update).await;
             return;
         }
     }
     for update in current {
-        if send(&mut sink, &update).is_err() {
+        if send(rpc, &sink, &update).await.is_err() {
             return;
         }
     }
@@ -84,16 +85,16 @@ async fn follow(rpc: &Rpc, pending: PendingSubscriptionSink, only: Option<RunId>
             },
             Err(RecvError::Closed) => return,
         };
-        if send(&mut sink, &update).is_err() || (only.is_some() && update.state.is_finished()) {
+        if send(rpc, &sink, &update).await.is_err() || (only.is_some() && update.state.is_finished()) {
             return;
         }
     }
 }
 
-/// Sends without waiting: a full buffer means a subscriber that does not read.
-fn send(sink: &mut SubscriptionSink, update: &RunUpdate) -> Result<(), TrySendError> {
+/// Waits for a subscriber that is only slow (it skips updates then) no longer than its connection would be kept.
+async fn send(rpc: &Rpc, sink: &SubscriptionSink, update: &RunUpdate) -> Result<(), SendTimeoutError> {
     match to_raw_value(update) {
-        Ok(json) => sink.try_send(SubscriptionMessage::from(json)),
+        Ok(json) => sink.send_timeout(SubscriptionMessage::from(json), rpc.bounds.write_stall).await,
         Err(_) => Ok(()),
     }
 }

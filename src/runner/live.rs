@@ -13,7 +13,7 @@ use crate::plugin::docker::sight::Sight;
 use crate::run::RunState;
 use crate::types::{JobId, RunId};
 
-/// How many updates a slow subscriber may lag behind before it is dropped.
+/// How many updates a slow subscriber may lag behind before it skips some.
 const UPDATES_MAX: usize = 1024;
 
 /// How far a run is, at one instant.

@@ -122,8 +122,7 @@ impl Command {
 
 impl<'k> App<'k> {
     pub(super) fn open(kind: &'k Kind, settings: &ArrSettings) -> Result<Self, Failure> {
-        let web =
-            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
+        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
         Ok(Self { kind, web, key: settings.api_key.0.clone() })
     }
 

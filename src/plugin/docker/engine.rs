@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::plugin::builtin::Failure;
 use crate::plugin::endpoint;
+use crate::plugin::patience::Patience;
 use crate::web::{Answer, Saved, Web, WebError};
 
 /// Longest list of containers or volumes that is read, in bytes.
@@ -79,7 +80,7 @@ impl Engine {
         let plain = socket.strip_prefix("tcp://").map(|rest| format!("http://{rest}"));
         let address = plain.as_deref().unwrap_or(socket);
         let web = if address.starts_with("http://") || address.starts_with("https://") {
-            endpoint::open(address, None, false)?
+            endpoint::open(address, None, false, Patience::silence())?
         } else {
             let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
             if !path.is_absolute() {

@@ -42,8 +42,7 @@ impl Api {
                     .hint("give `token`, or both `username` and `password`"));
             }
         };
-        let web =
-            endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http)?.patient(settings.silence.0)?;
+        let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
         Ok(Self { web, right, org: settings.org })
     }
 

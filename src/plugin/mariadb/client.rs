@@ -1,18 +1,14 @@
 //! Which programs to use, and how the password reaches them.
 //!
-//! The option file is an unnamed file in memory that the programs open through `/proc/<pid>/fd`: it lies on no disk, and
-//! is gone with the plugin however that ends.
+//! The option file lies on no disk, and is gone with the plugin however that ends.
 
-use std::fs::{File, Permissions};
-use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret as _;
 
 use super::{MariadbSettings, SslMode};
 use crate::plugin::builtin::Failure;
+use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, Tools};
 use crate::process::find_program;
 
@@ -56,32 +52,19 @@ pub(super) fn find(bin_dir: Option<&Path>, tools: &Tools) -> Result<Client, Fail
     })
 }
 
-/// Options that must not stand on a command line.
-pub(super) struct OptionFile {
-    /// Keeps it there.
-    _file: File,
-    path: PathBuf,
-}
+/// Options that must not stand on a command line, such as the password.
+pub(super) struct OptionFile(MemoryFile);
 
 impl OptionFile {
     pub(super) fn new(settings: &MariadbSettings, client: &Client) -> Result<Self, Failure> {
-        let make = || -> std::io::Result<File> {
-            let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-            let mut file = File::from(nix::sys::memfd::memfd_create(c"larder-options", flags)?);
-            // One that others may write to is ignored.
-            file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(text(settings, client).as_bytes())?;
-            Ok(file)
-        };
-        let file = make()
-            .map_err(|error| Failure::new("internal", format!("the option file cannot be made: {error}")).later())?;
-        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
-        Ok(Self { _file: file, path })
+        MemoryFile::new(text(settings, client).as_bytes())
+            .map(Self)
+            .map_err(|error| Failure::new("internal", format!("the option file cannot be made: {error}")).later())
     }
 
     /// It must be the first argument. No other option file is read then, so nobody's `.my.cnf` changes what is kept.
     pub(super) fn argument(&self) -> String {
-        format!("--defaults-file={}", self.path.display())
+        format!("--defaults-file={}", self.0.path().display())
     }
 }
 

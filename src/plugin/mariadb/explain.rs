@@ -1,9 +1,8 @@
 //! From what MariaDB's and MySQL's programs write to a code, a sentence and the next step; pure.
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::databases;
 use crate::plugin::tool::Ran;
-use crate::process::Exit;
-use crate::types::show_duration;
 
 /// What an error number means.
 struct Meaning {
@@ -90,20 +89,8 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
         "" => format!("{tool} at {place}"),
         _ => format!("{tool} of {database:?} at {place}"),
     };
-    match &ran.exit {
-        Exit::Signal(signal) => {
-            return Failure::new("dump_killed", format!("{about} was killed by signal {signal}"))
-                .hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`");
-        }
-        Exit::NotStarted { program, detail, .. } => {
-            return Failure::new("no_client", format!("{} cannot be started: {detail}", program.display()))
-                .hint("apt install mariadb-client, or correct `bin_dir`");
-        }
-        Exit::DeadlineExceeded(after) => {
-            return Failure::new("unreachable", format!("{about} was not done after {}", show_duration(*after)))
-                .hint("check the network between here and the server");
-        }
-        _ => {}
+    if let Some(failure) = databases::ended(&ran.exit, &about, "mariadb-client") {
+        return failure;
     }
     let told = telling_line(&ran.stderr);
     let text = ran.stderr.to_lowercase();
@@ -153,6 +140,7 @@ fn telling_line(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Exit;
 
     #[test]
     fn each_message_gets_its_code() {

@@ -21,6 +21,7 @@ use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
@@ -132,6 +133,7 @@ fn plan(
     staging: &Path,
     voice: &mut Voice<'_>,
 ) -> Result<Vec<Plan>, Failure> {
+    let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();
     for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
@@ -144,7 +146,7 @@ fn plan(
         };
         let name = quoted.replace("``", "`");
         known.push(name.clone());
-        if !options.databases.is_empty() && !options.databases.contains(&name) {
+        if !choice.has(&name) {
             continue;
         }
         let goal = options.into.clone().unwrap_or(name);
@@ -153,25 +155,9 @@ fn plan(
         let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
         plans.push(Plan { file, quoted, goal, scan, bytes, exists, is_full });
     }
-    if let Some(missing) = options.databases.iter().find(|name| !known.contains(name)) {
-        return Err(Failure::new("not_in_backup", format!("the backup holds no database {missing:?}"))
-            .hint(format!("it holds {}", known.join(", "))));
-    }
-    if options.into.is_some() && plans.len() != 1 {
-        return Err(Failure::new(
-            "restore_options",
-            format!("`into` names one database, but {} are chosen", plans.len()),
-        )
-        .hint("choose one with `databases`"));
-    }
-    match plans.iter().find(|plan| plan.is_full && !options.overwrite) {
-        Some(plan) => Err(Failure::new(
-            "database_not_empty",
-            format!("the database {:?} at {} has tables", plan.goal, server.settings.place()),
-        )
-        .hint("nothing was changed; say `overwrite: true` to drop and replace it, or `into` another name")),
-        None => Ok(plans),
-    }
+    let goals: Vec<Goal<'_>> = plans.iter().map(|plan| Goal { database: &plan.goal, is_full: plan.is_full }).collect();
+    choice.check(&known, &goals, &server.settings.place(), "tables")?;
+    Ok(plans)
 }
 
 /// Has the client read a dump under the name of its goal.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, figure_key};
+use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump};
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::databases::figure_key;
 use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::{ArtifactFile, Verdict};
 

@@ -1,9 +1,8 @@
 //! From what PostgreSQL's programs write to a code, a sentence and the next step; pure.
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::databases;
 use crate::plugin::tool::Ran;
-use crate::process::Exit;
-use crate::types::show_duration;
 
 /// What a message means: any of the texts, the code, the next step, whether later can help.
 struct Meaning {
@@ -139,20 +138,8 @@ const MEANINGS: &[Meaning] = &[
 pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Failure {
     let told = telling_line(&ran.stderr);
     let about = format!("{tool} of {database:?} at {place}");
-    match &ran.exit {
-        Exit::Signal(signal) => {
-            return Failure::new("dump_killed", format!("{about} was killed by signal {signal}"))
-                .hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`");
-        }
-        Exit::NotStarted { program, detail, .. } => {
-            return Failure::new("no_client", format!("{} cannot be started: {detail}", program.display()))
-                .hint("apt install postgresql-client, or correct `bin_dir`");
-        }
-        Exit::DeadlineExceeded(after) => {
-            return Failure::new("unreachable", format!("{about} was not done after {}", show_duration(*after)))
-                .hint("check the network between here and the server");
-        }
-        _ => {}
+    if let Some(failure) = databases::ended(&ran.exit, &about, "postgresql-client") {
+        return failure;
     }
     let text = ran.stderr.to_lowercase();
     if text.contains("fatal:  database \"") && text.contains("does not exist") || missing_database(&text) {
@@ -191,6 +178,7 @@ fn telling_line(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Exit;
 
     fn code(stderr: &str) -> (String, bool) {
         let ran = Ran { exit: Exit::Code(1), stderr: stderr.to_owned() };

@@ -15,6 +15,7 @@ use super::server::{Server, connection, identifier, literal};
 use super::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings, dump, verify};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
 use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::plugin::{Verdict, digest};
@@ -152,6 +153,7 @@ fn plan(
     staging: &Path,
     voice: &mut Voice<'_>,
 ) -> Result<Vec<Plan>, Failure> {
+    let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();
     for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
@@ -162,7 +164,7 @@ fn plan(
             return Err(damaged(&artifact.path, "it does not tell its database"));
         };
         known.push(name.clone());
-        if !options.databases.is_empty() && !options.databases.contains(&name) {
+        if !choice.has(&name) {
             continue;
         }
         let bytes = dump::bytes_of(&file);
@@ -178,25 +180,9 @@ fn plan(
         let is_full = exists && has_content(server, &goal)?;
         plans.push(Plan { file, name, goal, scan, bytes, exists, is_full });
     }
-    if let Some(missing) = options.databases.iter().find(|name| !known.contains(name)) {
-        return Err(Failure::new("not_in_backup", format!("the backup holds no database {missing:?}"))
-            .hint(format!("it holds {}", known.join(", "))));
-    }
-    if options.into.is_some() && plans.len() != 1 {
-        return Err(Failure::new(
-            "restore_options",
-            format!("`into` names one database, but {} are chosen", plans.len()),
-        )
-        .hint("choose one with `databases`"));
-    }
-    match plans.iter().find(|plan| plan.is_full && !options.overwrite) {
-        Some(plan) => Err(Failure::new(
-            "database_not_empty",
-            format!("the database {:?} at {} has something in it", plan.goal, server.settings.place()),
-        )
-        .hint("nothing was changed; say `overwrite: true` to drop and replace it, or `into` another name")),
-        None => Ok(plans),
-    }
+    let goals: Vec<Goal<'_>> = plans.iter().map(|plan| Goal { database: &plan.goal, is_full: plan.is_full }).collect();
+    choice.check(&known, &goals, &server.settings.place(), "something in it")?;
+    Ok(plans)
 }
 
 /// A database to be in while another one is made or dropped.

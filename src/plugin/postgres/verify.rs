@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::databases::figure_key;
 use crate::plugin::postgres::client::{self, Client};
 use crate::plugin::postgres::scan::{self, Scan};
-use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings, figure_key};
+use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings};
 use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
 use crate::plugin::{ArtifactFile, Verdict, digest};

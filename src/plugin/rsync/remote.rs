@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::stats::Stats;
 use super::{RsyncSettings, below};
 use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::plugin::transcript::tidy;
 use crate::process::{self, Exit};
@@ -34,8 +35,8 @@ pub(super) struct Remote<'s> {
     settings: &'s RsyncSettings,
     tools: Tools,
     program: PathBuf,
-    /// Holds the key; gone with this value.
-    _directory: tempfile::TempDir,
+    /// The key is there as long as this.
+    _key: MemoryFile,
     shell: String,
 }
 
@@ -58,18 +59,10 @@ impl<'s> Remote<'s> {
                 settings.port, settings.host
             )));
         }
-        let made = || -> std::io::Result<(tempfile::TempDir, PathBuf)> {
-            // For this user alone: made with 0700, and the file with 0600.
-            let directory = tempfile::Builder::new().prefix("larder-ssh-").tempdir()?;
-            let path = directory.path().join("key");
-            let mut key = settings.key.0.expose_secret().trim_end().to_owned();
-            key.push('\n');
-            std::fs::write(&path, key)?;
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-            Ok((directory, path))
-        };
-        let (directory, key) =
-            made().map_err(|error| Failure::new("unwritable", format!("the key cannot be given to ssh: {error}")))?;
+        // It has to end with a line's end.
+        let text = SecretString::from(format!("{}\n", settings.key.0.expose_secret().trim_end()));
+        let key = MemoryFile::new(text.expose_secret().as_bytes())
+            .map_err(|error| Failure::new("unwritable", format!("the key cannot be given to ssh: {error}")))?;
         let option = |name: &str, path: &Path| format!("-o {name}={}", quoted(&path.display().to_string()));
         let shell = [
             quoted(&ssh.display().to_string()),
@@ -82,11 +75,11 @@ impl<'s> Remote<'s> {
                 settings.silence.0.as_secs().max(1)
             ),
             option("UserKnownHostsFile", &settings.known_hosts),
-            option("IdentityFile", &key),
+            option("IdentityFile", key.path()),
         ]
         .join(" ");
         let tools = Tools::new(Vec::new(), vec![settings.key.0.clone()], staging)?;
-        Ok(Self { settings, tools, program: rsync, _directory: directory, shell })
+        Ok(Self { settings, tools, program: rsync, _key: key, shell })
     }
 
     /// Of rsync on this side.
