@@ -36,7 +36,8 @@ enum Goal {
 /// Starts a restore; answers at once with the operation's id.
 ///
 /// # Errors
-/// When the directory is no absolute path, or the config has no such destination or target.
+/// When the directory is no absolute path, the config has no such destination or target, or its plugin restores into no
+/// application.
 pub(crate) fn start(
     world: &Arc<World>,
     config: &Config,
@@ -45,7 +46,7 @@ pub(crate) fn start(
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
 ) -> Result<OperationId, Trouble> {
-    let goal = goal(config, &request, running)?;
+    let goal = goal(world, config, &request, running)?;
     let destinations: Vec<Destination> = match &request.destination {
         Some(name) => vec![config.destinations.get(name).cloned().ok_or_else(|| unknown_destination(config, name))?],
         None => config.destinations.values().cloned().collect(),
@@ -82,7 +83,7 @@ fn title(request: &RestoreRequest, goal: &Goal) -> String {
     }
 }
 
-fn goal(config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> Result<Goal, Trouble> {
+fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> Result<Goal, Trouble> {
     let refuse = |code: &str, message: String, hint: &str| Err(Trouble::new(code, message).with_hint(hint));
     match (&request.to, &request.into) {
         (Some(to), None) if !to.is_absolute() => refuse(
@@ -116,6 +117,7 @@ fn goal(config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> 
                     "wait for its end (`larder status`), or cancel it",
                 );
             }
+            world.catalogue.can_restore(target)?;
             Ok(Goal::Application(Box::new(target.clone())))
         }
         _ => refuse(

@@ -1,15 +1,16 @@
 //! Archives that applications hand out: looked at whole before anything is unpacked, then read to the last byte.
 //!
 //! A zip is judged by its central directory first: names that lead outside, links, a million members or a bomb's
-//! ratio are refused before a byte is inflated. Then every member is inflated and its checksum compared. Nothing is ever
-//! written here: a visitor gets each member as a stream and takes what it wants.
+//! ratio are refused before a byte is inflated. Then every member is inflated and its checksum compared. A visitor gets
+//! each as a stream and takes what it wants; none is written under its own name.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write as _};
 use std::path::Path;
 
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
+use tempfile::NamedTempFile;
 
 use crate::plugin::builtin::Failure;
 
@@ -201,6 +202,39 @@ pub(crate) fn take(member: &Member, source: &mut dyn Read, bytes_max: u64) -> Re
         return Err(Failure::new("archive_unexpected", format!("{} has more than {bytes_max} bytes", member.name)));
     }
     Ok(bytes)
+}
+
+/// Unpacks a member into a file below `scratch` that is gone when dropped.
+pub(crate) fn unpack(
+    member: &Member,
+    source: &mut dyn Read,
+    scratch: &Path,
+    bytes_max: u64,
+) -> Result<NamedTempFile, Failure> {
+    const CHUNK_BYTES: usize = 256 << 10;
+    let unwritable = |error: io::Error| {
+        let failure =
+            Failure::new("unpack_failed", format!("{} cannot be unpacked to be looked at: {error}", member.name))
+                .hint("make room where the artifacts lie");
+        if error.kind() == io::ErrorKind::StorageFull { failure.later() } else { failure }
+    };
+    let mut file = tempfile::Builder::new().prefix(".look-").tempfile_in(scratch).map_err(unwritable)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut bytes = 0;
+    loop {
+        let length = source.read(&mut chunk).map_err(|error| {
+            Failure::new("archive_damaged", format!("{} is damaged: {error}", member.name))
+                .hint("the archive was cut or changed on its way; run it again")
+        })?;
+        let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else { return Ok(file) };
+        bytes += length as u64;
+        if bytes > bytes_max {
+            let most = crate::types::ByteSize(bytes_max);
+            return Err(Failure::new("archive_unexpected", format!("{} has more than {most}", member.name))
+                .hint("look at what the application exported"));
+        }
+        file.write_all(read).map_err(unwritable)?;
+    }
 }
 
 /// Whether the file starts as a zip with at least one member does.

@@ -67,10 +67,10 @@ struct HaSettings {
     /// A long-lived access token of an administrator.
     token: Secret,
     /// Keep the recorder's database (history) too.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     include_database: bool,
     /// On Home Assistant OS: keep the add-ons with their data.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     include_addons: bool,
     /// On Home Assistant OS: which folders to keep besides the configuration.
     #[serde(default = "folders_default")]
@@ -109,10 +109,6 @@ enum Folder {
     Share,
     #[serde(rename = "ssl")]
     Ssl,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn folders_default() -> Vec<Folder> {

@@ -96,6 +96,26 @@ impl Catalogue {
         Ok(transcript.validations)
     }
 
+    /// Whether the target's plugin can put a backup back into an application.
+    ///
+    /// # Errors
+    /// When it cannot, or there is no such plugin.
+    pub(crate) fn can_restore(&self, target: &Target) -> Result<(), Trouble> {
+        self.that_restores(target).map(drop)
+    }
+
+    fn that_restores(&self, target: &Target) -> Result<&Plugin, Trouble> {
+        let plugin = self.get(target.plugin.as_str())?;
+        if plugin.can(Capability::Restore) {
+            return Ok(plugin);
+        }
+        Err(Trouble::new("not_supported", format!("the plugin {} does not restore into an application", plugin.name))
+            .with_hint(format!(
+                "use `larder restore {} --to DIR`; `larder plugin describe {}` says how to go on",
+                target.name, plugin.name
+            )))
+    }
+
     /// Has the target's plugin put the backup that lies in `staging` back into the application that `target` names.
     ///
     /// `on_news` hears of each step, warning and version when the plugin says it, and of its progress.
@@ -113,19 +133,7 @@ impl Catalogue {
         limits: Limits,
         mut on_news: impl FnMut(News) + Send,
     ) -> Result<Restored, PluginFailure> {
-        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
-        if !plugin.can(Capability::Restore) {
-            return Err(PluginFailure::failed(
-                Trouble::new(
-                    "not_supported",
-                    format!("the plugin {} does not restore into an application", plugin.name),
-                )
-                .with_hint(format!(
-                    "use `larder restore {} --to DIR`; `larder plugin describe {}` says how to go on",
-                    target.name, plugin.name
-                )),
-            ));
-        }
+        let plugin = self.that_restores(target).map_err(PluginFailure::failed)?;
         let resolved = resolved(plugin, target).await?;
         let context = guarded(context, &resolved);
         let request = Request {

@@ -103,7 +103,7 @@ struct PostgresSettings {
     #[serde(default)]
     globals: Option<bool>,
     /// Keep the roles' password hashes in `globals.sql`; this needs a superuser or pg_read_all_data.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     role_passwords: bool,
     /// Tables to leave out, as `pg_dump --exclude-table` reads them.
     #[serde(default)]
@@ -165,10 +165,6 @@ fn connect_timeout_default() -> u32 {
 
 fn jobs_default() -> usize {
     1
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl PostgresSettings {

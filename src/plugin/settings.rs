@@ -14,6 +14,11 @@ use crate::secret::SecretRef;
 /// The keyword that marks a secret in a schema.
 pub const SECRET_KEYWORD: &str = "x-larder-secret";
 
+/// For `#[serde(default = ..)]` of a setting that is on unless it is switched off.
+pub(crate) fn yes() -> bool {
+    true
+}
+
 /// Deepest nesting of a schema or value that is walked, counting each `$ref`.
 const DEPTH_MAX: usize = 64;
 

@@ -66,7 +66,7 @@ struct SqliteSettings {
     #[schemars(length(min = 1), inner(regex(pattern = "^/")))]
     paths: Vec<PathBuf>,
     /// Check that foreign keys point to rows that are there.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     foreign_key_check: bool,
     /// Whether a database may be without any table.
     #[serde(default)]
@@ -75,10 +75,6 @@ struct SqliteSettings {
     #[serde(default = "busy_timeout_default")]
     #[schemars(range(min = 1, max = 3600))]
     busy_timeout: u32,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn busy_timeout_default() -> u32 {

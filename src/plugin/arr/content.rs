@@ -1,25 +1,23 @@
 //! What is in a backup of the application: the zip read to its last byte, the database opened and asked.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::Path;
-
-use rusqlite::{Connection, OpenFlags};
 
 use super::app::Status;
 use super::{ArrSettings, Kind};
-use crate::error::{Trouble, chain};
+use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::archive::{self, Bounds, Member};
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::protocol::Request;
+use crate::plugin::sound;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Largest config.xml and INFO, in bytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// What the zip may hold: three members as known, with room for what comes.
 const BOUNDS: Bounds = Bounds { members: 1_000, bytes: 64 << 30, ratio: 500 };
-const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A backup that is whole.
 pub(super) struct Content {
@@ -33,8 +31,6 @@ pub(super) struct Content {
 /// The database in it.
 pub(super) struct Database {
     pub(super) bytes: u64,
-    /// What integrity_check says when it is not `ok`.
-    pub(super) damage: Option<String>,
     /// Rows by table, those that matter.
     pub(super) rows: BTreeMap<String, u64>,
     pub(super) has_versions: bool,
@@ -73,63 +69,14 @@ pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
 
 /// Unpacks the database beside the zip, asks it, and removes it again.
 fn look_into(kind: &Kind, member: &Member, source: &mut dyn Read, beside: &Path) -> Result<Database, Failure> {
-    let unpacking = |error: &std::io::Error| {
-        let failure = Failure::new(
-            "disk_full",
-            format!("the database of the backup cannot be unpacked to be looked at: {error}"),
-        )
-        .hint("make room where the artifacts lie");
-        if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
-    };
-    let directory = tempfile::Builder::new().prefix(".look-").tempdir_in(beside).map_err(|error| unpacking(&error))?;
-    let path = directory.path().join("app.db");
-    let mut file = std::fs::File::create_new(&path).map_err(|error| unpacking(&error))?;
-    let mut head: Vec<u8> = Vec::new();
-    let mut chunk = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let length = source.read(&mut chunk).map_err(|error| {
-            Failure::new("archive_damaged", format!("{} in the backup is damaged: {error}", member.name))
-                .hint("the file was cut or changed on its way; run it again")
-        })?;
-        let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else { break };
-        if head.len() < SQLITE_MAGIC.len() {
-            head.extend(read.iter().take(SQLITE_MAGIC.len() - head.len()));
-        }
-        file.write_all(read).map_err(|error| unpacking(&error))?;
-        bytes += length as u64;
-    }
-    drop(file);
-    if head != SQLITE_MAGIC {
-        return Err(Failure::new("not_a_database", format!("{} in the backup is no SQLite database", member.name))
-            .hint("look in the application's log; its database may be damaged"));
-    }
-    ask(kind, &path, bytes).map_err(|error| {
-        Failure::new("database_damaged", format!("{} in the backup cannot be read: {}", member.name, chain(&error)))
+    let file = archive::unpack(member, source, beside, BOUNDS.bytes)?;
+    let tables = sound::tables(file.path()).map_err(|why| {
+        Failure::new("database_damaged", format!("{} in the backup is no sound database: {why}", member.name))
             .hint("the application's own database may be damaged: look at System > Status there")
-    })
-}
-
-fn ask(kind: &Kind, path: &Path, bytes: u64) -> rusqlite::Result<Database> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    let verdict: String = connection.query_row("PRAGMA integrity_check(20)", [], |row| row.get(0))?;
-    let damage = (verdict != "ok").then_some(verdict);
-    let mut rows = BTreeMap::new();
-    for table in std::iter::once(&kind.table).chain(kind.beside) {
-        if has_table(&connection, table)? {
-            // The names are constants of this program.
-            let count: i64 =
-                connection.query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get(0))?;
-            rows.insert((*table).to_owned(), u64::try_from(count).unwrap_or(0));
-        }
-    }
-    Ok(Database { bytes, damage, rows, has_versions: has_table(&connection, "VersionInfo")? })
-}
-
-fn has_table(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let sql = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?1";
-    connection.query_row(sql, [table], |row| row.get::<_, i64>(0)).map(|count| count > 0)
+    })?;
+    let told = std::iter::once(&kind.table).chain(kind.beside);
+    let rows = told.filter_map(|table| Some(((*table).to_owned(), *tables.get(*table)?))).collect();
+    Ok(Database { bytes: member.bytes, rows, has_versions: tables.contains_key("VersionInfo") })
 }
 
 /// `<Config><ApiKey>…</ApiKey>…</Config>`, when the whole document is well-formed.
@@ -225,11 +172,7 @@ impl Content {
             }
             return;
         };
-        let (verdict, detail) = match &database.damage {
-            None => (Verdict::Proven, "ok"),
-            Some(damage) => (Verdict::Failed, damage.as_str()),
-        };
-        voice.validation("integrity_check of the database", verdict, detail);
+        voice.validation("integrity_check of the database", Verdict::Proven, "ok");
         let missing: Vec<&str> = [("VersionInfo", database.has_versions), (kind.table, self.count(kind).is_some())]
             .into_iter()
             .filter_map(|(table, there)| (!there).then_some(table))

@@ -72,10 +72,8 @@ fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options:
             "restore the target with the plugin `postgres`; config.xml is in this backup (`larder restore --to DIR`)",
         ));
     }
-    let Some(database) = &content.database else { return Err(Content::without_database(kind)) };
-    if let Some(damage) = &database.damage {
-        return Err(Failure::new("database_damaged", format!("the database in the backup is damaged: {damage}"))
-            .hint("choose an older snapshot: `larder snapshots TARGET`"));
+    if content.database.is_none() {
+        return Err(Content::without_database(kind));
     }
     if compare_versions(&before.version, version) == Ordering::Less && !options.allow_older {
         let message = format!("the backup is of version {version}, this {} is older: {}", kind.title, before.version);

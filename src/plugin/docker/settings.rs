@@ -45,7 +45,7 @@ pub(super) struct DockerSettings {
     #[schemars(range(min = 1, max = 3600))]
     pub(super) stop_timeout: u32,
     /// Keep the volumes of the containers.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     pub(super) with_volumes: bool,
     /// Keep only these volumes, by name; none: all.
     #[serde(default)]
@@ -58,10 +58,10 @@ pub(super) struct DockerSettings {
     #[serde(default)]
     pub(super) binds: Binds,
     /// Keep the compose and env files that the containers' labels name, where they are on this host.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     pub(super) compose_files: bool,
     /// Keep the containers' environment and env files; they usually hold passwords.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     pub(super) env: bool,
     /// Dump databases that run in the containers by their own client.
     #[serde(default)]
@@ -83,10 +83,6 @@ fn socket_default() -> String {
 
 fn stop_timeout_default() -> u32 {
     10
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What containers do while their files are read.

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use crate::plugin::archive::{self, Bounds, Gzip, Member};
 use crate::plugin::builtin::Failure;
 use crate::plugin::{json, sound};
-use crate::types::ByteSize;
 
 const INDEX: &str = "backup.json";
 const DATABASE: &str = "data/home-assistant_v2.db";
@@ -206,20 +205,7 @@ fn read_head(source: &mut dyn Read, head: &mut [u8]) -> io::Result<usize> {
 }
 
 fn look_at_database(member: &Member, source: &mut dyn Read, scratch: &Path) -> Result<u64, Failure> {
-    let unpacked = tempfile::Builder::new().prefix(".look-").tempfile_in(scratch).and_then(|mut file| {
-        let copied = io::copy(&mut source.take(DATABASE_BYTES_MAX), &mut file)?;
-        Ok((file, copied))
-    });
-    let (file, _) = unpacked.map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull => Failure::new(
-            "disk_full",
-            format!("no room to look at the recorder's database ({})", ByteSize(member.bytes)),
-        )
-        .hint("make room where the artifacts lie, or say `include_database: false`")
-        .later(),
-        _ => Failure::new("archive_damaged", format!("{} in the backup is damaged: {error}", member.name))
-            .hint("the backup was cut or changed on its way, or on the server; run it again"),
-    })?;
+    let file = archive::unpack(member, source, scratch, DATABASE_BYTES_MAX)?;
     let tables =
         sound::tables(file.path()).map_err(|why| broken(&format!("the recorder's database is not sound: {why}")))?;
     match tables.get("states") {

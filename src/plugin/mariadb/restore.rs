@@ -49,12 +49,8 @@ pub(super) struct MariadbRestore {
     #[serde(default)]
     users: bool,
     /// Read every restored table back and compare it with the backup.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     compare: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// One dump and where it goes.

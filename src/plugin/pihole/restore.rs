@@ -92,12 +92,8 @@ struct RestoreOptions {
     #[schemars(length(min = 1))]
     parts: Option<Vec<Part>>,
     /// Download the lists afterwards, so that they block.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     update_lists: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 pub(super) fn options_schema() -> Value {

@@ -3,10 +3,9 @@
 //! The databases in it are copies of data alone (no keys, triggers, views), so their tables are known exactly.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
-use crate::plugin::archive::{self, Bounds, Member};
+use crate::plugin::archive::{self, Bounds};
 use crate::plugin::builtin::Failure;
 use crate::plugin::sound;
 
@@ -81,7 +80,7 @@ pub(super) fn read(zip: &Path, scratch: &Path) -> Result<Contents, Failure> {
         if member.name == TOML {
             toml = Some(archive::take(member, source, TOML_BYTES_MAX)?);
         } else if Path::new(&member.name).extension().is_some_and(|extension| extension == "db") {
-            databases.push((member.name.clone(), unpack(member, source, scratch)?));
+            databases.push((member.name.clone(), archive::unpack(member, source, scratch, DATABASE_BYTES_MAX)?));
         }
         Ok(())
     })?;
@@ -136,26 +135,6 @@ fn read_config(bytes: &[u8]) -> Result<(toml::Table, Option<String>), Failure> {
     let first = text.lines().next().unwrap_or_default();
     let version = first.split_once("(v").and_then(|(_, rest)| rest.split_once(')')).map(|(version, _)| version);
     Ok((config, version.map(|version| format!("FTL v{version}"))))
-}
-
-fn unpack(member: &Member, source: &mut dyn Read, scratch: &Path) -> Result<tempfile::NamedTempFile, Failure> {
-    let full = |error: std::io::Error| {
-        let failure = Failure::new("unpack_failed", format!("{} cannot be unpacked: {error}", member.name));
-        match error.kind() {
-            std::io::ErrorKind::StorageFull => failure.hint("make room where the artifacts lie").later(),
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof => {
-                Failure::new("archive_damaged", format!("{} in the export is damaged: {error}", member.name))
-                    .hint("the export was cut or changed on its way; run it again")
-            }
-            _ => failure,
-        }
-    };
-    let mut file = tempfile::Builder::new().prefix(".look-").tempfile_in(scratch).map_err(full)?;
-    let copied = std::io::copy(&mut source.take(DATABASE_BYTES_MAX + 1), &mut file).map_err(full)?;
-    if copied > DATABASE_BYTES_MAX {
-        return Err(Failure::new("archive_unexpected", format!("{} in the export is larger than 4 GiB", member.name)));
-    }
-    Ok(file)
 }
 
 /// Whether a database may have more tables than those that are known.

@@ -46,15 +46,11 @@ pub(super) struct PostgresRestore {
     #[schemars(range(min = 1, max = 64))]
     jobs: u32,
     /// Give things to the roles that owned them, with their rights; else all belongs to the role of the target.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     owner: bool,
     /// Read every restored table back and compare it with the backup.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     compare: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn jobs_default() -> u32 {

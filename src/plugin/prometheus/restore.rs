@@ -19,16 +19,12 @@ use crate::plugin::{CaptureFacts, Verdict};
 #[serde(deny_unknown_fields)]
 pub(super) struct PrometheusRestore {
     /// Put the configuration and the files that it names back to their paths.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::plugin::settings::yes")]
     files: bool,
     /// Put the blocks into this data directory (--storage.tsdb.path); its server must be stopped.
     #[serde(default)]
     #[schemars(regex(pattern = "^/"))]
     data_dir: Option<PathBuf>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
