@@ -10,9 +10,12 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::chain;
 use crate::plugin::archive;
 
+/// What every database starts with.
+pub(crate) const MAGIC: &[u8] = b"SQLite format 3\0";
+
 /// Rows by table, after a check of the whole file; else what is wrong with it.
 pub(crate) fn tables(path: &Path) -> Result<BTreeMap<String, u64>, String> {
-    if !archive::starts_with(path, b"SQLite format 3\0") {
+    if !archive::starts_with(path, MAGIC) {
         return Err("it does not start as SQLite files do".to_owned());
     }
     let look = || -> rusqlite::Result<Result<BTreeMap<String, u64>, String>> {

@@ -90,9 +90,10 @@ impl Bench {
         bench
     }
 
-    /// What the journal still holds.
+    /// What the journal still holds; an entry that a kill left half written is none.
     pub(super) fn noted(&self) -> Vec<PathBuf> {
-        std::fs::read_dir(self.journal()).unwrap().map(|entry| entry.unwrap().path()).collect()
+        let listed = std::fs::read_dir(self.journal()).unwrap().map(|entry| entry.unwrap().path());
+        listed.filter(|path| !path.file_name().unwrap().as_encoded_bytes().starts_with(b".")).collect()
     }
 
     /// An empty staging directory, as every run has.

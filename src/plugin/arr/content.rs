@@ -70,6 +70,10 @@ pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
 /// Unpacks the database beside the zip, asks it, and removes it again.
 fn look_into(kind: &Kind, member: &Member, source: &mut dyn Read, beside: &Path) -> Result<Database, Failure> {
     let file = archive::unpack(member, source, beside, BOUNDS.bytes)?;
+    if !archive::starts_with(file.path(), sound::MAGIC) {
+        return Err(Failure::new("not_a_database", format!("{} in the backup is no SQLite database", member.name))
+            .hint("look in the application's log; its database may be damaged"));
+    }
     let tables = sound::tables(file.path()).map_err(|why| {
         Failure::new("database_damaged", format!("{} in the backup is no sound database: {why}", member.name))
             .hint("the application's own database may be damaged: look at System > Status there")
