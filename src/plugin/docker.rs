@@ -29,6 +29,7 @@ mod exec;
 mod halt;
 mod inventory;
 mod list;
+mod load;
 mod read;
 mod restore;
 mod settings;
@@ -80,7 +81,8 @@ What is stopped is noted in a journal first and started again whatever happens: 
 
 Restore: `larder restore TARGET --into TARGET` puts volumes, binds and compose files back, with the containers stopped
 meanwhile, and compares what is there afterwards. Where the containers are gone it first puts back the compose files and
-says what to type. Dumps are put back by hand; the restore lists the command for each.";
+says what to type. Dumps of PostgreSQL are loaded by the client in the container while the other containers stand still,
+and compared; those of MariaDB, MySQL and Redis are put back by hand; the restore lists the command for each.";
 
 /// How long the engine may be silent in the middle of an answer: pg_dump may think for a while.
 const PATIENCE: Duration = Duration::from_mins(30);

@@ -23,7 +23,10 @@ mod scan;
 mod server;
 mod verify;
 
+pub(in crate::plugin) use restore::{compare, roles_made};
+pub(in crate::plugin) use scan::{Scan as Content, Scanner};
 use server::Server;
+pub(in crate::plugin) use server::identifier;
 pub(in crate::plugin) use verify::prove_dump;
 
 pub(crate) const BUILTIN: Builtin = Builtin {

@@ -355,6 +355,8 @@ fn a_postgresql_in_a_container_is_dumped_by_its_own_client() {
     let listed = std::process::Command::new("pg_restore").arg("--list").arg(bench.staging().join(&wanted)).output();
     assert!(String::from_utf8_lossy(&listed.unwrap().stdout).contains("TABLE DATA public t"));
 
+    a_dump_is_loaded_again(&podman, &name, &psql);
+
     let both = docker(&podman.socket(), json!({"containers": [name], "database_volumes": true, "stop": "pause"}));
     assert_eq!(both.kept().figures["volumes"], 1);
     assert_eq!(podman.state(&name), "running");
@@ -365,6 +367,57 @@ fn a_postgresql_in_a_container_is_dumped_by_its_own_client() {
     let failure = broken.refused_docker("dump_failed");
     assert!(failure.trouble.message.contains("password authentication failed"), "{failure}");
     assert!(!failure.to_string().contains(PASSWORD));
+}
+
+/// With an application beside the server that must not write meanwhile.
+fn a_dump_is_loaded_again(podman: &Podman, name: &str, psql: &dyn Fn(&str) -> String) {
+    let app = fresh("app");
+    podman.start_container(&app, &[], "localtest:1", POLITE);
+    let bench = docker(&podman.socket(), json!({"containers": [name, app], "stop_timeout": 5}));
+    psql("CREATE ROLE keeper");
+    let captured = bench.kept();
+    let in_shop = |sql: &str| {
+        podman.exec(name, &format!("PGPASSWORD=\"$POSTGRES_PASSWORD\" psql -X -A -t -U app -d shop -c \"{sql}\""))
+    };
+    in_shop("DELETE FROM t WHERE n > 10");
+    let failure = bench.restore_docker(&captured, false, json!({})).unwrap_err();
+    assert_eq!(failure.trouble.code, "database_not_empty", "{failure}");
+    assert!(failure.trouble.message.contains(&format!("shop in {name}")), "{failure}");
+    let dry = bench.restore_docker(&captured, true, json!({"overwrite": true})).unwrap();
+    let step = dry.steps.iter().find(|step| step.thing == format!("database shop in {name}")).unwrap();
+    assert!(step.detail.contains("dropped first"), "{dry:#?}");
+    assert_eq!(in_shop("SELECT count(*) FROM t"), "10", "neither changed anything");
+
+    let proven = |options: Value| {
+        let done = bench.restore_docker(&captured, false, options).unwrap_or_else(|f| panic!("{f}\n{}", bench.log()));
+        let of_shop = done.validations.iter().find(|each| each.name.contains("shop")).unwrap();
+        assert_eq!((of_shop.verdict, of_shop.detail.contains("5000 rows")), (Verdict::Proven, true), "{done:#?}");
+        assert_eq!(verdict(&done.validations), Verdict::Proven, "{done:#?}");
+        assert_eq!(in_shop("SELECT sum(n) FROM t"), "12502500");
+        assert!(!podman.exec(name, "ls /tmp").contains("larder"));
+        assert_eq!((podman.state(&app), podman.state(name)), ("running".to_owned(), "running".to_owned()));
+    };
+    proven(json!({"overwrite": true}));
+    let log = bench.log();
+    assert!(log.contains(&format!("stopping {app}")) && !log.contains(&format!("stopping {name}")), "{log}");
+    assert!(!log.contains(PASSWORD));
+    // As on a fresh server: neither the database nor its role is there.
+    psql("DROP DATABASE shop");
+    psql("DROP ROLE keeper");
+    proven(json!({}));
+    assert!(psql("SELECT rolname FROM pg_roles").contains("keeper"));
+
+    // Whoever changes a dump on its way gets no proven restore.
+    let dump = bench.staging().join(format!("dumps/{name}/shop.dump"));
+    let whole = std::fs::read(&dump).unwrap();
+    std::fs::write(&dump, &whole[..whole.len() - 2_000]).unwrap();
+    let failure = bench.restore_docker(&captured, false, json!({"overwrite": true})).unwrap_err();
+    assert_eq!(failure.trouble.code, "load_failed", "{failure}");
+    assert_eq!((podman.state(&app).as_str(), in_shop("SELECT sum(n) FROM t").as_str()), ("running", "12502500"));
+    assert!(!podman.exec(name, "ls /tmp").contains("larder"));
+    std::fs::write(&dump, &whole).unwrap();
+    proven(json!({"overwrite": true}));
+    podman.podman(&["rm", "-f", "-t", "0", &app]);
 }
 
 #[test]

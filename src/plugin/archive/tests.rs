@@ -107,7 +107,7 @@ fn a_million_members_are_refused_before_one_is_unpacked() {
         builder.append_data(&mut header, n.to_string(), io::empty()).unwrap();
     }
     let mut visited = 0;
-    let mut refuse = |found: Result<Survey, Failure>| assert_eq!(found.unwrap_err().trouble.code, "archive_bomb");
+    let refuse = |found: Result<Survey, Failure>| assert_eq!(found.unwrap_err().trouble.code, "archive_bomb");
     refuse(read_zip(&zip, Bounds::default(), &mut |_, _| {
         visited += 1;
         Ok(())

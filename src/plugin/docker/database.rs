@@ -174,16 +174,23 @@ impl Login<'_> {
     }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// What the clients of PostgreSQL in a container need to log in.
+pub(super) fn postgres_env(engine: &Engine, container: &Container) -> Result<Vec<(String, SecretString)>, Failure> {
+    let user = container.env("POSTGRES_USER").or_else(|| container.env("POSTGRESQL_USERNAME")).unwrap_or("postgres");
+    let mut env = vec![("PGUSER".to_owned(), SecretString::from(user.to_owned()))];
+    let names = ["POSTGRES_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"];
+    let password = Login { engine, container }.secret(&names)?;
+    env.extend(password.map(|password| ("PGPASSWORD".to_owned(), password)));
+    Ok(env)
 }
 
 fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     let container = login.container;
-    let user = container.env("POSTGRES_USER").or_else(|| container.env("POSTGRESQL_USERNAME")).unwrap_or("postgres");
-    let mut env = vec![("PGUSER".to_owned(), SecretString::from(user.to_owned()))];
-    let password = login.secret(&["POSTGRES_PASSWORD", "POSTGRESQL_POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"])?;
-    env.extend(password.map(|password| ("PGPASSWORD".to_owned(), password)));
+    let env = postgres_env(login.engine, container)?;
     // In hex, so that any name comes as one line.
     let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
                WHERE datallowconn AND NOT datistemplate ORDER BY datname";

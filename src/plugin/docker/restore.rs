@@ -1,6 +1,6 @@
-//! Puts volumes, bind mounts and compose files back, and compares what is there afterwards.
+//! Puts volumes, bind mounts, compose files and PostgreSQL's dumps back, and compares what is there afterwards.
 //!
-//! Nothing is changed before all of it was looked at: a volume that is not empty is refused first. A restore keeps no
+//! Nothing is changed before all of it was looked at: a volume or a database that is not empty is refused first. A restore keeps no
 //! journal on purpose: an application that is half restored is better left stopped when the restore was killed.
 
 use std::collections::HashSet;
@@ -21,6 +21,7 @@ use crate::plugin::docker::engine::{Engine, Listed, Mount};
 use crate::plugin::docker::halt::{Halted, How};
 use crate::plugin::docker::inventory::{Container, ItemKind, start_order};
 use crate::plugin::docker::list::{Dump, Inventory, Kept, KeptFile};
+use crate::plugin::docker::load::{self, Server};
 use crate::plugin::docker::settings::DockerSettings;
 use crate::plugin::docker::{PATIENCE, read, unwritable, verify};
 use crate::plugin::protocol::{Request, Verb};
@@ -29,11 +30,11 @@ use crate::plugin::protocol::{Request, Verb};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
-    /// Write into volumes that are not empty, and over compose files that differ. Files that the backup doesn't have
-    /// stay.
+    /// Write into volumes that are not empty, over compose files that differ, and replace databases that have something
+    /// in them. Files that the backup doesn't have stay.
     #[serde(default)]
     overwrite: bool,
-    /// Only these volumes (by name) and bind mounts (by path); none: all.
+    /// Only these volumes (by name), bind mounts (by path) and databases (by the container's name); none: all.
     #[serde(default)]
     only: Vec<String>,
 }
@@ -66,6 +67,14 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         return Err(Failure::new("volume_not_empty", format!("not empty: {}", refused.join(", ")))
             .hint("nothing was changed; say `--option overwrite=true` to write into them all the same"));
     }
+    let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
+    let mut servers = load::servers(&engine, &inventory, wanted)?;
+    servers.iter_mut().try_for_each(|server| server.look(&engine, !dry_run, voice))?;
+    let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
+    if !full.is_empty() && !dry_run && !options.overwrite {
+        return Err(Failure::new("database_not_empty", format!("not empty: {}", full.join(", ")))
+            .hint("nothing was changed; say `--option overwrite=true` to replace them"));
+    }
     if settings.compose_files {
         for file in &inventory.files {
             put_file(request, file, &options, dry_run, voice)?;
@@ -81,12 +90,16 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             let verb = if place.filled { Verb::Replace } else { Verb::Create };
             voice.step(verb, thing(place.kept), detail(place, &options));
         }
+        for server in &servers {
+            server.tell(options.overwrite, voice);
+        }
     } else {
-        let stopped = to_stop(&engine, &chosen, &places)?;
+        let stopped = to_stop(&engine, &chosen, &places, &servers)?;
         let mut halted = Halted::new(&engine, None, settings.stop_timeout);
         let done = halted
             .halt(How::Stop, &stopped.iter().collect::<Vec<_>>(), voice)
-            .and_then(|()| places.iter().try_for_each(|place| put_volume(request, &engine, place, &options, voice)));
+            .and_then(|()| places.iter().try_for_each(|place| put_volume(request, &engine, place, &options, voice)))
+            .and_then(|()| servers.iter().try_for_each(|server| server.load(&engine, &request.staging, voice)));
         let put_back = halted.put_back(voice);
         done.and(put_back)?;
     }
@@ -99,7 +112,8 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             format!("it was shipped in place: copy {from} to {}", kept.source.display()),
         );
     }
-    for dump in &inventory.dumps {
+    let loaded = |dump: &Dump| servers.iter().any(|server| server.has(dump));
+    for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container) && !loaded(dump)) {
         voice.step(Verb::Manual, format!("{} in {}", dump.database, dump.container), load_command(request, dump));
     }
     Ok(())
@@ -133,16 +147,10 @@ fn places<'a>(
     for kept in wanted(inventory, options) {
         let Some(artifact) = &kept.artifact else { continue };
         let own_name = format!("/{}", kept.container);
-        let mut mounting: Vec<(&Listed, &Mount)> = listed
-            .iter()
-            .filter_map(|container| {
-                let mount = container.mounts.iter().flatten().find(|mount| match kept.kind {
-                    ItemKind::Volume => mount.kind == "volume" && mount.name == kept.name,
-                    ItemKind::Bind => mount.kind == "bind" && mount.source == kept.name,
-                })?;
-                Some((container, mount))
-            })
-            .collect();
+        let mounting = listed.iter().filter_map(|container| {
+            Some((container, container.mounts.iter().flatten().find(|mount| is_mount_of(kept, mount))?))
+        });
+        let mut mounting: Vec<(&Listed, &Mount)> = mounting.collect();
         mounting.sort_by_key(|(container, _)| !container.names.iter().flatten().any(|name| *name == own_name));
         let Some((container, mount)) = mounting.first() else { continue };
         if !kept.contents.directory {
@@ -219,29 +227,36 @@ fn load_command(request: &Request, dump: &Dump) -> String {
     )
 }
 
-/// Everything of the target, and whoever else mounts what is written to.
+fn is_mount_of(kept: &Kept, mount: &Mount) -> bool {
+    match kept.kind {
+        ItemKind::Volume => mount.kind == "volume" && mount.name == kept.name,
+        ItemKind::Bind => mount.kind == "bind" && mount.source == kept.name,
+    }
+}
+
+/// Everything of the target, and whoever else mounts what is written to. A server that dumps are loaded into goes on.
 fn to_stop(
     engine: &Engine,
     chosen: &crate::plugin::docker::settings::Chosen,
     places: &[Place<'_>],
+    servers: &[Server<'_>],
 ) -> Result<Vec<Container>, Failure> {
-    if places.is_empty() {
+    if places.is_empty() && servers.is_empty() {
         return Ok(Vec::new());
     }
+    let written = |mount: &Mount| places.iter().any(|place| is_mount_of(place.kept, mount));
     let mut containers = match choose::look_up(engine, chosen) {
         Ok(found) => found.containers,
         Err(failure) if failure.trouble.code == "container_missing" => Vec::new(),
         Err(failure) => return Err(failure),
     };
     for listed in engine.containers(None)? {
-        let mounts = |place: &Place<'_>| {
-            listed.mounts.iter().flatten().any(|mount| match place.kept.kind {
-                ItemKind::Volume => mount.kind == "volume" && mount.name == place.kept.name,
-                ItemKind::Bind => mount.kind == "bind" && mount.source == place.kept.name,
-            })
-        };
-        if places.iter().any(mounts) && !containers.iter().any(|each| each.id == listed.id) {
+        let mounts = listed.mounts.iter().flatten().any(written);
+        if mounts && !containers.iter().any(|each| each.id == listed.id) {
             containers.extend(engine.inspect(&listed.id)?.and_then(Container::of));
+        }
+        if !mounts && servers.iter().any(|server| server.is(&listed.id)) {
+            containers.retain(|each| each.id != listed.id);
         }
     }
     Ok(start_order(containers))

@@ -25,6 +25,8 @@ use crate::types::ByteSize;
 mod compare;
 mod roles;
 
+pub(in crate::plugin) use roles::names as roles_made;
+
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +53,11 @@ pub(super) struct PostgresRestore {
     /// Read every restored table back and compare it with the backup.
     #[serde(default = "crate::plugin::settings::yes")]
     compare: bool,
+}
+
+/// Says whether a database that was filled by other means is what its dump was.
+pub(in crate::plugin) fn compare(goal: &str, wanted: &Scan, found: &Scan, voice: &mut Voice<'_>) {
+    compare::tell(goal, wanted, found, wanted.major == found.major, true, voice);
 }
 
 fn jobs_default() -> u32 {

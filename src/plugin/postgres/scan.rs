@@ -19,7 +19,7 @@ const TRAILER: &[u8] = b"-- PostgreSQL database dump complete";
 
 /// What is in a dump.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scan {
+pub(in crate::plugin) struct Scan {
     /// By name as SQL has it: `public."odd name"`; and what is no table but has content.
     pub(super) tables: BTreeMap<String, Table>,
     /// How many of each kind: TABLE, INDEX, FUNCTION, …
@@ -27,6 +27,8 @@ pub(super) struct Scan {
     /// How the database is made, from `WITH` on.
     pub(super) made: Option<String>,
     pub(super) complete: bool,
+    /// The major version of the server that it is from.
+    pub(super) major: Option<u32>,
 }
 
 /// A table's rows.
@@ -77,8 +79,9 @@ pub(super) fn read(mut from: impl Read) -> std::io::Result<Scan> {
     }
 }
 
+/// Takes a dump as it comes.
 #[derive(Default)]
-struct Scanner {
+pub(in crate::plugin) struct Scanner {
     scan: Scan,
     /// The start of the current line, and how long it is.
     head: Vec<u8>,
@@ -89,7 +92,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn push(&mut self, chunk: &[u8]) {
+    pub(in crate::plugin) fn push(&mut self, chunk: &[u8]) {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (piece, others) = rest.split_at(end);
@@ -147,12 +150,14 @@ impl Scanner {
         } else if let Some(rest) = text.strip_prefix("CREATE DATABASE ") {
             let made = rest.rfind(" WITH TEMPLATE = ").and_then(|at| rest.get(at + 1..));
             self.scan.made = self.scan.made.take().or(made.map(|made| made.trim_end_matches(';').to_owned()));
+        } else if let Some(version) = text.strip_prefix("-- Dumped from database version ") {
+            self.scan.major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|major| major.parse().ok());
         } else if head.starts_with(TRAILER) {
             self.scan.complete = true;
         }
     }
 
-    fn finish(mut self) -> Scan {
+    pub(in crate::plugin) fn finish(mut self) -> Scan {
         if self.length > 0 {
             self.end_of_line();
         }

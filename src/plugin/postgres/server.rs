@@ -136,7 +136,7 @@ pub(super) fn literal(text: &str) -> String {
 }
 
 /// A name in SQL.
-pub(super) fn identifier(name: &str) -> String {
+pub(in crate::plugin) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

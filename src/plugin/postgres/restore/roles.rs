@@ -46,7 +46,7 @@ pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -
 }
 
 /// The roles that a file makes, quoted as SQL needs it.
-fn names(file: &Path) -> std::io::Result<Vec<String>> {
+pub(in crate::plugin) fn names(file: &Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for line in std::io::BufReader::new(std::fs::File::open(file)?).lines() {
         let line = line?;
