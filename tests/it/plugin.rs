@@ -34,6 +34,8 @@ mod firewall;
 mod grafana;
 #[path = "plugin_homeassistant.rs"]
 mod homeassistant;
+#[path = "plugin_homeassistant_core.rs"]
+mod homeassistant_core;
 #[path = "plugin_http.rs"]
 mod http;
 #[path = "plugin_invoiceninja.rs"]
