@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -20,7 +21,7 @@ pub(crate) fn tables(path: &Path) -> Result<BTreeMap<String, u64>, String> {
     }
     let look = || -> rusqlite::Result<Result<BTreeMap<String, u64>, String>> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(unchanging(path), flags)?;
+        let connection = Connection::open_with_flags(uri(path), flags)?;
         let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
             return Ok(Err(found));
@@ -41,17 +42,25 @@ pub(crate) fn tables(path: &Path) -> Result<BTreeMap<String, u64>, String> {
     look().unwrap_or_else(|error| Err(chain(&error)))
 }
 
-/// The URI of a file that nobody changes: one in WAL mode would get a log and an index beside it from a mere reader.
-fn unchanging(path: &Path) -> OsString {
-    let mut uri = b"file:".to_vec();
+/// The file as one that nobody changes, unless a write-ahead log beside it has a part of it.
+///
+/// Else SQLite makes files beside a database that was in WAL mode, and leaves them there.
+fn uri(path: &Path) -> String {
+    let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02x}").bytes()),
-            _ => uri.push(*byte),
+        if byte.is_ascii_alphanumeric() || b"/-_.".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            // Writing to a string never fails.
+            let _ = write!(uri, "%{byte:02x}");
         }
     }
-    uri.extend(b"?immutable=1");
-    OsString::from_vec(uri)
+    let mut log = OsString::from(path);
+    log.push("-wal");
+    if !std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        uri.push_str("?immutable=1");
+    }
+    uri
 }
 
 #[cfg(test)]
@@ -59,19 +68,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_leaves_nothing_beside_the_database_and_changes_nothing_in_it() {
+    fn a_database_in_wal_mode_is_read_whole_and_nothing_is_left_beside_it() {
         let directory = tempfile::tempdir().unwrap();
-        // A name that has a meaning in a URI.
-        let path = directory.path().join("what? 100% #1.db");
-        let connection = Connection::open(&path).unwrap();
-        connection
-            .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE states (id); INSERT INTO states VALUES (1)")
-            .unwrap();
-        drop(connection);
-        let before = std::fs::read(&path).unwrap();
-        assert_eq!(tables(&path).unwrap(), BTreeMap::from([("states".to_owned(), 1)]));
-        let beside: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(beside, std::slice::from_ref(&path));
-        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let at = |name: &str| directory.path().join(name);
+        let writer = Connection::open(at("made")).unwrap();
+        let made = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+            CREATE TABLE states (id INTEGER); INSERT INTO states VALUES (1), (2);";
+        writer.execute_batch(made).unwrap();
+
+        // All of it is in the log still.
+        let name = "with a log? 100% #1";
+        std::fs::create_dir(at("copy")).unwrap();
+        std::fs::copy(at("made"), at("copy").join(name)).unwrap();
+        std::fs::copy(at("made-wal"), at("copy").join(format!("{name}-wal"))).unwrap();
+        assert_eq!(tables(&at("copy").join(name)).unwrap()["states"], 2);
+
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        std::fs::create_dir(at("alone")).unwrap();
+        std::fs::copy(at("made"), at("alone").join(name)).unwrap();
+        assert_eq!(tables(&at("alone").join(name)).unwrap()["states"], 2);
+        assert_eq!(std::fs::read_dir(at("alone")).unwrap().count(), 1);
     }
 }

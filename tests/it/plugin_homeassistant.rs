@@ -26,7 +26,7 @@ fn a_backup_is_made_fetched_proven_and_removed_from_the_server() {
     let captured = bench.proven();
     assert_eq!(captured.app_version.as_deref(), Some("Home Assistant 2025.4.4"));
     let figures = ["files", "storage_files", "database_rows", "addons"].map(|name| captured.figures[name]);
-    assert_eq!(figures, [6, 3, 400, 0]);
+    assert_eq!(figures, [7, 3, 400, 0]);
     assert_eq!(bench.staged(), ["backup.tar"], "what was unpacked to be looked at is gone");
     nothing_left(&simulator, &bench);
     let order = json!([{"agent_ids": ["backup.local"], "include_database": true, "include_homeassistant": true, "password": null}]);
@@ -48,6 +48,14 @@ fn what_is_kept_is_what_the_settings_say() {
     let (simulator, mut bench) = homeassistant(&[]);
     bench.target.settings["include_database"] = json!(false);
     assert!(!bench.proven().figures.contains_key("database_rows"));
+    nothing_left(&simulator, &bench);
+}
+
+#[test]
+fn the_log_of_the_recorders_database_is_a_part_of_it() {
+    let (simulator, bench) = homeassistant(&["--fault", "being-read"]);
+    assert_eq!(bench.proven().figures["database_rows"], 400);
+    assert_eq!(bench.staged(), ["backup.tar"]);
     nothing_left(&simulator, &bench);
 }
 

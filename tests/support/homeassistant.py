@@ -4,7 +4,7 @@ Options: --token T, --version V, --admin no, --seconds N (how long a backup take
 Faults beyond those of every simulator: agent-fails, job-fails, job-lost, protected (the list says so), securetar (a
 part is encrypted), no-index, bad-index, no-core, no-storage, no-configuration, no-database, damaged-database,
 cut-inner, missing-addon, not-deleted, hangs-up (the socket ends after the order), quiet (no answer to commands),
-wrong-size, old (no such commands).
+wrong-size, old (no such commands), being-read (a part of the database is in its log: no fault, but rare).
 """
 
 import base64
@@ -89,19 +89,25 @@ class WebSocket:
 
 
 def database(fault):
+    """The recorder's database, and its log beside it."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "x.db")
         connection = sqlite3.connect(path)
+        # As the recorder has it; a backup holds the database after a checkpoint, and an empty log.
+        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE states (state_id INTEGER PRIMARY KEY, state TEXT)")
         connection.execute("CREATE TABLE events (event_id INTEGER PRIMARY KEY)")
         connection.executemany("INSERT INTO states (state) VALUES (?)", [(str(n) * 20,) for n in range(400)])
         connection.commit()
+        if fault == "being-read":
+            with open(path, "rb") as file, open(path + "-wal", "rb") as log:
+                return file.read(), log.read()
         connection.close()
         with open(path, "rb") as file:
             data = bytearray(file.read())
         if fault == "damaged-database":
             data[4096:4200] = b"\xa5" * 104
-        return bytes(data)
+        return bytes(data), b""
 
 
 def add(archive, name, content):
@@ -152,7 +158,9 @@ class HomeAssistant(simulator.Application):
             link.type, link.linkname = tarfile.SYMTYPE, "/media/www"
             archive.addfile(link)
             if database_wanted and fault != "no-database":
-                add(archive, "data/home-assistant_v2.db", database(fault))
+                content, log = database(fault)
+                add(archive, "data/home-assistant_v2.db-wal", log)
+                add(archive, "data/home-assistant_v2.db", content)
         data = out.getvalue()
         return data[: len(data) // 2] if fault == "cut-inner" else data
 

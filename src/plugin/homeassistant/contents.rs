@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -12,6 +12,8 @@ use crate::plugin::{json, sound};
 
 const INDEX: &str = "backup.json";
 const DATABASE: &str = "data/home-assistant_v2.db";
+/// Empty as a rule; the rest of the database when somebody read it while Home Assistant made the backup.
+const DATABASE_LOG: &str = "data/home-assistant_v2.db-wal";
 /// What an encrypted part starts with.
 const ENCRYPTED: &[u8] = b"SecureTar";
 const INDEX_BYTES_MAX: u64 = 4 << 20;
@@ -172,6 +174,7 @@ fn read_part(
     let mut whole = head.chain(source);
     let own = member.name.trim_end_matches(".gz") == "homeassistant.tar";
     let shown = Path::new(&member.name);
+    let mut database = Unpacked::default();
     archive::read_inner_tar(shown, &mut whole, member.bytes, gzip, BOUNDS, &mut |inner, source| {
         if !own {
             return Ok(());
@@ -185,11 +188,14 @@ fn read_part(
             if name.starts_with("core.") || name == "auth" {
                 json::probe(source).map_err(|_| broken(&format!(".storage/{name} is no JSON")))?;
             }
-        } else if inner.name == DATABASE {
-            contents.database_rows = Some(look_at_database(inner, source, scratch)?);
+        } else if inner.name == DATABASE || inner.name == DATABASE_LOG {
+            database.unpack(inner, source, scratch)?;
         }
         Ok(())
     })?;
+    if own {
+        contents.database_rows = database.rows()?;
+    }
     Ok(())
 }
 
@@ -204,12 +210,42 @@ fn read_head(source: &mut dyn Read, head: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
-fn look_at_database(member: &Member, source: &mut dyn Read, scratch: &Path) -> Result<u64, Failure> {
-    let file = archive::unpack(member, source, scratch, DATABASE_BYTES_MAX)?;
-    let tables =
-        sound::tables(file.path()).map_err(|why| broken(&format!("the recorder's database is not sound: {why}")))?;
-    match tables.get("states") {
-        Some(_) => Ok(tables.values().sum()),
-        None => Err(broken("the recorder's database has no table `states`")),
+/// The recorder's database, beside the artifacts while it is looked at.
+#[derive(Default)]
+struct Unpacked {
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Unpacked {
+    fn unpack(&mut self, member: &Member, source: &mut dyn Read, scratch: &Path) -> Result<(), Failure> {
+        let lost = |error: &dyn std::fmt::Display| {
+            Failure::new("unpack_failed", format!("{} cannot be unpacked to be looked at: {error}", member.name))
+                .hint("make room where the artifacts lie, or say `include_database: false`")
+        };
+        let path = self.place(scratch, &member.name).map_err(|error| lost(&error))?;
+        let beside = path.parent().unwrap_or(scratch);
+        let file = archive::unpack(member, source, beside, DATABASE_BYTES_MAX)?;
+        file.persist(&path).map(drop).map_err(|error| lost(&error.error))
+    }
+
+    fn place(&mut self, scratch: &Path, name: &str) -> io::Result<PathBuf> {
+        let directory = match self.directory.take() {
+            Some(directory) => directory,
+            None => tempfile::Builder::new().prefix(".look-").tempdir_in(scratch)?,
+        };
+        Ok(self.directory.insert(directory).path().join(name.trim_start_matches("data/")))
+    }
+
+    fn rows(&self) -> Result<Option<u64>, Failure> {
+        let path = self.directory.as_ref().map(|directory| directory.path().join(DATABASE.trim_start_matches("data/")));
+        let Some(path) = path.filter(|path| path.is_file()) else {
+            return Ok(None);
+        };
+        let tables =
+            sound::tables(&path).map_err(|why| broken(&format!("the recorder's database is not sound: {why}")))?;
+        match tables.get("states") {
+            Some(_) => Ok(Some(tables.values().sum())),
+            None => Err(broken("the recorder's database has no table `states`")),
+        }
     }
 }
