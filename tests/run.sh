@@ -60,6 +60,11 @@ if [ -x tests/setup/prism.sh ]; then
     ./tests/setup/prism.sh
 fi
 
+if [ -x tests/setup/homeassistant.sh ]; then
+    say 'Home Assistant'
+    ./tests/setup/homeassistant.sh
+fi
+
 say 'tests'
 export INSTA_UPDATE=no
 if cargo nextest --version >/dev/null 2>&1; then

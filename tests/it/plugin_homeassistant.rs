@@ -60,6 +60,13 @@ fn the_log_of_the_recorders_database_is_a_part_of_it() {
 }
 
 #[test]
+fn a_place_that_never_had_the_backup_and_does_not_answer_leaves_none_behind() {
+    let (simulator, bench) = homeassistant(&["--fault", "other-place-down"]);
+    assert!(bench.proven().warnings.is_empty());
+    nothing_left(&simulator, &bench);
+}
+
+#[test]
 fn no_damage_becomes_a_backup_and_nothing_stays_on_the_server() {
     for (fault, code) in [
         ("truncated", "cut_short"),

@@ -153,7 +153,7 @@ fn with_an_automatic_backup(core: &Core) -> Vec<String> {
 
 #[test]
 fn a_real_one_is_captured_without_a_trace_and_refuses_who_may_not() {
-    let Some(core) = Core::start(&[]) else { return };
+    let Some(core) = Core::start(&["unreachable"]) else { return };
     core.live_in();
     let theirs = with_an_automatic_backup(&core);
 
@@ -164,6 +164,7 @@ fn a_real_one_is_captured_without_a_trace_and_refuses_who_may_not() {
     let figure = |name: &str| captured.figures[name];
     assert!(figure("files") > 10 && figure("storage_files") > 5 && figure("database_rows") > 5, "{captured:?}");
     assert_eq!(bench.staged(), ["backup.tar"]);
+    assert!(captured.warnings.is_empty(), "{captured:?}");
     let nothing_left = |bench: &Bench| {
         assert_eq!(core.backups(), theirs, "only ours is removed");
         assert_eq!(bench.noted(), Vec::<PathBuf>::new());
@@ -195,6 +196,10 @@ fn a_real_one_is_captured_without_a_trace_and_refuses_who_may_not() {
     }
     bench.target.settings["agent"] = json!("backup.nowhere");
     assert!(bench.refused("app_failed").trouble.message.contains("backup.nowhere"));
+    nothing_left(&bench);
+
+    bench.target.settings["agent"] = json!("unreachable.far");
+    assert!(bench.refused("backup_failed").trouble.message.contains("upload_failed"));
     nothing_left(&bench);
 
     // It cannot write where it keeps its backups.

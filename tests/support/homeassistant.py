@@ -4,7 +4,8 @@ Options: --token T, --version V, --admin no, --seconds N (how long a backup take
 Faults beyond those of every simulator: agent-fails, job-fails, job-lost, protected (the list says so), securetar (a
 part is encrypted), no-index, bad-index, no-core, no-storage, no-configuration, no-database, damaged-database,
 cut-inner, missing-addon, not-deleted, hangs-up (the socket ends after the order), quiet (no answer to commands),
-wrong-size, old (no such commands), being-read (a part of the database is in its log: no fault, but rare).
+wrong-size, old (no such commands); and what is no fault of the backup: being-read
+(a part of the database is in its log), other-place-down (a second place for backups does not answer).
 """
 
 import base64
@@ -201,7 +202,7 @@ class HomeAssistant(simulator.Application):
             failed = self.fault == "job-fails"
             if not failed and self.fault != "job-lost":
                 self.keep(order["name"], self.tar(order), self.fault == "protected")
-            self.event = {"manager_state": "create_backup", "reason": "unknown_error" if failed else None,
+            self.event = {"manager_state": "create_backup", "reason": "upload_failed" if failed else None,
                           "stage": None, "state": "failed" if failed else "completed"}
             self.state_of_it = "idle"
 
@@ -241,7 +242,9 @@ class HomeAssistant(simulator.Application):
                 self.fault = ""
                 return {"agent_errors": {self.agent: "Permission denied"}}, None
             self.backups.pop(message["backup_id"], None)
-            return {"agent_errors": {}}, None
+            # Every place is asked, also one that never had it.
+            down = self.fault == "other-place-down"
+            return {"agent_errors": {"cloud.cloud": "Unreachable"} if down else {}}, None
         return None, ("unknown_command", "Unknown command.")
 
     def talk(self, call):

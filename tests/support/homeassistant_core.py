@@ -1,7 +1,7 @@
 """A real Home Assistant Core on the loopback, for as long as standard input is open. Runs in its own environment
 (tests/setup/homeassistant.sh).
 
-Usage: homeassistant_core.py DIRECTORY [fresh]
+Usage: homeassistant_core.py DIRECTORY [fresh] [unreachable] (which has a second place for backups, that is down)
 
 It prints one line of JSON when it is ready: {"url", "config"}, and unless `fresh`, which has no user yet, "token" (of
 its owner) and "user_token" (of a user who is no administrator). Then each line of standard input is one thing to do, and
@@ -36,6 +36,8 @@ recorder:
   commit_interval: 0
 history:
 """
+MANIFEST = {"domain": "unreachable", "name": "Unreachable", "version": "1.0.0", "codeowners": [], "dependencies": [],
+            "documentation": "https://example.org", "iot_class": "cloud_push", "requirements": []}
 
 
 def free_port():
@@ -195,6 +197,18 @@ class Talk:
         raise ValueError(f"{order} is no order")
 
 
+def add_agent(config):
+    home = os.path.join(config, "custom_components/unreachable")
+    os.makedirs(home)
+    shutil.copy(os.path.join(os.path.dirname(__file__), "homeassistant_agent.py"), os.path.join(home, "backup.py"))
+    with open(os.path.join(home, "manifest.json"), "w") as file:
+        json.dump(MANIFEST, file)
+    with open(os.path.join(home, "__init__.py"), "w") as file:
+        file.write("async def async_setup(hass, config):\n    return True\n")
+    with open(os.path.join(config, "configuration.yaml"), "a") as file:
+        file.write("unreachable:\n")
+
+
 async def main():
     directory = sys.argv[1]
     config = os.path.join(directory, "config")
@@ -202,6 +216,8 @@ async def main():
     port = free_port()
     with open(os.path.join(config, "configuration.yaml"), "w") as file:
         file.write(CONFIGURATION)
+    if "unreachable" in sys.argv[2:]:
+        add_agent(config)
     core = Core(config, port)
     try:
         await serve(Talk(f"http://127.0.0.1:{port}", core))
