@@ -16,6 +16,9 @@ unavailable() {
     exit 0
 }
 
+# What a failed command said last.
+why() { { grep '^ERROR' "$work/log" || cat "$work/log"; } | tail -n 1 | cut -c -300; }
+
 installed() { "$1/bin/python" -c "import importlib.metadata as m; print(m.version('homeassistant'))" 2>/dev/null; }
 
 fits() { "$1" -c "import sys, ssl, sqlite3, venv; sys.exit(not $LEAST <= sys.version_info[:3] < (3, 14))" 2>/dev/null; }
@@ -91,8 +94,8 @@ else
     pip=("$new/bin/python" -m pip)
 fi
 install() {
-    timeout "$1" "${pip[@]}" install --quiet --disable-pip-version-check --no-compile "${@:2}" >"$work/pip.log" 2>&1 ||
-        unavailable "pip could not install it: $(grep -m 1 '^ERROR' "$work/pip.log" || tail -n 1 "$work/pip.log")"
+    timeout "$1" "${pip[@]}" install --quiet --disable-pip-version-check --no-compile "${@:2}" >"$work/log" 2>&1 ||
+        unavailable "pip did not install it within $1 s: $(why)"
 }
 # What it needs is told by it, with versions; but one of these has no wheel for this Python, one is an installer, and
 # two read sounds. The frontend is no requirement of its package, and it does not start without.
@@ -119,6 +122,6 @@ install 400 --prefer-binary -r "$work/wanted" -c "$work/pinned"
 # Proves that it starts, and compiles what every start needs.
 env -u PYTHONDONTWRITEBYTECODE timeout 120 "$new/bin/python" -c \
     'import homeassistant.bootstrap, homeassistant.components.frontend, homeassistant.components.onboarding.views' \
-    >"$work/pip.log" 2>&1 || unavailable "it does not start: $(tail -n 1 "$work/pip.log")"
+    >"$work/log" 2>&1 || unavailable "it does not start: $(why)"
 rm -rf "$HOME_OF_IT"
 mv -T "$new" "$HOME_OF_IT"
