@@ -3,7 +3,6 @@
 //! For version 6. Version 5 has no such API and is not supported; its archives can be imported into a Pi-hole 6 by hand.
 
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,11 +15,15 @@ use crate::plugin::settings::Secret;
 use crate::plugin::{Verdict, digest, download};
 use crate::web::Web;
 
+mod login;
 mod restore;
 mod session;
 mod teleporter;
+mod totp;
 
+use login::Credential;
 use session::Session;
+use totp::Seed;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "pihole",
@@ -52,6 +55,13 @@ Least privilege: an app password (Settings, Web interface / API, Configure app p
 cannot change the configuration unless webserver.api.app_sudo is true; a restore needs that or the web password. A
 Pi-hole has 16 sessions: this plugin takes one for a second and ends it, also after it was killed.
 
+Two factors: the web password of a Pi-hole with 2FA needs a code too. Larder computes it from `totp_secret`, the letters
+and digits beside the QR code:
+  password: {env: PIHOLE_WEB_PASSWORD}
+  totp_secret: {env: PIHOLE_TOTP_SECRET}
+With both in one place the second factor protects little: prefer an app password where nothing is to be restored. The
+clocks must agree to half a minute. A Pi-hole takes a code once: a login right after another waits for the next code.
+
 TLS: a Pi-hole signs its own certificate, for the name pi.hole. Copy /etc/pihole/tls_ca.crt from it for `tls: {ca: …}`
 and use a name that the certificate has, or pin it by `tls: {fingerprint: …}`.
 
@@ -74,6 +84,9 @@ struct PiholeSettings {
     /// The app password, or the web password; not needed where the Pi-hole has none.
     #[serde(default)]
     password: Option<Secret>,
+    /// Where the web password needs a second factor: its secret, as the Pi-hole showed it beside the QR code (base32).
+    #[serde(default)]
+    totp_secret: Option<Secret>,
     /// Whose certificate to trust.
     #[serde(default)]
     tls: Option<TlsSettings>,
@@ -91,18 +104,32 @@ impl PiholeSettings {
         endpoint::open(url, self.tls.as_ref(), self.allow_http, self.silence)
     }
 
-    fn password(&self) -> Option<&SecretString> {
-        self.password.as_ref().map(|password| &password.0)
+    fn credential(&self) -> Result<Credential, Failure> {
+        let refuse = |what: &str, hint: &str| Failure::new("settings", what).hint(hint);
+        let seed = match (&self.totp_secret, &self.password) {
+            (None, _) => None,
+            (Some(_), None) => {
+                return Err(refuse("`totp_secret` is given without `password`", "a code goes with the web password"));
+            }
+            // The text is not shown, whatever it is.
+            (Some(text), Some(_)) => Some(Seed::read(&text.0).ok_or_else(|| {
+                refuse(
+                    "`totp_secret` is not base32",
+                    "give the 32 letters and digits beside the QR code, not a code of six digits and no address",
+                )
+            })?),
+        };
+        Ok(Credential { password: self.password.as_ref().map(|password| password.0.clone()), seed })
     }
 }
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
-    let web = settings.web()?;
+    let (web, credential) = (settings.web()?, settings.credential()?);
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     let path = request.staging.join(FILE);
     let (version, saved) =
-        session::with_session(&web, settings.password(), &request.run, journal.as_ref(), voice, |session, voice| {
+        session::with_session(&web, &credential, &request.run, journal.as_ref(), voice, |session, voice| {
             let version = version(session);
             let answer = session.get("/api/teleporter").send()?;
             if answer.status() != 200 {
@@ -174,5 +201,5 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
-    session::recover(&settings.web()?, settings.password(), &request.run, &journal, voice)
+    session::recover(&settings.web()?, &settings.credential()?, &request.run, &journal, voice)
 }

@@ -5,6 +5,7 @@ use super::*;
 
 const PASSWORD: &str = "Brunch-Wombat-71";
 const APP_PASSWORD: &str = "app/Kx8+zz-mellow==";
+const TOTP_SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
 fn pihole_with(options: &[&str], settings: Value) -> (Simulator, Bench) {
     let defaults = ["--password", PASSWORD, "--app-password", APP_PASSWORD];
@@ -115,14 +116,148 @@ fn a_login_that_fails_says_why_and_what_to_do() {
     bench.target.settings.as_object_mut().unwrap().remove("password");
     bench.refused("password_missing");
 
-    let (simulator, mut bench) = pihole(&["--totp", "yes"]);
-    bench.proven();
-    full_password(&mut bench);
-    assert!(bench.refused("second_factor").trouble.hint.unwrap().contains("app password"));
-    nothing_left(&simulator, &bench);
-
     let (simulator, bench) = pihole(&["--fault", "rate-limit"]);
     assert_eq!(bench.refused("rate_limited").outcome, Outcome::Deferred);
+    nothing_left(&simulator, &bench);
+}
+
+/// A Pi-hole with a second factor, and a target with the web password and what its codes come from.
+fn two_factors(options: &[&str]) -> (Simulator, Bench) {
+    let (simulator, mut bench) = pihole(&[&["--totp", TOTP_SECRET], options].concat());
+    full_password(&mut bench);
+    bench.target.settings["totp_secret"] = secret_file(bench.directory.path(), TOTP_SECRET);
+    (simulator, bench)
+}
+
+#[test]
+fn the_web_password_goes_with_a_code_and_an_app_password_without() {
+    let (simulator, mut bench) = two_factors(&[]);
+    let captured = bench.proven();
+    assert_eq!(captured.figures["rows.domainlist"], 3);
+    assert_eq!(simulator.state()["codes_seen"], 1);
+    nothing_left(&simulator, &bench);
+    let log = bench.log();
+    assert!(!log.contains(TOTP_SECRET) && !log.contains(PASSWORD), "{log}");
+
+    bench.again();
+    bench.target.settings["password"] = secret_file(bench.directory.path(), APP_PASSWORD);
+    bench.proven();
+    bench.again();
+    bench.target.settings.as_object_mut().unwrap().remove("totp_secret");
+    bench.proven();
+    assert_eq!(simulator.state()["codes_seen"], 1, "an app password needs none");
+
+    // A secret that the Pi-hole does not ask for is no trouble.
+    let (simulator, mut bench) = pihole(&[]);
+    full_password(&mut bench);
+    bench.target.settings["totp_secret"] = secret_file(bench.directory.path(), TOTP_SECRET);
+    bench.proven();
+    assert_eq!(simulator.state()["codes_seen"], 0);
+}
+
+#[test]
+fn a_code_that_is_missing_or_wrong_says_what_to_do() {
+    let (simulator, mut bench) = two_factors(&[]);
+    let given = bench.target.settings.as_object_mut().unwrap().remove("totp_secret").unwrap();
+    let hint = bench.refused("second_factor").trouble.hint.unwrap();
+    assert!(hint.contains("app password") && hint.contains("totp_secret"), "{hint}");
+    nothing_left(&simulator, &bench);
+
+    let other = "MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK";
+    bench.target.settings["totp_secret"] = secret_file(bench.directory.path(), other);
+    let failure = bench.refused("second_factor_refused");
+    assert_eq!(failure.outcome, Outcome::Failed);
+    assert!(!failure.to_string().contains(other), "{failure}");
+    bench.target.settings["totp_secret"] = given;
+    simulator.set("clock", "-90");
+    let hint = bench.refused("second_factor_refused").trouble.hint.unwrap();
+    assert!(hint.contains("clocks") && hint.contains("totp_secret"), "{hint}");
+    // Half a minute is what a Pi-hole forgives.
+    simulator.set("clock", "-30");
+    bench.proven();
+    nothing_left(&simulator, &bench);
+}
+
+#[test]
+fn a_code_that_was_used_just_now_is_followed_by_the_next_one() {
+    let (simulator, bench) = two_factors(&[]);
+    bench.proven();
+    bench.again();
+    bench.proven();
+    // The first code, the same again unless its time was just over, the next one.
+    let seen = simulator.state()["codes_seen"].as_u64().unwrap();
+    assert!((2..=4).contains(&seen), "{seen}");
+    assert_eq!(simulator.state()["opened"], 2);
+    nothing_left(&simulator, &bench);
+}
+
+#[test]
+fn a_pihole_where_others_use_the_codes_is_left_alone_for_a_while() {
+    let (simulator, bench) = two_factors(&["--fault", "codes-busy"]);
+    let failure = bench.refused("rate_limited");
+    assert_eq!(failure.outcome, Outcome::Deferred);
+    assert!(failure.trouble.message.contains("2FA"), "{failure}");
+    assert_eq!(simulator.state()["codes_seen"], 4);
+    simulator.set("fault", "codes-used");
+    assert_eq!(bench.refused("second_factor_used").outcome, Outcome::Deferred);
+    assert_eq!(simulator.state()["codes_seen"], 6, "the next code is tried once");
+    nothing_left(&simulator, &bench);
+    simulator.set("fault", "");
+    bench.proven();
+}
+
+#[test]
+fn a_secret_of_the_second_factor_that_is_none_is_refused_and_not_shown() {
+    let (simulator, mut bench) = two_factors(&[]);
+    for text in ["otpauth://totp/pi?secret=JBSWY3DP", "123456", "JBSWY3D1"] {
+        bench.target.settings["totp_secret"] = secret_file(bench.directory.path(), text);
+        let failure = bench.refused("settings");
+        assert!(failure.trouble.message.contains("base32"), "{failure}");
+        assert!(!failure.to_string().contains(text) && !bench.log().contains(text), "{failure}");
+    }
+    bench.target.settings["totp_secret"] = secret_file(bench.directory.path(), TOTP_SECRET);
+    bench.target.settings.as_object_mut().unwrap().remove("password");
+    bench.refused("settings");
+    assert_eq!(simulator.state()["requests"], json!([]));
+}
+
+#[test]
+fn a_restore_logs_in_with_codes_before_and_after_the_restart() {
+    let (simulator, bench) = two_factors(&[]);
+    let captured = bench.proven();
+    simulator.set("forget", "adlist,client");
+    simulator.set("used_code", "");
+    bench.restore_app(&captured, json!({}), true).unwrap();
+    simulator.set("used_code", "");
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{:#?}", restored.validations);
+    let state = simulator.state();
+    assert_eq!((&state["imports"], &state["opened"]), (&json!(1), &json!(4)));
+    assert_eq!(state["tables"]["client"].as_array().unwrap().len(), 1);
+    nothing_left(&simulator, &bench);
+
+    // The settings that came back have another second factor: what is there can't be looked at any more.
+    simulator.set("used_code", "");
+    simulator.set("totp_after_import", "MFRGGZDFMZTWQ2LKMFRGGZDFMZTWQ2LK");
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::CouldNotVerify, "{:#?}", restored.validations);
+    assert!(
+        restored.validations.iter().any(|each| each.detail.contains("second factor")),
+        "{:#?}",
+        restored.validations
+    );
+}
+
+#[test]
+fn the_session_of_a_killed_run_is_ended_with_a_code_too() {
+    let (simulator, mut bench) = two_factors(&["--fault", "slow"]);
+    bench.target.settings["silence"] = json!("30s");
+    bench.killed(|| simulator.calls("GET /api/teleporter") > 0);
+    let noted = std::fs::read_to_string(&bench.noted()[0]).unwrap();
+    assert!(!noted.contains(TOTP_SECRET) && !noted.contains("totp"), "{noted}");
+    simulator.set("fault", "");
+    simulator.set("used_code", "");
+    bench.recover_app().unwrap();
     nothing_left(&simulator, &bench);
 }
 

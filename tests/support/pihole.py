@@ -1,12 +1,17 @@
 """A Pi-hole 6: sessions with 16 seats, the login's rate limit, the second factor, app passwords, Teleporter, restarts.
 
-Options: --password, --app-password, --app-sudo yes, --totp yes, --seats N (taken by others), --old-versions yes.
+Options: --password, --app-password, --app-sudo yes, --totp SECRET (base32), --seats N (taken by others),
+--old-versions yes. Settings: `clock` (seconds that its clock is off), `used_code` (the last one that it took), `totp_after_import` (the
+secret that the imported settings bring).
 Faults beyond those of every simulator: no-gravity, no-toml, no-section, bad-toml, not-a-database, damaged-database,
 missing-table, extra-table, no-group, skips-in-silence (an import leaves out a table), slow (an export takes a while),
-import-fails, kept-session (logging out fails once).
+import-fails, kept-session (logging out fails once), codes-busy (somebody else tries codes all the time), codes-used
+(somebody else is always first).
 """
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -83,7 +88,12 @@ class Pihole(simulator.Application):
         self.password = options.get("password", "")
         self.app_password = options.get("app-password", "")
         self.app_sudo = options.get("app-sudo") == "yes"
-        self.totp = options.get("totp") == "yes"
+        self.totp_secret = options.get("totp", "")
+        self.clock = 0
+        self.totp_after_import = ""
+        self.used_code = ""
+        self.code_seen_at = 0
+        self.codes_seen = 0
         self.sessions = {}
         self.next_id = 0
         for _ in range(int(options.get("seats", 0))):
@@ -102,6 +112,7 @@ class Pihole(simulator.Application):
             **super().state(),
             "sessions": [each["user_agent"] for each in self.sessions.values()],
             "opened": self.opened,
+            "codes_seen": self.codes_seen,
             "imports": self.imports,
             "restarts": self.restarts,
             "gravity_runs": self.gravity_runs,
@@ -166,7 +177,7 @@ class Pihole(simulator.Application):
         return {
             "session": {
                 "valid": valid,
-                "totp": self.totp,
+                "totp": bool(self.totp_secret),
                 "sid": sid,
                 "csrf": secrets.token_hex(8) if sid else None,
                 "validity": 1800 if sid else -1,
@@ -256,8 +267,12 @@ class Pihole(simulator.Application):
                 return call.reply_json(401, self.session_json(False, None, "password incorrect"))
             if self.fault == "rate-limit":
                 return self.error(call, 429, "rate_limiting", "Rate-limiting login attempts")
-            if self.totp and not app and "totp" not in given:
-                return self.error(call, 400, "bad_request", "No 2FA token found in JSON payload")
+            if self.totp_secret and not app:
+                if "totp" not in given:
+                    return self.error(call, 400, "bad_request", "No 2FA token found in JSON payload")
+                refused = self.refused_code(given["totp"])
+                if refused is not None:
+                    return self.error(call, *refused)
             if len(self.sessions) >= SEATS:
                 hint = "increase webserver.api.max_sessions"
                 return self.error(call, 429, "api_seats_exceeded", "API seats exceeded", hint)
@@ -266,6 +281,27 @@ class Pihole(simulator.Application):
         message = "app-password correct" if app else "password correct"
         cookie = [("Set-Cookie", f"sid={sid}; SameSite=Lax; Path=/; Max-Age=1800; HttpOnly")]
         call.reply_json(200, self.session_json(True, sid, message), cookie)
+
+    def refused_code(self, code):
+        """Why a code of the second factor is not taken: a number, the one of this step or a neighbour, each only once."""
+        self.codes_seen += 1
+        now = int(time.time())
+        if now == self.code_seen_at or self.fault == "codes-busy":
+            return 429, "rate_limiting", "Rate-limiting 2FA token requests, try again later"
+        self.code_seen_at = now
+        step = (now + int(self.clock)) // 30
+        right = [self.code(step + near) for near in (-1, 0, 1)]
+        if type(code) is not int or code not in right:
+            return 401, "unauthorized", "Invalid 2FA token"
+        if str(code) == self.used_code or self.fault == "codes-used":
+            return 401, "unauthorized", "Reused 2FA token"
+        self.used_code = str(code)
+        return None
+
+    def code(self, step):
+        digest = hmac.new(base64.b32decode(self.totp_secret), step.to_bytes(8, "big"), hashlib.sha1).digest()
+        at = digest[-1] & 15
+        return (int.from_bytes(digest[at : at + 4], "big") & 0x7FFFFFFF) % 10**6
 
     def restore(self, call, session):
         form = call.multipart()
@@ -288,6 +324,7 @@ class Pihole(simulator.Application):
                 self.hostname = text.split('domain = "')[1].split('"')[0]
                 files.append("etc/pihole/pihole.toml")
                 self.sessions.clear()
+                self.totp_secret = self.totp_after_import or self.totp_secret
             if wanted is None or wanted.get("dhcp_leases"):
                 files.append("etc/pihole/dhcp.leases")
             with tempfile.TemporaryDirectory() as directory:
@@ -308,6 +345,7 @@ class Pihole(simulator.Application):
     def restart(self):
         """The process ends and comes back: nobody listens on its port for a while, then it answers 400 for a moment."""
         self.restarts += 1
+        self.used_code = ""
         time.sleep(0.1)
         server, address, tls = self.server, self.server.server_address, self.server.tls
         server.shutdown()

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::pihole::login::Credential;
 use crate::plugin::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
 use crate::plugin::pihole::{IMPORT_BYTES_MAX, PiholeSettings, ZIP_BYTES_MAX};
@@ -112,9 +113,9 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let settings: PiholeSettings = builtin::settings(request)?;
     let plan = plan(request, builtin::options(request)?)?;
     let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
-    let web = settings.web()?;
+    let (web, credential) = (settings.web()?, settings.credential()?);
     let run = &request.run;
-    let imported = session::with_session(&web, settings.password(), run, None, voice, |session, voice| {
+    let imported = session::with_session(&web, &credential, run, None, voice, |session, voice| {
         refuse_where_nothing_may_change(session)?;
         if let Some(version) = super::version(session) {
             voice.version(version);
@@ -130,7 +131,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if !imported {
         return Ok(());
     }
-    verify(&settings, &plan, request, voice)
+    verify(&settings, &credential, &plan, request, voice)
 }
 
 fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
@@ -233,7 +234,13 @@ fn import(session: &Session<'_>, web: &Web, plan: &Plan) -> Result<(), Failure> 
 }
 
 /// Waits for the restart, then exports again and compares with the backup.
-fn verify(settings: &PiholeSettings, plan: &Plan, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn verify(
+    settings: &PiholeSettings,
+    credential: &Credential,
+    plan: &Plan,
+    request: &Request,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
     let with_config = plan.parts.contains(&Part::Config);
     let web = settings.web()?.at_once();
     if !is_up_again(&web) {
@@ -249,7 +256,7 @@ fn verify(settings: &PiholeSettings, plan: &Plan, request: &Request, voice: &mut
     let again = request.staging.join(".again.zip");
     let web = settings.web()?;
     let run = &request.run;
-    let exported = session::with_session(&web, settings.password(), run, None, voice, |session, voice| {
+    let exported = session::with_session(&web, credential, run, None, voice, |session, voice| {
         if plan.update_lists {
             update_lists(session, &web, voice);
         }
@@ -262,11 +269,11 @@ fn verify(settings: &PiholeSettings, plan: &Plan, request: &Request, voice: &mut
             compare(plan, &found, voice);
             Ok(())
         }
-        Err(failure) if with_config && matches!(failure.trouble.code.as_str(), "unauthorized" | "second_factor") => {
+        Err(failure) if with_config && is_of_a_login(&failure) => {
             voice.validation(
                 "what was imported is there",
                 Verdict::CouldNotVerify,
-                "the restored settings brought their own password: give that one to the target from now on",
+                "the restored settings brought their own password and second factor: give those to the target from now on",
             );
             Ok(())
         }
@@ -275,6 +282,10 @@ fn verify(settings: &PiholeSettings, plan: &Plan, request: &Request, voice: &mut
             Ok(())
         }
     }
+}
+
+fn is_of_a_login(failure: &Failure) -> bool {
+    matches!(failure.trouble.code.as_str(), "unauthorized" | "second_factor" | "second_factor_refused")
 }
 
 fn is_up_again(web: &Web) -> bool {

@@ -4,14 +4,14 @@
 //! written into the journal before the login is sent, by the name that this run alone gives itself (its user agent),
 //! and `recover` finds and ends it by that name. The session's id is a secret and stays in memory.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::error::Trouble;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::download;
 use crate::plugin::journal::Journal;
+use crate::plugin::pihole::login::{self, Credential, Login, NotOpened};
 use crate::web::{Answer, Call, Web};
 
 /// The only entry of the journal.
@@ -29,29 +29,11 @@ struct Note {
 
 /// An open session, or the right to go without one where the Pi-hole has no password.
 pub(super) struct Session<'w> {
-    web: &'w Web,
+    pub(super) web: &'w Web,
     sid: Option<SecretString>,
     user_agent: String,
     /// Whether the password is the app password, which may not import.
     pub(super) by_app_password: bool,
-}
-
-/// What the Pi-hole says of a login.
-#[derive(Deserialize)]
-struct Login {
-    session: LoginSession,
-}
-
-#[derive(Deserialize)]
-struct LoginSession {
-    #[serde(default)]
-    valid: bool,
-    #[serde(default)]
-    totp: bool,
-    #[serde(default)]
-    sid: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +48,14 @@ struct Listed {
     current_session: bool,
     #[serde(default)]
     user_agent: Option<String>,
+}
+
+/// An answer that is an error.
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// The call.
+    what: String,
+    told: Told,
 }
 
 /// An error as the API tells it, or a login that failed.
@@ -90,7 +80,7 @@ struct ToldError {
 /// Opens a session, does `work` with it, and closes it whatever came of it.
 pub(super) fn with_session<T>(
     web: &Web,
-    password: Option<&SecretString>,
+    credential: &Credential,
     run: &str,
     journal: Option<&Journal>,
     voice: &mut Voice<'_>,
@@ -101,7 +91,7 @@ pub(super) fn with_session<T>(
         let note = Note { user_agent: user_agent.clone(), at_s: jiff::Timestamp::now().as_second() };
         journal.note(ENTRY, &note)?;
     }
-    let session = match Session::open(web, password, &user_agent) {
+    let session = match Session::open(web, credential, &user_agent, voice) {
         Ok(session) => session,
         Err(NotOpened { failure, answered }) => {
             // A login whose answer was lost may have taken a seat: then the entry stays.
@@ -111,7 +101,7 @@ pub(super) fn with_session<T>(
             return Err(failure);
         }
     };
-    if session.sid.is_none() && password.is_some() {
+    if session.sid.is_none() && credential.password.is_some() {
         voice.warning(
             Trouble::new("no_password", format!("the Pi-hole {} has no password: anybody may change it", web.shown()))
                 .with_hint("set one: `pihole setpassword`"),
@@ -138,7 +128,7 @@ pub(super) fn with_session<T>(
 /// Ends what killed runs left open.
 pub(super) fn recover(
     web: &Web,
-    password: Option<&SecretString>,
+    credential: &Credential,
     run: &str,
     journal: &Journal,
     voice: &mut Voice<'_>,
@@ -150,7 +140,7 @@ pub(super) fn recover(
             continue;
         }
         let user_agent = format!("larder/{} (recover {run})", env!("CARGO_PKG_VERSION"));
-        let session = Session::open(web, password, &user_agent).map_err(|not| not.failure)?;
+        let session = Session::open(web, credential, &user_agent, voice).map_err(|not| not.failure)?;
         let ended = session.end_others(&note.user_agent);
         session.close()?;
         voice.log(format!("ended {} sessions that a killed run left open", ended?));
@@ -159,40 +149,16 @@ pub(super) fn recover(
     Ok(())
 }
 
-struct NotOpened {
-    failure: Failure,
-    /// Whether the Pi-hole said that there is no session.
-    answered: bool,
-}
-
 impl<'w> Session<'w> {
-    fn open(web: &'w Web, password: Option<&SecretString>, user_agent: &str) -> Result<Self, NotOpened> {
-        let unsent = |failure| NotOpened { failure, answered: true };
+    fn open(web: &'w Web, credential: &Credential, user_agent: &str, voice: &mut Voice<'_>) -> Result<Self, NotOpened> {
         let bare = Self { web, sid: None, user_agent: user_agent.to_owned(), by_app_password: false };
-        let Some(password) = password else {
-            return bare.without_password().map_err(unsent);
+        let Some(password) = &credential.password else {
+            return bare.without_password().map_err(NotOpened::for_sure);
         };
-        let body = json!({ "password": password.expose_secret() });
-        let answer = bare.dress(web.post("/api/auth").json(&body)).send().map_err(|error| {
-            let answered = matches!(error.code(), "unreachable" | "unknown_host") || error.code().starts_with("certif");
-            NotOpened { failure: error.into(), answered }
-        })?;
-        if answer.status() != 200 {
-            return Err(unsent(explain(answer, web)));
-        }
-        let what = answer.what().to_owned();
-        let login: Login = answer.json().map_err(|error| NotOpened { failure: error.into(), answered: false })?;
-        if !login.session.valid {
-            return Err(unsent(wrong_password(web)));
-        }
-        let by_app_password = login.session.message.as_deref().is_some_and(|message| message.contains("app-password"));
-        match login.session.sid {
-            Some(sid) if sid.is_empty() => {
-                Err(unsent(Failure::new("unexpected_answer", format!("{what} gave no sid"))))
-            }
-            // No password is set on the Pi-hole: it takes any, and opens no session.
-            sid => Ok(Self { sid: sid.map(SecretString::from), by_app_password, ..bare }),
-        }
+        let login = login::log_in(&bare, password, credential.seed.as_ref(), voice)?;
+        let by_app_password = login.message.as_deref().is_some_and(|message| message.contains("app-password"));
+        // Without a sid: no password is set on the Pi-hole, so it takes any and opens no session.
+        Ok(Self { sid: login.sid.map(SecretString::from), by_app_password, ..bare })
     }
 
     fn without_password(self) -> Result<Self, Failure> {
@@ -262,42 +228,55 @@ impl<'w> Session<'w> {
     }
 }
 
-fn wrong_password(web: &Web) -> Failure {
+pub(super) fn wrong_password(web: &Web) -> Failure {
     Failure::new("unauthorized", format!("the Pi-hole {} does not take the password", web.shown()))
         .hint("give an app password (Settings, Web interface / API), or the one of `pihole setpassword`")
 }
 
 /// From an answer that is an error to a code, a sentence and the next step.
 pub(super) fn explain(answer: Answer<'_>, web: &Web) -> Failure {
-    let (status, what) = (answer.status(), answer.what().to_owned());
-    if (300..400).contains(&status) {
-        return download::redirected(&answer);
+    match Refusal::read(answer) {
+        Ok(refusal) => refusal.failure(web),
+        Err(failure) => failure,
     }
-    if answer.content_type().contains("html") {
-        return download::a_page(&what);
+}
+
+impl Refusal {
+    /// What the API tells; a failure when it is not the API that answered.
+    pub(super) fn read(answer: Answer<'_>) -> Result<Self, Failure> {
+        let (status, what) = (answer.status(), answer.what().to_owned());
+        if (300..400).contains(&status) {
+            return Err(download::redirected(&answer));
+        }
+        if answer.content_type().contains("html") {
+            return Err(download::a_page(&what));
+        }
+        Ok(Self { status, what, told: answer.json().unwrap_or_default() })
     }
-    let told: Told = answer.json().unwrap_or_default();
-    let said = said(&told.error);
-    let failed = |code: &str| Failure::new(code, format!("{what} was answered with {status}{said}"));
-    match (status, told.error.key.as_str()) {
-        (429, "api_seats_exceeded") => Failure::new(
-            "seats_exceeded",
-            format!("all sessions that the Pi-hole {} allows at once are taken", web.shown()),
-        )
-        .hint("log others out (Settings, Web interface / API), or raise webserver.api.max_sessions; it is tried again")
-        .later(),
-        (429, _) => failed("rate_limited").hint("somebody tries passwords there; it is tried again").later(),
-        (400, _) if told.error.message.contains("2FA") => Failure::new(
-            "second_factor",
-            format!("the Pi-hole {} wants a second factor for this password", web.shown()),
-        )
-        .hint("use an app password: it needs none (Settings, Web interface / API)"),
-        (401, _) if told.session.is_some() => wrong_password(web),
-        (401, _) => failed("unauthorized").hint("the session ended too early: was the password changed just now?"),
-        (403, _) => failed("forbidden").hint(READ_ONLY_HINT),
-        (404, _) => failed("not_found").hint("the address must be that of a Pi-hole of version 6; 5 has no such API"),
-        (500..=599, _) => failed("app_failed").hint("look into /var/log/pihole/FTL.log on the Pi-hole"),
-        _ => failed("refused"),
+
+    pub(super) fn message(&self) -> &str {
+        &self.told.error.message
+    }
+
+    pub(super) fn failure(self, web: &Web) -> Failure {
+        let Self { status, what, told } = self;
+        let said = said(&told.error);
+        let failed = |code: &str| Failure::new(code, format!("{what} was answered with {status}{said}"));
+        match (status, told.error.key.as_str()) {
+            (429, "api_seats_exceeded") => Failure::new(
+                "seats_exceeded",
+                format!("all sessions that the Pi-hole {} allows at once are taken", web.shown()),
+            )
+            .hint("log others out (Settings, Web interface / API), or raise webserver.api.max_sessions; it is tried again")
+            .later(),
+            (429, _) => failed("rate_limited").hint("somebody tries passwords there; it is tried again").later(),
+            (401, _) if told.session.is_some() => wrong_password(web),
+            (401, _) => failed("unauthorized").hint("the session ended too early: was the password changed just now?"),
+            (403, _) => failed("forbidden").hint(READ_ONLY_HINT),
+            (404, _) => failed("not_found").hint("the address must be that of a Pi-hole of version 6; 5 has no such API"),
+            (500..=599, _) => failed("app_failed").hint("look into /var/log/pihole/FTL.log on the Pi-hole"),
+            _ => failed("refused"),
+        }
     }
 }
 
