@@ -16,6 +16,7 @@ use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::{Verdict, digest};
 
 mod check;
+mod compare;
 mod instance;
 mod restore;
 
@@ -49,7 +50,12 @@ Restore: a running instance writes its own data over the file when it stops, so 
 does not stop it. Then `larder restore TARGET --into TARGET --option dir=/var/lib/redis` puts the file in place at once
 and keeps the old one beside it as dump.rdb.before-<run>. Where there is an AOF, Redis reads that and not the RDB file:
 `set_aside_aof: true` renames it; start Redis with `appendonly no`, look at the data, then CONFIG SET appendonly yes
-and set it in redis.conf again.";
+and set it in redis.conf again.
+
+Start the instance while Larder waits (`wait`), before anything writes to it: Larder takes a snapshot as for a backup and
+compares every value and time to live with the backup. It does that in a redis-server of its own (Debian: redis-server)
+with room in memory for the data twice. Nothing is written on your instance. `--option compare_only=true` does only this,
+at any later time.";
 
 const FORMAT: &str = "redis-rdb";
 /// The artifact.
@@ -154,10 +160,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let before = instance.info()?;
     voice.version(before.version.clone());
     let file = request.staging.join(FILE);
-    match &settings.rdb_file {
-        Some(path) => instance.bgsave(path, &file, voice)?,
-        None => instance.pull(&file, voice)?,
-    }
+    instance.snapshot(&file, voice)?;
     let after = instance.info()?;
     let checked = check::read(&instance.tools, settings.bin_dir.as_deref(), &file)?;
     match &checked {

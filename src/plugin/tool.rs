@@ -65,6 +65,11 @@ impl Tools {
         Ok(Self { runtime, context, env, current_dir: current_dir.to_owned() })
     }
 
+    /// Ends what runs, from another thread.
+    pub(crate) fn stop(&self) -> CancellationToken {
+        self.context.cancel.clone()
+    }
+
     /// Runs a program to its end. `on_line` gets its standard output, `on_tick` is called twice a second.
     pub(crate) fn run(
         &self,

@@ -2,13 +2,16 @@
 
 use std::process::{Child, Command, Stdio};
 
-use larder::plugin::Verb;
+use larder::plugin::{Restored, Verb};
 
-use super::database::{never_proven_when_damaged, not_put_back, rehearse, restored, steps};
+use super::database::{never_proven_when_damaged, not_put_back, put_back, rehearse, steps};
 use super::*;
 
 /// Awkward on purpose.
 const PASSWORD: &str = "hüter 'of\" the\\ keys";
+
+/// Undoes RPOPLPUSH of a list into itself.
+const TURN_BACK: &str = "redis.call('RPUSH', 'list', redis.call('LPOP', 'list'))";
 
 /// A throwaway instance: private directory, loopback port and socket, gone when dropped.
 struct Redis {
@@ -24,12 +27,19 @@ impl Redis {
 
     /// An instance with what lies in the directory.
     fn over(directory: tempfile::TempDir, more: &[&str]) -> Self {
-        let port = support::free_port();
+        let (mut redis, up) = Self::at(support::free_port(), directory, more);
+        // Somebody may have taken the port first: then another one.
+        if up { redis } else { Self::over(std::mem::replace(&mut redis.directory, tempfile::tempdir().unwrap()), more) }
+    }
+
+    /// The same at a port, and whether it came up.
+    fn at(port: u16, directory: tempfile::TempDir, more: &[&str]) -> (Self, bool) {
         let daemon = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(["--dir", directory.path().to_str().unwrap()])
             .args(["--unixsocket", directory.path().join("s").to_str().unwrap()])
-            .args(["--requirepass", PASSWORD])
+            // By default it waits five seconds for more replicas before it sends a snapshot.
+            .args(["--requirepass", PASSWORD, "--repl-diskless-sync-delay", "0"])
             .args(more)
             .stdout(Stdio::null())
             .spawn()
@@ -39,8 +49,7 @@ impl Redis {
             let ended = redis.daemon.try_wait().unwrap().is_some();
             (ended || redis.cli(&["PING"]) == "PONG").then_some(!ended)
         });
-        // Somebody may have taken the port first: then another one.
-        if up { redis } else { Self::over(redis.stop(), more) }
+        (redis, up)
     }
 
     fn cli(&self, args: &[&str]) -> String {
@@ -66,6 +75,16 @@ impl Redis {
         self.cli(&["-n", "3", "SET", "other", "x", "EX", "5000"]);
     }
 
+    /// What an instance writes in another order and encoding each time, and what is no value.
+    fn fill_more(&self) {
+        let many = "for i = 1, 2000 do redis.call('HSET', 'hash', 'field ' .. i, i) redis.call('SADD', 'set', 'member ' .. i) \
+                    redis.call('ZADD', 'ranks', i, 'member ' .. i) end";
+        self.cli(&["EVAL", many, "0"]);
+        self.cli(&["XADD", "stream", "1-1", "field", "value"]);
+        self.cli(&["SET", "soon", "x", "EX", "25"]);
+        self.cli(&["FUNCTION", "LOAD", "#!lua name=own\nredis.register_function('f', function() return 1 end)"]);
+    }
+
     /// All that it holds, as one text.
     fn content(&self) -> String {
         let every = "local r = {} for _, k in ipairs(redis.call('KEYS', 'key:*')) do r[#r + 1] = k .. '=' .. redis.call('GET', k) end \
@@ -81,6 +100,33 @@ impl Drop for Redis {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// Restores, and has `start` start the instance as soon as the file is in its place.
+fn restored_and_started(
+    bench: &Bench,
+    captured: &Captured,
+    options: Value,
+    goal: &Path,
+    start: impl FnOnce() -> Redis + Send,
+) -> (Restored, Redis) {
+    let backup = std::fs::read(bench.staging().join("dump.rdb")).unwrap();
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            let placed = || (std::fs::read(goal).ok()? == backup).then_some(());
+            support::wait_for("the restored file", Duration::from_secs(30), placed);
+            start()
+        });
+        let told = put_back(bench, captured, options).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        (told, started.join().unwrap())
+    })
+}
+
+/// What the comparison with the instance came to, and why.
+fn compared(restored: &Restored) -> (Verdict, &str) {
+    let found = restored.validations.iter().find(|each| each.name == "the instance holds what the backup holds");
+    let found = found.unwrap_or_else(|| panic!("nothing was compared: {:#?}", restored.validations));
+    (found.verdict, &found.detail)
 }
 
 fn redis(instance: &Redis, more: Value) -> Bench {
@@ -121,17 +167,133 @@ fn an_instance_comes_back_as_it_was() {
 
     instance.cli(&["SET", "key:1", "changed"]);
     instance.cli(&["SAVE"]);
+    let port = instance.port;
     let directory = instance.stop();
     not_put_back(&bench, &captured, json!({ "dir": dir }), "file_exists");
     let old = std::fs::read(&goal).unwrap();
-    let told = restored(&bench, &captured, json!({"dir": dir, "overwrite": true}));
+    let options = json!({"dir": dir, "overwrite": true});
+    let (told, instance) =
+        restored_and_started(&bench, &captured, options, &goal, || Redis::at(port, directory, &[]).0);
     assert_eq!(told.steps[0].verb, Verb::Replace);
+    assert_eq!(verdict(&told.validations), Verdict::Proven, "{:#?}", told.validations);
+    assert_eq!(compared(&told), (Verdict::Proven, "the values and times to live of 502 keys"));
     assert_eq!(
         std::fs::read(dir.join(format!("dump.rdb.before-{}", bench.run.to_string().to_lowercase()))).unwrap(),
         old
     );
-    let instance = Redis::over(directory, &[]);
     assert_eq!(instance.content(), before);
+    assert_eq!(bench.staged(), ["dump.rdb"]);
+}
+
+#[test]
+fn what_was_restored_is_compared_to_the_last_value() {
+    let instance = Redis::start();
+    instance.fill();
+    instance.fill_more();
+    let bench = redis(&instance, json!({}));
+    let captured = bench.proven();
+    let (dir, port) = (instance.directory.path().to_owned(), instance.port);
+    let directory = instance.stop();
+    // Nobody starts it: nothing is proven.
+    let told = put_back(&bench, &captured, json!({"dir": dir, "wait": "1s"})).unwrap();
+    let (verdict_then, why) = compared(&told);
+    assert!(verdict_then == Verdict::CouldNotVerify && why.contains("compare_only"), "{why}");
+    not_put_back(&bench, &captured, json!({"compare_only": true}), "unreachable");
+
+    // Started later, by another order and encoding of the same.
+    let (instance, up) =
+        Redis::at(port, directory, &["--hash-max-listpack-entries", "4", "--list-max-listpack-size", "1"]);
+    assert!(up);
+    let ask = || rehearse(&bench, &captured, json!({"compare_only": true})).unwrap();
+    let told = ask();
+    assert_eq!(
+        compared(&told),
+        (Verdict::Proven, "the values and times to live of 506 keys; 1 more run out within 30s")
+    );
+    assert_eq!(told.steps, []);
+
+    // Each leaves the number of keys as it is, but for the last two.
+    let delete = ["FUNCTION", "DELETE", "own"];
+    let load = ["FUNCTION", "LOAD", "#!lua name=own\nredis.register_function('f', function() return 1 end)"];
+    let expires = instance.cli(&["-n", "3", "PEXPIRETIME", "other"]);
+    let rename = [&["RENAME", "key:7", "key:seven"][..], &["RENAME", "key:seven", "key:7"]];
+    let changes: [(&[&str], &[&str], &str); 10] = [
+        (&["SET", "key:250", "value 25x"], &["SET", "key:250", "value 250"], "of 506 keys some"),
+        (rename[0], rename[1], "of 506 keys some"),
+        (&["HDEL", "hash", "field 1999"], &["HSET", "hash", "field 1999", "1999"], "of 506 keys some"),
+        (&["SREM", "set", "member 3"], &["SADD", "set", "member 3"], "of 506 keys some"),
+        (&["ZADD", "ranks", "7.5", "member 7"], &["ZADD", "ranks", "7", "member 7"], "of 506 keys some"),
+        (&["RPOPLPUSH", "list", "list"], &["EVAL", TURN_BACK, "0"], "of 506 keys some"),
+        (&["-n", "3", "EXPIRE", "other", "6000"], &["-n", "3", "PEXPIREAT", "other", &expires], "of 506 keys some"),
+        (&delete, &load, "the functions are others"),
+        (&["SET", "new", "x"], &["DEL", "new"], "database 0 has 506 keys, in the backup 505"),
+        (
+            &["-n", "3", "MOVE", "other", "4"],
+            &["-n", "4", "MOVE", "other", "3"],
+            "database 3 has 0 keys, in the backup 1",
+        ),
+    ];
+    for (change, back, why) in changes {
+        instance.cli(change);
+        let failure = ask();
+        let (verdict, detail) = compared(&failure);
+        assert!(verdict == Verdict::Failed && detail.contains(why), "{change:?}: {detail}");
+        instance.cli(back);
+    }
+    instance.cli(&["DEL", "soon"]);
+    let changes =
+        || instance.cli(&["INFO", "persistence"]).lines().find(|line| line.contains("changes")).map(str::to_owned);
+    let before = changes();
+    assert_eq!(compared(&ask()).0, Verdict::Proven);
+    assert_eq!(changes(), before, "nothing was written");
+}
+
+#[test]
+fn an_instance_that_came_up_with_other_data_is_a_failed_restore() {
+    let instance = Redis::start();
+    instance.fill();
+    instance.cli(&["SAVE"]);
+    instance.cli(&["SET", "last", "x"]);
+    let bench = redis(&instance, json!({}));
+    let captured = bench.proven();
+    let (dir, port) = (instance.directory.path().to_owned(), instance.port);
+    let goal = dir.join("dump.rdb");
+    let directory = instance.stop();
+    let older = std::fs::read(&goal).unwrap();
+    let options = json!({"dir": dir, "overwrite": true});
+    let (told, _instance) = restored_and_started(&bench, &captured, options, &goal, || {
+        std::fs::write(&goal, &older).unwrap();
+        Redis::at(port, directory, &[]).0
+    });
+    let (verdict, detail) = compared(&told);
+    assert!(verdict == Verdict::Failed && detail.contains("has 501 keys, in the backup 502"), "{detail}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_not_called_proven() {
+    let instance = Redis::start();
+    instance.fill();
+    let mut bench = redis(&instance, json!({}));
+    let captured = bench.proven();
+    let bin = tempfile::tempdir().unwrap();
+    for name in ["redis-cli", "redis-check-rdb"] {
+        write_plugin(bin.path(), name, &format!("#!/bin/sh\nexec {name} \"$@\"\n"), 0o755);
+    }
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let unproven = |why: &str| {
+        let told = put_back(&bench, &captured, json!({"compare_only": true})).unwrap();
+        let (verdict, detail) = compared(&told);
+        assert!(verdict == Verdict::CouldNotVerify && detail.contains(why), "{why}: {detail}");
+    };
+    unproven("redis-server");
+    write_plugin(bin.path(), "redis-server", "#!/bin/sh\necho '1:M 22 Nov 2026 # Cannot load it' && exit 1\n", 0o755);
+    unproven("Cannot load it");
+    // One that has no DEBUG.
+    let script = "#!/bin/sh\nexec redis-server \"$@\" --enable-debug-command no\n";
+    write_plugin(bin.path(), "redis-server", script, 0o755);
+    unproven("no digest");
+    instance.cli(&["ACL", "SETUSER", "default", "-sync"]);
+    unproven("redis-cli --rdb");
 }
 
 #[test]
@@ -145,13 +307,17 @@ fn a_log_that_would_win_over_the_restored_file_is_set_aside_when_that_is_said() 
     let captured = bench.proven();
     let before = instance.content();
     instance.cli(&["FLUSHALL"]);
+    let port = instance.port;
     let directory = instance.stop();
     let dir = directory.path().to_owned();
     not_put_back(&bench, &captured, json!({ "dir": dir }), "aof_wins");
     assert!(!dir.join("dump.rdb").exists());
-    let told = restored(&bench, &captured, json!({"dir": dir, "set_aside_aof": true}));
+    let options = json!({"dir": dir, "set_aside_aof": true});
+    let (told, instance) = restored_and_started(&bench, &captured, options, &dir.join("dump.rdb"), || {
+        Redis::at(port, directory, &["--appendonly", "no"]).0
+    });
+    assert_eq!(verdict(&told.validations), Verdict::Proven, "{:#?}", told.validations);
     assert_eq!(told.warnings[0].code, "aof_set_aside");
-    let instance = Redis::over(directory, &["--appendonly", "no"]);
     assert_eq!(instance.content(), before);
 }
 

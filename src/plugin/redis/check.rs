@@ -24,6 +24,8 @@ pub(super) enum Checked {
 pub(super) struct Found {
     pub(super) keys: u64,
     pub(super) expires: u64,
+    /// What its data took in the instance's memory, where the file tells.
+    pub(super) used_bytes: Option<u64>,
     /// Its format and checksum in words.
     pub(super) about: String,
 }
@@ -44,6 +46,8 @@ pub(super) fn read(tools: &Tools, bin_dir: Option<&Path>, file: &Path) -> Result
             found.keys = number().unwrap_or(0);
         } else if words.ends_with(" expires") {
             found.expires = number().unwrap_or(0);
+        } else if let Some(used) = words.strip_prefix("AUX FIELD used-mem = ") {
+            found.used_bytes = used.trim_matches('\'').parse().ok();
         } else if words.starts_with("Checksum OK") {
             checksum = "checksum right";
         } else if words.contains("RDB looks OK") {
@@ -115,7 +119,7 @@ mod tests {
     fn keys_are_compared_with_what_the_instance_told() {
         let verdict = |keys: u64, expires: u64, figures: [u64; 3]| {
             let names = ["keys", "keys_before", "keys_after"].map(str::to_owned);
-            let found = Found { keys, expires, about: String::new() };
+            let found = Found { keys, expires, ..Found::default() };
             judge(&found, &names.into_iter().zip(figures).collect(), false).0
         };
         assert_eq!(verdict(10, 0, [10, 10, 10]), Verdict::Proven);

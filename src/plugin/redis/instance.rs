@@ -32,6 +32,13 @@ pub(super) struct Info {
     fields: BTreeMap<String, String>,
 }
 
+impl Info {
+    /// Whether it still reads its file, and holds a part of it only.
+    pub(super) fn is_loading(&self) -> bool {
+        self.fields.get("loading").is_some_and(|value| value != "0")
+    }
+}
+
 /// The first of these programs that is there.
 pub(super) fn program(bin_dir: Option<&Path>, names: &[&str]) -> Result<PathBuf, Failure> {
     let at = |name: &&str| match bin_dir {
@@ -123,8 +130,16 @@ impl<'a> Instance<'a> {
         Ok(Info { version, keys, fields })
     }
 
+    /// Has a snapshot in `file`, in the way that the settings name.
+    pub(super) fn snapshot(&self, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match &self.settings.rdb_file {
+            Some(path) => self.bgsave(path, file, voice),
+            None => self.pull(file, voice),
+        }
+    }
+
     /// Has the instance send its snapshot as to a replica.
-    pub(super) fn pull(&self, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn pull(&self, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let mut args = self.args(&["--rdb"]);
         args.push(file.into());
         let mut told = u64::MAX;
@@ -151,7 +166,7 @@ impl<'a> Instance<'a> {
     }
 
     /// Has the instance write its file, waits for it, and copies it.
-    pub(super) fn bgsave(&self, path: &Path, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn bgsave(&self, path: &Path, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let started = Instant::now();
         self.wait(started, voice)?;
         std::thread::sleep(SECOND);

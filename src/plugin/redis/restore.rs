@@ -2,22 +2,30 @@
 //!
 //! A running instance would write its own data over the file when it stops, and where it keeps an AOF it does not read
 //! the file at all. So a running one is refused, an AOF is set aside only when that is said, and starting is left to a
-//! person: what starts a service on somebody's machine is nothing that a backup may choose.
+//! person: what starts a service on somebody's machine is nothing that a backup may choose. Who starts it meanwhile
+//! gets its content compared; who does not is told that nothing was.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::{self, Checked};
+use super::check::{self, Checked, Found};
+use super::compare::{self, Compared};
 use super::instance::Instance;
 use super::{FORMAT, RedisSettings};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::patience::Patience;
 use crate::plugin::place::{Placing, aside};
 use crate::plugin::protocol::{Request, Verb};
-use crate::plugin::{Verdict, digest};
+use crate::plugin::{CaptureFacts, Verdict, digest};
 use crate::types::ByteSize;
+
+const COMPARISON: &str = "the instance holds what the backup holds";
+/// How often the instance is looked for.
+const POLL: Duration = Duration::from_millis(500);
 
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
@@ -36,10 +44,20 @@ pub(super) struct RedisRestore {
     /// Rename an AOF that is there; Redis would read it and not the restored file.
     #[serde(default)]
     set_aside_aof: bool,
+    /// How long to wait for the instance to be started, so that its content can be compared with the backup.
+    #[serde(default = "wait_default")]
+    wait: Patience,
+    /// Restore nothing: compare the content of the running instance with the backup. It needs no `dir`.
+    #[serde(default)]
+    compare_only: bool,
 }
 
 fn file_default() -> String {
     super::FILE.to_owned()
+}
+
+fn wait_default() -> Patience {
+    Patience(Duration::from_mins(5))
 }
 
 pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -49,6 +67,9 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
         return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
     };
+    if options.compare_only {
+        return compare_only(&settings, request, facts, voice);
+    }
     let refuse = |what: &str, hint: &str| Err(Failure::new("restore_options", what).hint(hint));
     let Some(directory) = options.dir.as_deref().filter(|directory| directory.is_absolute()) else {
         return refuse("`dir` is missing", "give the instance's data directory: `--option dir=/var/lib/redis`");
@@ -60,17 +81,8 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         return Err(Failure::new("path_missing", format!("{} is no directory here", directory.display()))
             .hint("Larder must run where the instance's files are, or see them mounted"));
     }
-    let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
-        return Err(Failure::new("not_in_backup", "the backup holds no RDB file"));
-    };
-    let new = request.staging.join(&artifact.path);
     let instance = Instance::find(&settings, &request.staging)?;
-    let sha256 = digest::sha256(&new, |done| voice.progress(done, 0))?;
-    let found = match check::read(&instance.tools, settings.bin_dir.as_deref(), &new)? {
-        Checked::Sound(found) if artifact.sha256.as_ref().is_none_or(|wanted| *wanted == sha256) => found,
-        Checked::Sound(_) => return Err(damaged("it changed since the capture")),
-        Checked::Damaged(why) | Checked::Unknown(why) => return Err(damaged(&why)),
-    };
+    let Backup { file: new, sha256, found } = Backup::read(&instance, &settings, request, facts, voice)?;
     let running = running(&instance)?;
     if let Some(version) = &running {
         voice.version(version.clone());
@@ -140,7 +152,105 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
             .with_hint("look at the data, then CONFIG SET appendonly yes, and set it in redis.conf again"),
         );
     }
+    if !order.dry_run {
+        let (verdict, detail) = match wait(&instance, options.wait.0, voice) {
+            Ok(()) => compare(&instance, &settings, &new, &found, request, voice),
+            Err(why) => (Verdict::CouldNotVerify, why),
+        };
+        voice.validation(COMPARISON, verdict, detail);
+    }
     Ok(())
+}
+
+/// The RDB file of the backup, looked at.
+struct Backup {
+    file: PathBuf,
+    sha256: String,
+    found: Found,
+}
+
+impl Backup {
+    fn read(
+        instance: &Instance<'_>,
+        settings: &RedisSettings,
+        request: &Request,
+        facts: &CaptureFacts,
+        voice: &mut Voice<'_>,
+    ) -> Result<Self, Failure> {
+        let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
+            return Err(Failure::new("not_in_backup", "the backup holds no RDB file"));
+        };
+        let file = request.staging.join(&artifact.path);
+        let sha256 = digest::sha256(&file, |done| voice.progress(done, 0))?;
+        match check::read(&instance.tools, settings.bin_dir.as_deref(), &file)? {
+            Checked::Sound(found) if artifact.sha256.as_ref().is_none_or(|wanted| *wanted == sha256) => {
+                Ok(Self { file, sha256, found })
+            }
+            Checked::Sound(_) => Err(damaged("it changed since the capture")),
+            Checked::Damaged(why) | Checked::Unknown(why) => Err(damaged(&why)),
+        }
+    }
+}
+
+/// Looks, and changes nothing: the same in a dry run.
+fn compare_only(
+    settings: &RedisSettings,
+    request: &Request,
+    facts: &CaptureFacts,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let instance = Instance::find(settings, &request.staging)?;
+    let backup = Backup::read(&instance, settings, request, facts, voice)?;
+    voice.version(instance.info()?.version);
+    let (verdict, detail) = compare(&instance, settings, &backup.file, &backup.found, request, voice);
+    voice.validation(COMPARISON, verdict, detail);
+    Ok(())
+}
+
+/// Until somebody has started the instance and it has read its file; or why there is nothing to compare.
+fn wait(instance: &Instance<'_>, patience: Duration, voice: &mut Voice<'_>) -> Result<(), String> {
+    let started = Instant::now();
+    loop {
+        match instance.info() {
+            Ok(info) if !info.is_loading() => return Ok(()),
+            Ok(_) => {}
+            Err(failure) if matches!(failure.trouble.code.as_str(), "unreachable" | "server_busy") => {}
+            Err(failure) => return Err(failure.trouble.message),
+        }
+        if started.elapsed() >= patience {
+            let waited = crate::types::show_duration(patience);
+            return Err(format!(
+                "it was not started within {waited}: start it, then compare with `--option compare_only=true`"
+            ));
+        }
+        voice.progress(started.elapsed().as_secs(), patience.as_secs());
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Takes a snapshot as a capture does, and compares it with the backup.
+fn compare(
+    instance: &Instance<'_>,
+    settings: &RedisSettings,
+    backup: &Path,
+    found: &Found,
+    request: &Request,
+    voice: &mut Voice<'_>,
+) -> (Verdict, String) {
+    let again = request.staging.join(".again.rdb");
+    let taken = instance.snapshot(&again, voice);
+    let compared = match &taken {
+        Ok(()) => compare::compare(settings.bin_dir.as_deref(), backup, &again, found.used_bytes),
+        Err(failure) => Compared::Unknown(failure.trouble.message.clone()),
+    };
+    let _ = std::fs::remove_file(&again);
+    match compared {
+        Compared::Same(detail) => (Verdict::Proven, detail),
+        Compared::Different(detail) => {
+            (Verdict::Failed, format!("{detail}; that is right only where something wrote to it since its start"))
+        }
+        Compared::Unknown(why) => (Verdict::CouldNotVerify, why),
+    }
 }
 
 fn damaged(why: &str) -> Failure {
