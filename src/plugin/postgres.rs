@@ -70,6 +70,8 @@ const GLOBALS: &str = "globals.sql";
 const FORMAT_DUMP: &str = "postgres-custom";
 const FORMAT_GLOBALS: &str = "postgres-globals";
 
+/// What every server has to connect to; it usually holds nothing.
+const MAINTENANCE: &str = "postgres";
 /// How long pg_dump waits for a table that is locked.
 const LOCK_WAIT_MS: u32 = 300_000;
 /// More databases than this in one server are an error.
@@ -125,7 +127,7 @@ struct PostgresSettings {
     #[serde(default = "jobs_default")]
     #[schemars(range(min = 1, max = 16))]
     jobs: usize,
-    /// Whether a database may be without any table.
+    /// Whether a database may be without any table. With `all` only `postgres` may, which servers have for logins.
     #[serde(default)]
     allow_empty: bool,
     /// Where pg_dump, pg_restore and psql lie, when the right ones are not found by themselves.
@@ -171,6 +173,11 @@ fn jobs_default() -> usize {
 }
 
 impl PostgresSettings {
+    /// Whether a database may be without any table.
+    fn may_be_empty(&self, database: &str) -> bool {
+        self.allow_empty || (self.all && database == MAINTENANCE)
+    }
+
     /// The server in words.
     fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
@@ -207,7 +214,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let chosen = databases::chosen(settings.database.as_ref(), &settings.databases, settings.all)?;
     let first = match &chosen {
         Chosen::Named(names) => names.first().cloned().unwrap_or_default(),
-        Chosen::All => "postgres".to_owned(),
+        Chosen::All => MAINTENANCE.to_owned(),
     };
     let server = Server::connect(&settings, &request.staging, &first)?;
     let (version, client) = (&server.version, &server.client);
@@ -235,6 +242,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         }
         dumped.log.iter().for_each(|line| voice.log(line));
         voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
+    }
+    if tables == 0 && !settings.allow_empty {
+        return Err(Failure::new("database_empty", format!("no database of {} has a table", settings.place()))
+            .hint("check `host` and `port`, or say `allow_empty: true` if that is right"));
     }
     if settings.globals.unwrap_or(settings.all) {
         let sha256 = server.globals(&request.staging.join(GLOBALS))?;

@@ -79,7 +79,7 @@ fn all_databases_and_the_roles_are_kept() {
         cluster.sql(name, "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
     }
     cluster.sql("one", "CREATE ROLE reader LOGIN PASSWORD 'letmein'; GRANT SELECT ON t TO reader");
-    let bench = postgres(&cluster, json!({"all": true, "host": cluster.socket(), "allow_empty": true}));
+    let bench = postgres(&cluster, json!({"all": true, "host": cluster.socket()}));
     let captured = bench.proven();
     let mut files: Vec<&str> = captured.artifacts.iter().map(|artifact| artifact.path.to_str().unwrap()).collect();
     files.sort_unstable();

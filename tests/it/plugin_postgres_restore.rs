@@ -72,14 +72,14 @@ fn several_databases_are_dumped_at_the_same_time_and_all_come_back_elsewhere_wit
         cluster.sql(name, &format!("CREATE TABLE t (a int); INSERT INTO t VALUES (1), ({})", name.len()));
     }
     cluster.sql("one", "CREATE ROLE \"the Reader\" LOGIN PASSWORD 'letmein'; GRANT SELECT ON t TO \"the Reader\"; ALTER TABLE t OWNER TO \"the Reader\"");
-    let bench = postgres(&cluster, json!({"all": true, "jobs": 3, "allow_empty": true}));
+    let bench = postgres(&cluster, json!({"all": true, "jobs": 3}));
     let captured = bench.proven();
     assert_eq!((captured.artifacts.len(), captured.figures["databases"], captured.figures["rows"]), (5, 4, 6));
     let failure =
         postgres(&cluster, json!({"databases": ["one", "never made", "two"], "jobs": 2})).refused("database_missing");
     assert!(failure.trouble.message.contains("never made"), "{failure}");
 
-    let mut into = postgres(&other, json!({"all": true, "allow_empty": true}));
+    let mut into = postgres(&other, json!({"all": true}));
     let password = into.target.settings["password"].clone();
     let kept = std::mem::replace(&mut into.directory, bench.directory);
     into.target.settings["password"] = password;

@@ -132,7 +132,7 @@ fn one(
     let contents = verify::contents(&server.tools, &server.client, &file).map_err(|failure| {
         failure.hint("pg_dump ended well but its file cannot be read: look at the disk below the artifacts")
     })?;
-    if contents.tables == 0 && !server.settings.allow_empty {
+    if contents.tables == 0 && !server.settings.may_be_empty(database) {
         return Err(Failure::new("database_empty", format!("the database {database:?} has no table to keep"))
             .hint("check the name, `exclude_tables` and the role's rights, or say `allow_empty: true`"));
     }

@@ -13,7 +13,7 @@ use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::figure_key;
 use crate::plugin::postgres::client::{self, Client};
 use crate::plugin::postgres::scan::{self, Scan};
-use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings};
+use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump_name};
 use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
 use crate::plugin::{ArtifactFile, Verdict, digest};
@@ -60,8 +60,10 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                     Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
                 }
                 let name = format!("{shown} has tables");
+                let maintenance = artifact.path == Path::new(&dump_name(MAINTENANCE));
+                let may_be_empty = settings.allow_empty || (maintenance && settings.may_be_empty(MAINTENANCE));
                 match contents(&tools, newest, &file) {
-                    Ok(found) if found.tables > 0 || settings.allow_empty => voice.validation(
+                    Ok(found) if found.tables > 0 || may_be_empty => voice.validation(
                         name,
                         Verdict::Proven,
                         format!("{} tables with data, {} entries", found.tables, found.entries),
