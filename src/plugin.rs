@@ -47,7 +47,7 @@ mod patience;
 mod pfsense;
 mod pihole;
 mod place;
-mod postgres;
+pub(crate) mod postgres;
 mod prometheus;
 pub mod protocol;
 mod redis;

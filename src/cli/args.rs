@@ -113,6 +113,12 @@ pub struct Init {
     /// Propose targets for what this container engine has; without it one is looked for, `none` looks nowhere
     #[arg(long, value_name = "SOCKET")]
     pub docker: Option<String>,
+    /// Propose a target for this application; without it those at their usual ports of this host, with `none` none
+    ///
+    /// Such as `pihole=http://192.168.1.2`, `radarr=http://nas:7878`, `postgres=db.lan:5432` or
+    /// `postgres=/var/run/postgresql`. It must answer.
+    #[arg(long, value_name = "PLUGIN=ADDRESS")]
+    pub service: Vec<String>,
     /// The branch that the daemon watches
     #[arg(long, default_value = "main")]
     pub branch: String,

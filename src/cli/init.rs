@@ -38,7 +38,7 @@ pub(crate) struct SiteSeed {
 /// Makes the site and says what to type next.
 pub(crate) fn run(global: &Global, init: &Init) -> Result<(), Trouble> {
     let state = crate::cli::state_dir(global)?;
-    let (seeing, remarks) = look::look(init.docker.as_deref())?;
+    let (seeing, remarks) = look::look(init.docker.as_deref(), &init.service)?;
     let mut seed = SiteSeed {
         dir: absolute(&init.dir)?,
         bare: init.bare.as_deref().map(absolute).transpose()?,

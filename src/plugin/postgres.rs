@@ -21,6 +21,7 @@ mod explain;
 mod restore;
 mod scan;
 mod server;
+pub(crate) mod sight;
 mod verify;
 
 pub(in crate::plugin) use restore::{compare, roles_made};

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::plugin::simulated::Simulated;
 use crate::site::{Site, text};
-use crate::support::{larder, restic, wait_for};
+use crate::support::postgres::Cluster;
+use crate::support::simulator::Simulator;
+use crate::support::{free_port, larder, restic, wait_for};
 
 /// The commands of the README's first own backup, as they stand there.
 fn first_backup_commands() -> Vec<String> {
@@ -16,14 +19,9 @@ fn first_backup_commands() -> Vec<String> {
     block.lines().map(str::to_owned).collect()
 }
 
-#[test]
-fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
-    let commands = first_backup_commands();
-    assert!(commands.len() <= 4, "{commands:?}");
-    let home = tempfile::tempdir().unwrap();
-    std::fs::create_dir(home.path().join("Documents")).unwrap();
-    std::fs::write(home.path().join("Documents/letter.txt"), "dear reader\n").unwrap();
-    let bin = home.path().join("bin");
+/// Types these lines one after the other, then `larder status`; a daemon that was started ends with it.
+fn type_in(home: &std::path::Path, commands: &[String]) -> std::process::Output {
+    let bin = home.join("bin");
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(larder(), bin.join("larder")).unwrap();
     if let Ok(restic) = restic().canonicalize() {
@@ -33,9 +31,9 @@ fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
     // A reader types the next line when the last has answered; the daemon needs a moment to listen.
     let wait = "until larder status >/dev/null 2>&1; do sleep 0.1; done";
     let mut script = String::from("set -e\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n");
-    for command in &commands {
+    for command in commands {
         // The listed address may be taken on this machine; everything else is typed as it stands.
-        script.push_str(&command.replace("larder serve", "larder serve --listen 127.0.0.1:0"));
+        script.push_str(&command.replace("larder serve --repo", "larder serve --listen 127.0.0.1:0 --repo"));
         script.push('\n');
         if command.ends_with('&') {
             script.push_str(wait);
@@ -43,16 +41,26 @@ fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
         }
     }
     script.push_str("larder status\n");
-    let done = Command::new("timeout")
+    Command::new("timeout")
         .args(["120", "bash", "-c", &script])
         .env_clear()
-        .env("HOME", home.path())
+        .env("HOME", home)
         .env("PATH", path)
         // Root's state would be in /var/lib: this site is the test's own.
-        .env("LARDER_STATE", home.path().join("state"))
+        .env("LARDER_STATE", home.join("state"))
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+#[test]
+fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
+    let commands = first_backup_commands();
+    assert!(commands.len() <= 4, "{commands:?}");
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("Documents")).unwrap();
+    std::fs::write(home.path().join("Documents/letter.txt"), "dear reader\n").unwrap();
+    let done = type_in(home.path(), &commands);
     let said = text(&done);
     assert!(done.status.success(), "{said}");
     assert!(said.contains("applied"), "the push shows its verdict:\n{said}");
@@ -84,6 +92,112 @@ fn what_init_writes_passes_check_and_a_used_directory_is_refused() {
     let again = init(&dir);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again).contains("not empty"), "{}", text(&again));
+}
+
+/// A new config for the applications at these addresses, and nothing else that this host may have.
+fn init_with(home: &std::path::Path, services: &[String]) -> std::process::Output {
+    let mut command = Command::new(larder());
+    command.arg("--state").arg(home.join("state")).arg("init").arg(home.join("config")).args(["--docker", "none"]);
+    for service in services {
+        command.arg("--service").arg(service);
+    }
+    command.env("HOME", home).output().unwrap()
+}
+
+#[test]
+fn init_proposes_the_applications_that_answer_and_what_it_writes_passes_check() {
+    let pihole = Simulator::start("pihole", &["--password", "Brunch-Wombat-71"]);
+    let (radarr, grafana) = (Simulated::start("arr.py", &["radarr"]), Simulated::start("grafana.py", &[]));
+    let cluster = Cluster::shared();
+    let services = [
+        format!("pihole={}/", pihole.url),
+        format!("radarr={}", radarr.url()),
+        format!("grafana={}", grafana.url()),
+        format!("postgres=127.0.0.1:{}", cluster.port),
+    ];
+    let home = tempfile::tempdir().unwrap();
+    let made = init_with(home.path(), &services);
+    assert!(made.status.success(), "{}", text(&made));
+    let (said, targets) = (text(&made), std::fs::read_to_string(home.path().join("config/targets.yaml")).unwrap());
+    for (plugin, address) in [
+        ("pihole", pihole.url.clone()),
+        ("radarr", radarr.url()),
+        ("grafana", grafana.url()),
+        ("postgres", "127.0.0.1".to_owned()),
+    ] {
+        assert!(said.contains(&format!("saw {plugin} at {address}: target {plugin}, switched off")), "{said}");
+        // Each is off until its secret is written: the repository works at once.
+        let document = targets.split("---\n").find(|document| document.contains(&format!("plugin: {plugin}\n")));
+        let document = document.unwrap_or_else(|| panic!("no {plugin} in\n{targets}"));
+        assert!(document.contains("enabled: false") && document.contains(&address), "{document}");
+        assert!(document.contains(&format!("state/secrets/{plugin}")), "{document}");
+    }
+    assert!(targets.contains(&format!("port: {}", cluster.port)), "{targets}");
+    let check = || Command::new(larder()).arg("check").arg(home.path().join("config")).output().unwrap();
+    let checked = check();
+    assert!(checked.status.success() && text(&checked).contains("valid, 4 warnings"), "{}", text(&checked));
+    // As it tells to do: then they are valid too.
+    std::fs::write(home.path().join("config/targets.yaml"), targets.replace("enabled: false\n", "")).unwrap();
+    let checked = check();
+    assert!(checked.status.success() && text(&checked).contains("all valid"), "{}", text(&checked));
+}
+
+#[test]
+fn init_says_which_named_application_does_not_answer_and_makes_nothing() {
+    let grafana = Simulated::start("grafana.py", &[]);
+    for (service, why) in [
+        (format!("radarr={}", grafana.url()), "no radarr answers"),
+        (format!("postgres=127.0.0.1:{}", grafana.port), "no postgres answers"),
+        (format!("pihole=http://127.0.0.1:{}", free_port()), "refuses connections"),
+        ("pihole=http://pihole.example.org".to_owned(), "in clear text"),
+        ("postgres=/nowhere".to_owned(), "/nowhere"),
+        ("plex=http://127.0.0.1".to_owned(), "pihole, radarr"),
+        ("pihole".to_owned(), "PLUGIN=ADDRESS"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let made = init_with(home.path(), std::slice::from_ref(&service));
+        let said = text(&made);
+        assert!(made.status.code() == Some(1) && said.contains(why), "{service}: {said}");
+        assert!(said.contains("hint:") && !home.path().join("config/site.yaml").exists(), "{service}: {said}");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let made = init_with(home.path(), &["none".to_owned()]);
+    assert!(made.status.success() && !text(&made).contains("saw "), "{}", text(&made));
+}
+
+#[test]
+fn a_postgresql_that_lets_its_owner_in_is_backed_up_by_four_commands() {
+    let cluster = Cluster::start();
+    let me = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    cluster.create_database("shop");
+    cluster.sql("shop", "CREATE TABLE orders AS SELECT n, md5(n::text) AS text FROM generate_series(1, 500) n");
+    cluster.let_in(&me);
+    let at = format!("postgres={}:{}", cluster.socket().display(), cluster.port);
+    // A login alone is not enough: what it may not read would be missing.
+    cluster.sql("postgres", &format!("CREATE ROLE \"{me}\" LOGIN"));
+    let home = tempfile::tempdir().unwrap();
+    let made = init_with(home.path(), std::slice::from_ref(&at));
+    assert!(text(&made).contains("target postgres, switched off"), "{}", text(&made));
+    cluster.sql("postgres", &format!("GRANT pg_read_all_data TO \"{me}\""));
+
+    let home = tempfile::tempdir().unwrap();
+    let commands = [
+        format!("larder init ~/backups --bare ~/backups.git --docker none --service {at}"),
+        "larder serve --repo ~/backups.git &".to_owned(),
+        "git -C ~/backups push".to_owned(),
+        "larder run --all".to_owned(),
+    ];
+    let done = type_in(home.path(), &commands);
+    let said = text(&done);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains(&format!("target postgres, read as the role {me}")), "{said}");
+    assert!(said.contains("postgres") && said.contains("success"), "{said}");
+    let found =
+        Command::new("find").arg(home.path().join("state/backups/postgres")).args(["-type", "f"]).output().unwrap();
+    let found = text(&found);
+    for file in ["shop.dump", "postgres.dump", "globals.sql"] {
+        assert!(found.contains(file), "{found}");
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ mod redis;
 #[path = "plugin_rsync.rs"]
 mod rsync;
 #[path = "plugin_simulated.rs"]
-mod simulated;
+pub(crate) mod simulated;
 #[path = "plugin_sqlite.rs"]
 mod sqlite;
 

@@ -9,16 +9,16 @@ use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
 use super::*;
 
 /// A simulated application of `tests/support`; it ends with this value.
-pub(super) struct Simulated {
+pub(crate) struct Simulated {
     child: Child,
     _stdin: ChildStdin,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     pub(super) directory: tempfile::TempDir,
 }
 
 impl Simulated {
     /// Starts `tests/support/<script> [args] DIRECTORY`, which prints its port.
-    pub(super) fn start(script: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(script: &str, args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
         let mut child = std::process::Command::new("python3")
@@ -36,7 +36,7 @@ impl Simulated {
         Self { _stdin: child.stdin.take().unwrap(), child, port, directory }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 

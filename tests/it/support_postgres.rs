@@ -146,6 +146,14 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Lets the user of the system by this name in at the socket, as packages do: no password, by the name alone.
+    pub fn let_in(&self, user: &str) {
+        let file = self.sql("postgres", "SHOW hba_file");
+        let rules = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("local all \"{user}\" peer\n{rules}")).unwrap();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+    }
+
     pub fn create_database(&self, name: &str) {
         self.sql("postgres", &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")));
     }

@@ -229,6 +229,8 @@ class Arr(faults.Simulator):
         path, method = call.path_only, call.command
         if path == "/login" and method == "POST":
             self.login(call)
+        elif path == "/ping":
+            call.answer(200, {"status": "OK"})
         elif path.startswith("/backup/"):
             self.download(call)
         elif not path.startswith(self.api):

@@ -15,13 +15,17 @@ pub(crate) struct Seeing {
     pub(crate) services: Vec<Service>,
 }
 
-/// An application that answered on the loopback.
+/// An application that answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     /// The plugin's name.
     pub(crate) plugin: &'static str,
     /// `http://127.0.0.1:8989`; for a database its host.
     pub(crate) address: String,
+    /// Of a database.
+    pub(crate) port: Option<u16>,
+    /// The role that it lets in without a password, and that may read all.
+    pub(crate) user: Option<String>,
 }
 
 /// A target and what to tell of it.
@@ -93,13 +97,25 @@ fn of_database(sight: &Sight, seen: &Seen, name: String) -> Proposal {
 }
 
 fn of_service(service: &Service, secrets: &Path, name: String) -> Proposal {
-    let Service { plugin, address } = service;
+    let Service { plugin, address, port, user } = service;
+    let port = port.filter(|port| *port != 5432).map(|port| format!(", port: {port}")).unwrap_or_default();
+    if let Some(user) = user {
+        let host = quote(address);
+        let document = format!(
+            "# The server lets the role {} in without a password.\nkind: Target\nname: {name}\nplugin: {plugin}\n\
+             with: {{host: {host}{port}, all: true, user: {}}}\n",
+            one_line(user),
+            quote(user)
+        );
+        let told = format!("saw {plugin} at {address}: target {name}, read as the role {user}");
+        return Proposal { name, document: Some(document), told: vec![told] };
+    }
     let secret = secrets.join(&name);
     let file = quote(&secret.display().to_string());
     let (with, what) = match *plugin {
         "postgres" => (
-            format!("{{host: {}, all: true, user: backup, password: {{file: {file}}}}}", quote(address)),
-            "the password of the role `backup` (LOGIN and pg_read_all_data)",
+            format!("{{host: {}{port}, all: true, user: backup, password: {{file: {file}}}}}", quote(address)),
+            "the password of the role `backup` (CREATE ROLE backup LOGIN PASSWORD '…' IN ROLE pg_read_all_data)",
         ),
         "grafana" => (
             format!("{{url: {}, token: {{file: {file}}}}}", quote(address)),
@@ -107,7 +123,7 @@ fn of_service(service: &Service, secrets: &Path, name: String) -> Proposal {
         ),
         "pihole" => (
             format!("{{url: {}, password: {{file: {file}}}}}", quote(address)),
-            "an application password (Settings, Web interface / API)",
+            "an app password (Settings, Web interface / API)",
         ),
         _ => (
             format!("{{url: {}, api_key: {{file: {file}}}}}", quote(address)),
@@ -181,8 +197,8 @@ mod tests {
             ..Sight::default()
         };
         let services = vec![
-            Service { plugin: "postgres", address: "127.0.0.1".to_owned() },
-            Service { plugin: "grafana", address: "http://127.0.0.1:3000".to_owned() },
+            Service { plugin: "postgres", address: "127.0.0.1".to_owned(), port: Some(5432), user: None },
+            Service { plugin: "grafana", address: "http://127.0.0.1:3000".to_owned(), port: None, user: None },
         ];
         let seeing = Seeing { sight: Some(sight), services };
         let has = |plugin: &str| plugin != "grafana";
