@@ -271,6 +271,8 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let remote = Remote::open(&settings, &request.staging)?;
     // With checksums would read both sides whole; sizes and times are what rsync itself goes by.
     let (verdict, detail) = match remote.fetch(&settings.tree(), remote::Apply::No, voice) {
+        // What cannot be read is not even listed: nothing left to fetch would prove nothing.
+        Ok((_, Outcome::Partial(said))) => (Verdict::CouldNotVerify, format!("not all could be read there: {said}")),
         Ok((looked, _)) if looked.transferred == 0 => (Verdict::Proven, "nothing is left to be fetched".to_owned()),
         Ok((looked, _)) => {
             let detail = format!("{} files changed on the device since: the next run has them", looked.transferred);

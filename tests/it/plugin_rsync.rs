@@ -221,6 +221,65 @@ fn files_that_may_not_be_read_there_make_the_run_partial() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_read_is_no_proof_and_its_copy_stays() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can become nobody");
+        return;
+    }
+    let device = Device::start();
+    chmod(device.directory.path(), 0o755);
+    std::fs::create_dir(device.at("data/locked")).unwrap();
+    for n in 0..5 {
+        std::fs::write(device.at("data/locked").join(format!("{n}.txt")), "content").unwrap();
+    }
+    let bench = device.bench();
+    let whole = bench.proven_app();
+    assert_eq!(whole.figures["source_files"], 45);
+    // rsync ends with 23 then: nothing of it is listed, so nothing of it is left to be fetched either.
+    chmod(&device.at("data/locked"), 0o700);
+    device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
+    let captured = bench.capture_beside(Some(super::simulated::facts(&whole))).unwrap();
+    assert_eq!(captured.warnings[0].code, "files_unreadable", "{:?}", captured.warnings);
+    assert!(captured.warnings[0].message.contains("locked"), "{:?}", captured.warnings);
+    let locked = device.copied().join("locked");
+    assert_eq!(std::fs::read_dir(locked).unwrap().count(), 5, "what was fetched before is not deleted");
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    let same = validations.iter().find(|each| each.name == "rsync finds both sides the same").unwrap();
+    assert!(same.verdict == Verdict::CouldNotVerify && same.detail.contains("locked"), "{validations:#?}");
+    assert_ne!(verdict(&validations), Verdict::Proven);
+}
+
+#[test]
+fn files_that_vanish_while_they_are_fetched_make_the_run_partial() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    let source = device.at("data/a dir");
+    for n in 0..200 {
+        std::fs::write(source.join(format!("big {n:03}.bin")), vec![b'x'; 32 << 10]).unwrap();
+    }
+    // Slow enough that the last files are still to be opened when the first has arrived.
+    bench.target.settings["bandwidth_kib"] = json!(2000);
+    let copied = device.copied().join("a dir");
+    let captured = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            support::wait_for("the first file", Duration::from_secs(30), || {
+                std::fs::read_dir(&copied).ok()?.flatten().any(|entry| entry.path().extension().is_some()).then_some(())
+            });
+            for n in 150..200 {
+                std::fs::remove_file(source.join(format!("big {n:03}.bin"))).unwrap();
+            }
+        });
+        bench.capture_beside(None).unwrap()
+    });
+    assert_eq!(captured.warnings.len(), 1, "{:?}", captured.warnings);
+    assert_eq!(captured.warnings[0].code, "files_vanished", "{:?}", captured.warnings);
+    assert_eq!((captured.figures["source_files"], files(&device.copied())), (240, 190));
+    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::CouldNotVerify);
+    // The next run is whole again.
+    bench.proven_app();
+}
+
+#[test]
 fn a_copy_of_somebody_else_is_never_touched_and_bad_input_is_refused() {
     let device = Device::start();
     let mut bench = device.bench();
