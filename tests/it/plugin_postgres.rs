@@ -192,6 +192,19 @@ fn a_database_without_tables_is_an_error_unless_that_is_meant() {
     postgres(&cluster, json!({"database": name, "exclude_tables": ["*"]})).refused("database_empty");
 }
 
+#[test]
+fn of_all_databases_only_the_one_to_connect_to_may_be_empty() {
+    let cluster = Cluster::start();
+    let all = || postgres(&cluster, json!({"all": true}));
+    all().refused("database_empty");
+    cluster.create_database("kept");
+    cluster.sql("kept", "CREATE TABLE kept (a int)");
+    let captured = all().proven();
+    assert_eq!((captured.figures["databases"], captured.figures["tables"]), (2, 1));
+    cluster.create_database("forgotten");
+    assert!(all().refused("database_empty").trouble.message.contains("forgotten"));
+}
+
 /// A database with far more data than any buffer between server and file takes.
 fn big(cluster: &Cluster) -> String {
     let name = fresh(cluster, "big");
