@@ -55,7 +55,7 @@ and set it in redis.conf again.
 Start the instance while Larder waits (`wait`), before anything writes to it: Larder takes a snapshot as for a backup and
 compares every value and time to live with the backup. It does that in a redis-server of its own (Debian: redis-server)
 with room in memory for the data twice. Nothing is written on your instance. `--option compare_only=true` does only this,
-at any later time.";
+at any later time; with `method: bgsave` it is the only way, since the instance saves its file for it.";
 
 const FORMAT: &str = "redis-rdb";
 /// The artifact.

@@ -270,6 +270,26 @@ fn an_instance_that_came_up_with_other_data_is_a_failed_restore() {
 }
 
 #[test]
+fn an_instance_that_would_save_over_the_restored_file_is_compared_only_when_that_is_said() {
+    let instance = Redis::start();
+    instance.fill();
+    let (dir, port) = (instance.directory.path().to_owned(), instance.port);
+    let file = dir.join("dump.rdb");
+    let bench = redis(&instance, json!({"method": "bgsave", "rdb_file": file}));
+    let captured = bench.proven();
+    let directory = instance.stop();
+    let told = put_back(&bench, &captured, json!({"dir": dir, "overwrite": true})).unwrap();
+    let (verdict, why) = compared(&told);
+    assert!(verdict == Verdict::CouldNotVerify && why.contains("compare_only"), "{why}");
+    let (instance, up) = Redis::at(port, directory, &[]);
+    assert!(up);
+    let ask = || rehearse(&bench, &captured, json!({"compare_only": true})).unwrap();
+    assert_eq!(compared(&ask()), (Verdict::Proven, "the values and times to live of 502 keys"));
+    instance.cli(&["SET", "key:9", "value X"]);
+    assert_eq!(compared(&ask()).0, Verdict::Failed);
+}
+
+#[test]
 fn what_cannot_be_compared_is_not_called_proven() {
     let instance = Redis::start();
     instance.fill();
