@@ -145,7 +145,16 @@ fn init_proposes_the_applications_that_answer_and_what_it_writes_passes_check() 
 #[test]
 fn init_says_which_named_application_does_not_answer_and_makes_nothing() {
     let grafana = Simulated::start("grafana.py", &[]);
+    // Something that speaks first, as an sshd does.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other_port = other.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in other.incoming() {
+            let _ = std::io::Write::write_all(&mut stream.unwrap(), b"SSH-2.0-other\r\n");
+        }
+    });
     for (service, why) in [
+        (format!("postgres=127.0.0.1:{other_port}"), "no postgres answers"),
         (format!("radarr={}", grafana.url()), "no radarr answers"),
         (format!("postgres=127.0.0.1:{}", grafana.port), "no postgres answers"),
         (format!("pihole=http://127.0.0.1:{}", free_port()), "refuses connections"),
