@@ -134,9 +134,9 @@ impl Server<'_> {
                 FORMAT_GLOBALS => login.load_globals(&staging.join(&dump.artifact), &laid, voice),
                 _ => login.load_database(dump, &laid, voice),
             };
-            let removed = login.run(&["rm", "-f", &laid], None, voice);
+            let removed = login.output(&["rm", "-f", &laid], None);
             loaded?;
-            removed.and_then(|ran| login.succeeded("rm", &ran))?;
+            removed?;
         }
         Ok(())
     }
@@ -305,13 +305,12 @@ impl<'e> Login<'e> {
         // Read to its end before anything is dropped for it.
         let wanted = self.content(&["pg_restore", "-f", "-", laid], None, voice)?;
         let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&dump.database));
-        // Older servers than 13 cannot throw others out.
-        let forced =
-            self.run(&["psql", "-X", "-q", "-w", "-c", &format!("{drop} WITH (FORCE)")], Some("template1"), voice)?;
-        if forced.code != 0 {
-            let dropped = self.run(&["psql", "-X", "-q", "-w", "-c", &drop], Some("template1"), voice)?;
-            self.succeeded("psql", &dropped)?;
-        }
+        let drop = |how: &str| {
+            let sql = format!("{drop}{how}");
+            self.output(&["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", &sql], Some("template1"))
+        };
+        // Servers older than 13 cannot throw others out.
+        drop(" WITH (FORCE)").or_else(|_| drop(""))?;
         let command = ["pg_restore", "--create", "--exit-on-error", "-w", "-d", "template1", laid];
         let ran = self.run(&command, None, voice)?;
         self.succeeded("pg_restore", &ran)?;
