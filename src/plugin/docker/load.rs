@@ -128,8 +128,9 @@ impl Server<'_> {
     /// Loads every dump into the server, which is started where it stands still.
     pub(super) fn load(&self, engine: &Engine, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let login = self.ready(engine, voice)?;
+        let user = login.user()?;
         for dump in &self.dumps {
-            let laid = login.lay(&staging.join(&dump.artifact), staging)?;
+            let laid = login.lay(&staging.join(&dump.artifact), staging, user)?;
             let loaded = match dump.format.as_str() {
                 FORMAT_GLOBALS => login.load_globals(&staging.join(&dump.artifact), &laid, voice),
                 _ => login.load_database(dump, &laid, voice),
@@ -257,13 +258,18 @@ impl<'e> Login<'e> {
             .hint("look at the database's log; the dump is in the backup: `larder restore TARGET --to DIR`"))
     }
 
-    /// Lays a dump into the container, readable for the user whose programs read it, and says where.
-    fn lay(&self, artifact: &Path, staging: &Path) -> Result<String, Failure> {
-        let id = |option: &str| -> Result<u64, Failure> {
-            let told = self.output(&["id", option], None)?;
-            told.trim().parse().map_err(|_| Failure::new("server_unexpected", format!("`id {option}` says no number")))
-        };
-        let (user, group) = (id("-u")?, id("-g")?);
+    /// The user and the group that programs in the container run as.
+    fn user(&self) -> Result<(u64, u64), Failure> {
+        let told = self.output(&["sh", "-c", "id -u; id -g"], None)?;
+        let numbers: Vec<u64> = told.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        match numbers.as_slice() {
+            &[user, group] => Ok((user, group)),
+            _ => Err(Failure::new("server_unexpected", format!("`id` in {} says no numbers", self.container.name))),
+        }
+    }
+
+    /// Lays a dump into the container, for its user alone, and says where.
+    fn lay(&self, artifact: &Path, staging: &Path, (user, group): (u64, u64)) -> Result<String, Failure> {
         let path = staging.join(".larder-load.tar");
         let write = || -> std::io::Result<()> {
             let mut dump = File::open(artifact)?;
