@@ -17,21 +17,18 @@ pub(super) fn docker(socket: &Path, settings: Value) -> Bench {
 }
 
 impl Bench {
-    fn capture_docker(&self) -> Result<Captured, PluginFailure> {
-        let beside = Beside { previous: None, journal: Some(self.journal()) };
-        let (staging, context) = (self.staging(), self.context());
-        let captured = runtime().block_on(self.catalogue.capture(
-            &self.target,
-            self.run,
-            &staging,
-            &beside,
-            &context,
-            self.limits,
-            |_, _| {},
-        ));
+    pub(super) fn capture_docker(&self) -> Result<Captured, PluginFailure> {
+        let captured = self.capture_unlooked();
         let left: Vec<_> = std::fs::read_dir(self.journal()).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "the journal is not empty: {left:?}");
         captured
+    }
+
+    pub(super) fn capture_unlooked(&self) -> Result<Captured, PluginFailure> {
+        let beside = Beside { previous: None, journal: Some(self.journal()) };
+        let (staging, context) = (self.staging(), self.context());
+        let work = self.catalogue.capture(&self.target, self.run, &staging, &beside, &context, self.limits, |_, _| {});
+        runtime().block_on(work)
     }
 
     fn kept(&self) -> Captured {

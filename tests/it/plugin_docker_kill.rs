@@ -1,7 +1,8 @@
-//! SIGKILL of the plugin and of the daemon at each step of stop, capture and start: the containers work afterwards.
+//! SIGKILL of the plugin and of the daemon at each step of stop, capture and start, and an engine that answers with
+//! rubbish: the containers work afterwards.
 
 use super::docker::{Project, docker};
-use super::support::podman::{Gate, POLITE, Podman, STUBBORN};
+use super::support::podman::{Gate, POLITE, Podman, STUBBORN, Spoil};
 use super::*;
 use crate::site::{Site, text};
 
@@ -174,4 +175,48 @@ fn a_daemon_that_is_killed_while_containers_stand_still_starts_them_again() {
     let next = site.run("app");
     assert_eq!(next["outcome"], "success", "{next}");
     assert_eq!(project.states(&podman), ["running", "running"]);
+}
+
+#[test]
+fn no_damage_on_the_way_from_the_engine_becomes_a_backup_and_nothing_stays_stopped() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\n";
+    let Some(podman) = Podman::shared() else { return };
+    let project = Project::start(&podman, POLITE);
+    let gate = Gate::before(&podman.socket());
+    let mut bench = docker(&gate.socket(), json!({"project": project.name, "stop": "stop", "stop_timeout": 2}));
+    let html: &str = Box::leak(format!("{OK}Content-Length: 17\r\n\r\n<html>hello</html").into_boxed_str());
+    let empty: &str = Box::leak(format!("{OK}Content-Length: 0\r\n\r\n").into_boxed_str());
+    let huge: &str = Box::leak(format!("{OK}Content-Length: 10737418240\r\n\r\nx").into_boxed_str());
+    for (pattern, how) in [
+        ("/archive", Spoil::CutAfter(4_000)),
+        ("/archive", Spoil::CutAfter(600_000)),
+        ("/archive", Spoil::Answer(html)),
+        ("/archive", Spoil::Answer(empty)),
+        ("/archive", Spoil::Answer(huge)),
+        ("/archive", Spoil::Answer("")),
+        ("/containers/json", Spoil::Answer(html)),
+        ("/containers/json", Spoil::CutAfter(300)),
+        ("/stop", Spoil::Answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")),
+    ] {
+        gate.spoil(pattern, how.clone());
+        bench.again();
+        let failure = bench.capture_docker().expect_err("no damage is a backup");
+        assert!(failure.trouble.hint.is_some(), "{pattern} {how:?}: {failure}");
+        assert_eq!(project.states(&podman), ["running", "running"], "{pattern} {how:?}: {failure}");
+        gate.mend();
+    }
+    // Silence is the host's to end; what stands still then is what the journal is for.
+    bench.limits.no_progress = Some(Duration::from_secs(3));
+    gate.spoil("/archive", Spoil::Silence(huge));
+    bench.again();
+    let failure = bench.capture_unlooked().unwrap_err();
+    assert_eq!(failure.trouble.code, "no_progress", "{failure}");
+    gate.mend();
+    let (journal, context) = (bench.journal(), bench.context());
+    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
+    runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    assert_eq!(project.states(&podman), ["running", "running"]);
+    bench.limits.no_progress = None;
+    bench.again();
+    bench.capture_docker().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
 }

@@ -203,8 +203,20 @@ pub struct Gate {
     state: Arc<GateState>,
 }
 
+/// What becomes of an answer on its way.
+#[derive(Clone, Debug)]
+pub enum Spoil {
+    /// Another one comes, and the engine is not asked.
+    Answer(&'static str),
+    /// It ends after so many bytes.
+    CutAfter(usize),
+    /// So much comes, and then nothing more.
+    Silence(&'static str),
+}
+
 struct GateState {
     pattern: Mutex<Option<String>>,
+    spoilt: Mutex<Option<(String, Spoil)>>,
     /// How many of its calls pass before.
     pass: AtomicUsize,
     arrived: AtomicBool,
@@ -216,6 +228,7 @@ impl Gate {
         let listener = UnixListener::bind(directory.path().join("gate.sock")).unwrap();
         let state = Arc::new(GateState {
             pattern: Mutex::new(None),
+            spoilt: Mutex::new(None),
             pass: AtomicUsize::new(0),
             arrived: AtomicBool::new(false),
         });
@@ -240,6 +253,15 @@ impl Gate {
         *self.state.pattern.lock().unwrap() = Some(pattern.to_owned());
     }
 
+    /// From now on, the answer to a request with `pattern` in its head is spoilt.
+    pub fn spoil(&self, pattern: &str, how: Spoil) {
+        *self.state.spoilt.lock().unwrap() = Some((pattern.to_owned(), how));
+    }
+
+    pub fn mend(&self) {
+        *self.state.spoilt.lock().unwrap() = None;
+    }
+
     /// Waits until one is held.
     pub fn wait(&self) {
         wait_for("the held call", Duration::from_secs(60), || self.state.arrived.load(Ordering::SeqCst).then_some(()));
@@ -253,15 +275,22 @@ impl Gate {
 fn forward(mut client: UnixStream, engine: &Path, gate: &GateState) {
     let Ok(mut server) = UnixStream::connect(engine) else { return };
     let (mut back_from, mut back_to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let left = Arc::new(AtomicUsize::new(usize::MAX));
+    let left_back = left.clone();
     std::thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
         while let Ok(length @ 1..) = back_from.read(&mut chunk) {
+            let left = left_back.load(Ordering::SeqCst);
+            let length = length.min(left);
+            if left != usize::MAX {
+                left_back.store(left - length, Ordering::SeqCst);
+            }
             // Behind the gate it looks like Docker, so that volumes come through the engine.
             let name = b"Libpod-Api-Version";
             while let Some(at) = chunk[..length].windows(name.len()).position(|part| part == name) {
                 chunk[at] = b'X';
             }
-            if back_to.write_all(&chunk[..length]).is_err() {
+            if back_to.write_all(&chunk[..length]).is_err() || left == length {
                 break;
             }
         }
@@ -270,6 +299,22 @@ fn forward(mut client: UnixStream, engine: &Path, gate: &GateState) {
     let mut chunk = vec![0; 64 << 10];
     while let Ok(length @ 1..) = client.read(&mut chunk) {
         let text = String::from_utf8_lossy(&chunk[..length]).into_owned();
+        let spoilt = gate.spoilt.lock().unwrap().clone();
+        match spoilt.filter(|(pattern, _)| text.contains(pattern)) {
+            Some((_, Spoil::CutAfter(bytes))) => left.store(bytes, Ordering::SeqCst),
+            Some((_, Spoil::Answer(answer))) => {
+                let _ = client.write_all(answer.as_bytes());
+                break;
+            }
+            Some((_, Spoil::Silence(beginning))) => {
+                let _ = client.write_all(beginning.as_bytes());
+                while gate.spoilt.lock().unwrap().is_some() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                break;
+            }
+            None => {}
+        }
         let held =
             |gate: &GateState| gate.pattern.lock().unwrap().as_ref().is_some_and(|pattern| text.contains(pattern));
         let mut was_held = held(gate);

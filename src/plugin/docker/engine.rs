@@ -80,16 +80,15 @@ impl Engine {
         let plain = socket.strip_prefix("tcp://").map(|rest| format!("http://{rest}"));
         let address = plain.as_deref().unwrap_or(socket);
         let web = if address.starts_with("http://") || address.starts_with("https://") {
-            endpoint::open(address, None, false, Patience::silence())?
+            endpoint::open(address, None, false, Patience(patience))?
         } else {
             let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
             if !path.is_absolute() {
                 return Err(Failure::new("settings", format!("`socket` {address:?} is no absolute path"))
                     .hint("write /var/run/docker.sock, or http://HOST:PORT of a socket proxy"));
             }
-            Web::unix(path)?
+            Web::unix(path)?.patient(patience)?
         };
-        let web = web.patient(patience)?;
         let mut engine = Self { web, prefix: String::new(), place: socket.to_owned(), podman: false };
         let answer = engine.web.get("/_ping").send().map_err(|error| engine.unreachable(&error))?;
         if !answer.is_ok() {
