@@ -139,7 +139,7 @@ enum Asked {
 fn asked(refusal: &Refusal, session: &Session<'_>, code: Option<u32>) -> Asked {
     let says = |word: &str| refusal.message().contains(word);
     match (refusal.status, code) {
-        (400, None) if wants_code(session) => Asked::ForCode,
+        (400, None) if says("2FA") || wants_code(session) => Asked::ForCode,
         (429, Some(_)) if says("2FA") => Asked::ForPause,
         (401, Some(_)) if says("Reused") => Asked::ForNextCode,
         (401, Some(_)) if says("2FA") => Asked::ForOtherCode,
