@@ -6,7 +6,9 @@ use std::path::Path;
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::args::{Global, Serve};
 use crate::cli::{Code, Done};
@@ -23,7 +25,7 @@ const DOTENV_DONE: &str = "LARDER_DOTENV";
 const TOKEN_CHARS_MIN: usize = 16;
 
 pub(crate) fn serve(global: &Global, args: &Serve) -> Done {
-    log_to_stderr(args.log_json);
+    log_to_stderr(args.log_json)?;
     let settings = settings(global, args)?;
     // Two threads carry it; a run's work is in its children.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,16 +50,20 @@ fn stop_with_stdin(cancel: CancellationToken) {
     });
 }
 
-fn log_to_stderr(json: bool) {
-    let filter = EnvFilter::try_from_env("LARDER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// # Errors
+/// When `LARDER_LOG` is no filter.
+fn log_to_stderr(json: bool) -> Result<(), Trouble> {
+    let wanted = std::env::var("LARDER_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter: Targets = wanted.parse().map_err(|error| {
+        Trouble::new("bad_log_filter", format!("LARDER_LOG {wanted:?} is no filter: {error}"))
+            .with_hint("give a level (error, warn, info, debug, trace), or several as `info,larder::runner=debug`")
+    })?;
     let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-    let base = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(coloured);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(coloured);
+    let lines = if json { lines.json().boxed() } else { lines.boxed() };
     // Set once; a second call in one process (tests) keeps the first.
-    let _ = if json { base.json().try_init() } else { base.try_init() };
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    Ok(())
 }
 
 fn settings(global: &Global, args: &Serve) -> Result<Settings, Trouble> {
