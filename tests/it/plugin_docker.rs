@@ -20,7 +20,7 @@ impl Bench {
     pub(super) fn capture_docker(&self) -> Result<Captured, PluginFailure> {
         let captured = self.capture_unlooked();
         let left: Vec<_> = std::fs::read_dir(self.journal()).unwrap().flatten().map(|entry| entry.path()).collect();
-        assert!(left.is_empty(), "the journal is not empty: {left:?}");
+        assert!(left.is_empty(), "the journal is not empty: {left:?}\n{captured:?}\n{}", self.log());
         captured
     }
 

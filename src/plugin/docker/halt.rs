@@ -20,6 +20,8 @@ use crate::plugin::journal::Journal;
 const STOP_GRACE: Duration = Duration::from_secs(20);
 /// How long a container may take to be started again.
 const START_MAX: Duration = Duration::from_secs(60);
+/// How long the engine may be out of reach then.
+const REACHED_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(200);
 
 /// What is done to a container while its data is read.
@@ -28,6 +30,16 @@ const TICK: Duration = Duration::from_millis(200);
 pub(super) enum How {
     Stop,
     Pause,
+}
+
+impl How {
+    /// The engine's verb.
+    fn undone_by(self) -> &'static str {
+        match self {
+            Self::Stop => "start",
+            Self::Pause => "unpause",
+        }
+    }
 }
 
 /// A container that is not to stay as it is.
@@ -171,39 +183,55 @@ fn settle(engine: &Engine, note: &Note) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A call that breaks off (an engine or a proxy may hang up on a connection) is made again: what stands still is to work.
 fn put_back(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let until = Instant::now() + START_MAX;
-    let verb = match note.how {
-        How::Stop => "start",
-        How::Pause => "unpause",
-    };
+    let (until, until_reached) = (Instant::now() + START_MAX, Instant::now() + REACHED_MAX);
     loop {
-        let Some(raw) = engine.inspect(&note.id)? else { return replaced(engine, note, voice) };
-        match (State::of(&raw), note.how) {
-            (State::Running, _) => {
-                voice.log(format!("{} works again", note.name));
-                return Ok(());
+        match put_back_once(engine, note, voice) {
+            Ok(PutBack::Done) => return Ok(()),
+            Ok(PutBack::NotYet(said)) if Instant::now() >= until => {
+                let verb = note.how.undone_by();
+                return Err(Failure::new("not_started", format!("the engine does not {verb} {}: {said}", note.name))
+                    .hint(format!("`docker {verb} {}`", note.name)));
             }
-            // Somebody stopped what we had paused, or paused what we had started again: nothing of ours is left.
-            (State::Stopped, How::Pause) | (State::Paused, How::Stop) => return Ok(()),
-            _ => {}
+            Err(failure) if Instant::now() >= until_reached => return Err(failure),
+            Ok(PutBack::NotYet(_)) | Err(_) => std::thread::sleep(TICK),
         }
-        let said = match engine.switch(&note.id, verb, &[])? {
-            // A program that ends at once by itself was started all the same.
-            Switched::Done if note.how == How::Stop => {
-                voice.log(format!("started {}", note.name));
-                return Ok(());
-            }
-            Switched::Done | Switched::Already => String::new(),
-            Switched::Gone => return replaced(engine, note, voice),
-            Switched::Refused(said) => said,
-        };
-        if Instant::now() >= until {
-            return Err(Failure::new("not_started", format!("the engine does not {verb} {}: {said}", note.name))
-                .hint(format!("`docker {verb} {}`", note.name)));
-        }
-        std::thread::sleep(TICK);
     }
+}
+
+enum PutBack {
+    Done,
+    /// What the engine said.
+    NotYet(String),
+}
+
+fn put_back_once(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<PutBack, Failure> {
+    let Some(raw) = engine.inspect(&note.id)? else {
+        return replaced(engine, note, voice).map(|()| PutBack::Done);
+    };
+    match (State::of(&raw), note.how) {
+        (State::Running, _) => {
+            voice.log(format!("{} works again", note.name));
+            return Ok(PutBack::Done);
+        }
+        // Somebody stopped what we had paused, or paused what we had started again: nothing of ours is left.
+        (State::Stopped, How::Pause) | (State::Paused, How::Stop) => return Ok(PutBack::Done),
+        _ => {}
+    }
+    Ok(match engine.switch(&note.id, note.how.undone_by(), &[])? {
+        // A program that ends at once by itself was started all the same.
+        Switched::Done if note.how == How::Stop => {
+            voice.log(format!("started {}", note.name));
+            PutBack::Done
+        }
+        Switched::Done | Switched::Already => PutBack::NotYet(String::new()),
+        Switched::Gone => {
+            replaced(engine, note, voice)?;
+            PutBack::Done
+        }
+        Switched::Refused(said) => PutBack::NotYet(said),
+    })
 }
 
 /// The container is gone: whoever removed it answers for what is there now.
