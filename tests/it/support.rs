@@ -35,21 +35,30 @@ pub fn larder() -> PathBuf {
     std::env::var_os("LARDER_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_larder")), PathBuf::from)
 }
 
-/// Calls `ready` until it answers something, at most for `bound`.
+/// Calls `ready` until it answers something, at most for `bound`; three times that where the machine has much to do.
 pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(start.elapsed() < bound, "{what} did not happen within {bound:?}");
+        assert!(start.elapsed() < bound * 3, "{what} did not happen within {bound:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// A TCP port of the loopback that nobody listens on at this moment.
+///
+/// Below those that the kernel gives to outgoing connections, so that none takes it before its server does; where the
+/// search starts differs by process.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TAKEN: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(7_919);
+    (0..12_000)
+        .map(|_| TAKEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed).wrapping_add(first) % 12_000 + 20_000)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// Makes `server.key` and `server.crt`, a certificate of `localhost` that signs itself.
