@@ -29,6 +29,7 @@ mod command;
 mod databases;
 mod digest;
 pub(crate) mod docker;
+pub(crate) mod dotenv;
 mod download;
 mod endpoint;
 mod files;

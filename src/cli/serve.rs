@@ -14,6 +14,7 @@ use crate::cli::args::{Global, Serve};
 use crate::cli::{Code, Done};
 use crate::daemon::{self, Settings};
 use crate::error::Trouble;
+use crate::plugin::dotenv;
 
 /// The largest token file and `.env` that are read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -143,7 +144,7 @@ pub fn with_dotenv() -> Result<(), Trouble> {
     let failed =
         |what: String| Trouble::new("bad_dotenv", format!(".env: {what}")).with_hint("write NAME=value, one a line");
     let text = read_bounded(Path::new(".env")).map_err(|error| failed(error.to_string()))?;
-    let variables = parse_dotenv(&text).map_err(|line| failed(format!("line {line} is not NAME=value")))?;
+    let variables = dotenv::parse(&text).map_err(|line| failed(format!("line {line} is not NAME=value")))?;
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let error = std::process::Command::new(program)
         .args(std::env::args_os().skip(1))
@@ -151,41 +152,4 @@ pub fn with_dotenv() -> Result<(), Trouble> {
         .env(DOTENV_DONE, "1")
         .exec();
     Err(failed(error.to_string()))
-}
-
-/// Reads `NAME=value` lines; quotes around a value are taken off. The error is the line's number.
-fn parse_dotenv(text: &str) -> Result<Vec<(String, String)>, usize> {
-    let mut variables = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, value) = line.split_once('=').ok_or(index + 1)?;
-        let name = name.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if name.is_empty() || !name.chars().all(plain) || value.contains('\0') {
-            return Err(index + 1);
-        }
-        let value = value.trim();
-        let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-        variables.push((name.to_owned(), bare.unwrap_or(value).to_owned()));
-    }
-    Ok(variables)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dotenv_file_reads_as_people_write_it() {
-        let text = "# site\nLARDER_LISTEN=127.0.0.1:1\nexport A=\"b c\"\n\nQ='x=y'\n";
-        let expected = [("LARDER_LISTEN", "127.0.0.1:1"), ("A", "b c"), ("Q", "x=y")];
-        let expected: Vec<_> = expected.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        assert_eq!(parse_dotenv(text), Ok(expected));
-        assert_eq!(parse_dotenv("A=1\nnonsense\n"), Err(2));
-        assert_eq!(parse_dotenv("A B=1\n"), Err(1));
-    }
 }

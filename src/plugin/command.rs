@@ -13,11 +13,11 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
-use crate::plugin::digest;
 use crate::plugin::files::pattern::Pattern;
-use crate::plugin::protocol::Request;
+use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::settings::{Secret, exactly_one_of};
-use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran, Tools};
+use crate::plugin::{Verdict, digest};
 use crate::process::Exit;
 
 mod allowed;
@@ -37,7 +37,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(CommandSettings).to_value(),
     capture,
     validate: checks::validate,
-    restore: None,
+    restore: Some(builtin::Restore { options: || schemars::schema_for!(RestoreOptions).to_value(), run: restore }),
     recover: None,
 };
 
@@ -52,7 +52,9 @@ Least privilege: the program runs as the daemon's user. It must lie in `commands
 chooses its arguments: it must be safe with any. Secrets reach it by its environment, under names that end with
 _PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS (or PGPASSWORD).
 
-Restore: not by Larder, which does not know how. `larder restore TARGET --to DIR` gives the files; go on by hand.";
+Restore: `restore` names a program of the same directory: `larder restore TARGET --into TARGET` starts it with the kept
+standard output as its standard input, or in a directory with the kept files. That it ended well is all that Larder
+knows then, so the restore could not be verified. Without it: `larder restore TARGET --to DIR`, and go on by hand.";
 
 /// Files that one run may leave.
 const FILES_MAX: usize = 1_000;
@@ -85,7 +87,27 @@ struct CommandSettings {
     /// What every file must be.
     #[serde(default)]
     checks: Checks,
+    /// What puts the backup back into the application.
+    #[serde(default)]
+    restore: Option<RestoreCommand>,
 }
+
+/// A program that gets what `command` gave.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RestoreCommand {
+    /// The program's file name in the operator's `commands/` directory.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    command: String,
+    /// Its arguments, as they are: there is no shell.
+    #[serde(default)]
+    args: Vec<String>,
+}
+
+/// There is nothing to choose.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RestoreOptions {}
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: CommandSettings = builtin::settings(request)?;
@@ -102,17 +124,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             "letters, digits, `_`, `.` and `-`, not first a dot",
         );
     }
-    if let Some(name) = settings.env_secrets.keys().find(|name| !allowed::is_secret_name(name)) {
-        return refuse(
-            format!("the variable {name} cannot be set"),
-            "upper case, and ending with _PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS",
-        );
-    }
-    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
-    let program = allowed::find(directory.as_deref(), &settings.command)?;
-    let secrets: Vec<SecretString> = settings.env_secrets.values().map(|secret| secret.0.clone()).collect();
-    let env = settings.env_secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone())).collect();
-    let tools = Tools::new(env, secrets, &request.staging)?;
+    let (program, tools) = ready(&settings, &settings.command, &request.staging)?;
     let kept = run(&settings, &tools, &program, &request.staging, voice)?;
     let mut bytes = 0;
     for relative in &kept {
@@ -129,6 +141,82 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     voice.figure("files", kept.len() as u64);
     voice.figure("bytes", bytes);
     Ok(())
+}
+
+/// The program of that name, and what it is started with.
+fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(PathBuf, Tools), Failure> {
+    if let Some(name) = settings.env_secrets.keys().find(|name| !allowed::is_secret_name(name)) {
+        return Err(Failure::new("settings", format!("the variable {name} cannot be set")).hint(
+            "upper case, and ending with _PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS",
+        ));
+    }
+    let directory = std::env::var_os(DIRECTORY_VARIABLE).map(PathBuf::from);
+    let program = allowed::find(directory.as_deref(), name)?;
+    let secrets: Vec<SecretString> = settings.env_secrets.values().map(|secret| secret.0.clone()).collect();
+    let env = settings.env_secrets.iter().map(|(name, secret)| (name.clone(), secret.0.clone())).collect();
+    Ok((program, Tools::new(env, secrets, staging)?))
+}
+
+fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: CommandSettings = builtin::settings(request)?;
+    let RestoreOptions {} = builtin::options(request)?;
+    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
+        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
+    };
+    let Some(RestoreCommand { command, args }) = &settings.restore else {
+        return Err(Failure::new("not_supported", "the target names no program that puts it back")
+            .hint("set `restore: {command: NAME}`, or `larder restore TARGET --to DIR` and go on by hand"));
+    };
+    let (program, tools) = ready(&settings, command, &request.staging)?;
+    for artifact in &facts.artifacts {
+        let found = digest::sha256(&request.staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+        if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != found) {
+            return Err(Failure::new("artifact_changed", format!("{} is not what was kept", artifact.path.display()))
+                .hint("choose another snapshot: `larder snapshots TARGET`"));
+        }
+    }
+    let input = settings.stdout.as_ref().map(|name| request.staging.join(name));
+    let gets = match &settings.stdout {
+        Some(name) => format!("with {name} as its standard input"),
+        None => format!("in a directory with {} files", facts.artifacts.len()),
+    };
+    voice.step(Verb::Run, format!("the program {command}"), gets);
+    if order.dry_run {
+        return Ok(());
+    }
+    let stdin = input.as_ref().map(File::open).transpose().map_err(|error| {
+        Failure::new("artifact_unreadable", format!("the kept standard output cannot be read: {error}"))
+    })?;
+    let args = args.iter().map(Into::into).collect();
+    // It may be silent for as long as it works; the restore's own time is its bound.
+    let ran = tools.pipe(&program, args, &[], DEADLINE_OF_WORK, Ends { stdin, stdout: None }, || voice.progress(0, 0));
+    for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
+        voice.log(line);
+    }
+    if let Some(failure) = ended(command, &ran) {
+        return Err(
+            failure.hint("the application may be half restored; what the program wrote to standard error is above")
+        );
+    }
+    let detail = format!("{command} ended with code 0, which is all that is known: look at the application");
+    voice.validation("the application holds what the backup holds", Verdict::CouldNotVerify, detail);
+    Ok(())
+}
+
+/// Why a program did not end well.
+fn ended(name: &str, ran: &Ran) -> Option<Failure> {
+    let last = ran.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let said = crate::plugin::transcript::tidy(last, 300);
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    Some(match &ran.exit {
+        Exit::Success => return None,
+        Exit::Code(code) => Failure::new("command_failed", format!("{name} ended with code {code}{said}")),
+        Exit::Signal(signal) => Failure::new("command_killed", format!("{name} was killed by signal {signal}{said}")),
+        Exit::NotStarted { detail, .. } => {
+            Failure::new("command_not_started", format!("{name} cannot be started: {detail}"))
+        }
+        other => Failure::new("command_failed", format!("{name} failed: {other:?}{said}")),
+    })
 }
 
 /// Runs the program to its end; answers what is kept, relative to its working directory.
@@ -156,25 +244,11 @@ fn run(
     for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
         voice.log(line);
     }
-    if ran.exit != Exit::Success {
+    if let Some(failure) = ended(&settings.command, &ran) {
         if let Some(path) = &output {
             let _ = std::fs::remove_file(path);
         }
-        let name = &settings.command;
-        let last = ran.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        let said = crate::plugin::transcript::tidy(last, 300);
-        let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        return Err(match ran.exit {
-            Exit::Code(code) => Failure::new("command_failed", format!("{name} ended with code {code}{said}")),
-            Exit::Signal(signal) => {
-                Failure::new("command_killed", format!("{name} was killed by signal {signal}{said}"))
-            }
-            Exit::NotStarted { detail, .. } => {
-                Failure::new("command_not_started", format!("{name} cannot be started: {detail}"))
-            }
-            other => Failure::new("command_failed", format!("{name} failed: {other:?}{said}")),
-        }
-        .hint("the run's log has the end of what it wrote to standard error"));
+        return Err(failure.hint("the run's log has the end of what it wrote to standard error"));
     }
     match &settings.stdout {
         Some(name) => Ok(vec![name.into()]),

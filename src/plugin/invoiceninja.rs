@@ -1,6 +1,7 @@
-//! The plugin `invoiceninja`: one company's own export, asked for, waited for, and looked at in depth.
-//!
-//! The complete way is another: database, documents and `.env`, by the plugins for those. The guide says so.
+//! The plugin `invoiceninja`: the installation on this host (database, documents and `.env`), which is complete; or one
+//! company's own export, asked for, waited for, and looked at in depth.
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,17 +10,21 @@ use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::endpoint::{self, TlsSettings};
 use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
-use crate::plugin::settings::Secret;
+use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::{Verdict, digest, download};
 use crate::web::{Answer, Call, Web};
 
 mod contents;
 mod job;
+mod put;
 mod restore;
+mod whole;
+
+use whole::Install;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "invoiceninja",
-    summary: "One company of Invoice Ninja 5 by its own export",
+    summary: "Invoice Ninja 5: database, documents and .env; or one company by its own export",
     guide: GUIDE,
     schema: || schemars::schema_for!(NinjaSettings).to_value(),
     capture,
@@ -29,16 +34,30 @@ pub(crate) const BUILTIN: Builtin = Builtin {
 };
 
 const GUIDE: &str = "
-A target:
+A target, complete:
+  plugin: invoiceninja
+  with: {directory: /srv/invoiceninja}
+
+In the backup: the database that .env names as SQL (as the plugin `mariadb` makes it), storage and public/storage
+(without framework and logs), and .env with APP_KEY, without which every encrypted column (credentials of payment
+gateways) is lost. A .env without it fails the run. Hooks switch the maintenance mode on and off, as the recipe
+policies/recipes/invoiceninja.yaml does; under Docker Compose use the plugin `docker`.
+
+Not in it: the program itself, the web server's and the queue's settings.
+
+Least privilege: the daemon's user reads these files. The database is read as the user that .env names; `database` can
+name one with less: SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES.
+
+Restore: an Invoice Ninja of the same version, with a .env of its own that names an empty database, then
+`larder restore TARGET --into TARGET --dry-run`. Files that are there and differ, and a database that has tables, are
+replaced only with `overwrite=true`; of .env then the old one stays beside. Afterwards `php artisan migrate --force`,
+`php artisan optimize`, and `php artisan storage:link` where public/storage was a link.
+
+Where you have no access to the server, a target of one company:
   plugin: invoiceninja
   with:
     url: https://invoices.lan
     token: {env: NINJA_TOKEN}
-
-The complete way to keep Invoice Ninja is its database (plugin `mariadb`), the directories storage and public/storage
-(plugin `files`) and its .env: the recipe policies/recipes/invoiceninja.yaml has all three. APP_KEY in .env is what makes
-a backup of the database usable: without it the encrypted columns (credentials of payment gateways) are lost. Use this
-plugin beside that, or where you have no access to the database.
 
 In the backup: export.zip with backup.json: clients, invoices, quotes, payments, products, users and settings of ONE
 company. It holds the credentials of payment gateways in clear text, hashes of passwords and seeds of second factors.
@@ -52,7 +71,7 @@ refused the export. Invoice Ninja mails the export's link to that user each time
 Version 5.6 or newer. The server's queue should run (QUEUE_CONNECTION=database or redis): with `sync` the export is made
 while larder waits, up to `wait`, and a proxy may give up before.
 
-Restore: `larder restore TARGET --into TARGET --option purge=true` deletes all data of the company that the token
+Restore of an export: `larder restore TARGET --into TARGET --option purge=true` deletes all data of the company that the token
 belongs to and imports the backup; Invoice Ninja says only by mail whether that went well. Never import a backup of a
 newer version into an older one.";
 
@@ -60,15 +79,25 @@ const FILE: &str = "export.zip";
 const FORMAT: &str = "invoiceninja-export";
 const ZIP_BYTES_MAX: u64 = 16 << 30;
 
-/// Which company of which Invoice Ninja.
+/// Which Invoice Ninja.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = exactly_one_of(&["directory", "url"]))]
 struct NinjaSettings {
-    /// Where it is, such as `https://invoices.lan`.
+    /// Where it is installed on this host. Exactly one of `directory` and `url` is given.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^/"))]
+    directory: Option<PathBuf>,
+    /// With `directory`: what is to be used instead of what .env says of the database.
+    #[serde(default)]
+    database: Option<DatabaseSettings>,
+    /// Where a company is that is kept by its export, such as `https://invoices.lan`.
+    #[serde(default)]
     #[schemars(regex(pattern = "^https?://"))]
-    url: String,
-    /// An API token of an administrator of the company.
-    token: Secret,
+    url: Option<String>,
+    /// With `url`: an API token of an administrator of the company.
+    #[serde(default)]
+    token: Option<Secret>,
     /// How long the export may take.
     #[serde(default = "wait_default")]
     wait: Patience,
@@ -86,6 +115,34 @@ struct NinjaSettings {
     silence: Patience,
 }
 
+/// How to reach the database.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DatabaseSettings {
+    /// Name or address of the server.
+    #[serde(default)]
+    host: Option<String>,
+    /// Port of the server.
+    #[serde(default)]
+    port: Option<u16>,
+    /// The server's Unix socket.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^/"))]
+    socket: Option<PathBuf>,
+    /// The user to log in as.
+    #[serde(default)]
+    user: Option<String>,
+    /// The password of `user`.
+    #[serde(default)]
+    password: Option<Secret>,
+}
+
+/// What a target keeps.
+enum Kept {
+    Install(Install),
+    Company,
+}
+
 fn wait_default() -> Patience {
     Patience(std::time::Duration::from_mins(30))
 }
@@ -95,20 +152,41 @@ fn poll_default() -> Patience {
 }
 
 impl NinjaSettings {
+    fn kept(&self) -> Result<Kept, Failure> {
+        let refuse = |what: &str| {
+            Err(Failure::new("settings", what)
+                .hint("give `directory: /PATH` for all of it, or `url` and `token` for one company"))
+        };
+        match (&self.directory, &self.url) {
+            (Some(directory), None) if directory.is_absolute() => Install::read(directory, self).map(Kept::Install),
+            (Some(_), None) => refuse("`directory` is no absolute path"),
+            (None, Some(_)) if self.database.is_some() => refuse("`database` goes with `directory`"),
+            (None, Some(_)) if self.token.is_none() => refuse("`token` is missing"),
+            (None, Some(_)) => Ok(Kept::Company),
+            _ => refuse("exactly one of `directory` and `url` is needed"),
+        }
+    }
+
     fn web(&self, silence: Patience) -> Result<Web, Failure> {
-        let url = self.url.trim_end_matches('/').trim_end_matches("/api/v1");
+        let url = self.url.as_deref().unwrap_or_default().trim_end_matches('/').trim_end_matches("/api/v1");
         endpoint::open(url, self.tls.as_ref(), self.allow_http, silence)
     }
 
     fn dress<'w>(&self, call: Call<'w>) -> Call<'w> {
         // Without the second an error is a redirect to a page.
         let call = call.header("accept", "application/json").header("x-requested-with", "XMLHttpRequest");
-        call.secret_header("x-api-token", &self.token.0)
+        match &self.token {
+            Some(token) => call.secret_header("x-api-token", &token.0),
+            None => call,
+        }
     }
 }
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
+    if let Kept::Install(install) = settings.kept()? {
+        return install.capture(request, voice);
+    }
     let link = job::order(&settings)?;
     let path = request.staging.join(FILE);
     let saved = job::fetch(&settings, &link, &path, voice)?;
@@ -122,6 +200,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: NinjaSettings = builtin::settings(request)?;
+    if let Kept::Install(install) = settings.kept()? {
+        return install.validate(request, voice);
+    }
     let Some(facts) = &request.capture else {
         return Err(Failure::new("request", "`validate` needs what the capture told"));
     };

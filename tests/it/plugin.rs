@@ -40,6 +40,8 @@ mod homeassistant_core;
 mod http;
 #[path = "plugin_invoiceninja.rs"]
 mod invoiceninja;
+#[path = "plugin_invoiceninja_whole.rs"]
+mod invoiceninja_whole;
 #[path = "plugin_mariadb.rs"]
 mod mariadb;
 #[path = "plugin_pihole.rs"]

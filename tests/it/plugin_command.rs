@@ -149,3 +149,40 @@ fn what_is_not_as_it_must_be_is_not_proven() {
     let captured = bench.proven();
     super::database::never_proven_when_damaged(&bench, &captured, 0, &[0, 1000], b"\x1f\x8b");
 }
+
+#[test]
+fn a_program_of_the_operator_puts_it_back() {
+    let operator = operator(&[
+        ("export", "mkdir -p a; echo one >a/1.sql; echo two >a/2.sql"),
+        ("print", "printf 'all of it'"),
+        ("load", "cat >\"$1\"; printf '%s' \"$APP_TOKEN\" >>\"$1\"; echo loading >&2"),
+        ("load-files", "cat a/*.sql >\"$1\""),
+        ("refuse", "echo 'the application is down' >&2; exit 3"),
+    ]);
+    let goal = tempfile::tempdir().unwrap();
+    let path = goal.path().join("application");
+    let load = json!({"command": "load", "args": [path]});
+    let mut bench = command(&operator, json!({"command": "print", "stdout": "all", "restore": load}));
+    bench.target.settings["env_secrets"] = json!({"APP_TOKEN": secret_file(bench.directory.path(), "s3cr3t-hunter2")});
+    let captured = bench.capture().unwrap();
+    let restored = put_back(&bench, &captured, json!({})).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "all of its3cr3t-hunter2");
+    assert_eq!(verdict(&restored.validations), Verdict::CouldNotVerify, "code 0 is no proof: {restored:#?}");
+    assert!(bench.log().contains("loading") && !bench.log().contains("hunter2"), "{}", bench.log());
+    // What was changed on its way is not put back.
+    std::fs::write(bench.staging().join("all"), "another").unwrap();
+    assert_eq!(put_back(&bench, &captured, json!({})).unwrap_err().trouble.code, "artifact_changed");
+
+    let load = json!({"command": "load-files", "args": [path]});
+    let bench = command(&operator, json!({"command": "export", "files": ["a/*.sql"], "restore": load}));
+    put_back(&bench, &bench.capture().unwrap(), json!({})).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+
+    let bench = command(&operator, json!({"command": "print", "stdout": "all", "restore": {"command": "refuse"}}));
+    let failure = put_back(&bench, &bench.capture().unwrap(), json!({})).unwrap_err();
+    assert!(failure.trouble.code == "command_failed" && failure.trouble.message.contains("is down"), "{failure}");
+    for (name, code) in [("absent", "command_not_allowed"), ("../commands/load", "settings")] {
+        let bench = command(&operator, json!({"command": "print", "stdout": "all", "restore": {"command": name}}));
+        assert_eq!(put_back(&bench, &bench.capture().unwrap(), json!({})).unwrap_err().trouble.code, code);
+    }
+}

@@ -8,7 +8,7 @@ use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::download;
-use crate::plugin::invoiceninja::{FILE, FORMAT, NinjaSettings, contents, explain};
+use crate::plugin::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
 use crate::plugin::protocol::{Request, Verb};
 use crate::web::{Upload, Web};
 
@@ -19,6 +19,9 @@ struct RestoreOptions {
     /// Delete ALL data that the company of the token has now; there is no import without that.
     #[serde(default)]
     purge: bool,
+    /// Of an installation: replace files that differ, and a database that has tables.
+    #[serde(default)]
+    overwrite: bool,
 }
 
 pub(super) fn options_schema() -> Value {
@@ -31,6 +34,9 @@ const TOLD: [&str; 8] = ["clients", "invoices", "quotes", "payments", "products"
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
     let options: RestoreOptions = builtin::options(request)?;
+    if let Kept::Install(install) = settings.kept()? {
+        return put::restore(&install, request, options.overwrite, voice);
+    }
     let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
     let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
     let Some(artifact) = artifacts.into_iter().find(|each| each.format == FORMAT) else {
