@@ -53,7 +53,7 @@ Restore: an Invoice Ninja of the same version, with a .env of its own that names
 replaced only with `overwrite=true`; of .env then the old one stays beside. Afterwards `php artisan migrate --force`,
 `php artisan optimize`, and `php artisan storage:link` where public/storage was a link.
 
-Where you have no access to the server, a target of one company:
+A target of one company, where you have no access to the server:
   plugin: invoiceninja
   with:
     url: https://invoices.lan

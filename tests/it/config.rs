@@ -202,14 +202,19 @@ fn the_targets_in_the_guides_of_plugins_are_valid() {
     let mut seen = 0;
     for builtin in larder::plugin::builtin::ALL {
         let text = larder::plugin::describe_text(builtin.name).unwrap();
-        let Some((_, example)) = text.split_once("\nA target:\n") else { continue };
-        let lines: Vec<&str> =
-            example.lines().take_while(|line| !line.is_empty()).map(|line| line.strip_prefix("  ").unwrap()).collect();
-        let target = format!("kind: Target\nname: sample\n{}\n", lines.join("\n"));
-        assert_eq!(messages(catalogue(), &target), Vec::<String>::new(), "{target}");
-        seen += 1;
+        let mut lines = text.lines();
+        while let Some(head) = lines.next() {
+            if !(head.starts_with("A target") && head.ends_with(':')) {
+                continue;
+            }
+            let example = lines.by_ref().take_while(|line| !line.is_empty());
+            let example: Vec<&str> = example.map(|line| line.strip_prefix("  ").unwrap()).collect();
+            let target = format!("kind: Target\nname: sample\n{}\n", example.join("\n"));
+            assert_eq!(messages(catalogue(), &target), Vec::<String>::new(), "{target}");
+            seen += 1;
+        }
     }
-    assert!(seen >= 6);
+    assert!(seen >= 7, "{seen}");
     let all = std::fs::read_to_string(root().join("tests/config/web_applications.yaml")).unwrap();
     assert_eq!(messages(catalogue(), &all), Vec::<String>::new());
     for (right, wrong) in [
