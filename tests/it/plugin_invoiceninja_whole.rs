@@ -144,6 +144,11 @@ fn an_installation_is_kept_with_its_key_and_comes_back_on_another_host() {
     assert_eq!(beside.filter(|entry| entry.file_name().to_string_lossy().starts_with(".env.before-")).count(), 1);
     assert!(!other.log().contains("ninja's") && !other.log().contains("AAECAw"), "{}", other.log());
 
+    // Nothing outside is written, whatever a manifest says.
+    let mut outside = captured.clone();
+    outside.sources[0].path = PathBuf::from("/etc/storage");
+    let refused = restore(&other, &outside, tree.path(), false, json!({"overwrite": true})).unwrap_err();
+    assert_eq!(refused.trouble.code, "path_outside", "{refused}");
     // Nothing that is there is replaced unless that is said.
     fresh.write("public/storage/logo.png", "another");
     fresh.write("public/storage/newer.pdf", "stays");

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -56,8 +56,7 @@ pub(super) fn restore(
     let in_tree = |path: &Path| order.tree.join(path.strip_prefix("/").unwrap_or(path));
     let mut files = Files::default();
     for source in facts.sources.iter().filter(|source| !source.path.ends_with(ENV)) {
-        let relative = source.path.strip_prefix(old).unwrap_or(&source.path);
-        files.look(&in_tree(&source.path), &install.directory().join(relative), 0)?;
+        files.look(&in_tree(&source.path), &goal(install, old, &source.path)?, 0)?;
     }
     let key = key_in(&in_tree(&old.join(ENV)))?;
     let Some(key) = key else {
@@ -101,8 +100,7 @@ pub(super) fn restore(
     }
     let mut after = Files::default();
     for source in facts.sources.iter().filter(|source| !source.path.ends_with(ENV)) {
-        let relative = source.path.strip_prefix(old).unwrap_or(&source.path);
-        after.look(&in_tree(&source.path), &install.directory().join(relative), 0)?;
+        after.look(&in_tree(&source.path), &goal(install, old, &source.path)?, 0)?;
     }
     let wrong = after.new.len() + after.other.len() + after.links.len();
     let verdict = if wrong == 0 { Verdict::Proven } else { Verdict::Failed };
@@ -113,6 +111,17 @@ pub(super) fn restore(
     voice.validation("the APP_KEY is the backup's", verdict, "");
     voice.step(Verb::Manual, "Invoice Ninja", "`php artisan migrate --force`, then `php artisan optimize`");
     Ok(())
+}
+
+/// Where a path of the old installation lies in this one.
+fn goal(install: &Install, old: &Path, path: &Path) -> Result<PathBuf, Failure> {
+    let relative = path.strip_prefix(old).ok();
+    let relative = relative.filter(|relative| relative.components().all(|part| matches!(part, Component::Normal(_))));
+    match relative {
+        Some(relative) => Ok(install.directory().join(relative)),
+        None => Err(Failure::new("path_outside", format!("{} lies outside {}", path.display(), old.display()))
+            .hint("the backup is none that this plugin made: `larder restore TARGET --to DIR`, and look at it")),
+    }
 }
 
 impl Files {
