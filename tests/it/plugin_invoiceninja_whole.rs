@@ -135,6 +135,7 @@ fn an_installation_is_kept_with_its_key_and_comes_back_on_another_host() {
     let done = restore(&other, &captured, tree.path(), false, json!({"overwrite": true}));
     let done = done.unwrap_or_else(|failure| panic!("{failure}\n{}", other.log()));
     assert_eq!(verdict(&done.validations), Verdict::Proven, "{done:#?}");
+    assert_eq!(done.app_version.as_deref(), Some("Invoice Ninja 5.10.17"));
     assert_eq!(server.sql(&fresh.database, "SELECT COUNT(*), MAX(name) FROM clients"), "500\tclient 99");
     assert_eq!(fresh.read("public/storage/documents/1.pdf"), "a bill");
     assert!(!fresh.path("storage/logs/laravel.log").exists(), "logs are not kept");

@@ -4,7 +4,7 @@
 //! database is reached, which need not be the old one's way.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -90,7 +90,9 @@ pub(super) fn restore(
     // It refuses by itself, before anything is changed, what it must not replace.
     let options = json!({ "overwrite": overwrite, "into": install.database_name() });
     let of_database = install.of_database(request, options);
-    mariadb::BUILTIN.restore.as_ref().map_or(Ok(()), |restore| (restore.run)(&of_database, voice))?;
+    let mut out = WithoutVersion(&mut *voice.out);
+    let mut of_server = Voice { out: &mut out };
+    mariadb::BUILTIN.restore.as_ref().map_or(Ok(()), |restore| (restore.run)(&of_database, &mut of_server))?;
     if order.dry_run {
         return Ok(());
     }
@@ -111,6 +113,23 @@ pub(super) fn restore(
     voice.validation("the APP_KEY is the backup's", verdict, "");
     voice.step(Verb::Manual, "Invoice Ninja", "`php artisan migrate --force`, then `php artisan optimize`");
     Ok(())
+}
+
+/// Keeps the version of the database's server back: that of the application is told.
+struct WithoutVersion<'o>(&'o mut dyn Write);
+
+impl Write for WithoutVersion<'_> {
+    // An event comes as one piece.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        if !event.starts_with(br#"{"event":"version""#) {
+            self.0.write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Where a path of the old installation lies in this one.
@@ -251,7 +270,7 @@ fn put_key(env: &Path, key: &SecretString, request: &Request) -> Result<(), Fail
         let line = SecretString::from(format!("APP_KEY={}", key.expose_secret()));
         lines.push(line.expose_secret());
         let mut new = tempfile::NamedTempFile::new_in(&request.staging)?;
-        io::Write::write_all(&mut new, format!("{}\n", lines.join("\n")).as_bytes())?;
+        new.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
         let placing = Placing::prepare(new.path(), env, &request.run, |_| {})?;
         placing.keep_old(&aside(env, &request.run))?;
         placing.finish()

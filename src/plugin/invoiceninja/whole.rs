@@ -139,6 +139,10 @@ impl Install {
         if let Some(order) = &mut request.restore {
             order.options = options;
         }
+        // That is the application's.
+        if let Some(facts) = &mut request.capture {
+            facts.app_version = None;
+        }
         request
     }
 
