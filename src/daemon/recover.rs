@@ -13,9 +13,10 @@ use crate::error::Trouble;
 use crate::process::{Context, Redactor};
 use crate::runner::execute::Ended;
 use crate::runner::hooks::{self, Moment};
+use crate::runner::journal;
 use crate::runner::world::World;
 use crate::store::record::{JobRecord, RunRecord};
-use crate::types::{JobId, Outcome};
+use crate::types::{JobId, Outcome, RunId};
 
 /// What is kept of the hooks' output, in bytes.
 const LOG_BYTES_MAX: u64 = 1 << 20;
@@ -55,7 +56,8 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
             jobs.insert(job.id.clone(), job);
         }
     }
-    sweep(config);
+    // What a killed restore set aside is wanted by its recovery.
+    sweep(config, &journal::unfinished_restores(world));
     Ok(jobs)
 }
 
@@ -90,12 +92,12 @@ async fn after(world: &World, config: &Config, run: &RunRecord) {
     }
 }
 
-fn sweep(config: &Config) {
+fn sweep(config: &Config, live: &[RunId]) {
     let shelf = Shelf::new(&config.site.artifacts);
     if !shelf.root().exists() {
         return;
     }
-    match shelf.sweep(&[]) {
+    match shelf.sweep(live) {
         Ok(swept) => tracing::debug!(?swept, "swept the artifact root"),
         Err(error) => {
             tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start");

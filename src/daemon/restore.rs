@@ -17,9 +17,10 @@ use crate::config::model::{Config, Destination, Target};
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::Snapshot;
 use crate::error::{Trouble, chain};
-use crate::plugin::{News, RestoreOrder, Restored, Verdict};
+use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::journal;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::types::{ByteSize, Name};
@@ -235,6 +236,10 @@ async fn into_application(
 ) -> Result<Vec<String>, Trouble> {
     let staging = shelf.stage(id).map_err(|error| error.trouble())?;
     let result = through_plugin(route, snapshot, target, request, &staging, id).await;
+    if journal::is_left(&route.world, id) {
+        // What is still to be put back may lie there.
+        return result;
+    }
     let (shelf, cleared) = (shelf.clone(), staging.clone());
     let swept = tokio::task::spawn_blocking(move || shelf.unstage(id)).await;
     if let Ok(Err(error)) = swept {
@@ -270,9 +275,13 @@ async fn through_plugin(
     let order = RestoreOrder { dry_run: request.dry_run, tree, options: request.options.clone() };
     let limits = Limits { deadline: RESTORE_MAX, ..Limits::default() };
     let (world, then) = (&route.world, manifest.app_version.clone());
+    // A dry run changes nothing, so there is nothing to undo.
+    let noted = if request.dry_run { None } else { journal::open_for_restore(world, id, target, staging)? };
+    let beside = Beside { previous: None, journal: noted };
+    let facts = manifest.facts();
     let restored = world
         .catalogue
-        .restore(target, id, &artifacts, manifest.facts(), order, &route.context, limits, |news| match news {
+        .restore_noted(target, id, &artifacts, facts, order, &beside, &route.context, limits, |news| match news {
             News::Progress { done, total } => world.operations.progress(id, percent(done, total)),
             News::Step { by_hand: false, line } if request.dry_run => {
                 world.operations.line(id, &format!("would {line}"));
@@ -287,7 +296,13 @@ async fn through_plugin(
             News::Version(_) => {}
         })
         .await
-        .map_err(|failure| failure.trouble)?;
+        .map_err(|failure| failure.trouble);
+    if beside.journal.is_some()
+        && let Err(trouble) = journal::close(world, id, route.context.log.clone()).await
+    {
+        world.operations.line(id, &format!("warning: {trouble}"));
+    }
+    let restored = restored?;
     let lines = told(&restored, request.dry_run);
     let failed = restored.validations.iter().find(|each| each.verdict == Verdict::Failed);
     match failed {

@@ -131,6 +131,26 @@ impl Catalogue {
         order: RestoreOrder,
         context: &Context,
         limits: Limits,
+        on_news: impl FnMut(News) + Send,
+    ) -> Result<Restored, PluginFailure> {
+        let beside = Beside::default();
+        self.restore_noted(target, run, staging, facts, order, &beside, context, limits, on_news).await
+    }
+
+    /// As [`Catalogue::restore`], with a journal: what a restore that is killed left half done is undone by `recover`.
+    ///
+    /// # Errors
+    /// As [`Catalogue::restore`].
+    pub async fn restore_noted(
+        &self,
+        target: &Target,
+        run: RunId,
+        staging: &Path,
+        facts: CaptureFacts,
+        order: RestoreOrder,
+        beside: &Beside,
+        context: &Context,
+        limits: Limits,
         mut on_news: impl FnMut(News) + Send,
     ) -> Result<Restored, PluginFailure> {
         let plugin = self.that_restores(target).map_err(PluginFailure::failed)?;
@@ -139,6 +159,7 @@ impl Catalogue {
         let request = Request {
             capture: Some(facts),
             restore: Some(order),
+            journal: beside.journal.clone(),
             ..request(Action::Restore, target, run, staging, resolved)
         };
         let redact = &context.redact;

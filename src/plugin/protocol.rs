@@ -37,7 +37,7 @@ pub enum Action {
     Validate,
     /// Put a backup back into the application that the settings name; `step` events say what is done.
     Restore,
-    /// Undo what a capture that was killed left on the application, by what it wrote into `journal`.
+    /// Undo what a capture or restore that was killed left on the application, by what it wrote into `journal`.
     Recover,
 }
 
@@ -87,7 +87,7 @@ pub struct Request {
     /// With `capture` and `validate`: what the target's newest publication holds, to compare with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<CaptureFacts>,
-    /// With `capture` and `recover`: a directory that outlives the run. What must be undone is written there, flushed to
+    /// With `capture`, `restore` and `recover`: a directory that outlives the run. What must be undone is written there, flushed to
     /// the disk, before it is done, and removed when it is undone; what is left after a kill is handed to `recover`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<PathBuf>,

@@ -25,12 +25,18 @@ const RECOVER_MAX: Duration = Duration::from_mins(10);
 /// How often what could not be recovered is tried again.
 const RECOVER_EVERY: Duration = Duration::from_mins(5);
 
+/// The longest that putting back what a restore replaced may take: it may be a whole volume.
+const UNDO_MAX: Duration = Duration::from_hours(12);
+
 /// For whom a journal is.
 #[derive(Serialize, Deserialize)]
 struct Order {
     target: Name,
     plugin: Name,
     settings: serde_json::Value,
+    /// With a restore: what it staged, which its recovery may need; it goes with the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    staged: Option<PathBuf>,
 }
 
 /// Makes the journal of `run` when the target's plugin keeps one; durable. Answers with the plugin's directory.
@@ -38,13 +44,31 @@ struct Order {
 /// # Errors
 /// When it cannot be written: then nothing may be changed on an application.
 pub(crate) fn open(world: &World, run: RunId, target: &Target) -> Result<Option<PathBuf>, Trouble> {
+    make(world, run, target, None)
+}
+
+/// The same for a restore, which staged something below `staged`.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_for_restore(
+    world: &World,
+    run: RunId,
+    target: &Target,
+    staged: &Path,
+) -> Result<Option<PathBuf>, Trouble> {
+    make(world, run, target, Some(staged.to_owned()))
+}
+
+fn make(world: &World, run: RunId, target: &Target, staged: Option<PathBuf>) -> Result<Option<PathBuf>, Trouble> {
     if !world.catalogue.keeps_a_journal(target.plugin.as_str()) {
         return Ok(None);
     }
     let directory = world.paths.journal().join(run.to_string());
     let notes = directory.join("notes");
     in_use(world).insert(run);
-    let order = Order { target: target.name.clone(), plugin: target.plugin.clone(), settings: target.settings.clone() };
+    let (name, plugin, settings) = (target.name.clone(), target.plugin.clone(), target.settings.clone());
+    let order = Order { target: name, plugin, settings, staged };
     let make = || -> std::io::Result<()> {
         fs::create_dir_all(&notes)?;
         let file = fs::File::create(directory.join("order.json"))?;
@@ -74,6 +98,11 @@ pub(crate) async fn close(world: &World, run: RunId, log: Log) -> Result<(), Tro
     closed
 }
 
+/// Whether something of `run` is still to be undone.
+pub(crate) fn is_left(world: &World, run: RunId) -> bool {
+    world.paths.journal().join(run.to_string()).exists()
+}
+
 /// Recovers what earlier runs left, now and every few minutes while something is left.
 pub(crate) async fn keep_recovering(world: Arc<World>, cancel: CancellationToken) {
     loop {
@@ -97,6 +126,9 @@ async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Troub
     if !is_empty(&directory.join("notes")) {
         recover(world, run, &directory, log).await?;
     }
+    if let Some(staged) = order(&directory).ok().and_then(|order| order.staged) {
+        let _ = fs::remove_dir_all(staged);
+    }
     fs::remove_dir_all(&directory).map_err(|error| {
         Trouble::new("journal_unwritable", format!("{} cannot be removed: {error}", directory.display()))
     })
@@ -116,6 +148,17 @@ fn left(world: &World) -> Vec<RunId> {
     runs
 }
 
+/// Restores that were killed: what they staged is still needed.
+pub(crate) fn unfinished_restores(world: &World) -> Vec<RunId> {
+    let staged =
+        |run: &RunId| order(&world.paths.journal().join(run.to_string())).is_ok_and(|order| order.staged.is_some());
+    left(world).into_iter().filter(staged).collect()
+}
+
+fn order(directory: &Path) -> std::io::Result<Order> {
+    Ok(serde_json::from_slice(&fs::read(directory.join("order.json"))?)?)
+}
+
 fn is_empty(notes: &Path) -> bool {
     fs::read_dir(notes).map_or(true, |mut entries| entries.next().is_none())
 }
@@ -125,8 +168,8 @@ async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Resul
         Trouble::new("journal_unreadable", format!("the journal {} cannot be read: {error}", directory.display()))
             .with_hint("look at the application for what a killed run left, then remove the directory")
     };
-    let bytes = fs::read(directory.join("order.json")).map_err(|error| unreadable(&error))?;
-    let order: Order = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+    let order = order(directory).map_err(|error| unreadable(&error))?;
+    let deadline = if order.staged.is_some() { UNDO_MAX } else { RECOVER_MAX };
     let target = Target::bare(order.target, order.plugin, order.settings);
     let context = Context {
         // What a run changed is put back also while the daemon stops.
@@ -135,7 +178,7 @@ async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Resul
         redact: Redactor::default(),
         mark: format!("{}:{run}", world.state_id),
     };
-    let limits = Limits { deadline: RECOVER_MAX, ..Limits::default() };
+    let limits = Limits { deadline, ..Limits::default() };
     context.log.line("recover: putting back what the run left changed on the application");
     let recovered = world.catalogue.recover(&target, run, &directory.join("notes"), &context, limits).await;
     recovered.map_err(|failure| {

@@ -36,8 +36,11 @@ restore)
     echo '{"event":"step","verb":"replace","thing":"the data"}'
     exit 0 ;;
   esac
+  echo '{}' >"$journal/stop.json"
+  touch "$app/stopped"
   while [ -e "$app/hang" ]; do sleep 0.05; done
   cp data "$app/data"
+  rm "$app/stopped" "$journal/stop.json"
   echo '{"event":"step","verb":"replace","thing":"the data","detail":"'"$(field note)"'"}'
   cmp -s data "$app/data" && verdict=proven || verdict=failed
   [ -e "$app/lies" ] && verdict=failed
@@ -205,4 +208,30 @@ fn what_a_cancelled_or_killed_capture_stopped_is_started_again() {
     wait_for("the end of the journals", Duration::from_secs(10), || {
         std::fs::read_dir(site.path("state/journal")).unwrap().next().is_none().then_some(())
     });
+}
+
+#[test]
+fn what_a_killed_restore_left_on_an_application_is_put_right() {
+    let mut site = site();
+    assert_eq!(site.run("box")["outcome"], "success");
+    site.write("app/hang", "");
+    site.call("restore.start", json!({"target": "box", "into": "box"})).unwrap();
+    wait_for("the restore", Duration::from_secs(30), || site.path("app/stopped").exists().then_some(()));
+    site.write("app/engine-down", "");
+    site.kill();
+    site.start();
+    wait_for("the failed recovery", Duration::from_secs(30), || {
+        site.log().contains("the engine is down").then_some(())
+    });
+    let staged = || std::fs::read_dir(site.path("backups/.larder/staging")).unwrap().count();
+    assert_eq!(staged(), 1, "what was set aside is kept until all is put back");
+    std::fs::remove_file(site.path("app/engine-down")).unwrap();
+    std::fs::remove_file(site.path("app/hang")).unwrap();
+    site.kill();
+    site.start();
+    wait_for("the recovery", Duration::from_secs(30), || (!site.path("app/stopped").exists()).then_some(()));
+    wait_for("the end of the journals", Duration::from_secs(10), || {
+        std::fs::read_dir(site.path("state/journal")).unwrap().next().is_none().then_some(())
+    });
+    assert_eq!(std::fs::read_dir(site.path("backups/.larder/staging")).unwrap().count(), 0);
 }
