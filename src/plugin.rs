@@ -71,9 +71,12 @@ pub struct Captured {
     /// Numbers for people and for comparing runs: `tables`, `rows`, `source_files`.
     #[serde(default)]
     pub figures: BTreeMap<String, u64>,
-    /// At most twenty.
+    /// What is missing and was not accepted: the run is partial. At most twenty.
     #[serde(default)]
     pub warnings: Vec<Trouble>,
+    /// What is left out by design, by itself or accepted. At most twenty.
+    #[serde(default)]
+    pub notices: Vec<Trouble>,
     /// Artifacts as measured, plus sources as the plugin counted them.
     #[serde(default)]
     pub bytes: u64,
@@ -131,6 +134,8 @@ pub struct Restored {
     /// What was checked on the application afterwards.
     pub validations: Vec<Validation>,
     pub warnings: Vec<Trouble>,
+    /// What cannot be put back as it was.
+    pub notices: Vec<Trouble>,
     /// Of the application that was restored into.
     pub app_version: Option<String>,
 }

@@ -250,6 +250,9 @@ pub struct JobView {
     pub artifact: Option<ArtifactView>,
     /// Remarks of the newest run.
     pub warnings: Vec<Problem>,
+    /// What the backups leave out by design, by themselves or accepted.
+    #[serde(default)]
+    pub notices: Vec<Problem>,
 }
 
 /// A suspension that is in force.

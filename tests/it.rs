@@ -23,6 +23,8 @@ mod engine;
 mod mail;
 #[path = "it/main_job.rs"]
 mod main_job;
+#[path = "it/notice.rs"]
+mod notice;
 #[path = "it/plugin.rs"]
 mod plugin;
 #[path = "it/process.rs"]

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ArtifactError;
+use crate::error::Trouble;
 use crate::plugin::{ArtifactFile, CaptureFacts, Source, Validation, Verdict};
 use crate::types::{JobId, Name, Revision, RunId};
 
@@ -59,6 +60,9 @@ pub struct Manifest {
     pub figures: BTreeMap<String, u64>,
     #[serde(default)]
     pub validations: Vec<ManifestValidation>,
+    /// What is not in the backup by design, by itself or because the config accepts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<ManifestNotice>,
 }
 
 /// One file of a publication.
@@ -93,6 +97,15 @@ pub struct ManifestValidation {
     pub verdict: ManifestVerdict,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+/// Something that is left out and that people should know of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ManifestNotice {
+    pub code: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Unknown is never green: there are three verdicts.
@@ -197,6 +210,13 @@ impl ManifestFile {
 impl From<&Source> for ManifestSource {
     fn from(source: &Source) -> Self {
         Self { path: source.path.to_string_lossy().into_owned(), exclude: source.exclude.clone() }
+    }
+}
+
+impl From<&Trouble> for ManifestNotice {
+    fn from(trouble: &Trouble) -> Self {
+        let Trouble { code, message, hint } = trouble.clone();
+        Self { code, message, hint }
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use jiff::tz::TimeZone;
 use sha2::{Digest as _, Sha256};
 
-use super::manifest::{self, Manifest, ManifestFile, ManifestSource, ManifestValidation};
+use super::manifest::{self, Manifest, ManifestFile, ManifestNotice, ManifestSource, ManifestValidation};
 use super::{ArtifactError, PublishRequest, Published, Shelf, Watch, files};
 use crate::plugin::ArtifactFile;
 
@@ -241,6 +241,7 @@ fn manifest(request: &PublishRequest, files: Vec<ManifestFile>) -> Manifest {
         sources: request.captured.sources.iter().map(ManifestSource::from).collect(),
         figures: request.captured.figures.clone(),
         validations: request.validations.iter().map(ManifestValidation::from).collect(),
+        notices: request.captured.notices.iter().map(ManifestNotice::from).collect(),
     }
 }
 

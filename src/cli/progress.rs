@@ -136,5 +136,10 @@ fn summary(record: &RunInfo, terminal: bool) -> String {
         .unwrap_or_default();
     let word = output::paint(&format!("{:<9}", outcome.as_str()), colour(outcome), terminal);
     let trouble = record.trouble.as_ref().map(|trouble| format!("  {}", trouble.message)).unwrap_or_default();
-    format!("{:<28} {word} {:>9} in {took}{trouble}", job(record), ByteSize(record.bytes).to_string())
+    let mut line = format!("{:<28} {word} {:>9} in {took}{trouble}", job(record), ByteSize(record.bytes).to_string());
+    for notice in &record.notices {
+        line.push_str("\n    notice: ");
+        line.push_str(&notice.message);
+    }
+    line
 }

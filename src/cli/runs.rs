@@ -156,8 +156,18 @@ fn row(record: &RunInfo) -> Vec<String> {
         local(record.started.unwrap_or(record.queued)),
         took.unwrap_or_default(),
         ByteSize(record.bytes).to_string(),
-        record.trouble.as_ref().map(|trouble| trouble.message.chars().take(80).collect()).unwrap_or_default(),
+        remark(record).chars().take(80).collect(),
     ]
+}
+
+/// What went wrong first; else how much was left out by design or accepted.
+fn remark(record: &RunInfo) -> String {
+    match (&record.trouble, record.notices.as_slice()) {
+        (Some(trouble), _) => trouble.message.clone(),
+        (None, []) => String::new(),
+        (None, [notice]) => format!("notice: {}", notice.message),
+        (None, [notice, rest @ ..]) => format!("{} notices: {}, …", rest.len() + 1, notice.message),
+    }
 }
 
 /// An instant in the reader's zone, to the second.

@@ -23,6 +23,9 @@ pub(crate) fn status(status: &Value) {
             if let Some(hint) = job["problem"]["hint"].as_str() {
                 hints.push(format!("  {name}: {hint}"));
             }
+            for notice in array(&job["notices"]) {
+                hints.push(format!("  {name}: notice: {}", string(&notice["what"])));
+            }
             rows.push(vec![
                 name,
                 string(&job["state"]).replace('_', " "),

@@ -284,6 +284,7 @@ impl Keeper {
             finished: None,
             trouble: None,
             warnings: Vec::new(),
+            notices: Vec::new(),
             artifact: None,
             shipments: Vec::new(),
             bytes: 0,

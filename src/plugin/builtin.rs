@@ -295,6 +295,13 @@ impl Voice<'_> {
         self.say(&Event::Warning { code, message, hint });
     }
 
+    /// What is left out by design, by itself or accepted; the run stays a success.
+    #[allow(dead_code, reason = "plugins that have nothing to leave out say none")]
+    pub(crate) fn notice(&mut self, trouble: Trouble) {
+        let Trouble { code, message, hint } = trouble;
+        self.say(&Event::Notice { code, message, hint });
+    }
+
     /// Something that a restore does, or would do.
     pub(crate) fn step(&mut self, verb: Verb, thing: impl Into<String>, detail: impl Into<String>) {
         self.say(&Event::Step { verb, thing: thing.into(), detail: detail.into() });

@@ -170,6 +170,7 @@ impl Catalogue {
                 line: redact.redact(&step.to_string()).into_owned(),
             }),
             Note::Warning(warning) => on_news(News::Line(redact.redact(&format!("warning: {warning}")).into_owned())),
+            Note::Notice(notice) => on_news(News::Line(redact.redact(&format!("notice: {notice}")).into_owned())),
             Note::Version(version) => on_news(News::Version(redact.redact(version).into_owned())),
             _ => {}
         });
@@ -181,6 +182,7 @@ impl Catalogue {
             steps_untold: transcript.steps_untold,
             validations: transcript.validations,
             warnings: transcript.warnings,
+            notices: transcript.notices,
             app_version: transcript.app_version,
         })
     }
@@ -262,7 +264,7 @@ pub enum News {
     Progress { done: u64, total: u64 },
     /// Something that is done, would be done, or is left to be done by hand.
     Step { by_hand: bool, line: String },
-    /// A warning, for a person.
+    /// A warning or a notice, for a person.
     Line(String),
     /// The application's version.
     Version(String),
@@ -320,6 +322,7 @@ async fn listen(
             Note::Log(text) => log(text),
             Note::Step(step) => log(&step.to_string()),
             Note::Warning(warning) => log(&format!("warning: {}", warning.message)),
+            Note::Notice(notice) => log(&format!("notice: {}", notice.message)),
             Note::EndIt => context.cancel.cancel(),
         }
         on_note(&note);
@@ -385,7 +388,8 @@ fn said(finished: &Finished) -> String {
 
 /// Takes the secrets out of everything that is kept.
 fn clean(transcript: &mut Transcript, redact: &Redactor) {
-    let troubles = transcript.warnings.iter_mut().chain(transcript.failed.as_mut().map(|(told, _)| told));
+    let remarks = transcript.warnings.iter_mut().chain(&mut transcript.notices);
+    let troubles = remarks.chain(transcript.failed.as_mut().map(|(told, _)| told));
     for trouble in troubles {
         trouble.message = redact.redact(&trouble.message).into_owned();
         trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact(hint).into_owned());
@@ -435,6 +439,7 @@ fn believe(plugin: &str, transcript: Transcript, staging: &Path) -> Result<Captu
         app_version: transcript.app_version,
         figures: transcript.figures,
         warnings: transcript.warnings,
+        notices: transcript.notices,
         bytes,
     })
 }

@@ -203,8 +203,16 @@ pub enum Event {
         #[serde(default)]
         detail: String,
     },
-    /// A remark that a person should see; the work goes on.
+    /// Something is missing or could not be done, and nobody accepted that: the work goes on, the run is partial.
     Warning {
+        code: String,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    /// What is left out by design, by itself or because the config accepts it: people should see it, and the run stays a
+    /// success. With `restore`: what a restore cannot put back as it was.
+    Notice {
         code: String,
         message: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -285,6 +293,7 @@ const EVENTS: &[&str] = &[
     "validation",
     "step",
     "warning",
+    "notice",
     "failed",
 ];
 

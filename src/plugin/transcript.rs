@@ -18,6 +18,7 @@ const VALIDATIONS_MAX: usize = 1_000;
 const STEPS_MAX: usize = 2_000;
 /// As many as a run's record keeps.
 const WARNINGS_MAX: usize = 20;
+const NOTICES_MAX: usize = 20;
 /// Lines that are no events are shown in the log up to here, then only counted.
 const STRANGE_LINES_MAX: u64 = 20;
 /// A longer text is cut.
@@ -35,6 +36,7 @@ pub(crate) struct Transcript {
     pub(crate) steps: Vec<Step>,
     pub(crate) steps_untold: u64,
     pub(crate) warnings: Vec<Trouble>,
+    pub(crate) notices: Vec<Trouble>,
     /// The first `failed`, and whether trying again later can help.
     pub(crate) failed: Option<(Trouble, bool)>,
     /// A bound that was passed, by the name of what there was too much of.
@@ -51,6 +53,7 @@ pub(crate) enum Note {
     Log(String),
     Step(Step),
     Warning(Trouble),
+    Notice(Trouble),
     Version(String),
     EndIt,
 }
@@ -116,6 +119,13 @@ impl Transcript {
                     self.warnings.push(warning.clone());
                 }
                 return Note::Warning(warning);
+            }
+            Event::Notice { code, message, hint } => {
+                let notice = trouble(&code, &message, hint.as_deref());
+                if self.notices.len() < NOTICES_MAX {
+                    self.notices.push(notice.clone());
+                }
+                return Note::Notice(notice);
             }
             Event::Failed { code, message, hint, retry } => {
                 let told = trouble(&code, &message, hint.as_deref());
@@ -197,12 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn warnings_stay_within_what_a_record_keeps() {
+    fn warnings_and_notices_stay_within_what_a_record_keeps() {
         let mut transcript = Transcript::default();
         for n in 0..100 {
             transcript.read(&format!(r#"{{"event":"warning","code":"w","message":"{n}"}}"#));
+            transcript.read(&format!(r#"{{"event":"notice","code":"n","message":"{n}"}}"#));
         }
-        assert_eq!(transcript.warnings.len(), WARNINGS_MAX);
+        assert_eq!((transcript.warnings.len(), transcript.notices.len()), (WARNINGS_MAX, NOTICES_MAX));
     }
 
     proptest::proptest! {

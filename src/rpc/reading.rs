@@ -90,7 +90,7 @@ async fn system_doctor(rpc: Rpc, _: NoParams) -> Result<Page<Checkup>, Trouble> 
 }
 
 async fn target_list(rpc: Rpc, params: PageParams) -> Result<Page<TargetView>, Trouble> {
-    let mut targets = view(&rpc, Depth::Jobs).await?.targets;
+    let mut targets = view(&rpc, Depth::Remarks).await?.targets;
     targets.sort_by(|a, b| a.name.cmp(&b.name));
     Page::cut(targets, params.cursor.as_deref(), params.limit)
 }

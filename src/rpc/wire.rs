@@ -186,6 +186,9 @@ pub struct RunInfo {
     pub bytes: u64,
     pub trouble: Option<Trouble>,
     pub warnings: Vec<Trouble>,
+    /// What was left out by design, by itself or accepted.
+    #[serde(default)]
+    pub notices: Vec<Trouble>,
     pub artifact: Option<ArtifactInfo>,
     pub shipments: Vec<ShipmentInfo>,
 }
@@ -259,6 +262,7 @@ impl From<RunRecord> for RunInfo {
             bytes: run.bytes,
             trouble: run.trouble,
             warnings: run.warnings,
+            notices: run.notices,
             artifact: run.artifact.map(|artifact| ArtifactInfo {
                 path: artifact.path,
                 files: artifact.files,

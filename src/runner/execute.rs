@@ -35,6 +35,7 @@ const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// How many remarks a run keeps.
 const WARNINGS_MAX: usize = 20;
+const NOTICES_MAX: usize = 20;
 
 /// How long a child may be silent before it counts as hung; restic reports progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
@@ -225,6 +226,9 @@ impl Journey {
         let captured = captured.map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         for warning in &captured.warnings {
             self.warn(warning.clone());
+        }
+        for notice in &captured.notices {
+            self.note(notice.clone());
         }
         Ok(captured)
     }
@@ -485,6 +489,14 @@ impl Journey {
         self.context.log.line(&format!("warning: {trouble}"));
         if self.record.warnings.len() < WARNINGS_MAX {
             self.record.warnings.push(trouble);
+        }
+    }
+
+    /// Something that was left out by design, by itself or accepted: said, and the run stays a success.
+    fn note(&mut self, trouble: Trouble) {
+        self.context.log.line(&format!("notice: {trouble}"));
+        if self.record.notices.len() < NOTICES_MAX {
+            self.record.notices.push(trouble);
         }
     }
 

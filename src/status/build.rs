@@ -154,6 +154,7 @@ fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Ti
             present: artifact.present,
         }),
         warnings: history.warnings.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
+        notices: history.notices.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
     }
 }
 

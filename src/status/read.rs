@@ -17,13 +17,16 @@ use crate::types::{JobId, Name, Outcome, RunId};
 
 /// How many waiting mails are looked at for the newest error.
 const MAILS_MAX: usize = 100;
+/// How many runs are looked through for the newest remarks where no strip is wanted.
+const REMARK_RUNS_MAX: usize = 3;
 /// A cell's trouble is cut to this, in characters.
 const CELL_TROUBLE_CHARS_MAX: usize = 200;
 
-/// How much history is wanted: a scrape needs none, a page needs the strip.
+/// How much history is wanted: a scrape needs none, a list what the newest runs remarked, a page the strip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     Jobs,
+    Remarks,
     Strips,
 }
 
@@ -50,6 +53,8 @@ pub struct History {
     pub artifact: Option<(RunId, ArtifactSummary)>,
     /// Of the newest finished run.
     pub warnings: Vec<Trouble>,
+    /// Of the newest run that made a backup.
+    pub notices: Vec<Trouble>,
 }
 
 /// The newest shipment to one destination.
@@ -68,15 +73,20 @@ impl Reading {
     pub fn take(ledger: &Ledger, live: &Live, depth: Depth) -> Result<Self, StoreError> {
         let jobs = ledger.jobs()?;
         let mut history = BTreeMap::new();
-        if depth == Depth::Strips {
+        if depth != Depth::Jobs {
             for job in &jobs {
                 let runs = ledger.runs(&RunFilter {
                     target: Some(job.id.target.clone()),
                     policy: Some(job.id.policy.clone()),
                     before: None,
-                    limit: STRIP_RUNS_MAX,
+                    limit: if depth == Depth::Strips { STRIP_RUNS_MAX } else { REMARK_RUNS_MAX },
                 })?;
-                history.insert(job.id.clone(), History::of(&runs));
+                let whole = History::of(&runs);
+                let kept = match depth {
+                    Depth::Strips => whole,
+                    _ => History { warnings: whole.warnings, notices: whole.notices, ..History::default() },
+                };
+                history.insert(job.id.clone(), kept);
             }
         }
         let mails = ledger.outbox_due(Timestamp::MAX, MAILS_MAX)?;
@@ -123,6 +133,10 @@ impl History {
         }
         if let Some((newest, _)) = finished().next() {
             history.warnings.clone_from(&newest.warnings);
+        }
+        // A run that came to nothing says nothing of what the backups leave out.
+        if let Some((newest, _)) = finished().find(|(run, _)| run.artifact.is_some()) {
+            history.notices.clone_from(&newest.notices);
         }
         history.cells = finished().filter_map(|(run, at)| cell(run, at)).collect();
         history.cells.reverse();

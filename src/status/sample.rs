@@ -165,6 +165,7 @@ pub fn run(n: u64, target: &str, outcome: Outcome, hours_ago: i64) -> RunRecord 
         finished: Some(ago(hours_ago) + SignedDuration::from_secs(83)),
         trouble,
         warnings: Vec::new(),
+        notices: Vec::new(),
         artifact: (!failed).then(|| ArtifactSummary {
             path: format!("{target}/2026-11-22/020004-{}", run_id(n)),
             files: 2,

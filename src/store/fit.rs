@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::VALUE_BYTES_MAX;
 
-/// How long a string may stay, tried one after the other. Twenty warnings of three strings fit with the last.
-const STRING_BYTES_MAX: [usize; 4] = [8192, 2048, 512, 256];
+/// How long a string may stay, tried one after the other. Twenty warnings and twenty notices of three
+/// strings fit with the last.
+const STRING_BYTES_MAX: [usize; 5] = [8192, 2048, 512, 256, 128];
 
 /// What stands at the end of a string that was cut.
 const CUT: &str = " … (cut)";

@@ -119,6 +119,9 @@ pub struct RunRecord {
     /// Further remarks: the shrink guard, unreadable files, a failed `after` hook; at most twenty.
     #[serde(default)]
     pub warnings: Vec<Trouble>,
+    /// What was left out by design, by itself or accepted: said, but the run stays a success; at most twenty.
+    #[serde(default)]
+    pub notices: Vec<Trouble>,
     pub artifact: Option<ArtifactSummary>,
     #[serde(default)]
     pub shipments: Vec<Shipment>,

@@ -478,6 +478,7 @@ fn run(job: &JobRecord, outcome: Outcome, now: Timestamp) -> RunRecord {
         finished: Some(now),
         trouble: (outcome == Outcome::Failed).then(|| Trouble::new("gone", "the disk is gone").with_hint("plug it in")),
         warnings: Vec::new(),
+        notices: Vec::new(),
         artifact: None,
         shipments: Vec::new(),
         bytes: 0,

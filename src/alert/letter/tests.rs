@@ -51,6 +51,7 @@ pub(in crate::alert) fn run(outcome: Outcome) -> RunRecord {
                 .with_hint("put the right password into /run/secrets/paperless")
         }),
         warnings: Vec::new(),
+        notices: Vec::new(),
         artifact: None,
         shipments: Vec::new(),
         bytes: 0,

@@ -211,6 +211,7 @@ fn filled() -> (Ledger, Vec<RunId>) {
                 finished: (n != 3).then_some(at),
                 trouble: None,
                 warnings: Vec::new(),
+                notices: Vec::new(),
                 artifact: None,
                 shipments: Vec::new(),
                 bytes: 7,

@@ -40,6 +40,7 @@ pub fn run(job: &str, second: i64, state: RunState) -> RunRecord {
         finished: None,
         trouble: None,
         warnings: Vec::new(),
+        notices: Vec::new(),
         artifact: None,
         shipments: Vec::new(),
         bytes: 0,
