@@ -33,6 +33,10 @@ pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// A refused connection is tried again after these: applications restart.
 const REFUSED_AGAIN: &[Duration] = &[Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 
+/// A connection that was idle for longer is not used again: servers and proxies close them after 5 or 10 seconds, and
+/// whoever sends something at that moment hears nothing.
+const IDLE_MAX: Duration = Duration::from_secs(2);
+
 /// What this program calls itself.
 const USER_AGENT: &str = concat!("larder/", env!("CARGO_PKG_VERSION"));
 
@@ -169,6 +173,7 @@ fn builder(silence: Duration) -> reqwest::ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_MAX)
         .read_timeout(silence)
+        .pool_idle_timeout(IDLE_MAX)
         .no_proxy()
 }
 
@@ -226,5 +231,81 @@ mod tests {
         assert!(open("http://app.example.org", ClearText::Allowed).is_ok());
         assert!(open("http://192.168.1.2", ClearText::Refused).is_ok());
         assert!(open("http://[::1]:80", ClearText::Refused).is_ok());
+    }
+
+    /// A server that does as `play` says with each connection, by its number from 0; answers its address.
+    fn server(play: fn(usize, std::net::TcpStream)) -> String {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (number, connection) in listener.incoming().flatten().enumerate() {
+                std::thread::spawn(move || play(number, connection));
+            }
+        });
+        address
+    }
+
+    fn hear(connection: &mut std::net::TcpStream) -> bool {
+        use std::io::Read as _;
+        let mut bytes = [0; 4096];
+        connection.read(&mut bytes).is_ok_and(|read| read > 0)
+    }
+
+    fn say(connection: &mut std::net::TcpStream) {
+        use std::io::Write as _;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    }
+
+    fn asked(call: Call<'_>) -> Result<Vec<u8>, WebError> {
+        call.send()?.bytes(100)
+    }
+
+    #[test]
+    fn a_connection_that_was_idle_is_not_used_again() {
+        let address = server(|_, mut connection| {
+            // Takes one question, and nothing ever after: as a proxy that has forgotten the connection.
+            if hear(&mut connection) {
+                say(&mut connection);
+                std::thread::sleep(Duration::from_secs(20));
+            }
+        });
+        let web =
+            Web::open(&address, Trust::System, ClearText::Refused).unwrap().patient(Duration::from_secs(5)).unwrap();
+        assert_eq!(asked(web.post("/")).unwrap(), b"ok");
+        std::thread::sleep(IDLE_MAX + Duration::from_millis(100));
+        assert_eq!(asked(web.post("/")).unwrap(), b"ok");
+    }
+
+    #[test]
+    fn what_only_reads_is_asked_once_more_when_the_connection_breaks_and_nothing_else_is() {
+        let breaks_first = |number: usize, mut connection: std::net::TcpStream| {
+            if hear(&mut connection) && number > 0 {
+                say(&mut connection);
+            }
+        };
+        let web = Web::open(&server(breaks_first), Trust::System, ClearText::Refused).unwrap();
+        assert_eq!(asked(web.get("/")).unwrap(), b"ok");
+        let web = Web::open(&server(breaks_first), Trust::System, ClearText::Refused).unwrap();
+        assert!(matches!(asked(web.post("/")), Err(WebError::Cut { .. } | WebError::Protocol { .. })));
+        let never = |_, mut connection: std::net::TcpStream| assert!(hear(&mut connection));
+        let web = Web::open(&server(never), Trust::System, ClearText::Refused).unwrap();
+        assert!(matches!(asked(web.get("/")), Err(WebError::Cut { .. } | WebError::Protocol { .. })));
+    }
+
+    #[test]
+    fn nothing_follows_on_a_connection_whose_answer_may_not_be_the_last_word() {
+        let address = server(|_, mut connection| {
+            use std::io::Write as _;
+            if hear(&mut connection) {
+                say(&mut connection);
+                // Behind the end of the answer: as an FTL does after gravity.
+                let _ = connection.write_all(b"{\"error\":{\"key\":\"late\"}}");
+                std::thread::sleep(Duration::from_secs(2));
+            }
+        });
+        let web = Web::open(&address, Trust::System, ClearText::Refused).unwrap();
+        for _ in 0..3 {
+            assert_eq!(asked(web.post("/").alone()).unwrap(), b"ok");
+        }
     }
 }

@@ -115,6 +115,11 @@ impl<'w> Call<'w> {
         self.header("content-type", content_type)
     }
 
+    /// On a connection that nothing follows on: for a server that may say more than its answer.
+    pub(crate) fn alone(self) -> Self {
+        self.header("connection", "close")
+    }
+
     /// A file as the whole body; it is streamed.
     pub(crate) fn file(mut self, content_type: &str, path: &Path) -> Self {
         self.body = Body::File(path.to_owned());
@@ -129,7 +134,8 @@ impl<'w> Call<'w> {
     }
 
     /// Sends it and waits for the head of the answer, whatever its status. A refused connection is tried again for some
-    /// seconds; nothing was sent then.
+    /// seconds; nothing was sent then. A connection that breaks before the head is replaced once, for a call that only
+    /// reads: it may have been an idle one that the server closed at that moment.
     ///
     /// # Errors
     /// When there is no answer.
@@ -138,10 +144,15 @@ impl<'w> Call<'w> {
             return Err(wrong);
         }
         let mut pauses = self.web.refused_again.iter();
+        let mut again = matches!(self.method.as_str(), "GET" | "HEAD");
         loop {
-            match (self.attempt(), pauses.next()) {
-                (Err(WebError::Refused { .. }), Some(pause)) => std::thread::sleep(*pause),
-                (result, _) => return result,
+            match self.attempt() {
+                Err(error @ WebError::Refused { .. }) => match pauses.next() {
+                    Some(pause) => std::thread::sleep(*pause),
+                    None => return Err(error),
+                },
+                Err(WebError::Cut { .. } | WebError::Protocol { .. }) if std::mem::take(&mut again) => {}
+                result => return result,
             }
         }
     }
