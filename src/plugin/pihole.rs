@@ -15,6 +15,7 @@ use crate::plugin::settings::Secret;
 use crate::plugin::{Verdict, digest, download};
 use crate::web::Web;
 
+mod gravity;
 mod login;
 mod restore;
 mod session;
@@ -70,6 +71,10 @@ own password, ports and certificates along, those of the Pi-hole that was backed
 
 const FILE: &str = "teleporter.zip";
 const FORMAT: &str = "pihole-teleporter";
+/// A Pi-hole looks for its lists in an archive under one name only.
+const LISTS_ELSEWHERE_HINT: &str = "a restore puts back the settings; for lists, domains, groups and clients take the \
+                                    database out of teleporter.zip and put its rows in by hand, or use the usual \
+                                    files.gravity = /etc/pihole/gravity.db";
 /// Real ones have some 100 KiB; 50 MiB is the most that a Pi-hole imports.
 const ZIP_BYTES_MAX: u64 = 2 << 30;
 const IMPORT_BYTES_MAX: u64 = 50 << 20;
@@ -150,6 +155,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 .with_hint("put it back on the Pi-hole itself: `pihole-FTL --teleporter teleporter.zip` takes 128 MiB"),
         );
     }
+    if !contents.importable {
+        let message =
+            format!("the Pi-hole keeps its lists in /{}, from where no Pi-hole imports them", contents.gravity_name);
+        voice.notice(crate::error::Trouble::new("lists_elsewhere", message).with_hint(LISTS_ELSEWHERE_HINT));
+    }
     for (name, value) in contents.figures() {
         voice.figure(name, value);
     }
@@ -190,7 +200,9 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             Verdict::Proven,
             format!("ok; the {} tables of an export, {rows} rows", contents.gravity.len()),
         );
-        voice.validation("integrity_check of pihole-FTL.db", Verdict::Proven, "ok");
+        if !contents.ftl.is_empty() {
+            voice.validation("integrity_check of pihole-FTL.db", Verdict::Proven, "ok");
+        }
         let same = contents.figures().iter().all(|(name, value)| facts.figures.get(name) == Some(value));
         let verdict = if same { Verdict::Proven } else { Verdict::Failed };
         voice.validation("rows are those of the capture", verdict, "table by table");

@@ -406,6 +406,56 @@ fn parts_can_be_restored_alone() {
 }
 
 #[test]
+fn a_download_of_the_lists_that_fails_behind_an_answer_of_200_is_told() {
+    let (simulator, mut bench) = pihole(&[]);
+    let captured = bench.proven();
+    full_password(&mut bench);
+    for fault in ["gravity-fails", "gravity-fails-behind"] {
+        simulator.set("fault", fault);
+        let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+        assert_eq!(verdict(&restored.validations), Verdict::Failed, "{fault}: {:#?}", restored.validations);
+        let warning = restored.warnings.iter().find(|each| each.code == "lists_not_updated").expect(fault);
+        assert!(warning.hint.as_deref().unwrap().contains("pihole -g"), "{warning}");
+        let proven =
+            |name: &str| restored.validations.iter().any(|each| each.name == name && each.verdict == Verdict::Proven);
+        assert!(proven("table adlist has the rows of the backup"), "{fault}: {:#?}", restored.validations);
+        nothing_left(&simulator, &bench);
+    }
+    // It writes on behind its answer, and all went well: the next answer is not mistaken for what was written.
+    simulator.set("fault", "gravity-chatters");
+    for _ in 0..5 {
+        let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+        assert_eq!(verdict(&restored.validations), Verdict::Proven, "{:#?}", restored.validations);
+    }
+    let blocks = |restored: &larder::plugin::Restored| {
+        restored.validations.iter().any(|each| each.detail == "1000 domains are blocked, before the restore 1000")
+    };
+    simulator.set("fault", "");
+    assert!(blocks(&bench.restore_app(&captured, json!({}), false).unwrap()));
+    let planned = bench.restore_app(&captured, json!({"update_lists": false}), true).unwrap();
+    assert!(planned.steps.iter().any(|step| step.to_string().contains("until `pihole -g` ran")), "{planned:#?}");
+}
+
+#[test]
+fn databases_at_places_of_their_own_are_kept_and_it_is_said_what_a_pihole_does_not_import() {
+    for place in ["/mnt/data/lists.sqlite", "/srv/pihole/gravity", "/etc/pihole/my/gravity.db"] {
+        let (simulator, mut bench) = pihole(&[]);
+        simulator.set("gravity_path", place);
+        let captured = bench.proven();
+        assert_eq!(captured.notices[0].code, "lists_elsewhere", "{:?}", captured.notices);
+        assert!(captured.notices[0].message.contains(place), "{:?}", captured.notices);
+        full_password(&mut bench);
+        let planned = bench.restore_app(&captured, json!({}), true).unwrap();
+        let by_hand = format!("by hand {place}");
+        assert!(planned.steps.iter().any(|step| step.to_string().starts_with(&by_hand)), "{planned:#?}");
+        let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+        assert_eq!(verdict(&restored.validations), Verdict::Proven, "{:#?}", restored.validations);
+        let refused = bench.restore_app(&captured, json!({"parts": ["adlist"]}), false).unwrap_err();
+        assert_eq!(refused.trouble.code, "part_missing");
+    }
+}
+
+#[test]
 fn a_restore_that_the_pihole_refuses_or_does_by_half_is_an_error() {
     let (simulator, mut bench) = pihole(&[]);
     let captured = bench.proven();

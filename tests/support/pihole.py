@@ -106,6 +106,8 @@ class Pihole(simulator.Application):
         self.imports = 0
         self.restarts = 0
         self.gravity_runs = 0
+        self.domains = 1000
+        self.gravity_path = "/etc/pihole/gravity.db"
 
     def state(self):
         return {
@@ -134,7 +136,7 @@ class Pihole(simulator.Application):
             f'  domain = "{self.hostname}"\n\n[dhcp]\n  active = true\n  hosts = []\n\n'
             '[webserver]\n  port = "80o,443os,[::]:80o,[::]:443os"\n\n  [webserver.api]\n    max_sessions = 16\n'
             f'    pwhash = "$BALLOON-SHA256$v=1$s=1024,t=32$c2FsdA$hash"\n\n'
-            '[files]\n  database = "/etc/pihole/pihole-FTL.db"\n  gravity = "/etc/pihole/gravity.db"\n'
+            f'[files]\n  database = "/etc/pihole/pihole-FTL.db"\n  gravity = "{self.gravity_path}"\n'
         )
 
     def archive(self):
@@ -158,7 +160,7 @@ class Pihole(simulator.Application):
             ("etc/hosts", b"127.0.0.1 localhost\n"),
             ("etc/pihole/dhcp.leases", LEASES.encode()),
             ("etc/dnsmasq.d/99-local.conf", b"address=/printer.lan/192.168.1.9\n"),
-            ("etc/pihole/gravity.db", gravity),
+            (self.gravity_path[1:], gravity),
             ("etc/pihole/pihole-FTL.db", database(FTL, {"network": [[1, "aa:bb"]], "message": []})),
         ]
         dropped = {"no-gravity": "etc/pihole/gravity.db", "no-toml": "etc/pihole/pihole.toml"}.get(fault)
@@ -243,10 +245,33 @@ class Pihole(simulator.Application):
             return call.reply_json(200, {"version": version, "took": 0.001})
         if call.route == ("GET", "/api/config/webserver/api/app_sudo"):
             return call.reply_json(200, {"config": {"webserver": {"api": {"app_sudo": self.app_sudo}}}, "took": 0.001})
+        if call.route == ("GET", "/api/stats/summary"):
+            counts = {"domains_being_blocked": self.domains, "last_update": int(time.time())}
+            return call.reply_json(200, {"queries": {"total": 3}, "gravity": counts, "took": 0.001})
         if call.route == ("POST", "/api/action/gravity"):
-            self.gravity_runs += 1
-            return call.reply(200, b"  [i] Target: https://lists.example/hosts\n  [OK] Done\n", "text/plain")
+            return self.gravity(call)
         return self.error(call, 404, "not_found", "Not found", path)
+
+    def gravity(self, call):
+        """Answers before the work is done; a failure is told at the end of the stream, or behind its last chunk."""
+        self.gravity_runs += 1
+        output = "  [i] Target: https://lists.example/hosts\n"
+        error = json.dumps({"error": {"key": "internal_error", "message": "Gravity failed", "hint": None}, "took": 1.2})
+        failed = self.fault in ("gravity-fails", "gravity-fails-behind")
+        if not failed:
+            self.domains = 1000 if self.tables["adlist"] else 0
+        body = (output + ("  [\u2717] failed\n" if failed else "  [OK] Done\n")).encode()
+        call.body()
+        call.send_response(200)
+        call.send_header("Content-Type", "text/plain")
+        call.send_header("Transfer-Encoding", "chunked")
+        call.end_headers()
+        if self.fault == "gravity-fails":
+            body += error.encode()
+        call.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+        if self.fault in ("gravity-fails-behind", "gravity-chatters"):
+            # Seen: it writes on behind the last chunk, so the next answer on this connection is nonsense.
+            call.wfile.write(error.encode())
 
     def login(self, call):
         given = call.json_body()
@@ -328,15 +353,19 @@ class Pihole(simulator.Application):
             if wanted is None or wanted.get("dhcp_leases"):
                 files.append("etc/pihole/dhcp.leases")
             with tempfile.TemporaryDirectory() as directory:
-                archive.extract("etc/pihole/gravity.db", directory)
+                archive.extractall(directory)
+                os.makedirs(os.path.join(directory, "etc/pihole"), exist_ok=True)
                 connection = sqlite3.connect(os.path.join(directory, "etc/pihole/gravity.db"))
-                for table in GRAVITY:
+                # Under another name it is not found, and nobody is told.
+                for table in GRAVITY if "etc/pihole/gravity.db" in archive.namelist() else ():
                     if wanted is not None and not wanted.get("gravity", {}).get(table):
                         continue
                     if self.fault == "skips-in-silence" and table == "adlist":
                         continue
                     self.tables[table] = [list(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
                     files.append(f"etc/pihole/gravity.db->{table}")
+                    # What was downloaded is gone with the old tables, until gravity ran.
+                    self.domains = 0
                 connection.close()
             self.imports += 1
         call.reply_json(200, {"files": files, "took": 0.05})

@@ -7,12 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::pihole::login::Credential;
 use crate::plugin::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
-use crate::plugin::pihole::{IMPORT_BYTES_MAX, PiholeSettings, ZIP_BYTES_MAX};
+use crate::plugin::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::{Verdict, download};
 use crate::types::ByteSize;
@@ -115,8 +114,10 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
     let (web, credential) = (settings.web()?, settings.credential()?);
     let run = &request.run;
+    let mut blocked = None;
     let imported = session::with_session(&web, &credential, run, None, voice, |session, voice| {
         refuse_where_nothing_may_change(session)?;
+        blocked = gravity::blocked(session);
         if let Some(version) = super::version(session) {
             voice.version(version);
         }
@@ -124,14 +125,20 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         if dry_run {
             return Ok(false);
         }
-        import(session, &web, &plan)?;
+        // What is there now, to be put back when the import fails in its middle: it takes one part after the other.
+        let before = request.staging.join(".before.zip");
+        let _ = std::fs::remove_file(&before);
+        export_again(session, &web, &before, voice)?;
+        if let Err(failure) = import(session, &web, &plan.zip, &plan.parts) {
+            return Err(undo(session, &web, &before, &plan, failure));
+        }
         // At once, while the old process still stands: in the new one the session may be gone or keep its seat.
         Ok(true)
     })?;
     if !imported {
         return Ok(());
     }
-    verify(&settings, &credential, &plan, request, voice)
+    verify(&settings, &credential, &plan, blocked, request, voice)
 }
 
 fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
@@ -180,6 +187,9 @@ fn refuse_where_nothing_may_change(session: &Session<'_>) -> Result<(), Failure>
 
 /// Says what is done, in its order; the same for a dry run.
 fn tell(plan: &Plan, voice: &mut Voice<'_>) {
+    if !plan.contents.importable {
+        voice.step(Verb::Manual, format!("/{}", plan.contents.gravity_name), LISTS_ELSEWHERE_HINT);
+    }
     for part in &plan.parts {
         match part.table() {
             Some(table) => {
@@ -197,20 +207,36 @@ fn tell(plan: &Plan, voice: &mut Voice<'_>) {
     voice.step(Verb::Run, "restart of pihole-FTL", "the Pi-hole does it itself; DNS is gone for about a second");
     if plan.update_lists {
         voice.step(Verb::Run, "download of the lists", "as `pihole -g` does");
+    } else if plan.parts.iter().any(|part| part.table().is_some()) {
+        voice.step(Verb::Manual, "download of the lists", "until `pihole -g` ran, their domains are not blocked");
     }
     for member in plan.contents.members.iter().filter(|member| member.starts_with("etc/dnsmasq.d/")) {
         voice.step(Verb::Manual, format!("/{member}"), "a Pi-hole does not import it: unpack it from teleporter.zip");
     }
 }
 
-fn import(session: &Session<'_>, web: &Web, plan: &Plan) -> Result<(), Failure> {
-    let has = |part: Part| plan.parts.contains(&part);
+/// Puts back what was there before an import that failed, part by part the same.
+fn undo(session: &Session<'_>, web: &Web, before: &Path, plan: &Plan, failure: Failure) -> Failure {
+    // An app password or a refused archive changed nothing, and could not be undone either.
+    let tail = match import(session, web, before, &plan.parts) {
+        Ok(()) => "; the Pi-hole was put back as it was before".to_owned(),
+        Err(why) if why.trouble.message == failure.trouble.message => {
+            "; putting back what was there failed alike".to_owned()
+        }
+        Err(why) => format!("; and it could not be put back as it was: {}", why.trouble.message),
+    };
+    let message = format!("{}{tail}", failure.trouble.message);
+    Failure { trouble: crate::error::Trouble { message, ..failure.trouble }, ..failure }
+}
+
+fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Result<(), Failure> {
+    let has = |part: Part| parts.contains(&part);
     let tables: serde_json::Map<String, Value> =
         Part::ALL.iter().filter_map(|part| Some((part.table()?.to_owned(), has(*part).into()))).collect();
     let chosen = json!({ "config": has(Part::Config), "dhcp_leases": has(Part::DhcpLeases), "gravity": tables });
     let file = Upload {
         field: "file".to_owned(),
-        path: plan.zip.clone(),
+        path: zip.to_owned(),
         // The ending decides how the Pi-hole reads it.
         file_name: super::FILE.to_owned(),
         content_type: "application/zip".to_owned(),
@@ -218,13 +244,20 @@ fn import(session: &Session<'_>, web: &Web, plan: &Plan) -> Result<(), Failure> 
     let answer = session.post("/api/teleporter").upload(&[("import", &chosen.to_string())], file).send()?;
     if answer.status() != 200 {
         let failure = session::explain(answer, web);
-        return Err(Failure { trouble: Trouble { code: "import_failed".to_owned(), ..failure.trouble }, ..failure });
+        return Err(Failure {
+            trouble: crate::error::Trouble { code: "import_failed".to_owned(), ..failure.trouble },
+            ..failure
+        });
     }
     let what = answer.what().to_owned();
     let told: Value = answer.json()?;
+    if let Some(error) = gravity::error_in(&told) {
+        return Err(Failure::new("import_failed", format!("{what} was answered with 200 and an error: {error}"))
+            .hint("a part may have been imported; look into /var/log/pihole/FTL.log on the Pi-hole"));
+    }
     let files: Vec<&str> = told["files"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let left_out: Vec<String> =
-        plan.parts.iter().map(|part| part.told_as()).filter(|part| !files.contains(&part.as_str())).collect();
+        parts.iter().map(|part| part.told_as()).filter(|part| !files.contains(&part.as_str())).collect();
     if left_out.is_empty() {
         return Ok(());
     }
@@ -238,6 +271,7 @@ fn verify(
     settings: &PiholeSettings,
     credential: &Credential,
     plan: &Plan,
+    blocked_before: Option<u64>,
     request: &Request,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
@@ -258,7 +292,8 @@ fn verify(
     let run = &request.run;
     let exported = session::with_session(&web, credential, run, None, voice, |session, voice| {
         if plan.update_lists {
-            update_lists(session, &web, voice);
+            let lists = plan.contents.gravity.get("adlist").copied().unwrap_or(0);
+            gravity::update(session, &web, lists, blocked_before, voice);
         }
         export_again(session, &web, &again, voice)
     });
@@ -302,17 +337,6 @@ fn is_up_again(web: &Web) -> bool {
         }
     }
     false
-}
-
-fn update_lists(session: &Session<'_>, web: &Web, voice: &mut Voice<'_>) {
-    let updated = session.post("/api/action/gravity").send().map_err(Failure::from).and_then(|answer| {
-        // What `pihole -g` prints, to its end.
-        if answer.status() == 200 { Ok(answer.bytes(64 << 20)?) } else { Err(session::explain(answer, web)) }
-    });
-    if let Err(failure) = updated {
-        let message = format!("the lists could not be downloaded: {}", failure.trouble.message);
-        voice.warning(Trouble::new("lists_not_updated", message).with_hint("run `pihole -g` on the Pi-hole"));
-    }
 }
 
 fn export_again(session: &Session<'_>, web: &Web, path: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {

@@ -38,6 +38,8 @@ pub(super) struct Contents {
     pub(super) ftl: BTreeMap<String, u64>,
     /// Whether gravity.db has the name under which a Pi-hole imports it.
     pub(super) importable: bool,
+    /// The gravity database's name in the archive.
+    pub(super) gravity_name: String,
 }
 
 impl Contents {
@@ -79,7 +81,7 @@ pub(super) fn read(zip: &Path, scratch: &Path) -> Result<Contents, Failure> {
         members.push(member.name.clone());
         if member.name == TOML {
             toml = Some(archive::take(member, source, TOML_BYTES_MAX)?);
-        } else if Path::new(&member.name).extension().is_some_and(|extension| extension == "db") {
+        } else if may_be_a_database(&member.name) {
             databases.push((member.name.clone(), archive::unpack(member, source, scratch, DATABASE_BYTES_MAX)?));
         }
         Ok(())
@@ -104,10 +106,17 @@ pub(super) fn read(zip: &Path, scratch: &Path) -> Result<Contents, Failure> {
     }
     let ftl = match find(&ftl_name) {
         Some((name, file)) => read_database(name, file.path(), &FTL_TABLES, Others::Allowed)?,
+        // Without a place for it a Pi-hole keeps no history.
+        None if ftl_name.is_empty() => BTreeMap::new(),
         None => return Err(missing(&ftl_name)),
     };
-    let importable = gravity_name == GRAVITY;
-    Ok(Contents { members, config, version, gravity, ftl, importable })
+    let (importable, gravity_name) = (gravity_name == GRAVITY, gravity_name.clone());
+    Ok(Contents { members, config, version, gravity, ftl, importable, gravity_name })
+}
+
+/// The databases have whatever names the settings give them; which member is which is known after all were read.
+fn may_be_a_database(member: &str) -> bool {
+    !(member == LEASES || member == "etc/hosts" || member.starts_with("etc/dnsmasq.d/"))
 }
 
 fn missing(member: &str) -> Failure {
