@@ -79,6 +79,9 @@ struct GrafanaSettings {
     /// Accept a backup with fewer objects than the one before: for the run after a big clean-up.
     #[serde(default)]
     allow_fewer: bool,
+    /// Dashboards, by their uid, that Grafana lists but does not give, and that the backup may be without.
+    #[serde(default)]
+    accept_unseen: Vec<String>,
     /// Whether Grafana may be without any dashboard, folder and data source.
     #[serde(default)]
     allow_empty: bool,
@@ -104,7 +107,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     voice.version(format!("Grafana {}", api.version()?));
     let mut figures: BTreeMap<&'static str, u64> = Kind::ALL.iter().map(|kind| (kind.figure(), 0)).collect();
     let mut count: usize = 0;
-    collect::everything(&api, &mut |object: Object| {
+    let unseen = collect::everything(&api, &mut |object: Object| {
         count += 1;
         if count > OBJECTS_MAX {
             return Err(Failure::new("too_many_objects", format!("there are more than {OBJECTS_MAX} objects"))
@@ -120,6 +123,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         voice.progress(count as u64, 0);
         Ok(())
     })?;
+    tell_unseen(&unseen, &settings, figures.get(Kind::Dashboard.figure()).copied().unwrap_or(0), voice)?;
     let of = |kind: Kind| figures.get(kind.figure()).copied().unwrap_or(0);
     if of(Kind::Dashboard) + of(Kind::Folder) + of(Kind::DataSource) == 0 && !settings.allow_empty {
         return Err(Failure::new("nothing_seen", "there is no dashboard, no folder and no data source to be seen")
@@ -139,6 +143,32 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Not found is not deleted: what is still listed is missing in the backup, and of `seen` others not too many may be.
+fn tell_unseen(unseen: &[String], settings: &GrafanaSettings, seen: u64, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let (accepted, missing): (Vec<&String>, Vec<&String>) =
+        unseen.iter().partition(|uid| settings.accept_unseen.contains(uid));
+    let told = |uids: &[&String]| {
+        let shown: Vec<&str> = uids.iter().take(NAMES_MAX).map(|uid| uid.as_str()).collect();
+        let more = uids.len() - shown.len();
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("Grafana lists {} dashboards that it then says are not there: {}{tail}", uids.len(), shown.join(", "))
+    };
+    if !accepted.is_empty() {
+        voice.notice(Trouble::new("dashboards_unseen", format!("{} (accepted)", told(&accepted))));
+    }
+    match missing.len() as u64 {
+        0 => Ok(()),
+        count if count > seen => Err(Failure::new("dashboards_unseen", told(&missing)).hint(UNSEEN_HINT)),
+        _ => {
+            voice.warning(Trouble::new("dashboards_unseen", told(&missing)).with_hint(UNSEEN_HINT));
+            Ok(())
+        }
+    }
+}
+
+const UNSEEN_HINT: &str = "give the service account the basic role Admin; delete in Grafana what is broken there, or \
+                           name the uids in `accept_unseen`";
 
 const FEWER_HINT: &str = "if they were deleted on purpose, say `allow_fewer: true` for one run; else the token may \
                           see less than before: give its service account the role Admin";

@@ -62,6 +62,37 @@ fn pages_that_are_short_or_repeat_for_ever_lose_nothing_and_end() {
 }
 
 #[test]
+fn a_dashboard_that_is_listed_and_not_found_is_missing_and_one_that_was_deleted_meanwhile_is_not() {
+    let app = grafana();
+    let mut bench = bench(&app);
+    app.set(json!({"unseen": ["dash0", "dash1", "dash2", "dash3"]}));
+    let captured = bench.capture_beside(None).unwrap();
+    let warning = &captured.warnings[0];
+    assert_eq!((warning.code.as_str(), captured.figures["dashboards"]), ("dashboards_unseen", 7));
+    assert!(warning.message.contains("4 dashboards") && warning.message.contains("dash3"), "{warning}");
+    assert!(warning.hint.as_deref().unwrap().contains("Admin"));
+    app.set(json!({"unseen": ["dash0", "dash1", "dash2", "dash3", "dash4", "dash5"]}));
+    bench.again();
+    bench.refused_app(&["dashboards_unseen"]);
+    // One that is broken in Grafana for ever can be accepted, and is still told.
+    app.set(json!({"unseen": ["dash7"]}));
+    bench.target.settings["accept_unseen"] = json!(["dash7"]);
+    bench.again();
+    let captured = bench.proven_app();
+    assert_eq!((captured.notices[0].code.as_str(), captured.warnings.len()), ("dashboards_unseen", 0));
+    app.set(json!({"unseen": [], "deleted_meanwhile": ["dash5"]}));
+    bench.again();
+    assert_eq!(bench.proven_app().figures["dashboards"], 10);
+    // Alerting that is there without its rules is no alerting that is switched off.
+    app.set(json!({"alerting_gone": ["/alert-rules"]}));
+    bench.again();
+    bench.refused_app(&["unexpected_answer"]);
+    app.set(json!({"alerting_gone": ["all"]}));
+    bench.again();
+    assert_eq!(bench.proven_app().figures["alert_rules"], 0);
+}
+
+#[test]
 fn a_token_that_sees_less_is_no_backup() {
     let app = grafana();
     let mut bench = bench(&app);
@@ -191,6 +222,36 @@ fn a_fresh_grafana_becomes_what_the_backup_is_and_a_second_time_nothing_changes(
     assert_eq!(replaced, ["replace dashboard Dashboard 4 (dash4)"]);
     assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
     assert_eq!(fresh.state()["dashboards"]["dash4"]["dashboard"]["title"], "Dashboard 4");
+}
+
+#[test]
+fn a_restore_that_fails_in_the_middle_leaves_what_was_there() {
+    let app = grafana();
+    let mut bench = bench(&app);
+    let captured = bench.proven_app();
+    let what =
+        ["folders", "datasources", "panels", "dashboards", "new_dashboards", "points", "mutes", "policies", "groups"];
+    let state = |app: &Simulated| what.map(|each| app.state()[each].clone());
+    app.set(json!({"rename": "dash4", "refuse": ["Dashboard 8"]}));
+    app.set(json!({"drop_dashboards": 1}));
+    let title = |app: &Simulated| app.state()["dashboards"]["dash4"]["dashboard"]["title"].clone();
+    app.set(json!({"rename": "dash8"}));
+    let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+    assert_eq!(failure.trouble.code, "object_refused");
+    assert!(failure.trouble.message.ends_with("is as it was"), "{failure}");
+    let after = app.state();
+    assert_eq!(title(&app), "changed by hand");
+    assert_eq!(after["dashboards"].get("dash0"), None, "what was created is gone again");
+
+    let fresh = Simulated::start("grafana.py", &["fresh"]);
+    fresh.set(json!({"refuse": ["Dashboard 8"]}));
+    bench.target.settings["url"] = json!(fresh.url());
+    let before = state(&fresh);
+    bench.restore_app(&captured, json!({}), false).unwrap_err();
+    assert_eq!(state(&fresh), before);
+    fresh.set(json!({"refuse": []}));
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
 }
 
 #[test]

@@ -8,7 +8,8 @@ what the provisioning API makes without X-Disable-Provenance can no longer be ch
 without its folder, a rule group without its folder, policies without their receiver are refused.
 
 Switches (/__set): version, page_cap (rows a page has at most), repeat (every page is the first), bare_dashboards
-(each is {}), weak (which tokens see less), drop_dashboards (how many are gone).
+(each is {}), weak (which tokens see less), drop_dashboards (how many are gone), unseen (uids that are listed and answer 404),
+deleted_meanwhile (uids that are gone once they were listed), alerting_gone (places of alerting that answer 404, or "all"), refuse (titles of dashboards that are not saved).
 """
 
 import copy
@@ -29,6 +30,11 @@ class Grafana(faults.Simulator):
         self.page_cap = 5000
         self.repeat = False
         self.bare_dashboards = False
+        # Listed, and not to be had: by a permission on a folder, a broken index, a proxy. Once: deleted meanwhile.
+        self.unseen, self.deleted_meanwhile = [], []
+        self.alerting_gone = []
+        # Titles that are refused when they are saved.
+        self.refuse = []
         self.folders, self.datasources, self.panels, self.dashboards = {}, {}, {}, {}
         self.new_dashboards, self.points, self.mutes, self.templates = {}, {}, {}, {}
         self.policies = {"receiver": "grafana-default-email", "group_by": ["grafana_folder", "alertname"]}
@@ -131,6 +137,10 @@ class Grafana(faults.Simulator):
         if weak and (path.startswith(("/api/datasources", PROVISIONING)) or method != "GET"):
             call.answer(403, {"message": "You'll need additional permissions to perform this action."})
             return
+        if method == "DELETE":
+            with self.lock:
+                self.delete(call, path)
+            return
         for prefix, work in (
             ("/api/org", self.org), ("/api/search", self.search), ("/api/folders", self.folder), ("/api/datasources", self.datasource),
             ("/api/library-elements", self.library), ("/api/dashboards", self.dashboard), (V2, self.new_dashboard),
@@ -141,6 +151,21 @@ class Grafana(faults.Simulator):
                     work(call, path[len(prefix) :], method, weak)
                 return
         call.answer(404, {"message": "Not found"})
+
+    def delete(self, call, path):
+        stores = {
+            "/api/folders/": self.folders, "/api/datasources/uid/": self.datasources, "/api/library-elements/": self.panels,
+            "/api/dashboards/uid/": self.dashboards, V2 + "/": self.new_dashboards, PROVISIONING + "/contact-points/": self.points,
+            PROVISIONING + "/mute-timings/": self.mutes, PROVISIONING + "/templates/": self.templates,
+        }
+        for prefix, store in stores.items():
+            if path.startswith(prefix):
+                gone = store.pop(path[len(prefix) :], None)
+                call.answer(200 if gone else 404, {"message": "deleted" if gone else "not found"})
+                return
+        folder, _, group = path.removeprefix(PROVISIONING + "/folder/").partition("/rule-groups/")
+        self.groups.pop((folder, group), None)
+        call.answer(204, b"", "application/json")
 
     def org(self, call, path, method, weak):
         call.answer(200, {"id": 1, "name": "Main Org."})
@@ -158,6 +183,9 @@ class Grafana(faults.Simulator):
             rows.append({"uid": uid, "title": one["spec"]["title"], "type": "dash-db"})
         if weak:
             rows = rows[:2]
+        for uid in self.deleted_meanwhile:
+            # This list still has it, the next one has not.
+            self.dashboards.pop(uid, None)
         call.answer(200, self.page(call, rows, "limit"))
 
     def folder(self, call, path, method, weak):
@@ -241,7 +269,9 @@ class Grafana(faults.Simulator):
         if method == "POST" and path == "/db":
             body = call.json()
             dashboard, folder = body["dashboard"], body.get("folderUid", "")
-            if not dashboard.get("title"):
+            if dashboard.get("title") in self.refuse:
+                call.answer(400, {"message": "bad dashboard data"})
+            elif not dashboard.get("title"):
                 call.answer(400, {"message": "Dashboard title cannot be empty"})
             elif folder and folder not in self.folders:
                 call.answer(404, {"message": "folder not found"})
@@ -262,7 +292,7 @@ class Grafana(faults.Simulator):
         elif uid in self.new_dashboards:
             message = f"dashboard api version not supported, use {V2}/{uid} instead"
             call.answer(406, {"message": message, "status": "error"})
-        elif uid in self.dashboards:
+        elif uid in self.dashboards and uid not in self.unseen:
             one = self.dashboards[uid]
             meta = {"folderUid": one["folderUid"], "provisioned": one.get("provisioned", False), "version": 4, "canSave": True}
             call.answer(200, {"dashboard": one["dashboard"], "meta": meta})
@@ -288,6 +318,9 @@ class Grafana(faults.Simulator):
             call.answer(201 if method == "POST" else 200, body)
 
     def provisioning(self, call, path, method, weak):
+        if "all" in self.alerting_gone or path in self.alerting_gone:
+            call.answer(404, {"message": "Not found"})
+            return
         made = method != "GET" and call.headers.get("X-Disable-Provenance") != "true"
         if made:
             self.locked.add(path)

@@ -58,6 +58,32 @@ pub(super) fn put(api: &Api, object: &Object, now: Option<&Object>, namespace: &
     }
 }
 
+/// Takes away what was created a moment ago; that it is gone already is well.
+pub(super) fn remove(api: &Api, object: &Object, namespace: &str) -> Result<(), Failure> {
+    let name = part(&object.name);
+    let path = match object.kind {
+        Kind::Folder => format!("/api/folders/{name}"),
+        Kind::DataSource => format!("/api/datasources/uid/{name}"),
+        Kind::LibraryPanel => format!("/api/library-elements/{name}"),
+        Kind::Dashboard if object.body.get("object").is_some() => {
+            let collection = in_namespace(object.text_of("collection"), namespace).unwrap_or_default();
+            format!("{collection}/{name}")
+        }
+        Kind::Dashboard => format!("/api/dashboards/uid/{name}"),
+        Kind::ContactPoint => format!("{BASE}/contact-points/{name}"),
+        Kind::MuteTiming => format!("{BASE}/mute-timings/{name}"),
+        Kind::Template => format!("{BASE}/templates/{name}"),
+        // There always is one.
+        Kind::Policies => return Ok(()),
+        Kind::RuleGroup => {
+            let (folder, group) = (part(object.text_of("folderUid")), part(object.text_of("title")));
+            format!("{BASE}/folder/{folder}/rule-groups/{group}")
+        }
+    };
+    let answer = api.change("DELETE", &path, &Value::Null)?;
+    if answer.status() == 404 { Ok(()) } else { good(object, answer) }
+}
+
 fn folder(api: &Api, object: &Object, now: Option<&Object>) -> Result<(), Failure> {
     let Some(now) = now else {
         return good(object, api.change("POST", "/api/folders", &object.body)?);
@@ -144,9 +170,7 @@ fn without(body: &Value, keys: &[&str]) -> Value {
 fn good(object: &Object, answer: Answer<'_>) -> Result<(), Failure> {
     match answer.status() {
         200..=299 => Ok(()),
-        400 | 404 | 409 | 412 | 422 => {
-            Err(told(object, answer, "what was put back before it stays; mend this one in Grafana, then restore again"))
-        }
+        400 | 404 | 409 | 412 | 422 => Err(told(object, answer, "mend this one in Grafana, then restore again")),
         _ => api::good(answer).map(drop),
     }
 }

@@ -14,7 +14,8 @@ pub(super) type Take<'t> = &'t mut dyn FnMut(Object) -> Result<(), Failure>;
 /// Deeper folders are a loop.
 const DEPTH_MAX: usize = 32;
 
-pub(super) fn everything(api: &Api, take: Take<'_>) -> Result<(), Failure> {
+/// Gives each object to `take`; answers the uids of dashboards that Grafana lists and then says are not there.
+pub(super) fn everything(api: &Api, take: Take<'_>) -> Result<Vec<String>, Failure> {
     let mut folders = BTreeSet::new();
     folders_below(api, None, &mut folders, take, 0)?;
     for row in rows(api.get("/api/datasources", &[])?, "/api/datasources")? {
@@ -28,14 +29,29 @@ pub(super) fn everything(api: &Api, take: Take<'_>) -> Result<(), Failure> {
         in_a_folder(api, &panel, &mut folders, take)?;
         take(panel)?;
     }
-    let found = |answer: Value| answer.as_array().cloned();
-    for row in api.list("/api/search", &[("type", "dash-db"), ("limit", "5000")], found)? {
-        let uid = row.get("uid").and_then(Value::as_str).unwrap_or_default();
-        let Some(dashboard) = dashboard(api, uid)? else { continue };
-        in_a_folder(api, &dashboard, &mut folders, take)?;
-        take(dashboard)?;
+    let mut unseen = Vec::new();
+    for uid in listed_dashboards(api)? {
+        match dashboard(api, &uid)? {
+            Some(dashboard) => {
+                in_a_folder(api, &dashboard, &mut folders, take)?;
+                take(dashboard)?;
+            }
+            None => unseen.push(uid),
+        }
     }
-    alerting(api, &mut folders, take)
+    alerting(api, &mut folders, take)?;
+    if !unseen.is_empty() {
+        // What is not listed any more was deleted meanwhile.
+        let listed: BTreeSet<String> = listed_dashboards(api)?.into_iter().collect();
+        unseen.retain(|uid| listed.contains(uid));
+    }
+    Ok(unseen)
+}
+
+fn listed_dashboards(api: &Api) -> Result<Vec<String>, Failure> {
+    let found = |answer: Value| answer.as_array().cloned();
+    let rows = api.list("/api/search", &[("type", "dash-db"), ("limit", "5000")], found)?;
+    Ok(rows.iter().filter_map(|row| row.get("uid").and_then(Value::as_str).map(str::to_owned)).collect())
 }
 
 fn folders_below(
@@ -92,7 +108,7 @@ fn in_a_folder(api: &Api, object: &Object, seen: &mut BTreeSet<String>, take: Ta
     Ok(())
 }
 
-/// One dashboard whole; none: it was deleted meanwhile.
+/// One dashboard whole; none: Grafana says that it is not there.
 pub(super) fn dashboard(api: &Api, uid: &str) -> Result<Option<Object>, Failure> {
     let answer = api.ask(&format!("/api/dashboards/uid/{}", part(uid)), &[])?;
     let object = match answer.status() {
@@ -152,8 +168,11 @@ fn new_place(message: &str, uid: &str) -> Option<String> {
 fn alerting(api: &Api, folders: &mut BTreeSet<String>, take: Take<'_>) -> Result<(), Failure> {
     const BASE: &str = "/api/v1/provisioning";
     let Some(rules) = api.find(&format!("{BASE}/alert-rules"))? else {
-        // Unified alerting is switched off: there is nothing to keep.
-        return Ok(());
+        // Unified alerting is switched off: there is nothing to keep. Then nothing else of it is there either.
+        return match api.find(&format!("{BASE}/policies"))? {
+            None => Ok(()),
+            Some(_) => Err(odd("alerting is there, but its rules are not")),
+        };
     };
     for (place, kind) in
         [("contact-points", Kind::ContactPoint), ("mute-timings", Kind::MuteTiming), ("templates", Kind::Template)]

@@ -42,8 +42,16 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
                 .with_hint("a newer Grafana takes older objects; look at the dashboards afterwards"),
         );
     }
-    let there = inventory(&api)?;
+    let (there, unseen) = inventory(&api)?;
+    if let Some(object) = of(&backup, Kind::Dashboard).find(|object| unseen.contains(&object.name)) {
+        return Err(Failure::new(
+            "dashboards_unseen",
+            format!("Grafana lists the {} and then says that it is not there", object.shown()),
+        )
+        .hint(super::UNSEEN_HINT));
+    }
     let namespace = api.namespace()?;
+    let mut changed: Vec<&Object> = Vec::new();
     for (done, object) in backup.iter().enumerate() {
         let now = there.get(&(object.kind, object.name.clone()));
         let verb = decide(object, now);
@@ -53,7 +61,10 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         };
         voice.step(verb, object.shown(), detail);
         if !dry_run && matches!(verb, Verb::Create | Verb::Replace) {
-            apply::put(&api, object, now, &namespace)?;
+            if let Err(failure) = apply::put(&api, object, now, &namespace) {
+                return Err(undo(&api, &changed, &there, &namespace, failure, voice));
+            }
+            changed.push(object);
             voice.progress(done as u64 + 1, backup.len() as u64);
         }
         let lost: Vec<String> = object.secrets().into_iter().filter(|name| !has_secret(now, name)).collect();
@@ -64,7 +75,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if dry_run {
         return Ok(());
     }
-    let after = inventory(&api)?;
+    let (after, _) = inventory(&api)?;
     for kind in Kind::ALL {
         let wanted: Vec<&Object> = of(&backup, *kind).filter(|object| !is_left_alone(object, &there)).collect();
         if wanted.is_empty() {
@@ -135,13 +146,51 @@ fn depth(uid: &str, parents: &BTreeMap<String, Option<String>>) -> usize {
         .count()
 }
 
-fn inventory(api: &Api) -> Result<There, Failure> {
+/// After a failure in the middle: what was changed is as it was before, newest first.
+fn undo(
+    api: &Api,
+    changed: &[&Object],
+    there: &There,
+    namespace: &str,
+    failure: Failure,
+    voice: &mut Voice<'_>,
+) -> Failure {
+    let mut stuck = Vec::new();
+    for object in changed.iter().rev() {
+        let undone = match there.get(&(object.kind, object.name.clone())) {
+            Some(before) => apply::put(api, before, Some(before), namespace),
+            None => apply::remove(api, object, namespace),
+        };
+        match undone {
+            Ok(()) => voice.log(format!("put back as it was: {}", object.shown())),
+            Err(why) => stuck.push(format!("{} ({})", object.shown(), why.trouble.message)),
+        }
+    }
+    let said = failure.trouble.message.clone();
+    if stuck.is_empty() {
+        return Failure {
+            trouble: Trouble { message: format!("{said}; what was changed before it is as it was"), ..failure.trouble },
+            ..failure
+        };
+    }
+    let shown = stuck.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
+    Failure {
+        trouble: Trouble {
+            message: format!("{said}; and these could not be put back as they were: {shown}"),
+            ..failure.trouble
+        },
+        ..failure
+    }
+}
+
+/// What is there, and the uids of dashboards that are listed but not to be had.
+fn inventory(api: &Api) -> Result<(There, Vec<String>), Failure> {
     let mut there = There::new();
-    collect::everything(api, &mut |object| {
+    let unseen = collect::everything(api, &mut |object| {
         there.insert((object.kind, object.name.clone()), object);
         Ok(())
     })?;
-    Ok(there)
+    Ok((there, unseen))
 }
 
 fn decide(object: &Object, now: Option<&Object>) -> Verb {
