@@ -21,6 +21,7 @@ use crate::web::{Answer, Call, Web};
 
 mod blocks;
 mod files;
+mod loaded;
 mod promtool;
 mod references;
 mod restore;
@@ -139,6 +140,15 @@ impl<'s> Server<'s> {
         Ok(call.send()?)
     }
 
+    /// The same; none when the server has no such place.
+    fn data_if_there(&self, call: Call<'_>) -> Result<Option<Value>, Failure> {
+        match self.data(call) {
+            Ok(data) => Ok(Some(data)),
+            Err(failure) if failure.trouble.code == "not_found" => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// `data` of an answer with `"status":"success"`.
     fn data(&self, call: Call<'_>) -> Result<Value, Failure> {
         let answer = self.send(call)?;
@@ -148,6 +158,10 @@ impl<'s> Server<'s> {
             401 | 403 => {
                 return Err(Failure::new("unauthorized", format!("{what} is not allowed (status {status})"))
                     .hint("give `username` and `password`, or `token`"));
+            }
+            404 => {
+                return Err(Failure::new("not_found", format!("{what} is not there"))
+                    .hint("check `url`: a route prefix belongs to it"));
             }
             300..=399 => {
                 return Err(Failure::new("redirected", format!("{what} was redirected (status {status})"))
@@ -210,6 +224,25 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             let told = format!("{} names {}, which is not there", config.display(), missing.display());
             voice.warning(crate::error::Trouble::new("file_missing", told).with_hint("is it mounted on this host?"));
         }
+        for (path, why) in &found.unreadable {
+            let told = format!("{} names {}, which cannot be followed: {why}", config.display(), path.display());
+            voice.warning(
+                crate::error::Trouble::new("file_unreadable", told)
+                    .with_hint("give the daemon's user read permission, or correct what is named"),
+            );
+        }
+        if !found.secrets.is_empty() {
+            let shown = found.secrets.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            let more = found.secrets.len().saturating_sub(5);
+            let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let told = format!("secrets and certificates that the configuration names are not kept: {shown}{tail}");
+            voice.notice(
+                crate::error::Trouble::new("secrets_not_kept", told).with_hint("keep them with a target of `files`"),
+            );
+        }
+        if !differs {
+            loaded::compare(&server, &found, config, voice)?;
+        }
         files::keep(request, &found.files, voice)?;
     }
     let note = "# Inventory: what Prometheus had loaded, without its secrets. It cannot be put back.\n";
@@ -250,7 +283,8 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         n => (Verdict::Failed, format!("{n} are not: {shown}")),
     };
     voice.validation("every file is unchanged since the capture", verdict, detail);
-    let promtool = promtool::Promtool::find(settings.promtool.as_deref(), &request.staging)?;
+    let promtool =
+        promtool::Promtool::find(settings.promtool.as_deref(), &request.staging, facts.app_version.as_deref())?;
     if let Some(config) = &settings.config_file {
         files::judge(request, facts, config, promtool.as_ref(), voice);
     }

@@ -175,6 +175,113 @@ fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
     bench.refused_app(&["path_missing"]);
 }
 
+#[test]
+fn rules_above_the_configuration_are_kept_and_rules_that_this_host_does_not_see_are_told() {
+    let mut real = Real::start(&[]);
+    real.stop();
+    let root = real.directory.path().to_owned();
+    std::fs::create_dir(root.join("etc")).unwrap();
+    let config = std::fs::read_to_string(root.join("prometheus.yml")).unwrap();
+    let config = config.replace("\"rules/*.yml\"", "\"../rules/*.yml\", \"../empty/*.yml\"");
+    std::fs::create_dir(root.join("empty")).unwrap();
+    std::fs::write(root.join("etc/prometheus.yml"), &config).unwrap();
+    std::fs::remove_file(root.join("prometheus.yml")).unwrap();
+    std::os::unix::fs::symlink("etc/prometheus.yml", root.join("prometheus.yml")).unwrap();
+    // Prometheus joins paths by the text, so it has to be started on the file itself.
+    real.child = std::process::Command::new("prometheus")
+        .arg(format!("--config.file={}", root.join("etc/prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", root.join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{}", real.port))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let rules = || http(real.port, "GET", "/api/v1/rules", "").contains("hosts.yml").then_some(());
+    support::wait_for("its rules", Duration::from_secs(30), || {
+        std::net::TcpStream::connect(("127.0.0.1", real.port)).ok().and_then(|_| rules())
+    });
+    let mut bench = real.bench();
+    bench.target.settings["config_file"] = json!(root.join("etc/prometheus.yml"));
+    let captured = bench.proven_app();
+    assert_eq!((captured.figures["files"], captured.figures["rule_files"]), (2, 1));
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    let kept = root.strip_prefix("/").unwrap().join("rules/hosts.yml");
+    assert_eq!(std::fs::read_to_string(bench.staging().join("files").join(kept)).unwrap(), RULES);
+
+    // The same file mounted elsewhere, without what it names.
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::create_dir(elsewhere.path().join("etc")).unwrap();
+    std::fs::write(elsewhere.path().join("etc/prometheus.yml"), &config).unwrap();
+    bench.target.settings["config_file"] = json!(elsewhere.path().join("etc/prometheus.yml"));
+    bench.again();
+    let captured = bench.capture_beside(None).unwrap();
+    let codes: Vec<&str> = captured.warnings.iter().map(|each| each.code.as_str()).collect();
+    assert_eq!(codes, ["file_missing", "file_missing", "rules_not_kept"], "{:?}", captured.warnings);
+    assert!(captured.warnings[2].message.contains("hosts.yml"), "{:?}", captured.warnings);
+    // There, and empty: nothing is missing by its path, and the server has rules all the same.
+    for place in ["rules", "empty"] {
+        std::fs::create_dir(elsewhere.path().join(place)).unwrap();
+    }
+    bench.again();
+    let captured = bench.capture_beside(None).unwrap();
+    assert_eq!(captured.warnings[0].code, "rules_not_kept", "{:?}", captured.warnings);
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    assert!(
+        validations.iter().all(|each| each.name != "promtool check rules"),
+        "0 files prove nothing: {validations:#?}"
+    );
+}
+
+#[test]
+fn scrape_jobs_of_files_that_are_not_followed_are_told() {
+    let app = Simulated::start("prometheus.py", &[]);
+    let mut bench = simulated(&app);
+    let place = tempfile::tempdir().unwrap();
+    let config = "scrape_config_files: [\"scrape/*.yml\"]\nscrape_configs:\n- job_name: self\n";
+    std::fs::write(place.path().join("p.yml"), config).unwrap();
+    std::fs::create_dir(place.path().join("scrape")).unwrap();
+    let scrape = "scrape_configs:\n- job_name: hosts\n  file_sd_configs: [{files: [hosts.json]}]\n  \
+                  basic_auth: {username: a, password_file: /run/secrets/prom}\n";
+    std::fs::write(place.path().join("scrape/hosts.yml"), scrape).unwrap();
+    std::fs::write(place.path().join("scrape/hosts.json"), "[]").unwrap();
+    bench.target.settings = json!({"url": app.url(), "silence": "1s", "config_file": place.path().join("p.yml")});
+    app.set(json!({"pools": ["self", "hosts"], "rules": []}));
+    let captured = bench.capture_beside(None).unwrap();
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    assert_eq!(captured.figures["files"], 3);
+    let told = captured.notices.iter().find(|each| each.code == "secrets_not_kept").expect("a notice");
+    assert!(told.message.contains("/run/secrets/prom"), "{told}");
+    app.set(json!({"pools": ["self", "hosts", "cameras"], "rules": ["/etc/prometheus/rules/x.yml"]}));
+    bench.again();
+    let captured = bench.capture_beside(None).unwrap();
+    let codes: Vec<&str> = captured.warnings.iter().map(|each| each.code.as_str()).collect();
+    assert_eq!(codes, ["rules_not_kept", "jobs_not_kept"]);
+    assert!(captured.warnings[1].message.contains("cameras"), "{:?}", captured.warnings);
+}
+
+#[test]
+fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_takes() {
+    let app = Simulated::start("prometheus.py", &[]);
+    let mut bench = simulated(&app);
+    let place = tempfile::tempdir().unwrap();
+    // A field that the promtool of this host does not know.
+    std::fs::write(place.path().join("p.yml"), "of_tomorrow: {a: 1}\nscrape_configs:\n- job_name: self\n").unwrap();
+    bench.target.settings = json!({"url": app.url(), "silence": "1s", "config_file": place.path().join("p.yml")});
+    for (version, expected) in [("99.5.0", Verdict::CouldNotVerify), ("2.42.0", Verdict::Failed)] {
+        app.set(json!({"version": version}));
+        bench.again();
+        let captured = bench.capture_beside(None).unwrap();
+        let validations = bench.validate_beside(&captured, None).unwrap();
+        assert_eq!(verdict(&validations), expected, "{validations:#?}");
+        let judged = validations.iter().find(|each| each.name == "promtool check config").unwrap();
+        assert_eq!(
+            judged.detail.contains("the server is Prometheus 99.5"),
+            expected == Verdict::CouldNotVerify,
+            "{judged:?}"
+        );
+    }
+}
+
 fn simulated(app: &Simulated) -> Bench {
     let settings = json!({"url": app.url(), "silence": "1s", "tsdb_snapshot": {"data_dir": app.directory.path()}});
     Bench::of_app("prometheus", settings, &[])

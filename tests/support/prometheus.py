@@ -3,7 +3,8 @@
     prometheus.py DIRECTORY
 
 DIRECTORY is its data directory, with one live block. Switches (/__set): admin (off: 500), blocks (how many a snapshot
-has), samples (of each), config (the loaded one).
+has), samples (of each), config (the loaded one), version, rules (files that rules were loaded from), pools (scrape
+jobs that are loaded; none: the server does not tell, as old ones).
 """
 
 import json
@@ -24,6 +25,7 @@ class Prometheus(faults.Simulator):
         self.directory = pathlib.Path(directory)
         (self.directory / "wal").mkdir()
         self.admin, self.blocks, self.samples, self.config = True, 1, 1000, CONFIG
+        self.version, self.rules, self.pools = "3.1.0", [], None
         self.made = 0
         self.block(self.directory, 0, 1000)
 
@@ -45,9 +47,14 @@ class Prometheus(faults.Simulator):
     def handle(self, call):
         path, method = call.path_only, call.command
         if path == "/api/v1/status/buildinfo":
-            call.answer(200, {"status": "success", "data": {"version": "3.1.0"}})
+            call.answer(200, {"status": "success", "data": {"version": self.version}})
         elif path == "/api/v1/status/config":
             call.answer(200, {"status": "success", "data": {"yaml": self.config}})
+        elif path == "/api/v1/rules":
+            groups = [{"name": "g", "file": file, "rules": []} for file in self.rules]
+            call.answer(200, {"status": "success", "data": {"groups": groups}})
+        elif path == "/api/v1/scrape_pools" and self.pools is not None:
+            call.answer(200, {"status": "success", "data": {"scrapePools": self.pools}})
         elif path == "/api/v1/admin/tsdb/snapshot" and method == "POST":
             if not self.admin:
                 call.answer(500, {"status": "error", "errorType": "unavailable", "error": "admin APIs disabled"})

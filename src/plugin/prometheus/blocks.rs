@@ -120,7 +120,7 @@ pub(super) fn judge(request: &Request, facts: &CaptureFacts, promtool: Option<&P
     let (verdict, detail) = match promtool.map(|promtool| promtool.count_blocks(&directory)) {
         Some(Ok(listed)) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
         Some(Ok(listed)) => (Verdict::Failed, format!("it lists {listed} of {} blocks", found.len())),
-        Some(Err(said)) => (Verdict::Failed, said),
+        Some(Err(refusal)) => refusal,
         None => (Verdict::CouldNotVerify, "promtool is not on this host".to_owned()),
     };
     voice.validation("promtool tsdb list opens them", verdict, detail);

@@ -32,7 +32,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let options: PrometheusRestore = builtin::options(request)?;
     let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
     let facts = request.capture.clone().unwrap_or_default();
-    let promtool = Promtool::find(settings.promtool.as_deref(), &request.staging)?;
+    let promtool = Promtool::find(settings.promtool.as_deref(), &request.staging, facts.app_version.as_deref())?;
     let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
     let has_files = files::kept(&facts).next().is_some();
     if !has_blocks && !has_files {
@@ -214,7 +214,7 @@ fn put_blocks(
         let (verdict, detail) = match promtool.count_blocks(data_dir) {
             Ok(listed) if listed >= found.len() => (Verdict::Proven, format!("{listed} blocks")),
             Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
-            Err(said) => (Verdict::Failed, said),
+            Err(refusal) => refusal,
         };
         voice.validation("promtool tsdb list opens the data directory", verdict, detail);
     }
