@@ -267,6 +267,26 @@ fn a_restore_into_an_older_application_or_one_that_stays_away_is_told() {
 }
 
 #[test]
+fn what_an_application_had_before_a_restore_stays_on_it_until_the_restore_is_seen_to_be_right() {
+    let app = app("radarr");
+    let mut bench = bench("radarr", &app);
+    bench.target.settings["wait"] = json!("20s");
+    let captured = bench.proven_app();
+    app.set(json!({"rows": 3, "loses": 1}));
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    let counted = restored.validations.iter().find(|each| each.verdict == Verdict::Failed).expect("a failed count");
+    assert!(counted.detail.contains("3 now, 12 in the backup; what it had before was put back"), "{counted:?}");
+    assert_eq!(app.state()["rows"], 3);
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    assert_eq!(app.state()["rows"], 12);
+    app.set(json!({"comes_back": false}));
+    bench.target.settings["wait"] = json!("2s");
+    let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+    assert!(failure.trouble.hint.unwrap().contains("System > Backup"));
+}
+
+#[test]
 fn a_backup_that_changed_or_lost_everything_is_not_proven() {
     let app = app("radarr");
     let bench = bench("radarr", &app);

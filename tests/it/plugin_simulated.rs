@@ -151,12 +151,14 @@ impl Bench {
     ) -> Result<Restored, PluginFailure> {
         let order = RestoreOrder { dry_run, tree: self.directory.path().join("tree"), options };
         let (staging, context) = (self.staging(), self.context());
-        let work = self.catalogue.restore(
+        let beside = Beside { previous: None, journal: Some(self.journal()) };
+        let work = self.catalogue.restore_noted(
             &self.target,
             self.run,
             &staging,
             facts(captured),
             order,
+            &beside,
             &context,
             self.limits,
             |_| {},

@@ -9,7 +9,7 @@ next start, manual backups are never pruned.
 
 Switches (/__set): authentication (forms|none|basic), database_type, work_s (seconds a backup takes), stuck, outcome
 (completed|failed|aborted), zip (whole|no-db|no-config|bad-config|not-sqlite|no-tables|corrupt|no-info), rows, comes_back
-(whether a restart ends), version, key, manual_now (a person makes a backup).
+(whether a restart ends), loses (how many uploads are taken and not used), version, key, manual_now (a person makes a backup).
 """
 
 import base64
@@ -64,6 +64,7 @@ class Arr(faults.Simulator):
         self.outcome = "completed"
         self.zip = "whole"
         self.comes_back = True
+        self.loses = 0
         self.start_time = stamp(now() - datetime.timedelta(days=3))
         self.commands = {}
         self.sessions = set()
@@ -365,6 +366,10 @@ class Arr(faults.Simulator):
         if not found:
             call.answer(404, {"message": "Unable to restore database file from backup"})
             return
+        if self.loses > 0:
+            # Taken with a good word, and not used.
+            self.loses -= 1
+            self.pending = None
         call.answer(200, {"restartRequired": True})
 
 

@@ -28,7 +28,7 @@ const TIME_SLACK: SignedDuration = SignedDuration::from_secs(3);
 
 /// What is needed to find our backup again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Note {
+pub(super) struct Note {
     /// Manual backups that were there before.
     known: BTreeSet<i64>,
     command: Option<i64>,
@@ -43,24 +43,8 @@ pub(super) fn fetch(
     voice: &mut Voice<'_>,
 ) -> Result<String, Failure> {
     let deadline = Instant::now() + settings.wait();
-    // One that somebody else asked for would be answered in our name (the same command is not queued twice).
-    while let Some(other) = app.commands()?.into_iter().find(|each| each.is_backup() && !each.is_over()) {
-        wait_for(app, &other, deadline, settings, voice)?;
-    }
-    let mut note = Note { known: manual(&app.backups()?), command: None };
-    journal.note(ENTRY, &note)?;
-    let command = app.start_backup()?;
-    note.command = Some(command.id);
-    journal.note(ENTRY, &note)?;
-    let fetched = wait_for(app, &command, deadline, settings, voice).and_then(|ended| {
-        ended.judge(app.kind())?;
-        let backups = app.backups()?;
-        let made = ours(&backups, &note.known, window(&ended)).ok_or_else(|| {
-            Failure::new("no_backup", format!("{} says it made a backup, but lists none", app.kind().title))
-                .hint("look at System > Backup there; is its Backups directory writable for the application?")
-        })?;
-        bring(app, settings, made, zip, voice)
-    });
+    let mut note = begin(app, settings, journal, deadline, voice)?;
+    let fetched = make(app, settings, journal, &mut note, deadline, zip, voice);
     // Also after a failure: nothing of ours stays. What cannot be undone now is left to `recover`, by the journal.
     match (undo(app, &note, deadline), &fetched) {
         (Ok(()), _) => journal.done(ENTRY)?,
@@ -68,6 +52,71 @@ pub(super) fn fetch(
         (Err(failure), Err(_)) => voice.log(format!("cleaning up is left for later: {}", failure.trouble.message)),
     }
     fetched
+}
+
+/// The same, and leaves it on the application too until [`forget`]: what it has now, before a restore replaces it.
+pub(super) fn keep(
+    app: &App<'_>,
+    settings: &ArrSettings,
+    journal: &Journal,
+    zip: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<Note, Failure> {
+    let deadline = Instant::now() + settings.wait();
+    let mut note = begin(app, settings, journal, deadline, voice)?;
+    let made = make(app, settings, journal, &mut note, deadline, zip, voice);
+    if made.is_err() {
+        undo(app, &note, deadline)?;
+    }
+    journal.done(ENTRY)?;
+    made.map(|_| note)
+}
+
+/// Takes away what [`keep`] left on the application.
+pub(super) fn forget(app: &App<'_>, note: &Note) -> Result<(), Failure> {
+    match ours(&app.backups()?, &note.known, None) {
+        Some(made) => app.delete(made),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the application makes no backup, and notes what there is before ours.
+fn begin(
+    app: &App<'_>,
+    settings: &ArrSettings,
+    journal: &Journal,
+    deadline: Instant,
+    voice: &mut Voice<'_>,
+) -> Result<Note, Failure> {
+    // One that somebody else asked for would be answered in our name (the same command is not queued twice).
+    while let Some(other) = app.commands()?.into_iter().find(|each| each.is_backup() && !each.is_over()) {
+        wait_for(app, &other, deadline, settings, voice)?;
+    }
+    let note = Note { known: manual(&app.backups()?), command: None };
+    journal.note(ENTRY, &note)?;
+    Ok(note)
+}
+
+fn make(
+    app: &App<'_>,
+    settings: &ArrSettings,
+    journal: &Journal,
+    note: &mut Note,
+    deadline: Instant,
+    zip: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<String, Failure> {
+    let command = app.start_backup()?;
+    note.command = Some(command.id);
+    journal.note(ENTRY, note)?;
+    let ended = wait_for(app, &command, deadline, settings, voice)?;
+    ended.judge(app.kind())?;
+    let backups = app.backups()?;
+    let made = ours(&backups, &note.known, window(&ended)).ok_or_else(|| {
+        Failure::new("no_backup", format!("{} says it made a backup, but lists none", app.kind().title))
+            .hint("look at System > Backup there; is its Backups directory writable for the application?")
+    })?;
+    bring(app, settings, made, zip, voice)
 }
 
 /// Deletes what the journal of a killed capture names.

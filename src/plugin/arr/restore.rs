@@ -1,6 +1,7 @@
 //! The way back: upload, restart, wait for the application, count.
 
 use std::cmp::Ordering;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -9,9 +10,10 @@ use serde::Deserialize;
 
 use super::app::{App, Status};
 use super::content::Content;
-use super::{ArrSettings, Kind, artifact_of};
+use super::{ArrSettings, Kind, artifact_of, job};
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::journal::Journal;
 use crate::plugin::protocol::{Request, Verb};
 use crate::types::show_duration;
 
@@ -40,25 +42,72 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
     if dry_run {
         return Ok(());
     }
-    app.upload(&zip, &version)?;
+    // What it has now stays on the application, and here, until what comes is seen to be right.
+    let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
+    let kept = request.staging.join(".before.zip");
+    let _ = std::fs::remove_file(&kept);
+    let note = journal.map(|journal| job::keep(&app, &settings, &journal, &kept, voice)).transpose()?;
+    let done = put(&app, kind, &settings, &zip, &version, &content, &before, voice);
+    let (restored, after, found) = match done {
+        Ok(done) => done,
+        Err(failure) if note.is_some() => {
+            let hint = failure.trouble.hint.clone().unwrap_or_default();
+            let own = format!("{hint}; what it had before is its newest backup under System > Backup");
+            return Err(failure.hint(own));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let same = after.version == before.version;
+    let verdict = if same { Verdict::Proven } else { Verdict::CouldNotVerify };
+    voice.validation("the application is back in its version", verdict, after.version.clone());
+    let wanted = content.count(kind);
+    let name = kind.table.to_ascii_lowercase();
+    let detail = format!("{found} now, {} in the backup", wanted.unwrap_or(0));
+    let title = format!("it lists the {name} of the backup");
+    if wanted == Some(found) {
+        voice.validation(title, Verdict::Proven, detail);
+        if let Some(Err(failure)) = note.map(|note| job::forget(&restored, &note)) {
+            voice.warning(failure.trouble);
+        }
+        return Ok(());
+    }
+    if note.is_none() {
+        voice.validation(title, Verdict::Failed, detail);
+        return Ok(());
+    }
+    let was = super::content::read(kind, &kept)?;
+    let back = put(&restored, kind, &settings, &kept, &before.version, &was, &after, voice);
+    let tail = match back {
+        Ok(_) => "what it had before was put back".to_owned(),
+        Err(failure) => format!("and what it had before could not be put back: {}", failure.trouble.message),
+    };
+    voice.validation(title, Verdict::Failed, format!("{detail}; {tail}"));
+    Ok(())
+}
+
+/// Uploads a backup, restarts the application and counts; answers with the way to it then.
+fn put<'k>(
+    app: &App<'_>,
+    kind: &'k Kind,
+    settings: &ArrSettings,
+    zip: &Path,
+    version: &str,
+    content: &Content,
+    before: &Status,
+    voice: &mut Voice<'_>,
+) -> Result<(App<'k>, Status, u64), Failure> {
+    app.upload(zip, version)?;
     let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
     // config.xml is replaced at once, so the key may be the backup's already.
     if let Err(failure) = app.restart() {
         if failure.trouble.code != "unauthorized" || !other_key {
             return Err(failure);
         }
-        App::open(kind, &settings)?.with_key(content.api_key.clone()).restart()?;
+        App::open(kind, settings)?.with_key(content.api_key.clone()).restart()?;
     }
-    let (app, after) = wait(kind, &settings, &content, &before, voice)?;
-    let same = after.version == before.version;
-    let verdict = if same { Verdict::Proven } else { Verdict::CouldNotVerify };
-    voice.validation("the application is back in its version", verdict, after.version);
-    let (wanted, found) = (content.count(kind), app.count()?);
-    let verdict = if wanted == Some(found) { Verdict::Proven } else { Verdict::Failed };
-    let name = kind.table.to_ascii_lowercase();
-    let detail = format!("{found} now, {} in the backup", wanted.unwrap_or(0));
-    voice.validation(format!("it lists the {name} of the backup"), verdict, detail);
-    Ok(())
+    let (restored, after) = wait(kind, settings, content, before, voice)?;
+    let found = restored.count()?;
+    Ok((restored, after, found))
 }
 
 /// Whether this backup can go into this application at all.
