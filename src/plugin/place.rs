@@ -58,6 +58,11 @@ impl Placing {
         Ok(placing)
     }
 
+    /// The complete copy that is to be put in place.
+    pub(crate) fn half(&self) -> &Path {
+        &self.half
+    }
+
     /// Gives the old file the name `kept` too, where there is one.
     pub(crate) fn keep_old(&self, kept: &Path) -> io::Result<bool> {
         match fs::hard_link(&self.goal, kept) {

@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,6 +19,7 @@ use crate::plugin::settings::exactly_one_of;
 use crate::plugin::tool::file_name;
 use crate::plugin::{Verdict, digest};
 
+mod check;
 mod content;
 mod restore;
 
@@ -33,7 +35,9 @@ pub(crate) const BUILTIN: Builtin = Builtin {
 };
 
 const GUIDE: &str = "
-In the backup: each database as one file (VACUUM INTO: what was committed at one instant, WAL included, compacted).
+In the backup: each database as one file (VACUUM INTO: what was committed at one instant, WAL included, compacted). One
+whose application brings collations, functions or tokenizers of its own is copied page by page instead; what only the
+application can check there is told as not verified, unless `accept_unchecked: true`.
 
 Not in it: transactions that were not committed; files beside the database (attachments: use `files` for them).
 
@@ -68,7 +72,10 @@ struct SqliteSettings {
     /// Check that foreign keys point to rows that are there.
     #[serde(default = "crate::plugin::settings::yes")]
     foreign_key_check: bool,
-    /// Whether a database may be without any table.
+    /// Accept tables that only the application can check, by its own collations, functions or tokenizers, as they are.
+    #[serde(default)]
+    accept_unchecked: bool,
+    /// Whether a database may be without any table, or without any row where the backup before had some.
     #[serde(default)]
     allow_empty: bool,
     /// How many seconds to wait for a writer that holds a lock.
@@ -112,6 +119,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 .hint("check the path, or say `allow_empty: true` if that is right"));
         }
         let prefix = if paths.len() > 1 { format!("{name}/") } else { String::new() };
+        emptied(path, &prefix, &found, request.previous.as_ref(), &settings)?;
         for (figure, value) in found.figures(&prefix) {
             voice.figure(figure, value);
         }
@@ -125,6 +133,30 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     voice.figure("objects", totals.objects);
     voice.figure("rows", totals.rows);
     Ok(())
+}
+
+/// Refuses a database whose rows are all gone since the backup before.
+fn emptied(
+    path: &Path,
+    prefix: &str,
+    found: &content::Content,
+    previous: Option<&crate::plugin::CaptureFacts>,
+    settings: &SqliteSettings,
+) -> Result<(), Failure> {
+    let Some(previous) = previous.filter(|_| found.rows == 0 && !settings.allow_empty) else { return Ok(()) };
+    let own = format!("{prefix}rows.");
+    let before: u64 = match previous.figures.get("rows") {
+        Some(rows) if prefix.is_empty() => *rows,
+        _ => previous.figures.iter().filter(|(name, _)| name.starts_with(&own)).map(|(_, rows)| rows).sum(),
+    };
+    if before == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "database_emptied",
+        format!("{} has no row any more, {before} at the backup before", path.display()),
+    )
+    .hint("if that is right, say `allow_empty: true`; older backups stay as they are"))
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -145,11 +177,7 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 continue;
             }
         };
-        let (verdict, detail) = match findings(&connection, "PRAGMA integrity_check(100)") {
-            Ok(found) if found == ["ok"] => (Verdict::Proven, "ok".to_owned()),
-            Ok(found) => (Verdict::Failed, shorten(&found)),
-            Err(error) => (Verdict::Failed, chain(&error)),
-        };
+        let (verdict, detail) = check::integrity(&connection, settings.accept_unchecked);
         voice.validation(format!("integrity_check of {shown}"), verdict, detail);
         if settings.foreign_key_check {
             // The copy is faithful all the same: the source has these rows too.
@@ -164,12 +192,24 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                         shorten(&found)
                     ),
                 ),
+                Err(error) if settings.accept_unchecked && check::needs_the_application(&chain(&error)) => {
+                    (Verdict::Proven, format!("{} (accepted)", chain(&error)))
+                }
                 Err(error) => (Verdict::CouldNotVerify, chain(&error)),
             };
             voice.validation(format!("foreign_key_check of {shown}"), verdict, detail);
         }
         match content::read(&connection) {
             Ok(found) => {
+                if let Some(unread) = found.unread.first() {
+                    let (verdict, tail) = if settings.accept_unchecked {
+                        (Verdict::Proven, " (accepted)")
+                    } else {
+                        (Verdict::CouldNotVerify, "; `accept_unchecked: true` takes that")
+                    };
+                    let detail = format!("{} are not: {unread}{tail}", found.unread.len());
+                    voice.validation(format!("every table of {shown} was read"), verdict, detail);
+                }
                 totals.add(&found);
                 let prefix = if facts.artifacts.len() > 1 { format!("{shown}/") } else { String::new() };
                 let figures = found.figures(&prefix);
@@ -224,7 +264,7 @@ fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut V
     let (source, into, timeout) = (path.to_owned(), copy.to_owned(), settings.busy_timeout);
     let (done, result) = mpsc::channel();
     std::thread::spawn(move || {
-        let copied = open(&source, timeout).and_then(|connection| vacuum_into(&connection, &into));
+        let copied = open(&source, timeout).and_then(|connection| copy_all(&connection, &into, timeout));
         // The receiver waits for it.
         let _ = done.send(copied);
     });
@@ -251,6 +291,41 @@ fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut V
     std::fs::File::open(copy)
         .and_then(|file| file.sync_all())
         .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be synced: {error}", copy.display())))
+}
+
+fn copy_all(connection: &Connection, into: &Path, busy_timeout_s: u32) -> rusqlite::Result<()> {
+    match vacuum_into(connection, into) {
+        // It builds every index anew, and lacks what the application brings for that: the pages alone need nothing.
+        Err(error) if check::needs_the_application(&chain(&error)) => {
+            let _ = std::fs::remove_file(into);
+            pages_into(connection, into, Duration::from_secs(u64::from(busy_timeout_s)))
+        }
+        result => result,
+    }
+}
+
+/// SQLite's online backup: every page as of one instant. All in one step, so that no writer makes it begin anew.
+fn pages_into(connection: &Connection, into: &Path, busy_max: Duration) -> rusqlite::Result<()> {
+    let mut copy = Connection::open(into)?;
+    {
+        let backup = Backup::new(connection, &mut copy)?;
+        let begun = Instant::now();
+        loop {
+            match backup.step(-1)? {
+                StepResult::Done => break,
+                _ if begun.elapsed() > busy_max => {
+                    return Err(rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                        None,
+                    ));
+                }
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+    // The copy of a database in WAL mode would want its own -wal and -shm beside it whenever somebody looks at it.
+    copy.pragma_update(None, "journal_mode", "DELETE")?;
+    copy.close().map_err(|(_, error)| error)
 }
 
 fn vacuum_into(connection: &Connection, into: &Path) -> rusqlite::Result<()> {

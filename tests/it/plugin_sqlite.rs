@@ -346,3 +346,144 @@ fn a_database_can_be_put_elsewhere_and_some_of_several_be_chosen() {
     let nowhere = json!({"paths": [paths[0]], "into": "/nowhere/new.db"});
     assert_eq!(put_back(&bench, &captured, nowhere).unwrap_err().trouble.code, "path_missing");
 }
+
+/// Lets Python play the application that brings its own collation, function and tokenizer, on the database `path`.
+fn as_the_application(path: &Path, work: &str) -> String {
+    let program = format!(
+        "import sqlite3, sys\n\
+         c = sqlite3.connect(sys.argv[1])\n\
+         c.create_collation('icu_root', lambda a, b: (a > b) - (a < b))\n\
+         c.create_function('app_slug', 1, lambda t: t and t.lower(), deterministic=True)\n{work}\nc.commit()\nc.close()\n"
+    );
+    let ran = std::process::Command::new("python3").args(["-c", &program]).arg(path).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+}
+
+const OF_AN_APPLICATION: &str = r"
+c.execute('PRAGMA journal_mode=WAL')
+c.executescript('''
+CREATE TABLE plain (id INTEGER PRIMARY KEY, v TEXT); CREATE INDEX plain_v ON plain (v);
+CREATE TABLE title (id INTEGER PRIMARY KEY, name TEXT COLLATE icu_root, slug TEXT AS (app_slug(name)) VIRTUAL);
+CREATE INDEX title_name ON title (name COLLATE icu_root);
+CREATE INDEX title_slug ON title (app_slug(name));
+CREATE TABLE tag (name TEXT COLLATE icu_root PRIMARY KEY, n INT) WITHOUT ROWID;
+CREATE VIRTUAL TABLE words USING fts4(t, tokenize=simple);
+''')
+for n in range(300):
+    c.execute('INSERT INTO plain VALUES (?, ?)', (n, 'v%d' % n))
+    c.execute('INSERT INTO title (id, name) VALUES (?, ?)', (n, 'Name %d' % n))
+    c.execute('INSERT INTO tag VALUES (?, ?)', ('t%d' % n, n))
+    c.execute('INSERT INTO words VALUES (?)', ('word %d' % n,))
+c.execute('PRAGMA writable_schema=ON')
+c.execute(chr(34).join(['UPDATE sqlite_master SET sql = replace(sql, ', 'tokenize=simple', ', ', 'tokenize=mozporter', ') WHERE name = ', 'words', '']))
+";
+
+#[test]
+fn what_only_the_application_can_check_is_kept_and_could_not_be_verified_and_damage_is_still_damage() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("library.db");
+    as_the_application(&path, OF_AN_APPLICATION);
+    let mut bench = sqlite(&path);
+    let captured = bench.capture_beside(None).unwrap();
+    assert_eq!(captured.figures["rows.plain"], 300);
+    assert_eq!(captured.figures["rows.title"], 300, "the stored columns are read");
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{validations:#?}");
+    let integrity = validations.iter().find(|each| each.name.starts_with("integrity_check")).unwrap();
+    assert!(integrity.detail.contains("icu_root") && integrity.detail.contains("accept_unchecked"), "{integrity:?}");
+    bench.target.settings["accept_unchecked"] = json!(true);
+    let validations = bench.validate_beside(&captured, None).unwrap();
+    assert_eq!(verdict(&validations), Verdict::Proven, "{validations:#?}");
+
+    // It comes back as the application wrote it.
+    let before =
+        as_the_application(&path, "print(c.execute('SELECT sum(id), group_concat(slug) FROM title').fetchall())");
+    as_the_application(&path, "c.execute('DELETE FROM title')");
+    restored(&bench, &captured, json!({}));
+    let sum = "print(c.execute('SELECT sum(id), group_concat(slug) FROM title').fetchall())";
+    assert_eq!(as_the_application(&path, sum), before);
+    let checked = as_the_application(&path, "print(c.execute('PRAGMA integrity_check(\"title\")').fetchall())");
+    assert_eq!(checked, "[('ok',)]");
+
+    // Damage is damage, whatever else cannot be checked.
+    let copy = bench.staging().join("library.db");
+    let whole = std::fs::read(&copy).unwrap();
+    let mut damaged = whole.clone();
+    let at = whole.windows(4).rposition(|bytes| bytes == b"v299").unwrap();
+    damaged[at - 3..at + 4].fill(0xff);
+    std::fs::write(&copy, &damaged).unwrap();
+    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+}
+
+#[test]
+fn a_database_that_lost_all_its_rows_is_no_backup() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    drop(database(&path, SAMPLE));
+    let mut bench = sqlite(&path);
+    let captured = bench.proven();
+    drop(database(&path, "DELETE FROM t;"));
+    bench.again();
+    let previous = super::simulated::facts(&captured);
+    let failure = bench.capture_beside(Some(previous.clone())).unwrap_err();
+    assert_eq!(failure.trouble.code, "database_emptied", "{failure}");
+    bench.target.settings["allow_empty"] = json!(true);
+    bench.again();
+    bench.capture_beside(Some(previous)).unwrap();
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_instant_leaves_the_old_database_whole_or_the_new_one() {
+    use std::io::Write as _;
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    let rows = |n: u32| {
+        format!(
+            "INSERT INTO t WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {n}) SELECT hex(randomblob(300)) FROM s;"
+        )
+    };
+    drop(database(&path, &format!("CREATE TABLE t (a); {}", rows(2_000))));
+    let bench = sqlite(&path);
+    let captured = bench.proven();
+    // The old one: half of its rows only in the -wal file of an application that was killed.
+    let later = database(
+        &path,
+        &format!("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; DELETE FROM t; {}", rows(3_000)),
+    );
+    let ends = ["", "-wal"];
+    let old: Vec<_> = ends.map(|end| std::fs::read(format!("{}{end}", path.display())).unwrap()).into();
+    drop(later);
+    let mut seen = (0, 0);
+    for delay_ms in 0..60 {
+        for entry in std::fs::read_dir(data.path()).unwrap().flatten() {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+        for (end, bytes) in ends.iter().zip(&old) {
+            std::fs::write(format!("{}{end}", path.display()), bytes).unwrap();
+        }
+        let request = json!({
+            "protocol": 1, "action": "restore", "target": "sample", "run": bench.run.to_string(), "staging": bench.staging(),
+            "settings": {"path": path, "busy_timeout": 1}, "capture": super::simulated::facts(&captured),
+            "restore": {"dry_run": false, "options": {}},
+        });
+        let mut child = std::process::Command::new(support::larder())
+            .args(["plugin", "sqlite"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(delay_ms * 3));
+        let _ = child.kill();
+        child.wait().unwrap();
+        match number(&path, "SELECT count(*) FROM t") {
+            3_000 => seen.0 += 1,
+            2_000 => seen.1 += 1,
+            other => panic!("{other} rows after a kill at {} ms", delay_ms * 3),
+        }
+        assert_eq!(number(&path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+    }
+    println!("kills that found the old one: {}, the new one: {}", seen.0, seen.1);
+    assert!(seen.0 > 0, "{seen:?}");
+}

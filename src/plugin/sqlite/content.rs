@@ -4,6 +4,9 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use sha2::{Digest as _, Sha256};
 
+use super::check::needs_the_application;
+use crate::error::chain;
+
 /// Databases up to this size get fingerprints.
 const FINGERPRINT_BYTES_MAX: u64 = 64 << 20;
 /// Tables that get figures of their own.
@@ -17,6 +20,8 @@ pub(super) struct Content {
     pub(super) objects: u64,
     pub(super) tables: u64,
     pub(super) rows: u64,
+    /// Tables that only the application can read, and why; they have no figures.
+    pub(super) unread: Vec<String>,
     each: Vec<Table>,
 }
 
@@ -69,21 +74,34 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Content> {
     let mut content = Content { objects, tables: names.len() as u64, ..Content::default() };
     for name in names {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
-        let (rows, fingerprint) = if bytes <= FINGERPRINT_BYTES_MAX {
-            let (rows, number) = fingerprint(connection, &quoted)?;
-            (rows, Some(number))
+        let read = if bytes <= FINGERPRINT_BYTES_MAX {
+            fingerprint(connection, &name, &quoted).map(|(rows, number)| (rows, Some(number)))
         } else {
-            (count(&format!("SELECT count(*) FROM {quoted}"))?, None)
+            count(&format!("SELECT count(*) FROM {quoted}")).map(|rows| (rows, None))
         };
-        content.rows += rows;
-        content.each.push(Table { name, rows, fingerprint });
+        match read {
+            Ok((rows, fingerprint)) => {
+                content.rows += rows;
+                content.each.push(Table { name, rows, fingerprint });
+            }
+            Err(error) if needs_the_application(&chain(&error)) => {
+                content.unread.push(format!("{name} ({})", chain(&error)));
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(content)
 }
 
 /// A number over all values in the order of the rows, with their types and lengths so that no two run together.
-fn fingerprint(connection: &Connection, quoted: &str) -> rusqlite::Result<(u64, u64)> {
-    let mut statement = connection.prepare(&format!("SELECT * FROM {quoted}"))?;
+fn fingerprint(connection: &Connection, name: &str, quoted: &str) -> rusqlite::Result<(u64, u64)> {
+    let mut statement = match connection.prepare(&format!("SELECT * FROM {quoted}")) {
+        // Columns that are computed by a function of the application are nothing that is stored.
+        Err(error) if needs_the_application(&chain(&error)) => {
+            connection.prepare(&format!("SELECT {} FROM {quoted}", stored_columns(connection, name)?))?
+        }
+        prepared => prepared?,
+    };
     let columns = statement.column_count();
     let mut hasher = Sha256::new();
     let mut count = 0;
@@ -106,6 +124,13 @@ fn fingerprint(connection: &Connection, quoted: &str) -> rusqlite::Result<(u64, 
     let digest = hasher.finalize();
     let head: [u8; 8] = digest.first_chunk().copied().unwrap_or_default();
     Ok((count, u64::from_be_bytes(head) & FINGERPRINT_MASK))
+}
+
+fn stored_columns(connection: &Connection, name: &str) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?;
+    let names: Vec<String> = statement.query_map([name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    Ok(quoted.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

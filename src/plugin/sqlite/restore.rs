@@ -4,6 +4,7 @@
 //! aside with the old database, after that has its second name and before the new one has the first.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{FORMAT, SqliteSettings, content, findings, free_name, open, shorten};
+use super::{FORMAT, SqliteSettings, check, content, free_name, open};
 use crate::error::{Trouble, chain};
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::place::{Placing, aside, with_suffix};
@@ -80,10 +81,13 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     }
     for plan in &plans {
         tell(plan, &request.run, voice);
-        if !order.dry_run {
-            replace(plan, &request.run, voice)?;
-            verify(plan, &settings, voice);
-        }
+    }
+    if order.dry_run {
+        return Ok(());
+    }
+    replace_all(&plans, &request.run, voice)?;
+    for plan in &plans {
+        verify(plan, &settings, voice);
     }
     Ok(())
 }
@@ -124,12 +128,11 @@ fn plan(
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
             return Err(damaged("it changed since the capture".to_owned()));
         }
-        let found = open(&new, settings.busy_timeout).and_then(|connection| {
-            Ok((findings(&connection, "PRAGMA integrity_check(10)")?, content::read(&connection)?))
-        });
-        let found = match found {
-            Ok((integrity, found)) if integrity == ["ok"] => found,
-            Ok((integrity, _)) => return Err(damaged(shorten(&integrity))),
+        let looked = open(&new, settings.busy_timeout)
+            .and_then(|connection| Ok((check::integrity(&connection, true), content::read(&connection)?)));
+        let found = match looked {
+            Ok(((Verdict::Failed, why), _)) => return Err(damaged(why)),
+            Ok((_, found)) => found,
             Err(error) => return Err(damaged(chain(&error))),
         };
         let goal = options.into.clone().unwrap_or_else(|| path.clone());
@@ -210,7 +213,6 @@ fn is_in_wal_mode(goal: &Path) -> bool {
 
 /// A process of this machine that has the file open, as far as this user may see.
 fn holder(file: &Path) -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
     let wanted = std::fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))?;
     let own = std::process::id().to_string();
     let processes = std::fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
@@ -232,26 +234,116 @@ fn holder(file: &Path) -> Option<String> {
         })
 }
 
-fn replace(plan: &Plan, run: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let broken = |error: std::io::Error| {
-        let failure = Failure::new("path_unwritable", format!("{} cannot be replaced: {error}", plan.goal.display()));
-        match error.kind() {
-            std::io::ErrorKind::StorageFull => failure.hint("make room there: old and new one lie side by side"),
-            _ => failure
-                .hint("give the daemon's user write permission on the directory, and the right to give files away"),
+fn broken(plan: &Plan, error: std::io::Error) -> Failure {
+    let failure = Failure::new("path_unwritable", format!("{} cannot be replaced: {error}", plan.goal.display()));
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => failure.hint("make room there: old and new one lie side by side"),
+        _ => failure.hint("give the daemon's user write permission on the directory, and the right to give files away"),
+    }
+}
+
+/// Puts all of them in place, or none: each new one is complete and read back before the first old one is touched.
+fn replace_all(plans: &[Plan], run: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let mut ready = Vec::new();
+    for plan in plans {
+        let placing = Placing::prepare(&plan.new, &plan.goal, run, |done| voice.progress(done, plan.bytes))
+            .map_err(|error| broken(plan, error))?;
+        let written = digest::sha256(placing.half(), |done| voice.progress(done, plan.bytes))?;
+        if written != plan.sha256 {
+            return Err(Failure::new(
+                "copy_damaged",
+                format!("what was written beside {} is not the copy", plan.goal.display()),
+            )
+            .hint("nothing was changed; look at `dmesg` for the disk"));
         }
-    };
-    let placing =
-        Placing::prepare(&plan.new, &plan.goal, run, |done| voice.progress(done, plan.bytes)).map_err(broken)?;
+        ready.push((plan, placing));
+    }
+    let mut done: Vec<&Plan> = Vec::new();
+    for (plan, placing) in ready {
+        if let Err(error) = replace(plan, placing, run) {
+            for plan in done.iter().rev() {
+                put_back(plan, run);
+            }
+            return Err(broken(plan, error));
+        }
+        done.push(plan);
+    }
+    Ok(())
+}
+
+/// At every instant the goal is the old database with all of its transactions, or the new one: whoever is killed in
+/// between leaves one of them.
+fn replace(plan: &Plan, placing: Placing, run: &str) -> std::io::Result<()> {
     let kept = aside(&plan.goal, run);
-    placing.keep_old(&kept).map_err(broken)?;
-    for companion in COMPANIONS {
-        let old = with_suffix(&plan.goal, companion);
-        if old.symlink_metadata().is_ok() {
-            std::fs::rename(&old, with_suffix(&kept, companion)).map_err(broken)?;
+    placing.keep_old(&kept)?;
+    let companions: Vec<&str> =
+        COMPANIONS.into_iter().filter(|end| with_suffix(&plan.goal, end).symlink_metadata().is_ok()).collect();
+    let logs =
+        companions.iter().any(|end| std::fs::metadata(with_suffix(&plan.goal, end)).is_ok_and(|log| log.len() > 0));
+    if plan.there && logs {
+        // What the log holds goes into a copy of the old one, and that into its place: then the log is not needed any
+        // more, and does no harm either, since it says the same once more.
+        match merged(&plan.goal, run) {
+            Ok(merged) => std::fs::rename(merged, &plan.goal)?,
+            // A damaged one is what a restore is for.
+            Err(why) => tracing::debug!(why, "the old database cannot be merged with its log"),
         }
     }
-    placing.finish().map_err(broken)
+    for end in companions {
+        std::fs::rename(with_suffix(&plan.goal, end), with_suffix(&kept, end))?;
+    }
+    placing.finish()
+}
+
+/// A copy beside the database with all that its log says, as the application would find it.
+fn merged(goal: &Path, run: &str) -> Result<PathBuf, String> {
+    let name = goal.file_name().unwrap_or_default().to_string_lossy();
+    let copy = goal.with_file_name(format!(".{name}.larder-old-{}", run.to_lowercase()));
+    let make = || -> Result<(), String> {
+        let io = |error: std::io::Error| error.to_string();
+        let owner = std::fs::metadata(goal).map_err(io)?;
+        for end in ["", "-wal", "-journal"] {
+            match std::fs::copy(with_suffix(goal, end), with_suffix(&copy, end)) {
+                Ok(_) => {}
+                Err(error) if !end.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&copy, flags).map_err(|error| chain(&error))?;
+        let open = |sql: &str| connection.query_row(sql, [], |_| Ok(())).map_err(|error| chain(&error));
+        open("SELECT count(*) FROM sqlite_schema")?;
+        open("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        connection.close().map_err(|(_, error)| chain(&error))?;
+        let file = std::fs::File::options().write(true).open(&copy).map_err(io)?;
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(io)?;
+        file.set_permissions(owner.permissions()).map_err(io)?;
+        file.sync_all().map_err(io)
+    };
+    let made = make();
+    for end in COMPANIONS {
+        let _ = std::fs::remove_file(with_suffix(&copy, end));
+    }
+    if made.is_err() {
+        let _ = std::fs::remove_file(&copy);
+    }
+    made.map(|()| copy)
+}
+
+/// Undoes [`replace`] for a database whose neighbours could not be replaced.
+fn put_back(plan: &Plan, run: &str) {
+    let kept = aside(&plan.goal, run);
+    if !plan.there {
+        let _ = std::fs::remove_file(&plan.goal);
+        return;
+    }
+    for end in ["", "-wal", "-journal", "-shm"] {
+        if let Err(error) = std::fs::rename(with_suffix(&kept, end), with_suffix(&plan.goal, end))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %plan.goal.display(), %error, "cannot be put back");
+        }
+    }
 }
 
 /// Looks at what is there now.
@@ -264,12 +356,15 @@ fn verify(plan: &Plan, settings: &SqliteSettings, voice: &mut Voice<'_>) {
         Ok(_) => voice.validation(name, Verdict::CouldNotVerify, "it was written to meanwhile"),
         Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
     }
-    let read = open(&plan.goal, settings.busy_timeout)
-        .and_then(|connection| Ok((findings(&connection, "PRAGMA integrity_check(10)")?, content::read(&connection)?)));
+    let read = open(&plan.goal, settings.busy_timeout).and_then(|connection| {
+        Ok((check::integrity(&connection, settings.accept_unchecked), content::read(&connection)?))
+    });
     let (verdict, detail) = match read {
-        Ok((integrity, _)) if integrity != ["ok"] => (Verdict::Failed, shorten(&integrity)),
-        Ok((_, found)) if found.figures("").into_iter().collect::<BTreeMap<_, _>>() == plan.figures => {
-            (Verdict::Proven, format!("integrity_check ok, {} tables, {} rows", found.tables, found.rows))
+        Ok(((Verdict::Failed, why), _)) => (Verdict::Failed, why),
+        Ok(((verdict, integrity), found))
+            if found.figures("").into_iter().collect::<BTreeMap<_, _>>() == plan.figures =>
+        {
+            (verdict, format!("integrity_check {integrity}, {} tables, {} rows", found.tables, found.rows))
         }
         Ok((_, found)) => (
             Verdict::Failed,
