@@ -16,6 +16,7 @@ use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::{Verdict, digest};
 
 mod check;
+mod checksum;
 mod compare;
 mod instance;
 mod restore;

@@ -451,3 +451,48 @@ fn a_transfer_that_ends_half_way_leaves_nothing_that_looks_like_a_snapshot() {
         assert_eq!(bench.staged(), Vec::<String>::new(), "{end}");
     }
 }
+
+/// Gives a snapshot another head and the checksum that belongs to it: as a server of a newer or of the other family writes.
+fn with_head(bytes: &[u8], head: &[u8; 9]) -> Vec<u8> {
+    let mut body = bytes[..bytes.len() - 8].to_vec();
+    body[..9].copy_from_slice(head);
+    let crc = body.iter().fold(0_u64, |crc, byte| {
+        (0..8).fold(
+            crc ^ u64::from(*byte),
+            |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x95ac_9329_ac4b_c9b5 } else { crc >> 1 },
+        )
+    });
+    body.extend(crc.to_le_bytes());
+    body
+}
+
+#[test]
+fn a_snapshot_that_is_newer_than_the_tools_here_is_kept_as_not_verified_and_can_be_put_back() {
+    let instance = Redis::start();
+    instance.fill();
+    let bench = redis(&instance, json!({}));
+    let captured = bench.proven();
+    let file = bench.staging().join("dump.rdb");
+    let whole = std::fs::read(&file).unwrap();
+    let mut without_hash = captured.clone();
+    without_hash.artifacts[0].sha256 = None;
+    let dir = instance.directory.path().to_owned();
+    let _directory = instance.stop();
+    for head in [b"VALKEY080", b"REDIS0099", b"VALKEY011"] {
+        let newer = with_head(&whole, head);
+        std::fs::write(&file, &newer).unwrap();
+        let validations = bench.validate(&without_hash).unwrap();
+        assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{validations:#?}");
+        assert!(validations.iter().any(|each| each.detail.contains("checksum is right")), "{validations:#?}");
+        let told = rehearse(&bench, &without_hash, json!({ "dir": dir })).unwrap();
+        assert!(told.warnings.iter().any(|each| each.code == "not_checked"), "{told:#?}");
+        // Not to be read here, and damaged all the same.
+        let mut damaged = newer.clone();
+        damaged[40] ^= 1;
+        for bytes in [&damaged[..], &newer[..newer.len() - 20]] {
+            std::fs::write(&file, bytes).unwrap();
+            assert_eq!(verdict(&bench.validate(&without_hash).unwrap()), Verdict::Failed);
+            not_put_back(&bench, &without_hash, json!({ "dir": dir }), "dump_damaged");
+        }
+    }
+}

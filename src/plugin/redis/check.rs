@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
+use super::checksum::{self, Checksum};
 use crate::plugin::Verdict;
 use crate::plugin::builtin::Failure;
 use crate::plugin::redis::instance;
@@ -15,7 +16,7 @@ pub(super) enum Checked {
     Sound(Found),
     /// Why it is none, or not whole.
     Damaged(String),
-    /// Why nobody here can tell.
+    /// Why nobody here can tell what is in it. Its checksum was looked at all the same: what is damaged is damaged.
     Unknown(String),
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Found {
 pub(super) fn read(tools: &Tools, bin_dir: Option<&Path>, file: &Path) -> Result<Checked, Failure> {
     let format = match magic(file) {
         Ok(Some(format)) => format,
-        Ok(None) => return Ok(Checked::Damaged("it does not begin with REDIS and a number".to_owned())),
+        Ok(None) => return Ok(Checked::Damaged("it does not begin with REDIS or VALKEY and a number".to_owned())),
         Err(error) => return Ok(Checked::Damaged(format!("it cannot be read: {error}"))),
     };
     let program = instance::program(bin_dir, &["redis-check-rdb", "valkey-check-rdb"])?;
@@ -61,15 +62,31 @@ pub(super) fn read(tools: &Tools, bin_dir: Option<&Path>, file: &Path) -> Result
         found.about = format!("RDB format {format}, {checksum}");
         return Ok(Checked::Sound(found));
     }
-    let why = trouble.unwrap_or_else(|| match ran.stderr.lines().next_back() {
+    let said = trouble.unwrap_or_else(|| match ran.stderr.lines().next_back() {
         Some(line) => crate::plugin::transcript::tidy(line, 300),
         None => format!("redis-check-rdb ended with {:?}", ran.exit),
     });
-    Ok(match &ran.exit {
-        Exit::NotStarted { detail, .. } => Checked::Unknown(format!("{}: {detail}", program.display())),
-        _ if why.contains("handle RDB format version") => Checked::Unknown(why),
-        _ => Checked::Damaged(why),
+    if let Exit::NotStarted { detail, .. } = &ran.exit {
+        return Ok(Checked::Unknown(format!("{}: {detail}", program.display())));
+    }
+    // A program that is older than the server, or of the other family, stumbles over a file that is well. The checksum
+    // is the same in all of them.
+    Ok(match checksum::of(file) {
+        Ok(Checksum::Right) => {
+            Checked::Unknown(format!("{said}; its checksum is right, so {} is too old for it", program.display()))
+        }
+        Ok(Checksum::Wrong) => Checked::Damaged(format!("{said}; its checksum is wrong")),
+        Ok(Checksum::None) if is_of_another_version(&said) => Checked::Unknown(said),
+        Ok(Checksum::None) => Checked::Damaged(said),
+        Err(error) => Checked::Damaged(format!("it cannot be read: {error}")),
     })
+}
+
+/// Whether the program says that it does not know such files.
+fn is_of_another_version(said: &str) -> bool {
+    ["handle RDB format version", "Wrong signature", "Unknown object type", "Unknown RDB encoding"]
+        .iter()
+        .any(|sign| said.contains(sign))
 }
 
 fn tells_trouble(words: &str) -> bool {

@@ -264,6 +264,12 @@ fn explain(what: &str, place: &str, ran: &Ran) -> Failure {
         () if has(&["connection refused", "could not connect", "name or service", "no route", "timed out"]) => {
             failure("unreachable", "check that Redis runs there, `host` and `port` or `socket`")
         }
+        // Seen with Valkey 9 where fields of hashes have times to live; a connection that breaks looks the same.
+        () if has(&["error reading bulk length"]) => failure(
+            "connection_lost",
+            "look at the server's log; if it says nothing, redis-cli does not understand what the server sends to replicas: \
+             say `method: bgsave` and name in `rdb_file` the file that the server writes",
+        ),
         () if has(&["connection reset", "closed the connection", "i/o error", "error reading"]) => failure(
             "connection_lost",
             "the server or the network ended the connection half-way; look at the server's log",

@@ -131,11 +131,12 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         };
         let placing =
             Placing::prepare(&new, &goal, &request.run, |done| voice.progress(done, bytes)).map_err(broken)?;
+        placing.keep_old(&kept).map_err(broken)?;
+        placing.finish().map_err(broken)?;
+        // Last: until then an instance that is started reads the old data from them, whole.
         for log in &logs {
             std::fs::rename(log, aside(log, &request.run)).map_err(broken)?;
         }
-        placing.keep_old(&kept).map_err(broken)?;
-        placing.finish().map_err(broken)?;
         let there = digest::sha256(&goal, |_| {})?;
         let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
         voice.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
@@ -189,11 +190,20 @@ impl Backup {
         let file = request.staging.join(&artifact.path);
         let sha256 = digest::sha256(&file, |done| voice.progress(done, 0))?;
         match check::read(&instance.tools, settings.bin_dir.as_deref(), &file)? {
-            Checked::Sound(found) if artifact.sha256.as_ref().is_none_or(|wanted| *wanted == sha256) => {
-                Ok(Self { file, sha256, found })
+            _ if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) => {
+                Err(damaged("it changed since the capture"))
             }
-            Checked::Sound(_) => Err(damaged("it changed since the capture")),
-            Checked::Damaged(why) | Checked::Unknown(why) => Err(damaged(&why)),
+            // The server that wrote it reads it.
+            Checked::Unknown(why) => {
+                voice.warning(
+                    Trouble::new("not_checked", format!("the RDB file cannot be read here: {why}"))
+                        .with_hint("install redis-tools of the server's version, or a newer one"),
+                );
+                let keys = facts.figures.get("keys_before").copied().unwrap_or(0);
+                Ok(Self { file, sha256, found: Found { keys, ..Found::default() } })
+            }
+            Checked::Sound(found) => Ok(Self { file, sha256, found }),
+            Checked::Damaged(why) => Err(damaged(&why)),
         }
     }
 }
