@@ -16,9 +16,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::model::{Config, Email, Site};
 use crate::error::Trouble;
+use crate::run::hold::{self, Hold};
 use crate::store::ledger::Ledger;
 use crate::store::record::{JobRecord, OutboxMail, RunRecord, Upkeep};
 use crate::types::{Name, Outcome, Revision};
+
+use edge::Edge;
+use letter::HoldNews;
 
 mod compose;
 mod courier;
@@ -41,8 +45,39 @@ pub fn mails_for(
     run: &RunRecord,
     now: Timestamp,
 ) -> Vec<OutboxMail> {
-    let Some(edge) = edge::of_run(before, after, run) else { return Vec::new() };
-    letter::of_run(site, edge, before, after, run).mail(site, now).into_iter().collect()
+    let edge = edge::of_run(before, after, run);
+    let begun = edge::begun(before, after);
+    let ended = edge::ended(before, after);
+    let letter = match edge {
+        // One mail tells of both.
+        None | Some(Edge::Incomplete) if !begun.is_empty() => {
+            letter::of_holds(site, HoldNews::Begun, after, &begun, now)
+        }
+        None if !ended.is_empty() => letter::of_holds(site, HoldNews::Ended, after, &ended, now),
+        None => return Vec::new(),
+        Some(edge) => letter::of_run(site, edge, before, after, run),
+    };
+    letter.mail(site, now).into_iter().collect()
+}
+
+/// The mail that reminds of what holds `job`, and the record that remembers it was said; none while it is too early.
+#[must_use]
+pub fn reminder(site: &Site, job: &JobRecord, now: Timestamp) -> Option<(JobRecord, Option<OutboxMail>)> {
+    if edge::is_resting(job, now) || !hold::reminder_is_due(&job.holds, now) {
+        return None;
+    }
+    let holds: Vec<&Hold> = job.holds.iter().collect();
+    let mail = letter::of_holds(site, HoldNews::Reminder, job, &holds, now).mail(site, now);
+    let mut after = job.clone();
+    after.holds.iter_mut().for_each(|hold| hold.told = now);
+    Some((after, mail))
+}
+
+/// The mail that says that somebody accepted `holds`; `job` is the record afterwards.
+#[must_use]
+pub fn mail_for_accepted(site: &Site, job: &JobRecord, holds: &[Hold], now: Timestamp) -> Option<OutboxMail> {
+    let holds: Vec<&Hold> = holds.iter().collect();
+    letter::of_holds(site, HoldNews::Accepted, job, &holds, now).mail(site, now)
 }
 
 /// The mail that says that `job` has had no success for longer than `max_age`, and the record that remembers it was said.

@@ -98,6 +98,7 @@ fn dispatch(cli: Cli) -> Done {
         Command::Cancel(args) => runs::cancel(global, &args),
         Command::Suspend(args) => runs::suspend(global, &args),
         Command::Resume(args) => runs::resume(global, &args),
+        Command::Accept(args) => runs::accept(global, &args),
         Command::Confirm(args) => runs::confirm(global, &args),
         Command::Destination(args) => runs::destination(global, &args),
         Command::Doctor(args) => doctor::doctor(global, &args),

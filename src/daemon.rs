@@ -2,6 +2,7 @@
 
 mod discover;
 mod finish;
+mod holds;
 mod housekeeping;
 mod keeper;
 mod pages;

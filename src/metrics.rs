@@ -102,6 +102,15 @@ impl Page {
         self.gauge("larder_job_suspended", "1 while an operator suspended the job.", JOB, suspended)?;
         let orphaned = each(&|job| Some(flag(job.state == JobState::Orphaned)));
         self.gauge("larder_job_orphaned", "1 when the job left the config; its backups stay.", JOB, orphaned)?;
+        let held = each(&|job| wanted(job, flag(!job.holds.is_empty())));
+        self.gauge(
+            "larder_job_held",
+            "1 while something keeps the job's old backups until it is accepted.",
+            JOB,
+            held,
+        )?;
+        let since = each(&|job| job.holds.iter().map(|hold| hold.since).min().map(seconds));
+        self.gauge("larder_job_held_since_timestamp_seconds", "When the oldest hold began.", JOB, since)?;
         let duration = each(&|job| job.last_run.as_ref().map(|run| number(run.duration_ms) / 1000.0));
         self.gauge("larder_run_duration_seconds", "How long the newest run took.", JOB, duration)?;
         let bytes = each(&|job| job.last_success.as_ref().map(|run| number(run.bytes)));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Outcome;
 
+pub mod hold;
 pub mod judgement;
 pub mod recovery;
 

@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::run::hold::HoldKind;
 use crate::types::{Name, Outcome, Revision, RunId};
 
 /// The version of the view's shape; a field is only ever added within one.
@@ -253,6 +254,24 @@ pub struct JobView {
     /// What the backups leave out by design, by themselves or accepted.
     #[serde(default)]
     pub notices: Vec<Problem>,
+    /// Why the old backups stay for now.
+    #[serde(default)]
+    pub holds: Vec<HoldView>,
+}
+
+/// Something that keeps a job's old backups until it is well again or accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoldView {
+    pub kind: HoldKind,
+    /// What of the job: a mount point, a destination, a validation; empty: the job as a whole.
+    pub subject: String,
+    pub since: Timestamp,
+    pub reason: String,
+    pub hint: Option<String>,
+    /// What `larder accept` takes; none: it can only be mended.
+    pub value: Option<String>,
+    /// What to type to accept it.
+    pub command: Option<String>,
 }
 
 /// A suspension that is in force.

@@ -19,6 +19,8 @@ mod crash;
 mod discover;
 #[path = "it/engine.rs"]
 mod engine;
+#[path = "it/holds.rs"]
+mod holds;
 #[path = "it/mail.rs"]
 mod mail;
 #[path = "it/main_job.rs"]

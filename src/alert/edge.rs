@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::run::RunState;
+use crate::run::hold::{self, Hold};
 use crate::store::record::{JobRecord, RunRecord};
 use crate::types::Outcome;
 
@@ -58,14 +59,33 @@ pub fn of_run(before: &JobRecord, after: &JobRecord, run: &RunRecord) -> Option<
     }
 }
 
+/// Holds that began with a run and have their own mail.
+pub(super) fn begun<'a>(before: &JobRecord, after: &'a JobRecord) -> Vec<&'a Hold> {
+    own(hold::beyond(&after.holds, &before.holds))
+}
+
+/// Holds that ended with a run and have their own mail.
+pub(super) fn ended<'a>(before: &'a JobRecord, after: &JobRecord) -> Vec<&'a Hold> {
+    own(hold::beyond(&before.holds, &after.holds))
+}
+
+fn own(mut holds: Vec<&Hold>) -> Vec<&Hold> {
+    holds.retain(|hold| !hold.kind.is_told_as_incomplete());
+    holds
+}
+
+/// Nobody's worry: a job that left the config or is suspended.
+pub(super) fn is_resting(job: &JobRecord, now: Timestamp) -> bool {
+    job.orphaned_since.is_some() || job.suspended.as_ref().is_some_and(|suspension| suspension.until > now)
+}
+
 /// How old the newest success is when that is above `max_age` and nobody was told yet.
 ///
 /// A job that never had a success counts from its first run that came to less. Jobs that left the config or are
 /// suspended are nobody's worry.
 #[must_use]
 pub fn overdue(job: &JobRecord, max_age: Duration, now: Timestamp) -> Option<Duration> {
-    let resting = job.suspended.as_ref().is_some_and(|suspension| suspension.until > now);
-    if job.orphaned_since.is_some() || resting || job.overdue_told.is_some() {
+    if is_resting(job, now) || job.overdue_told.is_some() {
         return None;
     }
     let since = job.last_success.as_ref().map(|run| run.finished).or(job.troubled_since)?;

@@ -9,12 +9,16 @@ use serde::Serialize;
 use super::edge::Edge;
 use crate::config::model::Site;
 use crate::error::Trouble;
+use crate::run::hold::Hold;
+use crate::status::job::accept_command;
 use crate::status::render;
 use crate::store::record::{JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
 use crate::types::{JobId, Name, Revision, show_duration};
 
 /// Longest subject, in characters.
 const SUBJECT_CHARS_MAX: usize = 140;
+/// Most holds of one job that a mail names.
+const HOLDS_TOLD_MAX: usize = 5;
 /// Longest message or hint, in characters.
 const MESSAGE_CHARS_MAX: usize = 1000;
 /// Longest line of a config error, in characters.
@@ -32,6 +36,7 @@ enum Template {
     Overdue,
     Recovered,
     Config,
+    Held,
 }
 
 impl Template {
@@ -49,6 +54,10 @@ impl Template {
             Self::Recovered => (
                 ("mail/recovered.txt", include_str!("../../templates/mail/recovered.txt")),
                 ("mail/recovered.html", include_str!("../../templates/mail/recovered.html")),
+            ),
+            Self::Held => (
+                ("mail/held.txt", include_str!("../../templates/mail/held.txt")),
+                ("mail/held.html", include_str!("../../templates/mail/held.html")),
             ),
             Self::Config => (
                 ("mail/config.txt", include_str!("../../templates/mail/config.txt")),
@@ -149,6 +158,66 @@ fn of_recovery(site: &Site, before: &JobRecord, after: &JobRecord, run: &RunReco
     letter.fact("success before", say_success(site, before.last_success.as_ref(), ended));
     letter.fact("next run", say_next(site, after));
     letter.commands = vec![format!("larder log {}", run.id)];
+    letter
+}
+
+/// What is told of a job's holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HoldNews {
+    Begun,
+    Reminder,
+    Ended,
+    Accepted,
+}
+
+/// `holds` are never empty.
+pub(super) fn of_holds(site: &Site, news: HoldNews, job: &JobRecord, holds: &[&Hold], now: Timestamp) -> Letter {
+    let first = holds.first().map(|hold| hold.trouble.message.clone()).unwrap_or_default();
+    let more = match holds.len() {
+        0 | 1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    let since = holds.iter().map(|hold| hold.since).min().unwrap_or(now);
+    let (template, mood, word, headline) = match news {
+        HoldNews::Begun => {
+            let headline = format!("The backup {} is held: its old backups are kept until you look", job.id);
+            (Template::Held, "warning", "Held", headline)
+        }
+        HoldNews::Reminder => {
+            let headline = format!("The backup {} is still held, for {}", job.id, say_age(since, now));
+            (Template::Held, "warning", "Still held", headline)
+        }
+        HoldNews::Ended => (
+            Template::Recovered,
+            "good",
+            "Hold ended",
+            format!("A hold of the backup {} ended: it is well again", job.id),
+        ),
+        HoldNews::Accepted => (
+            Template::Recovered,
+            "good",
+            "Hold accepted",
+            format!("A hold of the backup {} ended: it was accepted", job.id),
+        ),
+    };
+    let subject = format!("{word}: {}: {first}{more}", job.id);
+    let mut letter = Letter::new(site, template, &subject, mood, headline)
+        .about(site, &job.id)
+        .trouble(holds.first().map(|hold| &hold.trouble));
+    letter.fact("held since", say_time(site, since));
+    for hold in holds.iter().skip(1).take(HOLDS_TOLD_MAX) {
+        letter.fact("also", plain(&hold.trouble.message, MESSAGE_CHARS_MAX));
+    }
+    letter.fact("last success", say_success(site, job.last_success.as_ref(), now));
+    letter.fact("next run", say_next(site, job));
+    let open = matches!(news, HoldNews::Begun | HoldNews::Reminder);
+    letter.commands = holds
+        .iter()
+        .take(HOLDS_TOLD_MAX)
+        .filter(|_| open)
+        .filter_map(|hold| accept_command(&job.id.target, hold))
+        .chain(job.last_run.iter().map(|run| format!("larder log {}", run.id)))
+        .collect();
     letter
 }
 

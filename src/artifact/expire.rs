@@ -59,13 +59,17 @@ impl Shelf {
     /// below the root.
     ///
     /// The newest one without a failed validation stays whatever its age: only a proven copy earns the right to
-    /// remove older ones.
+    /// remove older ones. While the job is held, since `held`, those of before are counted apart: nothing that was made
+    /// since pushes one of them out.
     ///
     /// # Errors
     /// At the first that cannot be removed; it and younger ones are whole or gone.
-    pub fn expire(&self, job: &JobId, keep_runs: u32) -> Result<Vec<String>, ArtifactError> {
+    pub fn expire(&self, job: &JobId, keep_runs: u32, held: Option<Timestamp>) -> Result<Vec<String>, ArtifactError> {
         let mut removed = Vec::new();
-        for publication in superfluous(&self.publications(job)?, keep_runs) {
+        let publications = self.publications(job)?;
+        let before = held.map_or(0, |since| publications.partition_point(|each| each.started < since));
+        let (before, since) = publications.split_at(before);
+        for publication in superfluous(before, keep_runs).into_iter().chain(superfluous(since, keep_runs)) {
             self.remove(publication)?;
             removed.push(publication.relative.clone());
         }

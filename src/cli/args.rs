@@ -69,6 +69,8 @@ pub enum Command {
     Suspend(Suspend),
     /// Schedule a suspended target again
     Resume(Resume),
+    /// Accept what holds a target, by the value that is shown with it
+    Accept(Accept),
     /// Apply a revision that is held
     Confirm(Confirm),
     /// Test, check, prune or unlock a destination
@@ -264,6 +266,13 @@ pub struct Suspend {
 #[derive(Debug, Args)]
 pub struct Resume {
     pub target: Name,
+}
+
+#[derive(Debug, Args)]
+pub struct Accept {
+    pub target: Name,
+    /// The value of the hold, as `larder status`, the page or the mail shows it
+    pub value: String,
 }
 
 #[derive(Debug, Args)]

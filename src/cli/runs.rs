@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cli::args::{
-    Cancel, Confirm, DestinationArgs, DestinationVerb, Global, Log, Output, Restore, Resume, Run, Runs, Snapshots,
-    Suspend,
+    Accept, Cancel, Confirm, DestinationArgs, DestinationVerb, Global, Log, Output, Restore, Resume, Run, Runs,
+    Snapshots, Suspend,
 };
 use crate::cli::client::{CallError, Client};
 use crate::cli::output::{self, Colour};
@@ -14,7 +14,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
 use crate::error::Trouble;
 use crate::rpc::wire::RunInfo;
-use crate::runner::control::{OperationStatus, Verdict, VerdictResult};
+use crate::runner::control::{Acceptance, OperationStatus, Verdict, VerdictResult};
 use crate::runner::live::RunUpdate;
 
 use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
@@ -284,6 +284,19 @@ pub(crate) fn suspend(global: &Global, args: &Suspend) -> Done {
 pub(crate) fn resume(global: &Global, args: &Resume) -> Done {
     Client::connect(global)?.call("target.resume", json!({"target": args.target}))?;
     output::note(&format!("{} is scheduled again", args.target));
+    Ok(Code::Done)
+}
+
+pub(crate) fn accept(global: &Global, args: &Accept) -> Done {
+    let answer = Client::connect(global)?.call("target.accept", json!({"target": args.target, "value": args.value}))?;
+    if global.output == Output::Json {
+        output::json(&answer);
+        return Ok(Code::Done);
+    }
+    let accepted: Vec<Acceptance> = parse(answer["accepted"].clone())?;
+    for each in accepted {
+        output::note(&format!("{}/{}: accepted: {}", args.target, each.policy, each.reason));
+    }
     Ok(Code::Done)
 }
 

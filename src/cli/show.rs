@@ -20,6 +20,11 @@ pub(crate) fn status(status: &Value) {
         }
         for job in array(&target["jobs"]) {
             let name = format!("{}/{}", string(&job["target"]), string(&job["policy"]));
+            for hold in array(&job["holds"]) {
+                let (since, reason) = (when(&hold["since"]), string(&hold["reason"]));
+                hints.push(format!("  {name}: held since {since}: {reason}"));
+                hints.extend(hold["command"].as_str().map(|command| format!("    accept it with: {command}")));
+            }
             if let Some(hint) = job["problem"]["hint"].as_str() {
                 hints.push(format!("  {name}: {hint}"));
             }

@@ -240,13 +240,24 @@ pub struct Target {
     pub policies: Vec<Name>,
     pub enabled: bool,
     pub hooks: Hooks,
+    /// Values of holds that somebody accepted.
+    #[serde(default)]
+    pub accept: Vec<String>,
 }
 
 impl Target {
     /// A target that no policy has: for work that is no run.
     #[must_use]
     pub fn bare(name: Name, plugin: Name, settings: serde_json::Value) -> Self {
-        Self { name, plugin, settings, policies: Vec::new(), enabled: false, hooks: Hooks::default() }
+        Self {
+            name,
+            plugin,
+            settings,
+            policies: Vec::new(),
+            enabled: false,
+            hooks: Hooks::default(),
+            accept: Vec::new(),
+        }
     }
 }
 

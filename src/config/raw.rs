@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use scalars::{
-    RawArgument, RawCron, RawDuration, RawEmailAddress, RawName, RawPath, RawRate, RawReadData, RawSize, RawSmtp,
-    RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawName, RawPath, RawRate, RawReadData, RawSize,
+    RawSmtp, RawTimezone, RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -263,6 +263,9 @@ pub struct RawTarget {
     pub enabled: Option<bool>,
     /// Programs around each run.
     pub hooks: Option<RawHooks>,
+    /// What is accepted of what held this target: the values that `larder status` shows, such as a size or a mount point.
+    #[schemars(length(min = 1, max = 32))]
+    pub accept: Option<Vec<RawAccepted>>,
 }
 
 /// Programs around each run, without a shell.

@@ -47,6 +47,10 @@ pub(crate) fn write(
     let job = job.map(|before| {
         let mut after = settle(before, &run, outcome, now);
         after.parents.extend(ended.parents.clone());
+        if matches!(outcome, Outcome::Success | Outcome::Partial) {
+            // A run that kept nothing ends no hold.
+            after.holds = ended.judged.holds(&before.holds, &before.accepted, run.started.unwrap_or(run.queued));
+        }
         crate::alert::track(before, &mut after, outcome, now);
         (before, after)
     });
@@ -114,8 +118,10 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         }
         Outcome::Partial => {
             after.failure_total += 1;
-            // A size that stays small becomes the usual one, or a wanted deletion would hold retention for ever.
-            remember_size(&mut after, run.bytes);
+            // What was not whole never becomes the usual: only a destination that failed says nothing of the size.
+            if run.warnings.is_empty() {
+                remember_size(&mut after, run.bytes);
+            }
         }
         Outcome::Failed => {
             after.failure_total += 1;

@@ -18,6 +18,7 @@ use crate::daemon::{finish, restore, upkeep};
 use crate::error::Trouble;
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
+use crate::run::hold::Judged;
 use crate::runner::control::{Request, Verdict, VerdictResult};
 use crate::runner::execute::{self, Ended, Order};
 use crate::runner::live::{Discovery, RunUpdate};
@@ -60,7 +61,8 @@ pub(crate) struct Keeper {
     upkeep_due: Option<Timestamp>,
     /// None before the first look: what the clock showed to an earlier daemon is not known.
     clock_seen: Option<(Timestamp, Instant)>,
-    overdue_looked: Instant,
+    /// None: look at the next turn.
+    overdue_looked: Option<Instant>,
     stopping: bool,
 }
 
@@ -95,7 +97,7 @@ impl Keeper {
             upkeep: JoinSet::new(),
             upkeep_due: None,
             clock_seen: None,
-            overdue_looked: Instant::now(),
+            overdue_looked: Some(Instant::now()),
             stopping: false,
         }
     }
@@ -109,6 +111,7 @@ impl Keeper {
     ) {
         self.readiness.store_is_open(true);
         self.look(None);
+        self.accept_from_config();
         self.plan_upkeep();
         let seen = self.seen.clone();
         loop {
@@ -170,6 +173,7 @@ impl Keeper {
         // A turned clock may leave next times that are far away: then all are looked at, not only the due ones.
         let turned = self.clock_was_turned(now);
         if turned {
+            self.overdue_looked = None;
             self.upkeep_due = self.upkeep_due.map(|due| due.min(now));
         }
         let due: Vec<JobId> = self
@@ -344,6 +348,7 @@ impl Keeper {
             outcome: crate::types::Outcome::Skipped,
             sequence: 0,
             parents: BTreeMap::new(),
+            judged: Judged::default(),
         });
         self.write_unwritten();
     }
@@ -370,7 +375,8 @@ impl Keeper {
                 .with_hint("this is a bug: please report it with the daemon's log"),
         );
         let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));
-        self.unwritten.push(Ended { run, outcome: crate::types::Outcome::Failed, sequence, parents: BTreeMap::new() });
+        let (outcome, parents) = (crate::types::Outcome::Failed, BTreeMap::new());
+        self.unwritten.push(Ended { run, outcome, sequence, parents, judged: Judged::default() });
     }
 
     pub(super) fn write_unwritten(&mut self) {
@@ -391,6 +397,7 @@ impl Keeper {
                     });
                     if let Some(job) = written.job {
                         self.jobs.insert(job.id.clone(), job);
+                        self.accept_from_config();
                     }
                     if written.mails > 0 {
                         self.mail.notify_one();
@@ -407,11 +414,12 @@ impl Keeper {
 
     /// Says once of a job that its newest success is older than its policy allows.
     fn tell_overdue(&mut self, now: Timestamp) {
-        if self.overdue_looked.elapsed() < LOOK_FOR_OVERDUE_EVERY {
+        if self.overdue_looked.is_some_and(|looked| looked.elapsed() < LOOK_FOR_OVERDUE_EVERY) {
             return;
         }
-        self.overdue_looked = Instant::now();
+        self.overdue_looked = Some(Instant::now());
         let config = self.config.borrow().clone();
+        self.remind(&config, now);
         let told: Vec<_> = self
             .jobs
             .values()
@@ -452,6 +460,7 @@ impl Keeper {
             self.config.send_replace(config);
             self.schedules.clear();
             self.plan_upkeep();
+            self.accept_from_config();
         }
         if verdict.result != VerdictResult::Unchanged {
             self.mail.notify_one();

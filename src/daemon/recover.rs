@@ -11,6 +11,7 @@ use crate::config::model::Config;
 use crate::daemon::finish;
 use crate::error::Trouble;
 use crate::process::{Context, Redactor};
+use crate::run::hold::Judged;
 use crate::runner::execute::Ended;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
@@ -48,6 +49,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
             outcome: Outcome::Interrupted,
             sequence: u32::try_from(sequence).unwrap_or(u32::MAX - 1),
             parents: BTreeMap::new(),
+            judged: Judged::default(),
             run,
         };
         let written = finish::write(&world.ledger, &config.site, jobs.get(&ended.run.job), &ended, false, now)

@@ -9,6 +9,7 @@ use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::{restore, upkeep};
 use crate::error::Trouble;
+use crate::run::hold::Judged;
 use crate::runner::control::Request;
 use crate::runner::execute::Ended;
 use crate::store::Batch;
@@ -35,6 +36,9 @@ impl Keeper {
             }
             Request::Resume { target, reply } => {
                 let _ = reply.send(self.suspend(&target, None));
+            }
+            Request::Accept { target, value, reply } => {
+                let _ = reply.send(self.accept(&target, &value));
             }
             Request::Reconcile { reply, .. } => {
                 let _ = reply.send(Ok(self.look(None)));
@@ -141,6 +145,7 @@ impl Keeper {
                 outcome: Outcome::Cancelled,
                 sequence: 0,
                 parents: BTreeMap::new(),
+                judged: Judged::default(),
             });
             self.write_unwritten();
             return Ok(());
@@ -189,7 +194,7 @@ impl Keeper {
     }
 }
 
-fn unknown_target(config: &Config, jobs: &BTreeMap<JobId, JobRecord>, target: &Name) -> Trouble {
+pub(super) fn unknown_target(config: &Config, jobs: &BTreeMap<JobId, JobRecord>, target: &Name) -> Trouble {
     let trouble = Trouble::new("unknown_target", format!("there is no target {target}"));
     if jobs.keys().any(|id| id.target == *target) {
         return trouble.with_hint("it left the config and is orphaned: its backups are kept and can be restored");

@@ -90,6 +90,7 @@ pub(super) fn target(old: &Target, new: &Target) -> Vec<String> {
     }
     phrases.value("policies", &names(&old.policies), &names(&new.policies));
     phrases.named("hooks", &old.hooks, &new.hooks);
+    phrases.named("accept", &old.accept, &new.accept);
     match (old.enabled, new.enabled) {
         (true, false) => phrases.0.push("disabled".to_owned()),
         (false, true) => phrases.0.push("enabled".to_owned()),

@@ -107,6 +107,8 @@ fn unknown(id: JobId) -> JobRecord {
         troubled_since: None,
         overdue_told: None,
         parents: BTreeMap::new(),
+        holds: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 

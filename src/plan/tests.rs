@@ -66,6 +66,7 @@ fn target(text: &str, policies: &[&str]) -> Target {
         policies: policies.iter().map(|policy| name(policy)).collect(),
         enabled: true,
         hooks: Hooks::default(),
+        accept: Vec::new(),
     }
 }
 

@@ -5,8 +5,9 @@ use crate::rpc::Rpc;
 use crate::rpc::access::Access::{Control, Read};
 use crate::rpc::methods::Register;
 use crate::rpc::wire::{
-    ConfirmParams, DestinationParams, Done, MailTested, NoParams, OperationStarted, PlanParams, ReconcileParams,
-    RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams, invalid,
+    AcceptParams, ConfirmParams, DestinationParams, Done, HoldsAccepted, MailTested, NoParams, OperationStarted,
+    PlanParams, ReconcileParams, RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams,
+    invalid,
 };
 use crate::runner::control::{DestinationAction, PlanText, Request, Verdict};
 
@@ -16,6 +17,7 @@ const REASON_CHARS_MAX: usize = 500;
 pub(super) fn register(to: &mut impl Register) {
     to.method("target.suspend", Control, "Stop the jobs of a target for a while.", suspend);
     to.method("target.resume", Control, "Let a suspended target run again.", resume);
+    to.method("target.accept", Control, "Accept what holds a target, by the value that is shown with it.", accept);
     to.method("run.start", Control, "Run the jobs of a target now; answers at once with the runs' ids.", run_start);
     to.method("run.cancel", Control, "Stop a run that is queued or in progress.", run_cancel);
     to.method("restore.start", Control, "Restore a snapshot into a directory or an application.", restore_start);
@@ -44,6 +46,12 @@ async fn suspend(rpc: Rpc, params: SuspendParams) -> Result<Done, Trouble> {
     }
     rpc.control.ask(|reply| Request::Suspend { target, until, reason, reply }).await?;
     Ok(Done { done: true })
+}
+
+async fn accept(rpc: Rpc, params: AcceptParams) -> Result<HoldsAccepted, Trouble> {
+    let AcceptParams { target, value } = params;
+    let accepted = rpc.control.ask(|reply| Request::Accept { target, value, reply }).await?;
+    Ok(HoldsAccepted { accepted })
 }
 
 async fn resume(rpc: Rpc, params: TargetParams) -> Result<Done, Trouble> {

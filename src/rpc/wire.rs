@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::{Config, Policy};
 use crate::error::Trouble;
-use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::control::{Acceptance, OperationId, RestoreRequest};
 use crate::runner::live::RunUpdate;
 use crate::status::{ConfigView, Counts, MailView, SiteView, Verdict};
 use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
@@ -83,6 +83,20 @@ pub fn invalid(name: &str, value: impl std::fmt::Display, expected: &str) -> Tro
 #[serde(deny_unknown_fields)]
 pub struct TargetParams {
     pub target: Name,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptParams {
+    pub target: Name,
+    /// As the hold shows it.
+    pub value: String,
+}
+
+/// The holds that ended.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HoldsAccepted {
+    pub accepted: Vec<Acceptance>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

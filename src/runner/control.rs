@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::model::Config;
 use crate::error::Trouble;
-use crate::types::{Name, Revision, RunId};
+use crate::run::hold::{Hold, HoldKind};
+use crate::types::{JobId, Name, Revision, RunId};
 
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<Result<T, Trouble>>;
@@ -38,6 +39,12 @@ pub enum Request {
     Resume {
         target: Name,
         reply: Reply<()>,
+    },
+    /// End the holds of `target` that are shown with `value`.
+    Accept {
+        target: Name,
+        value: String,
+        reply: Reply<Vec<Acceptance>>,
     },
     /// Look at the watched branch again and answer with what came of it.
     Reconcile {
@@ -70,6 +77,23 @@ pub enum Request {
     TestMail {
         reply: Reply<String>,
     },
+}
+
+/// A hold that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Acceptance {
+    pub policy: Name,
+    pub kind: HoldKind,
+    pub since: Timestamp,
+    /// What was held against.
+    pub reason: String,
+}
+
+impl Acceptance {
+    #[must_use]
+    pub fn of(job: &JobId, hold: &Hold) -> Self {
+        Self { policy: job.policy.clone(), kind: hold.kind, since: hold.since, reason: hold.trouble.message.clone() }
+    }
 }
 
 /// What a reconcile came to.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::engine::run_tags;
 use crate::error::Trouble;
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor};
+use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
 use crate::run::{self, Event, RunState};
 use crate::runner::hooks::{self, Moment};
@@ -63,6 +65,8 @@ pub struct Ended {
     pub sequence: u32,
     /// New snapshots by destination: the parents of the next run.
     pub parents: BTreeMap<Name, String>,
+    /// What was looked at that may hold retention, and what was found.
+    pub judged: Judged,
 }
 
 /// Why a run stops before its end.
@@ -106,6 +110,9 @@ struct Journey {
     shelf: Shelf,
     beside: Beside,
     after_is_due: bool,
+    judged: Judged,
+    /// The first remark that is no hold of a kind of its own.
+    remark: Option<Trouble>,
 }
 
 impl Journey {
@@ -134,6 +141,8 @@ impl Journey {
             context,
             beside: Beside::default(),
             after_is_due: false,
+            judged: Judged::default(),
+            remark: None,
         }
     }
 
@@ -152,7 +161,7 @@ impl Journey {
         )
         .await?;
         let validations = self.validate(&captured).await?;
-        let suspicious = self.weigh(&captured);
+        self.weigh(&captured);
 
         self.advance(Event::Validated, Some(format!("{} validations", validations.len()))).await?;
         let published = self.publish(&captured, validations).await?;
@@ -167,11 +176,13 @@ impl Journey {
             ));
         }
         self.advance(Event::Shipped, None).await?;
-        if suspicious {
-            self.context.log.line("retention held: the backup shrank");
-        } else {
+        let remark = self.remark.clone();
+        self.judged
+            .add(HoldKind::Incomplete, remark.map(|trouble| Finding::without_value(HoldKind::Incomplete, trouble)));
+        if self.held().is_none() {
             self.retain().await;
         }
+        self.hold_on();
         self.expire().await;
         // Before the verdict, since a failed `after` hook is a remark on it.
         self.after().await;
@@ -247,6 +258,7 @@ impl Journey {
             .validate(&self.target, self.record.id, &staging, captured, &self.beside, &self.context, self.limits())
             .await
             .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+        let mut unproven = Vec::new();
         for each in &validations {
             self.context.log.line(&format!("validation {}: {:?} {}", each.name, each.verdict, each.detail));
             match each.verdict {
@@ -257,34 +269,63 @@ impl Journey {
                             .with_hint("nothing was published or shipped; the earlier backups stay as they are"),
                     ));
                 }
-                Verdict::CouldNotVerify => self.warn(
-                    Trouble::new("could_not_verify", format!("validation {}: {}", each.name, each.detail))
+                Verdict::CouldNotVerify => unproven.push(Finding {
+                    kind: HoldKind::MissingProof,
+                    subject: each.name.clone(),
+                    trouble: Trouble::new("could_not_verify", format!("validation {}: {}", each.name, each.detail))
                         .with_hint("the backup was kept, but it is not proven"),
-                ),
+                    value: Some(each.name.clone()),
+                    no_worse: true,
+                }),
             }
         }
+        self.judge(HoldKind::MissingProof, unproven);
         Ok(validations)
     }
 
-    /// Notes the size and says whether it shrank so much that retention must wait.
-    fn weigh(&mut self, captured: &Captured) -> bool {
+    /// Notes the size, and holds retention when it shrank.
+    fn weigh(&mut self, captured: &Captured) {
         self.record.bytes = captured.bytes;
-        let suspicious = judgement::shrink_guard(&self.job.sizes, captured.bytes);
-        if suspicious {
-            self.warn(
-                Trouble::new(
-                    "shrank",
-                    format!(
-                        "the backup has {} only, under half of what the last ones had",
-                        crate::types::ByteSize(captured.bytes)
-                    ),
-                )
-                .with_hint(
-                    "look whether data is missing; old snapshots are kept until a backup has its usual size again",
+        let shrank = judgement::shrink_guard(&self.job.sizes, captured.bytes).then(|| Finding {
+            kind: HoldKind::Shrank,
+            subject: String::new(),
+            trouble: Trouble::new(
+                "shrank",
+                format!(
+                    "the backup has {} only, under half of what the last ones had",
+                    crate::types::ByteSize(captured.bytes)
                 ),
-            );
+            )
+            .with_hint("look whether data is missing; old snapshots are kept until a backup has its usual size again"),
+            value: Some(captured.bytes.to_string()),
+            no_worse: false,
+        });
+        self.judge(HoldKind::Shrank, shrank);
+    }
+
+    /// Notes that `kind` was looked at; what was `found` makes the run partial and holds what is there.
+    fn judge(&mut self, kind: HoldKind, found: impl IntoIterator<Item = Finding>) {
+        let mut found: Vec<Finding> = found.into_iter().collect();
+        for finding in &found {
+            self.remark_on(finding.trouble.clone());
         }
-        suspicious
+        // What is accepted as not provable stays unproven, but holds nothing any more.
+        found.retain(|finding| kind != HoldKind::MissingProof || !finding.is_accepted(&self.job.accepted));
+        self.judged.add(kind, found);
+    }
+
+    /// Since when the job is held, by this run or one before it.
+    fn held(&self) -> Option<Timestamp> {
+        let started = self.record.started.unwrap_or(self.record.queued);
+        let holds = self.judged.holds(&self.job.holds, &self.job.accepted, started);
+        holds.iter().map(|hold| hold.since).min()
+    }
+
+    /// Says what holds the job from before and was not looked at in this run.
+    fn hold_on(&mut self) {
+        for hold in self.judged.untouched(&self.job.holds) {
+            self.remark_on(hold.trouble.clone());
+        }
     }
 
     async fn publish(
@@ -407,7 +448,8 @@ impl Journey {
 
     async fn expire(&mut self) {
         let (shelf, job, keep) = (self.shelf.clone(), self.record.job.clone(), self.site.artifacts.keep_runs);
-        match tokio::task::spawn_blocking(move || shelf.expire(&job, keep)).await {
+        let held = self.held();
+        match tokio::task::spawn_blocking(move || shelf.expire(&job, keep, held)).await {
             Ok(Ok(removed)) => {
                 for path in removed {
                     self.context.log.line(&format!("expired artifact {path}"));
@@ -448,7 +490,7 @@ impl Journey {
             BTreeMap::new()
         };
         self.context.log.line(&format!("finished: {outcome}"));
-        Ended { run: self.record, outcome, sequence: self.sequence, parents }
+        Ended { run: self.record, outcome, sequence: self.sequence, parents, judged: self.judged }
     }
 
     /// Runs the hooks of `moment`. Those behind the work mend what was changed for it, so neither a cancellation nor the
@@ -486,6 +528,11 @@ impl Journey {
     }
 
     fn warn(&mut self, trouble: Trouble) {
+        self.remark.get_or_insert_with(|| trouble.clone());
+        self.remark_on(trouble);
+    }
+
+    fn remark_on(&mut self, trouble: Trouble) {
         self.context.log.line(&format!("warning: {trouble}"));
         if self.record.warnings.len() < WARNINGS_MAX {
             self.record.warnings.push(trouble);

@@ -6,16 +6,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
 use crate::error::Trouble;
+use crate::run::hold::Hold;
 use crate::runner::live::RunUpdate;
 use crate::schedule::Schedule;
 use crate::status::discovery;
-use crate::status::job::{fresh_until, problem, standing};
+use crate::status::job::{accept_command, fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
 use crate::status::verdict::{count, say_time, verdict};
 use crate::status::{
-    ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, JobState, JobView, MailView,
-    Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView, TargetView,
-    UpkeepView, VIEW_VERSION, View,
+    ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, HoldView, JobState, JobView,
+    MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView,
+    TargetView, UpkeepView, VIEW_VERSION, View,
 };
 use crate::store::record::{ConfigRecord, DestinationRecord, JobRecord, RunSummary, Upkeep};
 use crate::types::Name;
@@ -155,6 +156,19 @@ fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Ti
         }),
         warnings: history.warnings.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
         notices: history.notices.iter().map(|trouble| plain(&trouble.message, trouble)).collect(),
+        holds: job.holds.iter().map(|hold| hold_view(job, hold)).collect(),
+    }
+}
+
+fn hold_view(job: &JobRecord, hold: &Hold) -> HoldView {
+    HoldView {
+        kind: hold.kind,
+        subject: hold.subject.clone(),
+        since: hold.since,
+        reason: hold.trouble.message.clone(),
+        hint: hold.trouble.hint.clone(),
+        value: hold.value.clone(),
+        command: accept_command(&job.id.target, hold),
     }
 }
 
@@ -366,7 +380,10 @@ fn attention(
     }
     for job in targets.iter().flat_map(|target| &target.jobs) {
         let Some(mut problem) = job.problem.clone() else { continue };
-        if let Some(last) = job.last_run.as_ref().filter(|_| job.state != JobState::Overdue) {
+        let held = job.holds.iter().filter(|hold| hold.kind.as_str() == problem.code).map(|hold| hold.since).min();
+        if let Some(since) = held {
+            problem.what = format!("{}, since {}", problem.what, say_time(since, &zone));
+        } else if let Some(last) = job.last_run.as_ref().filter(|_| job.state != JobState::Overdue) {
             problem.what = format!("{}, {}", problem.what, say_time(last.finished, &zone));
         }
         all.push(Attention {

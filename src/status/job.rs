@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Policy;
 use crate::error::Trouble;
+use crate::run::hold::Hold;
 use crate::status::{Health, JobState, Problem};
 use crate::store::record::{JobRecord, RunSummary};
-use crate::types::{Outcome, show_duration};
+use crate::types::{Name, Outcome, show_duration};
 
 /// How long after its time a run may wait to be queued before it counts as missed.
 pub const MISSED_AFTER: SignedDuration = SignedDuration::from_mins(10);
@@ -34,6 +35,9 @@ pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Ti
     }
     if let Some(problem) = overdue(job, policy, running, now) {
         return Standing { state: JobState::Overdue, health: Health::Failed, problem: Some(problem) };
+    }
+    if let Some(problem) = held(job) {
+        return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
     }
     match (&job.last_run, &job.last_success) {
         (None, _) if running => quiet(JobState::Running, Health::Unknown),
@@ -131,6 +135,31 @@ fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<
         problem.commands.push(run_command(job));
     }
     Some((health, problem))
+}
+
+/// What holds the job, the worst first.
+fn held(job: &JobRecord) -> Option<Problem> {
+    let first = job.holds.iter().find(|hold| !hold.kind.is_told_as_incomplete())?;
+    let what = match job.holds.len() {
+        1 => "Held: the old backups are kept, and nothing is forgotten".to_owned(),
+        n => format!("Held for {n} reasons: the old backups are kept, and nothing is forgotten"),
+    };
+    let mut commands: Vec<String> = job.holds.iter().filter_map(|hold| accept_command(&job.id.target, hold)).collect();
+    commands.extend(job.last_run.as_ref().map(log_command));
+    let mut problem = problem(what, Some(&first.trouble), "held", commands);
+    first.kind.as_str().clone_into(&mut problem.code);
+    Some(problem)
+}
+
+/// What is typed to accept the hold; none when it can only be mended.
+#[must_use]
+pub fn accept_command(target: &Name, hold: &Hold) -> Option<String> {
+    let value = hold.value.as_ref()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return Some(format!("larder accept {target} {value}"));
+    }
+    Some(format!("larder accept {target} '{}'", value.replace('\'', "'\\''")))
 }
 
 fn log_command(run: &RunSummary) -> String {

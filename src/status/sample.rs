@@ -69,6 +69,8 @@ pub fn job(target: &str) -> JobRecord {
         troubled_since: None,
         overdue_told: None,
         parents: BTreeMap::new(),
+        holds: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 
@@ -94,6 +96,7 @@ pub fn target(text: &str, plugin: &str) -> Target {
         policies: vec![name("daily")],
         enabled: true,
         hooks: Hooks::default(),
+        accept: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
 use crate::run::RunState;
+use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
 /// A job as the store knows it; key `target/policy` in the tree `jobs`.
@@ -53,6 +54,26 @@ pub struct JobRecord {
     /// Newest snapshot in each destination: the parent of the next.
     #[serde(default)]
     pub parents: BTreeMap<Name, String>,
+    /// Why the old backups stay for now; with one, the job is not green.
+    #[serde(default)]
+    pub holds: Vec<Hold>,
+    /// The newest holds that somebody accepted, oldest first.
+    #[serde(default)]
+    pub accepted: Vec<Accepted>,
+}
+
+impl JobRecord {
+    /// What `hold` was about is how the job is from now on.
+    pub fn take_as_usual(&mut self, hold: &Hold) {
+        match hold.kind {
+            HoldKind::Shrank => self.sizes = hold.value.iter().filter_map(|bytes| bytes.parse().ok()).collect(),
+            HoldKind::LostMount
+            | HoldKind::RetentionCut
+            | HoldKind::MissingProof
+            | HoldKind::JumpedClock
+            | HoldKind::Incomplete => {}
+        }
+    }
 }
 
 /// Another try that is due before the next slot.

@@ -167,7 +167,7 @@ fn killed_at_any_instant_no_partial_artifact_is_visible() {
             }
             let published = shelf.publish(&request).unwrap();
             shelf.ship_view(&request.job, &published).unwrap();
-            shelf.expire(&request.job, 3).unwrap();
+            shelf.expire(&request.job, 3, None).unwrap();
             if count == 0 {
                 println!("published");
             }

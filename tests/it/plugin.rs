@@ -92,6 +92,7 @@ impl Bench {
                 policies: Vec::new(),
                 enabled: true,
                 hooks: Hooks::default(),
+                accept: Vec::new(),
             },
             run: RunId::generate(jiff::Timestamp::now()),
             beside: Beside::default(),

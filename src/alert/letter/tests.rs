@@ -32,6 +32,8 @@ pub(in crate::alert) fn job() -> JobRecord {
         troubled_since: None,
         overdue_told: None,
         parents: BTreeMap::new(),
+        holds: Vec::new(),
+        accepted: Vec::new(),
     }
 }
 

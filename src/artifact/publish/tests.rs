@@ -364,7 +364,7 @@ fn expiry_removes_the_oldest_of_the_job_and_only_what_it_can_attribute() {
     std::os::unix::fs::symlink(&published[1].path, day.join(format!("x-{}", published[1].run))).unwrap();
 
     let job = request(0).job;
-    let gone = place.shelf.expire(&job, 2).unwrap();
+    let gone = place.shelf.expire(&job, 2, None).unwrap();
     assert_eq!(gone, [published[0].relative.clone(), published[1].relative.clone()]);
     assert!(!published[0].path.exists() && !published[1].path.exists());
     assert!(!published[1].path.parent().unwrap().exists(), "an empty day stays");
@@ -372,7 +372,7 @@ fn expiry_removes_the_oldest_of_the_job_and_only_what_it_can_attribute() {
         assert!(stays.exists(), "{} is gone", stays.display());
     }
     assert!(fs::read_dir(place.shelf.trash()).unwrap().next().is_none());
-    assert!(place.shelf.expire(&job, 2).unwrap().is_empty());
+    assert!(place.shelf.expire(&job, 2, None).unwrap().is_empty());
 }
 
 #[test]

@@ -52,12 +52,13 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
         checker.names("policies", &names)
     });
     let hooks = hooks(checker, raw.hooks.unwrap_or_default());
+    let accept = raw.accept.unwrap_or_default().into_iter().map(|value| value.0).collect();
     let enabled = raw.enabled.unwrap_or(true);
     if !enabled {
         let message = "this target is switched off: it is not backed up";
         checker.warn(&["enabled"], "target_disabled", message, "delete the line `enabled: false` to back it up again");
     }
-    let target = Target { name: name?, plugin: plugin?, settings, policies: Vec::new(), enabled, hooks };
+    let target = Target { name: name?, plugin: plugin?, settings, policies: Vec::new(), enabled, hooks, accept };
     Some(TargetItem { target, policies })
 }
 

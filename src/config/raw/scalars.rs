@@ -112,6 +112,34 @@ impl<'de> Deserialize<'de> for RawSize {
     }
 }
 
+/// The value of a hold as it is shown: a number of bytes, a path, a name.
+#[derive(Clone, Debug)]
+pub struct RawAccepted(pub String);
+
+impl<'de> Deserialize<'de> for RawAccepted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawSize::deserialize(deserializer).map(|value| Self(value.0))
+    }
+}
+
+impl JsonSchema for RawAccepted {
+    fn schema_name() -> Cow<'static, str> {
+        "Accepted".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The value of a hold as `larder status` shows it.",
+            "type": ["string", "integer"],
+            "minLength": 1,
+            "maxLength": 4096,
+            "minimum": 0,
+            "x-larder-expected": "the value of a hold, as `larder status` shows it",
+            "examples": [20_971_520, "/tank/docs"],
+        })
+    }
+}
+
 impl JsonSchema for RawSize {
     fn schema_name() -> Cow<'static, str> {
         "Size".into()

@@ -190,6 +190,7 @@ fn filled() -> (Ledger, Vec<RunId>) {
                 policies: vec![name("daily")],
                 enabled: true,
                 hooks: Hooks::default(),
+                accept: Vec::new(),
             })
             .unwrap();
         batch.put_job(&job(target)).unwrap();
@@ -303,6 +304,9 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
             }
             Request::CancelRun { reply, .. } | Request::Resume { reply, .. } | Request::Suspend { reply, .. } => {
                 let _ = reply.send(Ok(()));
+            }
+            Request::Accept { value, reply, .. } => {
+                let _ = reply.send(Err(Trouble::new("not_held", format!("nothing is held with the value {value:?}"))));
             }
             Request::Reconcile { reply, .. } | Request::Confirm { reply, .. } => {
                 let _ = reply.send(Ok(unchanged()));

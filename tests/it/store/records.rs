@@ -72,6 +72,7 @@ fn target(text: &str) -> Target {
         policies: vec![name("daily")],
         enabled: true,
         hooks: larder::config::model::Hooks::default(),
+        accept: Vec::new(),
     }
 }
 

@@ -1,0 +1,140 @@
+//! Holds that end because somebody accepts them, by RPC or in Git, and the weekly reminder of those that do not.
+
+use jiff::Timestamp;
+
+use crate::config::model::Config;
+use crate::daemon::keeper::Keeper;
+use crate::error::Trouble;
+use crate::run::hold::{self, Hold};
+use crate::runner::control::Acceptance;
+use crate::store::record::JobRecord;
+use crate::store::{Batch, StoreError};
+use crate::types::Name;
+
+/// How many values a refusal names.
+const NAMED_MAX: usize = 10;
+
+impl Keeper {
+    /// Ends the holds of `target` that are shown with `value`.
+    pub(super) fn accept(&mut self, target: &Name, value: &str) -> Result<Vec<Acceptance>, Trouble> {
+        let now = self.world.clock.now();
+        let changed: Vec<(JobRecord, Vec<Hold>)> = self
+            .jobs
+            .values()
+            .filter(|job| job.id.target == *target)
+            .filter_map(|job| accepted(job, &|hold| hold::is_value(hold, value), now))
+            .collect();
+        if changed.is_empty() {
+            return Err(self.not_held(target, value));
+        }
+        let told =
+            changed.iter().flat_map(|(job, holds)| holds.iter().map(|hold| Acceptance::of(&job.id, hold))).collect();
+        self.write_accepted(changed, now).map_err(|error| error.trouble())?;
+        Ok(told)
+    }
+
+    /// Ends the holds whose value the config accepts.
+    pub(super) fn accept_from_config(&mut self) {
+        let now = self.world.clock.now();
+        let config = self.config.borrow().clone();
+        let changed: Vec<(JobRecord, Vec<Hold>)> = self
+            .jobs
+            .values()
+            .filter_map(|job| {
+                let values = &config.targets.get(&job.id.target)?.accept;
+                accepted(job, &|shown| values.iter().any(|value| hold::is_value(shown, value)), now)
+            })
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        if let Err(error) = self.write_accepted(changed, now) {
+            tracing::error!(error = %crate::error::chain(&error), "cannot note what the config accepts; it is tried again");
+        }
+    }
+
+    /// Reminds of holds once a week.
+    pub(super) fn remind(&mut self, config: &Config, now: Timestamp) {
+        let due: Vec<_> = self.jobs.values().filter_map(|job| crate::alert::reminder(&config.site, job, now)).collect();
+        for (job, mail) in due {
+            let write = || -> Result<(), StoreError> {
+                let mut batch = Batch::default();
+                batch.put_job(&job)?;
+                if let Some(mail) = &mail {
+                    batch.enqueue_mail(mail)?;
+                }
+                self.world.ledger.commit(batch)
+            };
+            match write() {
+                Ok(()) => {
+                    tracing::warn!(job = %job.id, holds = job.holds.len(), "the job is still held");
+                    self.jobs.insert(job.id.clone(), job);
+                    self.mail.notify_one();
+                }
+                Err(error) => tracing::error!(error = %crate::error::chain(&error), "cannot note a reminder"),
+            }
+        }
+    }
+
+    fn write_accepted(&mut self, changed: Vec<(JobRecord, Vec<Hold>)>, now: Timestamp) -> Result<(), StoreError> {
+        let site = self.config.borrow().site.clone();
+        let mut batch = Batch::default();
+        for (job, holds) in &changed {
+            batch.put_job(job)?;
+            if let Some(mail) = crate::alert::mail_for_accepted(&site, job, holds, now) {
+                batch.enqueue_mail(&mail)?;
+            }
+        }
+        self.world.ledger.commit(batch)?;
+        for (job, holds) in changed {
+            for hold in holds {
+                tracing::info!(job = %job.id, kind = hold.kind.as_str(), value = hold.value, "a hold was accepted");
+            }
+            self.jobs.insert(job.id.clone(), job);
+        }
+        self.mail.notify_one();
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn not_held(&self, target: &Name, value: &str) -> Trouble {
+        let of_target = || self.jobs.values().filter(|job| job.id.target == *target);
+        if of_target().next().is_none() {
+            return super::requests::unknown_target(&self.config.borrow(), &self.jobs, target);
+        }
+        let mut holds = of_target().flat_map(|job| &job.holds).peekable();
+        if holds.peek().is_none() {
+            return Trouble::new("not_held", format!("nothing of {target} is held"))
+                .with_hint("see `larder status`; what ended by itself needs no acceptance");
+        }
+        let shown: Vec<String> = holds
+            .take(NAMED_MAX)
+            .map(|hold| match crate::status::job::accept_command(target, hold) {
+                Some(command) => format!("`{command}` for: {}", hold.trouble.message),
+                None => format!("can only be mended: {}", hold.trouble.message),
+            })
+            .collect();
+        Trouble::new("not_held", format!("nothing of {target} is held with the value {value:?}"))
+            .with_hint(shown.join("; "))
+    }
+}
+
+/// The job without the holds whose value `matches`, and these; none when there is none.
+fn accepted(job: &JobRecord, matches: &dyn Fn(&str) -> bool, now: Timestamp) -> Option<(JobRecord, Vec<Hold>)> {
+    let (gone, left): (Vec<Hold>, Vec<Hold>) =
+        job.holds.iter().cloned().partition(|hold| hold.value.as_deref().is_some_and(matches));
+    if gone.is_empty() {
+        return None;
+    }
+    let mut after = job.clone();
+    after.holds = left;
+    for hold in &gone {
+        hold::remember(&mut after.accepted, hold, now);
+        after.take_as_usual(hold);
+    }
+    if after.holds.is_empty() && after.failing == 0 {
+        // It was said that this ended: the next success is no further news.
+        after.incomplete = 0;
+    }
+    Some((after, gone))
+}

@@ -1,0 +1,317 @@
+//! Holds: why a job's old backups stay for now. Pure decisions over what was recorded and what a run found.
+//!
+//! A run that finds something that must not push out older backups raises a [`Finding`]; the job's record keeps it as a
+//! [`Hold`]. Time never ends one: a later run that looked at the same thing and found it well does, or somebody who
+//! accepts it by the value that is shown. While there is one the job is not green, and nothing of it is forgotten.
+
+use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Trouble;
+use crate::types::ByteSize;
+
+/// Between two reminders of the same hold.
+pub const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Holds that a job keeps; a run with more has one cause, and twenty say enough of it.
+const HOLDS_MAX: usize = 20;
+
+/// Acceptances that a job remembers.
+const ACCEPTED_MAX: usize = 20;
+
+/// Somebody was told later than now by more than this: the clock was turned back, and the time says nothing.
+const CLOCK_LEEWAY: SignedDuration = SignedDuration::from_hours(1);
+
+/// What is held against. A new kind needs no more than its line here and a call of `judge` in the runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldKind {
+    /// The backup, or a part of it, has far less than usual.
+    Shrank,
+    /// A file system that was mounted below a source is not there.
+    LostMount,
+    /// Retention would remove many snapshots that it kept before.
+    RetentionCut,
+    /// A proof could not be made.
+    MissingProof,
+    /// The clock jumped, or is wrong.
+    JumpedClock,
+    /// Something was left out, for another reason that the run names.
+    Incomplete,
+}
+
+impl HoldKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shrank => "shrank",
+            Self::LostMount => "lost_mount",
+            Self::RetentionCut => "retention_cut",
+            Self::MissingProof => "missing_proof",
+            Self::JumpedClock => "jumped_clock",
+            Self::Incomplete => "incomplete",
+        }
+    }
+
+    /// Its begin and end are told by the mails about incomplete runs.
+    #[must_use]
+    pub fn is_told_as_incomplete(self) -> bool {
+        matches!(self, Self::MissingProof | Self::Incomplete)
+    }
+}
+
+/// What a run found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub kind: HoldKind,
+    /// What of the job: a mount point, a destination, a validation; empty: the job as a whole.
+    pub subject: String,
+    pub trouble: Trouble,
+    /// What is typed to accept it; none: it can't be accepted, only mended.
+    pub value: Option<String>,
+    /// The hold's value stays as it was shown while what is found is no worse than that.
+    pub no_worse: bool,
+}
+
+impl Finding {
+    /// One about the whole job that can only be mended.
+    #[must_use]
+    pub fn without_value(kind: HoldKind, trouble: Trouble) -> Self {
+        Self { kind, subject: String::new(), trouble, value: None, no_worse: true }
+    }
+
+    /// Whether exactly this was accepted once.
+    #[must_use]
+    pub fn is_accepted(&self, accepted: &[Accepted]) -> bool {
+        let same = |each: &Accepted| each.kind == self.kind && each.subject == self.subject;
+        accepted.iter().any(|each| same(each) && self.value.as_ref() == Some(&each.value))
+    }
+}
+
+/// Something that keeps a job's old backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub kind: HoldKind,
+    #[serde(default)]
+    pub subject: String,
+    pub since: Timestamp,
+    /// As of the newest run that looked.
+    pub trouble: Trouble,
+    #[serde(default)]
+    pub value: Option<String>,
+    /// When somebody was last told of it.
+    pub told: Timestamp,
+}
+
+/// A hold that somebody accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    pub kind: HoldKind,
+    #[serde(default)]
+    pub subject: String,
+    pub value: String,
+    pub at: Timestamp,
+}
+
+/// What one run looked at, and what it found there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    kinds: Vec<HoldKind>,
+    found: Vec<Finding>,
+}
+
+impl Judged {
+    /// Notes that `kind` was looked at and `found` is all of it. A kind that no run looks at keeps its holds.
+    pub fn add(&mut self, kind: HoldKind, found: impl IntoIterator<Item = Finding>) {
+        self.kinds.push(kind);
+        self.found.extend(found);
+    }
+
+    /// Those of `before` that nobody looked at.
+    #[must_use]
+    pub fn untouched(&self, before: &[Hold]) -> Vec<Hold> {
+        before.iter().filter(|hold| !self.kinds.contains(&hold.kind)).cloned().collect()
+    }
+
+    /// The holds of a job after the run, from those `before` it.
+    ///
+    /// What was looked at and not found ends; what was found begins, or goes on since when it began. What somebody
+    /// accepted while the run was under way (after `started`) does not come back through it.
+    #[must_use]
+    pub fn holds(&self, before: &[Hold], accepted: &[Accepted], started: Timestamp) -> Vec<Hold> {
+        let mut after = self.untouched(before);
+        for finding in &self.found {
+            let same = |kind: HoldKind, subject: &str| kind == finding.kind && subject == finding.subject;
+            if accepted.iter().any(|each| each.at >= started && same(each.kind, &each.subject))
+                || after.iter().any(|hold| same(hold.kind, &hold.subject))
+            {
+                continue;
+            }
+            let known = before.iter().find(|hold| same(hold.kind, &hold.subject));
+            after.push(Hold {
+                kind: finding.kind,
+                subject: finding.subject.clone(),
+                since: known.map_or(started, |hold| hold.since),
+                trouble: finding.trouble.clone(),
+                value: known
+                    .filter(|_| finding.no_worse)
+                    .and_then(|hold| hold.value.clone())
+                    .or_else(|| finding.value.clone()),
+                told: known.map_or(started, |hold| hold.told),
+            });
+        }
+        after.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+        after.truncate(HOLDS_MAX);
+        after
+    }
+}
+
+/// Those of `holds` that are not in `others`.
+#[must_use]
+pub fn beyond<'a>(holds: &'a [Hold], others: &[Hold]) -> Vec<&'a Hold> {
+    let known = |hold: &Hold| others.iter().any(|other| other.kind == hold.kind && other.subject == hold.subject);
+    holds.iter().filter(|hold| !known(hold)).collect()
+}
+
+/// Whether somebody must be reminded of `holds` now.
+#[must_use]
+pub fn reminder_is_due(holds: &[Hold], now: Timestamp) -> bool {
+    let Some(told) = holds.iter().map(|hold| hold.told).max() else { return false };
+    let ago = now.duration_since(told);
+    ago >= REMIND_EVERY || ago < -CLOCK_LEEWAY
+}
+
+/// Whether what was typed is the value that is shown: white space and case make no difference, and a number of bytes
+/// may be written in any unit that gives the same number, or as it is shown for people.
+#[must_use]
+pub fn is_value(shown: &str, typed: &str) -> bool {
+    let plain = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
+    let (shown, typed) = (plain(shown), plain(typed));
+    if shown == typed {
+        return true;
+    }
+    match shown.parse::<u64>() {
+        Ok(bytes) => same_size(bytes, &typed) || plain(&ByteSize(bytes).to_string()) == typed,
+        Err(_) => false,
+    }
+}
+
+/// `typed` is without white space, and in lower case as `ByteSize` never reads it.
+fn same_size(bytes: u64, typed: &str) -> bool {
+    let unit = typed.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let unit = match unit {
+        "" => "",
+        "b" => "B",
+        "kb" => "kB",
+        "kib" => "KiB",
+        "mb" => "MB",
+        "mib" => "MiB",
+        "gb" => "GB",
+        "gib" => "GiB",
+        "tb" => "TB",
+        "tib" => "TiB",
+        _ => return false,
+    };
+    let number = typed.get(..typed.len() - unit.len()).unwrap_or_default();
+    format!("{number}{unit}").parse::<ByteSize>().is_ok_and(|size| size.0 == bytes)
+}
+
+/// Notes that `hold` was accepted.
+pub fn remember(accepted: &mut Vec<Accepted>, hold: &Hold, now: Timestamp) {
+    let Some(value) = hold.value.clone() else { return };
+    accepted.retain(|each| each.kind != hold.kind || each.subject != hold.subject);
+    accepted.push(Accepted { kind: hold.kind, subject: hold.subject.clone(), value, at: now });
+    let excess = accepted.len().saturating_sub(ACCEPTED_MAX);
+    accepted.drain(..excess);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + hours * 3600).unwrap()
+    }
+
+    fn finding(kind: HoldKind, subject: &str, value: &str) -> Finding {
+        Finding {
+            kind,
+            subject: subject.to_owned(),
+            trouble: Trouble::new("held", "something is missing"),
+            value: Some(value.to_owned()),
+            no_worse: false,
+        }
+    }
+
+    fn judged(kind: HoldKind, found: Vec<Finding>) -> Judged {
+        let mut judged = Judged::default();
+        judged.add(kind, found);
+        judged
+    }
+
+    #[test]
+    fn a_hold_keeps_its_begin_however_often_it_is_found_and_ends_when_it_is_not() {
+        let found = judged(HoldKind::Shrank, vec![finding(HoldKind::Shrank, "", "10")]);
+        let mut holds = found.holds(&[], &[], at(0));
+        for run in 1..100 {
+            holds = found.holds(&holds, &[], at(run * 24));
+            assert_eq!((holds.len(), holds[0].since), (1, at(0)));
+        }
+        let well = judged(HoldKind::Shrank, Vec::new());
+        assert_eq!(well.holds(&holds, &[], at(9000)), []);
+    }
+
+    #[test]
+    fn a_run_that_did_not_look_ends_nothing() {
+        let holds = judged(HoldKind::LostMount, vec![finding(HoldKind::LostMount, "/t/docs", "/t/docs")]).holds(
+            &[],
+            &[],
+            at(0),
+        );
+        assert_eq!(Judged::default().holds(&holds, &[], at(2)), holds);
+        assert_eq!(judged(HoldKind::Shrank, Vec::new()).holds(&holds, &[], at(2)), holds);
+    }
+
+    #[test]
+    fn what_was_accepted_while_a_run_was_under_way_does_not_come_back_through_it() {
+        let found = judged(HoldKind::Shrank, vec![finding(HoldKind::Shrank, "", "10")]);
+        let mut accepted = Vec::new();
+        remember(&mut accepted, &found.holds(&[], &[], at(0))[0], at(5));
+        assert_eq!(found.holds(&[], &accepted, at(4)), []);
+        assert_eq!(found.holds(&[], &accepted, at(7)).len(), 1, "a later run judges anew");
+    }
+
+    #[test]
+    fn the_value_that_was_shown_stays_while_nothing_is_worse() {
+        let first = judged(HoldKind::Shrank, vec![finding(HoldKind::Shrank, "", "1000")]).holds(&[], &[], at(0));
+        let mut next = finding(HoldKind::Shrank, "", "999");
+        next.no_worse = true;
+        let holds = judged(HoldKind::Shrank, vec![next.clone()]).holds(&first, &[], at(2));
+        assert_eq!(holds[0].value.as_deref(), Some("1000"));
+        next.no_worse = false;
+        let holds = judged(HoldKind::Shrank, vec![next]).holds(&first, &[], at(2));
+        assert_eq!(holds[0].value.as_deref(), Some("999"));
+    }
+
+    #[test]
+    fn only_the_value_that_is_shown_accepts() {
+        for typed in ["20971520", "20MiB", "20.0 MiB", "20.0mib", " 20971520 "] {
+            assert!(is_value("20971520", typed), "{typed}");
+        }
+        for typed in ["", "20", "20MB", "20971521", "19MiB", "yes"] {
+            assert!(!is_value("20971520", typed), "{typed}");
+        }
+        assert!(is_value("/tank/docs", "/tank/docs") && !is_value("/tank/docs", "/tank"));
+    }
+
+    #[test]
+    fn a_reminder_is_due_once_a_week_and_when_the_clock_was_turned_back() {
+        let mut holds = judged(HoldKind::Shrank, vec![finding(HoldKind::Shrank, "", "1")]).holds(&[], &[], at(0));
+        assert!(!reminder_is_due(&holds, at(167)) && reminder_is_due(&holds, at(168)));
+        holds[0].told = at(168);
+        assert!(!reminder_is_due(&holds, at(335)) && reminder_is_due(&holds, at(336)));
+        assert!(reminder_is_due(&holds, at(1)), "told in the future");
+        assert!(!reminder_is_due(&[], at(9999)));
+    }
+}
