@@ -41,6 +41,7 @@ mod http;
 mod invoiceninja;
 mod journal;
 mod json;
+mod live;
 mod mariadb;
 mod memory_file;
 mod opnsense;

@@ -115,6 +115,20 @@ impl Web {
         Ok(self)
     }
 
+    /// The same with a connection of its own for each call: a proxy may close one that is idle at any moment, also while
+    /// the next call is on its way.
+    ///
+    /// # Errors
+    /// As [`Web::open`].
+    pub(crate) fn without_idle_connections(mut self) -> Result<Self, WebError> {
+        let builder = match &self.socket {
+            Some(socket) => builder(self.silence).unix_socket(socket.clone()),
+            None => tls::with_trust(builder(self.silence), &self.trust)?,
+        };
+        self.client = builder.pool_max_idle_per_host(0).build().map_err(WebError::client)?;
+        Ok(self)
+    }
+
     /// The same without further attempts where a connection is refused: somebody waits for the answer.
     pub(crate) fn at_once(self) -> Self {
         Self { refused_again: &[], ..self }

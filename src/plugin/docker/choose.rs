@@ -51,6 +51,8 @@ pub(super) fn look_up(engine: &Engine, chosen: &Chosen) -> Result<Found, Failure
                         container: String::new(),
                         container_name: String::new(),
                         destination: String::new(),
+                        subpath: None,
+                        without: Vec::new(),
                     });
                 }
                 ids.extend(mounting.into_iter().map(|each| each.id.clone()));

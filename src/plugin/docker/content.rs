@@ -6,18 +6,18 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, BufReader, BufWriter, Read as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tar::{Archive, Builder, EntryType};
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::docker::member::{DIRECTORY, LINK, Member, Members, REGULAR, SYMLINK, Writer};
 
-const BLOCK_BYTES: u64 = 512;
 /// Members of one volume.
 const ENTRIES_MAX: u64 = 50_000_000;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What a tar holds, apart from its root directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,195 +31,277 @@ pub(super) struct Contents {
     pub(super) owners: String,
     /// A volume or directory; else a single file.
     pub(super) directory: bool,
+    /// Of the root directory itself; none in what older versions kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<Owner>,
+    /// Members (the root included) that have extended attributes or lists of access.
+    #[serde(default)]
+    pub(super) extended_entries: u64,
+    /// Over the names and those, in any order.
+    #[serde(default)]
+    pub(super) extended: String,
+}
+
+/// Whose something is and what they may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    pub(super) uid: u64,
+    pub(super) gid: u64,
+    pub(super) mode: u32,
 }
 
 /// Members that are looked at.
 pub(super) enum Only<'a> {
     All,
     /// Those with these names.
-    Names(&'a HashSet<String>),
+    Names(&'a HashSet<Vec<u8>>),
+}
+
+type Reader = Members<BufReader<File>>;
+
+fn open(path: &Path) -> Result<Reader, Failure> {
+    let file = File::open(path).map_err(|error| damaged(path, &error))?;
+    Ok(Members::new(BufReader::with_capacity(BUFFER_BYTES, file)))
+}
+
+/// The members of a tar with their names below its root, which comes first and has none.
+fn each(
+    path: &Path,
+    on_member: &mut dyn FnMut(&Member, &[u8], &Root, &mut Reader) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut members = open(path)?;
+    let mut root: Option<Root> = None;
+    while let Some(member) = members.next().map_err(|error| damaged(path, &error))? {
+        let root = root.get_or_insert_with(|| Root::of(&member.name));
+        let name = root.strip(path, &member.name)?;
+        on_member(&member, &name, root, &mut members)?;
+    }
+    if root.is_none() {
+        return Err(damaged(path, &"it holds nothing, not even its root"));
+    }
+    Ok(())
 }
 
 /// Reads a whole tar. `on_name` gets each member's name, relative to the root.
-pub(super) fn read(path: &Path, only: &Only<'_>, on_name: &mut dyn FnMut(&str)) -> Result<Contents, Failure> {
-    let damaged = |error: &dyn std::fmt::Display| damaged(path, error);
-    let file = File::open(path).map_err(|error| damaged(&error))?;
-    let length = file.metadata().map_err(|error| damaged(&error))?.len();
-    let mut archive = Archive::new(BufReader::with_capacity(256 << 10, file));
-    let mut root: Option<Root> = None;
+pub(super) fn read(path: &Path, only: &Only<'_>, on_name: &mut dyn FnMut(&[u8])) -> Result<Contents, Failure> {
+    read_with_heads(path, only, &mut |name, _, _| on_name(name))
+}
+
+/// Reads a whole tar. `on_member` gets each member's name, its size, and of a file the beginning.
+pub(super) fn read_with_heads(
+    path: &Path,
+    only: &Only<'_>,
+    on_member: &mut dyn FnMut(&[u8], u64, &[u8]),
+) -> Result<Contents, Failure> {
     let (mut contents, mut digest, mut owners) = (Contents::default(), [0_u8; 32], [0_u8; 32]);
-    let mut end = 0;
-    let mut chunk = vec![0_u8; 256 << 10];
-    for entry in archive.entries().map_err(|error| damaged(&error))? {
-        let mut entry = entry.map_err(|error| damaged(&error))?;
-        let kind = entry.header().entry_type();
-        let raw = text(path, &entry.path_bytes())?;
-        end = entry.raw_file_position() + entry.size().div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
-        let first = root.is_none();
-        let root = root.get_or_insert_with(|| Root::of(&raw));
-        let name = root.strip(path, &raw)?;
-        if first {
-            contents.directory = kind.is_dir();
-        }
-        if first && kind.is_dir() {
-            continue;
-        }
+    let mut extended = [0_u8; 32];
+    let mut chunk = vec![0_u8; BUFFER_BYTES];
+    let mut first = true;
+    each(path, &mut |member, name, root, members| {
+        let is_root = std::mem::take(&mut first);
         if let Only::Names(names) = only
-            && !names.contains(&name)
+            && !is_root
+            && !names.contains(name)
         {
-            continue;
+            return Ok(());
+        }
+        let mut attributes: Vec<&(Vec<u8>, Vec<u8>)> = member.extended().collect();
+        attributes.sort();
+        if !attributes.is_empty() {
+            let mut hash = Sha256::new_with_prefix(name);
+            for (key, value) in attributes {
+                hash.update(format!("\0{}\0{}\0", key.len(), value.len()));
+                hash.update(key);
+                hash.update(value);
+            }
+            contents.extended_entries += 1;
+            mix(&mut extended, &hash.finalize());
+        }
+        if is_root {
+            contents.directory = member.is_directory();
+        }
+        if is_root && member.is_directory() {
+            contents.root = Some(Owner { uid: member.uid, gid: member.gid, mode: member.mode });
+            return Ok(());
         }
         contents.entries += 1;
         if contents.entries > ENTRIES_MAX {
             return Err(Failure::new("archive_too_large", format!("{} has too many members", path.display())));
         }
-        on_name(&name);
-        let link = match entry.link_name_bytes() {
-            Some(link) if kind == EntryType::Link => root.strip(path, &text(path, &link)?)?,
-            Some(link) => text(path, &link)?,
-            None => String::new(),
-        };
+        let link = if member.kind == LINK { root.strip(path, &member.link)? } else { member.link.clone() };
         let mut hash = Sha256::new();
-        let size = if kind.is_dir() { 0 } else { entry.size() };
-        hash.update(format!("{}\0{name}\0{size}\0{link}\0", kind.as_byte()));
+        let (kind, size) = (member.kind.to_string(), member.size.to_string());
+        for part in [kind.as_bytes(), name, size.as_bytes(), &link] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let mut is_first = true;
         loop {
-            let read = entry.read(&mut chunk).map_err(|error| damaged(&format!("{name}: {error}")))?;
+            let shown = || crate::plugin::transcript::tidy(&String::from_utf8_lossy(name), 200);
+            let read = members.read(&mut chunk).map_err(|error| damaged(path, &format!("{}: {error}", shown())))?;
             match chunk.get(..read) {
-                Some(bytes) if !bytes.is_empty() => hash.update(bytes),
+                Some(bytes) if !bytes.is_empty() => {
+                    if std::mem::take(&mut is_first) {
+                        on_member(name, member.size, bytes);
+                    }
+                    hash.update(bytes);
+                }
                 _ => break,
             }
         }
+        if is_first {
+            on_member(name, member.size, &[]);
+        }
         mix(&mut digest, &hash.finalize());
-        let header = entry.header();
-        let (uid, gid) = (header.uid().unwrap_or(u64::MAX), header.gid().unwrap_or(u64::MAX));
         // A link's mode means nothing.
-        let mode = if kind.is_symlink() { 0 } else { header.mode().unwrap_or(0) & 0o7777 };
-        mix(&mut owners, &Sha256::digest(format!("{name}\0{uid}\0{gid}\0{mode}")));
-        contents.files += u64::from(!kind.is_dir());
-        contents.bytes = contents.bytes.saturating_add(size);
-    }
-    if root.is_none() {
-        return Err(damaged(&"it holds nothing, not even its root"));
-    }
-    if length < end + 2 * BLOCK_BYTES {
-        return Err(damaged(&"its end is missing"));
-    }
+        let mode = if member.kind == SYMLINK { 0 } else { member.mode };
+        let mut hash = Sha256::new_with_prefix(name);
+        hash.update(format!("\0{}\0{}\0{mode}", member.uid, member.gid));
+        mix(&mut owners, &hash.finalize());
+        contents.files += u64::from(!member.is_directory());
+        contents.bytes = contents.bytes.saturating_add(member.size);
+        Ok(())
+    })?;
     contents.digest = hex::encode(digest);
     contents.owners = hex::encode(owners);
+    contents.extended = hex::encode(extended);
     Ok(contents)
+}
+
+/// What becomes of a member when a tar is written anew.
+pub(super) enum Fate {
+    Keep,
+    LeaveOut,
+    /// Another content at the same name.
+    Instead(std::path::PathBuf),
+}
+
+/// Writes the tar anew, with names as they are; `fate` gets each name relative to the root.
+pub(super) fn rewrite(path: &Path, into: &Path, fate: &mut dyn FnMut(&[u8]) -> Fate) -> Result<(), Failure> {
+    let mut writer = writer(into)?;
+    each(path, &mut |member, name, _, members| match fate(name) {
+        Fate::LeaveOut => Ok(()),
+        Fate::Keep => writer.append(member, members).map_err(|error| unwritten(path, into, error)),
+        Fate::Instead(other) => {
+            let opened = File::open(&other).and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (size, mut file) = opened.map_err(|error| damaged(&other, &error))?;
+            let mut member = member.clone();
+            member.size = size;
+            writer.append(&member, &mut file).map_err(|error| unwritten(path, into, error))
+        }
+    })?;
+    finished(writer, path, into)
 }
 
 /// Writes the same members with names relative to the root, as an engine unpacks them at a volume's place.
 pub(super) fn rebase(path: &Path, into: &Path) -> Result<(), Failure> {
-    let damaged = |error: &dyn std::fmt::Display| damaged(path, error);
-    let write = |error: io::Error| {
-        let failure = Failure::new("disk_full", format!("{} cannot be written: {error}", into.display()));
-        failure.hint("make room where restores are staged")
-    };
-    let file = File::open(path).map_err(|error| damaged(&error))?;
-    let mut archive = Archive::new(BufReader::with_capacity(256 << 10, file));
-    let mut builder = Builder::new(BufWriter::with_capacity(256 << 10, File::create(into).map_err(write)?));
-    let mut root: Option<Root> = None;
-    for entry in archive.entries().map_err(|error| damaged(&error))? {
-        let mut entry = entry.map_err(|error| damaged(&error))?;
-        let kind = entry.header().entry_type();
-        let raw = strict(path, &entry.path_bytes())?;
-        let root = root.get_or_insert_with(|| Root::of(&raw));
-        let mut name = root.strip(path, &raw)?;
-        if name.is_empty() {
-            ".".clone_into(&mut name);
+    let mut writer = writer(into)?;
+    each(path, &mut |member, name, root, members| {
+        let mut member = member.clone();
+        member.name = if name.is_empty() { b".".to_vec() } else { name.to_vec() };
+        if member.kind == DIRECTORY {
+            member.name.push(b'/');
         }
-        if kind.is_dir() {
-            name.push('/');
+        if member.kind == LINK {
+            member.link = root.strip(path, &member.link)?;
         }
-        let kept: Vec<(String, Vec<u8>)> = match entry.pax_extensions().map_err(|error| damaged(&error))? {
-            Some(all) => all
-                .flatten()
-                .filter_map(|pair| Some((pair.key().ok()?.to_owned(), pair.value_bytes().to_vec())))
-                .filter(|(key, _)| !matches!(key.as_str(), "path" | "linkpath" | "size"))
-                .collect(),
-            None => Vec::new(),
-        };
-        if !kept.is_empty() {
-            let pairs = kept.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
-            builder.append_pax_extensions(pairs).map_err(write)?;
-        }
-        let mut header = entry.header().clone();
-        match entry.link_name_bytes() {
-            Some(link) if kind == EntryType::Link => {
-                let target = root.strip(path, &strict(path, &link)?)?;
-                builder.append_link(&mut header, &name, target).map_err(write)?;
-            }
-            Some(link) if kind == EntryType::Symlink => {
-                let target = strict(path, &link)?;
-                builder.append_link(&mut header, &name, target).map_err(write)?;
-            }
-            _ => builder.append_data(&mut header, &name, &mut entry).map_err(write)?,
-        }
+        writer.append(&member, members).map_err(|error| unwritten(path, into, error))
+    })?;
+    finished(writer, path, into)
+}
+
+fn writer(into: &Path) -> Result<Writer<BufWriter<File>>, Failure> {
+    let file = File::create(into).map_err(|error| unwritten(into, into, error))?;
+    Ok(Writer::new(BufWriter::with_capacity(BUFFER_BYTES, file)))
+}
+
+fn finished(writer: Writer<BufWriter<File>>, path: &Path, into: &Path) -> Result<(), Failure> {
+    let inner = writer.finish().map_err(|error| unwritten(path, into, error))?;
+    inner.get_ref().sync_all().map_err(|error| unwritten(path, into, error))
+}
+
+/// What failed while one tar was read and another one written.
+fn unwritten(path: &Path, into: &Path, error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return damaged(path, &error);
     }
-    let mut inner = builder.into_inner().map_err(write)?;
-    inner.flush().map_err(write)
+    Failure::new("disk_full", format!("{} cannot be written: {error}", into.display()))
+        .hint("make room where tars are staged")
+}
+
+/// Takes single files out of a tar: `into` says where to, for each name; none: it stays.
+pub(super) fn extract(path: &Path, into: &mut dyn FnMut(&[u8]) -> Option<std::path::PathBuf>) -> Result<(), Failure> {
+    each(path, &mut |member, name, _, members| {
+        if let Some(to) = into(name).filter(|_| member.kind == REGULAR) {
+            let copied = File::create(&to).and_then(|mut file| io::copy(members, &mut file));
+            copied.map_err(|error| unwritten(path, &to, error))?;
+        }
+        Ok(())
+    })
 }
 
 /// Whether the beginning of a tar has a member beside its root directory.
 pub(super) fn holds_something(beginning: &[u8]) -> bool {
-    let mut archive = Archive::new(beginning);
-    let Ok(entries) = archive.entries() else { return true };
-    // What breaks off has more to come.
-    entries
-        .enumerate()
-        .any(|(index, entry)| index > 0 || entry.map_or(true, |entry| !entry.header().entry_type().is_dir()))
+    let mut members = Members::new(beginning);
+    match members.next() {
+        // What breaks off has more to come.
+        Err(_) => true,
+        Ok(None) => false,
+        Ok(Some(first)) => !first.is_directory() || members.next().map_or(true, |second| second.is_some()),
+    }
+}
+
+/// Whether `name` is one of `parents` or lies below one.
+pub(super) fn lies_below(name: &[u8], parents: &[String]) -> bool {
+    parents.iter().any(|parent| {
+        let rest = name.strip_prefix(parent.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    })
 }
 
 /// The first member's name.
-struct Root(String);
+struct Root(Vec<u8>);
 
 impl Root {
-    fn of(raw: &str) -> Self {
-        Self(raw.trim_end_matches('/').to_owned())
+    fn of(raw: &[u8]) -> Self {
+        Self(without_end(raw).to_vec())
     }
 
     /// The name below the root, without slashes at its ends; empty for the root itself.
-    fn strip(&self, path: &Path, raw: &str) -> Result<String, Failure> {
-        let whole = raw.trim_end_matches('/');
+    fn strip(&self, path: &Path, raw: &[u8]) -> Result<Vec<u8>, Failure> {
+        let whole = without_end(raw);
         let outside = || {
-            let shown = crate::plugin::transcript::tidy(raw, 200);
+            let shown = crate::plugin::transcript::tidy(&String::from_utf8_lossy(raw), 200);
             Failure::new("archive_unsafe", format!("the member {shown:?} of {} leads outside", path.display()))
         };
-        let root = self.0.as_str();
+        let root = self.0.as_slice();
         // A link in an archive whose names begin with `/` may be without it.
         let below = match root {
             // Below `.`, names may be without it.
-            "." => whole.strip_prefix("./").unwrap_or(if whole == "." { "" } else { whole }),
-            "" => whole,
+            b"." => whole.strip_prefix(b"./").unwrap_or(if whole == b"." { b"" } else { whole }),
+            b"" => whole,
             _ => {
-                let below = whole.strip_prefix(root).or_else(|| whole.strip_prefix(root.trim_start_matches('/')));
-                below.filter(|below| below.is_empty() || below.starts_with('/')).ok_or_else(outside)?
+                let bare = root.strip_prefix(b"/").unwrap_or(root);
+                let below = whole.strip_prefix(root).or_else(|| whole.strip_prefix(bare));
+                below.filter(|below| below.is_empty() || below.starts_with(b"/")).ok_or_else(outside)?
             }
         };
-        let below = below.trim_start_matches('/');
-        if below.split('/').any(|part| part == "..") || below.contains('\0') {
+        let mut below = below;
+        while let Some(rest) = below.strip_prefix(b"/") {
+            below = rest;
+        }
+        if below.split(|byte| *byte == b'/').any(|part| part == b"..") || below.contains(&0) {
             return Err(outside());
         }
-        Ok(below.to_owned())
+        Ok(below.to_vec())
     }
 }
 
-fn text(path: &Path, raw: &[u8]) -> Result<String, Failure> {
-    // Names need not be UTF-8; what is none is kept apart by its bytes.
-    match std::str::from_utf8(raw) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) if raw.len() < 4096 => Ok(raw.iter().map(|byte| char::from(*byte)).collect()),
-        Err(_) => Err(damaged(path, &"a name is too long")),
+fn without_end(mut name: &[u8]) -> &[u8] {
+    while let Some(shorter) = name.strip_suffix(b"/") {
+        name = shorter;
     }
-}
-
-/// For writing: only a name that is written as it was read.
-fn strict(path: &Path, raw: &[u8]) -> Result<String, Failure> {
-    std::str::from_utf8(raw).map(str::to_owned).map_err(|_| {
-        Failure::new("name_not_utf8", format!("{} has a name that is no UTF-8", path.display()))
-            .hint("unpack this archive by hand: `docker cp - CONTAINER:PATH < FILE`")
-    })
+    name
 }
 
 fn mix(all: &mut [u8; 32], one: &[u8]) {
@@ -235,6 +317,8 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use tar::{Builder, EntryType};
+
     use super::*;
 
     fn make(path: &Path, root: &str, link_root: &str) {
@@ -275,6 +359,63 @@ mod tests {
         }
         assert_eq!((found[0].entries, found[0].files, found[0].bytes, found[0].directory), (4, 3, 5, true));
         assert!(found.iter().all(|each| *each == found[0]), "{found:#?}");
+    }
+
+    #[test]
+    fn every_change_of_a_member_or_of_the_root_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        let long = "n".repeat(150);
+        std::fs::write(tree.join(&long), "1").unwrap();
+        std::fs::write(tree.join("two\nlines ü"), "2").unwrap();
+        let tar = directory.path().join("a.tar");
+        let mut seen: Vec<Contents> = Vec::new();
+        let mut look = |changed: &str| {
+            let made = std::process::Command::new("tar").arg("-C").arg(&tree).args(["--format=posix", "-cf"]).arg(&tar).arg(".").status();
+            assert!(made.unwrap().success());
+            let found = read(&tar, &Only::All, &mut |_| {}).unwrap();
+            assert!(!seen.contains(&found), "{changed} is not seen: {found:#?}");
+            seen.push(found);
+        };
+        let mode = |path: &Path, mode: u32| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        look("nothing");
+        mode(&tree, 0o710);
+        look("the root's mode");
+        mode(&tree.join(&long), 0o600);
+        look("a mode");
+        std::fs::write(tree.join(&long), "3").unwrap();
+        look("a content");
+        std::fs::rename(tree.join("two\nlines ü"), tree.join("two\nlines o")).unwrap();
+        look("a name behind its newline");
+        std::fs::rename(tree.join(&long), tree.join(format!("{}m", "n".repeat(149)))).unwrap();
+        look("the end of a long name");
+        std::fs::write(tree.join("extra"), "").unwrap();
+        look("an empty file more");
+        std::fs::create_dir(tree.join("directory")).unwrap();
+        look("a directory more");
+    }
+
+    #[test]
+    fn members_are_left_out_and_exchanged() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("a.tar"), directory.path().join("b.tar"));
+        make(&path, "data", "data/");
+        let content = directory.path().join("content");
+        std::fs::write(&content, "something longer").unwrap();
+        let fate = |name: &[u8]| match name {
+            b"d/f" => Fate::Instead(content.clone()),
+            b"d/l" | b"d/h" => Fate::LeaveOut,
+            _ => Fate::Keep,
+        };
+        rewrite(&path, &other, &mut { fate }).unwrap();
+        let mut names = Vec::new();
+        let found = read(&other, &Only::All, &mut |name| names.push(name.to_vec())).unwrap();
+        assert_eq!((found.bytes, names), (16, vec![b"d".to_vec(), b"d/f".to_vec()]));
+        assert!(lies_below(b"d/f", &["d".to_owned()]) && lies_below(b"d", &["d".to_owned()]));
+        assert!(!lies_below(b"dd", &["d".to_owned()]));
     }
 
     #[test]

@@ -6,12 +6,14 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::plugin::builtin::Failure;
-use crate::plugin::docker::engine::Engine;
+use crate::plugin::docker::engine::{Engine, Mount};
 use crate::plugin::docker::exec::{self, Executed, Program};
-use crate::plugin::docker::inventory::{Container, State};
+use crate::plugin::docker::inventory::{Container, ItemKind, State, below, key};
 
 /// More databases than this in one server are an error.
 const DATABASES_MAX: usize = 1_000;
+/// The code of a failure: nothing tells how to log in.
+pub(super) const NO_PASSWORD: &str = "no_password";
 /// Longest answer to a question, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -83,14 +85,50 @@ impl Database {
         })
     }
 
-    /// Whether the data of the server lies below `destination`, or it below that.
-    pub(super) fn lives_in(&self, destination: &str) -> bool {
-        let homes: &[&str] = match self.kind {
-            Kind::Postgres => &["/var/lib/postgresql", "/bitnami/postgresql", "/home/postgres/pgdata"],
-            Kind::MySql => &["/var/lib/mysql", "/bitnami/mariadb", "/bitnami/mysql"],
-            Kind::Redis => &["/data", "/bitnami/redis", "/bitnami/valkey"],
+    /// Whether a server works in the container, and not only what was made from the image of one.
+    ///
+    /// Where the engine does not tell what works in there, it is one.
+    pub(super) fn is_served(&self, engine: &Engine) -> bool {
+        let names: &[&str] = match self.kind {
+            Kind::Postgres => &["postgres", "postgres:", "postmaster"],
+            Kind::MySql => &["mysqld", "mariadbd"],
+            Kind::Redis => &["redis-server", "valkey-server", "keydb-server", "redis-stack-server"],
         };
-        homes.iter().any(|home| std::path::Path::new(destination).starts_with(home))
+        let is_server = |line: &String| {
+            let program = line.split_whitespace().next().unwrap_or_default();
+            names.contains(&program.rsplit('/').next().unwrap_or_default())
+        };
+        // A fresh one is prepared by the entrypoint at first.
+        let is_starting = |line: &String| line.contains("docker-entrypoint.sh");
+        engine.processes(&self.container).is_none_or(|all| all.iter().any(|line| is_server(line) || is_starting(line)))
+    }
+}
+
+/// Where a server keeps its data: in which mount, and where in that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DataDirectory {
+    key: (ItemKind, String),
+    subpath: Option<String>,
+    /// Relative to the mount; empty: all of it.
+    pub(super) path: String,
+}
+
+impl DataDirectory {
+    /// The one at `path` in the container; none: it lies in no mount.
+    pub(super) fn at(container: &Container, path: &str) -> Option<Self> {
+        let holds = |mount: &&Mount| std::path::Path::new(path).starts_with(&mount.destination);
+        let mount = container.mounts.iter().filter(holds).max_by_key(|mount| mount.destination.len())?;
+        let path = below(path, &mount.destination).unwrap_or_default();
+        Some(Self { key: key(mount), subpath: mount.subpath.clone(), path })
+    }
+
+    pub(super) fn is_in(&self, mount: &Mount) -> bool {
+        self.key == key(mount) && self.subpath == mount.subpath
+    }
+
+    /// The volume's name or the bind's path.
+    pub(super) fn mount(&self) -> &str {
+        &self.key.1
     }
 }
 
@@ -102,6 +140,13 @@ pub(super) struct Part {
     pub(super) database: String,
     command: Vec<String>,
     env: Vec<(String, SecretString)>,
+}
+
+impl Part {
+    /// And not of roles.
+    pub(super) fn is_of_a_database(&self) -> bool {
+        self.format != FORMAT_GLOBALS
+    }
 }
 
 /// Which files make the dump of `database`: asks the server for its databases.
@@ -136,9 +181,9 @@ fn failed(container: &Container, what: &str, ran: &Executed) -> Failure {
     failure.hint("look at the database's log; with `databases: off` its volume is kept instead")
 }
 
-struct Login<'a> {
-    engine: &'a Engine,
-    container: &'a Container,
+pub(super) struct Login<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) container: &'a Container,
 }
 
 impl Login<'_> {
@@ -156,7 +201,12 @@ impl Login<'_> {
         Ok(None)
     }
 
-    fn ask(&self, command: &[&str], env: Vec<(String, SecretString)>, what: &str) -> Result<String, Failure> {
+    pub(super) fn ask(
+        &self,
+        command: &[&str],
+        env: Vec<(String, SecretString)>,
+        what: &str,
+    ) -> Result<String, Failure> {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
         let mut answer = Vec::new();
         let program = Program { container: &self.container.id, command, env };
@@ -222,38 +272,47 @@ fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     Ok(parts)
 }
 
-fn mysql(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+/// How to log in to a MySQL or MariaDB.
+pub(super) struct MysqlLogin {
+    pub(super) user: String,
+    pub(super) env: Vec<(String, SecretString)>,
+    /// The one database that this user has; none: it is root and has all.
+    pub(super) database: Option<String>,
+}
+
+pub(super) fn mysql_login(login: &Login<'_>) -> Result<MysqlLogin, Failure> {
     let container = login.container;
-    let root = ["MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"];
     let empty = ["MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "MYSQL_ALLOW_EMPTY_PASSWORD", "ALLOW_EMPTY_PASSWORD"];
+    let with = |password: SecretString| vec![("MYSQL_PWD".to_owned(), password)];
+    if let Some(password) = login.secret(&["MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"])? {
+        return Ok(MysqlLogin { user: "root".to_owned(), env: with(password), database: None });
+    }
+    if empty.iter().any(|name| container.env(name).is_some()) {
+        return Ok(MysqlLogin { user: "root".to_owned(), env: Vec::new(), database: None });
+    }
+    let either = |a: &str, b: &str| container.env(a).or_else(|| container.env(b)).map(str::to_owned);
+    let user = either("MARIADB_USER", "MYSQL_USER");
+    let database = either("MARIADB_DATABASE", "MYSQL_DATABASE");
+    let password = login.secret(&["MARIADB_PASSWORD", "MYSQL_PASSWORD"])?;
+    match (user, database, password) {
+        (Some(user), Some(database), Some(password)) => {
+            Ok(MysqlLogin { user, env: with(password), database: Some(database) })
+        }
+        _ => Err(Failure::new(
+            NO_PASSWORD,
+            format!("the environment of {} names no password to dump its databases with", container.name),
+        )
+        .hint("protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`")),
+    }
+}
+
+fn mysql(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     // The first word after the script is its name; the rest are the client's.
     let script = "if command -v mariadb-dump >/dev/null 2>&1; then exec mariadb-dump \"$@\"; fi; exec mysqldump \"$@\"";
     let mut command = words(&["sh", "-c", script, "larder"]);
     let options = ["--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob"];
-    let mut env = Vec::new();
-    let database = if let Some(password) = login.secret(&root)? {
-        env.push(("MYSQL_PWD".to_owned(), password));
-        command.push("--user=root".to_owned());
-        None
-    } else if empty.iter().any(|name| container.env(name).is_some()) {
-        command.push("--user=root".to_owned());
-        None
-    } else {
-        let either = |a: &str, b: &str| container.env(a).or_else(|| container.env(b)).map(str::to_owned);
-        let user = either("MARIADB_USER", "MYSQL_USER");
-        let database = either("MARIADB_DATABASE", "MYSQL_DATABASE");
-        let password = login.secret(&["MARIADB_PASSWORD", "MYSQL_PASSWORD"])?;
-        let (Some(user), Some(database), Some(password)) = (user, database, password) else {
-            return Err(Failure::new(
-                "no_password",
-                format!("the environment of {} names no password to dump its databases with", container.name),
-            )
-            .hint("protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`"));
-        };
-        env.push(("MYSQL_PWD".to_owned(), password));
-        command.push(format!("--user={user}"));
-        Some(database)
-    };
+    let MysqlLogin { user, env, database } = mysql_login(login)?;
+    command.push(format!("--user={user}"));
     command.extend(words(&options));
     match &database {
         Some(database) => command.extend(["--databases".to_owned(), database.clone()]),
@@ -263,7 +322,8 @@ fn mysql(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     Ok(vec![Part { file: "dump.sql".to_owned(), format: FORMAT_SQL, database: name, command, env }])
 }
 
-fn redis(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+/// What the client of a Redis in a container needs to log in.
+pub(super) fn redis_env(login: &Login<'_>) -> Result<Vec<(String, SecretString)>, Failure> {
     let mut password = login.secret(&["REDIS_PASSWORD", "VALKEY_PASSWORD"])?;
     if password.is_none() {
         let mut words = login.container.command.iter().flat_map(|word| word.split_whitespace());
@@ -272,11 +332,12 @@ fn redis(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
             .and_then(|_| words.next())
             .map(|word| SecretString::from(word.trim_matches(['"', '\'']).to_owned()));
     }
-    let env: Vec<(String, SecretString)> = password
-        .filter(|each| !each.expose_secret().is_empty())
-        .map(|each| ("REDISCLI_AUTH".to_owned(), each))
-        .into_iter()
-        .collect();
+    let env = password.filter(|each| !each.expose_secret().is_empty()).map(|each| ("REDISCLI_AUTH".to_owned(), each));
+    Ok(env.into_iter().collect())
+}
+
+fn redis(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
+    let env = redis_env(login)?;
     let script = "cli=redis-cli; command -v $cli >/dev/null 2>&1 || cli=valkey-cli; exec $cli --rdb -";
     Ok(vec![Part {
         file: "dump.rdb".to_owned(),

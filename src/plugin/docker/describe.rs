@@ -1,14 +1,16 @@
 //! The rest of an artifact: what each container was made of, the files that compose was started from, the inventory.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::error::Trouble;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::digest;
-use crate::plugin::docker::inventory::{self, Container};
-use crate::plugin::docker::list::{Brief, Inventory, KeptFile};
-use crate::plugin::docker::{INVENTORY, Work, unwritable};
+use crate::plugin::docker::content::Owner;
+use crate::plugin::docker::inventory::{By, Container, LeftOut};
+use crate::plugin::docker::list::{Brief, Inventory, KeptDirectory, KeptFile};
+use crate::plugin::docker::{INVENTORY, Work, compose, unwritable};
 use crate::plugin::tool::file_name;
 
 /// Longest compose or env file, in bytes.
@@ -43,52 +45,58 @@ impl Work<'_> {
             });
         }
         if self.settings.compose_files {
-            inventory.files = self.compose_files(containers, voice)?;
+            self.compose_files(containers, inventory, voice)?;
         }
         self.write_json(INVENTORY, FORMAT_INVENTORY, inventory)
     }
 
-    fn compose_files(&mut self, containers: &[Container], voice: &mut Voice<'_>) -> Result<Vec<KeptFile>, Failure> {
-        let mut wanted: Vec<(PathBuf, bool)> =
-            inventory::compose_files(containers, self.settings.env).into_iter().map(|path| (path, true)).collect();
-        if self.settings.env {
-            wanted.extend(inventory::default_env_files(containers).into_iter().map(|path| (path, false)));
-        }
-        let mut kept: Vec<KeptFile> = Vec::new();
-        for (path, named) in wanted {
-            if kept.iter().any(|each| each.path == path) {
-                continue;
-            }
-            let read = std::fs::metadata(&path).and_then(|found| {
+    fn compose_files(
+        &mut self,
+        containers: &[Container],
+        inventory: &mut Inventory,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let stack = compose::stack(containers, self.settings.env);
+        for file in stack.files {
+            let read = std::fs::metadata(&file.path).and_then(|found| {
                 if !found.is_file() || found.len() > FILE_BYTES_MAX {
                     return Err(std::io::Error::other("it is no file of a usual size"));
                 }
-                Ok((found.permissions().mode() & 0o7777, std::fs::read(&path)?))
+                Ok((found, std::fs::read(&file.path)?))
             });
             match read {
                 // An artifact is never empty.
                 Ok((_, text)) if text.is_empty() => {}
-                Ok((mode, text)) => {
+                Ok((found, text)) => {
                     self.make_directory("files")?;
-                    let artifact = format!("files/{}", file_name(&path.display().to_string()));
+                    let artifact = format!("files/{}", file_name(&file.path.display().to_string()));
                     let into = self.request.staging.join(&artifact);
                     std::fs::write(&into, text).map_err(|error| unwritable(&into, &error))?;
                     self.artifacts.push((artifact.clone(), FORMAT_FILE, digest::sha256(&into, |_| {})?));
-                    kept.push(KeptFile { artifact, path, mode });
+                    let owner = owner(&found);
+                    inventory.files.push(KeptFile { artifact, path: file.path, mode: owner.mode, owner: Some(owner) });
                 }
-                Err(error) if named => voice.warning(
-                    Trouble::new(
-                        "compose_file_unreadable",
-                        format!("{} is named by a container and cannot be kept: {error}", path.display()),
-                    )
-                    .with_hint(
+                Err(error) if file.needed => {
+                    let told = format!("{} is named by {} and cannot be kept: {error}", file.path.display(), file.named_by);
+                    voice.warning(Trouble::new("compose_file_unreadable", told).with_hint(
                         "let the daemon's user read it; where it is on another machine, say `compose_files: false`",
-                    ),
-                ),
+                    ));
+                }
                 Err(_) => {}
             }
         }
-        Ok(kept)
+        for named in stack.unfollowed {
+            let told = format!("{named} has a variable that is not known here, so the file is not kept");
+            voice.warning(Trouble::new("compose_file_unknown", told).with_hint("set it in the project's .env file"));
+        }
+        inventory.left_out.extend(stack.built.into_iter().map(|service| LeftOut {
+            what: format!("the directory that the image of the service {service} is built from"),
+            name: service,
+            why: "images are not kept".to_owned(),
+            by: By::Nature,
+        }));
+        inventory.directories = directories(&inventory.files);
+        Ok(())
     }
 
     fn write_json(
@@ -104,4 +112,16 @@ impl Work<'_> {
         self.artifacts.push((artifact.to_owned(), format, digest::sha256(&path, |_| {})?));
         Ok(())
     }
+}
+
+fn owner(found: &std::fs::Metadata) -> Owner {
+    Owner { uid: found.uid().into(), gid: found.gid().into(), mode: found.mode() & 0o7777 }
+}
+
+/// All directories on the way to the files, with whose they are.
+fn directories(files: &[KeptFile]) -> Vec<KeptDirectory> {
+    let above = files.iter().flat_map(|file| file.path.ancestors().skip(1)).filter(|path| path.parent().is_some());
+    let all: BTreeSet<PathBuf> = above.map(std::path::Path::to_owned).collect();
+    let look = |path: PathBuf| Some(KeptDirectory { owner: owner(&std::fs::metadata(&path).ok()?), path });
+    all.into_iter().filter_map(look).collect()
 }

@@ -13,12 +13,14 @@ use serde_json::{Value, json};
 use crate::plugin::builtin::Failure;
 use crate::plugin::endpoint;
 use crate::plugin::patience::Patience;
-use crate::web::{Answer, Saved, Web, WebError};
+use crate::web::{Answer, Call, Saved, Web, WebError};
 
 /// Longest list of containers or volumes that is read, in bytes.
 const LIST_BYTES_MAX: u64 = 64 << 20;
 /// How much shows whether a volume is empty, in bytes.
 const PEEK_BYTES: usize = 8 << 10;
+/// How long after a call that was hung up on it is made again.
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(300);
 /// What is said of an engine that isn't asked for its version by a header.
 const API_DEFAULT: &str = "1.40";
 
@@ -42,6 +44,9 @@ pub(crate) struct Listed {
     pub(crate) image: String,
     #[serde(default)]
     pub(crate) labels: Option<BTreeMap<String, String>>,
+    /// `running`, `paused`, `exited`, …
+    #[serde(default)]
+    pub(crate) state: String,
     #[serde(default)]
     pub(crate) mounts: Option<Vec<Mount>>,
 }
@@ -61,6 +66,13 @@ pub(crate) struct Mount {
     pub(crate) source: String,
     #[serde(default)]
     pub(crate) destination: String,
+    /// Whether the container may write to it.
+    #[serde(rename = "RW", default = "crate::plugin::settings::yes")]
+    pub(crate) writable: bool,
+    /// Which directory of a volume it is; none: all of it. Engines tell it elsewhere, so it is known of an inspected
+    /// container only.
+    #[serde(skip)]
+    pub(crate) subpath: Option<String>,
 }
 
 /// A named volume.
@@ -80,17 +92,17 @@ impl Engine {
         let plain = socket.strip_prefix("tcp://").map(|rest| format!("http://{rest}"));
         let address = plain.as_deref().unwrap_or(socket);
         let web = if address.starts_with("http://") || address.starts_with("https://") {
-            endpoint::open(address, None, false, Patience(patience))?
+            endpoint::open(address, None, false, Patience(patience))?.without_idle_connections()?
         } else {
             let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
             if !path.is_absolute() {
                 return Err(Failure::new("settings", format!("`socket` {address:?} is no absolute path"))
                     .hint("write /var/run/docker.sock, or http://HOST:PORT of a socket proxy"));
             }
-            Web::unix(path)?.patient(patience)?
+            Web::unix(path)?.patient(patience)?.without_idle_connections()?
         };
         let mut engine = Self { web, prefix: String::new(), place: socket.to_owned(), podman: false };
-        let answer = engine.web.get("/_ping").send().map_err(|error| engine.unreachable(&error))?;
+        let answer = engine.ask(|| engine.web.get("/_ping"))?;
         if !answer.is_ok() {
             return Err(engine.refused(answer, "PING"));
         }
@@ -152,8 +164,7 @@ impl Engine {
         file: &Path,
         on_bytes: impl FnMut(u64, u64),
     ) -> Result<Option<Saved>, Failure> {
-        let call = self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path);
-        let answer = call.send().map_err(|error| self.unreachable(&error))?;
+        let answer = self.ask(|| self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path))?;
         match answer.status() {
             404 => Ok(None),
             _ if answer.is_ok() => Ok(Some(answer.save(file, u64::MAX, on_bytes)?)),
@@ -163,8 +174,7 @@ impl Engine {
 
     /// The beginning of what `save` would write.
     pub(crate) fn peek(&self, id: &str, path: &str) -> Result<Vec<u8>, Failure> {
-        let call = self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path);
-        let mut answer = call.send().map_err(|error| self.unreachable(&error))?;
+        let mut answer = self.ask(|| self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path))?;
         if !answer.is_ok() {
             return Err(self.refused(answer, "CONTAINERS"));
         }
@@ -175,6 +185,30 @@ impl Engine {
             beginning.extend(bytes);
         }
         Ok(beginning)
+    }
+
+    /// What lies at `path` in a container itself; none: nothing does, or the engine does not tell.
+    pub(crate) fn stat(&self, id: &str, path: &str) -> Result<Option<Stat>, Failure> {
+        let at = self.at(&format!("/containers/{id}/archive"));
+        let answer = self.ask(|| self.web.call("HEAD", &at).query("path", path))?;
+        let told = answer.header("x-docker-container-path-stat").filter(|_| answer.is_ok());
+        Ok(told.and_then(|told| {
+            let json = data_encoding::BASE64.decode(told.as_bytes()).ok()?;
+            serde_json::from_slice(&json).ok()
+        }))
+    }
+
+    /// The command lines of what works in a container; none where the engine does not tell.
+    pub(crate) fn processes(&self, id: &str) -> Option<Vec<String>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Top {
+            titles: Vec<String>,
+            processes: Vec<Vec<String>>,
+        }
+        let top: Top = self.get(&format!("/containers/{id}/top"), &[], "CONTAINERS").ok()?;
+        let column = top.titles.iter().position(|title| matches!(title.as_str(), "CMD" | "COMMAND" | "ARGS"))?;
+        Some(top.processes.into_iter().filter_map(|mut row| (column < row.len()).then(|| row.swap_remove(column))).collect())
     }
 
     /// Unpacks a tar at `path` in a container.
@@ -212,11 +246,10 @@ impl Engine {
         query: &[(&str, &str)],
         permission: &str,
     ) -> Result<T, Failure> {
-        let mut call = self.web.get(&self.at(path)).header("accept", "application/json");
-        for (name, value) in query {
-            call = call.query(name, value);
-        }
-        let answer = call.send().map_err(|error| self.unreachable(&error))?;
+        let answer = self.ask(|| {
+            let call = self.web.get(&self.at(path)).header("accept", "application/json");
+            query.iter().fold(call, |call, (name, value)| call.query(name, value))
+        })?;
         if !answer.is_ok() {
             return Err(self.refused(answer, permission));
         }
@@ -224,12 +257,27 @@ impl Engine {
     }
 
     fn maybe<T: DeserializeOwned>(&self, path: &str, permission: &str) -> Result<Option<T>, Failure> {
-        let answer = self.web.get(&self.at(path)).send().map_err(|error| self.unreachable(&error))?;
+        let answer = self.ask(|| self.web.get(&self.at(path)))?;
         match answer.status() {
             404 => Ok(None),
             _ if answer.is_ok() => Ok(Some(answer.json_up_to(LIST_BYTES_MAX)?)),
             _ => Err(self.refused(answer, permission)),
         }
+    }
+
+    /// Makes a call that changes nothing, and once more where the engine or a proxy before it hung up on the first one.
+    fn ask<'e>(&'e self, call: impl Fn() -> Call<'e>) -> Result<Answer<'e>, Failure> {
+        let hung_up = |error: &WebError| {
+            matches!(error, WebError::Cut { .. } | WebError::Protocol { .. } | WebError::Unreachable { .. })
+        };
+        let answer = match call().send() {
+            Err(error) if hung_up(&error) => {
+                std::thread::sleep(HUNG_UP_PAUSE);
+                call().send()
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| self.unreachable(&error))
     }
 
     fn at(&self, path: &str) -> String {
@@ -254,6 +302,13 @@ impl Engine {
             _ => failure.hint("look in the log of the container engine"),
         }
     }
+}
+
+/// A file or directory in a container.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Stat {
+    /// RFC 3339 with all digits that the file system has.
+    pub(crate) mtime: String,
 }
 
 /// What came of starting, stopping, pausing.

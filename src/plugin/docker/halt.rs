@@ -54,6 +54,28 @@ struct Note {
     stop_timeout_s: u32,
 }
 
+/// Refuses before anything is stopped when a stop of one of them could not be undone.
+pub(super) fn may_halt(how: How, containers: &[&Container]) -> Result<(), Failure> {
+    let works = |each: &&&Container| each.state == State::Running;
+    let lost = containers.iter().filter(works).find_map(|each| Some((each, each.lost_by_a_stop()?)));
+    match lost.filter(|_| how == How::Stop) {
+        Some((container, why)) => {
+            Err(Failure::new("stop_would_remove", format!("{} {why}, so it is not stopped", container.name)).hint(
+                "nothing was stopped; make it anew without `--rm`, or say `stop: pause` or `stop: none` for it",
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Halt {
+    Done,
+    /// It ended by itself, and the engine is about to start it again.
+    Restarts,
+}
+
 /// Containers that stand still.
 pub(super) struct Halted<'a> {
     engine: &'a Engine,
@@ -72,14 +94,17 @@ impl<'a> Halted<'a> {
 
     /// Halts those that work, the last of the start order first.
     pub(super) fn halt(&mut self, how: How, start_order: &[&Container], voice: &mut Voice<'_>) -> Result<(), Failure> {
+        may_halt(how, start_order)?;
         for container in start_order.iter().rev().filter(|each| each.state == State::Running) {
             // Looked at again: it may have been stopped by a person a moment ago, and is to stay so then.
-            let state = self.engine.inspect(&container.id)?.as_ref().map(State::of);
-            match state {
-                None => return Err(gone(container)),
-                Some(State::Running) => {}
-                Some(_) => continue,
+            let raw = self.engine.inspect(&container.id)?.ok_or_else(|| gone(container))?;
+            if State::of(&raw) != State::Running {
+                continue;
             }
+            // What has ended and is to be started again in a moment cannot be paused, and would work while its files are
+            // read; a start makes the engine go on with its restarts.
+            let how = if Container::is_between_restarts(&raw) { How::Stop } else { how };
+            may_halt(how, &[container])?;
             let note = Note {
                 id: container.id.clone(),
                 name: container.name.clone(),
@@ -94,12 +119,22 @@ impl<'a> Halted<'a> {
             }
             self.notes.push((entry, note));
             voice.log(format!("{} {}", if how == How::Stop { "stopping" } else { "pausing" }, container.name));
-            self.halt_one(how, container)?;
+            if self.halt_one(how, container)? == Halt::Restarts {
+                let how = How::Stop;
+                may_halt(how, &[container])?;
+                if let Some((entry, note)) = self.notes.last_mut() {
+                    note.how = how;
+                    if let Some(journal) = self.journal {
+                        journal.note(entry, note)?;
+                    }
+                }
+                self.halt_one(how, container)?;
+            }
         }
         Ok(())
     }
 
-    fn halt_one(&self, how: How, container: &Container) -> Result<(), Failure> {
+    fn halt_one(&self, how: How, container: &Container) -> Result<Halt, Failure> {
         let timeout = self.stop_timeout_s.to_string();
         let switched = match how {
             How::Stop => self.engine.switch(&container.id, "stop", &[("t", &timeout)])?,
@@ -111,6 +146,8 @@ impl<'a> Halted<'a> {
         };
         match switched {
             Switched::Gone => return Err(gone(container)),
+            // Its program ended between the look and the call.
+            Switched::Refused(_) if how == How::Pause && self.restarts(container)? => return Ok(Halt::Restarts),
             Switched::Refused(said) => {
                 return Err(Failure::new(
                     "stop_refused",
@@ -124,7 +161,7 @@ impl<'a> Halted<'a> {
         loop {
             match self.engine.inspect(&container.id)?.as_ref().map(State::of) {
                 None => return Err(gone(container)),
-                Some(state) if state == wanted => return Ok(()),
+                Some(state) if state == wanted => return Ok(Halt::Done),
                 Some(_) if Instant::now() < until => std::thread::sleep(TICK),
                 Some(_) => {
                     return Err(Failure::new("stop_timed_out", format!("{} does not {verb}", container.name))
@@ -132,6 +169,11 @@ impl<'a> Halted<'a> {
                 }
             }
         }
+    }
+
+    fn restarts(&self, container: &Container) -> Result<bool, Failure> {
+        let raw = self.engine.inspect(&container.id)?.ok_or_else(|| gone(container))?;
+        Ok(Container::is_between_restarts(&raw))
     }
 
     /// Puts everything back, in the order of starting. One that fails stops no other.

@@ -1,20 +1,20 @@
 //! What there is and what of it is kept: pure decisions over what the engine told.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::plugin::docker::database::Database;
+use crate::plugin::docker::database::DataDirectory;
 use crate::plugin::docker::engine::Mount;
 
 pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
 const LABEL_SERVICE: &str = "com.docker.compose.service";
 const LABEL_DEPENDS: &str = "com.docker.compose.depends_on";
 const LABEL_WORKING_DIR: &str = "com.docker.compose.project.working_dir";
-const LABEL_CONFIG_FILES: &str = "com.docker.compose.project.config_files";
-const LABEL_ENV_FILES: &str = "com.docker.compose.project.environment_file";
+const LABEL_TASK: &str = "com.docker.swarm.task.id";
 
 /// A container as it was looked up.
 #[derive(Clone, Debug)]
@@ -60,6 +60,7 @@ impl Container {
             let all = raw.pointer(pointer).and_then(Value::as_array);
             all.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
         };
+        let subpaths = subpaths(&raw);
         let read = |pointer: &str| raw.pointer(pointer).cloned().unwrap_or(Value::Null);
         let id = text("/Id")?;
         let mut command = list("/Config/Entrypoint");
@@ -70,7 +71,11 @@ impl Container {
             image: text("/Config/Image").unwrap_or_default(),
             state: State::of(&raw),
             labels: serde_json::from_value(read("/Config/Labels")).unwrap_or_default(),
-            mounts: serde_json::from_value(read("/Mounts")).unwrap_or_default(),
+            mounts: serde_json::from_value::<Vec<Mount>>(read("/Mounts"))
+                .unwrap_or_default()
+                .into_iter()
+                .map(|mount| Mount { subpath: subpaths.get(&mount.destination).cloned(), ..mount })
+                .collect(),
             env: list("/Config/Env")
                 .iter()
                 .map(|each| each.split_once('=').unwrap_or((each, "")))
@@ -96,6 +101,60 @@ impl Container {
     /// Made for one command (`docker compose run`); it goes away by itself.
     pub(super) fn is_one_off(&self) -> bool {
         self.label("com.docker.compose.oneoff").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// What a stop would do to it that a start does not undo; none: nothing.
+    pub(super) fn lost_by_a_stop(&self) -> Option<&'static str> {
+        match () {
+            () if self.flag("/HostConfig/AutoRemove") => {
+                Some("was started with `--rm`: the engine removes it and its anonymous volumes when it stops")
+            }
+            () if self.label(LABEL_TASK).is_some() => {
+                Some("is a task of a swarm: the swarm makes another one in its place when it stops")
+            }
+            () => None,
+        }
+    }
+
+    /// Ended, and to be started again by the engine in a moment.
+    pub(super) fn is_between_restarts(raw: &Value) -> bool {
+        raw.pointer("/State/Restarting").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn flag(&self, pointer: &str) -> bool {
+        self.raw.pointer(pointer).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Containers that have to work before this one can, by id or name: it lives in their network, sees their
+    /// processes, shares their memory, or mounts what they mount.
+    fn tied_to(&self) -> Vec<&str> {
+        let text = |pointer: &str| self.raw.pointer(pointer).and_then(Value::as_str);
+        let modes = ["/HostConfig/NetworkMode", "/HostConfig/IpcMode", "/HostConfig/PidMode"];
+        let tied = modes.iter().filter_map(|mode| text(mode)?.strip_prefix("container:"));
+        let list = |pointer: &str| self.raw.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        let lent = list("/HostConfig/VolumesFrom").chain(list("/HostConfig/Links")).filter_map(Value::as_str);
+        tied.chain(lent.filter_map(|each| each.split(':').next()))
+            .map(|each| each.trim_start_matches('/'))
+            .filter(|each| !each.is_empty())
+            .collect()
+    }
+
+    fn needs(&self, other: &Self) -> bool {
+        // An id may be told by its beginning.
+        let is_it = |told: &&str| other.name == *told || (told.len() >= 12 && other.id.starts_with(*told));
+        let same_project = other.label(LABEL_PROJECT) == self.label(LABEL_PROJECT);
+        other.id != self.id
+            && (self.tied_to().iter().any(is_it)
+                || (same_project && self.depends_on().any(|needed| other.service() == needed)))
+    }
+
+    /// What is mounted below `destination`, as paths relative to it.
+    fn covered(&self, destination: &str) -> Vec<String> {
+        let tmpfs = self.raw.pointer("/HostConfig/Tmpfs").and_then(Value::as_object);
+        let others = self.mounts.iter().map(|mount| mount.destination.as_str());
+        let others = others.chain(tmpfs.into_iter().flatten().map(|(at, _)| at.as_str()));
+        let below: BTreeSet<String> = others.filter_map(|other| below(other, destination)).collect();
+        below.into_iter().collect()
     }
 
     fn service(&self) -> &str {
@@ -137,15 +196,7 @@ pub(super) fn start_order(mut containers: Vec<Container>) -> Vec<Container> {
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     let mut ordered: Vec<Container> = Vec::with_capacity(containers.len());
     while !containers.is_empty() {
-        let waits_for = |each: &Container, left: &[Container]| {
-            each.depends_on().any(|needed| {
-                left.iter().any(|other| {
-                    other.id != each.id
-                        && other.service() == needed
-                        && other.label(LABEL_PROJECT) == each.label(LABEL_PROJECT)
-                })
-            })
-        };
+        let waits_for = |each: &Container, left: &[Container]| left.iter().any(|other| each.needs(other));
         // Those that need each other in a circle are taken as they come.
         let next = containers.iter().position(|each| !waits_for(each, &containers)).unwrap_or(0);
         ordered.push(containers.remove(next));
@@ -165,6 +216,10 @@ pub(super) struct Item {
     pub(super) container: String,
     pub(super) container_name: String,
     pub(super) destination: String,
+    /// Which directory of the volume it is; none: all of it.
+    pub(super) subpath: Option<String>,
+    /// What is left out, relative to the root: what other mounts cover, and data of databases that have a dump.
+    pub(super) without: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -180,8 +235,32 @@ pub(super) struct Wanted<'a> {
     pub(super) include: &'a [String],
     pub(super) exclude: &'a [String],
     pub(super) binds: Binds,
-    /// Data directories of databases that have a dump.
-    pub(super) dumped: &'a [Database],
+    /// Where the databases that have a dump keep their data.
+    pub(super) dumped: &'a [DataDirectory],
+    /// Names of what may be left out.
+    pub(super) accept: &'a [String],
+}
+
+/// Something that is not in the backup.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct LeftOut {
+    /// By which the config accepts it.
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) why: String,
+    pub(super) by: By,
+}
+
+/// Who wanted it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum By {
+    /// Nobody: the run is no success.
+    Nobody,
+    /// A setting.
+    Config,
+    /// There is nothing to keep, or it is kept in another form.
+    Nature,
 }
 
 /// Which directories of the host are kept.
@@ -195,97 +274,128 @@ pub(super) enum Binds {
     None,
 }
 
-/// What is kept, and what is left out with its reason, for the log.
-pub(super) fn items(containers: &[Container], wanted: &Wanted<'_>) -> (Vec<Item>, Vec<String>) {
+/// What is kept, and what is left out.
+pub(super) fn items(containers: &[Container], wanted: &Wanted<'_>) -> (Vec<Item>, Vec<LeftOut>) {
     let mut kept: BTreeMap<(ItemKind, String), Item> = BTreeMap::new();
-    let mut left_out: BTreeSet<String> = BTreeSet::new();
-    let dumped: BTreeSet<String> = wanted
-        .dumped
+    let mut left_out: BTreeSet<LeftOut> = BTreeSet::new();
+    let whole: BTreeSet<String> = containers
         .iter()
-        .flat_map(|database| {
-            let container = containers.iter().find(|each| each.id == database.container);
-            container.into_iter().flat_map(|each| &each.mounts).filter(|mount| database.lives_in(&mount.destination))
-        })
-        .map(|mount| key(mount).1)
+        .flat_map(|each| &each.mounts)
+        .filter(|mount| mount.kind == "volume" && mount.subpath.is_none())
+        .map(|mount| mount.name.clone())
         .collect();
+    let data = |mount: &Mount| wanted.dumped.iter().filter(|each| each.is_in(mount)).collect::<Vec<_>>();
     for container in containers {
         for mount in &container.mounts {
-            let (kind, name) = key(mount);
-            let skip = |why: &str| Some(format!("{name} ({}): {why}", mount.destination));
-            let reason = match mount.kind.as_str() {
-                "volume" if !wanted.volumes => skip("`with_volumes: false`"),
-                "volume" if !wanted.include.is_empty() && !wanted.include.contains(&name) => {
-                    skip("not in `only_volumes`")
-                }
-                "volume" | "bind" if wanted.exclude.contains(&name) => skip("in `exclude`"),
-                "volume" | "bind" if dumped.contains(&name) => skip("its database has a dump"),
-                "volume" => None,
-                "bind" if is_of_the_system(&mount.source) => skip("it belongs to the host"),
-                "bind" => match wanted.binds {
-                    Binds::None => skip("`binds: none`"),
-                    Binds::All => None,
-                    Binds::Project => {
-                        let below = container
-                            .label(LABEL_WORKING_DIR)
-                            .is_some_and(|project| Path::new(&mount.source).starts_with(project));
-                        if below { None } else { skip("not below the project's directory; see `binds`") }
-                    }
-                },
-                _ => skip("it has no files that stay"),
-            };
-            match reason {
-                Some(reason) => {
-                    left_out.insert(reason);
+            let (kind, volume) = key(mount);
+            // All of a volume has each of its directories.
+            let subpath = mount.subpath.clone().filter(|_| !whole.contains(&volume));
+            if mount.subpath.is_some() && subpath.is_none() {
+                continue;
+            }
+            let name = subpath.as_ref().map_or_else(|| volume.clone(), |subpath| format!("{volume}/{subpath}"));
+            match reason(container, mount, &[&volume, &name], &data(mount), wanted) {
+                Some((why, by)) => {
+                    let by = if by == By::Nobody && wanted.accept.contains(&name) { By::Config } else { by };
+                    let kind = if kind == ItemKind::Volume { "volume" } else { "bind mount" };
+                    let what = format!("{kind} {name} ({} in {})", mount.destination, container.name);
+                    left_out.insert(LeftOut { name, what, why, by });
                 }
                 None => {
-                    kept.entry((kind, name.clone())).or_insert_with(|| Item {
+                    let mut without = container.covered(&mount.destination);
+                    without.extend(data(mount).into_iter().map(|each| each.path.clone()));
+                    let item = Item {
                         kind,
-                        name,
+                        name: name.clone(),
                         source: PathBuf::from(&mount.source),
                         container: container.id.clone(),
                         container_name: container.name.clone(),
                         destination: mount.destination.clone(),
-                    });
+                        subpath,
+                        without,
+                    };
+                    match kept.entry((kind, name)) {
+                        Entry::Vacant(entry) => drop(entry.insert(item)),
+                        // Through whom more of it is seen.
+                        Entry::Occupied(mut entry) if item.without.len() < entry.get().without.len() => {
+                            entry.insert(item);
+                        }
+                        Entry::Occupied(_) => {}
+                    }
                 }
             }
         }
     }
+    left_out.retain(|each| !kept.values().any(|item| item.name == each.name));
     (kept.into_values().collect(), left_out.into_iter().collect())
 }
 
-fn key(mount: &Mount) -> (ItemKind, String) {
+/// Why a mount is not kept; none: it is.
+fn reason(
+    container: &Container,
+    mount: &Mount,
+    names: &[&String],
+    data: &[&DataDirectory],
+    wanted: &Wanted<'_>,
+) -> Option<(String, By)> {
+    let said = |why: &str, by: By| Some((why.to_owned(), by));
+    let is_in = |list: &[String]| names.iter().any(|name| list.contains(name));
+    match mount.kind.as_str() {
+        "volume" if !wanted.volumes => said("`with_volumes: false`", By::Config),
+        "volume" if !wanted.include.is_empty() && !is_in(wanted.include) => said("not in `only_volumes`", By::Config),
+        "volume" | "bind" if is_in(wanted.exclude) => said("in `exclude`", By::Config),
+        "volume" | "bind" if data.iter().any(|each| each.path.is_empty()) => {
+            said("its database has a dump", By::Nature)
+        }
+        "volume" => None,
+        "bind" if is_of_the_system(mount) => said("it belongs to the host", By::Nature),
+        "bind" => match wanted.binds {
+            Binds::None => said("`binds: none`", By::Config),
+            Binds::All => None,
+            Binds::Project => {
+                let below = container
+                    .label(LABEL_WORKING_DIR)
+                    .is_some_and(|project| Path::new(&mount.source).starts_with(project));
+                if below { None } else { said("it lies outside of the project's directory", By::Nobody) }
+            }
+        },
+        _ => said("it has no files that stay", By::Nature),
+    }
+}
+
+pub(super) fn key(mount: &Mount) -> (ItemKind, String) {
     if mount.kind == "volume" { (ItemKind::Volume, mount.name.clone()) } else { (ItemKind::Bind, mount.source.clone()) }
 }
 
-fn is_of_the_system(source: &str) -> bool {
-    let roots = ["/proc", "/sys", "/dev", "/run", "/var/run", "/etc/localtime", "/etc/timezone", "/lib/modules"];
-    let is_socket = Path::new(source).extension().is_some_and(|end| end == "sock");
-    source == "/" || is_socket || roots.iter().any(|root| Path::new(source).starts_with(root))
+/// `path` relative to `parent`, when it lies below it.
+pub(super) fn below(path: &str, parent: &str) -> Option<String> {
+    let rest = Path::new(path).strip_prefix(parent).ok()?;
+    rest.to_str().filter(|rest| !rest.is_empty()).map(str::to_owned)
 }
 
-/// Files that compose was started from, by the containers' labels; absolute, in order, each once.
-pub(super) fn compose_files(containers: &[Container], with_env: bool) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for container in containers {
-        let mut paths: Vec<PathBuf> = Vec::new();
-        let list = |label: &str| -> Vec<PathBuf> {
-            container.label(label).unwrap_or_default().split(',').map(PathBuf::from).collect()
-        };
-        paths.extend(list(LABEL_CONFIG_FILES));
-        if with_env {
-            paths.extend(list(LABEL_ENV_FILES));
-        }
-        paths.retain(|path| path.is_absolute());
-        files.extend(paths);
-    }
-    let mut seen = BTreeSet::new();
-    files.retain(|path| seen.insert(path.clone()));
-    files
+/// Directories of volumes that are mounted by themselves, by where they are in the container.
+fn subpaths(raw: &Value) -> BTreeMap<String, String> {
+    let all = raw.pointer("/HostConfig/Mounts").and_then(Value::as_array);
+    let one = |mount: &Value| {
+        let target = mount.get("Target").and_then(Value::as_str)?;
+        let subpath = mount.pointer("/VolumeOptions/Subpath").and_then(Value::as_str)?;
+        let subpath = subpath.trim_matches('/');
+        (!subpath.is_empty()).then(|| (target.to_owned(), subpath.to_owned()))
+    };
+    all.into_iter().flatten().filter_map(one).collect()
 }
 
-/// Where compose looks for variables by itself.
-pub(super) fn default_env_files(containers: &[Container]) -> BTreeSet<PathBuf> {
-    containers.iter().filter_map(|each| each.label(LABEL_WORKING_DIR)).map(|dir| Path::new(dir).join(".env")).collect()
+fn is_of_the_system(mount: &Mount) -> bool {
+    let source = Path::new(&mount.source);
+    let below = |roots: &[&str]| roots.iter().any(|root| source.starts_with(root));
+    let is_socket = source.extension().is_some_and(|end| end == "sock");
+    // Disks that a person plugs in are mounted below /run too.
+    let runs = below(&["/run", "/var/run"]) && !below(&["/run/media", "/var/run/media"]);
+    let always = ["/proc", "/sys", "/dev", "/etc/localtime", "/etc/timezone", "/lib/modules", "/usr/lib/modules"];
+    let programs = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/boot", "/etc/ssl", "/etc/pki", "/etc/ca-certificates"];
+    let names = ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/os-release"];
+    let lent = !mount.writable && !below(&["/usr/local"]) && (below(&programs) || below(&names));
+    source == Path::new("/") || is_socket || runs || below(&always) || lent
 }
 
 #[cfg(test)]
@@ -342,7 +452,14 @@ pub(super) mod tests {
         );
         let two = container("two", project, &[("volume", "data", "/shared"), ("volume", "cache", "/cache")]);
         let exclude = ["cache".to_owned()];
-        let mut wanted = Wanted { volumes: true, include: &[], exclude: &exclude, binds: Binds::Project, dumped: &[] };
+        let mut wanted = Wanted {
+            volumes: true,
+            include: &[],
+            exclude: &exclude,
+            binds: Binds::Project,
+            dumped: &[],
+            accept: &[],
+        };
         let kept = |wanted: &Wanted<'_>| -> Vec<String> {
             items(&[one.clone(), two.clone()], wanted).0.into_iter().map(|item| item.name).collect()
         };

@@ -280,10 +280,15 @@ fn put_volume(
 
     let mut names = HashSet::new();
     content::read(&tar, &Only::All, &mut |name| {
-        names.insert(name.to_owned());
+        names.insert(name.to_vec());
     })?;
     let back = request.staging.join(".larder-read-back.tar");
-    let at = read::Place { container: &place.container, destination: &place.destination, source: &place.source };
+    let at = read::Place {
+        container: &place.container,
+        destination: &place.destination,
+        source: &place.source,
+        without: &place.kept.without,
+    };
     let saved = read::save(engine, &at, &back, &mut |bytes| voice.progress(bytes, 0))?;
     let found = match saved {
         Some(_) => content::read(&back, &Only::Names(&names), &mut |_| {}),

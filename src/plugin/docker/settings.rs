@@ -53,6 +53,11 @@ pub(super) struct DockerSettings {
     /// Leave these out: volumes by name, bind mounts by their path on the host.
     #[serde(default)]
     pub(super) exclude: Vec<String>,
+    /// What may be missing, by the name in the warning that tells of it: a bind mount's path, `CONTAINER/DATABASE` for a
+    /// database that is gone, empty or cannot be dumped, `CONTAINER/users`, an empty volume's name, `VOLUME/PATH` for the
+    /// files of a database that is written to while they are read.
+    #[serde(default)]
+    pub(super) accept: Vec<String>,
     /// Which bind mounts are kept: those below the compose project's directory, all (but never the host's own such as
     /// /etc/localtime and sockets), or none.
     #[serde(default)]

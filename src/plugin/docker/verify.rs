@@ -7,11 +7,12 @@ use std::path::Path;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::content::{self, Only};
 use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
-use crate::plugin::docker::list::{Inventory, Kept};
+use crate::plugin::docker::list::{Inventory, Kept, Quiet};
+use crate::plugin::docker::rdb::{self, Checksum};
 use crate::plugin::docker::{INVENTORY, unwritable};
 use crate::plugin::protocol::Request;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::{Verdict, archive, digest, postgres};
+use crate::plugin::{Verdict, digest, postgres};
 use crate::process::Exit;
 
 /// What is read of a dump's end, in bytes.
@@ -45,6 +46,7 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     };
     for kept in &inventory.volumes {
         volume(request, kept, voice);
+        databases(kept, voice);
     }
     let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
     for dump in &inventory.dumps {
@@ -88,6 +90,20 @@ fn volume(request: &Request, kept: &Kept, voice: &mut Voice<'_>) {
     }
 }
 
+/// What was found out about databases among the files while they were read.
+fn databases(kept: &Kept, voice: &mut Voice<'_>) {
+    for found in &kept.databases {
+        let verdict = match found.state {
+            Quiet::Sound => Verdict::Proven,
+            Quiet::Damaged => Verdict::Failed,
+            Quiet::Unknown => Verdict::CouldNotVerify,
+            Quiet::Accepted => continue,
+        };
+        let name = format!("{} {} in {} is of one instant", found.kind, found.path, kept.name);
+        voice.validation(name, verdict, found.detail.clone());
+    }
+}
+
 fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
     let tail = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(file)?;
@@ -104,17 +120,40 @@ fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
     }
 }
 
+/// The file's own checksum tells whether it is whole, whichever version wrote it; the tool of this host may be older.
 fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
-    if !archive::starts_with(file, b"REDIS") {
+    let told = match rdb::look(file) {
+        Ok(told) => told,
+        Err(error) => return (Verdict::Failed, unwritable(file, &error).trouble.message),
+    };
+    let Some(format) = told.format.clone() else {
         return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
-    }
-    let ran = tools.run(Path::new("redis-check-rdb"), vec![OsString::from(file)], &[], DEADLINE_OF_WORK, |_| {}, || {});
-    match ran.exit {
-        Exit::Success => (Verdict::Proven, "redis-check-rdb reads it".to_owned()),
-        Exit::NotStarted { .. } => {
-            let detail = "it starts as it should; redis-check-rdb is not installed here (package redis-tools)";
-            (Verdict::CouldNotVerify, detail.to_owned())
+    };
+    let mut said = String::new();
+    let args = vec![OsString::from(file)];
+    let hear = |line: &str| {
+        if line.contains("---") || line.contains("ERROR") || line.contains("rror") || line.contains("format version") {
+            said = line.trim_matches(['-', ' ']).to_owned();
         }
-        _ => (Verdict::Failed, crate::plugin::transcript::tidy(&ran.stderr, 300)),
+    };
+    let ran = tools.run(Path::new("redis-check-rdb"), args, &[], DEADLINE_OF_WORK, hear, || {});
+    let why = match &ran.exit {
+        Exit::Success => return (Verdict::Proven, "redis-check-rdb reads it".to_owned()),
+        Exit::NotStarted { .. } => "redis-check-rdb is not installed here (package redis-tools)".to_owned(),
+        _ => {
+            let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(&said);
+            let last = if last.is_empty() { "it says nothing" } else { last };
+            format!("redis-check-rdb of this host cannot read it: {}", crate::plugin::transcript::tidy(last, 300))
+        }
+    };
+    // Another magic or a version that it does not know: it tells nothing of the file then.
+    let is_foreign = said.contains("format version") || said.contains("signature");
+    match told.checksum {
+        Checksum::Right => (Verdict::Proven, format!("format {format}, its checksum is right; {why}")),
+        Checksum::Cut if !told.is_newer() => (Verdict::Failed, format!("format {format}, its end is missing; {why}")),
+        _ if matches!(ran.exit, Exit::NotStarted { .. }) || told.is_newer() || is_foreign => {
+            (Verdict::CouldNotVerify, format!("format {format}, its checksum does not tell; {why}"))
+        }
+        _ => (Verdict::Failed, format!("format {format}; {why}")),
     }
 }
