@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
-use crate::plugin::{Source, Verdict};
+use crate::plugin::{Source, Verdict, digest, live};
 
 mod mounts;
 pub(super) mod pattern;
@@ -34,8 +34,12 @@ const GUIDE: &str = "
 In the backup: every file and directory below `paths`, with owners, modes, times, links and extended attributes.
 Nothing is copied first; restic reads the files where they are.
 
-Not in it: what `exclude` matches. Files that change while they are read are kept as they were read: use a database's
-own plugin for its files.
+An SQLite database that somebody has open, or that was written to in the last minutes, is kept a second time as SQLite's
+online backup copies it (databases/): put that one back, and remove the -wal, -shm and -journal files beside it.
+
+Not in it: what `exclude` matches. Files that change while they are read are kept as they were read. Other databases
+(PostgreSQL, MySQL, LMDB, Berkeley DB, …) that are in use meanwhile are recognised, and the run says that nobody can vouch
+for them: stop their program in hooks, use their own plugin, or `accept` them.
 
 Least privilege: read permission on all of `paths` (root, or CAP_DAC_READ_SEARCH). Nothing is written.
 
@@ -56,6 +60,10 @@ struct FilesSettings {
     #[serde(default)]
     #[schemars(regex(pattern = "^/"))]
     require_mount: Option<PathBuf>,
+    /// Databases that may be read while they are in use, or directories of such ones: they are said and not judged.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = "^/")))]
+    accept: Vec<PathBuf>,
     /// Whether a path may be there without holding a single file.
     #[serde(default)]
     allow_empty: bool,
@@ -82,6 +90,8 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     if !survey.complete() {
         voice.log(format!("counting stopped after {} files; the figures are lower bounds", survey.files));
     }
+    let looked = live::tree::look(&settings.paths, &|path| survey.excludes(path));
+    live::told::copy(&looked, &request.staging, &settings.accept, voice)?;
     voice.figure(SOURCE_FILES, survey.files);
     voice.figure(SOURCE_BYTES, survey.bytes);
     Ok(())
@@ -108,6 +118,11 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
         }
     }
+    for artifact in &facts.artifacts {
+        digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
+    }
+    let looked = live::tree::look(&settings.paths, &|path| survey.excludes(path));
+    live::told::judge(&looked, &request.staging, &settings.accept, voice);
     let counted = facts.figures.get(SOURCE_FILES).copied().unwrap_or(0);
     let name = "the files that were counted are still there";
     let detail = format!("{counted} files at the capture, {} now", survey.files);

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 pub(crate) mod sqlite;
+pub(crate) mod told;
 pub(crate) mod tree;
 
 /// So many bytes of a file tell what it is.
@@ -90,7 +91,8 @@ pub(crate) fn recognise(name: &[u8], head: &[u8]) -> Option<Kind> {
     let at = |offset: usize, magic: &[u8]| head.get(offset..offset + magic.len()) == Some(magic);
     let word = |offset: usize| -> Option<[u8; 4]> { head.get(offset..offset + 4)?.try_into().ok() };
     let either = |offset: usize, all: &[u32]| {
-        word(offset).is_some_and(|word| all.contains(&u32::from_le_bytes(word)) || all.contains(&u32::from_be_bytes(word)))
+        word(offset)
+            .is_some_and(|word| all.contains(&u32::from_le_bytes(word)) || all.contains(&u32::from_be_bytes(word)))
     };
     let text = || head.split(|byte| *byte == 0).next().unwrap_or_default();
     match () {
@@ -152,7 +154,8 @@ impl Found {
                 let family = |kind: Kind| if kind == Kind::MyIsam { Kind::InnoDb } else { kind };
                 let plain = kind == Kind::SqliteEncrypted && other == name && *whole == Kind::Sqlite;
                 // MySQL keeps a directory for each database below that of the server.
-                let inner = whole.is_a_directory() && family(*whole) == family(kind) && other != name && lies_in(name, other);
+                let inner =
+                    whole.is_a_directory() && family(*whole) == family(kind) && other != name && lies_in(name, other);
                 let twin = kind == Kind::MyIsam && *whole == Kind::InnoDb && other == name;
                 !is_same && (plain || inner || twin)
             })
@@ -193,7 +196,9 @@ mod tests {
             assert_eq!(recognise(name.as_bytes(), &head(&parts)), kind, "{name}");
             assert_eq!(recognise(name.as_bytes(), b""), None, "{name}");
         }
-        assert!(is_worth_a_look(b"a/PG_VERSION", 3) && is_worth_a_look(b"x.db", 4096) && !is_worth_a_look(b"x.txt", 4097));
+        assert!(
+            is_worth_a_look(b"a/PG_VERSION", 3) && is_worth_a_look(b"x.db", 4096) && !is_worth_a_look(b"x.txt", 4097)
+        );
     }
 
     #[test]
@@ -211,8 +216,11 @@ mod tests {
         ] {
             found.add(name.as_bytes(), kind);
         }
-        let shown: Vec<String> =
-            found.databases().iter().map(|(name, kind)| format!("{} {kind:?}", String::from_utf8_lossy(name))).collect();
+        let shown: Vec<String> = found
+            .databases()
+            .iter()
+            .map(|(name, kind)| format!("{} {kind:?}", String::from_utf8_lossy(name)))
+            .collect();
         assert_eq!(shown, ["app.db Sqlite", "my InnoDb", "pg Postgres", "secret.db SqliteEncrypted"]);
     }
 }

@@ -14,7 +14,7 @@ use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
 use crate::plugin::patience::Patience;
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 use crate::plugin::settings::Secret;
-use crate::plugin::{Source, Verdict};
+use crate::plugin::{Source, Verdict, live};
 
 mod remote;
 mod restore;
@@ -42,7 +42,8 @@ In the backup: the named paths with their rights, owners, times, links, ACLs and
 can, by way of a copy on this host (`copy`), which is brought up to date and then shipped.
 
 Not in it: what the login may not read there (told as a warning, the run is partial then), and an instant: files that
-change while they are read may be of different moments. For databases use their own plugin.
+change while they are read may be of different moments. Databases that were written to lately are recognised: SQLite ones
+are checked, of the others the run says that nobody can vouch for them. Use their own plugin.
 
 Least privilege: a login of its own on the device, with a key of its own that may only read:
   restrict,command=\"rrsync -ro /\" ssh-ed25519 AAAA…   in ~/.ssh/authorized_keys there
@@ -80,6 +81,10 @@ struct RsyncSettings {
     /// Patterns as rsync's `--exclude` reads them.
     #[serde(default)]
     exclude: Vec<String>,
+    /// Databases that may be fetched while they are in use, by their paths on the device, or directories of such ones.
+    #[serde(default)]
+    #[schemars(inner(regex(pattern = "^/")))]
+    accept: Vec<String>,
     /// Accept a source that has less than half of what it had before: for the run after a big clean-up.
     #[serde(default)]
     allow_fewer: bool,
@@ -268,6 +273,10 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         false => Verdict::CouldNotVerify,
     };
     voice.validation("the copy has what the device told", verdict, detail);
+    let roots: Vec<PathBuf> = facts.sources.iter().map(|source| source.path.clone()).collect();
+    let accept: Vec<PathBuf> = settings.accept.iter().map(|path| below(&settings.tree(), path)).collect();
+    let looked = live::tree::look(&roots, &|_| false);
+    live::told::judge_copies(&looked, &request.staging, &accept, voice);
     let remote = Remote::open(&settings, &request.staging)?;
     // With checksums would read both sides whole; sizes and times are what rsync itself goes by.
     let (verdict, detail) = match remote.fetch(&settings.tree(), remote::Apply::No, voice) {

@@ -24,8 +24,12 @@ mod contract;
 mod database;
 #[path = "plugin_docker.rs"]
 mod docker;
+#[path = "plugin_docker_database.rs"]
+mod docker_database;
 #[path = "plugin_docker_kill.rs"]
 mod docker_kill;
+#[path = "plugin_docker_whole.rs"]
+mod docker_whole;
 #[path = "plugin_files.rs"]
 mod files;
 #[path = "plugin_firewall.rs"]

@@ -31,24 +31,29 @@ impl Bench {
         runtime().block_on(work)
     }
 
-    fn kept(&self) -> Captured {
+    pub(super) fn kept(&self) -> Captured {
         self.capture_docker().unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()))
     }
 
-    fn proven_docker(&self) -> Captured {
+    pub(super) fn proven_docker(&self) -> Captured {
         let captured = self.kept();
         let validations = self.validate(&captured).unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()));
         assert!(!validations.is_empty() && verdict(&validations) == Verdict::Proven, "{validations:#?}");
         captured
     }
 
-    fn refused_docker(&self, code: &str) -> PluginFailure {
+    pub(super) fn refused_docker(&self, code: &str) -> PluginFailure {
         let failure = self.capture_docker().expect_err("the capture should fail");
         assert_eq!(failure.trouble.code, code, "{failure}\n{}", self.log());
         failure
     }
 
-    fn restore_docker(&self, captured: &Captured, dry_run: bool, options: Value) -> Result<Restored, PluginFailure> {
+    pub(super) fn restore_docker(
+        &self,
+        captured: &Captured,
+        dry_run: bool,
+        options: Value,
+    ) -> Result<Restored, PluginFailure> {
         let facts = CaptureFacts { artifacts: captured.artifacts.clone(), ..CaptureFacts::default() };
         let order = RestoreOrder { dry_run, tree: PathBuf::from("/nowhere"), options };
         let (staging, context) = (self.staging(), self.context());
@@ -118,7 +123,7 @@ impl Project {
     }
 }
 
-fn artifacts(captured: &Captured) -> Vec<String> {
+pub(super) fn artifacts(captured: &Captured) -> Vec<String> {
     let mut all: Vec<String> = captured.artifacts.iter().map(|each| each.path.display().to_string()).collect();
     all.sort();
     all
@@ -306,7 +311,7 @@ fn what_goes_wrong_is_told() {
 }
 
 /// A container with the host's programs, as nobody.
-fn server(podman: &Podman, name: &str, args: &[&str], image: &str, script: &str) {
+pub(super) fn server(podman: &Podman, name: &str, args: &[&str], image: &str, script: &str) {
     let path = "PATH=/usr/lib/postgresql/15/bin:/usr/bin:/usr/sbin:/bin";
     let mut all = vec!["-v", "/usr:/usr:ro", "--user", "65534", "-e", path];
     all.extend(args);

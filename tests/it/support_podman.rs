@@ -212,6 +212,8 @@ pub enum Spoil {
     CutAfter(usize),
     /// So much comes, and then nothing more.
     Silence(&'static str),
+    /// The first time nothing comes; then all is well.
+    HangUpOnce,
 }
 
 struct GateState {
@@ -220,6 +222,8 @@ struct GateState {
     /// How many of its calls pass before.
     pass: AtomicUsize,
     arrived: AtomicBool,
+    /// Of a connection that has most.
+    calls: AtomicUsize,
 }
 
 impl Gate {
@@ -231,6 +235,7 @@ impl Gate {
             spoilt: Mutex::new(None),
             pass: AtomicUsize::new(0),
             arrived: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
         });
         let (shared, engine) = (state.clone(), engine.to_owned());
         std::thread::spawn(move || {
@@ -260,6 +265,14 @@ impl Gate {
 
     pub fn mend(&self) {
         *self.state.spoilt.lock().unwrap() = None;
+    }
+
+    pub fn is_spoilt(&self) -> bool {
+        self.state.spoilt.lock().unwrap().is_some()
+    }
+
+    pub fn most_calls_of_a_connection(&self) -> usize {
+        self.state.calls.load(Ordering::SeqCst)
     }
 
     /// Waits until one is held.
@@ -297,13 +310,20 @@ fn forward(mut client: UnixStream, engine: &Path, gate: &GateState) {
         let _ = back_to.shutdown(std::net::Shutdown::Both);
     });
     let mut chunk = vec![0; 64 << 10];
+    let mut calls = 0;
     while let Ok(length @ 1..) = client.read(&mut chunk) {
         let text = String::from_utf8_lossy(&chunk[..length]).into_owned();
+        calls += usize::from(["GET /", "HEAD /", "POST /", "PUT /"].iter().any(|verb| text.starts_with(verb)));
+        gate.calls.fetch_max(calls, Ordering::SeqCst);
         let spoilt = gate.spoilt.lock().unwrap().clone();
         match spoilt.filter(|(pattern, _)| text.contains(pattern)) {
             Some((_, Spoil::CutAfter(bytes))) => left.store(bytes, Ordering::SeqCst),
             Some((_, Spoil::Answer(answer))) => {
                 let _ = client.write_all(answer.as_bytes());
+                break;
+            }
+            Some((_, Spoil::HangUpOnce)) => {
+                *gate.spoilt.lock().unwrap() = None;
                 break;
             }
             Some((_, Spoil::Silence(beginning))) => {

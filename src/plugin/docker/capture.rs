@@ -73,7 +73,8 @@ impl<'a> Work<'a> {
         let (servers, programs): (Vec<&Container>, Vec<&Container>) = found.containers.iter().partition(is_database);
         if let Some(how) = settings.stop.how() {
             // Of all of them before the first one is stopped.
-            let all: Vec<&Container> = if settings.database_volumes { found.containers.iter().collect() } else { programs.clone() };
+            let all: Vec<&Container> =
+                if settings.database_volumes { found.containers.iter().collect() } else { programs.clone() };
             halt::may_halt(how, &all)?;
             halted.halt(how, &programs, voice)?;
         }
@@ -303,7 +304,8 @@ impl<'a> Work<'a> {
             of_a_server(kind)
                 && self.data.iter().any(|data| {
                     let at = data.path.as_bytes();
-                    data.mount() == volume_of(item) && (name == at || content::lies_below(name, &[data.path.clone()]) || at.is_empty())
+                    data.mount() == volume_of(item)
+                        && (name == at || content::lies_below(name, &[data.path.clone()]) || at.is_empty())
                 })
         };
         let all = found.databases().into_iter().filter(|(name, kind)| !has_dump(name, *kind));
@@ -344,7 +346,8 @@ impl<'a> Work<'a> {
         self.note_empty(item, &contents);
         let mut databases = Vec::new();
         if !quiet {
-            let excluded = |path: &std::path::Path| item.without.iter().any(|each| path.starts_with(item.source.join(each)));
+            let excluded =
+                |path: &std::path::Path| item.without.iter().any(|each| path.starts_with(item.source.join(each)));
             let looked = live::tree::look(std::slice::from_ref(&item.source), &excluded);
             let mut found = live::Found::default();
             for each in &looked.databases {
@@ -397,12 +400,18 @@ impl<'a> Work<'a> {
         }
         let untold = of(By::Nobody).len().saturating_sub(LEFT_OUT_NAMED_MAX);
         if untold > 0 {
-            voice.warning(Trouble::new("left_out", format!("{untold} more are not in the backup; inventory.json has all")));
+            voice.warning(Trouble::new(
+                "left_out",
+                format!("{untold} more are not in the backup; inventory.json has all"),
+            ));
         }
         let chosen_out = of(By::Config);
         if !chosen_out.is_empty() {
-            let named: Vec<String> =
-                chosen_out.iter().take(LEFT_OUT_NAMED_MAX).map(|each| format!("{} ({})", each.what, each.why)).collect();
+            let named: Vec<String> = chosen_out
+                .iter()
+                .take(LEFT_OUT_NAMED_MAX)
+                .map(|each| format!("{} ({})", each.what, each.why))
+                .collect();
             let more = chosen_out.len().saturating_sub(LEFT_OUT_NAMED_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             voice.notice(Trouble::new("left_out", format!("left out by the config: {}{more}", named.join("; "))));
@@ -410,10 +419,9 @@ impl<'a> Work<'a> {
         if !self.without_attributes.is_empty() {
             let told = "the engine hands out files without extended attributes and lists of access (ACLs)";
             let all = self.without_attributes.join(", ");
-            voice.notice(
-                Trouble::new("attributes_not_kept", format!("{told}: {all}"))
-                    .with_hint("where files have such ones, let the daemon's user read the volumes' directories on this host"),
-            );
+            voice.notice(Trouble::new("attributes_not_kept", format!("{told}: {all}")).with_hint(
+                "where files have such ones, let the daemon's user read the volumes' directories on this host",
+            ));
         }
         for name in &self.empty {
             let told = Trouble::new("volume_empty", format!("{name} holds no file at all"));
@@ -435,7 +443,8 @@ impl<'a> Work<'a> {
         // Containers that the config is not about any more are no loss.
         if let Chosen::Containers(names) = chosen {
             let of_others = before.keys().filter_map(|name| Some(name.split_once('.')?.1.split_once('/')?.0));
-            let others: Vec<String> = of_others.filter(|name| !names.iter().any(|each| each == name)).map(str::to_owned).collect();
+            let others: Vec<String> =
+                of_others.filter(|name| !names.iter().any(|each| each == name)).map(str::to_owned).collect();
             self.stock.unasked.extend(others);
         }
         let compared = self.stock.compare(&before, &self.settings.accept);
@@ -454,7 +463,9 @@ impl<'a> Work<'a> {
 }
 
 fn empty_hint(name: &str) -> String {
-    format!("if it may be empty: `accept: [{name}]`; if it is a cache: `exclude: [{name}]`; else look what became of it")
+    format!(
+        "if it may be empty: `accept: [{name}]`, or `allow_empty: true` for all; if it is a cache: `exclude: [{name}]`; else look what became of it"
+    )
 }
 
 /// The volume's own name, of which it may be a directory only.

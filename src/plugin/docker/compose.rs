@@ -95,11 +95,14 @@ impl Stack {
                     wanted.extend(text_or(one, "path").map(|path| (path, needed)));
                 });
             }
-            further.extend(service.get("extends").and_then(|extends| extends.get("file")?.as_str()).map(|path| (path, None)));
+            further.extend(
+                service.get("extends").and_then(|extends| extends.get("file")?.as_str()).map(|path| (path, None)),
+            );
         }
         wanted.extend(entries(file.get("configs")).filter_map(|(_, each)| Some((each.get("file")?.as_str()?, true))));
         if env {
-            wanted.extend(entries(file.get("secrets")).filter_map(|(_, each)| Some((each.get("file")?.as_str()?, true))));
+            wanted
+                .extend(entries(file.get("secrets")).filter_map(|(_, each)| Some((each.get("file")?.as_str()?, true))));
         }
         each_of(file.get("include"), &mut |one| {
             let at = one.get("project_directory").and_then(Value::as_str);
@@ -157,7 +160,8 @@ fn plain(path: &Path) -> PathBuf {
 
 fn read(path: &Path) -> Option<Value> {
     let found = std::fs::metadata(path).ok()?;
-    let text = if found.is_file() && found.len() <= BYTES_MAX { std::fs::read_to_string(path).ok()? } else { return None };
+    let text =
+        if found.is_file() && found.len() <= BYTES_MAX { std::fs::read_to_string(path).ok()? } else { return None };
     serde_yaml::from_str(&text).ok()
 }
 
@@ -252,8 +256,19 @@ include: [more/compose.yaml, {path: [third.yaml], env_file: third.env}, 'oci://r
         let labels = [(LABEL_WORKING_DIR, directory.as_str()), (LABEL_CONFIG_FILES, file.as_str())];
         let found = stack(&[container("app", &labels, &[])], true);
         let mut wanted: Vec<PathBuf> = [
-            "compose.yaml", "app.env", "maybe.env", "prod.env", "default.env", "base.yaml", "one.env", "nginx.conf",
-            "more/compose.yaml", "more/deep.env", "third.yaml", "third.env", ".env",
+            "compose.yaml",
+            "app.env",
+            "maybe.env",
+            "prod.env",
+            "default.env",
+            "base.yaml",
+            "one.env",
+            "nginx.conf",
+            "more/compose.yaml",
+            "more/deep.env",
+            "third.yaml",
+            "third.env",
+            ".env",
         ]
         .iter()
         .map(|name| at(name))

@@ -372,7 +372,13 @@ mod tests {
         let tar = directory.path().join("a.tar");
         let mut seen: Vec<Contents> = Vec::new();
         let mut look = |changed: &str| {
-            let made = std::process::Command::new("tar").arg("-C").arg(&tree).args(["--format=posix", "-cf"]).arg(&tar).arg(".").status();
+            let made = std::process::Command::new("tar")
+                .arg("-C")
+                .arg(&tree)
+                .args(["--format=posix", "-cf"])
+                .arg(&tar)
+                .arg(".")
+                .status();
             assert!(made.unwrap().success());
             let found = read(&tar, &Only::All, &mut |_| {}).unwrap();
             assert!(!seen.contains(&found), "{changed} is not seen: {found:#?}");

@@ -96,11 +96,22 @@ impl Database {
         };
         let is_server = |line: &String| {
             let program = line.split_whitespace().next().unwrap_or_default();
-            names.contains(&program.rsplit('/').next().unwrap_or_default())
+            // A fresh one is prepared by the entrypoint at first.
+            names.contains(&program.rsplit('/').next().unwrap_or_default()) || line.contains("docker-entrypoi")
         };
-        // A fresh one is prepared by the entrypoint at first.
-        let is_starting = |line: &String| line.contains("docker-entrypoint.sh");
-        engine.processes(&self.container).is_none_or(|all| all.iter().any(|line| is_server(line) || is_starting(line)))
+        let by_names = || {
+            let command = words(&["sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true"]);
+            let mut said = Vec::new();
+            let program = Program { container: &self.container, command, env: Vec::new() };
+            let ran = exec::run(engine, &program, &mut |bytes| {
+                said.extend_from_slice(bytes);
+                Ok(())
+            });
+            let text = String::from_utf8_lossy(&said).into_owned();
+            let all: Vec<String> = text.lines().map(str::to_owned).collect();
+            ran.is_ok_and(|ran| ran.code == 0 && !all.is_empty()).then_some(all)
+        };
+        by_names().or_else(|| engine.processes(&self.container)).is_none_or(|all| all.iter().any(is_server))
     }
 }
 

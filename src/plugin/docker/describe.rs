@@ -77,7 +77,8 @@ impl Work<'_> {
                     inventory.files.push(KeptFile { artifact, path: file.path, mode: owner.mode, owner: Some(owner) });
                 }
                 Err(error) if file.needed => {
-                    let told = format!("{} is named by {} and cannot be kept: {error}", file.path.display(), file.named_by);
+                    let told =
+                        format!("{} is named by {} and cannot be kept: {error}", file.path.display(), file.named_by);
                     voice.warning(Trouble::new("compose_file_unreadable", told).with_hint(
                         "let the daemon's user read it; where it is on another machine, say `compose_files: false`",
                     ));

@@ -174,7 +174,8 @@ impl Engine {
 
     /// The beginning of what `save` would write.
     pub(crate) fn peek(&self, id: &str, path: &str) -> Result<Vec<u8>, Failure> {
-        let mut answer = self.ask(|| self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path))?;
+        let mut answer =
+            self.ask(|| self.web.get(&self.at(&format!("/containers/{id}/archive"))).query("path", path))?;
         if !answer.is_ok() {
             return Err(self.refused(answer, "CONTAINERS"));
         }
@@ -208,7 +209,12 @@ impl Engine {
         }
         let top: Top = self.get(&format!("/containers/{id}/top"), &[], "CONTAINERS").ok()?;
         let column = top.titles.iter().position(|title| matches!(title.as_str(), "CMD" | "COMMAND" | "ARGS"))?;
-        Some(top.processes.into_iter().filter_map(|mut row| (column < row.len()).then(|| row.swap_remove(column))).collect())
+        Some(
+            top.processes
+                .into_iter()
+                .filter_map(|mut row| (column < row.len()).then(|| row.swap_remove(column)))
+                .collect(),
+        )
     }
 
     /// Unpacks a tar at `path` in a container.

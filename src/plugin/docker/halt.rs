@@ -60,9 +60,8 @@ pub(super) fn may_halt(how: How, containers: &[&Container]) -> Result<(), Failur
     let lost = containers.iter().filter(works).find_map(|each| Some((each, each.lost_by_a_stop()?)));
     match lost.filter(|_| how == How::Stop) {
         Some((container, why)) => {
-            Err(Failure::new("stop_would_remove", format!("{} {why}, so it is not stopped", container.name)).hint(
-                "nothing was stopped; make it anew without `--rm`, or say `stop: pause` or `stop: none` for it",
-            ))
+            Err(Failure::new("stop_would_remove", format!("{} {why}, so it is not stopped", container.name))
+                .hint("nothing was stopped; make it anew without `--rm`, or say `stop: pause` or `stop: none` for it"))
         }
         None => Ok(()),
     }

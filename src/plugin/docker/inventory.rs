@@ -452,14 +452,8 @@ pub(super) mod tests {
         );
         let two = container("two", project, &[("volume", "data", "/shared"), ("volume", "cache", "/cache")]);
         let exclude = ["cache".to_owned()];
-        let mut wanted = Wanted {
-            volumes: true,
-            include: &[],
-            exclude: &exclude,
-            binds: Binds::Project,
-            dumped: &[],
-            accept: &[],
-        };
+        let mut wanted =
+            Wanted { volumes: true, include: &[], exclude: &exclude, binds: Binds::Project, dumped: &[], accept: &[] };
         let kept = |wanted: &Wanted<'_>| -> Vec<String> {
             items(&[one.clone(), two.clone()], wanted).0.into_iter().map(|item| item.name).collect()
         };

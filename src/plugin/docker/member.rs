@@ -83,6 +83,10 @@ impl<R: Read> Members<R> {
                     member.take(records)?;
                     member.name = name.unwrap_or(member.name);
                     member.link = link.unwrap_or(member.link);
+                    // What old archives write for a directory.
+                    if member.kind == REGULAR && member.name.ends_with(b"/") {
+                        member.kind = DIRECTORY;
+                    }
                     // Links and devices have no content, whatever the field says.
                     if matches!(member.kind, LINK | SYMLINK | DIRECTORY | b'3' | b'4' | b'6') {
                         member.size = 0;
@@ -157,8 +161,6 @@ impl Member {
             0 | b'7' => REGULAR,
             other => other,
         };
-        // What old archives write for a directory.
-        let kind = if kind == REGULAR && name.ends_with(b"/") { DIRECTORY } else { kind };
         Ok(Self {
             kind,
             name,
@@ -325,7 +327,8 @@ fn number(field: &[u8]) -> io::Result<u64> {
         return Ok(0);
     }
     let text = std::str::from_utf8(&digits).ok();
-    text.and_then(|text| u64::from_str_radix(text, 8).ok()).ok_or_else(|| broken("a header has a field that is no number"))
+    text.and_then(|text| u64::from_str_radix(text, 8).ok())
+        .ok_or_else(|| broken("a header has a field that is no number"))
 }
 
 fn until_zero(field: &[u8]) -> Vec<u8> {
@@ -378,8 +381,13 @@ mod tests {
         far.uid = 4_000_000_000;
         let mut link = member(b"link", 0);
         (link.kind, link.link) = (SYMLINK, b"x/".repeat(80));
-        let members: Vec<(Member, &[u8])> =
-            vec![(member(&long, 5), b"hello"), (attributed, b"abc"), (far, b""), (link, b""), (member(b"a\nb", 0), b"")];
+        let members: Vec<(Member, &[u8])> = vec![
+            (member(&long, 5), b"hello"),
+            (attributed, b"abc"),
+            (far, b""),
+            (link, b""),
+            (member(b"a\nb", 0), b""),
+        ];
         let wanted: Vec<(Member, Vec<u8>)> =
             members.iter().map(|(member, content)| (member.clone(), content.to_vec())).collect();
         assert_eq!(through(&members), wanted);

@@ -157,7 +157,8 @@ fn redis(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
     };
     let mut told = Told::default();
     let keyspace = ask(&["info", "keyspace"])?;
-    let keys = keyspace.lines().filter_map(|line| line.split_once(":keys=")?.1.split(',').next()?.trim().parse::<u64>().ok());
+    let keys =
+        keyspace.lines().filter_map(|line| line.split_once(":keys=")?.1.split(',').next()?.trim().parse::<u64>().ok());
     told.stock.insert(KEYS.to_owned(), keys.sum::<u64>());
     // Some forbid the question.
     let directory = ask(&["config", "get", "dir"]).ok().and_then(|said| said.lines().nth(1).map(str::to_owned));
@@ -167,7 +168,8 @@ fn redis(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
 
 /// Hidden ones too; directories end with a slash.
 fn listed(login: &Login<'_>, directory: &str) -> Vec<String> {
-    let told = login.ask(&["ls", "-A", "-p", "-1", directory], Vec::new(), "the server's directory").unwrap_or_default();
+    let told =
+        login.ask(&["ls", "-A", "-p", "-1", directory], Vec::new(), "the server's directory").unwrap_or_default();
     told.lines().map(str::to_owned).collect()
 }
 
@@ -181,7 +183,8 @@ fn beside(login: &Login<'_>, kind: Kind, directory: &str, data: &DataDirectory) 
             LeftOut {
                 name: format!("{}/{entry}", data.mount()),
                 what: format!("{entry} in {} ({directory} in {container})", data.mount()),
-                why: "it lies among the files of a database that has a dump; `database_volumes: true` keeps it".to_owned(),
+                why: "it lies among the files of a database that has a dump; `database_volumes: true` keeps it"
+                    .to_owned(),
                 by: By::Nobody,
             }
         })
@@ -198,7 +201,8 @@ fn is_own(kind: Kind, entry: &str) -> bool {
     }
     match kind {
         Kind::Postgres => {
-            let names = ["base", "global", "log", "PG_VERSION", "current_logfiles", "recovery.signal", "standby.signal"];
+            let names =
+                ["base", "global", "log", "PG_VERSION", "current_logfiles", "recovery.signal", "standby.signal"];
             is(&names)
                 || begins(&["pg_", "PG_", "postgresql.", "postmaster.", "backup_label", "tablespace_map", "server."])
                 || ends(&[".conf", ".log"])
@@ -206,7 +210,18 @@ fn is_own(kind: Kind, entry: &str) -> bool {
         // A directory is a database, and in the dump.
         Kind::MySql => {
             is_directory
-                || begins(&["ib", "undo", "#", "aria_log", "binlog", "mysql", "mariadb", "relay-log", "relay_log", ".my"])
+                || begins(&[
+                    "ib",
+                    "undo",
+                    "#",
+                    "aria_log",
+                    "binlog",
+                    "mysql",
+                    "mariadb",
+                    "relay-log",
+                    "relay_log",
+                    ".my",
+                ])
                 || begins(&["ddl_recovery", "ddl-recovery", "multi-master", "master.info", "tc.log", "auto.cnf"])
                 || begins(&["performance_schema", "private_key", "public_key", "client-", "server-", "ca", "ddl_"])
                 || ends(&[".err", ".log", ".index", ".pem", ".cnf", ".ibd", ".flag", ".info"])
@@ -231,7 +246,10 @@ mod tests {
     fn what_lies_among_a_servers_files_is_told_from_them() {
         let own = |kind, entries: &[&str]| entries.iter().all(|entry| is_own(kind, entry));
         assert!(own(Kind::Postgres, &["base/", "global/", "pg_wal/", "PG_VERSION", "postmaster.pid", "pg_hba.conf"]));
-        assert!(own(Kind::MySql, &["ibdata1", "#innodb_redo/", "shop/", "aria_log.00000001", "mysql.ibd", "ca-key.pem"]));
+        assert!(own(
+            Kind::MySql,
+            &["ibdata1", "#innodb_redo/", "shop/", "aria_log.00000001", "mysql.ibd", "ca-key.pem"]
+        ));
         assert!(own(Kind::Redis, &["dump.rdb", "appendonlydir/", "appendonly.aof", "nodes.conf"]));
         assert!(!is_own(Kind::Postgres, "exports/") && !is_own(Kind::Postgres, "report.csv"));
         assert!(!is_own(Kind::MySql, "before-upgrade.sql") && !is_own(Kind::Redis, "uploads/"));

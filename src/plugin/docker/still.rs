@@ -44,7 +44,8 @@ impl Still<'_> {
         if databases.is_empty() {
             return Ok((Vec::new(), false));
         }
-        let directory = tempfile::Builder::new().prefix(".larder-live-").tempdir_in(self.tar.parent().unwrap_or(Path::new("/")));
+        let directory =
+            tempfile::Builder::new().prefix(".larder-live-").tempdir_in(self.tar.parent().unwrap_or(Path::new("/")));
         let directory = directory.map_err(|error| unwritable(self.tar, &error))?;
         let is_here = match self.engine.podman {
             true => read::is_here(self.place.source),
@@ -79,7 +80,10 @@ impl Still<'_> {
     fn copied(&self, name: &[u8], into: &Path, fates: &mut Fates) -> Found {
         let source = self.place.source.join(on_disk(name));
         if let Err(why) = sqlite::copy(&source, into) {
-            return Found { detail: format!("it cannot be copied while it is written to: {why}"), ..self.doubtful(name) };
+            return Found {
+                detail: format!("it cannot be copied while it is written to: {why}"),
+                ..self.doubtful(name)
+            };
         }
         let checked = sqlite::check(into);
         fates.insert(name.to_vec(), Some(into.to_owned()));
@@ -160,7 +164,12 @@ impl Still<'_> {
             "its program worked while its files were read, so they may not fit together; `stop: stop` or `stop: pause`, \
              a dump of it, or `accept: [{whole}]`"
         );
-        Found { path: if path.is_empty() { ".".to_owned() } else { path }, kind: kind.shown().to_owned(), state, detail }
+        Found {
+            path: if path.is_empty() { ".".to_owned() } else { path },
+            kind: kind.shown().to_owned(),
+            state,
+            detail,
+        }
     }
 }
 

@@ -46,7 +46,10 @@ fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
             match backup.step(-1)? {
                 StepResult::Done => break,
                 _ if Instant::now() > until => {
-                    return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None));
+                    return Err(rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                        None,
+                    ));
                 }
                 _ => std::thread::sleep(PAUSE),
             }
@@ -152,9 +155,11 @@ mod tests {
         let path = directory.path().join("app.db");
         let writer = Connection::open(&path).unwrap();
         writer.execute_batch("CREATE TABLE t (x); CREATE INDEX i ON t (x);").unwrap();
+        writer.execute_batch("BEGIN").unwrap();
         for n in 0..2000 {
             writer.execute("INSERT INTO t VALUES (?1)", [format!("{n:0100}")]).unwrap();
         }
+        writer.execute_batch("COMMIT").unwrap();
         drop(writer);
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
