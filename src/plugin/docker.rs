@@ -56,16 +56,27 @@ pub(crate) const BUILTIN: Builtin = Builtin {
 const GUIDE: &str = "
 In the backup: each volume, and each bind mount below the compose project's directory, as a tar (volumes/, binds/);
 a native dump of each PostgreSQL, MariaDB, MySQL and Redis that runs in a container (dumps/), made by the client inside
-it; the compose and env files that the containers' labels name, where they are on this host (files/); for each container
-what is needed to make it again (containers/): image and digest, labels, mounts, environment, networks, restart policy.
-It holds passwords: the environment of containers usually does.
+it; the compose and env files that the containers' labels name, and what these name in turn (`env_file`, `include`,
+`extends`, `configs`, `secrets`), where they are on this host (files/); for each container what is needed to make it again
+(containers/): image and digest, labels, mounts, environment, networks, restart policy. It holds passwords: the
+environment of containers usually does.
 
-Not in it: images (they are pulled again by the digest that is kept); the writable layer of containers; bind mounts
-elsewhere on the host (see `binds`, or use `files`); data directories of databases that have a dump
-(`database_volumes: true` keeps them too). With `stop: none` volumes are read while they are in use: each file as it was
-when it was read, not all of one instant. Use `stop: stop` where that matters; `pause` freezes programs but does not
-make them write what they hold in memory. Podman hands out files with the owner that the container runs as, so there the
-volumes' directories are read by the host's `tar` where the daemon's user may (as root); a warning says where not.
+Not in it: images (they are pulled again by the digest that is kept, or built again) and directories that they are built
+from; the writable layer of containers; bind mounts elsewhere on the host (see `binds`, or use `files`); data directories
+of databases that have a dump (`database_volumes: true` keeps them too); in a volume's tar, what another mount covers in
+the container that it is read through. inventory.json names all of it. What nobody asked to leave out is a warning, and
+the run is partial until the config says otherwise (`accept`): bind mounts outside of the project, files among those of a
+database, databases and users that its login cannot dump, an empty volume, a database that is empty or gone.
+
+With `stop: none` volumes are read while they are in use: each file as it was when it was read, not all of one instant.
+Databases among the files are recognised then. SQLite ones are kept as SQLite's online backup copies them where the
+volume lies on this host, else they are read until two readings are the same; of others, and where that does not come
+about, the run says that nobody can vouch for them. Use `stop: stop` where that matters; `pause` freezes programs but
+does not make them write what they hold in memory. A container that was started with `--rm` is never stopped: the engine
+would remove it.
+
+Docker hands out files without extended attributes and ACLs, and Podman with the owner that the container runs as. So
+there the volumes' directories are read by the host's `tar` where the daemon's user may (as root); it is said where not.
 
 Least privilege: who may open the engine's socket is root on that host. Put a socket proxy before it (such as
 tecnativa/docker-socket-proxy) and give `socket: http://HOST:2375`. It needs to allow PING, VERSION, CONTAINERS, VOLUMES,

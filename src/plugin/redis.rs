@@ -16,7 +16,7 @@ use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::{Verdict, digest};
 
 mod check;
-mod checksum;
+pub(in crate::plugin) mod checksum;
 mod compare;
 mod instance;
 mod restore;

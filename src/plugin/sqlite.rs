@@ -19,7 +19,7 @@ use crate::plugin::settings::exactly_one_of;
 use crate::plugin::tool::file_name;
 use crate::plugin::{Verdict, digest};
 
-mod check;
+pub(in crate::plugin) mod check;
 mod content;
 mod restore;
 

@@ -102,3 +102,43 @@ fn a_directory_that_cannot_be_read_is_reported() {
     let answer = ask(&closed).unwrap();
     assert!(answer.contains(r#""event":"failed","code":"path_unreadable""#), "{answer}");
 }
+
+#[test]
+fn a_database_that_is_in_use_is_copied_at_one_instant_or_nobody_vouches_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("plain"), "x").unwrap();
+    let connection = rusqlite::Connection::open(at("app.db")).unwrap();
+    let made = "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1), (2), (3);";
+    connection.execute_batch(made).unwrap();
+    let mut bench = Bench::new("files", json!({ "paths": [directory.path()] }));
+    let captured = bench.proven();
+    let copies: Vec<_> = captured.artifacts.iter().map(|each| bench.staging().join(&each.path)).collect();
+    assert_eq!((copies.len(), captured.sources.len()), (1, 1), "{captured:?}");
+    let rows: i64 = rusqlite::Connection::open(&copies[0])
+        .unwrap()
+        .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 3, "with what is in the log only");
+
+    let mut lmdb = vec![0_u8; 8192];
+    lmdb[16..20].copy_from_slice(&0xbeef_c0de_u32.to_le_bytes());
+    std::fs::write(at("data.mdb"), lmdb).unwrap();
+    let told = |bench: &Bench| {
+        let captured = bench.capture().unwrap();
+        let all = bench.validate(&captured).unwrap();
+        let of_it = all.iter().find(|each| each.name.contains("data.mdb"));
+        (of_it.map(|each| (each.verdict, each.detail.clone())), captured.notices.len())
+    };
+    bench = Bench::new("files", json!({ "paths": [directory.path()] }));
+    let (of_it, _) = told(&bench);
+    let (verdict, detail) = of_it.unwrap();
+    assert_eq!(verdict, Verdict::CouldNotVerify);
+    assert!(detail.contains("LMDB") && detail.contains("accept:"), "{detail}");
+    // Said, and not judged.
+    bench = Bench::new("files", json!({"paths": [directory.path()], "accept": [directory.path()]}));
+    assert_eq!(told(&bench), (None, 1));
+    // What is left out needs no copy.
+    bench = Bench::new("files", json!({"paths": [directory.path()], "exclude": ["*.mdb", "app.db*"]}));
+    assert_eq!((told(&bench), bench.staged()), ((None, 0), Vec::new()));
+}

@@ -1,6 +1,8 @@
 //! What several parts of the tests need: real programs, ports, waiting with a bound.
 #![allow(dead_code)]
 
+#[path = "support_engine.rs"]
+pub mod engine;
 #[path = "support_mariadb.rs"]
 pub mod mariadb;
 #[path = "support_podman.rs"]

@@ -106,7 +106,9 @@ impl<'a> Work<'a> {
             accept: &settings.accept,
         };
         let (items, left_out) = inventory::items(&found.containers, &wanted);
-        inventory.left_out.extend(left_out);
+        // Whoever names volumes leaves the rest to others.
+        let is_said = |each: &LeftOut| found.volumes.is_empty() || each.by == By::Nobody;
+        inventory.left_out.extend(left_out.into_iter().filter(is_said));
         let unowned = |item: &&Item| self.engine.podman && !settings.in_place && !read::is_here(&item.source);
         if let Some(item) = items.iter().find(unowned) {
             let told = "Podman hands out files with the owner that their container runs as, not with their own";
@@ -405,7 +407,7 @@ impl<'a> Work<'a> {
                 format!("{untold} more are not in the backup; inventory.json has all"),
             ));
         }
-        let chosen_out = of(By::Config);
+        let chosen_out = [of(By::Config), of(By::Nature)].concat();
         if !chosen_out.is_empty() {
             let named: Vec<String> = chosen_out
                 .iter()
@@ -414,7 +416,7 @@ impl<'a> Work<'a> {
                 .collect();
             let more = chosen_out.len().saturating_sub(LEFT_OUT_NAMED_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            voice.notice(Trouble::new("left_out", format!("left out by the config: {}{more}", named.join("; "))));
+            voice.notice(Trouble::new("left_out", format!("not in the backup: {}{more}", named.join("; "))));
         }
         if !self.without_attributes.is_empty() {
             let told = "the engine hands out files without extended attributes and lists of access (ACLs)";

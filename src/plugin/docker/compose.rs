@@ -95,6 +95,7 @@ impl Stack {
                     wanted.extend(text_or(one, "path").map(|path| (path, needed)));
                 });
             }
+            each_of(service.get("label_file"), &mut |one| wanted.extend(one.as_str().map(|path| (path, true))));
             further.extend(
                 service.get("extends").and_then(|extends| extends.get("file")?.as_str()).map(|path| (path, None)),
             );

@@ -19,8 +19,6 @@ use crate::web::{Answer, Call, Saved, Web, WebError};
 const LIST_BYTES_MAX: u64 = 64 << 20;
 /// How much shows whether a volume is empty, in bytes.
 const PEEK_BYTES: usize = 8 << 10;
-/// How long after a call that was hung up on it is made again.
-const HUNG_UP_PAUSE: Duration = Duration::from_millis(300);
 /// What is said of an engine that isn't asked for its version by a header.
 const API_DEFAULT: &str = "1.40";
 
@@ -271,19 +269,8 @@ impl Engine {
         }
     }
 
-    /// Makes a call that changes nothing, and once more where the engine or a proxy before it hung up on the first one.
-    fn ask<'e>(&'e self, call: impl Fn() -> Call<'e>) -> Result<Answer<'e>, Failure> {
-        let hung_up = |error: &WebError| {
-            matches!(error, WebError::Cut { .. } | WebError::Protocol { .. } | WebError::Unreachable { .. })
-        };
-        let answer = match call().send() {
-            Err(error) if hung_up(&error) => {
-                std::thread::sleep(HUNG_UP_PAUSE);
-                call().send()
-            }
-            answer => answer,
-        };
-        answer.map_err(|error| self.unreachable(&error))
+    fn ask<'e>(&'e self, call: impl FnOnce() -> Call<'e>) -> Result<Answer<'e>, Failure> {
+        call().send().map_err(|error| self.unreachable(&error))
     }
 
     fn at(&self, path: &str) -> String {

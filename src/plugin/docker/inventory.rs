@@ -259,8 +259,10 @@ pub(super) enum By {
     Nobody,
     /// A setting.
     Config,
-    /// There is nothing to keep, or it is kept in another form.
+    /// It is kept in another form, or can be made again.
     Nature,
+    /// It is the host's own, or has no files that stay.
+    Host,
 }
 
 /// Which directories of the host are kept.
@@ -348,7 +350,7 @@ fn reason(
             said("its database has a dump", By::Nature)
         }
         "volume" => None,
-        "bind" if is_of_the_system(mount) => said("it belongs to the host", By::Nature),
+        "bind" if is_of_the_system(mount) => said("it belongs to the host", By::Host),
         "bind" => match wanted.binds {
             Binds::None => said("`binds: none`", By::Config),
             Binds::All => None,
@@ -359,7 +361,7 @@ fn reason(
                 if below { None } else { said("it lies outside of the project's directory", By::Nobody) }
             }
         },
-        _ => said("it has no files that stay", By::Nature),
+        _ => said("it has no files that stay", By::Host),
     }
 }
 

@@ -8,9 +8,10 @@ use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::content::{self, Only};
 use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
 use crate::plugin::docker::list::{Inventory, Kept, Quiet};
-use crate::plugin::docker::rdb::{self, Checksum};
+use crate::plugin::docker::rdb;
 use crate::plugin::docker::{INVENTORY, unwritable};
 use crate::plugin::protocol::Request;
+use crate::plugin::redis::checksum::Checksum;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
 use crate::plugin::{Verdict, digest, postgres};
 use crate::process::Exit;
@@ -150,7 +151,7 @@ fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
     let is_foreign = said.contains("format version") || said.contains("signature");
     match told.checksum {
         Checksum::Right => (Verdict::Proven, format!("format {format}, its checksum is right; {why}")),
-        Checksum::Cut if !told.is_newer() => (Verdict::Failed, format!("format {format}, its end is missing; {why}")),
+        _ if !told.ends && !told.is_newer() => (Verdict::Failed, format!("format {format}, its end is missing; {why}")),
         _ if matches!(ran.exit, Exit::NotStarted { .. }) || told.is_newer() || is_foreign => {
             (Verdict::CouldNotVerify, format!("format {format}, its checksum does not tell; {why}"))
         }

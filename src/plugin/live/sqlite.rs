@@ -7,14 +7,13 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::plugin::Verdict;
+use crate::plugin::sqlite::check::integrity;
 
 /// How long a copy may be kept from its end by writers.
 const COPY_MAX: Duration = Duration::from_mins(10);
 /// How long a lock is waited for at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
-/// Findings that are told.
-const FINDINGS_MAX: usize = 3;
 
 /// The files that belong to a database file.
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -61,34 +60,13 @@ fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Has SQLite check a copy; its log, when there is one, lies beside it and is worked in.
+/// Has SQLite check a copy; its log, when there is one, lies beside it and is worked in. What only the application can
+/// check is no fault of the copy.
 pub(crate) fn check(copy: &Path) -> (Verdict, String) {
-    let look = || -> rusqlite::Result<Vec<String>> {
-        let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(BUSY_MAX)?;
-        let mut statement = connection.prepare("PRAGMA integrity_check(10)")?;
-        let mut rows = statement.query([])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(row.get::<_, String>(0)?);
-        }
-        Ok(found)
-    };
-    match look() {
-        Ok(found) if found == ["ok"] => (Verdict::Proven, "integrity_check: ok".to_owned()),
-        Ok(mut found) => {
-            found.truncate(FINDINGS_MAX);
-            (Verdict::Failed, format!("integrity_check: {}", found.join("; ")))
-        }
-        Err(error) => {
-            let told = crate::error::chain(&error);
-            // Else functions, collations or tokenizers of the application may be missing here.
-            let verdict = match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => Verdict::Failed,
-                _ => Verdict::CouldNotVerify,
-            };
-            (verdict, told)
-        }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match Connection::open_with_flags(copy, flags) {
+        Ok(connection) => integrity(&connection, true),
+        Err(error) => (Verdict::Failed, crate::error::chain(&error)),
     }
 }
 

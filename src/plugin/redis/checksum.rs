@@ -10,13 +10,13 @@ const LENGTH: u64 = 8;
 const CHUNK_BYTES: usize = 64 << 10;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Checksum {
+pub(in crate::plugin) enum Checksum {
     Right,
     Wrong,
     None,
 }
 
-pub(super) fn of(file: &Path) -> std::io::Result<Checksum> {
+pub(in crate::plugin) fn of(file: &Path) -> std::io::Result<Checksum> {
     let file = File::open(file)?;
     let Some(length) = file.metadata()?.len().checked_sub(LENGTH) else { return Ok(Checksum::Wrong) };
     let (table, mut crc, mut left) = (table(), 0, length);

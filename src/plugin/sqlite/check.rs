@@ -21,7 +21,7 @@ pub(super) fn needs_the_application(said: &str) -> bool {
 }
 
 /// What the integrity check of the whole database came to; where the application is missed, table by table.
-pub(super) fn integrity(connection: &Connection, accept_unchecked: bool) -> (Verdict, String) {
+pub(in crate::plugin) fn integrity(connection: &Connection, accept_unchecked: bool) -> (Verdict, String) {
     match findings(connection, "PRAGMA integrity_check(100)") {
         Ok(found) if found == ["ok"] => (Verdict::Proven, "ok".to_owned()),
         Ok(found) if found.iter().all(|each| !needs_the_application(each)) => (Verdict::Failed, shorten(&found)),
