@@ -117,7 +117,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     inventory.engine = version;
     inventory.project.clone_from(&settings.project);
     work.describe(&found.containers, &mut inventory, voice)?;
-    work.tell(&wanted, &mut inventory, voice)?;
+    work.tell(&wanted, &mut inventory, voice);
     for (path, format, sha256) in &work.artifacts {
         voice.artifact(path, format, sha256.clone());
     }

@@ -121,9 +121,10 @@ impl<'a> Work<'a> {
         let mut done = 0;
         for item in &items {
             let quiet = !writers.contains(&(item.kind, volume_of(item).to_owned()));
-            let kept = match settings.in_place {
-                true => self.in_place(item, quiet, voice)?,
-                false => self.tar(item, quiet, &mut done, voice)?,
+            let kept = if settings.in_place {
+                self.in_place(item, quiet, voice)?
+            } else {
+                self.tar(item, quiet, &mut done, voice)?
             };
             inventory.volumes.push(kept);
         }
@@ -307,7 +308,7 @@ impl<'a> Work<'a> {
                 && self.data.iter().any(|data| {
                     let at = data.path.as_bytes();
                     data.mount() == volume_of(item)
-                        && (name == at || content::lies_below(name, &[data.path.clone()]) || at.is_empty())
+                        && (name == at || content::lies_below(name, std::slice::from_ref(&data.path)) || at.is_empty())
                 })
         };
         let all = found.databases().into_iter().filter(|(name, kind)| !has_dump(name, *kind));
@@ -382,12 +383,7 @@ impl<'a> Work<'a> {
     }
 
     /// Says what is not in the backup, and what has less than before. What nobody accepted makes the run incomplete.
-    pub(super) fn tell(
-        &mut self,
-        chosen: &Chosen,
-        inventory: &mut Inventory,
-        voice: &mut Voice<'_>,
-    ) -> Result<(), Failure> {
+    pub(super) fn tell(&mut self, chosen: &Chosen, inventory: &mut Inventory, voice: &mut Voice<'_>) {
         inventory.left_out.sort();
         inventory.left_out.dedup();
         for each in &inventory.left_out {
@@ -434,13 +430,12 @@ impl<'a> Work<'a> {
             }
         }
         if self.settings.databases == Databases::Auto && !matches!(chosen, Chosen::Volumes(_)) {
-            self.compare(chosen, voice)?;
+            self.compare(chosen, voice);
         }
-        Ok(())
     }
 
     /// Compares what databases have with what they had.
-    fn compare(&mut self, chosen: &Chosen, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn compare(&mut self, chosen: &Chosen, voice: &mut Voice<'_>) {
         let before = self.request.previous.as_ref().map(|facts| facts.figures.clone()).unwrap_or_default();
         // Containers that the config is not about any more are no loss.
         if let Chosen::Containers(names) = chosen {
@@ -455,7 +450,6 @@ impl<'a> Work<'a> {
         for (name, value) in compared.figures {
             voice.figure(name, value);
         }
-        Ok(())
     }
 
     pub(super) fn make_directory(&self, name: &str) -> Result<(), Failure> {

@@ -59,8 +59,12 @@ pub(super) fn stack(containers: &[Container], env: bool) -> Stack {
             stack.follow(&path, &directory, &variables, env);
         }
         if env {
-            named.iter().for_each(|path| stack.add(path, true, "a container's label"));
-            default.iter().for_each(|path| stack.add(path, false, "compose"));
+            for path in &named {
+                stack.add(path, true, "a container's label");
+            }
+            if let Some(path) = &default {
+                stack.add(path, false, "compose");
+            }
         }
     }
     stack

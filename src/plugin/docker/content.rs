@@ -58,6 +58,10 @@ pub(super) enum Only<'a> {
 }
 
 type Reader = Members<BufReader<File>>;
+/// Gets a member, its name below the root, and its content.
+type OnMember<'o> = &'o mut dyn FnMut(&Member, &[u8], &Root, &mut Reader) -> Result<(), Failure>;
+/// Gets a member's name, its size and its beginning.
+type OnHead<'o> = &'o mut dyn FnMut(&[u8], u64, &[u8]);
 
 fn open(path: &Path) -> Result<Reader, Failure> {
     let file = File::open(path).map_err(|error| damaged(path, &error))?;
@@ -65,10 +69,7 @@ fn open(path: &Path) -> Result<Reader, Failure> {
 }
 
 /// The members of a tar with their names below its root, which comes first and has none.
-fn each(
-    path: &Path,
-    on_member: &mut dyn FnMut(&Member, &[u8], &Root, &mut Reader) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn each(path: &Path, on_member: OnMember<'_>) -> Result<(), Failure> {
     let mut members = open(path)?;
     let mut root: Option<Root> = None;
     while let Some(member) = members.next().map_err(|error| damaged(path, &error))? {
@@ -88,11 +89,7 @@ pub(super) fn read(path: &Path, only: &Only<'_>, on_name: &mut dyn FnMut(&[u8]))
 }
 
 /// Reads a whole tar. `on_member` gets each member's name, its size, and of a file the beginning.
-pub(super) fn read_with_heads(
-    path: &Path,
-    only: &Only<'_>,
-    on_member: &mut dyn FnMut(&[u8], u64, &[u8]),
-) -> Result<Contents, Failure> {
+pub(super) fn read_with_heads(path: &Path, only: &Only<'_>, on_member: OnHead<'_>) -> Result<Contents, Failure> {
     let (mut contents, mut digest, mut owners) = (Contents::default(), [0_u8; 32], [0_u8; 32]);
     let mut extended = [0_u8; 32];
     let mut chunk = vec![0_u8; BUFFER_BYTES];

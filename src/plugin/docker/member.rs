@@ -105,7 +105,8 @@ impl<R: Read> Members<R> {
         let mut header = [0; BLOCK];
         self.inner.read_exact(&mut header).map_err(|_| broken("its end is missing"))?;
         if header.iter().any(|byte| *byte != 0) {
-            return checked(header).map(Some);
+            check(&header)?;
+            return Ok(Some(header));
         }
         self.inner.read_exact(&mut header).map_err(|_| broken("its end is missing"))?;
         if header.iter().any(|byte| *byte != 0) {
@@ -301,7 +302,7 @@ fn records(mut body: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(records)
 }
 
-fn checked(header: [u8; BLOCK]) -> io::Result<[u8; BLOCK]> {
+fn check(header: &[u8; BLOCK]) -> io::Result<()> {
     let wanted = number(header.get(148..156).unwrap_or_default())?;
     let sum = |signed: bool| -> i64 {
         let of = |(at, byte): (usize, &u8)| match at {
@@ -312,7 +313,7 @@ fn checked(header: [u8; BLOCK]) -> io::Result<[u8; BLOCK]> {
         header.iter().enumerate().map(of).sum()
     };
     let fits = [false, true].iter().any(|signed| u64::try_from(sum(*signed)) == Ok(wanted));
-    if fits { Ok(header) } else { Err(broken("the checksum of a header is wrong")) }
+    if fits { Ok(()) } else { Err(broken("the checksum of a header is wrong")) }
 }
 
 /// Octal digits, or 64 bits behind a byte with its first bit set.

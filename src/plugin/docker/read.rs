@@ -91,9 +91,9 @@ pub(super) fn save(
     if place.without.is_empty() {
         std::fs::rename(&whole, into).map_err(|error| crate::plugin::docker::unwritable(into, &error))?;
     } else {
-        let fate = |name: &[u8]| match content::lies_below(name, place.without) {
-            true => Fate::LeaveOut,
-            false => Fate::Keep,
+        let fate = |name: &[u8]| {
+            let is_out = content::lies_below(name, place.without);
+            if is_out { Fate::LeaveOut } else { Fate::Keep }
         };
         let written = content::rewrite(&whole, into, &mut { fate });
         let _ = std::fs::remove_file(&whole);

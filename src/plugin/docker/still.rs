@@ -47,9 +47,10 @@ impl Still<'_> {
         let directory =
             tempfile::Builder::new().prefix(".larder-live-").tempdir_in(self.tar.parent().unwrap_or(Path::new("/")));
         let directory = directory.map_err(|error| unwritable(self.tar, &error))?;
-        let is_here = match self.engine.podman {
-            true => read::is_here(self.place.source),
-            false => read::is_the_same(self.engine, self.place)?,
+        let is_here = if self.engine.podman {
+            read::is_here(self.place.source)
+        } else {
+            read::is_the_same(self.engine, self.place)?
         };
         let (mut told, mut fates) = (Vec::new(), Fates::new());
         for (number, (name, kind)) in databases.iter().enumerate() {

@@ -134,7 +134,7 @@ fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
     let args = vec![OsString::from(file)];
     let hear = |line: &str| {
         if line.contains("---") || line.contains("ERROR") || line.contains("rror") || line.contains("format version") {
-            said = line.trim_matches(['-', ' ']).to_owned();
+            line.trim_matches(['-', ' ']).clone_into(&mut said);
         }
     };
     let ran = tools.run(Path::new("redis-check-rdb"), args, &[], DEADLINE_OF_WORK, hear, || {});

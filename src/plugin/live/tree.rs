@@ -74,8 +74,8 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
         for (name, kind) in found.databases() {
             let path = PathBuf::from(std::ffi::OsStr::from_bytes(name));
             let belongs = |busy: &PathBuf| {
-                let with = |end: &&str| *busy == sqlite::beside(&path, end);
-                busy.starts_with(&path) || sqlite::BESIDE.iter().any(|end| with(&end))
+                let with = |end: &str| *busy == sqlite::beside(&path, end);
+                busy.starts_with(&path) || sqlite::BESIDE.iter().any(|end| with(end))
             };
             looked.databases.push(Database { kind, in_use: busy.iter().any(belongs), path });
         }
