@@ -32,6 +32,7 @@ pub(crate) mod docker;
 pub(crate) mod dotenv;
 mod download;
 mod endpoint;
+mod exact;
 mod files;
 mod firewall;
 mod grafana;

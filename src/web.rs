@@ -8,6 +8,7 @@
 mod answer;
 mod call;
 mod error;
+mod raw;
 mod socket;
 mod tls;
 

@@ -33,6 +33,17 @@ impl Journal {
         }
     }
 
+    /// One of our own below `directory`, for a caller who keeps none: it outlives no kill.
+    pub(crate) fn within(directory: &Path) -> Result<Self, Failure> {
+        let directory = directory.join(".larder-journal");
+        match fs::create_dir_all(&directory) {
+            Ok(()) => Ok(Self { directory }),
+            Err(error) => {
+                Err(Failure::new("journal_unwritable", format!("{} cannot be made: {error}", directory.display())))
+            }
+        }
+    }
+
     /// Writes an entry, durable when this returns; one of the same name is replaced.
     pub(crate) fn note(&self, name: &str, what: &impl Serialize) -> Result<(), Failure> {
         let (path, half) = (self.entry(name), self.directory.join(format!(".{}", file_name(name))));

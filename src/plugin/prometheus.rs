@@ -55,7 +55,8 @@ permission in <data_dir>/snapshots, which must be mounted on this host: there is
 there must be room for them where the artifacts lie.
 
 Restore: `larder restore TARGET --into TARGET` puts the files back to their paths, after promtool found them good; what
-was there is kept beside. Blocks go into a data directory with `--option data_dir=PATH`, whose server is stopped.";
+was there is kept beside. Blocks go into a data directory with `--option data_dir=PATH`, whose server is stopped: it
+has the time series of the backup then and no others, which are kept in its directory `before-…`.";
 
 /// Which Prometheus.
 #[derive(Deserialize, JsonSchema)]

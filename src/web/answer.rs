@@ -36,6 +36,10 @@ impl<'w> Answer<'w> {
         Self { web, response, what, got: 0 }
     }
 
+    pub(super) fn web(&self) -> &'w Web {
+        self.web
+    }
+
     pub(super) fn into_response(self) -> reqwest::Response {
         self.response
     }

@@ -28,6 +28,8 @@ mod docker;
 mod docker_database;
 #[path = "plugin_docker_kill.rs"]
 mod docker_kill;
+#[path = "plugin_docker_restore.rs"]
+mod docker_restore;
 #[path = "plugin_docker_simulated.rs"]
 mod docker_simulated;
 #[path = "plugin_docker_whole.rs"]

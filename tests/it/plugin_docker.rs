@@ -240,11 +240,16 @@ fn a_volume_comes_back_as_it_was() {
     assert_eq!(std::fs::read_to_string(project.home.path().join("compose.yaml")).unwrap(), "something else\n");
 
     std::fs::write(volume.join("d/f"), "changed\n").unwrap();
-    std::fs::write(volume.join("newer"), "stays\n").unwrap();
+    std::fs::write(volume.join("newer"), "goes aside\n").unwrap();
     let done = bench.restore_docker(&captured, false, json!({"overwrite": true})).unwrap();
     assert_eq!(verdict(&done.validations), Verdict::Proven, "{done:#?}");
     assert_eq!(std::fs::read_to_string(volume.join("d/f")).unwrap(), "hello\n");
-    assert_eq!(std::fs::read_to_string(volume.join("newer")).unwrap(), "stays\n");
+    assert!(!volume.join("newer").exists(), "the volume is exactly what the backup has");
+    let kept = volume.with_file_name(format!("_data.before-{}", bench.run.to_string().to_lowercase()));
+    assert_eq!(std::fs::read_to_string(kept.join("newer")).unwrap(), "goes aside\n");
+    assert_eq!(std::fs::read_to_string(kept.join("d/f")).unwrap(), "changed\n");
+    let step = done.steps.iter().find(|step| step.thing.contains("_data")).unwrap();
+    assert!(step.detail.contains(kept.to_str().unwrap()), "{done:#?}");
     assert!(std::fs::read_to_string(project.home.path().join("compose.yaml")).unwrap().contains("localtest"));
 }
 
@@ -387,7 +392,7 @@ fn a_dump_is_loaded_again(podman: &Podman, name: &str, psql: &dyn Fn(&str) -> St
     assert!(failure.trouble.message.contains(&format!("shop in {name}")), "{failure}");
     let dry = bench.restore_docker(&captured, true, json!({"overwrite": true})).unwrap();
     let step = dry.steps.iter().find(|step| step.thing == format!("database shop in {name}")).unwrap();
-    assert!(step.detail.contains("dropped first"), "{dry:#?}");
+    assert!(step.detail.contains("takes its place"), "{dry:#?}");
     assert_eq!(in_shop("SELECT count(*) FROM t"), "10", "neither changed anything");
 
     let proven = |options: Value| {

@@ -7,7 +7,7 @@ use super::*;
 use crate::site::{Site, text};
 
 /// The process whose working directory is `staging`.
-fn plugin_in(staging: &Path) -> i32 {
+pub(super) fn plugin_in(staging: &Path) -> i32 {
     support::wait_for("the plugin's process", Duration::from_secs(20), || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;

@@ -122,7 +122,19 @@ fn a_real_prometheus_comes_back_with_its_files_and_its_samples() {
     // The blocks: never under a server that runs.
     let running = bench.restore_app(&captured, json!({"files": false, "data_dir": real.data()}), false).unwrap_err();
     assert_eq!(running.trouble.code, "server_running");
+    // What is refused for the blocks leaves the files alone, too.
+    std::fs::write(&config, "global: {}\n").unwrap();
+    for (data_dir, code) in [(real.data(), "server_running"), (PathBuf::from("/nowhere/at-all"), "data_dir")] {
+        let refused = bench.restore_app(&captured, json!({ "data_dir": data_dir }), false).unwrap_err();
+        assert_eq!(refused.trouble.code, code);
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "global: {}\n", "{code}");
+    }
     real.stop();
+    // A log of newer samples would be read into the blocks of the backup.
+    let restored = bench.restore_app(&captured, json!({"files": false, "data_dir": real.data()}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    let kept = real.data().join(format!("before-{}", bench.run.to_string().to_lowercase()));
+    assert!(kept.join("wal").is_dir() && !real.data().join("wal").exists(), "{restored:#?}");
     let data = real.directory.path().join("new-data");
     std::fs::create_dir(&data).unwrap();
     let restored = bench.restore_app(&captured, json!({"files": false, "data_dir": data}), false).unwrap();

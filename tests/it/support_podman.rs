@@ -280,6 +280,11 @@ impl Gate {
         wait_for("the held call", Duration::from_secs(60), || self.state.arrived.load(Ordering::SeqCst).then_some(()));
     }
 
+    /// Whether one is held now.
+    pub fn arrived(&self) -> bool {
+        self.state.arrived.load(Ordering::SeqCst)
+    }
+
     pub fn release(&self) {
         *self.state.pattern.lock().unwrap() = None;
     }

@@ -4,7 +4,7 @@
 //! its name is what is taken off the others. A tar has no checksum and an engine that breaks off may end its answer
 //! well all the same, so the two empty blocks at the end are asked for.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _};
 use std::path::Path;
@@ -165,6 +165,63 @@ pub(super) fn read_with_heads(path: &Path, only: &Only<'_>, on_member: OnHead<'_
     Ok(contents)
 }
 
+/// A digest over names, kinds, sizes and contents that is the same whichever of several names of one file comes first:
+/// that depends on the order in which a directory is read.
+pub(super) fn canonical(path: &Path, only: &Only<'_>) -> Result<String, Failure> {
+    let wanted = |name: &[u8]| match only {
+        Only::All => true,
+        Only::Names(names) => names.contains(name),
+    };
+    // By the name that has the content.
+    let mut groups: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+    each(path, &mut |member, name, root, _| {
+        if member.kind == LINK && wanted(name) {
+            groups.entry(root.strip(path, &member.link)?).or_default().push(name.to_vec());
+        }
+        Ok(())
+    })?;
+    for (target, names) in &mut groups {
+        names.push(target.clone());
+        names.sort();
+    }
+    let mut digest = [0_u8; 32];
+    let mut chunk = vec![0_u8; BUFFER_BYTES];
+    each(path, &mut |member, name, _, members| {
+        if name.is_empty() || member.kind == LINK || !wanted(name) {
+            return Ok(());
+        }
+        let names = groups.get(name).filter(|_| member.kind != DIRECTORY);
+        let (first, others) = match names.and_then(|names| names.split_first()) {
+            Some((first, others)) => (first.as_slice(), others),
+            None => (name, &[] as &[Vec<u8>]),
+        };
+        let mut hash = Sha256::new();
+        let (kind, size) = (member.kind.to_string(), member.size.to_string());
+        for part in [kind.as_bytes(), first, size.as_bytes(), &member.link] {
+            hash.update(part);
+            hash.update([0]);
+        }
+        loop {
+            let read = members.read(&mut chunk).map_err(|error| damaged(path, &error))?;
+            match chunk.get(..read) {
+                Some(bytes) if !bytes.is_empty() => hash.update(bytes),
+                _ => break,
+            }
+        }
+        mix(&mut digest, &hash.finalize());
+        for other in others {
+            let mut hash = Sha256::new_with_prefix(b"link\0");
+            for part in [other.as_slice(), first] {
+                hash.update(part);
+                hash.update([0]);
+            }
+            mix(&mut digest, &hash.finalize());
+        }
+        Ok(())
+    })?;
+    Ok(hex::encode(digest))
+}
+
 /// What becomes of a member when a tar is written anew.
 pub(super) enum Fate {
     Keep,
@@ -190,10 +247,16 @@ pub(super) fn rewrite(path: &Path, into: &Path, fate: &mut dyn FnMut(&[u8]) -> F
     finished(writer, path, into)
 }
 
-/// Writes the same members with names relative to the root, as an engine unpacks them at a volume's place.
-pub(super) fn rebase(path: &Path, into: &Path) -> Result<(), Failure> {
+/// Writes the same members with names relative to the root, as an engine unpacks them at a volume's place; what lies at
+/// `without` is left out. Answers how many that were.
+pub(super) fn rebase(path: &Path, into: &Path, without: &[String]) -> Result<u64, Failure> {
     let mut writer = writer(into)?;
+    let mut left_out = 0;
     each(path, &mut |member, name, root, members| {
+        if lies_below(name, without) {
+            left_out += 1;
+            return Ok(());
+        }
         let mut member = member.clone();
         member.name = if name.is_empty() { b".".to_vec() } else { name.to_vec() };
         if member.kind == DIRECTORY {
@@ -204,7 +267,50 @@ pub(super) fn rebase(path: &Path, into: &Path) -> Result<(), Failure> {
         }
         writer.append(&member, members).map_err(|error| unwritten(path, into, error))
     })?;
+    finished(writer, path, into)?;
+    Ok(left_out)
+}
+
+/// Writes an archive with the root alone, as a directory called `name`; answers whether there is such a root.
+pub(super) fn root_only(path: &Path, into: &Path, name: &str) -> Result<bool, Failure> {
+    let mut members = open(path)?;
+    let first = members.next().map_err(|error| damaged(path, &error))?;
+    let Some(mut root) = first.filter(Member::is_directory) else { return Ok(false) };
+    root.name = format!("{name}/").into_bytes();
+    let mut writer = writer(into)?;
+    writer.append(&root, &mut io::empty()).map_err(|error| unwritten(path, into, error))?;
+    finished(writer, path, into).map(|()| true)
+}
+
+/// Writes an archive with an empty file for each of `names`, with the owner and mode of the member that its name begins
+/// with.
+pub(super) fn empties(path: &Path, into: &Path, names: &[Vec<u8>]) -> Result<(), Failure> {
+    let mut writer = writer(into)?;
+    each(path, &mut |member, name, _, _| {
+        let of_it = names.iter().filter(|each| member.kind == REGULAR && !name.is_empty() && each.starts_with(name));
+        for each in of_it.filter(|each| each.len() - name.len() <= "-journal".len()) {
+            let mut member = member.clone();
+            (member.name, member.size) = (each.clone(), 0);
+            member.records.clear();
+            writer.append(&member, &mut io::empty()).map_err(|error| unwritten(path, into, error))?;
+        }
+        Ok(())
+    })?;
     finished(writer, path, into)
+}
+
+/// What of owners, modes and attributes is not as it was, in words.
+pub(super) fn differs_in_rights(wanted: &Contents, found: &Contents) -> Option<&'static str> {
+    match () {
+        () if wanted.owners != found.owners => {
+            Some("some are not those of the backup: the way to the volume keeps no others")
+        }
+        () if wanted.root != found.root => Some("those of the volume's own directory are not those of the backup"),
+        () if (wanted.extended_entries, &wanted.extended) != (found.extended_entries, &found.extended) => {
+            Some("extended attributes and lists of access are not all there: the way to the volume does not carry them")
+        }
+        () => None,
+    }
 }
 
 fn writer(into: &Path) -> Result<Writer<BufWriter<File>>, Failure> {
@@ -237,14 +343,31 @@ pub(super) fn extract(path: &Path, into: &mut dyn FnMut(&[u8]) -> Option<std::pa
     })
 }
 
-/// Whether the beginning of a tar has a member beside its root directory.
-pub(super) fn holds_something(beginning: &[u8]) -> bool {
+/// Whether the beginning of a tar has a member beside its root directory and what lies at `without`.
+pub(super) fn holds_something(beginning: &[u8], without: &[String]) -> bool {
     let mut members = Members::new(beginning);
     match members.next() {
         // What breaks off has more to come.
         Err(_) => true,
         Ok(None) => false,
-        Ok(Some(first)) => !first.is_directory() || members.next().map_or(true, |second| second.is_some()),
+        Ok(Some(first)) if !first.is_directory() => true,
+        Ok(Some(first)) => {
+            let root = Root::of(&first.name);
+            loop {
+                match members.next() {
+                    Err(_) => return true,
+                    Ok(None) => return false,
+                    Ok(Some(member)) => {
+                        let name = root.strip(Path::new(""), &member.name).unwrap_or_default();
+                        let on_the_way =
+                            without.iter().any(|path| path.as_bytes().starts_with(&[&name, b"/".as_slice()].concat()));
+                        if !lies_below(&name, without) && (!on_the_way || !member.is_directory()) {
+                            return true;
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -351,7 +474,7 @@ mod tests {
             let (path, other) = (directory.path().join("a.tar"), directory.path().join("b.tar"));
             make(&path, root, link_root);
             found.push(read(&path, &Only::All, &mut |_| {}).unwrap());
-            rebase(&path, &other).unwrap();
+            rebase(&path, &other, &[]).unwrap();
             found.push(read(&other, &Only::All, &mut |_| {}).unwrap());
         }
         assert_eq!((found[0].entries, found[0].files, found[0].bytes, found[0].directory), (4, 3, 5, true));
@@ -419,6 +542,36 @@ mod tests {
         assert_eq!((found.bytes, names), (16, vec![b"d".to_vec(), b"d/f".to_vec()]));
         assert!(lies_below(b"d/f", &["d".to_owned()]) && lies_below(b"d", &["d".to_owned()]));
         assert!(!lies_below(b"dd", &["d".to_owned()]));
+    }
+
+    #[test]
+    fn whichever_name_of_a_file_comes_first_it_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, members: &[(&str, &str, &str)]| {
+            let path = directory.path().join(name);
+            let mut builder = Builder::new(File::create(&path).unwrap());
+            for (name, text, link) in [("./", "", "")].iter().chain(members) {
+                let mut header = tar::Header::new_gnu();
+                header.set_mode(0o640);
+                header.set_size(text.len() as u64);
+                if name.ends_with('/') {
+                    header.set_entry_type(EntryType::Directory);
+                    builder.append_data(&mut header, name, std::io::empty()).unwrap();
+                } else if link.is_empty() {
+                    builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+                } else {
+                    header.set_entry_type(EntryType::Link);
+                    builder.append_link(&mut header, name, link).unwrap();
+                }
+            }
+            builder.into_inner().unwrap();
+            canonical(&path, &Only::All).unwrap()
+        };
+        let one = write("one", &[("./a", "x", ""), ("./b", "", "./a"), ("./c", "y", "")]);
+        assert_eq!(one, write("two", &[("./c", "y", ""), ("./b", "x", ""), ("./a", "", "./b")]));
+        assert_ne!(one, write("three", &[("./a", "x", ""), ("./b", "x", ""), ("./c", "y", "")]));
+        assert_ne!(one, write("four", &[("./a", "x", ""), ("./c", "", "./a"), ("./b", "y", "")]));
+        assert_ne!(one, write("five", &[("./a", "x", ""), ("./b", "", "./a")]));
     }
 
     #[test]

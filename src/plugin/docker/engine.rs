@@ -244,6 +244,21 @@ impl Engine {
         if answer.is_ok() || answer.status() == 101 { Ok(answer) } else { Err(self.refused(answer, permission)) }
     }
 
+    /// A call whose connection becomes a stream in both directions; answered with 101.
+    pub(super) fn post_stream(&self, path: &str, body: &Value, permission: &str) -> Result<Answer<'_>, Failure> {
+        let call = self.web.post(&self.at(path)).header("connection", "Upgrade").header("upgrade", "tcp").json(body);
+        let answer = call.send().map_err(|error| self.unreachable(&error))?;
+        match answer.status() {
+            101 => Ok(answer),
+            200..=299 => Err(Failure::new(
+                "no_stream",
+                format!("{}: {} lets nothing be sent to a program in a container", self.place, answer.what()),
+            )
+            .hint("the proxy before the engine must let connections be upgraded, as for `docker exec -i`")),
+            _ => Err(self.refused(answer, permission)),
+        }
+    }
+
     pub(super) fn get<T: DeserializeOwned>(
         &self,
         path: &str,

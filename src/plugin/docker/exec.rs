@@ -1,5 +1,6 @@
 //! Programs run inside a container: their output comes as frames on one stream, their exit code is asked for after.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,6 +41,26 @@ pub(super) fn run(
     program: &Program<'_>,
     on_stdout: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<Executed, Failure> {
+    go(engine, program, None, on_stdout)
+}
+
+/// The same for a program that reads `input`. Its standard input does not end with that: a program that reads to the end
+/// stands behind `head -c`.
+pub(super) fn feed(
+    engine: &Engine,
+    program: &Program<'_>,
+    input: File,
+    on_stdout: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Executed, Failure> {
+    go(engine, program, Some(input), on_stdout)
+}
+
+fn go(
+    engine: &Engine,
+    program: &Program<'_>,
+    input: Option<File>,
+    on_stdout: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Executed, Failure> {
     #[derive(Deserialize)]
     struct Made {
         #[serde(rename = "Id")]
@@ -48,15 +69,16 @@ pub(super) fn run(
     const PERMISSION: &str = "EXEC, CONTAINERS and POST";
     let env: Vec<String> =
         program.env.iter().map(|(name, value)| format!("{name}={}", value.expose_secret())).collect();
-    let order = json!({"AttachStdout": true, "AttachStderr": true, "Cmd": program.command, "Env": env});
+    let order = json!({"AttachStdin": input.is_some(), "AttachStdout": true, "AttachStderr": true,
+        "Cmd": program.command, "Env": env});
     let made: Made =
         engine.post_json(&format!("/containers/{}/exec", program.container), &order, PERMISSION)?.json()?;
     let start = json!({"Detach": false, "Tty": false});
-    let mut answer = engine.post_json(&format!("/exec/{}/start", made.id), &start, PERMISSION)?;
+    let at = format!("/exec/{}/start", made.id);
     let mut frames = Frames::default();
     let mut stderr: Vec<u8> = Vec::new();
-    while let Some(bytes) = answer.chunk()? {
-        frames.push(&bytes, &mut |stream, piece| match stream {
+    let mut on_bytes = |bytes: &[u8]| {
+        frames.push(bytes, &mut |stream, piece| match stream {
             2 => {
                 stderr.extend_from_slice(piece);
                 let excess = stderr.len().saturating_sub(STDERR_BYTES_MAX);
@@ -64,7 +86,16 @@ pub(super) fn run(
                 Ok(())
             }
             _ => on_stdout(piece),
-        })?;
+        })
+    };
+    match input {
+        Some(input) => engine.post_stream(&at, &start, PERMISSION)?.converse(input, &mut on_bytes)?,
+        None => {
+            let mut answer = engine.post_json(&at, &start, PERMISSION)?;
+            while let Some(bytes) = answer.chunk()? {
+                on_bytes(&bytes)?;
+            }
+        }
     }
     frames.ended()?;
     // Names of users and databases are no secrets; without them a message would say little.

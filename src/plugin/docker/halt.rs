@@ -85,8 +85,6 @@ pub(super) struct Halted<'a> {
 }
 
 impl<'a> Halted<'a> {
-    /// Without a journal nothing outlives a kill: for restores only, where an application that is half restored is
-    /// better left stopped.
     pub(super) fn new(engine: &'a Engine, journal: Option<&'a Journal>, stop_timeout_s: u32) -> Self {
         Self { engine, journal, stop_timeout_s, notes: Vec::new() }
     }
@@ -201,7 +199,9 @@ impl<'a> Halted<'a> {
 pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut first = None;
     // The names sort in the order of halting.
-    for (entry, note) in journal.entries::<Note>()?.into_iter().rev() {
+    for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
+        // Others are of what a restore changes.
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         let settled = if note.putting_back { Ok(()) } else { settle(engine, &note) };
         let done = settled.and_then(|()| put_back(engine, &note, voice)).and_then(|()| journal.done(&entry));
         if let Err(failure) = done {

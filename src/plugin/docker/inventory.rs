@@ -11,7 +11,7 @@ use crate::plugin::docker::database::DataDirectory;
 use crate::plugin::docker::engine::Mount;
 
 pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
-const LABEL_SERVICE: &str = "com.docker.compose.service";
+pub(super) const LABEL_SERVICE: &str = "com.docker.compose.service";
 const LABEL_DEPENDS: &str = "com.docker.compose.depends_on";
 const LABEL_WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 const LABEL_TASK: &str = "com.docker.swarm.task.id";
@@ -149,7 +149,7 @@ impl Container {
     }
 
     /// What is mounted below `destination`, as paths relative to it.
-    fn covered(&self, destination: &str) -> Vec<String> {
+    pub(super) fn covered(&self, destination: &str) -> Vec<String> {
         let tmpfs = self.raw.pointer("/HostConfig/Tmpfs").and_then(Value::as_object);
         let others = self.mounts.iter().map(|mount| mount.destination.as_str());
         let others = others.chain(tmpfs.into_iter().flatten().map(|(at, _)| at.as_str()));
@@ -157,7 +157,7 @@ impl Container {
         below.into_iter().collect()
     }
 
-    fn service(&self) -> &str {
+    pub(super) fn service(&self) -> &str {
         self.label(LABEL_SERVICE).unwrap_or(&self.name)
     }
 

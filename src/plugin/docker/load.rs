@@ -1,8 +1,9 @@
-//! Puts PostgreSQL's dumps back into the container that they came from, by the clients in it, and compares what is
-//! there afterwards with them.
+//! Puts PostgreSQL's dumps back into the container that they came from, by the clients in it.
 //!
-//! A dump is laid into the container's `/tmp` for as long as it is read. Everything is refused before anything is
-//! changed: a server whose databases have something in them is left as it is, unless that is to be replaced.
+//! Each dump is loaded into a database of its own beside the live one and compared there with what the dump holds; only
+//! when everything of the restore is so far do the two change their names, in one transaction ([`swap`]). So whatever
+//! fails, the live database is what it was. A dump goes through the program's standard input: nothing is laid into the
+//! container, whose file system may be read-only.
 
 use std::fs::File;
 use std::path::Path;
@@ -19,17 +20,29 @@ use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::{Dump, Inventory};
 use crate::plugin::docker::unwritable;
+use crate::plugin::journal::Journal;
 use crate::plugin::postgres::{self, Content, Scanner, identifier};
-use crate::plugin::protocol::Verb;
+use crate::plugin::protocol::{Event, Verb};
+
+mod own;
+mod swap;
+
+use own::Own;
+pub(super) use swap::{Loaded, recover};
 
 /// How long a server may take until it answers.
 const READY_MAX: Duration = Duration::from_mins(2);
 const READY_TICK: Duration = Duration::from_millis(500);
-/// Where a dump is laid, in the container.
-const TMP: &str = "/tmp";
-const LAID: &str = "larder-restore";
-/// Says something each second while a program works in silence, so that nobody takes it for stuck.
-const TICKING: &str = "\"$@\" & p=$!; while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
+/// Gives the program so many bytes of standard input (the rest of the connection stays open), and says something each
+/// second while it works in silence, so that nobody takes it for stuck. What runs behind `&` would read nothing.
+const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
+                       while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
+/// The same without a word of its own: what the program writes is wanted.
+const QUIET: &str = "n=$1; shift; head -c \"$n\" | \"$@\"";
+/// How a dump keeps names from being looked up in schemas that are not said.
+const NO_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
+/// Where the line above stands at the latest, in bytes.
+const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 
 /// A server that dumps can be put back into.
 pub(super) struct Server<'a> {
@@ -91,7 +104,7 @@ impl Server<'_> {
             }
             voice.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
         }
-        let login = self.ready(engine, voice)?;
+        let login = ready(engine, &self.container, voice)?;
         let there = names(&login.ask("template1", "SELECT datname FROM pg_database WHERE datallowconn")?)?;
         let mut full = Vec::new();
         for dump in self.databases().filter(|dump| there.contains(&dump.database)) {
@@ -116,7 +129,9 @@ impl Server<'_> {
             let is_full = self.full.as_ref().map(|full| full.contains(&dump.database));
             let (verb, detail) = match (dump.format == FORMAT_GLOBALS, is_full, overwrite) {
                 (true, ..) => (Verb::Create, "those that are there stay"),
-                (_, Some(true), true) => (Verb::Replace, "it is not empty, and is dropped first"),
+                (_, Some(true), true) => {
+                    (Verb::Replace, "it is not empty; it is loaded beside, compared, and takes its place")
+                }
                 (_, Some(true), false) => (Verb::Replace, "it is not empty, so this is refused without `overwrite`"),
                 (_, Some(false), _) => (Verb::Create, "by pg_restore in the container"),
                 (_, None, _) => (Verb::Create, "the server does not run, so what is in it is not known"),
@@ -125,49 +140,66 @@ impl Server<'_> {
         }
     }
 
-    /// Loads every dump into the server, which is started where it stands still.
-    pub(super) fn load(&self, engine: &Engine, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let login = self.ready(engine, voice)?;
-        let user = login.user()?;
+    /// Loads every dump into a database of its own beside the live ones; the server is started where it stands still.
+    ///
+    /// What is made is in `loaded`, also after a failure.
+    pub(super) fn prepare(
+        &self,
+        engine: &Engine,
+        place: &Place<'_>,
+        loaded: &mut Vec<Loaded>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let login = ready(engine, &self.container, voice)?;
         for dump in &self.dumps {
-            let laid = login.lay(&staging.join(&dump.artifact), staging, user)?;
-            let loaded = match dump.format.as_str() {
-                FORMAT_GLOBALS => login.load_globals(&staging.join(&dump.artifact), &laid, voice),
-                _ => login.load_database(dump, &laid, voice),
-            };
-            let removed = login.output(&["rm", "-f", &laid], None);
-            loaded?;
-            removed?;
+            let artifact = place.staging.join(&dump.artifact);
+            if dump.format == FORMAT_GLOBALS {
+                login.load_globals(&artifact, place.staging, voice)?;
+                continue;
+            }
+            // Read to its end before anything is made for it.
+            let (wanted, own) = login.read(&artifact, voice)?;
+            let named = Named { live: dump.database.clone(), shown: thing(dump) };
+            let there = names(&login.ask("template1", "SELECT datname FROM pg_database")?)?;
+            let replaces = there.contains(&dump.database);
+            let entry = format!("db-{:05}", loaded.len());
+            let beside = Loaded::note(place, &self.container, entry, &named, replaces, own)?;
+            let temporary = beside.temporary().to_owned();
+            loaded.push(beside);
+            let last = loaded.len() - 1;
+            let Some(beside) = loaded.get(last) else { continue };
+            login.fill(&artifact, &temporary, beside, place.staging, voice)?;
+            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), &mut |_| {}, voice)?;
+            compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, voice)?;
         }
         Ok(())
     }
+}
 
-    /// Waits until the server answers, and gives the way to talk to it.
-    fn ready<'e>(&'e self, engine: &'e Engine, voice: &mut Voice<'_>) -> Result<Login<'e>, Failure> {
-        let container = &self.container;
-        let started = Instant::now();
-        // Stopped meanwhile, perhaps by this restore.
-        if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
-            && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
-        {
-            return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
-                .hint("look at the container"));
+/// Waits until the server answers, and gives the way to talk to it; one that stands still is started.
+fn ready<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -> Result<Login<'e>, Failure> {
+    let started = Instant::now();
+    // Stopped meanwhile, perhaps by this restore.
+    if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
+        && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
+    {
+        return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
+            .hint("look at the container"));
+    }
+    loop {
+        let last = match Login::open(engine, container).and_then(|login| login.answers().map(|()| login)) {
+            Ok(login) => return Ok(login),
+            Err(failure) => failure,
+        };
+        if started.elapsed() > READY_MAX {
+            return Err(Failure::new(
+                "server_not_ready",
+                format!("PostgreSQL in {} does not answer: {}", container.name, last.trouble.message),
+            )
+            .hint("look at the container's log; no database was changed"));
         }
-        loop {
-            let last = match Login::open(engine, container).and_then(|login| login.answers().map(|()| login)) {
-                Ok(login) => return Ok(login),
-                Err(failure) => failure,
-            };
-            if started.elapsed() > READY_MAX {
-                return Err(Failure::new(
-                    "server_not_ready",
-                    format!("PostgreSQL in {} does not answer: {}", container.name, last.trouble.message),
-                )
-                .hint("look at the container's log; nothing of its databases was changed"));
-            }
-            voice.progress(0, 0);
-            std::thread::sleep(READY_TICK);
-        }
+        voice.progress(0, 0);
+        std::thread::sleep(READY_TICK);
     }
 }
 
@@ -232,65 +264,82 @@ impl<'e> Login<'e> {
         database: Option<&str>,
         on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<Executed, Failure> {
+        exec::run(self.engine, &self.program(command, database), on_bytes)
+    }
+
+    fn program(&self, command: Vec<String>, database: Option<&str>) -> Program<'_> {
         // Not by argument: there a name with `=` in it would be read as a connection string.
         let database = database.map(|name| ("PGDATABASE".to_owned(), SecretString::from(name.to_owned())));
         let env = self.env.iter().cloned().chain(database).collect();
-        exec::run(self.engine, &Program { container: &self.container.id, command, env }, on_bytes)
+        Program { container: &self.container.id, command, env }
     }
 
-    /// Runs what works in silence.
-    fn run(&self, command: &[&str], database: Option<&str>, voice: &mut Voice<'_>) -> Result<Executed, Failure> {
-        let all: Vec<&str> = ["sh", "-c", TICKING, "larder"].iter().chain(command).copied().collect();
-        self.exec(words(&all), database, &mut |_| {
-            voice.progress(0, 0);
+    /// Runs what works in silence; `input` is its standard input.
+    fn run(
+        &self,
+        command: &[&str],
+        input: Option<&Path>,
+        database: Option<&str>,
+        voice: &mut Voice<'_>,
+    ) -> Result<Executed, Failure> {
+        self.fed(TICKING, command, input, database, &mut |_| voice.progress(0, 0))
+    }
+
+    fn fed(
+        &self,
+        script: &str,
+        command: &[&str],
+        input: Option<&Path>,
+        database: Option<&str>,
+        on_bytes: &mut dyn FnMut(&[u8]),
+    ) -> Result<Executed, Failure> {
+        let unreadable = |path: &Path, error: &std::io::Error| {
+            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", path.display()))
+        };
+        let opened = input.map(|path| {
+            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+            let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
+            Ok::<_, Failure>((file, bytes))
+        });
+        let opened = opened.transpose()?;
+        let bytes = opened.as_ref().map_or(0, |(_, bytes)| *bytes).to_string();
+        let all: Vec<&str> = ["sh", "-c", script, "larder", &bytes].iter().chain(command).copied().collect();
+        let program = self.program(words(&all), database);
+        let mut on_bytes = |bytes: &[u8]| {
+            on_bytes(bytes);
             Ok(())
-        })
+        };
+        match opened {
+            Some((file, _)) => exec::feed(self.engine, &program, file, &mut on_bytes),
+            None => exec::run(self.engine, &program, &mut on_bytes),
+        }
     }
 
     fn succeeded(&self, program: &str, ran: &Executed) -> Result<(), Failure> {
         if ran.code == 0 {
             return Ok(());
         }
-        let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+        let lines = || ran.stderr.lines().filter(|line| !line.trim().is_empty());
+        // What comes behind it is where and in which command.
+        let last = lines().find(|line| line.contains("ERROR:")).or_else(|| lines().next_back()).unwrap_or("nothing");
         let said = crate::plugin::transcript::tidy(last, 400);
         let name = &self.container.name;
-        Err(Failure::new("load_failed", format!("{program} in {name} ended with code {}: {said}", ran.code))
-            .hint("look at the database's log; the dump is in the backup: `larder restore TARGET --to DIR`"))
+        Err(Failure::new("load_failed", format!("{program} in {name} ended with code {}: {said}", ran.code)).hint(
+            "the databases are what they were; look at the database's log; the dump is in the backup: \
+             `larder restore TARGET --to DIR`",
+        ))
     }
 
-    /// The user and the group that programs in the container run as.
-    fn user(&self) -> Result<(u64, u64), Failure> {
-        let told = self.output(&["sh", "-c", "id -u; id -g"], None)?;
-        let numbers: Vec<u64> = told.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-        match numbers.as_slice() {
-            &[user, group] => Ok((user, group)),
-            _ => Err(Failure::new("server_unexpected", format!("`id` in {} says no numbers", self.container.name))),
-        }
-    }
-
-    /// Lays a dump into the container, for its user alone, and says where.
-    fn lay(&self, artifact: &Path, staging: &Path, (user, group): (u64, u64)) -> Result<String, Failure> {
-        let path = staging.join(".larder-load.tar");
-        let write = || -> std::io::Result<()> {
-            let mut dump = File::open(artifact)?;
-            let mut header = tar::Header::new_gnu();
-            header.set_size(dump.metadata()?.len());
-            header.set_mode(0o600);
-            header.set_uid(user);
-            header.set_gid(group);
-            let mut builder = tar::Builder::new(File::create(&path)?);
-            builder.append_data(&mut header, LAID, &mut dump)?;
-            builder.into_inner()?.sync_all()
-        };
-        let laid = write().map_err(|error| unwritable(&path, &error));
-        let laid = laid.and_then(|()| self.engine.load(&self.container.id, TMP, &path));
-        let _ = std::fs::remove_file(&path);
-        laid.map(|()| format!("{TMP}/{LAID}"))
-    }
-
-    fn load_globals(&self, artifact: &Path, laid: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-f", laid];
-        let ran = self.run(&command, Some("template1"), voice)?;
+    fn load_globals(&self, artifact: &Path, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
+        let missing_only = staging.join(".larder-roles.sql");
+        let sql = std::fs::read_to_string(artifact).map_err(|error| unwritable(artifact, &error))?;
+        std::fs::write(&missing_only, own::for_missing(&sql, &there))
+            .map_err(|error| unwritable(&missing_only, &error))?;
+        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0"];
+        let ran = self.run(&command, Some(&missing_only), Some("template1"), voice);
+        let _ = std::fs::remove_file(&missing_only);
+        let ran = ran?;
         self.succeeded("psql", &ran)?;
         voice.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
         let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
@@ -307,34 +356,136 @@ impl<'e> Login<'e> {
         Ok(())
     }
 
-    fn load_database(&self, dump: &Dump, laid: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        // Read to its end before anything is dropped for it.
-        let wanted = self.content(&["pg_restore", "-f", "-", laid], None, voice)?;
-        let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&dump.database));
-        let drop = |how: &str| {
-            let sql = format!("{drop}{how}");
-            self.output(&["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", &sql], Some("template1"))
+    /// What a dump holds, and what it says of the database itself.
+    fn read(&self, artifact: &Path, voice: &mut Voice<'_>) -> Result<(Content, Own), Failure> {
+        let mut collector = own::Collector::default();
+        let command = ["pg_restore", "--create", "-f", "-"];
+        let content = self.content(&command, Some(artifact), None, &mut |bytes| collector.push(bytes), voice)?;
+        Ok((content, collector.finish()))
+    }
+
+    /// Makes a database and has the dump loaded into it.
+    fn fill(
+        &self,
+        artifact: &Path,
+        temporary: &str,
+        beside: &Loaded,
+        staging: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let made = beside.own().made.clone();
+        let make = || self.sql("template1", &format!("CREATE DATABASE {} {made}", identifier(temporary)));
+        make()?;
+        let command = ["pg_restore", "--exit-on-error", "-w", "-d", temporary];
+        let ran = self.run(&command, Some(artifact), None, voice)?;
+        let failed = self.succeeded("pg_restore", &ran);
+        if failed.is_ok() || !ran.stderr.contains("does not exist") {
+            return failed;
+        }
+        // What a function of it names without a schema is found only where the application looks.
+        let path = match (&beside.own().search_path, beside.replaces()) {
+            (Some(path), _) => path.clone(),
+            (None, Some(live)) => names(&self.ask(live, "SELECT current_setting('search_path')")?)?.concat(),
+            (None, None) => "\"$user\", public".to_owned(),
         };
-        // Servers older than 13 cannot throw others out.
-        drop(" WITH (FORCE)").or_else(|_| drop(""))?;
-        let command = ["pg_restore", "--create", "--exit-on-error", "-w", "-d", "template1", laid];
-        let ran = self.run(&command, None, voice)?;
+        voice.log(format!("loading {temporary} again, with the search_path {path}"));
+        self.sql("template1", &format!("DROP DATABASE {}", identifier(temporary)))?;
+        make()?;
+        let sql = staging.join(".larder-load.sql");
+        let loaded = self
+            .written_out(artifact, &path, &sql, voice)
+            .and_then(|()| {
+                let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"];
+                self.run(&command, Some(&sql), Some(temporary), voice)
+            })
+            .map(|ran| self.succeeded("psql", &ran));
+        let _ = std::fs::remove_file(&sql);
+        // With it the first message says more.
+        if loaded?.is_err() { failed } else { Ok(()) }
+    }
+
+    /// The dump as SQL, with a search path.
+    fn written_out(&self, artifact: &Path, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        use std::io::Write as _;
+        let unwritable = |error: std::io::Error| unwritable(into, &error);
+        let mut file = std::io::BufWriter::new(File::create(into).map_err(unwritable)?);
+        let literal = format!("SELECT pg_catalog.set_config('search_path', '{}', false);", path.replace('\'', "''"));
+        let (mut preamble, mut written) = (Some(Vec::new()), Ok(()));
+        let ran = self.fed(QUIET, &["pg_restore", "-f", "-"], Some(artifact), None, &mut |bytes| {
+            voice.progress(0, 0);
+            let Some(begun) = &mut preamble else {
+                written = std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(bytes));
+                return;
+            };
+            begun.extend_from_slice(bytes);
+            let at = begun.windows(NO_SEARCH_PATH.len()).position(|part| part == NO_SEARCH_PATH);
+            if let Some(at) = at {
+                begun.splice(at..at + NO_SEARCH_PATH.len(), literal.bytes());
+            }
+            if at.is_some() || begun.len() > PREAMBLE_BYTES_MAX {
+                written = file.write_all(begun);
+                preamble = None;
+            }
+        })?;
         self.succeeded("pg_restore", &ran)?;
-        voice.step(Verb::Replace, thing(dump), "by pg_restore in the container");
-        let found = self.content(&["pg_dump", "-w"], Some(&dump.database), voice)?;
-        postgres::compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, voice);
-        Ok(())
+        written.map_err(unwritable)?;
+        file.write_all(&preamble.unwrap_or_default()).and_then(|()| file.flush()).map_err(unwritable)
     }
 
     /// What a program writes as SQL.
-    fn content(&self, command: &[&str], database: Option<&str>, voice: &mut Voice<'_>) -> Result<Content, Failure> {
+    fn content(
+        &self,
+        command: &[&str],
+        input: Option<&Path>,
+        database: Option<&str>,
+        on_bytes: &mut dyn FnMut(&[u8]),
+        voice: &mut Voice<'_>,
+    ) -> Result<Content, Failure> {
         let mut scanner = Scanner::default();
-        let ran = self.exec(words(command), database, &mut |bytes| {
+        let ran = self.fed(QUIET, command, input, database, &mut |bytes| {
             scanner.push(bytes);
+            on_bytes(bytes);
             voice.progress(0, 0);
-            Ok(())
         })?;
         self.succeeded(command.first().unwrap_or(&""), &ran)?;
         Ok(scanner.finish())
     }
+
+    /// Statements, as one transaction where they may be in one.
+    fn sql(&self, database: &str, sql: &str) -> Result<(), Failure> {
+        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql];
+        self.output(&command, Some(database)).map(drop)
+    }
+}
+
+/// What belongs together in one restore.
+pub(super) struct Place<'a> {
+    pub(super) staging: &'a Path,
+    pub(super) journal: &'a Journal,
+    pub(super) run: &'a str,
+    /// The server's own volume was put back just before: what is in it goes with that when something fails.
+    pub(super) own: bool,
+}
+
+/// A database by its name and in words.
+pub(super) struct Named {
+    live: String,
+    shown: String,
+}
+
+/// Says whether what was loaded is what the dump holds; what is not so is never put in the place of anything.
+fn compare(shown: &str, wanted: &Content, found: &Content, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let mut said = Vec::new();
+    postgres::compare(shown, wanted, found, &mut Voice { out: &mut said });
+    for event in said.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
+        if let Event::Validation(validation) = &event
+            && validation.verdict == Verdict::Failed
+        {
+            let told = format!("{shown} is not what the dump holds: {}", validation.detail);
+            return Err(Failure::new("load_differs", told)
+                .hint("the databases are what they were; look at the database's log, or take another snapshot"));
+        }
+        voice.say(&event);
+    }
+    Ok(())
 }

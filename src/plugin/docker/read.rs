@@ -104,10 +104,10 @@ pub(super) fn save(
     Ok(Some((saved, attributes)))
 }
 
-fn by_tar(place: &Place<'_>, into: &Path, on_bytes: &mut dyn FnMut(u64)) -> Result<Saved, Failure> {
+pub(super) fn by_tar(place: &Place<'_>, into: &Path, on_bytes: &mut dyn FnMut(u64)) -> Result<Saved, Failure> {
     let tools = Tools::new(Vec::new(), Vec::new(), Path::new("/"))?;
     let mut args: Vec<OsString> =
-        ["--format=posix", "--numeric-owner", "--xattrs", "--acls"].map(OsString::from).to_vec();
+        ["--format=posix", "--sort=name", "--numeric-owner", "--xattrs", "--acls"].map(OsString::from).to_vec();
     args.extend(["--anchored", "--no-wildcards"].map(OsString::from));
     args.extend(place.without.iter().map(|path| OsString::from(format!("--exclude=./{path}"))));
     args.extend([OsString::from("-C"), place.source.into(), "-cf".into(), into.into(), ".".into()]);

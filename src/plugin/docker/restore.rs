@@ -1,54 +1,78 @@
 //! Puts volumes, bind mounts, compose files and PostgreSQL's dumps back, and compares what is there afterwards.
 //!
-//! Nothing is changed before all of it was looked at: a volume or a database that is not empty is refused first. A restore keeps no
-//! journal on purpose: an application that is half restored is better left stopped when the restore was killed.
+//! First all that could keep any part from being put back is looked at; nothing is changed by that. Then each part is
+//! made ready beside what is there and compared, then all of them take the place of what is there, and only then do the
+//! containers work again. Each step is in the journal before it is done: on a failure, or after a kill by the plugin's
+//! `recover`, every part becomes what it was before any container starts, so no application sees a mixture.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::error::Trouble;
-use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::docker::choose;
-use crate::plugin::docker::content::{self, Only};
+use crate::plugin::docker::content;
 use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
 use crate::plugin::docker::engine::{Engine, Listed, Mount};
-use crate::plugin::docker::halt::{Halted, How};
-use crate::plugin::docker::inventory::{Container, ItemKind, start_order};
-use crate::plugin::docker::list::{Dump, Inventory, Kept, KeptFile};
-use crate::plugin::docker::load::{self, Server};
+use crate::plugin::docker::halt::{self, Halted, How};
+use crate::plugin::docker::inventory::{Container, ItemKind, LABEL_SERVICE, key, start_order};
+use crate::plugin::docker::list::{Dump, Inventory, Kept};
+use crate::plugin::docker::load::{self, Loaded, Server};
+use crate::plugin::docker::put::{self, Part};
 use crate::plugin::docker::settings::DockerSettings;
-use crate::plugin::docker::{PATIENCE, read, unwritable, verify};
+use crate::plugin::docker::stack_files::{self, Replaced};
+use crate::plugin::docker::{PATIENCE, read, verify};
+use crate::plugin::journal::Journal;
 use crate::plugin::protocol::{Request, Verb};
+
+/// The journal's entry that everything is put back: what is left is to start containers.
+const COMMITTED: &str = "committed";
 
 /// What the operator may choose.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Options {
-    /// Write into volumes that are not empty, over compose files that differ, and replace databases that have something
-    /// in them. Files that the backup doesn't have stay.
+    /// Put volumes in the place of some that are not empty, replace compose files that differ, and databases that have
+    /// something in them. What was in a volume is kept beside it.
     #[serde(default)]
-    overwrite: bool,
+    pub(super) overwrite: bool,
     /// Only these volumes (by name), bind mounts (by path) and databases (by the container's name); none: all.
     #[serde(default)]
     only: Vec<String>,
 }
 
 /// A volume or bind and where it is mounted now.
-struct Place<'a> {
-    kept: &'a Kept,
-    artifact: &'a str,
+pub(super) struct Place<'a> {
+    pub(super) kept: &'a Kept,
+    pub(super) artifact: &'a str,
     /// Its id.
-    container: String,
-    container_name: String,
-    destination: String,
-    source: PathBuf,
-    filled: bool,
+    pub(super) container: String,
+    pub(super) container_name: String,
+    pub(super) destination: String,
+    pub(super) source: PathBuf,
+    /// What it is called now: an anonymous volume gets another name with each container.
+    named: (ItemKind, String),
+    /// Whether any container may write to it; then the one above may.
+    pub(super) writable: bool,
+    /// What stays as it is, relative to its root: other mounts cover it, or a database lives there that is put back by
+    /// its dump.
+    pub(super) without: Vec<String>,
+    pub(super) filled: bool,
+}
+
+impl Place<'_> {
+    pub(super) fn shown(&self) -> String {
+        thing(self.kept)
+    }
+
+    pub(super) fn read_at(&self) -> read::Place<'_> {
+        let (container, destination) = (self.container.as_str(), self.destination.as_str());
+        read::Place { container, destination, source: &self.source, without: &self.without }
+    }
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -57,15 +81,16 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let dry_run = request.restore.as_ref().is_some_and(|order| order.dry_run);
     let chosen = settings.chosen()?;
     let inventory = verify::inventory(&request.staging)?;
+    known(&inventory, &options)?;
     let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
     voice.version(engine.version()?);
     let listed = engine.containers(None)?;
-    let places = places(&engine, &inventory, &options, &listed, voice)?;
+    let places = places(&engine, request, &inventory, &options, &listed, voice)?;
     let refused: Vec<&str> =
         places.iter().filter(|each| each.filled && !options.overwrite).map(|each| each.kept.name.as_str()).collect();
     if !refused.is_empty() && !dry_run {
         return Err(Failure::new("volume_not_empty", format!("not empty: {}", refused.join(", ")))
-            .hint("nothing was changed; say `--option overwrite=true` to write into them all the same"));
+            .hint("nothing was changed; say `--option overwrite=true` to replace what is in them; it is kept beside"));
     }
     let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
     let mut servers = load::servers(&engine, &inventory, wanted)?;
@@ -75,16 +100,10 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         return Err(Failure::new("database_not_empty", format!("not empty: {}", full.join(", ")))
             .hint("nothing was changed; say `--option overwrite=true` to replace them"));
     }
-    if settings.compose_files {
-        for file in &inventory.files {
-            put_file(request, file, &options, dry_run, voice)?;
-        }
-    }
-    let missing = absent(&inventory, &options, &places);
-    if !missing.is_empty() {
-        let names: Vec<&str> = missing.iter().map(|kept| kept.name.as_str()).collect();
-        voice.step(Verb::Manual, "the containers", make_again(&inventory, &names));
-    }
+    let files =
+        if settings.compose_files { stack_files::plan(request, &inventory, &options, voice)? } else { Vec::new() };
+    let missing: Vec<String> =
+        absent(&inventory, &options, &places).into_iter().map(|kept| kept.name.clone()).collect();
     if dry_run {
         for place in &places {
             let verb = if place.filled { Verb::Replace } else { Verb::Create };
@@ -93,15 +112,17 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         for server in &servers {
             server.tell(options.overwrite, voice);
         }
+        for file in &files {
+            file.tell(voice);
+        }
     } else {
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
-        let mut halted = Halted::new(&engine, None, settings.stop_timeout);
-        let done = halted
-            .halt(How::Stop, &stopped.iter().collect::<Vec<_>>(), voice)
-            .and_then(|()| places.iter().try_for_each(|place| put_volume(request, &engine, place, &options, voice)))
-            .and_then(|()| servers.iter().try_for_each(|server| server.load(&engine, &request.staging, voice)));
-        let put_back = halted.put_back(voice);
-        done.and(put_back)?;
+        let work = Work { request, settings: &settings, engine: &engine };
+        work.put_all(places, &servers, &files, &stopped, voice)?;
+    }
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+        voice.step(Verb::Manual, "the containers", make_again(&inventory, &names));
     }
     for kept in inventory.volumes.iter().filter(|kept| kept.artifact.is_none()) {
         let tree = request.restore.as_ref().map(|order| order.tree.display().to_string()).unwrap_or_default();
@@ -119,6 +140,129 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     Ok(())
 }
 
+/// Refuses names that the backup does not have: whoever gives them waits for something else than for nothing.
+fn known(inventory: &Inventory, options: &Options) -> Result<(), Failure> {
+    let volumes = inventory.volumes.iter().map(|kept| kept.name.as_str());
+    let names: BTreeSet<&str> = volumes.chain(inventory.dumps.iter().map(|dump| dump.container.as_str())).collect();
+    match options.only.iter().find(|name| !names.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let names: Vec<&str> = names.into_iter().collect();
+            Err(Failure::new("restore_options", format!("the backup has no {name:?} to restore `only`"))
+                .hint(format!("it has {}", names.join(", "))))
+        }
+    }
+}
+
+/// What a restore works with.
+struct Work<'a> {
+    request: &'a Request,
+    settings: &'a DockerSettings,
+    engine: &'a Engine,
+}
+
+impl Work<'_> {
+    fn put_all(
+        &self,
+        places: Vec<Place<'_>>,
+        servers: &[Server<'_>],
+        files: &[Replaced],
+        stopped: &[Container],
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let staging = self.request.staging.as_path();
+        let journal = Journal::of(self.request).or_else(|_| Journal::within(staging))?;
+        let stopped: Vec<&Container> = stopped.iter().collect();
+        halt::may_halt(How::Stop, &stopped)?;
+        let mut parts = Vec::new();
+        for (number, place) in places.into_iter().enumerate() {
+            parts.push(Part::check(self.engine, place, number, staging, &self.request.run, voice)?);
+        }
+        files.iter().try_for_each(Replaced::check)?;
+        let mut halted = Halted::new(self.engine, Some(&journal), self.settings.stop_timeout);
+        let mut loaded = Vec::new();
+        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, &journal, voice);
+        let done = done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true })));
+        if let Err(failure) = done {
+            if let Err(left) = undo(self.engine, &journal, false, voice) {
+                // What stands still stays so: it would see a mixture of old and new.
+                let told = format!(
+                    "{}; and what was there is not back yet: {}",
+                    failure.trouble.message, left.trouble.message
+                );
+                return Err(Failure::new("not_undone", told).hint(
+                    "its containers stay stopped; Larder tries again every few minutes to put back what was there",
+                ));
+            }
+            let put_back = halted.put_back(voice);
+            return Err(put_back.err().unwrap_or(failure));
+        }
+        let put_back = halted.put_back(voice);
+        parts.iter().try_for_each(|part| part.finish(&journal, voice))?;
+        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &journal, voice))?;
+        stack_files::finish(&journal)?;
+        journal.done(COMMITTED)?;
+        put_back
+    }
+
+    /// Everything up to where only containers are to be started.
+    fn put(
+        &self,
+        parts: &mut [Part<'_>],
+        servers: &[Server<'_>],
+        files: &[Replaced],
+        stopped: &[&Container],
+        halted: &mut Halted<'_>,
+        loaded: &mut Vec<Loaded>,
+        journal: &Journal,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (engine, staging) = (self.engine, self.request.staging.as_path());
+        let at = |own: bool| load::Place { staging, journal, run: &self.request.run, own };
+        // A server whose own volume is put back is filled after that.
+        let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
+        let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
+        for server in early {
+            server.prepare(engine, &at(false), loaded, voice)?;
+        }
+        halted.halt(How::Stop, stopped, voice)?;
+        for part in parts.iter_mut() {
+            part.prepare(engine, journal, staging, voice)?;
+        }
+        for part in parts.iter_mut() {
+            part.swap(engine, journal, staging, voice)?;
+        }
+        for server in late {
+            server.prepare(engine, &at(true), loaded, voice)?;
+        }
+        for each in loaded.iter_mut() {
+            each.swap(engine, journal, voice)?;
+        }
+        for (number, file) in files.iter().enumerate() {
+            file.put(number, journal, voice)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes every part what it was, or clears up behind a restore that came to its end.
+fn undo(engine: &Engine, journal: &Journal, committed: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    stack_files::recover(journal, committed, voice)?;
+    load::recover(engine, journal, committed, voice)?;
+    put::recover(engine, journal, committed, voice)
+}
+
+/// Puts right what a restore that was killed left, before any container is started.
+pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let committed = journal.entries::<Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
+    undo(engine, journal, committed, voice)
+}
+
+/// Ends what [`recover`] began, when the containers work again.
+pub(super) fn recovered(journal: &Journal) -> Result<(), Failure> {
+    journal.done(COMMITTED)
+}
+
 fn thing(kept: &Kept) -> String {
     match kept.kind {
         ItemKind::Volume => format!("volume {}", kept.name),
@@ -130,7 +274,7 @@ fn detail(place: &Place<'_>, options: &Options) -> String {
     let what = format!("{} files, through {}", place.kept.contents.files, place.container_name);
     match (place.filled, options.overwrite) {
         (false, _) => what,
-        (true, true) => format!("{what}; it is not empty, other files in it stay"),
+        (true, true) => format!("{what}; it is not empty; what is there is kept beside"),
         (true, false) => format!("{what}; it is not empty, so this is refused without `overwrite`"),
     }
 }
@@ -138,38 +282,85 @@ fn detail(place: &Place<'_>, options: &Options) -> String {
 /// Where what is to be put back is mounted now.
 fn places<'a>(
     engine: &Engine,
+    request: &Request,
     inventory: &'a Inventory,
     options: &Options,
     listed: &[Listed],
     voice: &mut Voice<'_>,
 ) -> Result<Vec<Place<'a>>, Failure> {
-    let mut places = Vec::new();
+    let mut places: Vec<Place<'a>> = Vec::new();
     for kept in wanted(inventory, options) {
         let Some(artifact) = &kept.artifact else { continue };
-        let own_name = format!("/{}", kept.container);
-        let mounting = listed.iter().filter_map(|container| {
-            Some((container, container.mounts.iter().flatten().find(|mount| is_mount_of(kept, mount))?))
+        let service = service_of(request, inventory, &kept.container);
+        let mut mounting: Vec<(Container, Mount)> = Vec::new();
+        for container in listed.iter().filter(|each| each.mounts.iter().flatten().any(|mount| mount.kind != "tmpfs")) {
+            let names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
+            let labels = container.labels.as_ref();
+            let is_its = names.into_iter().any(|name| name == kept.container)
+                || (service.is_some() && service == labels.and_then(|labels| labels.get(LABEL_SERVICE).cloned()));
+            let mut mounts = container.mounts.iter().flatten();
+            if !mounts.any(|mount| is_mount_of(kept, mount, is_its)) {
+                continue;
+            }
+            let Some(found) = engine.inspect(&container.id)?.and_then(Container::of) else { continue };
+            let mount =
+                found.mounts.iter().find(|mount| is_mount_of(kept, mount, is_its) && mount.subpath == kept.subpath);
+            let mount = mount.cloned();
+            mounting.extend(mount.map(|mount| (found, mount)));
+        }
+        // Who may write to it first, then its own container, then who sees most of it.
+        mounting.sort_by_key(|(container, mount)| {
+            (!mount.writable, container.name != kept.container, container.covered(&mount.destination).len())
         });
-        let mut mounting: Vec<(&Listed, &Mount)> = mounting.collect();
-        mounting.sort_by_key(|(container, _)| !container.names.iter().flatten().any(|name| *name == own_name));
-        let Some((container, mount)) = mounting.first() else { continue };
+        let Some((container, mount)) = mounting.into_iter().next() else { continue };
         if !kept.contents.directory {
             let how = format!("a single file: `docker cp` cannot replace it; unpack {artifact} to {}", kept.name);
             voice.step(Verb::Manual, thing(kept), how);
             continue;
         }
-        let filled = content::holds_something(&engine.peek(&container.id, &mount.destination)?);
+        let named = key(&mount);
+        if places.iter().any(|other| other.named == named && other.kept.subpath == kept.subpath) {
+            return Err(Failure::new("volume_ambiguous", format!("two volumes of the backup would go to {}", named.1))
+                .hint("nothing was changed; choose one with `--option only=NAME`"));
+        }
+        let mut without = container.covered(&mount.destination);
+        without.extend(kept.without.iter().filter(|path| !without.contains(path)).cloned().collect::<Vec<_>>());
+        let filled = content::holds_something(&engine.peek(&container.id, &mount.destination)?, &without);
         places.push(Place {
             kept,
             artifact,
-            container: container.id.clone(),
-            container_name: container.names.iter().flatten().next().cloned().unwrap_or_default().replace('/', ""),
-            destination: mount.destination.clone(),
+            container: container.id,
+            container_name: container.name,
+            destination: mount.destination,
             source: PathBuf::from(&mount.source),
+            named,
+            writable: mount.writable,
+            without,
             filled,
         });
     }
-    Ok(places)
+    Ok(inner_first(places))
+}
+
+/// Directories of the host that lie in one another: the inner one is put back by itself, and stays as it is when the
+/// outer one changes after it.
+fn inner_first(mut places: Vec<Place<'_>>) -> Vec<Place<'_>> {
+    places.sort_by_key(|place| std::cmp::Reverse(place.source.components().count()));
+    let sources: Vec<PathBuf> = places.iter().map(|place| place.source.clone()).collect();
+    for place in &mut places {
+        let inner =
+            sources.iter().filter_map(|inner| inner.strip_prefix(&place.source).ok()?.to_str().map(str::to_owned));
+        let inner: Vec<String> = inner.filter(|path| !path.is_empty() && !place.without.contains(path)).collect();
+        place.without.extend(inner);
+    }
+    places
+}
+
+/// The compose service of a container of the backup.
+fn service_of(request: &Request, inventory: &Inventory, container: &str) -> Option<String> {
+    let brief = inventory.containers.iter().find(|brief| brief.name == container)?;
+    let record: Value = serde_json::from_slice(&fs::read(request.staging.join(&brief.artifact)).ok()?).ok()?;
+    record.get("labels")?.get(LABEL_SERVICE)?.as_str().filter(|service| !service.is_empty()).map(str::to_owned)
 }
 
 fn wanted<'a>(inventory: &'a Inventory, options: &Options) -> impl Iterator<Item = &'a Kept> {
@@ -227,11 +418,23 @@ fn load_command(request: &Request, dump: &Dump) -> String {
     )
 }
 
-fn is_mount_of(kept: &Kept, mount: &Mount) -> bool {
+/// `is_its`: the container is the one that the backup read it through, or one of its service.
+fn is_mount_of(kept: &Kept, mount: &Mount, is_its: bool) -> bool {
+    let volume = kept.subpath.as_ref().and_then(|subpath| kept.name.strip_suffix(subpath.as_str())?.strip_suffix('/'));
+    let volume = volume.unwrap_or(&kept.name);
     match kept.kind {
-        ItemKind::Volume => mount.kind == "volume" && mount.name == kept.name,
+        ItemKind::Volume if mount.kind != "volume" => false,
+        ItemKind::Volume if is_anonymous(volume) && mount.name != volume => {
+            is_its && is_anonymous(&mount.name) && mount.destination == kept.destination
+        }
+        ItemKind::Volume => mount.name == volume,
         ItemKind::Bind => mount.kind == "bind" && mount.source == kept.name,
     }
+}
+
+/// The engine made up its name, and makes up another one with the next container.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Everything of the target, and whoever else mounts what is written to. A server that dumps are loaded into goes on.
@@ -244,7 +447,12 @@ fn to_stop(
     if places.is_empty() && servers.is_empty() {
         return Ok(Vec::new());
     }
-    let written = |mount: &Mount| places.iter().any(|place| is_mount_of(place.kept, mount));
+    // Of the host's directories also what lies above or below.
+    let overlaps = |place: &Place<'_>, mount: &Mount| {
+        let (there, here) = (Path::new(&mount.source), place.source.as_path());
+        mount.kind == "bind" && (there.starts_with(here) || here.starts_with(there)) && there != Path::new("/")
+    };
+    let written = |mount: &Mount| places.iter().any(|place| key(mount) == place.named || overlaps(place, mount));
     let mut containers = match choose::look_up(engine, chosen) {
         Ok(found) => found.containers,
         Err(failure) if failure.trouble.code == "container_missing" => Vec::new(),
@@ -260,102 +468,4 @@ fn to_stop(
         }
     }
     Ok(start_order(containers))
-}
-
-fn put_volume(
-    request: &Request,
-    engine: &Engine,
-    place: &Place<'_>,
-    options: &Options,
-    voice: &mut Voice<'_>,
-) -> Result<(), Failure> {
-    let tar = request.staging.join(place.artifact);
-    let rebased = request.staging.join(".larder-restore.tar");
-    content::rebase(&tar, &rebased)?;
-    let loaded = engine.load(&place.container, &place.destination, &rebased);
-    let _ = fs::remove_file(&rebased);
-    loaded?;
-    let verb = if place.filled { Verb::Replace } else { Verb::Create };
-    voice.step(verb, thing(place.kept), detail(place, options));
-
-    let mut names = HashSet::new();
-    content::read(&tar, &Only::All, &mut |name| {
-        names.insert(name.to_vec());
-    })?;
-    let back = request.staging.join(".larder-read-back.tar");
-    let at = read::Place {
-        container: &place.container,
-        destination: &place.destination,
-        source: &place.source,
-        without: &place.kept.without,
-    };
-    let saved = read::save(engine, &at, &back, &mut |bytes| voice.progress(bytes, 0))?;
-    let found = match saved {
-        Some(_) => content::read(&back, &Only::Names(&names), &mut |_| {}),
-        None => Err(Failure::new("volume_missing", "it cannot be read back")),
-    };
-    let _ = fs::remove_file(&back);
-    let name = format!("{} reads back as it was", place.kept.name);
-    match found {
-        Ok(found) if found.digest == place.kept.contents.digest => {
-            voice.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
-            let (verdict, detail) = if found.owners == place.kept.contents.owners {
-                (Verdict::Proven, "every one")
-            } else {
-                (Verdict::CouldNotVerify, "the engine tells others than at the capture")
-            };
-            voice.validation(format!("owners and modes of {}", place.kept.name), verdict, detail);
-        }
-        Ok(found) => {
-            let detail = format!("{} of {} files, or others", found.files, place.kept.contents.files);
-            voice.validation(name, Verdict::Failed, detail);
-        }
-        Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
-    }
-    Ok(())
-}
-
-fn put_file(
-    request: &Request,
-    file: &KeptFile,
-    options: &Options,
-    dry_run: bool,
-    voice: &mut Voice<'_>,
-) -> Result<(), Failure> {
-    let from = request.staging.join(&file.artifact);
-    let wanted = fs::read(&from)
-        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", from.display())))?;
-    let shown = file.path.display().to_string();
-    let verb = match fs::read(&file.path) {
-        Ok(there) if there == wanted => {
-            voice.step(Verb::Keep, shown, "it is the same");
-            return Ok(());
-        }
-        Ok(_) if !options.overwrite => {
-            voice.warning(
-                Trouble::new("file_differs", format!("{shown} differs from the backup and stays as it is"))
-                    .with_hint("`--option overwrite=true` replaces it"),
-            );
-            voice.step(Verb::Keep, shown, "it differs from the backup");
-            return Ok(());
-        }
-        Ok(_) => Verb::Replace,
-        Err(_) => Verb::Create,
-    };
-    if !dry_run {
-        write(&file.path, &wanted, file.mode).map_err(|error| unwritable(&file.path, &error))?;
-    }
-    voice.step(verb, shown, "");
-    Ok(())
-}
-
-fn write(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    std::io::Write::write_all(&mut file, bytes)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

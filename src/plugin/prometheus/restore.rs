@@ -12,7 +12,8 @@ use super::promtool::Promtool;
 use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::protocol::{Request, Verb};
-use crate::plugin::{CaptureFacts, Verdict};
+use crate::plugin::{CaptureFacts, Verdict, digest};
+use crate::types::ByteSize;
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,18 +40,24 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         return Err(Failure::new("nothing_to_restore", "the backup holds neither files nor blocks of Prometheus")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
     }
+    // All that would be refused is, before any file is replaced.
+    match &options.data_dir {
+        Some(_) if !has_blocks => {
+            return Err(Failure::new("no_blocks", "the backup holds no blocks")
+                .hint("nothing was changed; leave out `data_dir`"));
+        }
+        Some(data_dir) => may_put_blocks(request, data_dir)?,
+        None => {}
+    }
     if has_files && options.files {
         put_files(request, &facts, &settings, promtool.as_ref(), dry_run, voice)?;
     }
     match (&options.data_dir, has_blocks) {
         (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, voice)?,
-        (Some(_), false) => {
-            return Err(Failure::new("no_blocks", "the backup holds no blocks").hint("leave out `data_dir`"));
-        }
         (None, true) => {
             voice.step(Verb::Manual, "blocks", "stop Prometheus and choose `data_dir=PATH` to put them back");
         }
-        (None, false) => {}
+        (_, false) => {}
     }
     Ok(())
 }
@@ -184,6 +191,38 @@ fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, voice: 
     }
 }
 
+/// Refuses what could not be put back, before anything is changed.
+fn may_put_blocks(request: &Request, data_dir: &Path) -> Result<(), Failure> {
+    blocks::all(&request.staging.join(TSDB))?;
+    stopped(data_dir)?;
+    let needed: u64 = blocks::files(&request.staging.join(TSDB))?
+        .iter()
+        .map(|path| fs::metadata(path).map_or(0, |found| found.len()))
+        .sum();
+    let room = nix::sys::statvfs::statvfs(data_dir).map(|found| found.blocks_available() * found.fragment_size());
+    // Tried, not asked for: a mount may be read-only.
+    let writable = tempfile::tempdir_in(data_dir).map(drop);
+    match (writable, room) {
+        (Err(error), _) => {
+            Err(unwritable(data_dir, &error).hint("nothing was changed; give the daemon's user write permission there"))
+        }
+        (Ok(()), Ok(room)) if room < needed => Err(Failure::new(
+            "disk_full",
+            format!("the blocks have {}, and {} has room for {}", ByteSize(needed), data_dir.display(), ByteSize(room)),
+        )
+        .hint("nothing was changed; make room there")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an entry of a data directory is time series: a block, or what a server has not made one of yet.
+fn is_series(name: &str) -> bool {
+    blocks::is_ulid(name) || ["wal", "wbl", "chunks_head"].contains(&name)
+}
+
+/// Gives the data directory the time series of the backup and no others: a log of newer samples beside older blocks, or
+/// blocks that were compacted since, would be read into them. What is not of the backup is kept in a directory that
+/// Prometheus does not read.
 fn put_blocks(
     request: &Request,
     data_dir: &Path,
@@ -194,32 +233,119 @@ fn put_blocks(
     let source = request.staging.join(TSDB);
     let found = blocks::all(&source)?;
     stopped(data_dir)?;
+    let same: Vec<&str> = found
+        .iter()
+        .map(|block| block.name.as_str())
+        .filter(|name| is_same(&source.join(name), &data_dir.join(name)).unwrap_or(false))
+        .collect();
+    let kept = data_dir.join(format!("before-{}", request.run.to_lowercase()));
+    let names = fs::read_dir(data_dir).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut others: Vec<String> = names.filter(|name| is_series(name) && !same.contains(&name.as_str())).collect();
+    others.sort();
     for block in &found {
-        let there = data_dir.join(&block.name).join("meta.json").is_file();
-        let verb = if there { Verb::Keep } else { Verb::Create };
+        let verb = if same.contains(&block.name.as_str()) { Verb::Keep } else { Verb::Create };
         voice.step(verb, format!("block {}", block.name), format!("{} samples", block.samples));
-        if !there && !dry_run {
-            put_block(&source.join(&block.name), data_dir, &block.name)?;
-            voice.progress(0, 0);
-        }
+    }
+    for name in &others {
+        voice.step(Verb::Replace, name.clone(), format!("not of the backup; kept in {}", kept.display()));
     }
     if dry_run {
         return Ok(());
     }
+    let new: Vec<&str> = found.iter().map(|block| block.name.as_str()).filter(|name| !same.contains(name)).collect();
+    put_series(&source, data_dir, &kept, &new, &others, voice)?;
     let now = blocks::all(data_dir)?;
-    let all = found.iter().all(|block| now.contains(block));
-    let verdict = if all { Verdict::Proven } else { Verdict::Failed };
-    voice.validation("every block is in the data directory", verdict, format!("{} blocks", found.len()));
+    let (verdict, detail) = if now == found {
+        (Verdict::Proven, format!("{} blocks, and nothing else", found.len()))
+    } else {
+        (Verdict::Failed, format!("{} blocks instead of {}, or others", now.len(), found.len()))
+    };
+    voice.validation("every block is in the data directory", verdict, detail);
     if let Some(promtool) = promtool {
         let (verdict, detail) = match promtool.count_blocks(data_dir) {
-            Ok(listed) if listed >= found.len() => (Verdict::Proven, format!("{listed} blocks")),
+            Ok(listed) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
             Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
-            Err(refusal) => refusal,
+            Err(judged) => judged,
         };
         voice.validation("promtool tsdb list opens the data directory", verdict, detail);
     }
     voice.step(Verb::Manual, "Prometheus", "start it");
     Ok(())
+}
+
+/// Copies all blocks first, under names that Prometheus would clear away; only then anything gets another name, and all
+/// of that is undone when one step fails.
+fn put_series(
+    source: &Path,
+    data_dir: &Path,
+    kept: &Path,
+    new: &[&str],
+    others: &[String],
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let half = |name: &str| data_dir.join(format!("{name}.tmp-for-creation"));
+    let copied = new.iter().try_for_each(|name| {
+        voice.progress(0, 0);
+        let owner = fs::metadata(data_dir)?;
+        let _ = fs::remove_dir_all(half(name));
+        copy_tree(&source.join(name), &half(name), (owner.uid(), owner.gid()))?;
+        if is_same(&source.join(name), &half(name))? {
+            Ok(())
+        } else {
+            Err(std::io::Error::other("it reads back otherwise"))
+        }
+    });
+    let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
+    let renames: Vec<(PathBuf, PathBuf)> =
+        aside.chain(new.iter().map(|name| (half(name), data_dir.join(name)))).collect();
+    let mut done = 0;
+    let placed = copied.and_then(|()| {
+        if !others.is_empty() {
+            fs::create_dir(kept)?;
+        }
+        for (from, to) in &renames {
+            fs::rename(from, to)?;
+            done += 1;
+        }
+        File::open(data_dir)?.sync_all()
+    });
+    placed.map_err(|error| {
+        for (from, to) in renames.iter().take(done).rev() {
+            let _ = fs::rename(to, from);
+        }
+        for name in new {
+            let _ = fs::remove_dir_all(half(name));
+        }
+        let _ = fs::remove_dir(kept);
+        unwritable(data_dir, &error).hint("the time series are what they were")
+    })
+}
+
+/// Whether two directories have the same files with the same bytes.
+fn is_same(one: &Path, other: &Path) -> std::io::Result<bool> {
+    let names = |path: &Path| -> std::io::Result<Vec<std::ffi::OsString>> {
+        let mut names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    };
+    let all = names(one)?;
+    if all != names(other)? {
+        return Ok(false);
+    }
+    for name in all {
+        let (a, b) = (one.join(&name), other.join(&name));
+        let same = if a.is_dir() {
+            is_same(&a, &b)?
+        } else {
+            fs::metadata(&a)?.len() == fs::metadata(&b)?.len()
+                && digest::sha256(&a, |_| {}).ok() == digest::sha256(&b, |_| {}).ok()
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Refuses a directory that a server holds. Not every one keeps a lock (Debian's does not), so open files count too.
@@ -254,22 +380,6 @@ fn is_open(data_dir: &Path) -> bool {
     let mut open =
         processes.flat_map(|process| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten());
     open.any(|file| fs::metadata(file.path()).is_ok_and(|metadata| held.contains(&(metadata.dev(), metadata.ino()))))
-}
-
-/// Copied under a name that Prometheus would clear away, then renamed.
-fn put_block(from: &Path, data_dir: &Path, name: &str) -> Result<(), Failure> {
-    let half = data_dir.join(format!("{name}.tmp-for-creation"));
-    let copied = || -> std::io::Result<()> {
-        let _ = fs::remove_dir_all(&half);
-        let owner = fs::metadata(data_dir)?;
-        copy_tree(from, &half, (owner.uid(), owner.gid()))?;
-        fs::rename(&half, data_dir.join(name))?;
-        File::open(data_dir)?.sync_all()
-    };
-    copied().map_err(|error| {
-        let _ = fs::remove_dir_all(&half);
-        unwritable(&data_dir.join(name), &error)
-    })
 }
 
 fn copy_tree(from: &Path, into: &Path, owner: (u32, u32)) -> std::io::Result<()> {
