@@ -8,6 +8,9 @@ use crate::plugin::settings::Secret;
 use crate::process::Exit;
 use crate::types::show_duration;
 
+pub(crate) mod remark;
+pub(crate) mod since;
+
 /// Which databases are kept.
 pub(crate) enum Chosen {
     Named(Vec<String>),
@@ -84,7 +87,9 @@ impl Choice<'_> {
                 "database_not_empty",
                 format!("the database {:?} at {place} has {content}", goal.database),
             )
-            .hint("nothing was changed; `--option overwrite=true` drops and replaces it, `--option into=NAME` takes another name")),
+            .hint(
+                "nothing was changed; `--option overwrite=true` replaces it, `--option into=NAME` takes another name",
+            )),
             None => Ok(()),
         }
     }

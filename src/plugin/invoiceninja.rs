@@ -30,7 +30,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     capture,
     validate,
     restore: Some(builtin::Restore { options: restore::options_schema, run: restore::restore }),
-    recover: None,
+    recover: Some(recover),
 };
 
 const GUIDE: &str = "
@@ -197,6 +197,15 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     voice.artifact(FILE, FORMAT, saved.sha256);
     Ok(())
+}
+
+/// Puts the database right when a restore was killed; a company's export changes nothing that could be undone.
+fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: NinjaSettings = builtin::settings(request)?;
+    match settings.kept()? {
+        Kept::Install(install) => install.recover(request, voice),
+        Kept::Company => Ok(()),
+    }
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {

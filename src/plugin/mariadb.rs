@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::Trouble;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
-use crate::plugin::databases::{self, Chosen, figure_key};
+use crate::plugin::databases::remark::{self, Remark};
+use crate::plugin::databases::{self, Chosen, figure_key, since};
 use crate::plugin::digest;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
@@ -18,6 +20,8 @@ use crate::plugin::tool::file_name;
 mod client;
 mod dump;
 mod explain;
+mod gaps;
+mod grants;
 mod restore;
 mod scan;
 mod server;
@@ -41,7 +45,7 @@ const fn named(name: &'static str, summary: &'static str) -> Builtin {
             options: || schemars::schema_for!(restore::MariadbRestore).to_value(),
             run: restore::run,
         }),
-        recover: None,
+        recover: Some(restore::recover),
     }
 }
 
@@ -52,23 +56,30 @@ users.sql with users, their passwords (as hashes), roles and grants (MariaDB; my
 
 Not in it: what `exclude_tables` names; without `all`, the users (say `users: true` to have them); binary logs, so there
 is no recovery to a point between two runs; the server's settings (my.cnf: use `files`). Tables of MyISAM, Aria or
-MEMORY may change while they are dumped: a warning names them. Databases are each of their own instant.
+MEMORY may change while they are dumped: the run is partial until `accept: [not_transactional]` says that this is meant.
+The history of system-versioned tables is kept where the tool can (10.11 and newer), else missed. Rows that lie elsewhere
+(FEDERATED, MERGE) and FLOAT values of more than 6 digits are named. Databases are each of their own instant. With `all`,
+one that is gone since the last run makes the run partial until `except` names it; so does one that lost all its rows.
 
 Least privilege:
   CREATE USER backup@'%' IDENTIFIED BY '…';
   GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON app.* TO backup@'%';
   GRANT SELECT ON mysql.proc TO backup@'%';  -- MariaDB, for routines; MySQL 8.0.20 and newer: GRANT SHOW_ROUTINE ON *.*
-Tables with sequences need no more. For `all: true` the first on *.*, and GRANT SELECT ON mysql.* for the users. A table
-that the user may not see is in no list and in no backup.
+Tables with sequences need no more. For `all: true` the first on *.*, and GRANT SELECT ON mysql.* for the users. What a
+user may not see is in no list and in no backup: where a right is missing the run is partial and names the grant.
 
-It needs mariadb-dump and mariadb, or mysqldump and mysql (Debian: mariadb-client). The password reaches them by an
-option file that has no name on any disk. mariadb-dump fails for a database that has events and a quote or a backslash in
+It needs mariadb-dump and mariadb for MariaDB, mysqldump and mysql for MySQL (`bin_dir`): Debian's mariadb-client writes dumps
+of MySQL that no client can load when there are generated columns, which is refused, and is not known to write whole ones
+else (`accept: [foreign_tool]`). The password reaches them by an option file that has no name on any disk. mariadb-dump fails for a database that has events and a quote or a backslash in
 its name. mysqldump against a MySQL server is written by its manual and not tested here.
 
 Restore: `larder restore TARGET --into TARGET`. The user must be allowed to CREATE, DROP and fill the databases, and to
 set other DEFINERs (SET USER on MariaDB, SUPER or SET_ANY_DEFINER on MySQL): name a second target with such a user.
-A database that has tables is touched only with `overwrite`, and then dropped first. Afterwards all of it is read back
-and compared with the backup, table by table. By hand: `mariadb < <database>.sql`.";
+A database that has tables is touched only with `overwrite`: the backup is loaded under another name beside it (so there must
+be room for both), read back and compared with the backup, table by table. Only then all tables change places in one
+statement, and triggers, views, routines and events are made anew; those of the live database were written down before and
+are put back when something fails. A user who may make no other database has the live one dumped first, and put back when
+something fails. By hand: `mariadb < <database>.sql`.";
 
 const FORMAT_DUMP: &str = "mariadb-sql";
 const FORMAT_USERS: &str = "mariadb-users";
@@ -76,6 +87,8 @@ const FORMAT_USERS: &str = "mariadb-users";
 const USERS: &str = "users.sql";
 /// More databases than this in one server are an error.
 const DATABASES_MAX: usize = 1_000;
+/// Figure by which a capture tells that the dump program is not of the server's kind.
+const FOREIGN_TOOL: &str = "foreign_tool";
 /// Tables that get figures of their own, in all.
 const TABLES_TOLD_MAX: usize = 50;
 
@@ -128,9 +141,29 @@ struct MariadbSettings {
     /// Whether a database may be without any table.
     #[serde(default)]
     allow_empty: bool,
+    /// With `all`: databases to go without. They are neither kept nor missed when they are gone.
+    #[serde(default)]
+    except: Vec<String>,
+    /// What may be missing in the backup or uncertain about it: it is still said, and the run is a success all the same.
+    #[serde(default)]
+    accept: Vec<Accepted>,
     /// Where mariadb-dump and mariadb lie, when the right ones are not found by themselves.
     #[serde(default)]
     bin_dir: Option<PathBuf>,
+}
+
+/// What an operator may do without.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Accepted {
+    /// What the user has no right to see.
+    Unseen,
+    /// Tables of MyISAM, Aria or MEMORY may change while they are dumped.
+    NotTransactional,
+    /// The history of system-versioned tables, where the tool cannot write it.
+    History,
+    /// MariaDB's tool reads a MySQL server, or MySQL's a MariaDB.
+    ForeignTool,
 }
 
 /// How a connection is encrypted.
@@ -171,6 +204,10 @@ impl MariadbSettings {
         }
     }
 
+    fn accepts(&self, what: Accepted) -> bool {
+        self.accept.contains(&what)
+    }
+
     /// The tables of `database` that are left out.
     fn excluded<'a>(&'a self, database: &str) -> Vec<&'a str> {
         let of = |entry: &'a String| match entry.split_once('.') {
@@ -194,9 +231,23 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let server = Server::connect(&settings, &request.staging)?;
     voice.version(server.version.shown());
     voice.log(format!("{}, {}", server.version.shown(), server.client.told));
+    let (previous, sight) = (request.previous.as_ref(), gaps::Sight::of(&server)?);
+    let mut remarks = Vec::new();
     let databases = match chosen {
         Chosen::Named(names) => names,
-        Chosen::All => server.databases()?,
+        Chosen::All => {
+            let names = server.databases()?;
+            let files = |names: &[String]| names.iter().map(|name| dump_name(name)).collect::<Vec<_>>();
+            remarks.extend(since::gone(previous, &[FORMAT_DUMP], &files(&names), &files(&settings.except)));
+            remarks.extend(sight.hides_databases().map(|grant| Remark {
+                code: "unseen",
+                sentence: "databases that the user has no right to see are not in this backup, if there are any",
+                name: settings.user.clone(),
+                hint: grant,
+                is_missing: !settings.accepts(Accepted::Unseen),
+            }));
+            names
+        }
     };
     let mut totals = scan::Scan::default();
     let (mut bytes_before, mut told) = (0, 0);
@@ -207,6 +258,14 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         voice.figure(format!("tables.{key}"), dumped.scan.tables.len() as u64);
         voice.figure(format!("rows.{key}"), dumped.scan.rows());
         voice.figure(format!("content.{key}"), dumped.scan.content());
+        let now = &dumped.scan.counts;
+        for (what, count) in now.named().into_iter().filter(|(_, count)| *count > 0) {
+            voice.figure(format!("{what}.{key}"), count);
+        }
+        let before = |what: &str| previous?.figures.get(&format!("{what}.{key}")).copied();
+        remarks.extend(gaps::unseen(&server, &sight, database, now, &before));
+        remarks.extend(since::emptied(previous, &key, database, now.rows, settings.allow_empty));
+        remarks.extend(dumped.remarks);
         for (table, found) in dumped.scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {
             voice.figure(format!("rows.{key}.{table}"), found.rows);
             told += 1;
@@ -222,11 +281,19 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             voice.artifact(USERS, FORMAT_USERS, digest::sha256(&file, |_| {})?);
         } else {
             voice.warning(
-                crate::error::Trouble::new("users_not_kept", "mysqldump cannot write users and grants")
+                Trouble::new("users_not_kept", "mysqldump cannot write users and grants")
                     .with_hint("say `users: false`, and keep them as SQL of your own"),
             );
         }
     }
+    if !server.is_of_one_kind() {
+        voice.figure(FOREIGN_TOOL, 1);
+        if settings.accepts(Accepted::ForeignTool) {
+            let pair = format!("{} reads a server of {}", server.client.told, server.version.shown());
+            voice.notice(Trouble::new("foreign_tool", format!("{pair}: it is not known to write whole dumps of it")));
+        }
+    }
+    remark::tell(remarks, voice);
     voice.figure("databases", databases.len() as u64);
     voice.figure("tables", totals.counts.tables);
     voice.figure("rows", totals.counts.rows);

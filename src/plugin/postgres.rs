@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
-use crate::plugin::databases::{self, Chosen, figure_key};
+use crate::plugin::databases::{self, Chosen, figure_key, remark, since};
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{Tools, file_name};
@@ -18,6 +18,7 @@ use crate::plugin::tool::{Tools, file_name};
 mod client;
 mod dump;
 mod explain;
+mod gaps;
 mod restore;
 mod scan;
 mod server;
@@ -41,7 +42,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
         options: || schemars::schema_for!(restore::PostgresRestore).to_value(),
         run: restore::run,
     }),
-    recover: None,
+    recover: Some(restore::recover),
 };
 
 const GUIDE: &str = "
@@ -50,21 +51,23 @@ custom format, consistent in itself. With `all: true` every database that is no 
 their passwords (as hashes) and tablespaces.
 
 Not in it: without `all`, the roles (say `globals: true` to have them); what `exclude_tables` names; WAL, so there is
-no recovery to a point between two runs; server settings (postgresql.conf, pg_hba.conf: use `files`).
+no recovery to a point between two runs; server settings (postgresql.conf, pg_hba.conf: use `files`). The rows of foreign
+tables and of extensions' own tables are left out and named. With `all`, a database that is gone since the last run, or
+that allows no connections, makes the run partial until `except` names it; so does one that lost all its rows.
 
 Least privilege: a role with LOGIN and `GRANT pg_read_all_data TO backup` (PostgreSQL 14 and newer; older: SELECT on all
 tables and sequences, USAGE on the schemas). Role passwords are read by a superuser or with pg_read_all_data, but not
 where the provider manages the server: there say `role_passwords: false`. Tables under row-level security need
-BYPASSRLS.
+BYPASSRLS, large objects of others `ALTER ROLE backup SET lo_compat_privileges = on` (as a superuser).
 
 It needs pg_dump, pg_restore and psql of the server's major version or a newer one (Debian: postgresql-client-N).
 
 Restore: `larder restore TARGET --into TARGET`, into a server of the same major version or a newer one. The role must be a
 superuser, or have CREATEDB and be a member of the roles that own things (or say `owner: false`): name a second target
-with such a role. A database that has something in it is touched only with `overwrite`, and then dropped first; while
-somebody is connected to it, nothing is done. Under another name (`into`) the database itself has no settings and rights
-of its own (ALTER DATABASE … SET, GRANT CONNECT). Afterwards all of it is read back and compared with the backup, table by
-table. By hand: `psql -X -f globals.sql`, then `pg_restore --create --exit-on-error -d postgres <database>.dump`.";
+with such a role. A database that has something in it is touched only with `overwrite`: the backup is loaded under another
+name beside it (so there must be room for both), read back and compared with the backup, table by table, and only then both
+change their names, in one transaction; whatever fails before, the live database is as it was. While somebody is connected
+to it, nothing is done. What loads only with the application's search_path is loaded with it. By hand: `psql -X -f globals.sql`, then `pg_restore --create --exit-on-error -d postgres <database>.dump`.";
 
 /// The file with roles and tablespaces.
 const GLOBALS: &str = "globals.sql";
@@ -131,9 +134,34 @@ struct PostgresSettings {
     /// Whether a database may be without any table. With `all` only `postgres` may, which servers have for logins.
     #[serde(default)]
     allow_empty: bool,
+    /// With `all`: databases to go without. They are neither kept nor missed when they are gone or closed.
+    #[serde(default)]
+    except: Vec<String>,
+    /// What may be missing in the backup: it is still said, and the run is a success all the same.
+    #[serde(default)]
+    accept: Vec<Accepted>,
     /// Where pg_dump, pg_restore and psql lie, when the right ones are not found by themselves.
     #[serde(default)]
     bin_dir: Option<PathBuf>,
+}
+
+/// What an operator may do without.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Accepted {
+    /// Subscriptions, which are dumped for superusers only.
+    Subscriptions,
+    /// Options of user mappings that the role may not see.
+    UserMappings,
+}
+
+impl Accepted {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Subscriptions => "subscriptions",
+            Self::UserMappings => "user_mappings",
+        }
+    }
 }
 
 /// libpq's `sslmode`.
@@ -222,9 +250,17 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     voice.version(format!("PostgreSQL {version}"));
     voice.log(format!("PostgreSQL {version}, pg_dump {} in {}", client.version, client.directory.display()));
 
+    let previous = request.previous.as_ref();
+    let mut remarks = Vec::new();
     let databases = match chosen {
         Chosen::Named(names) => names,
-        Chosen::All => server.databases()?,
+        Chosen::All => {
+            let names = server.databases()?;
+            let files = |names: &[String]| names.iter().map(|name| dump_name(name)).collect::<Vec<_>>();
+            remarks.extend(since::gone(previous, &[FORMAT_DUMP], &files(&names), &files(&settings.except)));
+            remarks.extend(server.closed()?);
+            names
+        }
     };
     let (mut tables, mut rows, mut told) = (0, 0, 0);
     let all = dump::all(&server, &databases, &request.staging, voice)?;
@@ -240,7 +276,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 told += 1;
             }
             rows += scan.rows();
+            let may_be_empty = settings.allow_empty;
+            remarks.extend(since::emptied(previous, &key, database, scan.rows(), may_be_empty));
         }
+        remarks.extend(dumped.remarks);
         dumped.log.iter().for_each(|line| voice.log(line));
         voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
     }
@@ -252,6 +291,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let sha256 = server.globals(&request.staging.join(GLOBALS))?;
         voice.artifact(GLOBALS, FORMAT_GLOBALS, sha256);
     }
+    remark::tell(remarks, voice);
     voice.figure("databases", databases.len() as u64);
     voice.figure("tables", tables);
     voice.figure("rows", rows);

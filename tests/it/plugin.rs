@@ -52,12 +52,20 @@ mod invoiceninja;
 mod invoiceninja_whole;
 #[path = "plugin_mariadb.rs"]
 mod mariadb;
+#[path = "plugin_mariadb_gaps.rs"]
+mod mariadb_gaps;
+#[path = "plugin_mariadb_swap.rs"]
+mod mariadb_swap;
 #[path = "plugin_pihole.rs"]
 mod pihole;
 #[path = "plugin_postgres.rs"]
 mod postgres;
+#[path = "plugin_postgres_gaps.rs"]
+mod postgres_gaps;
 #[path = "plugin_postgres_restore.rs"]
 mod postgres_restore;
+#[path = "plugin_postgres_swap.rs"]
+mod postgres_swap;
 #[path = "plugin_prometheus.rs"]
 mod prometheus;
 #[path = "plugin_redis.rs"]

@@ -34,6 +34,55 @@ fn order(bench: &Bench, captured: &Captured, options: Value, dry_run: bool) -> R
     ))
 }
 
+/// Puts back with a journal, and kills the plugin after `wait`, when it is still there.
+pub(super) fn put_back_noted(
+    bench: &Bench,
+    captured: &Captured,
+    options: Value,
+    wait: Option<Duration>,
+) -> Result<Restored, PluginFailure> {
+    let facts = CaptureFacts {
+        artifacts: captured.artifacts.clone(),
+        sources: captured.sources.clone(),
+        app_version: captured.app_version.clone(),
+        figures: captured.figures.clone(),
+    };
+    let order = RestoreOrder { dry_run: false, tree: bench.directory.path().join("tree"), options };
+    let beside = Beside { previous: None, journal: Some(bench.journal()) };
+    let (staging, context) = (bench.staging(), bench.context());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            runtime().block_on(bench.catalogue.restore_noted(
+                &bench.target,
+                bench.run,
+                &staging,
+                facts,
+                order,
+                &beside,
+                &context,
+                bench.limits,
+                |_| {},
+            ))
+        });
+        if let Some(wait) = wait {
+            let place = staging.canonicalize().unwrap();
+            let in_staging =
+                |entry: &std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == place);
+            // The plugin is the first of its tree.
+            let plugin = || {
+                let entries = std::fs::read_dir("/proc").unwrap().flatten().filter(in_staging);
+                entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).min()
+            };
+            support::wait_for("the plugin's process", Duration::from_secs(30), plugin);
+            std::thread::sleep(wait);
+            if let Some(pid) = plugin() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        running.join().unwrap()
+    })
+}
+
 /// Puts back, and the plugin itself proves that it is there.
 pub(super) fn restored(bench: &Bench, captured: &Captured, options: Value) -> Restored {
     let restored = put_back(bench, captured, options).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));

@@ -7,7 +7,7 @@ use super::support::mariadb::{ADMIN, PASSWORD, Server};
 use super::*;
 
 /// A target of `server` as the administrator.
-fn mariadb(server: &Server, more: Value) -> Bench {
+pub(super) fn mariadb(server: &Server, more: Value) -> Bench {
     let mut bench = Bench::new("mariadb", json!({"host": "127.0.0.1", "port": server.port, "user": ADMIN}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), PASSWORD);
     for (key, value) in more.as_object().unwrap() {
@@ -16,13 +16,13 @@ fn mariadb(server: &Server, more: Value) -> Bench {
     bench
 }
 
-fn fresh(server: &Server, prefix: &str) -> String {
+pub(super) fn fresh(server: &Server, prefix: &str) -> String {
     let name = format!("{prefix}_{}", ulid::Ulid::new().to_string().to_lowercase());
     server.create_database(&name);
     name
 }
 
-const SAMPLE: &str = "CREATE TABLE note (id INT PRIMARY KEY AUTO_INCREMENT, text TEXT, data BLOB, n DOUBLE, d DECIMAL(20,8));
+pub(super) const SAMPLE: &str = "CREATE TABLE note (id INT PRIMARY KEY AUTO_INCREMENT, text TEXT, data BLOB, n DOUBLE, d DECIMAL(20,8));
     INSERT INTO note (text, data, n, d) SELECT CONCAT('note ', seq), UNHEX(MD5(seq)), seq / 7, seq / 3 FROM seq_1_to_3000;
     INSERT INTO note (text, data) VALUES ('it''s \\\\ a \\n\\r\\t\\0 \"süß\" ', ''), ('', x'00ff5c27'), (NULL, NULL);
     CREATE TABLE tag (note INT, name VARCHAR(20), FOREIGN KEY (note) REFERENCES note (id)); INSERT INTO tag VALUES (1, 'süß'), (2, NULL);
@@ -35,7 +35,7 @@ const SAMPLE: &str = "CREATE TABLE note (id INT PRIMARY KEY AUTO_INCREMENT, text
     CREATE SEQUENCE numbers START WITH 42;";
 
 /// All that the sample holds, as one text.
-fn content(server: &Server, database: &str) -> String {
+pub(super) fn content(server: &Server, database: &str) -> String {
     let sql = |sql: &str| server.sql(database, sql);
     [
         sql("CHECKSUM TABLE note, tag, `odd ``name`, nothing").replace(&format!("{database}."), ""),
@@ -48,7 +48,7 @@ fn content(server: &Server, database: &str) -> String {
     .join("\n")
 }
 
-fn sample(server: &Server, name: &str) {
+pub(super) fn sample(server: &Server, name: &str) {
     server.sql(name, SAMPLE);
 }
 
@@ -235,7 +235,7 @@ fn a_damaged_dump_is_never_proven_and_never_restored() {
 }
 
 /// A directory with the server's programs, of which some are replaced by scripts.
-fn programs(scripts: &[(&str, &str)]) -> tempfile::TempDir {
+pub(super) fn programs(scripts: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for name in ["mariadb", "mariadb-dump"] {
         let text = match scripts.iter().find(|(script, _)| *script == name) {

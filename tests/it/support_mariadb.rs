@@ -30,12 +30,18 @@ impl Server {
     }
 
     pub fn start() -> Self {
+        Self::start_as(None)
+    }
+
+    /// A server that says to be of this version.
+    pub fn start_as(version: Option<&str>) -> Self {
         let directory = tempfile::Builder::new().prefix("larder-my-").tempdir_in("/tmp").unwrap();
         let mut server = Self { directory, port: 0, daemon: None };
         certificate(server.directory.path());
+        std::fs::create_dir(server.tmp()).unwrap();
         let user = nix::unistd::geteuid().is_root().then(|| nix::unistd::User::from_name("mysql").unwrap().unwrap());
         if let Some(user) = &user {
-            for path in [server.directory.path(), &server.directory.path().join("server.key")] {
+            for path in [server.directory.path(), &server.directory.path().join("server.key"), &server.tmp()] {
                 nix::unistd::chown(path, Some(user.uid), Some(user.gid)).unwrap();
             }
         }
@@ -44,7 +50,7 @@ impl Server {
         // Somebody may take the free port first: then another one.
         for _ in 0..5 {
             server.port = free_port();
-            if server.boot(as_user) {
+            if server.boot(as_user, version) {
                 let sql = format!(
                     "CREATE USER {ADMIN}@'%' IDENTIFIED BY '{}'; GRANT ALL ON *.* TO {ADMIN}@'%' WITH GRANT OPTION",
                     PASSWORD.replace('\\', "\\\\").replace('\'', "''")
@@ -68,6 +74,7 @@ impl Server {
                 .arg("--no-defaults")
                 .args(as_user)
                 .arg(format!("--datadir={}", self.data().display()))
+                .arg(format!("--tmpdir={}", self.tmp().display()))
                 .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
                 .arg("--innodb-use-native-aio=0")
                 .output()
@@ -80,14 +87,16 @@ impl Server {
         panic!("MariaDB's system tables cannot be made: {said}");
     }
 
-    fn boot(&mut self, as_user: Option<&str>) -> bool {
+    fn boot(&mut self, as_user: Option<&str>, version: Option<&str>) -> bool {
         let at = self.directory.path();
         let log = std::fs::File::create(self.log()).unwrap();
         let mut daemon = Command::new(daemon_program())
             .arg("--no-defaults")
             .args(as_user)
+            .args(version.map(|version| format!("--version={version}")))
             .arg(format!("--datadir={}", self.data().display()))
             .arg(format!("--socket={}", self.socket().display()))
+            .arg(format!("--tmpdir={}", self.tmp().display()))
             .arg(format!("--pid-file={}", at.join("pid").display()))
             .arg(format!("--port={}", self.port))
             .arg(format!("--ssl-cert={}", at.join("server.crt").display()))
@@ -118,6 +127,11 @@ impl Server {
 
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// A server that starts removes what another one has in a directory that both use.
+    fn tmp(&self) -> PathBuf {
+        self.directory.path().join("tmp")
     }
 
     fn log(&self) -> PathBuf {

@@ -87,16 +87,16 @@ pub(super) fn restore(
             .hint("nothing was changed; `--option overwrite=true` replaces them"));
         }
     }
+    // Copied beside their places, so that what can fail fails before the database is replaced.
+    let placed = if order.dry_run { None } else { Some(files.prepare(&request.run, voice)?) };
     // It refuses by itself, before anything is changed, what it must not replace.
     let options = json!({ "overwrite": overwrite, "into": install.database_name() });
     let of_database = install.of_database(request, options);
     let mut out = WithoutVersion(&mut *voice.out);
     let mut of_server = Voice { out: &mut out };
     mariadb::BUILTIN.restore.as_ref().map_or(Ok(()), |restore| (restore.run)(&of_database, &mut of_server))?;
-    if order.dry_run {
-        return Ok(());
-    }
-    files.put(&request.run, voice)?;
+    let Some(placed) = placed else { return Ok(()) };
+    placed.finish(&request.run)?;
     if !has_key {
         put_key(&install.directory().join(ENV), &key, request)?;
     }
@@ -198,11 +198,8 @@ impl Files {
         );
     }
 
-    fn put(&self, run: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let unwritable = |piece: &Piece, error: &io::Error| {
-            Failure::new("unwritable", format!("{} cannot be written: {error}", piece.goal.display()))
-                .hint("what is there is whole; make room or give the rights, and restore once more")
-        };
+    /// Makes what is missing, and copies each file to beside its place.
+    fn prepare(&self, run: &str, voice: &mut Voice<'_>) -> Result<Placed<'_>, Failure> {
         for piece in &self.directories {
             fs::create_dir_all(&piece.goal)
                 .and_then(|()| as_in_backup(piece))
@@ -216,17 +213,51 @@ impl Files {
             made.map_err(|error| unwritable(piece, &error))?;
         }
         let mut done = 0;
+        let mut placed = Placed(Vec::new());
         for piece in self.new.iter().chain(&self.other) {
-            let mut put = || -> io::Result<()> {
-                let is_new = !piece.goal.exists();
-                Placing::prepare(&piece.from, &piece.goal, run, |bytes| voice.progress(done + bytes, 0))?.finish()?;
-                if is_new { as_in_backup(piece) } else { Ok(()) }
-            };
-            put().map_err(|error| unwritable(piece, &error))?;
+            let placing = Placing::prepare(&piece.from, &piece.goal, run, |bytes| voice.progress(done + bytes, 0));
+            placed.0.push((placing.map_err(|error| unwritable(piece, &error))?, piece));
             done += fs::metadata(&piece.from).map_or(0, |found| found.len());
+        }
+        Ok(placed)
+    }
+}
+
+/// Files that lie whole beside their places.
+struct Placed<'f>(Vec<(Placing, &'f Piece)>);
+
+impl Placed<'_> {
+    /// Gives all of them their names; when one cannot have it, those that had them before get them back.
+    fn finish(self, run: &str) -> Result<(), Failure> {
+        let mut changed: Vec<(&Piece, bool)> = Vec::new();
+        for (placing, piece) in self.0 {
+            let kept = aside(&piece.goal, run);
+            let put = placing.keep_old(&kept).and_then(|had| {
+                changed.push((piece, had));
+                placing.finish()?;
+                if had { Ok(()) } else { as_in_backup(piece) }
+            });
+            if let Err(error) = put {
+                for (piece, had) in changed {
+                    let _ = if had {
+                        fs::rename(aside(&piece.goal, run), &piece.goal)
+                    } else {
+                        fs::remove_file(&piece.goal)
+                    };
+                }
+                return Err(unwritable(piece, &error));
+            }
+        }
+        for (piece, _) in changed.iter().filter(|(_, had)| *had) {
+            let _ = fs::remove_file(aside(&piece.goal, run));
         }
         Ok(())
     }
+}
+
+fn unwritable(piece: &Piece, error: &io::Error) -> Failure {
+    Failure::new("unwritable", format!("{} cannot be written: {error}", piece.goal.display()))
+        .hint("the files that are there are whole; make room or give the rights, and restore once more")
 }
 
 /// Mode and, where this may be done, owner.

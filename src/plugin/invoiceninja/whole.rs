@@ -121,6 +121,11 @@ impl Install {
         (files::BUILTIN.validate)(&with(request, self.files()), voice)
     }
 
+    pub(super) fn recover(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let request = with(request, self.database.clone());
+        mariadb::BUILTIN.recover.map_or(Ok(()), |recover| recover(&request, voice))
+    }
+
     fn key_bytes(&self) -> usize {
         length_of(self.key.expose_secret()).unwrap_or(0)
     }

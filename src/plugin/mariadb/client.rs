@@ -22,12 +22,13 @@ pub(super) struct Client {
     pub(super) told: String,
 }
 
-/// MariaDB's programs where they are there, else MySQL's.
-pub(super) fn find(bin_dir: Option<&Path>, tools: &Tools) -> Result<Client, Failure> {
+/// The programs that are there: MariaDB's first, and one of each kind.
+pub(super) fn find(bin_dir: Option<&Path>, tools: &Tools) -> Result<Vec<Client>, Failure> {
     let at = |name: &str| match bin_dir {
         Some(directory) => find_program(&directory.join(name)),
         None => find_program(Path::new(name)),
     };
+    let mut clients: Vec<Client> = Vec::new();
     for (dump, shell) in [("mariadb-dump", "mariadb"), ("mysqldump", "mysql")] {
         let (Ok(dump), Ok(shell)) = (at(dump), at(shell)) else { continue };
         let mut told = String::new();
@@ -37,9 +38,14 @@ pub(super) fn find(bin_dir: Option<&Path>, tools: &Tools) -> Result<Client, Fail
             }
         };
         tools.run(&dump, vec!["--version".into()], &[], DEADLINE_OF_QUESTION, hear, || {});
-        if !told.is_empty() {
-            return Ok(Client { is_mariadb: told.contains("MariaDB"), dump, shell, told });
+        // Where there is one kind only, both names often lead to the same programs.
+        let is_mariadb = told.contains("MariaDB");
+        if !told.is_empty() && clients.iter().all(|client| client.is_mariadb != is_mariadb) {
+            clients.push(Client { dump, shell, is_mariadb, told });
         }
+    }
+    if !clients.is_empty() {
+        return Ok(clients);
     }
     let missing = "mariadb-dump and mariadb, or mysqldump and mysql,";
     Err(match bin_dir {

@@ -9,32 +9,42 @@ use sha2::{Digest as _, Sha256};
 
 use super::explain::explain;
 use super::scan::{Scan, Scanner};
-use super::server::{Listed, Server};
-use crate::error::Trouble;
+use super::server::{Listed, Server, literal, unhex};
+use super::{Accepted, gaps};
 use crate::plugin::builtin::{Failure, Voice};
-use crate::plugin::tool::DEADLINE_OF_WORK;
+use crate::plugin::databases::remark::Remark;
+use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK};
 use crate::process::Exit;
 
 const CHUNK_BYTES: usize = 1 << 20;
 const TELL_EVERY_BYTES: u64 = 64 << 20;
-/// Names of tables in a remark.
-const NAMES_MAX: usize = 5;
 
 pub(super) struct Dumped {
     pub(super) bytes: u64,
     pub(super) sha256: String,
     pub(super) scan: Scan,
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// The options that say what is in a dump; the same for a backup and for the reading back after a restore.
-pub(super) fn what(server: &Server<'_>, database: &str) -> Vec<OsString> {
+pub(super) fn what(server: &Server<'_>, database: &str, history: bool) -> Vec<OsString> {
+    let mut args = all_of(server);
+    let excluded = server.settings.excluded(database);
+    let at = args.len() - 1;
+    args.splice(at..at, excluded.iter().map(|table| format!("--ignore-table={database}.{table}").into()));
+    if history {
+        args.insert(at, "--dump-history".into());
+    }
+    args
+}
+
+/// The same without exceptions.
+pub(super) fn all_of(server: &Server<'_>) -> Vec<OsString> {
     let mut args = server.dump_args();
     args.extend(
-        ["--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob"].map(OsString::from),
+        ["--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob", "--databases"]
+            .map(OsString::from),
     );
-    let excluded = server.settings.excluded(database);
-    args.extend(excluded.iter().map(|table| format!("--ignore-table={database}.{table}").into()));
-    args.push("--databases".into());
     args
 }
 
@@ -50,9 +60,12 @@ pub(super) fn dump(
     let excluded = server.settings.excluded(database);
     let kept: Vec<&Listed> =
         listed.iter().filter(|table| table.is_table() && !excluded.contains(&table.name.as_str())).collect();
-    warn_of_engines(database, &kept, voice);
+    fits(server, database)?;
+    let (history, mut remarks) = gaps::history(server, database, &kept)?;
+    remarks.extend(gaps::by_design(server, database, &kept)?);
+    remarks.extend(changing(server, database, &kept));
     let size: u64 = kept.iter().map(|table| table.bytes).sum();
-    let mut args = what(server, database);
+    let mut args = what(server, database, history);
     let result_file = format!("--result-file={}", file.display());
     args.insert(1, result_file.into());
     // Behind `--`, a name with a leading dash is a name.
@@ -86,7 +99,8 @@ pub(super) fn dump(
     judge(server, database, &scan, kept.len() as u64).inspect_err(|_| {
         let _ = std::fs::remove_file(file);
     })?;
-    Ok(Dumped { bytes, sha256, scan })
+    remarks.extend(gaps::missing(server, database, &listed, &scan.counts)?);
+    Ok(Dumped { bytes, sha256, scan, remarks })
 }
 
 /// What exit code 0 does not say.
@@ -110,23 +124,50 @@ fn judge(server: &Server<'_>, database: &str, scan: &Scan, tables: u64) -> Resul
     Ok(())
 }
 
-fn warn_of_engines(database: &str, tables: &[&Listed], voice: &mut Voice<'_>) {
-    let names: Vec<&str> =
-        tables.iter().filter(|table| !table.is_transactional()).map(|table| table.name.as_str()).collect();
-    if names.is_empty() {
-        return;
+/// Tables that may change while they are dumped.
+fn changing(server: &Server<'_>, database: &str, tables: &[&Listed]) -> Vec<Remark> {
+    let remark = |table: &&&Listed| Remark {
+        code: "not_transactional",
+        sentence: "tables that no transaction covers may be written to while they are dumped",
+        name: format!("{database}.{}", table.name),
+        hint: "ALTER TABLE … ENGINE=InnoDB, or dump while nobody writes and say `accept: [not_transactional]`"
+            .to_owned(),
+        is_missing: !server.settings.accepts(Accepted::NotTransactional),
+    };
+    tables.iter().filter(|table| !table.is_transactional()).map(|table| remark(&table)).collect()
+}
+
+/// Refuses a tool whose dump of this database no client can load.
+fn fits(server: &Server<'_>, database: &str) -> Result<(), Failure> {
+    if server.is_of_one_kind() || !server.client.is_mariadb {
+        return Ok(());
     }
-    let shown = names.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
-    let more = if names.len() > NAMES_MAX { format!(" and {} more", names.len() - NAMES_MAX) } else { String::new() };
-    voice.warning(
-        Trouble::new(
-            "not_transactional",
-            format!(
-                "tables of {database} that no transaction covers may be written to while they are dumped: {shown}{more}"
-            ),
-        )
-        .with_hint("ALTER TABLE … ENGINE=InnoDB, or dump while nobody writes"),
+    let sql = format!(
+        "SELECT HEX(CONCAT(table_name, '.', column_name)) FROM information_schema.columns WHERE table_schema = {} \
+         AND generation_expression <> ''",
+        literal(database)
     );
+    let excluded = server.settings.excluded(database);
+    let columns: Vec<String> = server.query(database, &sql)?.iter().filter_map(|row| unhex(row)).collect();
+    let is_kept = |column: &&String| column.split_once('.').is_none_or(|(table, _)| !excluded.contains(&table));
+    let Some(first) = columns.iter().find(is_kept) else { return Ok(()) };
+    Err(Failure::new(
+        "wrong_tool",
+        format!(
+            "{} writes dumps of {} that no client can load (ERROR 3105): {database:?} has generated columns, {first} among them",
+            server.client.told,
+            server.version.shown()
+        ),
+    )
+    .hint("install MySQL's own mysqldump and mysql, and name their directory by `bin_dir`"))
+}
+
+/// Whether the dump program writes the history of system-versioned tables.
+pub(super) fn knows_history(server: &Server<'_>) -> bool {
+    let mut knows = false;
+    let hear = |line: &str| knows |= line.contains("--dump-history");
+    server.tools.run(&server.client.dump, vec!["--help".into()], &[], DEADLINE_OF_QUESTION, hear, || {});
+    knows && server.is_of_one_kind()
 }
 
 /// Reads a dump to its end: what is in it, and its SHA-256.

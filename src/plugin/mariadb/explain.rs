@@ -99,6 +99,10 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
             .hint("make room where the artifacts lie; nothing half-written is kept")
             .later();
     }
+    if text.contains("insufficient privileges to show create") {
+        return Failure::new("permission_denied", format!("{about}: {told}"))
+            .hint("GRANT SELECT ON mysql.proc (MariaDB) or SHOW_ROUTINE ON *.* (MySQL) to the user: it sees routines but not what is in them");
+    }
     let meaning = number(&ran.stderr).and_then(|n| MEANINGS.iter().find(|meaning| meaning.numbers.contains(&n)));
     match meaning {
         Some(meaning) => {
@@ -131,7 +135,7 @@ fn number(stderr: &str) -> Option<u32> {
 fn telling_line(stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines()
-        .find(|line| ["error", "Error", "ERROR", "Couldn't"].iter().any(|word| line.contains(word)))
+        .find(|line| ["error", "Error", "ERROR", "Couldn't", "insufficient"].iter().any(|word| line.contains(word)))
         .or_else(|| lines().next_back())
         .unwrap_or_default();
     crate::plugin::transcript::tidy(line, 500)

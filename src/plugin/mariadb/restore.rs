@@ -1,11 +1,10 @@
 //! Puts dumps back into a server, and compares what is there afterwards with them, table by table.
 //!
-//! All that can be refused is refused before anything is changed: a damaged dump, a database that has tables. The
-//! comparison dumps the restored database again and reads that as a stream, so every row is looked at.
+//! All that can be refused is refused before anything is changed: a damaged dump, a database that has tables. Each dump
+//! is loaded under a name of its own and compared there; only then it takes the place of what is there. The comparison
+//! dumps what was loaded again and reads that as a stream, so every row is looked at.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,19 +15,23 @@ use serde::Deserialize;
 
 use super::explain::explain;
 use super::scan::Scan;
-use super::server::{Server, identifier, series};
+use super::server::{Server, identifier, literal, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
-use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends};
 use crate::process::Exit;
 use crate::types::ByteSize;
 
-/// Longest piece of a line that is held at once.
-const PIECE_BYTES_MAX: u64 = 64 << 10;
+pub(super) mod feed;
+mod swap;
+
+use feed::Part;
+use swap::{Place, Swap};
+
 /// Differences that are told.
 const DIFFERENCES_MAX: usize = 5;
 
@@ -42,7 +45,7 @@ pub(super) struct MariadbRestore {
     /// Put the one database back under this name. Code in it that names its own database keeps the old name.
     #[serde(default)]
     into: Option<String>,
-    /// Drop and replace a database that has tables.
+    /// Replace a database that has tables, when the new one is whole.
     #[serde(default)]
     overwrite: bool,
     /// Make the users and grants of the backup that are missing; those that are there keep their passwords.
@@ -83,32 +86,155 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     }
     if let Some(users) = users {
         voice.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
-        if !order.dry_run {
-            users::restore(&server, &request.staging.join(&users.path), voice)?;
-        }
     }
     for plan in &plans {
-        let detail =
-            format!("{} tables, {} rows, {}", plan.scan.counts.tables, plan.scan.counts.rows, ByteSize(plan.bytes));
-        let (verb, detail) = match (plan.is_full, plan.exists) {
-            (true, _) => (Verb::Replace, format!("{detail}; what is there is dropped first")),
+        plan.tell(voice);
+    }
+    if order.dry_run {
+        return Ok(());
+    }
+    for plan in plans.iter().filter(|plan| plan.exists) {
+        not_led_into(&server, &plan.goal)?;
+    }
+    if let Some(users) = users {
+        users::restore(&server, &request.staging.join(&users.path), voice)?;
+    }
+    let swap = Swap::new(&server, request)?;
+    let work = Work { swap: &swap, options: &options, same_series };
+    let mut places = Vec::new();
+    work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
+        for place in places.iter().rev() {
+            swap.put_back(place).map_err(|second| Failure {
+                trouble: Trouble {
+                    message: format!("{}; and {}", failure.trouble.message, second.trouble.message),
+                    ..second.trouble
+                },
+                ..second
+            })?;
+        }
+        Err(failure)
+    })
+}
+
+/// Puts right what a restore that was killed left.
+pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: MariadbSettings = builtin::settings(request)?;
+    settings.check()?;
+    let server = Server::connect(&settings, &request.staging)?;
+    Swap::new(&server, request)?.recover(voice)
+}
+
+impl Plan {
+    fn tell(&self, voice: &mut Voice<'_>) {
+        let (tables, rows) = (self.scan.counts.tables, self.scan.counts.rows);
+        let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
+        let (verb, detail) = match (self.is_full, self.exists) {
+            (true, _) => (Verb::Replace, format!("{detail}; what is there stays until the new one is whole beside it")),
             (false, true) => (Verb::Replace, format!("{detail}; it has no table now")),
             (false, false) => (Verb::Create, detail),
         };
-        voice.step(verb, format!("database {}", plan.goal), detail);
-        if !order.dry_run {
-            if plan.exists {
-                server.query(&plan.goal, &format!("DROP DATABASE {}", identifier(&plan.goal)))?;
+        voice.step(verb, format!("database {}", self.goal), detail);
+    }
+}
+
+/// Another database's foreign keys into this one would follow its old tables.
+fn not_led_into(server: &Server<'_>, goal: &str) -> Result<(), Failure> {
+    let goal_text = literal(goal);
+    let sql = format!(
+        "SELECT DISTINCT table_schema FROM information_schema.key_column_usage \
+         WHERE referenced_table_schema = {goal_text} AND table_schema <> {goal_text} LIMIT 1"
+    );
+    match server.query(goal, &sql)?.first() {
+        None => Ok(()),
+        Some(other) => Err(Failure::new(
+            "foreign_keys_from_outside",
+            format!("foreign keys of the database {other:?} lead into {goal:?}, which is to be replaced"),
+        )
+        .hint("nothing was changed; drop them first, or restore with `--option into=NAME`")),
+    }
+}
+
+/// A restore that was decided.
+struct Work<'w> {
+    swap: &'w Swap<'w>,
+    options: &'w MariadbRestore,
+    same_series: bool,
+}
+
+impl Work<'_> {
+    /// Loads and compares all of them beside first; only then something is replaced.
+    fn all(&self, plans: &[Plan], run: &str, places: &mut Vec<Place>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let server = self.swap.server;
+        let mut refilled = Vec::new();
+        for (number, plan) in plans.iter().enumerate() {
+            let mut place = Place::new(server, run, number, &plan.goal, plan.exists)?;
+            let beside = place.beside.clone();
+            self.swap.note(&place)?;
+            match self.feed(&place, plan, Part::Beside, &beside, voice) {
+                // Who may work in his own database only can't make another one.
+                Err(failure) if failure.trouble.code == "permission_denied" && !server.exists(&beside)? => {
+                    self.swap.put_back(&place)?;
+                    place.beside = beside;
+                    refilled.push((plan, place));
+                    continue;
+                }
+                fed => {
+                    places.push(place);
+                    fed?;
+                }
             }
-            feed(&server, plan, voice)?;
-            if options.compare {
-                compare(&server, plan, same_series, voice)?;
-            } else {
-                count(&server, plan, voice)?;
+            if self.compare(plan, &beside, voice)? == Verdict::Failed && plan.is_full {
+                return Err(differs(plan));
             }
         }
+        let of_places = plans.iter().filter(|plan| refilled.iter().all(|(other, _)| other.goal != plan.goal));
+        for (place, plan) in places.iter_mut().zip(of_places) {
+            self.swap.swap(place, &plan.file)?;
+        }
+        for (plan, place) in &mut refilled {
+            voice.log(format!(
+                "no database can be made beside {}: it is written down first, and filled anew",
+                plan.goal
+            ));
+            let copy = place.clone();
+            self.swap.refill(place, || {
+                self.feed(&copy, plan, Part::All, &plan.goal, &mut Voice { out: &mut *voice.out })?;
+                match self.compare(plan, &plan.goal, &mut Voice { out: &mut *voice.out })? {
+                    Verdict::Failed if plan.is_full => Err(differs(plan)),
+                    _ => Ok(()),
+                }
+            })?;
+        }
+        for place in &mut std::mem::take(places) {
+            // The note stays, so it is tried again.
+            if let Err(failure) = self.swap.finish(place) {
+                let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
+                voice.warning(
+                    Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"),
+                );
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Has the client read the dump under the name of its goal.
+    fn feed(&self, place: &Place, plan: &Plan, part: Part, goal: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let names = (format!("`{}`", plan.quoted), identifier(goal));
+        self.swap.feed_as(place, &plan.file, part, Some(names), |fed| voice.progress(fed, plan.bytes))
+    }
+
+    fn compare(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+        if self.options.compare {
+            compare(self.swap.server, plan, database, self.same_series, voice)
+        } else {
+            count(self.swap.server, plan, database, voice)
+        }
+    }
+}
+
+fn differs(plan: &Plan) -> Failure {
+    Failure::new("restore_differs", format!("what was loaded for {} is not what the backup holds", plan.goal))
+        .hint("the database is as it was before")
 }
 
 /// Says first when the backup is of another version. Answers whether dumps of both look the same.
@@ -156,80 +282,14 @@ fn plan(
     Ok(plans)
 }
 
-/// Has the client read a dump under the name of its goal.
-fn feed(server: &Server<'_>, plan: &Plan, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let names = (format!("`{}`", plan.quoted), identifier(&plan.goal));
-    let ran = stream(server, &plan.file, Some(names), server.shell_args(), |fed| voice.progress(fed, plan.bytes))?;
-    if ran.exit == Exit::Success {
-        return Ok(());
-    }
-    Err(explain("the restore", &server.settings.place(), &plan.goal, &ran))
-}
-
-/// Has the client read a file, with one name in place of another.
-pub(super) fn stream(
-    server: &Server<'_>,
-    file: &Path,
-    names: Option<(String, String)>,
-    args: Vec<OsString>,
-    mut on_tick: impl FnMut(u64),
-) -> Result<Ran, Failure> {
-    let broken = |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", file.display()));
-    let (reader, writer) = std::io::pipe().map_err(broken)?;
-    let fed = Arc::new(AtomicU64::new(0));
-    let (path, count) = (file.to_owned(), fed.clone());
-    let writing = std::thread::spawn(move || write_to(&path, writer, names.as_ref(), &count));
-    let ends = Ends { stdin: Some(File::from(OwnedFd::from(reader))), stdout: None };
-    let ran = server.tools.pipe(&server.client.shell, args, &[], DEADLINE_OF_WORK, ends, || {
-        on_tick(fed.load(Ordering::Relaxed));
-    });
-    let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped")));
-    match written {
-        // Whoever reads to the end takes a piece for all.
-        Err(error) if ran.exit == Exit::Success => Err(broken(error)),
-        _ => Ok(ran),
-    }
-}
-
-/// Writes a dump into the client, without the line that old clients stumble over.
-fn write_to(
-    path: &Path,
-    mut writer: PipeWriter,
-    names: Option<&(String, String)>,
-    count: &AtomicU64,
-) -> std::io::Result<()> {
-    let mut from = BufReader::new(File::open(path)?);
-    let mut piece = Vec::new();
-    let (mut at_start, mut first) = (true, true);
-    loop {
-        piece.clear();
-        let read = from.by_ref().take(PIECE_BYTES_MAX).read_until(b'\n', &mut piece)?;
-        if read == 0 {
-            return writer.flush();
-        }
-        let starts = at_start;
-        at_start = piece.ends_with(b"\n");
-        count.fetch_add(read as u64, Ordering::Relaxed);
-        let sandbox = std::mem::take(&mut first) && piece.starts_with(b"/*M!999999\\-");
-        if !sandbox {
-            match names.filter(|_| starts).and_then(|(old, new)| renamed(&piece, old, new)) {
-                Some(line) => writer.write_all(&line)?,
-                None => writer.write_all(&piece)?,
-            }
-        }
-    }
-}
-
-/// The line with the new name, if it is one that names the database.
-fn renamed(line: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
-    let rest = |head: &str| line.strip_prefix(head.as_bytes())?.strip_prefix(old.as_bytes());
-    let heads = ["USE ", "CREATE DATABASE /*!32312 IF NOT EXISTS*/ ", "CREATE DATABASE "];
-    let (head, rest) = heads.iter().find_map(|head| Some((head, rest(head)?)))?;
-    Some([head.as_bytes(), new.as_bytes(), rest].concat())
-}
-
 /// Dumps the restored database again and compares what is in it.
-fn compare(server: &Server<'_>, plan: &Plan, same_series: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn compare(
+    server: &Server<'_>,
+    plan: &Plan,
+    database: &str,
+    same_series: bool,
+    voice: &mut Voice<'_>,
+) -> Result<Verdict, Failure> {
     let broken = |error: std::io::Error| Failure::new("internal", format!("reading it back failed: {error}"));
     let (reader, writer) = std::io::pipe().map_err(broken)?;
     let read = Arc::new(AtomicU64::new(0));
@@ -239,8 +299,8 @@ fn compare(server: &Server<'_>, plan: &Plan, same_series: bool, voice: &mut Voic
             count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         })
     });
-    let mut args = dump::what(server, &plan.goal);
-    args.extend(["--".into(), plan.goal.clone().into()]);
+    let mut args = dump::what(server, database, plan.scan.history);
+    args.extend(["--".into(), database.into()]);
     let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(writer))) };
     let ran = server.tools.pipe(&server.client.dump, args, &[], DEADLINE_OF_WORK, ends, || {
         voice.progress(read.load(Ordering::Relaxed), plan.bytes);
@@ -257,7 +317,7 @@ fn compare(server: &Server<'_>, plan: &Plan, same_series: bool, voice: &mut Voic
         (false, false) => (Verdict::CouldNotVerify, format!("{}; the versions differ", told.join("; "))),
     };
     voice.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
-    Ok(())
+    Ok(verdict)
 }
 
 /// What differs, in a few sentences.
@@ -297,27 +357,11 @@ fn differences(wanted: &Scan, found: &Scan) -> Vec<String> {
 }
 
 /// Looks only whether as many tables are there.
-fn count(server: &Server<'_>, plan: &Plan, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let found = server.tables(&plan.goal)?.iter().filter(|table| table.is_table()).count() as u64;
+fn count(server: &Server<'_>, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+    let found = server.tables(database)?.iter().filter(|table| table.is_table()).count() as u64;
     let wanted = plan.scan.counts.tables;
     let verdict = if found == wanted { Verdict::CouldNotVerify } else { Verdict::Failed };
     let detail = format!("{found} tables of {wanted}; the rows were not compared, as `compare: false` says");
     voice.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_lines_that_name_the_database_get_the_new_name() {
-        let line =
-            |text: &str| renamed(text.as_bytes(), "`a``b`", "`new`").map(|line| String::from_utf8(line).unwrap());
-        assert_eq!(line("USE `a``b`;\n").as_deref(), Some("USE `new`;\n"));
-        let create = "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `a``b` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;\n";
-        assert!(line(create).unwrap().starts_with("CREATE DATABASE /*!32312 IF NOT EXISTS*/ `new` /*!40100"));
-        assert_eq!(line("USE `other`;\n"), None);
-        assert_eq!(line("INSERT INTO `t` VALUES ('USE `a``b`;');\n"), None);
-    }
+    Ok(verdict)
 }

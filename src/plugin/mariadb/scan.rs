@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 
-/// Longest start of a line that is looked at; a name has 64 characters of at most 4 bytes, doubled where it is `` ` ``.
-const HEAD_BYTES_MAX: usize = 2048;
+/// Longest start of a line that is looked at: an INSERT may name 4096 columns, a name has 64 characters of at most 4
+/// bytes, doubled where it is `` ` ``.
+const HEAD_BYTES_MAX: usize = 4 << 20;
 /// A fingerprint is a number that JSON readers keep exactly.
 const FINGERPRINT_MASK: u64 = (1 << 53) - 1;
 /// How the last line of a whole dump begins.
 const TRAILER: &[u8] = b"-- Dump completed";
+/// What a dump with the history of system-versioned tables sets before their rows.
+const HISTORY: &[u8] = b"session.system_versioning_insert_history=1";
 
 /// What is in a dump.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub(super) struct Scan {
     pub(super) complete: bool,
     /// The database, as it stands between the backquotes of the first USE.
     pub(super) database: Option<String>,
+    /// It has the history of system-versioned tables.
+    pub(super) history: bool,
+    /// A fingerprint of all that is no row.
+    definitions: u64,
 }
 
 /// A table's rows.
@@ -47,6 +54,22 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// All that is no table and no row, by name.
+    pub(super) fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("views", self.views),
+            ("sequences", self.sequences),
+            ("triggers", self.triggers),
+            ("routines", self.routines),
+            ("events", self.events),
+        ]
+    }
+
+    pub(super) fn of(&self, what: &str) -> u64 {
+        let named = self.named().into_iter().find(|(name, _)| *name == what);
+        named.map_or(self.tables, |(_, count)| count)
+    }
+
     /// All that is no table.
     pub(super) fn objects(&self) -> u64 {
         self.views + self.sequences + self.triggers + self.routines + self.events
@@ -58,7 +81,7 @@ impl Scan {
         self.tables.values().map(|table| table.rows).sum()
     }
 
-    /// One number for all rows of all tables.
+    /// One number for all content.
     pub(super) fn content(&self) -> u64 {
         let mut hasher = Sha256::new();
         for (name, table) in &self.tables {
@@ -67,6 +90,7 @@ impl Scan {
             hasher.update(table.rows.to_be_bytes());
             hasher.update(table.sum.to_be_bytes());
         }
+        hasher.update(self.definitions.to_be_bytes());
         head_of(hasher) & FINGERPRINT_MASK
     }
 
@@ -97,8 +121,11 @@ pub(super) struct Scanner {
     head: Vec<u8>,
     /// Between `DELIMITER ;;` and `DELIMITER ;`: the body of something.
     in_body: bool,
+    /// There: a statement begins with this line.
+    begins: bool,
     row: Sha256,
     table: String,
+    definitions: Sha256,
 }
 
 /// Where in the text the reader is.
@@ -168,6 +195,7 @@ impl Scanner {
         }
         self.scan.counts.tables = self.scan.tables.len() as u64;
         self.scan.counts.rows = self.scan.rows();
+        self.scan.definitions = head_of(self.definitions);
         self.scan
     }
 
@@ -184,6 +212,8 @@ impl Scanner {
             return false;
         }
         self.table = name;
+        // Which columns the values are of.
+        self.definitions.update(columns);
         true
     }
 
@@ -201,14 +231,21 @@ impl Scanner {
         }
         let counts = &mut self.scan.counts;
         self.scan.complete = head.starts_with(TRAILER);
+        // A remark may hold the time of the dump; in a body it is the author's.
+        if self.in_body || !head.starts_with(b"--") {
+            self.definitions.update((head.len() as u64).to_be_bytes());
+            self.definitions.update(&head);
+        }
         if head == b"DELIMITER ;" {
             self.in_body = false;
         } else if head.starts_with(b"DELIMITER ") {
-            self.in_body = true;
+            (self.in_body, self.begins) = (true, true);
         } else if self.in_body {
-            counts.routines += u64::from(head.starts_with(b"CREATE ") && names_a_routine(&head));
-            counts.triggers += u64::from(head.starts_with(b"/*!50003 CREATE*/"));
-            counts.events += u64::from(head.starts_with(b"/*!50106 CREATE*/"));
+            // In the body of a routine may stand what looks like the beginning of one.
+            let begins = std::mem::replace(&mut self.begins, head.trim_ascii_end().ends_with(b";;"));
+            counts.routines += u64::from(begins && head.starts_with(b"CREATE ") && names_a_routine(&head));
+            counts.triggers += u64::from(begins && head.starts_with(b"/*!50003 CREATE*/"));
+            counts.events += u64::from(begins && head.starts_with(b"/*!50106 CREATE*/"));
         } else if let Some((name, _)) = head.strip_prefix(b"CREATE TABLE ").and_then(backquoted) {
             self.scan.tables.entry(name).or_default();
         } else if let Some((name, _)) = head.strip_prefix(b"USE ").and_then(backquoted) {
@@ -217,6 +254,7 @@ impl Scanner {
             counts.views += u64::from(head.starts_with(b"/*!50001 VIEW "));
             counts.sequences += u64::from(head.starts_with(b"CREATE SEQUENCE "));
             counts.statements += u64::from(head.ends_with(b";"));
+            self.scan.history |= head.windows(HISTORY.len()).any(|part| part == HISTORY);
         }
     }
 }
@@ -245,65 +283,4 @@ pub(super) fn backquoted(text: &[u8]) -> Option<(String, &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DUMP: &str = "/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump\n\nUSE `od``d`;\n\
-        CREATE TABLE `t` (\n  `a` int\n);\nINSERT INTO `t` VALUES\n(1,'a;b\\'\\n)(-- Dump completed',0x00FF),\n(2,'it''s',NULL);\n\
-        CREATE TABLE `e``1` (\n  `a` int\n);\nDELIMITER ;;\n/*!50003 CREATE*/ trigger x\nCREATE TABLE `no` (\n*/;;\nDELIMITER ;\n\
-        /*!50001 VIEW `v` AS select 1 */;\n\n-- Dump completed on 2026-11-22  7:15:07\n";
-
-    fn scan(text: &str, piece: usize) -> Scan {
-        let mut scanner = Scanner::default();
-        text.as_bytes().chunks(piece).for_each(|chunk| scanner.push(chunk));
-        scanner.finish()
-    }
-
-    #[test]
-    fn tables_rows_and_objects_are_read_whatever_the_pieces() {
-        let whole = scan(DUMP, 1 << 20);
-        assert_eq!(whole.tables.keys().collect::<Vec<_>>(), ["e``1", "t"]);
-        assert_eq!((whole.rows(), whole.counts.views, whole.counts.triggers, whole.counts.routines), (2, 1, 1, 0));
-        assert!(whole.complete);
-        assert_eq!(whole.database.as_deref(), Some("od``d"));
-        for piece in 1..40 {
-            assert_eq!(scan(DUMP, piece), whole, "pieces of {piece}");
-        }
-    }
-
-    #[test]
-    fn the_order_of_rows_and_inserts_does_not_matter_and_each_value_does() {
-        let rows = |text: &str| scan(text, 7).tables;
-        let one = rows("INSERT INTO `t` VALUES (1,'x'),(2,'(y)');\n");
-        assert_eq!(
-            one,
-            rows("INSERT INTO `t` (`a`, `b VALUES`) VALUES\n(2,'(y)');\nINSERT INTO `t` VALUES\n(1,'x');\n")
-        );
-        assert_eq!(one["t"].rows, 2);
-        for other in [
-            "INSERT INTO `t` VALUES (1,'x'),(2,'(z)');\n",
-            "INSERT INTO `t` VALUES (1,'x');\n",
-            "INSERT INTO `u` VALUES (1,'x'),(2,'(y)');\n",
-        ] {
-            assert_ne!(one, rows(other));
-        }
-    }
-
-    #[test]
-    fn no_cut_dump_is_whole() {
-        let trailer = DUMP.rfind("-- Dump completed").unwrap() + TRAILER.len();
-        for end in 0..trailer {
-            assert!(DUMP.is_char_boundary(end) && !scan(&DUMP[..end], 64).complete, "{end} bytes");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_value_is_one_row(value in "[ -~\\n\\\\'()]{0,40}") {
-            let escaped = value.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n");
-            let scanned = scan(&format!("INSERT INTO `t` VALUES (1,'{escaped}'),(2,NULL);\n-- Dump completed\n"), 5);
-            proptest::prop_assert_eq!(scanned.rows(), 2);
-            proptest::prop_assert!(scanned.complete);
-        }
-    }
-}
+mod tests;

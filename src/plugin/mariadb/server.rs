@@ -13,6 +13,9 @@ use crate::process::Exit;
 /// The server's own databases.
 const SYSTEM: &str = "'information_schema', 'performance_schema', 'mysql', 'sys'";
 
+/// What a restore that is going on, or was killed, has beside.
+const OURS: &str = "^larder_[0-9a-z]{26}_[0-9]+(_old)?$";
+
 /// Names are read and written as they are, whatever the system's language.
 const UTF8: &str = "--default-character-set=utf8mb4";
 
@@ -63,6 +66,22 @@ impl Listed {
         matches!(self.kind.as_str(), "BASE TABLE" | "SYSTEM VERSIONED")
     }
 
+    pub(super) fn engine(&self) -> String {
+        self.engine.to_ascii_lowercase()
+    }
+
+    pub(super) fn is_versioned(&self) -> bool {
+        self.kind == "SYSTEM VERSIONED"
+    }
+
+    pub(super) fn is_sequence(&self) -> bool {
+        self.kind == "SEQUENCE"
+    }
+
+    pub(super) fn is_view(&self) -> bool {
+        self.kind.contains("VIEW")
+    }
+
     /// Whether one transaction sees it as of one instant.
     pub(super) fn is_transactional(&self) -> bool {
         let engine = self.engine.to_ascii_lowercase();
@@ -75,14 +94,26 @@ impl<'a> Server<'a> {
     pub(super) fn connect(settings: &'a MariadbSettings, staging: &Path) -> Result<Self, Failure> {
         let secrets = settings.password.iter().map(|password| password.0.clone()).collect();
         let tools = Tools::new(Vec::new(), secrets, staging)?;
-        let client = client::find(settings.bin_dir.as_deref(), &tools)?;
+        let mut clients = client::find(settings.bin_dir.as_deref(), &tools)?;
+        let client = clients.remove(0);
         let options = OptionFile::new(settings, &client)?;
         let mut server = Self { settings, tools, client, options, version: Version::default() };
         let rows = server.query("", "SELECT version()")?;
         let told = rows.first().map(String::as_str).unwrap_or_default();
         server.version = Version::parse(told)
             .ok_or_else(|| Failure::new("not_mariadb", format!("{} told no version but {told:?}", settings.place())))?;
+        if !server.is_of_one_kind()
+            && let Some(other) = clients.into_iter().find(|client| client.is_mariadb == server.version.is_mariadb)
+        {
+            server.options = OptionFile::new(settings, &other)?;
+            server.client = other;
+        }
         Ok(server)
+    }
+
+    /// Whether the programs are made for this kind of server.
+    pub(super) fn is_of_one_kind(&self) -> bool {
+        self.client.is_mariadb == self.version.is_mariadb
     }
 
     /// What every call of the dump program begins with.
@@ -123,7 +154,7 @@ impl<'a> Server<'a> {
     pub(super) fn databases(&self) -> Result<Vec<String>, Failure> {
         let sql = format!(
             "SELECT HEX(schema_name) FROM information_schema.schemata WHERE LOWER(schema_name) NOT IN ({SYSTEM}) \
-             ORDER BY schema_name"
+             AND schema_name NOT REGEXP '{OURS}' ORDER BY schema_name"
         );
         let names: Vec<String> = self.query("", &sql)?.iter().filter_map(|row| unhex(row)).collect();
         match names.len() {
@@ -132,7 +163,7 @@ impl<'a> Server<'a> {
             count if count > DATABASES_MAX => {
                 Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")))
             }
-            _ => Ok(names),
+            _ => Ok(names.into_iter().filter(|name| !self.settings.except.contains(name)).collect()),
         }
     }
 
@@ -162,7 +193,7 @@ impl<'a> Server<'a> {
 }
 
 /// A string in SQL, whatever the server's mode says about backslashes.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     if text.is_empty() { "''".to_owned() } else { format!("_utf8mb4 0x{}", hex::encode(text)) }
 }
 

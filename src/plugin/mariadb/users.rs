@@ -6,8 +6,9 @@ use std::io::BufRead as _;
 use std::path::Path;
 
 use super::explain::explain;
+use super::restore::feed::{Feed, Part, stream};
 use super::server::{Server, unhex};
-use super::{dump, restore, scan};
+use super::{dump, scan};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
@@ -49,7 +50,8 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
 pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut args = server.shell_args();
     args.push("--force".into());
-    let ran = restore::stream(server, file, None, args, |_| {})?;
+    let feed = Feed { file, part: Part::All, names: None, args };
+    let ran = stream(server, feed, |_| {})?;
     let complaints: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("ERROR ")).collect();
     if ran.exit != Exit::Success && complaints.iter().all(|line| !line.contains(" at line ")) {
         return Err(explain("the restore of the users", &server.settings.place(), "", &ran));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump};
+use super::{Accepted, FOREIGN_TOOL, FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump};
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::figure_key;
 use crate::plugin::protocol::{CaptureFacts, Request};
@@ -13,6 +13,17 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     let Some(facts) = &request.capture else {
         return Err(Failure::new("request", "`validate` needs what the capture told"));
     };
+    if facts.figures.contains_key(FOREIGN_TOOL) && !settings.accepts(Accepted::ForeignTool) {
+        voice.validation(
+            "the dump program is made for this kind of server",
+            Verdict::CouldNotVerify,
+            format!(
+                "MariaDB's and MySQL's differ, and {} is the other one's: install the right one (`bin_dir`), or accept it: \
+                 `accept: [foreign_tool]`",
+                facts.app_version.as_deref().unwrap_or("the server")
+            ),
+        );
+    }
     for (number, artifact) in facts.artifacts.iter().enumerate() {
         let key = figure_key(&artifact.path, number, settings.password.as_ref());
         match artifact.format.as_str() {

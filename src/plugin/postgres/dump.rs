@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 use super::explain::explain;
 use super::scan::{self, Scan};
 use super::server::Server;
-use super::{LOCK_WAIT_MS, dump_name, verify};
+use super::{LOCK_WAIT_MS, dump_name, gaps, verify};
 use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::databases::remark::Remark;
 use crate::plugin::digest;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends};
 use crate::process::Exit;
@@ -24,12 +25,13 @@ pub(super) struct Dumped {
     pub(super) sha256: String,
     pub(super) scan: Option<Scan>,
     pub(super) log: Vec<String>,
+    pub(super) remarks: Vec<Remark>,
 }
 
 /// What a worker says.
 enum News {
     Progress { index: usize, done: u64, total: u64 },
-    Done { index: usize, result: Result<Dumped, Failure> },
+    Done { index: usize, result: Box<Result<Dumped, Failure>> },
 }
 
 /// Dumps all databases, `jobs` at a time; answers in their order. After a failure none is begun any more.
@@ -51,7 +53,7 @@ pub(super) fn all(
                 loop {
                     let Some((index, database)) = waiting().pop_front() else { return };
                     let result = server.again(staging).and_then(|own| one(&own, database, index, staging, &say));
-                    let _ = say.send(News::Done { index, result });
+                    let _ = say.send(News::Done { index, result: Box::new(result) });
                 }
             });
         }
@@ -65,15 +67,17 @@ pub(super) fn all(
                     }
                     voice.progress(progress.iter().map(|own| own.0).sum(), progress.iter().map(|own| own.1).sum());
                 }
-                News::Done { index, result: Ok(dumped) } => {
-                    if let Some(own) = finished.get_mut(index) {
-                        *own = Some(dumped);
+                News::Done { index, result } => match *result {
+                    Ok(dumped) => {
+                        if let Some(own) = finished.get_mut(index) {
+                            *own = Some(dumped);
+                        }
                     }
-                }
-                News::Done { result: Err(failure), .. } => {
-                    waiting().clear();
-                    failed.get_or_insert(failure);
-                }
+                    Err(failure) => {
+                        waiting().clear();
+                        failed.get_or_insert(failure);
+                    }
+                },
             }
         }
     });
@@ -104,6 +108,7 @@ fn one(
     let size = server.query(database, "SELECT pg_database_size(current_database())")?;
     let size: u64 = size.first().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     tell(0, size);
+    let before = gaps::counts(server, database)?;
     let mut args = what(server);
     args.extend(["-Fc".into(), "--compress=0".into(), "-f".into(), OsString::from(&file)]);
     let mut told = u64::MAX;
@@ -143,7 +148,11 @@ fn one(
         None
     };
     let sha256 = digest::sha256(&file, |read| tell(read, bytes))?;
-    Ok(Dumped { tables: contents.tables, sha256, scan, log })
+    let mut remarks = gaps::look(server, database)?;
+    if let Some(scan) = scan.as_ref().filter(|_| server.settings.exclude_tables.is_empty()) {
+        remarks.extend(gaps::missing(database, scan, &before, &gaps::counts(server, database)?));
+    }
+    Ok(Dumped { tables: contents.tables, sha256, scan, log, remarks })
 }
 
 /// Dumps a database again, into nothing but its numbers.

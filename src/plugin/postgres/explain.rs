@@ -115,6 +115,13 @@ const MEANINGS: &[Meaning] = &[
         retry: false,
     },
     Meaning {
+        any: &["permission denied for large object"],
+        code: "permission_denied",
+        hint: "pg_read_all_data does not reach large objects: ALTER ROLE … SET lo_compat_privileges = on for the role that \
+               dumps (as a superuser), or GRANT SELECT ON LARGE OBJECT … to it",
+        retry: false,
+    },
+    Meaning {
         any: &["permission denied for", "must be owner of", "permission denied to"],
         code: "permission_denied",
         hint: "GRANT pg_read_all_data TO the role that dumps (PostgreSQL 14 and newer)",

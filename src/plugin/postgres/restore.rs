@@ -1,29 +1,33 @@
 //! Puts dumps back into a server, and compares what is there afterwards with them, table by table.
 //!
-//! All that can be refused is refused before anything is changed: a damaged dump, a database that has something in it.
-//! What is half made when pg_restore fails is dropped again, so nobody takes it for the database.
+//! All that can be refused is refused before anything is changed: a damaged dump, a database that has something in it, or
+//! that is in use. What is there stays as it is until another one was loaded beside it and compared; whatever fails
+//! before is dropped again.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::explain::explain;
 use super::scan::Scan;
-use super::server::{Server, connection, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, PostgresSettings, dump, verify};
+use super::server::{Server, identifier, literal};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump, verify};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
-use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::plugin::{Verdict, digest};
 use crate::process::Exit;
 use crate::types::ByteSize;
 
 mod compare;
+mod load;
 mod roles;
+mod swap;
+
+use load::How;
+pub(super) use swap::recover;
+use swap::{Place, Places};
 
 pub(in crate::plugin) use roles::names as roles_made;
 
@@ -37,7 +41,7 @@ pub(super) struct PostgresRestore {
     /// Put the one database back under this name.
     #[serde(default)]
     into: Option<String>,
-    /// Drop and replace a database that has something in it.
+    /// Replace a database that has something in it, when the new one is whole.
     #[serde(default)]
     overwrite: bool,
     /// Make the roles and tablespaces of the backup first; those that are there stay.
@@ -97,35 +101,155 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
             return Err(damaged(&globals.path, "it is not as it was captured"));
         }
         voice.step(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
-        if !order.dry_run {
-            roles::restore(&server, &file, voice)?;
-        }
     }
     for plan in &plans {
-        let detail = format!(
-            "{} tables, {} rows, {}",
-            plan.scan.objects.get("TABLE").unwrap_or(&0),
-            plan.scan.rows(),
-            ByteSize(plan.bytes)
-        );
-        let (verb, detail) = match (plan.is_full, plan.exists) {
-            (true, _) => (Verb::Replace, format!("{detail}; what is there is dropped first")),
+        plan.tell(voice);
+    }
+    if order.dry_run {
+        return Ok(());
+    }
+    let apart = apart(plans.iter().map(|plan| plan.goal.as_str()));
+    for plan in plans.iter().filter(|plan| plan.exists) {
+        swap::unused(&server, apart, &plan.goal)?;
+    }
+    if let Some(globals) = globals {
+        roles::restore(&server, &request.staging.join(&globals.path), voice)?;
+    }
+    let mut places = Places::new(&server, request, apart)?;
+    let work = Work { server: &server, options: &options, staging: &request.staging, apart, same_major };
+    match work.all(&plans, &request.run, &mut places, voice) {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            places.give_up(voice);
+            Err(failure)
+        }
+    }
+}
+
+impl Plan {
+    fn tell(&self, voice: &mut Voice<'_>) {
+        let (tables, rows) = (self.scan.count("TABLE"), self.scan.rows());
+        let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
+        let (verb, detail) = match (self.is_full, self.exists) {
+            (true, _) => (Verb::Replace, format!("{detail}; what is there stays until the new one is whole beside it")),
             (false, true) => (Verb::Replace, format!("{detail}; nothing is in it now")),
             (false, false) => (Verb::Create, detail),
         };
-        voice.step(verb, format!("database {}", plan.goal), detail);
-        if !order.dry_run {
-            fill(&server, plan, &options, voice)?;
-            if options.compare {
-                let found = dump::read_back(&server, &plan.goal, || voice.progress(0, plan.bytes))?;
-                compare::tell(&plan.goal, &plan.scan, &found, same_major, options.owner, voice);
-            } else {
-                let name = format!("database {} holds what the backup does", plan.goal);
-                voice.validation(name, Verdict::CouldNotVerify, "it was not compared, as `compare: false` says");
+        voice.step(verb, format!("database {}", self.goal), detail);
+    }
+}
+
+/// A restore that was decided.
+struct Work<'w> {
+    server: &'w Server<'w>,
+    options: &'w PostgresRestore,
+    staging: &'w Path,
+    apart: &'static str,
+    same_major: bool,
+}
+
+impl Work<'_> {
+    /// Loads and compares all beside first; only then something changes its name.
+    fn all(&self, plans: &[Plan], run: &str, places: &mut Places<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        // One that is there and empty is filled as it is: it may have an owner and settings of its own.
+        let (empty, beside): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.exists && !plan.is_full);
+        for (number, plan) in beside.iter().enumerate() {
+            let place = Place::new(run, number, &plan.goal, plan.exists);
+            places.take(&place, plan.scan.made.as_deref())?;
+            self.load(plan, &place.beside, Some((&*places, &place)), voice)?;
+            if self.compare(plan, &place.beside, voice)? == Verdict::Failed && plan.is_full {
+                return Err(Failure::new(
+                    "restore_differs",
+                    format!("what was loaded for {} is not what the backup holds", plan.goal),
+                )
+                .hint("the database that is there was not touched"));
+            }
+            self.of_itself(plan, &place.beside, voice)?;
+        }
+        for plan in empty {
+            self.load(plan, &plan.goal, None, voice)?;
+            self.compare(plan, &plan.goal, voice)?;
+            voice.log(format!("rights and settings of the database {} itself are not those of the backup", plan.goal));
+        }
+        places.swap(voice)
+    }
+
+    /// Fills `database`. What is `beside` is made anew for another attempt.
+    fn load(
+        &self,
+        plan: &Plan,
+        database: &str,
+        beside: Option<(&Places<'_>, &Place)>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (server, options) = (self.server, self.options);
+        let mut how = How { owner: options.owner, jobs: options.jobs, single: beside.is_none() };
+        let mut first = load::plain(server, &plan.file, database, how, || voice.progress(0, plan.bytes));
+        if how.single && first.exit != Exit::Success && first.stderr.contains("out of shared memory") {
+            // Too many tables for one transaction.
+            how.single = false;
+            first = load::plain(server, &plan.file, database, how, || voice.progress(0, plan.bytes));
+        }
+        if first.exit == Exit::Success {
+            return Ok(());
+        }
+        let failure = load::failure(server, &plan.goal, &first);
+        if !load::may_be_path(&first) {
+            return Err(failure);
+        }
+        for path in load::paths(server, &plan.scan, self.apart)? {
+            if let Some((places, place)) = beside {
+                places.again(place, plan.scan.made.as_deref())?;
+            }
+            let tick = || voice.progress(0, plan.bytes);
+            let ran = load::with_path(server, &plan.file, self.staging, database, &path, how, tick)?;
+            if ran.exit == Exit::Success {
+                voice.notice(
+                    Trouble::new(
+                        "loaded_with_search_path",
+                        format!("{} was loaded with the search_path {path}: with none it is not loadable", plan.goal),
+                    )
+                    .with_hint("ALTER FUNCTION … SET search_path mends that for good"),
+                );
+                return Ok(());
             }
         }
+        Err(failure)
     }
-    Ok(())
+
+    fn compare(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+        if self.options.compare {
+            let found = dump::read_back(self.server, database, || voice.progress(0, plan.bytes))?;
+            return Ok(compare::tell(&plan.goal, &plan.scan, &found, self.same_major, self.options.owner, voice));
+        }
+        let name = format!("database {} holds what the backup does", plan.goal);
+        voice.validation(name, Verdict::CouldNotVerify, "it was not compared, as `compare: false` says");
+        Ok(Verdict::CouldNotVerify)
+    }
+
+    /// Gives the database itself the owner, rights and settings that the backup tells.
+    fn of_itself(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let Some(old) = &plan.scan.database else { return Ok(()) };
+        let is_right = |statement: &str| statement.contains(" OWNER TO ") || statement.contains(" ON DATABASE ");
+        for statement in plan.scan.own.iter().filter(|each| self.options.owner || !is_right(each)) {
+            let named = format!("DATABASE {old} ");
+            if !statement.contains(&named) {
+                continue;
+            }
+            let sql = statement.replacen(&named, &format!("DATABASE {} ", identifier(database)), 1);
+            match self.server.query(self.apart, &sql) {
+                Ok(_) => {}
+                Err(failure) if plan.goal == plan.name => return Err(load::as_administrator(failure)),
+                Err(failure) => voice.warning(Trouble::new("setting_refused", failure.trouble.message)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A database to be in while others are made, renamed or dropped.
+fn apart<'g>(mut goals: impl Iterator<Item = &'g str>) -> &'static str {
+    if goals.any(|goal| goal == MAINTENANCE) { "template1" } else { MAINTENANCE }
 }
 
 fn damaged(path: &Path, why: &str) -> Failure {
@@ -179,18 +303,13 @@ fn plan(
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let goal = options.into.clone().unwrap_or_else(|| name.clone());
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&goal));
-        let exists = !server.query(maintenance(&goal), &sql)?.is_empty();
+        let exists = !server.query(apart(std::iter::once(goal.as_str())), &sql)?.is_empty();
         let is_full = exists && has_content(server, &goal)?;
         plans.push(Plan { file, name, goal, scan, bytes, exists, is_full });
     }
     let goals: Vec<Goal<'_>> = plans.iter().map(|plan| Goal { database: &plan.goal, is_full: plan.is_full }).collect();
     choice.check(&known, &goals, &server.settings.place(), "something in it")?;
     Ok(plans)
-}
-
-/// A database to be in while another one is made or dropped.
-fn maintenance(goal: &str) -> &'static str {
-    if goal == "postgres" { "template1" } else { "postgres" }
 }
 
 /// Whether anything was made in the database since it is there.
@@ -203,62 +322,4 @@ fn has_content(server: &Server<'_>, database: &str) -> Result<bool, Failure> {
          OR EXISTS (SELECT 1 FROM pg_largeobject_metadata)"
     );
     Ok(!server.query(database, &sql)?.is_empty())
-}
-
-/// Makes the database and has pg_restore fill it.
-fn fill(server: &Server<'_>, plan: &Plan, options: &PostgresRestore, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let apart = maintenance(&plan.goal);
-    let as_administrator = |failure: Failure| match failure.trouble.code.as_str() {
-        "permission_denied" => {
-            failure.hint("a restore needs a role with CREATEDB, or a superuser: name a target with one")
-        }
-        _ => failure,
-    };
-    if plan.is_full {
-        server.query(apart, &format!("DROP DATABASE {}", identifier(&plan.goal))).map_err(as_administrator)?;
-    }
-    let is_new = !plan.exists || plan.is_full;
-    // pg_restore also gives the database itself its settings and rights, but only under its own name.
-    let by_itself = is_new && plan.goal == plan.name;
-    if is_new && !by_itself {
-        let made = plan.scan.made.as_deref().unwrap_or("WITH TEMPLATE = template0");
-        server.query(apart, &format!("CREATE DATABASE {} {made}", identifier(&plan.goal))).map_err(as_administrator)?;
-    }
-    if !by_itself {
-        voice.log(format!("rights and settings of the database {} itself are not those of the backup", plan.goal));
-    }
-    let mut args: Vec<OsString> = ["-w", "--exit-on-error"].map(OsString::from).to_vec();
-    if by_itself {
-        args.extend(["--create".into(), "-d".into(), apart.into()]);
-    } else {
-        args.extend(["-d".into(), connection(&plan.goal).into()]);
-    }
-    if !options.owner {
-        args.extend(["--no-owner".into(), "--no-privileges".into()]);
-    }
-    if options.jobs > 1 {
-        args.push(format!("--jobs={}", options.jobs).into());
-    }
-    args.push((&plan.file).into());
-    let program = server.client.tool("pg_restore");
-    let ran = server.tools.run(&program, args, &[], DEADLINE_OF_WORK, |_| {}, || voice.progress(0, plan.bytes));
-    if ran.exit == Exit::Success {
-        return Ok(());
-    }
-    let failure = as_administrator(explain("pg_restore", &server.settings.place(), &plan.goal, &ran));
-    if is_new {
-        voice.step(Verb::Delete, format!("database {}", plan.goal), "pg_restore failed, so what it made is dropped");
-        if let Err(left) = server.query(apart, &format!("DROP DATABASE IF EXISTS {}", identifier(&plan.goal))) {
-            voice.warning(Trouble::new(
-                "half_restored",
-                format!("{} is there half: {}", plan.goal, left.trouble.message),
-            ));
-        }
-    }
-    let missing_role = ran.stderr.contains("role \"") && ran.stderr.contains("does not exist");
-    Err(if missing_role {
-        failure.hint("the owner is no role here: say `globals: true` to make the roles first, or `owner: false`")
-    } else {
-        failure
-    })
 }

@@ -1,8 +1,9 @@
-//! What a dump holds, read as SQL from `pg_restore` or `pg_dump`: the rows of each table with a fingerprint, and how many
-//! objects there are of each kind.
+//! What a dump holds, read as SQL from `pg_restore` or `pg_dump`: the rows of each table with a fingerprint, what objects
+//! there are of each kind, and a fingerprint of all definitions.
 //!
-//! The fingerprint of a table is the sum of its rows' hashes, so their order does not matter: a restored database that
-//! is dumped again has the same. Memory does not grow with the dump.
+//! The text is read as SQL is: what stands between quotes, such as the body of a function, is no statement, whatever it
+//! looks like. The fingerprint of a table is the sum of its rows' hashes, so their order does not matter: a restored
+//! database that is dumped again has the same. Memory does not grow with the dump.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,31 +11,51 @@ use std::io::Read;
 use sha2::{Digest as _, Sha256};
 
 const CHUNK_BYTES: usize = 1 << 20;
-/// Longest start of a line that is looked at.
-const HEAD_BYTES_MAX: usize = 4096;
+/// Longest start of a statement or comment that is looked at; names and a function's arguments fit.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Of the end of a statement, as much as [`COPY_END`] has.
+const TAIL_BYTES: usize = COPY_END.len();
 /// A fingerprint is a number that JSON readers keep exactly.
 const FINGERPRINT_MASK: u64 = (1 << 53) - 1;
 /// How the end of a whole dump begins.
 const TRAILER: &[u8] = b"-- PostgreSQL database dump complete";
+/// How a statement ends behind which rows follow.
+const COPY_END: &[u8] = b" FROM stdin;";
 
 /// What is in a dump.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::plugin) struct Scan {
     /// By name as SQL has it: `public."odd name"`; and what is no table but has content.
     pub(super) tables: BTreeMap<String, Table>,
-    /// How many of each kind: TABLE, INDEX, FUNCTION, …
-    pub(super) objects: BTreeMap<String, u64>,
+    /// Of each kind: TABLE, INDEX, FUNCTION, …
+    pub(super) objects: BTreeMap<String, Named>,
     /// How the database is made, from `WITH` on.
     pub(super) made: Option<String>,
+    /// The database's name as SQL has it.
+    pub(super) database: Option<String>,
+    /// The schemas that it makes, as SQL has them.
+    pub(super) schemas: Vec<String>,
+    /// The statements that say something of the database itself: owner, rights, settings.
+    pub(super) own: Vec<String>,
     pub(super) complete: bool,
     /// The major version of the server that it is from.
     pub(super) major: Option<u32>,
+    /// A fingerprint of every statement but those about the database itself and the session.
+    definitions: u64,
 }
 
 /// A table's rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) rows: u64,
+    pub(super) sum: u64,
+}
+
+/// Objects of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) count: u64,
+    /// Of the hashes of their names.
     pub(super) sum: u64,
 }
 
@@ -48,6 +69,11 @@ impl Scan {
             .sum()
     }
 
+    /// How many there are of a kind.
+    pub(super) fn count(&self, kind: &str) -> u64 {
+        self.objects.get(kind).map_or(0, |named| named.count)
+    }
+
     /// One number for all content.
     pub(super) fn content(&self) -> u64 {
         let mut hasher = Sha256::new();
@@ -57,6 +83,7 @@ impl Scan {
             hasher.update(table.rows.to_be_bytes());
             hasher.update(table.sum.to_be_bytes());
         }
+        hasher.update(self.definitions.to_be_bytes());
         head_of(hasher) & FINGERPRINT_MASK
     }
 }
@@ -83,44 +110,194 @@ pub(super) fn read(mut from: impl Read) -> std::io::Result<Scan> {
 #[derive(Default)]
 pub(in crate::plugin) struct Scanner {
     scan: Scan,
-    /// The start of the current line, and how long it is.
+    place: Place,
+    /// The start of the current statement or comment.
     head: Vec<u8>,
-    length: u64,
+    /// The last bytes of the current statement.
+    tail: Vec<u8>,
+    /// Of the statement, comment or row.
     hasher: Sha256,
-    /// The table whose rows are being read.
+    /// How long the current row is, up to 3.
+    row_length: usize,
+    row_head: [u8; 2],
+    /// The table whose rows are being read, or will be behind this line.
     table: Option<String>,
+    definitions: Sha256,
+    /// The statement that opened the current large object, and how many pieces of it came.
+    opened: (Vec<u8>, u64),
+}
+
+/// Where in the text the reader is.
+#[derive(Default)]
+enum Place {
+    /// Between two statements.
+    #[default]
+    Between,
+    /// In a statement, outside of quotes.
+    Plain,
+    /// Behind one dash there.
+    Dash,
+    Quoted,
+    /// In a name between double quotes.
+    Name,
+    /// Behind a dollar sign: what came of the tag.
+    Tag(Vec<u8>),
+    /// Between two tags; how much of the second one came, when its dollar sign did.
+    Dollars {
+        tag: Vec<u8>,
+        came: Option<usize>,
+    },
+    /// In a comment or a command to psql, up to the end of the line; whether a statement goes on behind it.
+    Comment {
+        inside: bool,
+    },
+    /// Behind a statement after which rows follow, up to the end of the line.
+    BeforeRows,
+    Rows,
 }
 
 impl Scanner {
     pub(in crate::plugin) fn push(&mut self, chunk: &[u8]) {
         let mut rest = chunk;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (piece, others) = rest.split_at(end);
+        while !rest.is_empty() {
+            // What goes on as it is, as one piece.
+            let length = match &self.place {
+                Place::Rows | Place::Comment { .. } | Place::BeforeRows => up_to(rest, |byte| byte == b'\n'),
+                Place::Quoted => up_to(rest, |byte| byte == b'\''),
+                Place::Name => up_to(rest, |byte| byte == b'"'),
+                Place::Plain => up_to(rest, |byte| matches!(byte, b'\'' | b'"' | b'$' | b'-' | b';')),
+                Place::Dollars { came: None, .. } => up_to(rest, |byte| byte == b'$'),
+                _ => 0,
+            };
+            let (piece, others) = rest.split_at(length);
             self.piece(piece);
-            self.end_of_line();
-            rest = others.get(1..).unwrap_or_default();
+            rest = others;
+            if let Some((&byte, others)) = others.split_first() {
+                self.byte(byte);
+                rest = others;
+            }
         }
-        self.piece(rest);
     }
 
+    /// Bytes that change nothing about where the reader is.
     fn piece(&mut self, piece: &[u8]) {
-        self.length += piece.len() as u64;
+        if piece.is_empty() {
+            return;
+        }
+        match self.place {
+            Place::Rows => {
+                for (&byte, at) in piece.iter().zip(self.row_length..) {
+                    match self.row_head.get_mut(at) {
+                        Some(own) => *own = byte,
+                        None => break,
+                    }
+                }
+                self.row_length = self.row_length.saturating_add(piece.len());
+                self.hasher.update(piece);
+            }
+            Place::BeforeRows | Place::Comment { inside: true } => {}
+            Place::Comment { inside: false } => self.keep_head(piece),
+            _ => {
+                self.keep_head(piece);
+                self.keep_tail(piece);
+                self.hasher.update(piece);
+            }
+        }
+    }
+
+    fn keep_head(&mut self, piece: &[u8]) {
         let room = HEAD_BYTES_MAX.saturating_sub(self.head.len());
         self.head.extend(piece.iter().take(room));
-        self.hasher.update(piece);
     }
 
-    fn end_of_line(&mut self) {
-        let hasher = std::mem::take(&mut self.hasher);
-        let head = std::mem::take(&mut self.head);
-        let length = std::mem::take(&mut self.length);
-        match &self.table {
-            Some(_) if length == 2 && head == b"\\." => self.table = None,
-            Some(name) => {
-                let name = name.clone();
-                self.row(name, hasher);
+    fn keep_tail(&mut self, piece: &[u8]) {
+        self.tail.extend(piece.iter().skip(piece.len().saturating_sub(TAIL_BYTES)));
+        let more = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..more);
+    }
+
+    /// A byte that may change it.
+    fn byte(&mut self, byte: u8) {
+        let place = std::mem::take(&mut self.place);
+        self.place = match (place, byte) {
+            (Place::Rows, b'\n') => return self.end_of_row(),
+            (Place::BeforeRows, _) => {
+                self.row_length = 0;
+                Place::Rows
             }
-            None => self.statement(&head, hasher),
+            (Place::Comment { inside }, _) => {
+                if inside {
+                    Place::Plain
+                } else {
+                    self.comment();
+                    Place::Between
+                }
+            }
+            (Place::Between, byte) if byte.is_ascii_whitespace() => Place::Between,
+            (Place::Between, b'\\') => Place::Comment { inside: false },
+            (Place::Dash, b'-') => {
+                // The first dash is the head so far when nothing stands before it.
+                let inside = self.head != b"-";
+                if !inside {
+                    self.keep_head(b"-");
+                }
+                Place::Comment { inside }
+            }
+            (Place::Plain | Place::Between, b';') => {
+                self.piece(b";");
+                return self.end_of_statement();
+            }
+            (Place::Tag(tag), b'$') => {
+                self.piece(b"$");
+                Place::Dollars { tag, came: None }
+            }
+            (Place::Tag(mut tag), byte) if is_of_tag(byte, tag.is_empty()) => {
+                self.piece(&[byte]);
+                tag.push(byte);
+                Place::Tag(tag)
+            }
+            (Place::Dollars { tag, came }, byte) => {
+                self.piece(&[byte]);
+                match came {
+                    Some(came) if byte == b'$' && came == tag.len() => Place::Plain,
+                    _ if byte == b'$' => Place::Dollars { tag, came: Some(0) },
+                    Some(at) if tag.get(at) == Some(&byte) => Place::Dollars { tag, came: Some(at + 1) },
+                    _ => Place::Dollars { tag, came: None },
+                }
+            }
+            (Place::Quoted | Place::Name, _) => {
+                self.piece(&[byte]);
+                Place::Plain
+            }
+            // Behind a dash or a dollar sign that was none of these.
+            (Place::Dash | Place::Tag(_), byte) => {
+                self.place = Place::Plain;
+                return self.byte(byte);
+            }
+            (_, byte) => {
+                self.place = Place::Plain;
+                self.piece(&[byte]);
+                match byte {
+                    b'\'' => Place::Quoted,
+                    b'"' => Place::Name,
+                    b'$' => Place::Tag(Vec::new()),
+                    b'-' => Place::Dash,
+                    _ => Place::Plain,
+                }
+            }
+        };
+    }
+
+    fn end_of_row(&mut self) {
+        let hasher = std::mem::take(&mut self.hasher);
+        let (length, head) = (std::mem::take(&mut self.row_length), self.row_head);
+        if length == 2 && &head == b"\\." {
+            self.table = None;
+            return;
+        }
+        self.place = Place::Rows;
+        if let Some(name) = self.table.clone() {
+            self.row(name, hasher);
         }
     }
 
@@ -130,26 +307,22 @@ impl Scanner {
         table.sum = table.sum.wrapping_add(head_of(hasher));
     }
 
-    fn statement(&mut self, head: &[u8], hasher: Sha256) {
-        if head.starts_with(b"SELECT pg_catalog.lowrite(") {
-            return self.row("large objects".to_owned(), hasher);
-        }
-        if head.starts_with(b"SELECT pg_catalog.setval(") {
-            return self.row("sequence values".to_owned(), hasher);
-        }
-        let text = String::from_utf8_lossy(head);
-        if let Some(name) = text.strip_prefix("COPY ").filter(|rest| rest.ends_with(" FROM stdin;")).map(table_of) {
-            self.scan.tables.entry(name.clone()).or_default();
-            self.table = Some(name);
-        } else if let Some((name, rest)) = text.strip_prefix("-- Name: ").and_then(|rest| rest.split_once("; Type: ")) {
-            let kind = rest.split(';').next().unwrap_or_default();
+    /// A line that begins with two dashes, or with a backslash.
+    fn comment(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        self.forget();
+        let text = String::from_utf8_lossy(&head);
+        if let Some((name, rest)) = text.strip_prefix("-- Name: ").and_then(|rest| rest.split_once("; Type: ")) {
+            let mut parts = rest.split(';');
+            let kind = parts.next().unwrap_or_default();
             // What is said of the database itself is told only where the database is made.
             if !kind.starts_with("DATABASE") && !name.starts_with("DATABASE ") {
-                *self.scan.objects.entry(kind.to_owned()).or_default() += 1;
+                let named = self.scan.objects.entry(kind.to_owned()).or_default();
+                named.count += 1;
+                let schema = parts.next().unwrap_or_default();
+                let hash = head_of(Sha256::new_with_prefix(format!("{name};{schema}")));
+                named.sum = named.sum.wrapping_add(hash);
             }
-        } else if let Some(rest) = text.strip_prefix("CREATE DATABASE ") {
-            let made = rest.rfind(" WITH TEMPLATE = ").and_then(|at| rest.get(at + 1..));
-            self.scan.made = self.scan.made.take().or(made.map(|made| made.trim_end_matches(';').to_owned()));
         } else if let Some(version) = text.strip_prefix("-- Dumped from database version ") {
             self.scan.major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|major| major.parse().ok());
         } else if head.starts_with(TRAILER) {
@@ -157,56 +330,105 @@ impl Scanner {
         }
     }
 
+    fn forget(&mut self) {
+        self.head.clear();
+        self.tail.clear();
+        self.hasher = Sha256::new();
+    }
+
+    fn end_of_statement(&mut self) {
+        let head = std::mem::take(&mut self.head);
+        let hasher = std::mem::take(&mut self.hasher);
+        let tail = std::mem::take(&mut self.tail);
+        if head.starts_with(b"SELECT pg_catalog.lo_open(") {
+            self.opened = (head, 0);
+            return;
+        }
+        if head.starts_with(b"SELECT pg_catalog.lowrite(") {
+            // The same piece of another object, or at another place of it, is something else.
+            let mut of_object = Sha256::new_with_prefix(&self.opened.0);
+            of_object.update(self.opened.1.to_be_bytes());
+            of_object.update(hasher.finalize());
+            self.opened.1 += 1;
+            return self.row("large objects".to_owned(), of_object);
+        }
+        if head.starts_with(b"SELECT pg_catalog.setval(") {
+            return self.row("sequence values".to_owned(), hasher);
+        }
+        let text = String::from_utf8_lossy(&head);
+        if let Some(rest) = text.strip_prefix("CREATE DATABASE ") {
+            self.made(rest);
+        } else if is_of_database(&text) {
+            self.scan.own.push(text.clone().into_owned());
+        } else if !is_of_session(&text) {
+            self.definitions.update(hasher.finalize());
+        }
+        if let Some(name) = text.strip_prefix("CREATE SCHEMA ").and_then(|rest| rest.strip_suffix(';')) {
+            self.scan.schemas.push(name.to_owned());
+        }
+        if let Some(name) = text.strip_prefix("COPY ").filter(|_| tail == COPY_END).map(name_at_start) {
+            self.scan.tables.entry(name.clone()).or_default();
+            self.table = Some(name);
+            self.place = Place::BeforeRows;
+        }
+    }
+
+    fn made(&mut self, rest: &str) {
+        if self.scan.made.is_some() {
+            return;
+        }
+        let name = name_at_start(rest);
+        let made = rest.get(name.len()..).unwrap_or_default().trim_start();
+        self.scan.made = Some(made.trim_end_matches(';').to_owned()).filter(|made| made.starts_with("WITH "));
+        self.scan.database = Some(name);
+    }
+
     pub(in crate::plugin) fn finish(mut self) -> Scan {
-        if self.length > 0 {
-            self.end_of_line();
+        match self.place {
+            Place::Comment { inside: false } => self.comment(),
+            Place::Between => {}
+            // In the middle of something.
+            _ => self.scan.complete = false,
         }
         self.scan.complete &= self.table.is_none();
+        self.scan.definitions = head_of(self.definitions);
         self.scan
     }
 }
 
-/// The name in front of the columns.
-fn table_of(text: &str) -> String {
+fn up_to(bytes: &[u8], is_end: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|byte| is_end(*byte)).unwrap_or(bytes.len())
+}
+
+/// Whether a byte may stand between the dollar signs of a quote.
+fn is_of_tag(byte: u8, is_first: bool) -> bool {
+    byte == b'_' || byte >= 0x80 || byte.is_ascii_alphabetic() || (!is_first && byte.is_ascii_digit())
+}
+
+/// What is about the session only.
+fn is_of_session(text: &str) -> bool {
+    ["SET ", "SELECT pg_catalog.set_config(", "SELECT pg_catalog.lo_close(", "BEGIN;", "COMMIT;"]
+        .iter()
+        .any(|head| text.starts_with(head))
+}
+
+/// What is about the database itself, and told only where that is made.
+fn is_of_database(text: &str) -> bool {
+    let begins = |heads: &[&str]| heads.iter().any(|head| text.starts_with(head));
+    begins(&["ALTER DATABASE ", "COMMENT ON DATABASE ", "UPDATE pg_catalog.pg_database "])
+        || (begins(&["GRANT ", "REVOKE ", "SECURITY LABEL "]) && text.contains(" ON DATABASE "))
+        || (text.starts_with("ALTER ROLE ") && text.contains(" IN DATABASE "))
+}
+
+/// A name at the start of a text, with its schema.
+pub(super) fn name_at_start(text: &str) -> String {
     let mut quoted = false;
     let end = text.char_indices().find(|(_, letter)| {
         quoted ^= *letter == '"';
-        *letter == ' ' && !quoted
+        letter.is_ascii_whitespace() && !quoted
     });
     text.get(..end.map_or(text.len(), |(at, _)| at)).unwrap_or(text).to_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DUMP: &str = "CREATE DATABASE app WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C';\n\
-        -- Name: note; Type: TABLE; Schema: public; Owner: x\n-- Name: DATABASE app; Type: ACL; Schema: -; Owner: x\n\
-        COPY public.\"odd (name\" (id, text) FROM stdin;\n1\tx\n2\t\\.\n\\.\n\nCOPY public.empty (a) FROM stdin;\n\\.\n\
-        SELECT pg_catalog.setval('public.s', 7, true);\n--\n-- PostgreSQL database dump complete\n--\n\n";
-
-    #[test]
-    fn tables_rows_and_objects_are_read() {
-        let scan = read(DUMP.as_bytes()).unwrap();
-        let tables: Vec<(&str, u64)> = scan.tables.iter().map(|(name, table)| (name.as_str(), table.rows)).collect();
-        assert_eq!(tables, [("public.\"odd (name\"", 2), ("public.empty", 0), ("sequence values", 1)]);
-        assert_eq!((scan.rows(), scan.objects["TABLE"], scan.objects.len(), scan.complete), (2, 1, 1, true));
-        assert_eq!(scan.made.as_deref(), Some("WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C'"));
-    }
-
-    #[test]
-    fn the_order_of_rows_does_not_matter_and_each_value_does() {
-        let content = |from: &str, to: &str| read(DUMP.replace(from, to).as_bytes()).unwrap().content();
-        let whole = content("nothing", "");
-        assert_eq!(whole, content("1\tx\n2\t\\.\n", "2\t\\.\n1\tx\n"));
-        for (from, to) in [("1\tx", "1\ty"), ("1\tx\n", ""), ("7, true", "8, true"), ("odd", "old")] {
-            assert_ne!(whole, content(from, to));
-        }
-    }
-
-    #[test]
-    fn no_cut_dump_is_whole() {
-        let end = DUMP.find("complete").unwrap();
-        assert!((0..end).all(|end| !read(&DUMP.as_bytes()[..end]).unwrap().complete));
-    }
-}
+mod tests;

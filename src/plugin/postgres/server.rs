@@ -7,6 +7,7 @@ use super::client::{self, Client};
 use super::explain::explain;
 use super::{DATABASES_MAX, PostgresSettings};
 use crate::plugin::builtin::Failure;
+use crate::plugin::databases::remark::Remark;
 use crate::plugin::digest;
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
 use crate::process::Exit;
@@ -53,7 +54,8 @@ impl<'a> Server<'a> {
             args,
             // Not by argument: there a name with `=` in it would be read as a connection string.
             &[("PGDATABASE", database)],
-            DEADLINE_OF_QUESTION,
+            // A DROP of a large database takes its time, a question does not.
+            if sql.starts_with("SELECT") { DEADLINE_OF_QUESTION } else { DEADLINE_OF_WORK },
             |line| {
                 if rows.len() <= DATABASES_MAX && !line.is_empty() {
                     rows.push(line.to_owned());
@@ -90,11 +92,9 @@ impl<'a> Server<'a> {
     pub(super) fn databases(&self) -> Result<Vec<String>, Failure> {
         // In hex, so that any name comes as one line.
         let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
-                   WHERE datallowconn AND NOT datistemplate ORDER BY datname";
-        let rows = match self.query("postgres", sql) {
-            Err(failure) if failure.trouble.code == "database_missing" => self.query("template1", sql)?,
-            other => other?,
-        };
+                   WHERE datallowconn AND NOT datistemplate \
+                   AND datname !~ '^larder_[0-9a-z]{26}_[0-9]+(_old)?$' ORDER BY datname";
+        let rows = self.ask_apart(sql)?;
         if rows.len() > DATABASES_MAX {
             return Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")));
         }
@@ -103,7 +103,32 @@ impl<'a> Server<'a> {
             return Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
                 .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
         }
-        Ok(names)
+        Ok(names.into_iter().filter(|name| !self.settings.except.contains(name)).collect())
+    }
+
+    /// Databases that nobody may connect to, and so nobody can dump.
+    pub(super) fn closed(&self) -> Result<Vec<Remark>, Failure> {
+        let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
+                   WHERE NOT datallowconn AND datname <> 'template0' ORDER BY datname";
+        let names = self.ask_apart(sql)?;
+        let names = names.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok());
+        let remark = |name: String| Remark {
+            code: "database_closed",
+            sentence: "databases that allow no connections are not in this backup",
+            hint: format!("ALTER DATABASE {} ALLOW_CONNECTIONS true, or name it in `except`", identifier(&name)),
+            name,
+            is_missing: true,
+        };
+        Ok(names.filter(|name| !self.settings.except.contains(name)).map(remark).collect())
+    }
+
+    /// Asks where every server answers.
+    fn ask_apart(&self, sql: &str) -> Result<Vec<String>, Failure> {
+        match self.query("postgres", sql) {
+            // A server may be without the database `postgres`.
+            Err(failure) if failure.trouble.code == "database_missing" => self.query("template1", sql),
+            other => other,
+        }
     }
 
     /// Writes roles and tablespaces.

@@ -8,7 +8,14 @@ use crate::plugin::postgres::scan::Scan;
 const DIFFERENCES_MAX: usize = 5;
 
 /// Says whether `found` is what `wanted` was.
-pub(super) fn tell(goal: &str, wanted: &Scan, found: &Scan, same_major: bool, owner: bool, voice: &mut Voice<'_>) {
+pub(super) fn tell(
+    goal: &str,
+    wanted: &Scan,
+    found: &Scan,
+    same_major: bool,
+    owner: bool,
+    voice: &mut Voice<'_>,
+) -> Verdict {
     let (rows, values) = differences(wanted, found);
     // Another version writes some values and lists some objects in another way, but loses no row.
     let objects = if same_major { objects(wanted, found, owner) } else { Vec::new() };
@@ -18,14 +25,15 @@ pub(super) fn tell(goal: &str, wanted: &Scan, found: &Scan, same_major: bool, ow
         _ => (Verdict::Failed, rows.into_iter().chain(values).chain(objects).collect()),
     };
     let detail = if told.is_empty() {
-        let count: u64 = found.objects.values().sum();
-        format!("{} tables, {} rows, {count} objects", found.objects.get("TABLE").unwrap_or(&0), found.rows())
+        let count: u64 = found.objects.values().map(|named| named.count).sum();
+        format!("{} tables, {} rows, {count} objects", found.count("TABLE"), found.rows())
     } else {
         let more = told.len().saturating_sub(DIFFERENCES_MAX);
         let shown = told.into_iter().take(DIFFERENCES_MAX).collect::<Vec<_>>().join("; ");
         if more > 0 { format!("{shown}; and {more} more") } else { shown }
     };
     voice.validation(format!("database {goal} holds what the backup does"), verdict, detail);
+    verdict
 }
 
 /// Tables that are missing, too many or of other length; and those with other values.
@@ -46,29 +54,32 @@ fn differences(wanted: &Scan, found: &Scan) -> (Vec<String>, Vec<String>) {
     (rows, values)
 }
 
-/// Kinds of which there are more or fewer; rights only where they were to be restored.
+/// Kinds of which there are more, fewer or others; rights only where they were to be restored.
 fn objects(wanted: &Scan, found: &Scan, owner: bool) -> Vec<String> {
-    let counts = |kind: &String| (wanted.objects.get(kind).unwrap_or(&0), found.objects.get(kind).unwrap_or(&0));
+    let both = |kind: &String| {
+        let of = |scan: &Scan| scan.objects.get(kind).copied().unwrap_or_default();
+        (of(wanted), of(found))
+    };
     let mut kinds: Vec<&String> = wanted.objects.keys().chain(found.objects.keys()).collect();
     kinds.sort();
     kinds.dedup();
-    kinds
-        .into_iter()
-        .filter(|kind| owner || !kind.ends_with("ACL"))
-        .filter(|kind| counts(kind).0 != counts(kind).1)
-        .map(|kind| format!("{} of {kind} instead of {}", counts(kind).1, counts(kind).0))
-        .collect()
+    let differs = |kind: &String| match both(kind) {
+        (then, now) if then.count != now.count => Some(format!("{} of {kind} instead of {}", now.count, then.count)),
+        (then, now) if then != now => Some(format!("{kind} of other names")),
+        _ => None,
+    };
+    kinds.into_iter().filter(|kind| owner || !kind.ends_with("ACL")).filter_map(differs).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::postgres::scan::Table;
+    use crate::plugin::postgres::scan::{Named, Table};
 
     fn scan(rows: u64, sum: u64, indexes: u64) -> Scan {
         let mut scan = Scan::default();
         scan.tables.insert("public.t".to_owned(), Table { rows, sum });
-        scan.objects.insert("INDEX".to_owned(), indexes);
+        scan.objects.insert("INDEX".to_owned(), Named { count: indexes, sum: 0 });
         scan
     }
 

@@ -1,0 +1,163 @@
+//! What the catalog of a database lists and its dump does not have, and what of it loads only under conditions.
+//!
+//! Catalogs are open to every role, so they say what there is also where its content is closed.
+
+use std::collections::BTreeMap;
+
+use super::scan::Scan;
+use super::server::Server;
+use crate::plugin::builtin::Failure;
+use crate::plugin::databases::remark::Remark;
+
+/// Expressions that are tried under an empty search_path.
+const EXPRESSIONS_MAX: usize = 200;
+
+/// Kinds of objects by what a dump calls them, and how many a database has of them; members of extensions come with these.
+const COUNTS: &str = "
+    WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
+         loose AS (SELECT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i') AND refclassid IN ('pg_extension'::regclass, 'pg_type'::regclass)),
+         class AS (SELECT c.oid, relkind FROM pg_class c JOIN own ON own.oid = relnamespace
+                   WHERE NOT EXISTS (SELECT FROM loose WHERE classid = 'pg_class'::regclass AND objid = c.oid))
+    SELECT 'TABLE|' || count(*) FROM class WHERE relkind IN ('r', 'p')
+    UNION ALL SELECT 'VIEW|' || count(*) FROM class WHERE relkind = 'v'
+    UNION ALL SELECT 'MATERIALIZED VIEW|' || count(*) FROM class WHERE relkind = 'm'
+    UNION ALL SELECT 'ROUTINE|' || count(*) FROM pg_proc p JOIN own ON own.oid = pronamespace
+              WHERE NOT EXISTS (SELECT FROM loose WHERE classid = 'pg_proc'::regclass AND objid = p.oid)";
+
+/// What pg_dump leaves out by design, as `kind|name`.
+const LEFT_OUT: &str = "
+    SELECT 'foreign|' || c.oid::regclass FROM pg_class c WHERE relkind = 'f'
+    UNION ALL
+    SELECT 'extension|' || c.oid::regclass FROM pg_depend d JOIN pg_class c ON c.oid = d.objid JOIN pg_extension e ON e.oid = d.refobjid
+    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND relkind = 'r'
+    AND NOT c.oid = ANY (coalesce(extconfig, '{}')) AND pg_relation_size(c.oid) > 0
+    UNION ALL
+    SELECT 'mapping|' || srvname || ' for ' || usename FROM pg_user_mappings
+    WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+
+const SUBSCRIPTIONS: &str =
+    "SELECT 'subscription|' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
+    WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+
+/// Expressions that are evaluated while a dump is loaded and call functions of the application, each as a question.
+const EVALUATED: &str = "SET search_path = '';
+    SELECT encode(convert_to(format('%I.%I', nspname, relname), 'UTF8'), 'hex') || '|' || encode(convert_to(format(q, nspname, relname), 'UTF8'), 'hex')
+    FROM (
+      SELECT adrelid AS rel, 'SELECT ' || replace(pg_get_expr(adbin, adrelid), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000' AS q
+      FROM pg_attrdef d JOIN pg_attribute a ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
+      WHERE EXISTS (SELECT FROM pg_depend p WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384
+        AND ((classid = 'pg_attrdef'::regclass AND objid = d.oid) OR (classid = 'pg_class'::regclass AND objid = adrelid AND objsubid = adnum)))
+      UNION ALL
+      SELECT conrelid, 'SELECT ' || replace(pg_get_expr(conbin, conrelid), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000'
+      FROM pg_constraint o WHERE contype = 'c' AND conrelid <> 0
+      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_constraint'::regclass AND objid = o.oid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
+      UNION ALL
+      SELECT indrelid, 'SELECT ' || replace(coalesce(pg_get_expr(indexprs, indrelid), '1') || ', ' || coalesce(pg_get_expr(indpred, indrelid), '1'), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000'
+      FROM pg_index WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL)
+      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
+      UNION ALL
+      SELECT c.oid, 'SELECT * FROM (' || replace(rtrim(pg_get_viewdef(c.oid), ';'), '%', '%%') || ') q LIMIT 10'
+      FROM pg_class c JOIN pg_rewrite r ON ev_class = c.oid WHERE relkind = 'm' AND relispopulated
+      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_rewrite'::regclass AND objid = r.oid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
+    ) e JOIN pg_class ON pg_class.oid = rel JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = rel AND deptype = 'e')
+    LIMIT ";
+
+/// How many objects there are of each kind.
+pub(super) fn counts(server: &Server<'_>, database: &str) -> Result<BTreeMap<String, u64>, Failure> {
+    let read = |row: &String| {
+        let (kind, count) = row.split_once('|')?;
+        Some((kind.to_owned(), count.parse().ok()?))
+    };
+    Ok(server.query(database, &format!("SELECT * FROM ({COUNTS}) q"))?.iter().filter_map(read).collect())
+}
+
+/// Says which kinds the dump has fewer of than the database had before and after it.
+pub(super) fn missing(
+    database: &str,
+    scan: &Scan,
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    for (kind, listed) in before {
+        let listed = *listed.min(after.get(kind).unwrap_or(&0));
+        let found = match kind.as_str() {
+            "ROUTINE" => ["FUNCTION", "PROCEDURE", "AGGREGATE"].iter().map(|kind| scan.count(kind)).sum(),
+            kind => scan.count(kind),
+        };
+        if found < listed {
+            remarks.push(Remark {
+                code: "objects_missing",
+                sentence: "the dump has fewer objects than the catalog lists",
+                name: format!("{found} of {listed} {kind} of {database}"),
+                hint: "look into the run's log for what pg_dump wrote".to_owned(),
+                is_missing: true,
+            });
+        }
+    }
+    remarks
+}
+
+/// What pg_dump leaves out of `database`, and what loads only with the application's search_path.
+pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, Failure> {
+    let mut rows = server.query(database, &format!("SELECT * FROM ({LEFT_OUT}) q"))?;
+    // Older servers show it to nobody but superusers.
+    rows.extend(server.query(database, SUBSCRIPTIONS).unwrap_or_default());
+    let mut remarks: Vec<Remark> = rows.iter().filter_map(|row| left_out(server, database, row)).collect();
+    if server.major >= 12 {
+        for row in server.query(database, &format!("{EVALUATED}{EXPRESSIONS_MAX}"))? {
+            let text = |hex: &str| String::from_utf8(hex::decode(hex).ok()?).ok();
+            let both = row.split_once('|').and_then(|(name, sql)| Some((text(name)?, text(sql)?)));
+            let Some((name, sql)) = both else { continue };
+            let tried = server.query(database, &format!("SET search_path = ''; SET statement_timeout = '10s'; {sql}"));
+            let is_lost = tried.is_err_and(|failure| failure.trouble.message.contains("does not exist"));
+            let name = format!("{name} of {database}");
+            if is_lost && !remarks.iter().any(|remark| remark.name == name && remark.code == "needs_search_path") {
+                remarks.push(Remark {
+                    code: "needs_search_path",
+                    sentence: "what loads only with the application's search_path, which a restore by larder sets",
+                    name,
+                    hint: "`pg_restore` by hand refuses it: ALTER FUNCTION … SET search_path mends that for good"
+                        .to_owned(),
+                    is_missing: false,
+                });
+            }
+        }
+    }
+    Ok(remarks)
+}
+
+fn left_out(server: &Server<'_>, database: &str, row: &str) -> Option<Remark> {
+    let (kind, name) = row.split_once('|')?;
+    let user = &server.settings.user;
+    let accepted = |what: &str| server.settings.accept.iter().any(|each| each.as_str() == what);
+    let (code, sentence, hint, is_missing) = match kind {
+        "foreign" => (
+            "foreign_tables",
+            "the rows of foreign tables are on their own servers and not in this backup",
+            "protect these servers with targets of their own".to_owned(),
+            false,
+        ),
+        "extension" => (
+            "extension_tables",
+            "rows in tables that an extension made, and did not mark as configuration, are not in this backup",
+            "CREATE EXTENSION makes these tables anew; SELECT pg_extension_config_dump(…) has them dumped".to_owned(),
+            false,
+        ),
+        "mapping" => (
+            "user_mappings",
+            "options (passwords) of user mappings that the role may not see may be missing in the dump",
+            format!("dump as a superuser, or accept it: `accept: [user_mappings]` ({user} is none)"),
+            !accepted("user_mappings"),
+        ),
+        "subscription" => (
+            "subscriptions",
+            "subscriptions are dumped for superusers only and are not in this backup",
+            format!("ALTER ROLE {user} SUPERUSER, or accept it: `accept: [subscriptions]`"),
+            !accepted("subscriptions"),
+        ),
+        _ => return None,
+    };
+    Some(Remark { code, sentence, name: format!("{name} of {database}"), hint, is_missing })
+}

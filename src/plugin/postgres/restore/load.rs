@@ -1,0 +1,189 @@
+//! Has pg_restore fill a database; where that cannot find what the application's search_path would find, with that.
+//!
+//! A dump is loaded under an empty search_path. A function without one of its own, which a generated column, an index or
+//! a check calls, then does not find its tables and functions by their bare names. So the dump is read as SQL, and the
+//! one statement that empties the path sets it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::plugin::builtin::Failure;
+use crate::plugin::postgres::explain::explain;
+use crate::plugin::postgres::scan::Scan;
+use crate::plugin::postgres::server::{Server, connection};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
+use crate::process::Exit;
+
+/// The statement by which a dump empties the path.
+const EMPTIES_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
+/// Paths that are tried.
+const PATHS_MAX: usize = 8;
+/// Longest line in front of that statement.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// How a dump is loaded.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// With owners and rights.
+    pub(super) owner: bool,
+    pub(super) jobs: u32,
+    /// All of it or nothing.
+    pub(super) single: bool,
+}
+
+impl How {
+    fn args(self) -> Vec<OsString> {
+        let rights: &[&str] = if self.owner { &[] } else { &["--no-owner", "--no-privileges"] };
+        rights.iter().map(OsString::from).collect()
+    }
+}
+
+/// Loads `file` into `database`.
+pub(super) fn plain(server: &Server<'_>, file: &Path, database: &str, how: How, on_tick: impl FnMut()) -> Ran {
+    let mut args: Vec<OsString> = ["-w", "--exit-on-error", "-d"].map(OsString::from).to_vec();
+    args.push(connection(database).into());
+    args.extend(how.args());
+    if how.single {
+        args.push("--single-transaction".into());
+    } else if how.jobs > 1 {
+        args.push(format!("--jobs={}", how.jobs).into());
+    }
+    args.push(file.into());
+    server.tools.run(&server.client.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, |_| {}, on_tick)
+}
+
+/// Loads `file` into `database` with a search_path, as `SET` takes it.
+pub(super) fn with_path(
+    server: &Server<'_>,
+    file: &Path,
+    staging: &Path,
+    database: &str,
+    path: &str,
+    how: How,
+    on_tick: impl FnMut(),
+) -> Result<Ran, Failure> {
+    let broken = |error: std::io::Error| Failure::new("internal", format!("loading a dump failed: {error}"));
+    let (from, into) = std::io::pipe().map_err(broken)?;
+    let (reader, writer) = std::io::pipe().map_err(broken)?;
+    let mut sql_args = how.args();
+    sql_args.push(file.into());
+    if server.client.major >= 12 {
+        sql_args.extend(["-f".into(), "-".into()]);
+    }
+    let mut args: Vec<OsString> = ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"].map(OsString::from).to_vec();
+    if how.single {
+        args.push("--single-transaction".into());
+    }
+    std::thread::scope(|scope| {
+        let making = scope.spawn(move || {
+            let own = server.again(staging)?;
+            let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(into))) };
+            Ok(own.tools.pipe(&own.client.tool("pg_restore"), sql_args, &[], DEADLINE_OF_WORK, ends, || {}))
+        });
+        let changing = scope.spawn(move || change(BufReader::new(from), BufWriter::new(writer), path));
+        let ends = Ends { stdin: Some(File::from(OwnedFd::from(reader))), stdout: None };
+        let env = [("PGDATABASE", database)];
+        let ran = server.tools.pipe(&server.client.tool("psql"), args, &env, DEADLINE_OF_WORK, ends, on_tick);
+        let stopped = || std::io::Error::other("reading it stopped");
+        let changed = changing.join().unwrap_or_else(|_| Err(stopped()));
+        let made: Ran = making.join().unwrap_or_else(|_| Err(broken(stopped())))?;
+        match (&ran.exit, &made.exit, changed) {
+            (Exit::Success, Exit::Success, Ok(())) => Ok(ran),
+            // psql took a piece for all.
+            (Exit::Success, Exit::Success, Err(error)) => Err(broken(error)),
+            (Exit::Success, ..) => Ok(made),
+            _ => Ok(ran),
+        }
+    })
+}
+
+/// Copies a dump, with a path in place of none.
+fn change(mut from: impl std::io::BufRead, mut into: impl Write, path: &str) -> std::io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+            return into.flush();
+        }
+        if line.trim_ascii_end() == EMPTIES_PATH {
+            writeln!(into, "SET search_path TO {path};")?;
+            std::io::copy(&mut from, &mut into)?;
+            return into.flush();
+        }
+        into.write_all(&line)?;
+    }
+}
+
+/// Whether a failure may be one of the search_path alone.
+pub(super) fn may_be_path(ran: &Ran) -> bool {
+    ran.exit != Exit::Success
+        && ran.stderr.contains("does not exist")
+        && !["role \"", "database \"", "tablespace \""].iter().any(|what| ran.stderr.contains(what))
+}
+
+/// The paths to try, as `SET` takes them: what the backup says of its database, what the server says of roles, and the
+/// dump's own schemas.
+pub(super) fn paths(server: &Server<'_>, scan: &Scan, apart: &str) -> Result<Vec<String>, Failure> {
+    let of_backup = scan.own.iter().filter_map(|statement| {
+        let (_, path) = statement.split_once(" SET search_path TO ")?;
+        Some(path.trim_end_matches(';').to_owned())
+    });
+    let sql = "SELECT DISTINCT substr(each, 13) FROM pg_db_role_setting, unnest(setconfig) each \
+               WHERE each LIKE 'search_path=%' ORDER BY 1";
+    let of_server = server.query(apart, sql)?;
+    let schemas: Vec<&str> = scan.schemas.iter().map(String::as_str).filter(|schema| *schema != "public").collect();
+    let public_first = std::iter::once("public").chain(schemas.iter().copied()).collect::<Vec<_>>().join(", ");
+    let public_last = schemas.iter().copied().chain(["public"]).collect::<Vec<_>>().join(", ");
+    let all = of_backup.chain(of_server).chain(["public".to_owned(), public_first, public_last]);
+    let mut paths: Vec<String> = Vec::new();
+    for path in all.filter(|path| !path.trim_matches(['\'', '"', ' ']).is_empty() && !path.contains([';', '\n'])) {
+        if !paths.contains(&path) && paths.len() < PATHS_MAX {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Why a load failed, with the next step.
+pub(super) fn failure(server: &Server<'_>, database: &str, ran: &Ran) -> Failure {
+    let failure = as_administrator(explain("pg_restore", &server.settings.place(), database, ran));
+    if ran.stderr.contains("role \"") && ran.stderr.contains("does not exist") {
+        return failure
+            .hint("the owner is no role here: say `globals: true` to make the roles first, or `owner: false`");
+    }
+    failure
+}
+
+pub(super) fn as_administrator(failure: Failure) -> Failure {
+    match failure.trouble.code.as_str() {
+        "permission_denied" => {
+            failure.hint("a restore needs a role with CREATEDB, or a superuser: name a target with one")
+        }
+        "disk_full" => {
+            failure.hint("the server needs room for the old and the new database at once; nothing was changed")
+        }
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_statement_that_empties_the_path_is_changed() {
+        let dump = "-- x\nSELECT pg_catalog.set_config('search_path', '', false);\nCOPY t FROM stdin;\n\
+                    SELECT pg_catalog.set_config('search_path', '', false);\n\\.\n";
+        let mut out = Vec::new();
+        change(dump.as_bytes(), &mut out, "a, \"b c\"").unwrap();
+        let wanted = dump.replacen(
+            "SELECT pg_catalog.set_config('search_path', '', false);",
+            "SET search_path TO a, \"b c\";",
+            1,
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+}

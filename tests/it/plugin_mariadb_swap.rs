@@ -1,0 +1,161 @@
+//! A restore over a live MariaDB database: whatever fails, and whenever it is killed, the live data is what it was.
+
+use super::database::{not_put_back, put_back_noted, restored};
+use super::mariadb::{content, fresh, mariadb, programs, sample};
+use super::support::mariadb::Server;
+use super::*;
+
+const CHANGE: &str = "DELETE FROM tag; UPDATE note SET text = CONCAT(text, ' and later'); CREATE TABLE later (a INT);
+    CREATE PROCEDURE afterwards() SELECT 2; DROP VIEW recent; CREATE VIEW recent AS SELECT id, text FROM note WHERE id < 4;
+    ALTER DATABASE CHARACTER SET latin1";
+
+/// What the content of a database tells, without what using it changes.
+fn state(server: &Server, database: &str) -> String {
+    let sql = |sql: &str| server.sql(database, sql);
+    [
+        sql("CHECKSUM TABLE note, tag, `odd ``name`, nothing").replace(&format!("{database}."), ""),
+        sql("SELECT * FROM recent; SELECT twice(21)"),
+        sql("SELECT trigger_name, action_statement, definer FROM information_schema.triggers WHERE trigger_schema = DATABASE()"),
+        sql("SELECT event_name, status, definer FROM information_schema.events WHERE event_schema = DATABASE()"),
+        sql("SELECT routine_name FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY 1"),
+        sql("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1"),
+        sql("SELECT default_character_set_name FROM information_schema.schemata WHERE schema_name = DATABASE()"),
+        sql("SELECT user, routine_name, proc_priv FROM mysql.procs_priv WHERE db = DATABASE() AND user = 'caller'"),
+    ]
+    .join("\n")
+}
+
+fn databases(server: &Server) -> String {
+    server.sql("", "SHOW DATABASES")
+}
+
+#[test]
+fn an_overwrite_that_fails_leaves_the_live_database_as_it_was() {
+    let server = Server::start();
+    let name = fresh(&server, "live");
+    sample(&server, &name);
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let kept = content(&server, &name);
+    server.sql(&name, CHANGE);
+    server.sql(&name, &format!("CREATE USER caller@'%'; GRANT EXECUTE ON FUNCTION `{name}`.twice TO caller@'%'"));
+    let (live, all) = (state(&server, &name), databases(&server));
+    let once = tempfile::tempdir().unwrap();
+    let marker = once.path().join("failed");
+    for (script, code) in [
+        // While it is loaded beside.
+        ("*--binary-mode*) head -c 9000 | mariadb \"$@\"; kill -9 $$".to_owned(), "dump_killed"),
+        (
+            "*--binary-mode*) head -c 9000 | mariadb \"$@\"; echo 'ERROR 1114 (HY000): The table is full' >&2; exit 1"
+                .to_owned(),
+            "disk_full",
+        ),
+        ("*--binary-mode*) grep -v \"note 1500'\" | mariadb \"$@\"; exit".to_owned(), "restore_differs"),
+        // When the tables have changed places already.
+        (
+            format!(
+                "*--database=*) [ -e {0} ] || {{ touch {0}; head -c 2000 | mariadb \"$@\"; exit 1; }}",
+                marker.display()
+            ),
+            "dump_failed",
+        ),
+    ] {
+        let script = format!("case \"$*\" in *--execute=*) exec mariadb \"$@\";; {script};; esac; exec mariadb \"$@\"");
+        let bin = programs(&[("mariadb", &script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        not_put_back(&bench, &captured, json!({"overwrite": true}), code);
+        assert_eq!(state(&server, &name), live, "{script}");
+        assert_eq!(databases(&server), all, "{script}");
+    }
+    assert!(marker.exists());
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    // Another database's foreign keys would follow the old tables.
+    let other = fresh(&server, "other");
+    server.sql(&other, &format!("CREATE TABLE t (n INT, FOREIGN KEY (n) REFERENCES `{name}`.note (id))"));
+    not_put_back(&bench, &captured, json!({"overwrite": true}), "foreign_keys_from_outside");
+    server.sql("", &format!("DROP DATABASE `{other}`"));
+    assert_eq!(state(&server, &name), live);
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(content(&server, &name), kept);
+    assert_eq!(databases(&server), all);
+    let may = server.client("mariadb", &name, &["-u", "caller", "-BN", "-e", "SELECT twice(21)"]);
+    assert_eq!(String::from_utf8_lossy(&may.stdout).trim(), "42", "rights on routines stay");
+}
+
+#[test]
+fn a_user_who_may_make_no_other_database_gets_the_old_one_back_when_the_new_one_fails() {
+    let server = Server::start();
+    let name = fresh(&server, "own");
+    server.sql(&name, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2)");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let plain = bench.proven();
+    server.sql("", &format!("CREATE USER own@'%' IDENTIFIED BY 'own'; GRANT ALL ON `{name}`.* TO own@'%'"));
+    server.sql(&name, "INSERT INTO t VALUES (3); CREATE VIEW v AS SELECT a FROM t");
+    bench.target.settings["user"] = json!("own");
+    bench.target.settings["password"] = secret_file(bench.directory.path(), "own");
+    // The first feed is refused a database of its own by the server, the second one breaks.
+    let half = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
+                if [ -e $0.one ] && grep -q '^INSERT' $0.all && ! grep -q '(3)' $0.all; then sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; exit 1; fi; \
+                touch $0.one; exec mariadb \"$@\" <$0.all";
+    let bin = programs(&[("mariadb", half)]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    // What it could not put back, it does not take away.
+    not_put_back(&bench, &plain, json!({"overwrite": true}), "not_kept");
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM v"), "3");
+    server.sql(&name, "CREATE OR REPLACE DEFINER=own@'%' VIEW v AS SELECT a FROM t");
+    let _ = std::fs::remove_file(bin.path().join("mariadb.one"));
+    let failure = put_back_noted(&bench, &plain, json!({"overwrite": true}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "dump_failed", "{failure}");
+    assert_eq!(server.sql(&name, "SELECT COUNT(*), (SELECT COUNT(*) FROM v) FROM t"), "3\t3");
+    assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    restored(&bench, &plain, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "2");
+    assert!(!server.sql(&name, "SHOW TABLES").contains('v'));
+}
+
+#[test]
+fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
+    let server = Server::start();
+    let name = fresh(&server, "killed");
+    sample(&server, &name);
+    let bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let (kept, all) = (state(&server, &name), databases(&server));
+    server.sql(&name, CHANGE);
+    let live = state(&server, &name);
+    let (mut olds, mut news, mut finished) = (0, 0, false);
+    for step in 0..60 {
+        let wait = Duration::from_millis(60 * step * (1 + step / 10));
+        let ended = put_back_noted(&bench, &captured, json!({"overwrite": true}), Some(wait));
+        // Its rows are those of one of both at every instant.
+        let rows = server.sql(&name, "SELECT COUNT(*) FROM tag");
+        assert!(rows == "0" || rows == "2", "killed after {wait:?}: {rows}");
+        let recovered = runtime().block_on(bench.catalogue.recover(
+            &bench.target,
+            bench.run,
+            &bench.journal(),
+            &bench.context(),
+            bench.limits,
+        ));
+        recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        assert_eq!(databases(&server), all, "killed after {wait:?}: all of ours is swept");
+        let now = state(&server, &name);
+        assert!(
+            now == live || now == kept,
+            "recovered, killed after {wait:?}:\n{now}\n-- was\n{live}\n-- kept\n{kept}"
+        );
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+        if now == kept {
+            news += 1;
+            server.sql(&name, CHANGE);
+        } else {
+            olds += 1;
+        }
+        if ended.is_ok() {
+            finished = true;
+            break;
+        }
+    }
+    assert!(finished && olds > 1 && news > 0, "{olds} times the old one, {news} times the new one");
+}

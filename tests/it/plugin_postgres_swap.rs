@@ -1,0 +1,159 @@
+//! A restore over a live PostgreSQL database: whatever fails, and whenever it is killed, the live data is what it was.
+
+use super::database::{not_put_back, put_back_noted, rehearse, restored};
+use super::postgres::{SAMPLE, content, fresh, postgres};
+use super::support::postgres::Cluster;
+use super::*;
+
+/// All databases but the templates.
+fn databases(cluster: &Cluster) -> String {
+    let sql = "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE NOT datistemplate";
+    cluster.sql("postgres", sql)
+}
+
+/// A directory with the server's programs, of which `pg_restore` is `script` where it loads something.
+fn programs(cluster: &Cluster, script: &str) -> tempfile::TempDir {
+    let bin = tempfile::tempdir().unwrap();
+    for tool in ["psql", "pg_dump"] {
+        write_plugin(bin.path(), tool, &format!("#!/bin/sh\nexec {}/{tool} \"$@\"\n", cluster.bin.display()), 0o755);
+    }
+    let script = format!(
+        "#!/bin/sh\nr={}/pg_restore\nfor a in \"$@\"; do f=$a; done\ncase \"$*\" in *--exit-on-error*) {script};; esac\nexec $r \"$@\"\n",
+        cluster.bin.display()
+    );
+    write_plugin(bin.path(), "pg_restore", &script, 0o755);
+    bin
+}
+
+#[test]
+fn an_overwrite_that_fails_leaves_the_live_database_as_it_was() {
+    // Its own server: the list of its databases is looked at.
+    let cluster = Cluster::start();
+    let name = fresh(&cluster, "live");
+    cluster.sql(&name, SAMPLE);
+    let mut bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    cluster.sql(&name, "DELETE FROM tag; UPDATE note SET text = text || ' and later'; CREATE TABLE later (a int)");
+    let (live, all) = (content(&cluster, &name), databases(&cluster));
+    let unharmed = |what: &str| {
+        assert_eq!(content(&cluster, &name), live, "{what}");
+        assert_eq!(cluster.sql(&name, "SELECT count(*) FROM later"), "0", "{what}");
+        assert_eq!(databases(&cluster), all, "{what}");
+    };
+    let overwrite = json!({"overwrite": true});
+    let half = "$r --list \"$f\" | head -20 >$f.l; $r -L $f.l \"$@\"; rm -f $f.l";
+    for (script, code) in [
+        (format!("{half}; kill -9 $$"), "dump_killed"),
+        (format!("{half}; echo 'ERROR:  could not extend file: No space left on device' >&2; exit 1"), "disk_full"),
+        (format!("{half}; echo 'ERROR:  permission denied to create extension' >&2; exit 1"), "permission_denied"),
+        (
+            format!("{half}; echo 'ERROR:  could not open extension control file: No such file' >&2; exit 1"),
+            "pg_failed",
+        ),
+        // One that says that all is well.
+        (format!("{half}; exit 0"), "restore_differs"),
+    ] {
+        let bin = programs(&cluster, &script);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        not_put_back(&bench, &captured, overwrite.clone(), code);
+        unharmed(&script);
+    }
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    // A role that may do everything with this database, but not make another one.
+    cluster.sql(
+        &name,
+        &format!("CREATE ROLE weak LOGIN PASSWORD 'weak'; GRANT keeper TO weak; ALTER DATABASE {name} OWNER TO weak"),
+    );
+    let mut weak = postgres(&cluster, json!({"database": name, "user": "weak"}));
+    weak.directory = bench.directory;
+    weak.target.settings["password"] = secret_file(weak.directory.path(), "weak");
+    let failure = not_put_back(&weak, &captured, overwrite.clone(), "permission_denied");
+    assert!(failure.trouble.hint.as_deref().unwrap().contains("CREATEDB"), "{failure}");
+    unharmed("a role without CREATEDB");
+    rehearse(&weak, &captured, overwrite.clone()).unwrap();
+    unharmed("a dry run");
+}
+
+#[test]
+fn a_dump_that_loads_only_with_the_search_path_of_the_application_is_loaded_with_it() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "path");
+    cluster.sql(
+        &name,
+        "CREATE SCHEMA app;
+         CREATE FUNCTION norm(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(t)';
+         CREATE FUNCTION slug(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT norm(t)';
+         CREATE TABLE page (name text, slug text GENERATED ALWAYS AS (slug(name)) STORED);
+         INSERT INTO page (name) SELECT 'Page ' || n FROM generate_series(1, 50) n;
+         CREATE FUNCTION app.inner(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper(t)';
+         CREATE FUNCTION app.outer(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN \"inner\"(t); END';
+         SET search_path = app, public; CREATE TABLE app.t (name text, CHECK (app.outer(name) <> 'NEVER')); INSERT INTO app.t VALUES ('once')",
+    );
+    cluster.sql(&name, &format!("ALTER DATABASE {name} SET search_path = app, public"));
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    let notice = captured.notices.iter().find(|notice| notice.code == "needs_search_path").unwrap();
+    assert!(notice.message.contains("public.page") && notice.message.contains("app.t"), "{notice}");
+    let pages = "SELECT string_agg(slug, ',' ORDER BY slug), (SELECT count(*) FROM app.t) FROM public.page";
+    let before = cluster.sql(&name, pages);
+    cluster.sql(&name, "DELETE FROM public.page");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(cluster.sql(&name, pages), before);
+    assert_eq!(cluster.sql(&name, "SHOW search_path"), "app, public");
+    let second = format!("{name}_2");
+    restored(&bench, &captured, json!({"into": second, "jobs": 2}));
+    assert_eq!(cluster.sql(&second, pages), before);
+    // Into one that is there and empty, as one transaction.
+    let empty = fresh(&cluster, "path_empty");
+    restored(&bench, &captured, json!({"into": empty}));
+    assert_eq!(cluster.sql(&empty, pages), before);
+    let plain = fresh(&cluster, "plain");
+    cluster.sql(&plain, SAMPLE);
+    assert!(postgres(&cluster, json!({"database": plain})).proven().notices.is_empty());
+}
+
+#[test]
+fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
+    let cluster = Cluster::start();
+    let name = fresh(&cluster, "killed");
+    cluster.sql(&name, SAMPLE);
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    let kept = content(&cluster, &name);
+    let all = databases(&cluster);
+    let change = "UPDATE note SET text = text || ' and later'";
+    cluster.sql(&name, change);
+    let mut live = content(&cluster, &name);
+    let (mut olds, mut news) = (0, 0);
+    let mut finished = false;
+    for step in 0..80 {
+        let wait = Duration::from_millis(50 * step * (1 + step / 10));
+        let ended = put_back_noted(&bench, &captured, json!({"overwrite": true}), Some(wait));
+        let now = content(&cluster, &name);
+        assert!(now == live || now == kept, "killed after {wait:?}");
+        let recovered = runtime().block_on(bench.catalogue.recover(
+            &bench.target,
+            bench.run,
+            &bench.journal(),
+            &bench.context(),
+            bench.limits,
+        ));
+        recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        assert_eq!(databases(&cluster), all, "killed after {wait:?}: all of ours is swept");
+        let now = content(&cluster, &name);
+        assert!(now == live || now == kept, "recovered, killed after {wait:?}");
+        if now == kept {
+            news += 1;
+            cluster.sql(&name, change);
+            live = content(&cluster, &name);
+        } else {
+            olds += 1;
+        }
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+        if ended.is_ok() {
+            finished = true;
+            break;
+        }
+    }
+    assert!(finished && olds > 1 && news > 0, "{olds} times the old one, {news} times the new one");
+}
