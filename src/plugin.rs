@@ -18,6 +18,7 @@ use crate::types::Outcome;
 
 pub use builtin::{builtin_main, describe_text};
 pub use catalogue::Catalogue;
+pub(crate) use files::{count, is_excluded};
 pub use host::{Beside, News};
 pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
@@ -33,7 +34,7 @@ pub(crate) mod dotenv;
 mod download;
 mod endpoint;
 mod exact;
-mod files;
+pub(crate) mod files;
 mod firewall;
 mod grafana;
 mod homeassistant;

@@ -16,6 +16,7 @@ use crate::types::Outcome;
 pub mod hold;
 pub mod judgement;
 pub mod recovery;
+pub mod usual;
 
 use judgement::Verdict;
 

@@ -14,4 +14,6 @@ pub mod operations;
 
 pub mod ship;
 
+mod weigh;
+
 pub mod world;

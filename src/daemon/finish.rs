@@ -3,8 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Site;
+use crate::run::hold::{Accepted, HoldKind};
 use crate::run::judgement::Verdict;
 use crate::run::recovery::{self, RetryAfter};
+use crate::run::usual::Usual;
 use crate::run::{self, Event, RunState};
 use crate::runner::execute::Ended;
 use crate::store::ledger::Ledger;
@@ -17,6 +19,10 @@ const HISTORY_MAX: usize = 1000;
 
 /// Sizes that the shrink guard compares with.
 const SIZES_MAX: usize = 5;
+
+/// Mounts that a job remembers, and the longest, in bytes: its record is bounded.
+const MOUNTS_MAX: usize = 48;
+const MOUNT_BYTES_MAX: usize = 200;
 
 /// What was written.
 pub(crate) struct Written {
@@ -49,6 +55,14 @@ pub(crate) fn write(
         after.parents.extend(ended.parents.clone());
         if matches!(outcome, Outcome::Success | Outcome::Partial) {
             // A run that kept nothing ends no hold.
+            after.usual = usual(before, &run, ended, outcome);
+            for destination in &ended.retained {
+                after.usual.retained.insert(destination.clone(), ended.retention.clone());
+                // What was accepted is done; the next cut is another.
+                let done =
+                    |each: &Accepted| each.kind == HoldKind::RetentionCut && each.subject == destination.as_str();
+                after.accepted.retain(|each| !done(each));
+            }
             after.holds = ended.judged.holds(&before.holds, &before.accepted, run.started.unwrap_or(run.queued));
         }
         crate::alert::track(before, &mut after, outcome, now);
@@ -151,6 +165,28 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         after.last_run = Some(summary);
     }
     after
+}
+
+/// Only a whole run becomes usual; a destination that failed says nothing of what was captured.
+fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -> Usual {
+    let mut usual = before.usual.clone();
+    if outcome == Outcome::Success || run.warnings.is_empty() {
+        usual.held = None;
+        ended.load.iter().for_each(|load| usual.remember(load.clone()));
+        if let Some(mounted) = &ended.mounted {
+            usual.mounts = mounted
+                .iter()
+                .filter(|point| point.as_os_str().len() <= MOUNT_BYTES_MAX)
+                .take(MOUNTS_MAX)
+                .cloned()
+                .collect();
+        }
+    } else if let Some(load) = &ended.load
+        && !usual.held.as_ref().is_some_and(|shown| load.is_no_worse_than(shown))
+    {
+        usual.held = Some(load.clone());
+    }
+    usual
 }
 
 fn remember_size(job: &mut JobRecord, bytes: u64) {

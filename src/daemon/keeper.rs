@@ -349,6 +349,10 @@ impl Keeper {
             sequence: 0,
             parents: BTreeMap::new(),
             judged: Judged::default(),
+            load: None,
+            mounted: None,
+            retained: std::collections::BTreeSet::new(),
+            retention: crate::config::model::Retention::default(),
         });
         self.write_unwritten();
     }
@@ -376,7 +380,17 @@ impl Keeper {
         );
         let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));
         let (outcome, parents) = (crate::types::Outcome::Failed, BTreeMap::new());
-        self.unwritten.push(Ended { run, outcome, sequence, parents, judged: Judged::default() });
+        self.unwritten.push(Ended {
+            run,
+            outcome,
+            sequence,
+            parents,
+            judged: Judged::default(),
+            load: None,
+            mounted: None,
+            retained: std::collections::BTreeSet::new(),
+            retention: crate::config::model::Retention::default(),
+        });
     }
 
     pub(super) fn write_unwritten(&mut self) {

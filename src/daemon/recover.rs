@@ -50,6 +50,10 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
             sequence: u32::try_from(sequence).unwrap_or(u32::MAX - 1),
             parents: BTreeMap::new(),
             judged: Judged::default(),
+            load: None,
+            mounted: None,
+            retained: std::collections::BTreeSet::new(),
+            retention: crate::config::model::Retention::default(),
             run,
         };
         let written = finish::write(&world.ledger, &config.site, jobs.get(&ended.run.job), &ended, false, now)

@@ -146,6 +146,10 @@ impl Keeper {
                 sequence: 0,
                 parents: BTreeMap::new(),
                 judged: Judged::default(),
+                load: None,
+                mounted: None,
+                retained: std::collections::BTreeSet::new(),
+                retention: crate::config::model::Retention::default(),
             });
             self.write_unwritten();
             return Ok(());

@@ -94,6 +94,31 @@ impl Restic {
         retention: &Retention,
         context: &Context,
     ) -> Result<Vec<String>, EngineError> {
+        self.forget_or_tell(access, job, retention, false, context).await
+    }
+
+    /// What [`Restic::forget`] would forget; changes nothing.
+    ///
+    /// # Errors
+    /// As `forget`.
+    pub async fn would_forget(
+        &self,
+        access: &RepositoryAccess,
+        job: &JobId,
+        retention: &Retention,
+        context: &Context,
+    ) -> Result<Vec<String>, EngineError> {
+        self.forget_or_tell(access, job, retention, true, context).await
+    }
+
+    async fn forget_or_tell(
+        &self,
+        access: &RepositoryAccess,
+        job: &JobId,
+        retention: &Retention,
+        only_tell: bool,
+        context: &Context,
+    ) -> Result<Vec<String>, EngineError> {
         let rules = keep_rules(retention);
         if rules.is_empty() {
             return Err(EngineError::EmptyRetention { job: job.to_string() });
@@ -104,6 +129,9 @@ impl Restic {
         call = call.arg(format!("--tag={}", job_tags(job).join(",")));
         for rule in rules {
             call = call.arg(rule);
+        }
+        if only_tell {
+            call = call.arg("--dry-run");
         }
         let mut output = String::new();
         let answer = self.call_locking(access, context, call, &mut |line| keep(&mut output, line)).await?;

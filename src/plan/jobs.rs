@@ -109,6 +109,7 @@ fn unknown(id: JobId) -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
+        usual: crate::run::usual::Usual::default(),
     }
 }
 

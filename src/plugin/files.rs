@@ -97,6 +97,23 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Files and bytes below a source, as restic would keep them; none when that could not be counted to its end.
+pub(crate) fn count(source: &Source) -> Option<(u64, u64)> {
+    let mut survey = Survey::new(&source.exclude);
+    let metadata = std::fs::symlink_metadata(&source.path).ok()?;
+    if metadata.is_dir() {
+        survey.walk(&source.path).ok()?;
+    } else if !survey.excludes(&source.path) {
+        survey.count_file(metadata.len());
+    }
+    survey.complete().then_some((survey.files, survey.bytes))
+}
+
+/// Whether the source's own patterns leave `path` out.
+pub(crate) fn is_excluded(source: &Source, path: &Path) -> bool {
+    Survey::new(&source.exclude).excludes(path)
+}
+
 /// The content is proven by the engine that reads it; here it is proven that there still is what was counted.
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: FilesSettings = builtin::settings(request)?;

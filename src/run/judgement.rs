@@ -72,6 +72,16 @@ pub fn shrink_guard(sizes: &[u64], bytes: u64) -> bool {
     bytes < median.div_ceil(2)
 }
 
+/// Snapshots that may go at once without anybody being asked.
+const FORGOTTEN_MAX: usize = 10;
+
+/// Whether forgetting `more` of the `there` snapshots than the rules before would have is too much to do unasked: more
+/// than a quarter of them, or more than ten. Where no rules of before are known, one is what every run forgets.
+#[must_use]
+pub fn cuts_much(more: usize, there: usize, rules_before: bool) -> bool {
+    more > FORGOTTEN_MAX || (more.saturating_mul(4) > there && (rules_before || more > 1))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -95,6 +105,23 @@ mod tests {
         ];
         for (shipments, coverage, expected) in table {
             assert_eq!(verdict(shipments.clone(), coverage), expected, "{shipments:?} {coverage:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_a_quarter_or_more_than_ten_snapshots_are_too_many_to_go_at_once() {
+        for (more, there, before, much) in [
+            (0, 0, true, false),
+            (1, 4, true, false),
+            (2, 7, true, true),
+            (10, 40, true, false),
+            (11, 1000, true, true),
+            (4091, 4094, true, true),
+            (1, 3, true, true),
+            (1, 3, false, false),
+            (2, 3, false, true),
+        ] {
+            assert_eq!(cuts_much(more, there, before), much, "{more} of {there}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! The executor owns the run's record while it lives. It finishes nothing by itself: the outcome goes back to the one
 //! task that owns the jobs, which writes run, job and mail in one batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,22 +15,24 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{PublishRequest, Published, Shelf};
-use crate::config::model::{Destination, Policy, Site, Target};
+use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::engine::run_tags;
 use crate::error::Trouble;
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
+use crate::run::usual::Load;
 use crate::run::{self, Event, RunState};
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
 use crate::runner::ship::{self, Cargo, Route};
+use crate::runner::weigh;
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord, Shipment};
-use crate::types::{Name, Outcome};
+use crate::types::{ByteSize, Name, Outcome};
 
 /// What is kept of one run's output, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -41,6 +43,9 @@ const NOTICES_MAX: usize = 20;
 
 /// How long a child may be silent before it counts as hung; restic reports progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long a look at the mounts may take: a share whose server is gone hangs.
+const MOUNTS_MAX: Duration = Duration::from_secs(30);
 
 /// Progress is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -67,6 +72,12 @@ pub struct Ended {
     pub parents: BTreeMap<Name, String>,
     /// What was looked at that may hold retention, and what was found.
     pub judged: Judged,
+    /// What the snapshots have, and the mounts that were there.
+    pub load: Option<Load>,
+    pub mounted: Option<BTreeSet<PathBuf>>,
+    /// Where the policy's retention was applied.
+    pub retained: BTreeSet<Name>,
+    pub retention: Retention,
 }
 
 /// Why a run stops before its end.
@@ -111,6 +122,9 @@ struct Journey {
     beside: Beside,
     after_is_due: bool,
     judged: Judged,
+    load: Option<Load>,
+    mounted: Option<BTreeSet<PathBuf>>,
+    retained: BTreeSet<Name>,
     /// The first remark that is no hold of a kind of its own.
     remark: Option<Trouble>,
 }
@@ -142,6 +156,9 @@ impl Journey {
             beside: Beside::default(),
             after_is_due: false,
             judged: Judged::default(),
+            load: None,
+            mounted: None,
+            retained: BTreeSet::new(),
             remark: None,
         }
     }
@@ -161,13 +178,14 @@ impl Journey {
         )
         .await?;
         let validations = self.validate(&captured).await?;
-        self.weigh(&captured);
 
         self.advance(Event::Validated, Some(format!("{} validations", validations.len()))).await?;
         let published = self.publish(&captured, validations).await?;
 
         self.advance(Event::Published, Some(published.relative.clone())).await?;
+        let before = self.mounts(&captured).await;
         self.record.shipments = self.ship(&captured, &published).await?;
+        let after = self.mounts(&captured).await;
 
         if self.verdict() == judgement::Verdict::Failed {
             let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
@@ -176,10 +194,14 @@ impl Journey {
             ));
         }
         self.advance(Event::Shipped, None).await?;
+        self.miss_mounts(before, after, &captured);
+        self.weigh(&captured).await;
         let remark = self.remark.clone();
         self.judged
             .add(HoldKind::Incomplete, remark.map(|trouble| Finding::without_value(HoldKind::Incomplete, trouble)));
-        if self.held().is_none() {
+        if self.held_otherwise() {
+            self.context.log.line("retention waits: the job is held");
+        } else {
             self.retain().await;
         }
         self.hold_on();
@@ -283,24 +305,78 @@ impl Journey {
         Ok(validations)
     }
 
-    /// Notes the size, and holds retention when it shrank.
-    fn weigh(&mut self, captured: &Captured) {
-        self.record.bytes = captured.bytes;
-        let shrank = judgement::shrink_guard(&self.job.sizes, captured.bytes).then(|| Finding {
+    /// Weighs what the snapshots have, and holds retention when that is far less than usual.
+    async fn weigh(&mut self, captured: &Captured) {
+        let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());
+        let load = tokio::task::spawn_blocking(move || weigh::load(&shipments, &sources)).await.ok().flatten();
+        let Some(load) = load else { return };
+        self.record.bytes = load.total.bytes;
+        let mut losses = self.job.usual.losses(&load);
+        // What an older Larder recorded has no files and no parts.
+        if self.job.usual.loads.is_empty() && judgement::shrink_guard(&self.job.sizes, captured.bytes) {
+            losses.push(format!("the backup has {} only", ByteSize(captured.bytes)));
+        }
+        let shown = self.job.usual.held.as_ref();
+        let shrank = (!losses.is_empty()).then(|| Finding {
             kind: HoldKind::Shrank,
             subject: String::new(),
-            trouble: Trouble::new(
-                "shrank",
-                format!(
-                    "the backup has {} only, under half of what the last ones had",
-                    crate::types::ByteSize(captured.bytes)
-                ),
-            )
-            .with_hint("look whether data is missing; old snapshots are kept until a backup has its usual size again"),
-            value: Some(captured.bytes.to_string()),
-            no_worse: false,
+            trouble: Trouble::new("shrank", format!("far less than usual: {}", losses.join("; "))).with_hint(format!(
+                "look whether data is missing; old backups are kept until the size is usual again, or until \
+                 `larder accept {} {}` says that it is right",
+                self.record.job.target, load.total.bytes
+            )),
+            value: Some(load.total.bytes.to_string()),
+            no_worse: shown.is_some_and(|shown| load.is_no_worse_than(shown)),
         });
         self.judge(HoldKind::Shrank, shrank);
+        self.load = Some(load);
+    }
+
+    /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
+    async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
+        let one = self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool) == Some(true);
+        let sources = captured.sources.clone();
+        let look = tokio::task::spawn_blocking(move || weigh::mounts(&sources, one));
+        tokio::time::timeout(MOUNTS_MAX, look).await.ok()?.ok()?
+    }
+
+    /// Holds retention when a mount of the last good run was away before or after the engine read.
+    fn miss_mounts(
+        &mut self,
+        before: Option<BTreeSet<PathBuf>>,
+        after: Option<BTreeSet<PathBuf>>,
+        captured: &Captured,
+    ) {
+        let (Some(before), Some(after)) = (before, after) else {
+            self.warn(Trouble::new(
+                "mounts_unknown",
+                "whether all mounts of the sources are there could not be seen in time",
+            ));
+            return;
+        };
+        let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
+        let lost = weigh::lost(&self.job.usual.mounts, &there, &captured.sources);
+        let target = self.record.job.target.clone();
+        self.judge(
+            HoldKind::LostMount,
+            lost.iter().map(|point| {
+                let shown = point.display().to_string();
+                Finding {
+                    kind: HoldKind::LostMount,
+                    subject: shown.clone(),
+                    trouble: Trouble::new(
+                        "lost_mount",
+                        format!("{shown} was mounted at the last good run and is not there or is empty: this backup is without it"),
+                    )
+                    .with_hint(format!(
+                        "mount it again; old backups are kept until then, or until `larder accept {target} {shown}` says that it is right"
+                    )),
+                    value: Some(shown),
+                    no_worse: true,
+                }
+            }),
+        );
+        self.mounted = Some(there);
     }
 
     /// Notes that `kind` was looked at; what was `found` makes the run partial and holds what is there.
@@ -426,6 +502,7 @@ impl Journey {
 
     /// Retention, only where this run's snapshot is whole.
     async fn retain(&mut self) {
+        let mut cuts = Vec::new();
         for index in 0..self.record.shipments.len() {
             let Some(shipment) = self.record.shipments.get(index) else { break };
             if shipment.outcome != Outcome::Success {
@@ -434,9 +511,22 @@ impl Journey {
             let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
                 continue;
             };
-            let forgotten = ship::retain(&self.route(destination), &self.record, &self.policy.retention).await;
+            let route = self.route(destination);
+            match self.cut(&route).await {
+                Ok(None) => {}
+                Ok(Some(finding)) => {
+                    cuts.push(finding);
+                    continue;
+                }
+                Err(trouble) => {
+                    self.warn(trouble);
+                    continue;
+                }
+            }
+            let forgotten = ship::retain(&route, &self.record, &self.policy.retention).await;
             match forgotten {
                 Ok(count) => {
+                    self.retained.insert(route.destination.name.clone());
                     if let Some(shipment) = self.record.shipments.get_mut(index) {
                         shipment.forgotten = Some(count);
                     }
@@ -444,6 +534,53 @@ impl Journey {
                 Err(trouble) => self.warn(trouble),
             }
         }
+        self.judge(HoldKind::RetentionCut, cuts);
+    }
+
+    /// What the policy's rules would forget of the destination that those of before kept, when nobody said that it may.
+    async fn cut(&self, route: &Route) -> Result<Option<Finding>, Trouble> {
+        let name = &route.destination.name;
+        let (before, rules) = (self.job.usual.retained.get(name), &self.policy.retention);
+        if before == Some(rules) {
+            return Ok(None);
+        }
+        let Some(cut) = ship::cut(route, &self.record, before, rules).await? else { return Ok(None) };
+        let same = |kind: HoldKind, subject: &str| kind == HoldKind::RetentionCut && subject == name.as_str();
+        // Each run adds one snapshot, so what was shown may have grown a little since.
+        let covers = |value: &str| value.parse::<usize>().is_ok_and(|shown| cut.forgotten <= shown + shown / 10 + 2);
+        if self.job.accepted.iter().any(|each| same(each.kind, &each.subject) && covers(&each.value)) {
+            return Ok(None);
+        }
+        let shown =
+            self.job.holds.iter().find(|hold| same(hold.kind, &hold.subject)).and_then(|hold| hold.value.clone());
+        let (target, count) = (&self.record.job.target, cut.forgotten);
+        let value = shown.as_deref().filter(|value| covers(value)).map_or_else(|| count.to_string(), str::to_owned);
+        Ok(Some(Finding {
+            kind: HoldKind::RetentionCut,
+            subject: name.to_string(),
+            trouble: Trouble::new(
+                "retention_cut",
+                format!(
+                    "the retention of {} would forget {count} of {} snapshots in {name} at once, from {} to {}",
+                    self.policy.name,
+                    cut.there,
+                    cut.oldest.strftime("%Y-%m-%d %H:%M"),
+                    cut.newest.strftime("%Y-%m-%d %H:%M")
+                ),
+            )
+            .with_hint(format!(
+                "nothing is forgotten until `larder accept {target} {value}`, or until the policy keeps more again"
+            )),
+            value: Some(value),
+            no_worse: false,
+        }))
+    }
+
+    /// Whether something else than a cut of the retention holds the job: that is decided behind it.
+    fn held_otherwise(&self) -> bool {
+        let started = self.record.started.unwrap_or(self.record.queued);
+        let holds = self.judged.holds(&self.job.holds, &self.job.accepted, started);
+        holds.iter().any(|hold| hold.kind != HoldKind::RetentionCut)
     }
 
     async fn expire(&mut self) {
@@ -490,7 +627,17 @@ impl Journey {
             BTreeMap::new()
         };
         self.context.log.line(&format!("finished: {outcome}"));
-        Ended { run: self.record, outcome, sequence: self.sequence, parents, judged: self.judged }
+        Ended {
+            run: self.record,
+            outcome,
+            sequence: self.sequence,
+            parents,
+            judged: self.judged,
+            load: self.load,
+            mounted: self.mounted,
+            retained: self.retained,
+            retention: self.policy.retention,
+        }
     }
 
     /// Runs the hooks of `moment`. Those behind the work mend what was changed for it, so neither a cancellation nor the

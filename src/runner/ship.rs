@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::artifact::mount;
 use crate::config::model::{Destination, Repository, Retention};
 use crate::engine::{BackupReport, BackupRequest, Progress, RepositoryAccess, Restic};
 use crate::error::Trouble;
 use crate::process::Context;
+use crate::run::judgement;
 use crate::runner::world::World;
 use crate::store::record::{RunRecord, Shipment};
 use crate::types::Outcome;
@@ -103,6 +106,7 @@ fn shipment(route: &Route, made: Result<BackupReport, Trouble>, took: Duration) 
         snapshot: None,
         bytes_added: 0,
         files: 0,
+        bytes: 0,
         duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         trouble: None,
         forgotten: None,
@@ -113,6 +117,7 @@ fn shipment(route: &Route, made: Result<BackupReport, Trouble>, took: Duration) 
             shipment.trouble = report.partial.then(|| unreadable(&report.unreadable));
             shipment.bytes_added = report.bytes_added;
             shipment.files = report.files;
+            shipment.bytes = report.bytes_processed;
             shipment.snapshot = Some(report.snapshot);
         }
         Err(trouble) => {
@@ -155,6 +160,45 @@ async fn attempt(
         time: None,
     };
     restic.backup(&access, &request, &route.context, on_progress).await.map_err(|error| error.trouble())
+}
+
+/// A retention that would forget many snapshots that the rules before kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub forgotten: usize,
+    pub there: usize,
+    pub oldest: Timestamp,
+    pub newest: Timestamp,
+}
+
+/// What `retention` would forget of the job that `before` would not have, when that is too much to do unasked.
+///
+/// # Errors
+/// When restic could not tell; nothing is forgotten then.
+pub async fn cut(
+    route: &Route,
+    run: &RunRecord,
+    before: Option<&Retention>,
+    retention: &Retention,
+) -> Result<Option<Cut>, Trouble> {
+    let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
+    let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new("cancelled", "the daemon is stopping"))?;
+    let (restic, access) = route.open().await?;
+    let failed = |error: crate::engine::EngineError| error.trouble();
+    let mut gone = restic.would_forget(&access, &run.job, retention, &route.context).await.map_err(failed)?;
+    if gone.is_empty() {
+        return Ok(None);
+    }
+    if let Some(before) = before {
+        let usual = restic.would_forget(&access, &run.job, before, &route.context).await.map_err(failed)?;
+        gone.retain(|id| !usual.contains(id));
+    }
+    let tags = crate::engine::job_tags(&run.job);
+    let there = restic.snapshots(&access, &tags, &route.context).await.map_err(failed)?;
+    let times = || there.iter().filter(|snapshot| gone.contains(&snapshot.id)).map(|snapshot| snapshot.time);
+    let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok(None) };
+    let much = judgement::cuts_much(gone.len(), there.len(), before.is_some());
+    Ok(much.then_some(Cut { forgotten: gone.len(), there: there.len(), oldest, newest }))
 }
 
 /// Applies the policy's keep rules to the job's snapshots; answers how many went.

@@ -71,6 +71,7 @@ pub fn job(target: &str) -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
+        usual: crate::run::usual::Usual::default(),
     }
 }
 
@@ -149,6 +150,7 @@ pub fn run(n: u64, target: &str, outcome: Outcome, hours_ago: i64) -> RunRecord 
         destination: name(destination),
         outcome,
         snapshot: Some("9c1f0a7be2".to_owned()),
+        bytes: 0,
         bytes_added: 4_200_000,
         files: 3,
         duration_ms: 2_000,

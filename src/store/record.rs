@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Trouble;
 use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
+use crate::run::usual::Usual;
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
 /// A job as the store knows it; key `target/policy` in the tree `jobs`.
@@ -60,18 +61,23 @@ pub struct JobRecord {
     /// The newest holds that somebody accepted, oldest first.
     #[serde(default)]
     pub accepted: Vec<Accepted>,
+    /// What later runs are compared with.
+    #[serde(default)]
+    pub usual: Usual,
 }
 
 impl JobRecord {
     /// What `hold` was about is how the job is from now on.
     pub fn take_as_usual(&mut self, hold: &Hold) {
         match hold.kind {
-            HoldKind::Shrank => self.sizes = hold.value.iter().filter_map(|bytes| bytes.parse().ok()).collect(),
-            HoldKind::LostMount
-            | HoldKind::RetentionCut
-            | HoldKind::MissingProof
-            | HoldKind::JumpedClock
-            | HoldKind::Incomplete => {}
+            HoldKind::Shrank => {
+                self.sizes = hold.value.iter().filter_map(|bytes| bytes.parse().ok()).collect();
+                self.usual.loads = self.usual.held.take().into_iter().collect();
+            }
+            HoldKind::LostMount => {
+                self.usual.mounts.remove(std::path::Path::new(&hold.subject));
+            }
+            HoldKind::RetentionCut | HoldKind::MissingProof | HoldKind::JumpedClock | HoldKind::Incomplete => {}
         }
     }
 }
@@ -170,7 +176,10 @@ pub struct Shipment {
     pub outcome: Outcome,
     pub snapshot: Option<String>,
     pub bytes_added: u64,
+    /// Files and bytes that the snapshot has, as the engine counted them.
     pub files: u64,
+    #[serde(default)]
+    pub bytes: u64,
     pub duration_ms: u64,
     pub trouble: Option<Trouble>,
     /// How many snapshots `forget` removed afterwards; none: retention did not run.

@@ -211,3 +211,121 @@ fn a_held_job_is_told_once_reminded_of_once_a_week_and_told_at_its_end() {
     let still = said.iter().filter(|each| each.contains("Still held: files/daily")).count();
     assert!(still >= 1 && said.iter().filter(|each| each.contains("] Held:")).count() <= 1, "{said:?}");
 }
+
+#[test]
+fn two_thousand_documents_lost_beside_one_large_file_are_held() {
+    let mut site = keeping_two();
+    start(&mut site);
+    site.write("data/large", &"x".repeat(20_000_000));
+    for n in 0..2000 {
+        site.write(&format!("data/docs/{n}.txt"), "a document\n");
+    }
+    for _ in 0..2 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    std::fs::remove_dir_all(site.path("data/docs")).unwrap();
+    for _ in 0..4 {
+        let record = site.run("files");
+        assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("shrank")), "{record}");
+    }
+    assert!(site.snapshots("restic").iter().filter(|each| has(&site, each, "data/docs/7.txt")).count() == 2);
+}
+
+#[test]
+fn a_small_source_that_lost_its_files_beside_a_large_one_is_held_and_named() {
+    let mut site = keeping_two();
+    let root = site.root().display().to_string();
+    site.write(
+        "config/targets.yaml",
+        &format!("kind: Target\nname: files\nplugin: files\nwith: {{paths: [{root}/data, {root}/small]}}\n"),
+    );
+    site.write("data/large", &"x".repeat(5_000_000));
+    (0..6).for_each(|n| site.write(&format!("small/{n}"), "some text\n"));
+    start(&mut site);
+    assert_eq!(outcome(&site.run("files")), "success");
+    (1..6).for_each(|n| std::fs::remove_file(site.path(&format!("small/{n}"))).unwrap());
+    let record = site.run("files");
+    assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("shrank")), "{record}");
+    let said = record["trouble"]["message"].as_str().unwrap();
+    assert!(said.contains(&format!("{root}/small has 10 B instead of about 60 B")), "{said}");
+}
+
+/// A real mount, which needs root.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(point: std::path::PathBuf) -> Self {
+        std::fs::create_dir_all(&point).unwrap();
+        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&point).output().unwrap();
+        assert!(done.status.success(), "this test mounts a file system and needs root: {}", text(&done));
+        Self(point)
+    }
+
+    fn away(&self) {
+        assert!(std::process::Command::new("umount").arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+#[test]
+fn a_mount_below_a_source_that_went_away_is_named_and_held_until_it_is_back_or_accepted() {
+    let mut site = keeping_two();
+    let point = site.path("data/docs");
+    let mounted = Mounted::new(point.clone());
+    site.write("data/docs/deed.txt", "a deed\n");
+    site.write("data/large", &"x".repeat(100_000));
+    start(&mut site);
+    assert_eq!(outcome(&site.run("files")), "success");
+    mounted.away();
+    for _ in 0..3 {
+        let record = site.run("files");
+        assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("lost_mount")), "{record}");
+        assert!(record["trouble"]["message"].as_str().unwrap().contains(point.to_str().unwrap()), "{record}");
+    }
+    assert_eq!(site.snapshots("restic").iter().filter(|each| has(&site, each, "data/docs/deed.txt")).count(), 1);
+
+    let mounted = Mounted::new(point.clone());
+    assert_eq!(outcome(&site.run("files")), "partial", "mounted, but empty");
+    site.write("data/docs/deed.txt", "a deed\n");
+    assert_eq!(outcome(&site.run("files")), "success");
+    mounted.away();
+    assert_eq!(outcome(&site.run("files")), "partial");
+    let (code, said) = accept(&site, site.path("data").to_str().unwrap());
+    assert_eq!(code, 1, "{said}");
+    let (code, said) = accept(&site, point.to_str().unwrap());
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(outcome(&site.run("files")), "success");
+}
+
+#[test]
+fn a_retention_that_is_cut_forgets_nothing_until_the_number_is_accepted() {
+    let mut site = keeping_two();
+    let policies = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap();
+    site.write("config/policies.yaml", &policies.replace("last: 2", "last: 100"));
+    start(&mut site);
+    for _ in 0..8 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    site.write("config/policies.yaml", &policies.replace("last: 2", "last: 3"));
+    let pushed = site.push_with("cut", &["-o", "confirm"]);
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let record = site.run("files");
+    assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("retention_cut")), "{record}");
+    let said = record["trouble"]["message"].as_str().unwrap();
+    assert!(said.contains("forget 6 of 9 snapshots in local") && said.contains("from 20"), "{said}");
+    assert_eq!(outcome(&site.run("files")), "partial");
+    assert_eq!(site.snapshots("restic").len(), 10);
+    let value = site.job("files")["holds"][0]["value"].as_str().unwrap().to_owned();
+    assert_eq!(accept(&site, &value).0, 0);
+    assert_eq!(outcome(&site.run("files")), "success");
+    assert_eq!(site.snapshots("restic").len(), 3);
+    for _ in 0..2 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    assert_eq!(site.snapshots("restic").len(), 3);
+}

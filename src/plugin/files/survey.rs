@@ -7,10 +7,10 @@ use crate::error::Trouble;
 use crate::plugin::files::pattern::Pattern;
 
 /// Entries that are looked at for the figures; beyond, the figures are lower bounds.
-const ENTRIES_MAX: u64 = 200_000;
-const TIME_MAX: Duration = Duration::from_mins(1);
+const ENTRIES_MAX: u64 = 50_000_000;
+const TIME_MAX: Duration = Duration::from_mins(10);
 /// Entries that are looked at in search of one single file.
-const SEARCH_ENTRIES_MAX: u64 = 2_000_000;
+const SEARCH_ENTRIES_MAX: u64 = 50_000_000;
 /// Unreadable directories that are named.
 const NAMED_MAX: usize = 5;
 
