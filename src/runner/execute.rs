@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,11 +27,12 @@ use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
 use crate::runner::ship::{self, Cargo, Route};
-use crate::runner::weigh;
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord, Shipment};
-use crate::types::{ByteSize, Name, Outcome};
+use crate::types::{Name, Outcome};
+
+mod holding;
 
 /// What is kept of one run's output, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -305,105 +305,6 @@ impl Journey {
         Ok(validations)
     }
 
-    /// Weighs what the snapshots have, and holds retention when that is far less than usual.
-    async fn weigh(&mut self, captured: &Captured) {
-        let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());
-        let load = tokio::task::spawn_blocking(move || weigh::load(&shipments, &sources)).await.ok().flatten();
-        let Some(load) = load else { return };
-        self.record.bytes = load.total.bytes;
-        let mut losses = self.job.usual.losses(&load);
-        // What an older Larder recorded has no files and no parts.
-        if self.job.usual.loads.is_empty() && judgement::shrink_guard(&self.job.sizes, captured.bytes) {
-            losses.push(format!("the backup has {} only", ByteSize(captured.bytes)));
-        }
-        let shown = self.job.usual.held.as_ref();
-        let shrank = (!losses.is_empty()).then(|| Finding {
-            kind: HoldKind::Shrank,
-            subject: String::new(),
-            trouble: Trouble::new("shrank", format!("far less than usual: {}", losses.join("; "))).with_hint(format!(
-                "look whether data is missing; old backups are kept until the size is usual again, or until \
-                 `larder accept {} {}` says that it is right",
-                self.record.job.target, load.total.bytes
-            )),
-            value: Some(load.total.bytes.to_string()),
-            no_worse: shown.is_some_and(|shown| load.is_no_worse_than(shown)),
-        });
-        self.judge(HoldKind::Shrank, shrank);
-        self.load = Some(load);
-    }
-
-    /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
-    async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
-        let one = self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool) == Some(true);
-        let sources = captured.sources.clone();
-        let look = tokio::task::spawn_blocking(move || weigh::mounts(&sources, one));
-        tokio::time::timeout(MOUNTS_MAX, look).await.ok()?.ok()?
-    }
-
-    /// Holds retention when a mount of the last good run was away before or after the engine read.
-    fn miss_mounts(
-        &mut self,
-        before: Option<BTreeSet<PathBuf>>,
-        after: Option<BTreeSet<PathBuf>>,
-        captured: &Captured,
-    ) {
-        let (Some(before), Some(after)) = (before, after) else {
-            self.warn(Trouble::new(
-                "mounts_unknown",
-                "whether all mounts of the sources are there could not be seen in time",
-            ));
-            return;
-        };
-        let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
-        let lost = weigh::lost(&self.job.usual.mounts, &there, &captured.sources);
-        let target = self.record.job.target.clone();
-        self.judge(
-            HoldKind::LostMount,
-            lost.iter().map(|point| {
-                let shown = point.display().to_string();
-                Finding {
-                    kind: HoldKind::LostMount,
-                    subject: shown.clone(),
-                    trouble: Trouble::new(
-                        "lost_mount",
-                        format!("{shown} was mounted at the last good run and is not there or is empty: this backup is without it"),
-                    )
-                    .with_hint(format!(
-                        "mount it again; old backups are kept until then, or until `larder accept {target} {shown}` says that it is right"
-                    )),
-                    value: Some(shown),
-                    no_worse: true,
-                }
-            }),
-        );
-        self.mounted = Some(there);
-    }
-
-    /// Notes that `kind` was looked at; what was `found` makes the run partial and holds what is there.
-    fn judge(&mut self, kind: HoldKind, found: impl IntoIterator<Item = Finding>) {
-        let mut found: Vec<Finding> = found.into_iter().collect();
-        for finding in &found {
-            self.remark_on(finding.trouble.clone());
-        }
-        // What is accepted as not provable stays unproven, but holds nothing any more.
-        found.retain(|finding| kind != HoldKind::MissingProof || !finding.is_accepted(&self.job.accepted));
-        self.judged.add(kind, found);
-    }
-
-    /// Since when the job is held, by this run or one before it.
-    fn held(&self) -> Option<Timestamp> {
-        let started = self.record.started.unwrap_or(self.record.queued);
-        let holds = self.judged.holds(&self.job.holds, &self.job.accepted, started);
-        holds.iter().map(|hold| hold.since).min()
-    }
-
-    /// Says what holds the job from before and was not looked at in this run.
-    fn hold_on(&mut self) {
-        for hold in self.judged.untouched(&self.job.holds) {
-            self.remark_on(hold.trouble.clone());
-        }
-    }
-
     async fn publish(
         &mut self,
         captured: &Captured,
@@ -535,52 +436,6 @@ impl Journey {
             }
         }
         self.judge(HoldKind::RetentionCut, cuts);
-    }
-
-    /// What the policy's rules would forget of the destination that those of before kept, when nobody said that it may.
-    async fn cut(&self, route: &Route) -> Result<Option<Finding>, Trouble> {
-        let name = &route.destination.name;
-        let (before, rules) = (self.job.usual.retained.get(name), &self.policy.retention);
-        if before == Some(rules) {
-            return Ok(None);
-        }
-        let Some(cut) = ship::cut(route, &self.record, before, rules).await? else { return Ok(None) };
-        let same = |kind: HoldKind, subject: &str| kind == HoldKind::RetentionCut && subject == name.as_str();
-        // Each run adds one snapshot, so what was shown may have grown a little since.
-        let covers = |value: &str| value.parse::<usize>().is_ok_and(|shown| cut.forgotten <= shown + shown / 10 + 2);
-        if self.job.accepted.iter().any(|each| same(each.kind, &each.subject) && covers(&each.value)) {
-            return Ok(None);
-        }
-        let shown =
-            self.job.holds.iter().find(|hold| same(hold.kind, &hold.subject)).and_then(|hold| hold.value.clone());
-        let (target, count) = (&self.record.job.target, cut.forgotten);
-        let value = shown.as_deref().filter(|value| covers(value)).map_or_else(|| count.to_string(), str::to_owned);
-        Ok(Some(Finding {
-            kind: HoldKind::RetentionCut,
-            subject: name.to_string(),
-            trouble: Trouble::new(
-                "retention_cut",
-                format!(
-                    "the retention of {} would forget {count} of {} snapshots in {name} at once, from {} to {}",
-                    self.policy.name,
-                    cut.there,
-                    cut.oldest.strftime("%Y-%m-%d %H:%M"),
-                    cut.newest.strftime("%Y-%m-%d %H:%M")
-                ),
-            )
-            .with_hint(format!(
-                "nothing is forgotten until `larder accept {target} {value}`, or until the policy keeps more again"
-            )),
-            value: Some(value),
-            no_worse: false,
-        }))
-    }
-
-    /// Whether something else than a cut of the retention holds the job: that is decided behind it.
-    fn held_otherwise(&self) -> bool {
-        let started = self.record.started.unwrap_or(self.record.queued);
-        let holds = self.judged.holds(&self.job.holds, &self.job.accepted, started);
-        holds.iter().any(|hold| hold.kind != HoldKind::RetentionCut)
     }
 
     async fn expire(&mut self) {
