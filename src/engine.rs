@@ -237,7 +237,7 @@ impl Restic {
         };
         let mut hearing = Hearing {
             on_line,
-            complaints: Complaints::default(),
+            complaints: Complaints { apart: call.apart.clone(), ..Complaints::default() },
             children: &children,
             pid: None,
             figures: None,
@@ -332,6 +332,8 @@ struct Call {
     operation: &'static str,
     args: Vec<OsString>,
     figures: Figures,
+    /// For a backup.
+    apart: Option<error::Apart>,
 }
 
 /// Whether the operation reports figures all the time, so that their standing still means something.
@@ -344,7 +346,7 @@ enum Figures {
 impl Call {
     fn new(operation: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No }
+        Self { operation, args, figures: Figures::No, apart: None }
     }
 
     fn without_lock(mut self) -> Self {

@@ -22,6 +22,7 @@ pub(crate) use files::{count, is_excluded};
 pub use host::{Beside, News};
 pub use protocol::{CaptureFacts, RestoreOrder, Verb};
 
+pub mod apart;
 mod archive;
 mod arr;
 pub mod builtin;

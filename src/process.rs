@@ -7,6 +7,7 @@ mod lines;
 mod log;
 mod output;
 mod redact;
+mod scratch;
 mod spawn;
 mod table;
 mod tree;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use log::Log;
 pub use redact::Redactor;
+pub use scratch::{scratch, sweep_scratch};
 pub use spawn::find_program;
 pub use table::{ProcessSeen, seen};
 pub use tree::{Leftover, reap_leftovers, reap_stragglers};

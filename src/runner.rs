@@ -2,6 +2,8 @@
 
 pub mod control;
 
+pub mod cut;
+
 pub mod execute;
 
 pub mod hooks;

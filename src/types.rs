@@ -4,6 +4,7 @@
 //! (`parse`), so later code never sees an unchecked one.
 
 pub mod host;
+pub mod pattern;
 
 use std::fmt;
 use std::str::FromStr;

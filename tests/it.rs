@@ -47,3 +47,5 @@ mod store;
 mod support;
 #[path = "it/upkeep.rs"]
 mod upkeep;
+#[path = "it/whole.rs"]
+mod whole;

@@ -43,6 +43,42 @@ pub fn is_point(path: &Path) -> bool {
     parse(&table).iter().any(|mount| mount.point == path && mount.kind != "autofs")
 }
 
+/// The place below which a disk or share seems to be missing: `path` lies on the root file system, but below a directory
+/// where one mounts things, or below a mount point of `/etc/fstab`.
+#[must_use]
+pub fn missing_below(path: &Path) -> Option<PathBuf> {
+    let known = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    let table = parse(&std::fs::read("/proc/self/mountinfo").ok()?);
+    let fstab = std::fs::read("/etc/fstab").unwrap_or_default();
+    let seen = of(&table, &known)?;
+    (seen.point == Path::new("/") || seen.kind == "autofs").then(|| looks_like_a_mount_point(path, &fstab)).flatten()
+}
+
+/// Where people mount things; what lies one level below such a directory is a mount point.
+const MOUNTS_LIE_IN: [&str; 6] = ["/mnt", "/media", "/run/media", "/net", "/srv/nas", "/srv/nfs"];
+
+fn looks_like_a_mount_point(path: &Path, fstab: &[u8]) -> Option<PathBuf> {
+    let wanted = fstab.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let device = fields.next().filter(|device| !device.starts_with(b"#"))?;
+        let point = unescape(fields.next()?);
+        (!device.is_empty() && point.is_absolute() && point != Path::new("/") && path.starts_with(&point))
+            .then_some(point)
+    });
+    wanted
+        .max_by_key(|point| point.components().count())
+        .or_else(|| MOUNTS_LIE_IN.iter().find(|directory| path.starts_with(directory)).map(PathBuf::from))
+}
+
+/// The mount point that a path, or what of it is there, is seen through; none on the root file system.
+#[must_use]
+pub fn point_of(path: &Path) -> Option<PathBuf> {
+    let known = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    let table = parse(&std::fs::read("/proc/self/mountinfo").ok()?);
+    let mount = of(&table, &known)?;
+    (mount.point != Path::new("/") && mount.kind != "autofs").then(|| mount.point.clone())
+}
+
 /// Reads the kernel's list; lines that make no sense are left out.
 #[must_use]
 pub fn parse(table: &[u8]) -> Vec<Mount> {
@@ -112,6 +148,17 @@ nonsense\n";
         let mut mounted = mounts.clone();
         mounted.push(Mount { point: "/mnt/auto".into(), kind: "ext4".into() });
         assert_eq!(of(&mounted, Path::new("/mnt/auto/x")).map(|mount| mount.kind.as_str()), Some("ext4"));
+    }
+
+    #[test]
+    fn an_empty_mount_point_is_known_by_its_place_or_by_the_table_of_mounts() {
+        let fstab = b"# /dev/x /home/x ext4\nnas:/b /home/me/my\\040nas nfs4 _netdev 0 0\nUUID=1 / ext4 defaults 0 1\n";
+        let looks =
+            |path: &str| looks_like_a_mount_point(Path::new(path), fstab).map(|point| point.display().to_string());
+        assert_eq!(looks("/home/me/my nas/restic").as_deref(), Some("/home/me/my nas"));
+        assert_eq!(looks("/mnt/usb/restic").as_deref(), Some("/mnt"));
+        assert_eq!(looks("/srv/nas/restic").as_deref(), Some("/srv/nas"));
+        assert_eq!((looks("/home/x/restic"), looks("/var/lib/larder/restic"), looks("/mntx")), (None, None, None));
     }
 
     #[test]

@@ -131,9 +131,10 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
             "destinations.yaml".to_owned(),
             format!(
                 "{SCHEMA_LINE}\n# One restic repository. A second one on another machine makes it a real backup.\nkind: Destination\nname: local\n\
-                 repository: {{type: local, path: {}}}\npassword: {{file: {}}}\ncheck: {{schedule: \"0 5 * * 0\", read_data: 5%}}\n\
+                 repository: {{type: local, path: {}{}}}\npassword: {{file: {}}}\ncheck: {{schedule: \"0 5 * * 0\", read_data: 5%}}\n\
                  prune: {{schedule: \"0 4 * * 0\"}}\n",
                 quote(&seed.repository),
+                mounted(&seed.repository, "require_mount"),
                 quote(&password_file(seed))
             ),
         ),
@@ -148,7 +149,8 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
         ("larder.schema.json".to_owned(), crate::cli::config_schema_text()),
     ];
     let own = file_targets(seed).into_iter().map(|(name, path)| {
-        format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]}}\n", quote(&path))
+        let mounted = mounted(&path, "require_mount");
+        format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]{mounted}}}\n", quote(&path))
     });
     let seen = seed.proposals.iter().filter_map(|proposal| proposal.document.clone());
     let documents: Vec<String> = own.chain(seen).collect();
@@ -233,6 +235,15 @@ fn name_for(path: &Path, taken: &[String]) -> String {
 /// A path as a YAML double-quoted scalar.
 fn quote(path: &Path) -> String {
     serde_json::Value::String(path.display().to_string()).to_string()
+}
+
+/// Where a path lies on a mounted disk or share: that nothing is done without it.
+fn mounted(path: &Path, field: &str) -> String {
+    match crate::artifact::mount::point_of(path) {
+        // Also where the text lies elsewhere than the disk: through a link the mount is not above it.
+        Some(point) if path.starts_with(&point) => format!(", {field}: {}", quote(&point)),
+        _ => String::new(),
+    }
 }
 
 /// A path as a shell reads it back.

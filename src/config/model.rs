@@ -148,6 +148,9 @@ pub enum Repository {
         path: PathBuf,
         /// This path must be a mount point before anything is read or written.
         require_mount: Option<PathBuf>,
+        /// It may be made anew below a mount point on which nothing is mounted.
+        #[serde(default)]
+        create: bool,
     },
 }
 
@@ -243,6 +246,31 @@ pub struct Target {
     /// Values of holds that somebody accepted.
     #[serde(default)]
     pub accept: Vec<String>,
+    #[serde(default)]
+    pub tolerate: Tolerate,
+}
+
+/// What may be missing from a backup without making it incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tolerate {
+    /// How many of a million files may vanish while they are read.
+    pub vanished_ppm: u32,
+    /// What is known to be unreadable, with all below it.
+    pub unreadable: Vec<PathBuf>,
+}
+
+impl Default for Tolerate {
+    fn default() -> Self {
+        Self { vanished_ppm: 10_000, unreadable: Vec::new() }
+    }
+}
+
+impl Tolerate {
+    /// How many of `files` may vanish; at least one where any may.
+    #[must_use]
+    pub fn vanished_of(&self, files: u64) -> u64 {
+        files.saturating_mul(u64::from(self.vanished_ppm)).div_ceil(1_000_000)
+    }
 }
 
 impl Target {
@@ -257,6 +285,7 @@ impl Target {
             enabled: false,
             hooks: Hooks::default(),
             accept: Vec::new(),
+            tolerate: Tolerate::default(),
         }
     }
 }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use scalars::{
-    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawName, RawPath, RawRate, RawReadData, RawSize,
-    RawSmtp, RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawName, RawPath, RawRate, RawReadData, RawShare,
+    RawSize, RawSmtp, RawTimezone, RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -138,6 +138,8 @@ pub enum RawRepository {
         path: RawPath,
         /// Nothing is read or written unless something is mounted here.
         require_mount: Option<RawPath>,
+        /// Make the repository even where it looks as if its disk were not mounted. Without it: false.
+        create: Option<bool>,
     },
 }
 
@@ -266,6 +268,20 @@ pub struct RawTarget {
     /// What is accepted of what held this target: the values that `larder status` shows, such as a size or a mount point.
     #[schemars(length(min = 1, max = 32))]
     pub accept: Option<Vec<RawAccepted>>,
+    /// What may be missing without making a run incomplete.
+    pub tolerate: Option<RawTolerate>,
+}
+
+/// What may be missing without making a run incomplete; it is told as a notice.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tolerate", extend("examples" = [{"vanished": "2%"}]))]
+pub struct RawTolerate {
+    /// The share of the files that may vanish while they are read. Without it: 1%.
+    pub vanished: Option<RawShare>,
+    /// Files and directories that the daemon's user may not read, and all below them.
+    #[schemars(length(min = 1, max = 100), extend("examples" = [["/srv/app/private"]]))]
+    pub unreadable: Option<Vec<RawPath>>,
 }
 
 /// Programs around each run, without a shell.

@@ -36,6 +36,7 @@ pub(super) async fn keep(world: Arc<World>, cancel: CancellationToken) {
 }
 
 fn round(world: &World) {
+    sweep_scratch();
     let made = crate::store::export::write_export(
         world.ledger.store(),
         &world.paths.export(),
@@ -47,6 +48,13 @@ fn round(world: &World) {
     }
     if let Err(error) = prune_logs(&world.paths.logs(), LOGS_KEPT) {
         tracing::warn!(%error, "cannot remove old logs");
+    }
+}
+
+/// What killed processes left in the temporary directory.
+pub(super) fn sweep_scratch() {
+    for path in crate::process::sweep_scratch() {
+        tracing::info!(path = %path.display(), "removed what a killed process left");
     }
 }
 

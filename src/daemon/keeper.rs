@@ -308,7 +308,10 @@ impl Keeper {
             // A run whose application is being restored into waits; the end of the restore wakes this loop.
             let free = {
                 let restoring = restore::being_restored(&self.world);
-                self.queue.iter().position(|run| !restoring.contains(&run.job.target))
+                // Nor beside another run of its target: what the one stopped, the other would find stopped, or start.
+                let running =
+                    |target: &crate::types::Name| self.running.values().any(|each| each.job.target == *target);
+                self.queue.iter().position(|run| !restoring.contains(&run.job.target) && !running(&run.job.target))
             };
             let Some(run) = free.and_then(|index| self.queue.remove(index)) else { return };
             let Some(order) = self.order(&config, &run) else {
@@ -331,6 +334,7 @@ impl Keeper {
             target: target.clone(),
             policy: policy.clone(),
             site: config.site.clone(),
+            own: crate::runner::cut::own_of(config, self.world.paths.root()),
             destinations: policy
                 .destinations
                 .iter()

@@ -28,7 +28,12 @@ const STRAGGLERS_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::f
 /// Mends what an earlier daemon left, and answers with the jobs.
 pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<JobId, JobRecord>, Trouble> {
     let state_id = world.state_id.clone();
-    let leftovers = tokio::task::spawn_blocking(move || crate::process::reap_leftovers(&state_id)).await;
+    let leftovers = tokio::task::spawn_blocking(move || {
+        let leftovers = crate::process::reap_leftovers(&state_id);
+        super::housekeeping::sweep_scratch();
+        leftovers
+    })
+    .await;
     for leftover in leftovers.unwrap_or_default() {
         tracing::warn!(?leftover, "ended a child of an earlier daemon");
     }

@@ -277,7 +277,7 @@ async fn through_plugin(
     let (world, then) = (&route.world, manifest.app_version.clone());
     // A dry run changes nothing, so there is nothing to undo.
     let noted = if request.dry_run { None } else { journal::open_for_restore(world, id, target, staging)? };
-    let beside = Beside { previous: None, journal: noted };
+    let beside = Beside { journal: noted, ..Beside::default() };
     let facts = manifest.facts();
     let restored = world
         .catalogue

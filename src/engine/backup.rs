@@ -28,6 +28,8 @@ pub struct BackupRequest {
     pub host: String,
     /// The snapshot to compare with; one that is not there any more is left out.
     pub parent: Option<String>,
+    /// What may be unreadable, with all below it.
+    pub tolerated: Vec<PathBuf>,
     /// What the snapshot says about its time; none: now.
     pub time: Option<Timestamp>,
 }
@@ -48,7 +50,13 @@ pub struct BackupReport {
     /// `path: reason`, the first [`UNREADABLE_MAX`].
     pub unreadable: Vec<String>,
     pub unreadable_total: u64,
-    /// Something that should be in the snapshot is not.
+    /// Files that were gone when they were to be read, the first [`UNREADABLE_MAX`]; not among the unreadable.
+    pub vanished: Vec<String>,
+    pub vanished_total: u64,
+    /// What could not be read and need not be, the first [`UNREADABLE_MAX`].
+    pub tolerated: Vec<String>,
+    pub tolerated_total: u64,
+    /// Something that should be in the snapshot is not, beside what vanished or is tolerated.
     pub partial: bool,
 }
 
@@ -97,6 +105,8 @@ fn report(summary: BackupSummary, answer: &Answer, missing: &[PathBuf]) -> Backu
     let total = unreadable.len() as u64 + answer.complaints.items_total;
     unreadable.extend(answer.complaints.items.iter().map(|(item, why)| format!("{item}: {why}")));
     unreadable.truncate(UNREADABLE_MAX);
+    let (vanished_total, tolerated_total) = (answer.complaints.vanished_total, answer.complaints.accepted_total);
+    let explained = vanished_total + tolerated_total > 0 && answer.exit == Exit::Code(3);
     BackupReport {
         snapshot: summary.snapshot,
         files_new: summary.files_new,
@@ -108,7 +118,11 @@ fn report(summary: BackupSummary, answer: &Answer, missing: &[PathBuf]) -> Backu
         duration: answer.wall,
         unreadable,
         unreadable_total: total,
-        partial: total > 0 || answer.exit != Exit::Success,
+        vanished: answer.complaints.vanished.clone(),
+        vanished_total,
+        tolerated: answer.complaints.accepted.clone(),
+        tolerated_total,
+        partial: total > 0 || (answer.exit != Exit::Success && !explained),
     }
 }
 
@@ -137,7 +151,7 @@ struct Lists {
 impl Lists {
     fn write(request: &BackupRequest, missing: &[PathBuf]) -> Result<Self, EngineError> {
         let failed = |error| EngineError::Files(std::env::temp_dir(), error);
-        let directory = tempfile::Builder::new().prefix("larder-backup-").tempdir().map_err(failed)?;
+        let directory = crate::process::scratch("backup").map_err(failed)?;
         let lists = Self { directory };
         let mut paths = Vec::new();
         for path in request.paths.iter().filter(|path| !missing.contains(path)) {
@@ -164,6 +178,8 @@ impl Lists {
 
     fn call(&self, request: &BackupRequest) -> Result<Call, EngineError> {
         let mut call = Call::new("backup", &["--json"]).with_figures();
+        call.apart =
+            Some(super::error::Apart { sources: request.paths.clone(), unreadable: request.tolerated.clone() });
         call = call.arg("--files-from-raw").arg(self.paths());
         if !request.excludes.is_empty() {
             call = call.arg("--exclude-file").arg(self.patterns());

@@ -1,6 +1,6 @@
 //! What can go wrong with a repository, and which of it a failed restic means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Trouble;
@@ -178,10 +178,27 @@ pub(super) struct Complaints {
     /// Items that failed: path and why; the first [`ITEMS_MAX`].
     pub(super) items: Vec<(String, String)>,
     pub(super) items_total: u64,
+    /// For a backup: what of the items is told apart.
+    pub(super) apart: Option<Apart>,
+    /// Items that were gone when they were to be read, the first [`ITEMS_MAX`]; not among `items`.
+    pub(super) vanished: Vec<String>,
+    pub(super) vanished_total: u64,
+    /// Items that may be unreadable, the first [`ITEMS_MAX`]; not among `items`.
+    pub(super) accepted: Vec<String>,
+    pub(super) accepted_total: u64,
     /// Sources that restic left out because they are not there.
     pub(super) skipped: Vec<String>,
     /// Plain lines, the last [`LINES_MAX`].
     pub(super) lines: Vec<String>,
+}
+
+/// What a backup need not complain of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Apart {
+    /// The sources themselves: they never vanish unnoticed.
+    pub(super) sources: Vec<PathBuf>,
+    /// What may be unreadable, with all below it.
+    pub(super) unreadable: Vec<PathBuf>,
 }
 
 /// Most failed items that are named.
@@ -193,14 +210,34 @@ impl Complaints {
     pub(super) fn hear(&mut self, line: &str) {
         match super::messages::parse(line) {
             Some(Message::ExitError { code, message }) => self.exit = Some((code, message)),
-            Some(Message::ItemError { item, message }) => {
-                self.items_total += 1;
-                if self.items.len() < ITEMS_MAX {
-                    self.items.push((item, message));
-                }
-            }
+            Some(Message::ItemError { item, message }) => self.hear_item(item, message),
             Some(_) => {}
             None => self.hear_plain(line),
+        }
+    }
+
+    fn hear_item(&mut self, item: String, message: String) {
+        if let Some(apart) = &self.apart {
+            let path = Path::new(&item);
+            let gone = message.ends_with("no such file or directory");
+            if gone && !apart.sources.iter().any(|source| source == path) {
+                self.vanished_total += 1;
+                if self.vanished.len() < ITEMS_MAX {
+                    self.vanished.push(item);
+                }
+                return;
+            }
+            if !gone && apart.unreadable.iter().any(|accepted| path.starts_with(accepted)) {
+                self.accepted_total += 1;
+                if self.accepted.len() < ITEMS_MAX {
+                    self.accepted.push(item);
+                }
+                return;
+            }
+        }
+        self.items_total += 1;
+        if self.items.len() < ITEMS_MAX {
+            self.items.push((item, message));
         }
     }
 

@@ -122,6 +122,8 @@ pub(super) fn parse(line: &str) -> Option<Message> {
     Some(match kind {
         Some("status") => Message::Status(progress(object)),
         Some("summary") => summary(object),
+        // What the counting ahead of the backup meets is met again by the backup itself.
+        Some("error") if text(object, "during") == "scan" => Message::Other,
         Some("error") => Message::ItemError { item: text(object, "item"), message: error_text(object) },
         Some("exit_error") => Message::ExitError { code: integer(object, "code"), message: text(object, "message") },
         Some("initialized") => Message::Initialized { id: text(object, "id") },
@@ -268,6 +270,16 @@ fn error_text(object: &Value) -> String {
     if let Some(message) = error.as_str().or_else(|| error.get("message")?.as_str()) {
         return shortened(message);
     }
+    // 0.17 writes Go's error as it is: the system's number for it.
+    let known = match error.get("Err").and_then(Value::as_i64) {
+        Some(2) => Some("no such file or directory"),
+        Some(5) => Some("input/output error"),
+        Some(13) => Some("permission denied"),
+        _ => None,
+    };
+    if let Some(known) = known {
+        return format!("{}: {known}", text(error, "Op"));
+    }
     let operation = text(error, "Op");
     if operation.is_empty() { "unknown error".to_owned() } else { format!("{operation} failed") }
 }
@@ -318,7 +330,8 @@ mod tests {
     #[test]
     fn lines_of_every_version_are_read() {
         // As restic 0.17 writes it (Go's error), then 0.18 and later.
-        let old = r#"{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"during":"scan","item":"/x"}"#;
+        let old =
+            r#"{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"during":"archival","item":"/x"}"#;
         assert_eq!(parse(old), Some(Message::ItemError { item: "/x".to_owned(), message: "open failed".to_owned() }));
         let new = r#"{"message_type":"error","error":{"message":"open /x: denied"},"during":"archival","item":"/x"}"#;
         let expected = Message::ItemError { item: "/x".to_owned(), message: "open /x: denied".to_owned() };

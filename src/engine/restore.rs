@@ -38,7 +38,7 @@ impl Restic {
         let id = snapshot_id(snapshot)?;
         self.check_identity(access, context).await?;
         prepare(to)?;
-        let mut call = Call::new("restore", &["--json", "--verify"]).with_figures();
+        let mut call = Call::new("restore", &["--json", "--verify", "--sparse"]).with_figures();
         call = call.arg(long("--target=", to));
         for pattern in include {
             call = call.arg(format!("--include={pattern}"));

@@ -36,7 +36,11 @@ fn spec(expression: &str) -> ScheduleSpec {
 fn destination(text: &str) -> Destination {
     Destination {
         name: name(text),
-        repository: Repository::Local { path: PathBuf::from(format!("/mnt/{text}/restic")), require_mount: None },
+        repository: Repository::Local {
+            path: PathBuf::from(format!("/mnt/{text}/restic")),
+            require_mount: None,
+            create: false,
+        },
         password: SecretRef::Env("REPOSITORY_PASSWORD".to_owned()),
         limits: Limits::default(),
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
@@ -67,6 +71,7 @@ fn target(text: &str, policies: &[&str]) -> Target {
         enabled: true,
         hooks: Hooks::default(),
         accept: Vec::new(),
+        tolerate: Default::default(),
     }
 }
 
@@ -309,7 +314,7 @@ fn a_repository_that_moves_keeps_its_pinned_id_and_says_so() {
     site.edit_destination(|record| record.repository_id = Some("0123456789abcdef".to_owned()));
     let mut desired = config(&["photos"]);
     desired.destinations.get_mut("nas").unwrap().repository =
-        Repository::Local { path: PathBuf::from("/mnt/new"), require_mount: None };
+        Repository::Local { path: PathBuf::from("/mnt/new"), require_mount: None, create: false };
     let plan = site.apply(&desired, noon());
     assert_eq!(site.destinations[0].repository_id.as_deref(), Some("0123456789abcdef"));
     assert_eq!(site.destinations[0].location, "/mnt/new");

@@ -13,12 +13,12 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
-use crate::plugin::files::pattern::Pattern;
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran, Tools};
 use crate::plugin::{Verdict, digest};
 use crate::process::Exit;
+use crate::types::pattern::Pattern;
 
 mod allowed;
 mod checks;
@@ -261,7 +261,7 @@ fn matching(settings: &CommandSettings, staging: &Path) -> Result<Vec<PathBuf>, 
     let patterns: Vec<Pattern> = settings
         .files
         .iter()
-        .filter_map(|text| Pattern::parse(&format!("/{}", text.trim_start_matches('/'))))
+        .filter_map(|text| Pattern::parse(&format!("/{}", text.trim_start_matches('/'))).ok())
         .collect();
     let mut found = Vec::new();
     let mut directories = vec![(PathBuf::new(), 0)];

@@ -8,12 +8,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::Trouble;
+use crate::plugin::apart;
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
+use crate::plugin::settings::PatternText;
 use crate::plugin::{Source, Verdict, digest, live};
+use crate::types::pattern::{self, Pattern};
 
 mod mounts;
-pub(super) mod pattern;
 pub(in crate::plugin) mod survey;
 
 use mounts::{Mounts, Unmounted};
@@ -37,7 +39,9 @@ Nothing is copied first; restic reads the files where they are.
 An SQLite database that somebody has open, or that was written to in the last minutes, is kept a second time as SQLite's
 online backup copies it (databases/): put that one back, and remove the -wal, -shm and -journal files beside it.
 
-Not in it: what `exclude` matches. Files that change while they are read are kept as they were read. Other databases
+Not in it: what `exclude` matches; what is Larder's own (repositories, artifacts, state) and file systems without data,
+such as /proc, which are left out by themselves, told as a notice; with `one_file_system` what is mounted below.
+Files that change while they are read are kept as they were read. Other databases
 (PostgreSQL, MySQL, LMDB, Berkeley DB, …) that are in use meanwhile are recognised, and the run says that nobody can vouch
 for them: stop their program in hooks, use their own plugin, or `accept` them.
 
@@ -53,9 +57,13 @@ struct FilesSettings {
     /// Absolute paths of directories or files.
     #[schemars(length(min = 1), inner(regex(pattern = "^/")))]
     paths: Vec<PathBuf>,
-    /// What to leave out, as restic's `--exclude` reads it: `*.tmp` anywhere, `/srv/photos/cache` there only.
+    /// What to leave out, as restic's `--exclude` reads it: `*.tmp` anywhere, `/srv/photos/cache` there only, `!keep`
+    /// brings back. Blanks belong to a pattern.
     #[serde(default)]
-    exclude: Vec<String>,
+    exclude: Vec<PatternText>,
+    /// Leave out what is mounted below `paths`, but for the empty mount points.
+    #[serde(default)]
+    one_file_system: bool,
     /// This path must be a mount point, else nothing is read.
     #[serde(default)]
     #[schemars(regex(pattern = "^/"))]
@@ -76,16 +84,21 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     let mounts = Mounts::read()?;
     require_mount(&settings, &mounts)?;
-    let mut survey = Survey::new(&settings.exclude);
+    let (exclude, others) = excludes(&settings)?;
+    if !others.is_empty() {
+        let message = format!("left out, for `one_file_system` is set: what is mounted at {}", others.join(", "));
+        voice.notice(Trouble::new("mounts_left_out", message));
+    }
+    let mut survey = Survey::new(&exclude, &request.own);
     for path in &settings.paths {
         for remark in look(path, &settings, &mounts, &mut survey)? {
             voice.warning(remark);
         }
-        voice.source(Source { path: path.clone(), exclude: settings.exclude.clone() });
+        voice.source(Source { path: path.clone(), exclude: exclude.clone() });
         voice.progress(survey.bytes, 0);
     }
-    for warning in survey.warnings() {
-        voice.warning(warning);
+    if let Some(told) = survey.uncounted() {
+        voice.log(told);
     }
     if !survey.complete() {
         voice.log(format!("counting stopped after {} files; the figures are lower bounds", survey.files));
@@ -122,7 +135,7 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     };
     let mounts = Mounts::read()?;
     let mount_lost = require_mount(&settings, &mounts).err();
-    let mut survey = Survey::new(&settings.exclude);
+    let mut survey = Survey::new(&excludes(&settings)?.0, &request.own);
     for source in &facts.sources {
         let name = format!("{} is there", source.path.display());
         let before = survey.files;
@@ -150,6 +163,30 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     };
     voice.validation(name, verdict, detail);
     Ok(())
+}
+
+/// The patterns, and with `one_file_system` the mount points below the paths.
+fn excludes(settings: &FilesSettings) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let mut exclude: Vec<String> = settings.exclude.iter().map(|text| text.0.clone()).collect();
+    for text in &exclude {
+        Pattern::parse(text).map_err(|error| {
+            Failure::new("bad_pattern", format!("the exclude pattern {text:?} cannot be used: {error}"))
+                .hint("correct it; `\\` before a character takes its meaning away")
+        })?;
+    }
+    let mut others = Vec::new();
+    if settings.one_file_system {
+        let mounts = apart::Mounts::read();
+        for path in &settings.paths {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            for (point, _) in mounts.below(&real) {
+                let Ok(rest) = point.strip_prefix(&real) else { continue };
+                exclude.push(format!("{}/*", pattern::literal(&path.join(rest))));
+                others.push(path.join(rest).display().to_string());
+            }
+        }
+    }
+    Ok((exclude, others))
 }
 
 fn require_mount(settings: &FilesSettings, mounts: &Mounts) -> Result<(), Failure> {
@@ -192,6 +229,10 @@ fn look(path: &Path, settings: &FilesSettings, mounts: &Mounts, survey: &mut Sur
     // A directory on the way may be a link into a file system that is not there.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     unmounted(&real, mounts)?;
+    if let Some(kind) = apart::Mounts::read().no_data_at(&real).filter(|kind| *kind != "tmpfs") {
+        return Err(Failure::new("path_no_data", format!("{shown} is a file system without data ({kind})"))
+            .hint("name the directories that hold your data"));
+    }
     let before = survey.files;
     if metadata.is_file() && !survey.excludes(path) {
         survey.count_file(metadata.len());

@@ -42,6 +42,7 @@ impl Catalogue {
         let request = Request {
             previous: beside.previous.clone(),
             journal: beside.journal.clone(),
+            own: beside.own.clone(),
             ..request(Action::Capture, target, run, staging, resolved)
         };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
@@ -81,6 +82,7 @@ impl Catalogue {
         let request = Request {
             capture: Some(facts),
             previous: beside.previous.clone(),
+            own: beside.own.clone(),
             ..request(Action::Validate, target, run, staging, resolved)
         };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, |_, _| {}).await;
@@ -222,6 +224,8 @@ pub struct Beside {
     pub previous: Option<CaptureFacts>,
     /// For plugins that keep one.
     pub journal: Option<PathBuf>,
+    /// Directories of Larder itself, without links.
+    pub own: Vec<PathBuf>,
 }
 
 async fn resolved(plugin: &Plugin, target: &Target) -> Result<Resolved, PluginFailure> {

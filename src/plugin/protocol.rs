@@ -91,6 +91,10 @@ pub struct Request {
     /// the disk, before it is done, and removed when it is undone; what is left after a kill is handed to `recover`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal: Option<PathBuf>,
+    /// With `capture` and `validate`: directories of Larder itself, which the host leaves out of every source; they need
+    /// not be counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<PathBuf>,
     /// With `restore`: what to do. `staging` holds the artifacts then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreOrder>,
@@ -110,6 +114,7 @@ impl Request {
             capture: None,
             previous: None,
             journal: None,
+            own: Vec::new(),
             restore: None,
         }
     }

@@ -166,6 +166,24 @@ pub(crate) fn exactly_one_of(fields: &'static [&'static str]) -> impl FnMut(&mut
     }
 }
 
+/// An exclude pattern in the settings of a plugin: `x-larder-pattern` in its schema has `larder check` look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PatternText(pub(crate) String);
+
+impl JsonSchema for PatternText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Pattern".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "string", "minLength": 1, "x-larder-pattern": true })
+    }
+}
+
 /// A secret in the settings of a built-in plugin: a reference in the schema, the secret itself in the request.
 #[derive(Clone)]
 pub(crate) struct Secret(pub(crate) SecretString);

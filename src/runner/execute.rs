@@ -17,16 +17,19 @@ use crate::artifact::{PublishRequest, Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::engine::run_tags;
 use crate::error::Trouble;
+use crate::plugin::apart::{self, Mounts, Own};
+use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
 use crate::run::usual::Load;
 use crate::run::{self, Event, RunState};
+use crate::runner::cut::{self, Shape};
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
-use crate::runner::ship::{self, Cargo, Route};
+use crate::runner::ship::{self, Cargo, Counted, Route};
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord, Shipment};
@@ -59,6 +62,8 @@ pub struct Order {
     pub policy: Policy,
     pub site: Site,
     pub destinations: Vec<Destination>,
+    /// What Larder itself keeps on this machine.
+    pub own: Vec<Own>,
 }
 
 /// A run that is over but not yet written as finished.
@@ -120,6 +125,8 @@ struct Journey {
     deadline: Instant,
     shelf: Shelf,
     beside: Beside,
+    own: Vec<Own>,
+    shape: Shape,
     after_is_due: bool,
     judged: Judged,
     load: Option<Load>,
@@ -154,6 +161,8 @@ impl Journey {
             sequence: 0,
             context,
             beside: Beside::default(),
+            own: order.own,
+            shape: Shape::default(),
             after_is_due: false,
             judged: Judged::default(),
             load: None,
@@ -239,6 +248,7 @@ impl Journey {
         self.beside.journal = journal::open(&self.world, self.record.id, &self.target)
             .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
         self.beside.previous = self.newest_facts().await;
+        let (own, mounts) = self.find_own().await?;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
         let (beside, limits) = (&self.beside, self.limits());
@@ -256,7 +266,10 @@ impl Journey {
         if let Err(trouble) = journal::close(&self.world, self.record.id, self.context.log.clone()).await {
             self.warn(trouble);
         }
-        let captured = captured.map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+        let mut captured = captured.map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
+        self.shape = shaped(&captured, own, mounts).await?;
+        captured.sources.clone_from(&self.shape.sources);
+        captured.notices.extend(self.shape.notices.iter().cloned());
         for warning in &captured.warnings {
             self.warn(warning.clone());
         }
@@ -264,6 +277,18 @@ impl Journey {
             self.note(notice.clone());
         }
         Ok(captured)
+    }
+
+    /// Where Larder's own directories are seen on this machine.
+    async fn find_own(&mut self) -> Result<(Vec<Own>, Mounts), Stop> {
+        let own = self.own.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            let mounts = Mounts::read();
+            (apart::spread(&own, &mounts), mounts)
+        });
+        let (own, mounts) = found.await.map_err(|error| broke("looking for what is our own", &error))?;
+        self.beside.own = own.iter().map(|each| each.path.clone()).collect();
+        Ok((own, mounts))
     }
 
     /// What the job's newest publication holds; not being able to tell is no reason not to back up.
@@ -345,21 +370,29 @@ impl Journey {
 
     async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
         let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
+        let files = published.files;
         let view = tokio::task::spawn_blocking(move || shelf.ship_view(&job, &published))
             .await
             .map_err(|error| Stop::failed(Trouble::new("internal", format!("shipping stopped: {error}"))))?
             .map_err(|error| Stop::failed(error.trouble()))?;
+        let excludes = self.shape.patterns(&view).map_err(Stop::failed)?;
         let mut paths: Vec<PathBuf> = captured.sources.iter().map(|source| source.path.clone()).collect();
         paths.push(view);
-        let mut excludes: Vec<String> =
-            captured.sources.iter().flat_map(|source| source.exclude.iter().cloned()).collect();
-        excludes.sort();
-        excludes.dedup();
+        let figure = |name: &str| captured.figures.get(name).copied();
+        let counted = match (figure(SOURCE_FILES), figure(SOURCE_BYTES)) {
+            // What lies in two sources was counted twice, and is read once.
+            (Some(files), Some(bytes)) if self.shape.is_flat() => Some(Counted { files, bytes }),
+            _ => None,
+        };
         let cargo = Arc::new(Cargo {
             paths,
             excludes,
             tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()),
             host: self.site.name.to_string(),
+            tolerate: self.target.tolerate.clone(),
+            // With the manifest.
+            artifact_files: files + 1,
+            counted,
         });
 
         let mut underway = JoinSet::new();
@@ -372,20 +405,25 @@ impl Journey {
                 let mut told = Instant::now();
                 let world = route.world.clone();
                 let name = route.destination.name.to_string();
-                let shipment = ship::ship(&route, &cargo, parent, |done, total| {
+                let shipped = ship::ship(&route, &cargo, parent, |done, total| {
                     if told.elapsed() >= PROGRESS_EVERY {
                         told = Instant::now();
                         tell(&world, &record, RunState::Shipping, Some(name.clone()), done, total);
                     }
                 })
                 .await;
-                (index, shipment)
+                (index, shipped)
             });
         }
         let mut shipments = Vec::new();
         while let Some(joined) = underway.join_next().await {
             match joined {
-                Ok(numbered) => shipments.push(numbered),
+                Ok((index, shipped)) => {
+                    for notice in shipped.notices {
+                        self.note(notice);
+                    }
+                    shipments.push((index, shipped.shipment));
+                }
                 Err(error) => self.warn(Trouble::new("internal", format!("a shipment stopped: {error}"))),
             }
         }
@@ -543,6 +581,9 @@ impl Journey {
 
     /// Something that was left out by design, by itself or accepted: said, and the run stays a success.
     fn note(&mut self, trouble: Trouble) {
+        if self.record.notices.contains(&trouble) {
+            return;
+        }
         self.context.log.line(&format!("notice: {trouble}"));
         if self.record.notices.len() < NOTICES_MAX {
             self.record.notices.push(trouble);
@@ -582,6 +623,17 @@ impl Journey {
         tell(&self.world, &self.record, state, None, 0, 0);
         Ok(())
     }
+}
+
+/// What of the sources is shipped, and what is left out by itself.
+async fn shaped(captured: &Captured, own: Vec<Own>, mounts: Mounts) -> Result<Shape, Stop> {
+    let (sources, artifacts) = (captured.sources.clone(), !captured.artifacts.is_empty());
+    let looked = tokio::task::spawn_blocking(move || cut::shape(&sources, &own, &mounts, artifacts));
+    looked.await.map_err(|error| broke("looking at the sources", &error))?.map_err(Stop::failed)
+}
+
+fn broke(what: &str, error: &tokio::task::JoinError) -> Stop {
+    Stop::failed(Trouble::new("internal", format!("{what} stopped: {error}")))
 }
 
 fn tell(world: &World, record: &RunRecord, state: RunState, detail: Option<String>, done: u64, total: u64) {

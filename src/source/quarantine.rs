@@ -54,7 +54,10 @@ impl Bare {
         borrowed.sort_unstable();
         borrowed.dedup();
 
-        let scratch = tempfile::Builder::new().prefix("larder-push-").tempdir().map_err(SourceError::Scratch)?;
+        let scratch = tempfile::Builder::new()
+            .prefix(&format!("larder-push-{}.0-", std::process::id()))
+            .tempdir()
+            .map_err(SourceError::Scratch)?;
         lay_out(scratch.path(), &alternates_file(&borrowed)?).map_err(SourceError::Scratch)?;
         let view = scratch.path().to_owned();
         Self::open_view(&env.git_dir, &view, Some(Arc::new(scratch)))

@@ -98,6 +98,7 @@ pub fn target(text: &str, plugin: &str) -> Target {
         enabled: true,
         hooks: Hooks::default(),
         accept: Vec::new(),
+        tolerate: Default::default(),
     }
 }
 
@@ -105,7 +106,11 @@ pub fn destination(text: &str) -> Destination {
     let weekly = ScheduleSpec { expression: "0 5 * * 0".to_owned(), timezone: "UTC".to_owned() };
     Destination {
         name: name(text),
-        repository: Repository::Local { path: PathBuf::from(format!("/mnt/{text}/restic")), require_mount: None },
+        repository: Repository::Local {
+            path: PathBuf::from(format!("/mnt/{text}/restic")),
+            require_mount: None,
+            create: false,
+        },
         password: SecretRef::Env("PASSWORD".to_owned()),
         limits: Limits::default(),
         check: Some(Check { schedule: weekly.clone(), read_data: None }),

@@ -30,7 +30,7 @@ impl DestinationItem {
 
 pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<DestinationItem> {
     let name = checker.name(&["name"], &raw.name.0);
-    let RawRepository::Local { path, require_mount } = raw.repository;
+    let RawRepository::Local { path, require_mount, create } = raw.repository;
     let path = checker.take(&["repository", "path"], values::path(&path.0));
     let require_mount =
         checker.maybe(&["repository", "require_mount"], require_mount.map(|text| values::path(&text.0)));
@@ -59,7 +59,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
     Some(DestinationItem {
         destination: Destination {
             name: name?,
-            repository: Repository::Local { path: path.clone(), require_mount },
+            repository: Repository::Local { path: path.clone(), require_mount, create: create.unwrap_or(false) },
             password: raw.password,
             limits: Limits { upload, download },
             check: None,

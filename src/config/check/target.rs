@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Checker, Sited, values};
-use crate::config::model::{Hook, Hooks, Target};
-use crate::config::raw::{RawArgument, RawHook, RawHookList, RawHooks, RawTarget};
+use crate::config::model::{Hook, Hooks, Target, Tolerate};
+use crate::config::raw::{RawArgument, RawHook, RawHookList, RawHooks, RawTarget, RawTolerate};
 use crate::types::Name;
 
 /// Largest settings as JSON: they are stored, and a stored value stays below 32 KiB.
@@ -58,8 +58,21 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
         let message = "this target is switched off: it is not backed up";
         checker.warn(&["enabled"], "target_disabled", message, "delete the line `enabled: false` to back it up again");
     }
-    let target = Target { name: name?, plugin: plugin?, settings, policies: Vec::new(), enabled, hooks, accept };
+    let tolerate = tolerate(checker, raw.tolerate.unwrap_or_default());
+    let (name, plugin) = (name?, plugin?);
+    let target = Target { name, plugin, settings, policies: Vec::new(), enabled, hooks, accept, tolerate };
     Some(TargetItem { target, policies })
+}
+
+fn tolerate(checker: &mut Checker<'_>, raw: RawTolerate) -> Tolerate {
+    let vanished = checker.maybe(&["tolerate", "vanished"], raw.vanished.map(|text| values::share(&text.0)));
+    let mut unreadable = Vec::new();
+    for (index, text) in raw.unreadable.unwrap_or_default().iter().enumerate() {
+        let index = index.to_string();
+        unreadable.extend(checker.take(&["tolerate", "unreadable", index.as_str()], values::path(&text.0)));
+    }
+    let vanished_ppm = vanished.unwrap_or(Tolerate::default().vanished_ppm);
+    Tolerate { vanished_ppm, unreadable }
 }
 
 fn hooks(checker: &mut Checker<'_>, raw: RawHooks) -> Hooks {

@@ -146,6 +146,18 @@ pub(super) fn read_data(text: &str) -> Result<String, Refusal> {
 pub(super) const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
 /// A container engine: the path of its socket, or the address of a socket proxy.
+/// A share such as `0.5%`, in millionths.
+pub(super) fn share(text: &str) -> Result<u32, Refusal> {
+    let number =
+        text.strip_suffix('%').filter(|number| is_decimal(number)).and_then(|number| number.parse::<f64>().ok());
+    match number {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+        Some(number) if (0.0..=100.0).contains(&number) => Ok((number * 10_000.0).round() as u32),
+        _ => Err(Refusal::new("invalid_share", format!("`{}` is no share from 0% to 100%", shown(text)))
+            .hint("write for example 1% or 0.5%")),
+    }
+}
+
 pub(super) fn engine(text: &str) -> Result<String, Refusal> {
     let text = one_line(text)?;
     let starts = ["/", "unix:///", "http://", "https://", "tcp://"];

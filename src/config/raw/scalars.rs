@@ -73,6 +73,11 @@ text_value!(
     r"^([0-9.]+%|[0-9]+/[0-9]+|[0-9]+[KMGT]?)$", ["5%", "1/12", "10G"]
 );
 text_value!(
+    /// A part of something.
+    RawShare, "Share", "a share such as 1% or 0.5%",
+    r"^[0-9.]+%$", ["1%", "0.5%"]
+);
+text_value!(
     /// A mail server.
     RawSmtp, "Smtp", "a mail server such as smtps://mail.lan:465",
     r"^(smtps|smtp|smtp\+plain)://[^@/]+/?$", ["smtps://mail.lan:465", "smtp://mail.lan:587"]

@@ -6,6 +6,7 @@ use super::{Validator, count, words};
 use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::Finding;
+use crate::types::pattern::{PATTERN_KEYWORD, Pattern};
 
 /// A duration in a plugin's settings, as its schema says it.
 pub(crate) const DURATION_PATTERN: &str = "^([0-9]+(ms|s|m|h|d))+$";
@@ -90,6 +91,14 @@ impl<'s> Validator<'s> {
         };
         // Of the documents' own fields `check` says more.
         let settings = self.path.first().is_some_and(|first| first == "with");
+        if schema.get(PATTERN_KEYWORD) == Some(&Json::Bool(true))
+            && let Err(error) = Pattern::parse(text)
+        {
+            let message = format!("`{}` is no pattern: {error}", suggest::shown(text));
+            let hint =
+                "write for example *.tmp, cache or /srv/photos/thumbs; `\\` before a character takes its meaning away";
+            return Some(Finding::error(node.span, "bad_pattern", message).hint(hint));
+        }
         match schema.get("pattern").and_then(Json::as_str)? {
             "^/" if !text.starts_with('/') => must("relative_path", "an absolute path", "a path starts with `/`"),
             DURATION_PATTERN

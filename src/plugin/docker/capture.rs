@@ -318,7 +318,7 @@ impl<'a> Work<'a> {
     fn in_place(&mut self, item: &Item, quiet: bool, voice: &mut Voice<'_>) -> Result<Kept, Failure> {
         let covered: Vec<String> =
             item.without.iter().map(|path| literal(&item.source.join(path).display().to_string())).collect();
-        let mut survey = Survey::new(&covered);
+        let mut survey = Survey::new(&covered, &self.request.own);
         let walked = match std::fs::symlink_metadata(&item.source) {
             Ok(found) if found.is_file() => {
                 survey.count_file(found.len());
@@ -336,8 +336,8 @@ impl<'a> Work<'a> {
             };
             Failure::new("volume_unreadable", message).hint(hint)
         })?;
-        for warning in survey.warnings() {
-            voice.warning(warning);
+        if let Some(told) = survey.uncounted() {
+            voice.log(told);
         }
         let contents = Contents {
             entries: survey.files,

@@ -1,10 +1,11 @@
 //! Counts files and bytes below paths, within a bound of entries and time.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::Trouble;
-use crate::plugin::files::pattern::Pattern;
+use crate::plugin::apart::{self, Mounts, Own, OwnKind};
+use crate::types::pattern::{self, Pattern};
 
 /// Entries that are looked at for the figures; beyond, the figures are lower bounds.
 const ENTRIES_MAX: u64 = 50_000_000;
@@ -19,6 +20,9 @@ pub(crate) struct Survey {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     exclude: Vec<Pattern>,
+    /// What the host leaves out by itself.
+    own: Vec<Own>,
+    mounts: Mounts,
     entries: u64,
     started: Instant,
     unreadable: Vec<PathBuf>,
@@ -33,11 +37,14 @@ enum Until {
 }
 
 impl Survey {
-    pub(crate) fn new(exclude: &[String]) -> Self {
+    /// `own` are the directories of Larder itself.
+    pub(crate) fn new(exclude: &[String], own: &[PathBuf]) -> Self {
         Self {
             files: 0,
             bytes: 0,
-            exclude: exclude.iter().filter_map(|text| Pattern::parse(text)).collect(),
+            exclude: exclude.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
+            own: own.iter().map(|path| Own { path: path.clone(), kind: OwnKind::State }).collect(),
+            mounts: Mounts::read(),
             entries: 0,
             started: Instant::now(),
             unreadable: Vec::new(),
@@ -53,7 +60,7 @@ impl Survey {
 
     /// Whether a pattern matches the path or a directory on the way to it.
     pub(crate) fn excludes(&self, path: &Path) -> bool {
-        path.ancestors().any(|part| self.exclude.iter().any(|pattern| pattern.matches(part)))
+        pattern::excludes(&self.exclude, path)
     }
 
     pub(crate) fn count_file(&mut self, bytes: u64) {
@@ -78,24 +85,23 @@ impl Survey {
         if self.complete() {
             return false;
         }
-        let mut search = Self { exclude: self.exclude.clone(), ..Self::new(&[]) };
+        let mut search = Self { exclude: self.exclude.clone(), own: self.own.clone(), ..Self::new(&[], &[]) };
         search.descend(root, Until::FirstFile);
         search.files > 0
     }
 
-    pub(crate) fn warnings(&self) -> Vec<Trouble> {
-        let Some(first) = self.unreadable.first() else { return Vec::new() };
+    /// Which directories could not be counted, for the log: whether the backup is whole says who ships it.
+    pub(crate) fn uncounted(&self) -> Option<String> {
         let all = self.unreadable.len() as u64 + self.unreadable_more;
         let named: Vec<String> = self.unreadable.iter().map(|path| path.display().to_string()).collect();
         let more = if self.unreadable_more > 0 { format!(" and {} more", self.unreadable_more) } else { String::new() };
-        vec![
-            Trouble::new("unreadable", format!("{all} directories cannot be read: {}{more}", named.join(", ")))
-                .with_hint(format!("give the daemon's user read permission, or exclude them: {}", first.display())),
-        ]
+        (all > 0).then(|| format!("{all} directories cannot be read: {}{more}", named.join(", ")))
     }
 
     fn descend(&mut self, root: &Path, until: Until) {
         let entries_max = if until == Until::Bound { ENTRIES_MAX } else { SEARCH_ENTRIES_MAX };
+        let cuts: BTreeSet<PathBuf> =
+            apart::cuts(root, &self.own, &self.mounts).into_iter().map(|cut| cut.path).collect();
         let mut open = vec![root.to_owned()];
         while let Some(directory) = open.pop() {
             let Ok(entries) = std::fs::read_dir(&directory) else {
@@ -109,7 +115,7 @@ impl Survey {
                     return;
                 }
                 let path = entry.path();
-                if self.exclude.iter().any(|pattern| pattern.matches(&path)) {
+                if cuts.contains(&path) || self.excludes(&path) {
                     continue;
                 }
                 match entry.file_type() {
@@ -146,19 +152,22 @@ mod tests {
         std::fs::write(directory.path().join("a/cache/x"), "12345").unwrap();
         std::fs::write(directory.path().join("a/y.tmp"), "12").unwrap();
         std::fs::write(directory.path().join("a/z"), "123").unwrap();
-        let mut all = Survey::new(&[]);
+        let mut all = Survey::new(&[], &[]);
         all.walk(directory.path()).unwrap();
         assert_eq!((all.files, all.bytes, all.complete()), (3, 10, true));
-        let mut some = Survey::new(&["*.tmp".to_owned(), "cache".to_owned()]);
+        let mut some = Survey::new(&["*.tmp".to_owned(), "cache".to_owned()], &[]);
         some.walk(directory.path()).unwrap();
         assert_eq!((some.files, some.bytes), (1, 3));
+        let mut own = Survey::new(&[], &[directory.path().canonicalize().unwrap().join("a/cache")]);
+        own.walk(directory.path()).unwrap();
+        assert_eq!((own.files, own.bytes), (2, 5));
     }
 
     #[test]
     fn many_unreadable_directories_are_counted_and_a_few_named() {
-        let mut survey = Survey::new(&[]);
+        let mut survey = Survey::new(&[], &[]);
         (0..40).for_each(|n| survey.note_unreadable(PathBuf::from(format!("/d{n}"))));
-        let warning = survey.warnings().pop().unwrap();
-        assert!(warning.message.contains("40 directories") && warning.message.contains("and 35 more"), "{warning}");
+        let told = survey.uncounted().unwrap();
+        assert!(told.contains("40 directories") && told.contains("and 35 more"), "{told}");
     }
 }

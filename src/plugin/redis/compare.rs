@@ -156,7 +156,7 @@ impl Programs {
     fn fingerprint(&self, file: &Path, cutoff: jiff::Timestamp) -> Result<Fingerprint, String> {
         let broken = |error: std::io::Error| format!("a private instance has no place: {error}");
         // Not in the run's directory: a socket's path has 107 bytes at most.
-        let home = tempfile::Builder::new().prefix("larder-redis-").tempdir().map_err(broken)?;
+        let home = crate::process::scratch("redis").map_err(broken)?;
         let file = std::path::absolute(file).map_err(broken)?;
         std::os::unix::fs::symlink(file, home.path().join(super::FILE)).map_err(broken)?;
         let tools = || Tools::new(Vec::new(), Vec::new(), home.path()).map_err(|failure| failure.trouble.message);
