@@ -112,7 +112,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 
 /// Files and bytes below a source, as restic would keep them; none when that could not be counted to its end.
 pub(crate) fn count(source: &Source) -> Option<(u64, u64)> {
-    let mut survey = Survey::new(&source.exclude);
+    let mut survey = Survey::new(&source.exclude, &[]);
     let metadata = std::fs::symlink_metadata(&source.path).ok()?;
     if metadata.is_dir() {
         survey.walk(&source.path).ok()?;
@@ -124,7 +124,7 @@ pub(crate) fn count(source: &Source) -> Option<(u64, u64)> {
 
 /// Whether the source's own patterns leave `path` out.
 pub(crate) fn is_excluded(source: &Source, path: &Path) -> bool {
-    Survey::new(&source.exclude).excludes(path)
+    Survey::new(&source.exclude, &[]).excludes(path)
 }
 
 /// The content is proven by the engine that reads it; here it is proven that there still is what was counted.

@@ -30,7 +30,7 @@ fn killed_at(bench: &Bench, gate: &Gate, captured: &Captured, held: &str, pass: 
 fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restored, PluginFailure> {
     let facts = CaptureFacts { artifacts: captured.artifacts.clone(), ..CaptureFacts::default() };
     let order = RestoreOrder { dry_run: false, tree: PathBuf::from("/nowhere"), options };
-    let beside = Beside { previous: None, journal: Some(bench.journal()) };
+    let beside = Beside { journal: Some(bench.journal()), ..Beside::default() };
     let (staging, context, run) = (bench.staging(), bench.context(), bench.run);
     let (target, limits) = (&bench.target, bench.limits);
     runtime().block_on(bench.catalogue.restore_noted(

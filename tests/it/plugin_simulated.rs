@@ -151,7 +151,7 @@ impl Bench {
     ) -> Result<Restored, PluginFailure> {
         let order = RestoreOrder { dry_run, tree: self.directory.path().join("tree"), options };
         let (staging, context) = (self.staging(), self.context());
-        let beside = Beside { previous: None, journal: Some(self.journal()) };
+        let beside = Beside { journal: Some(self.journal()), ..Beside::default() };
         let work = self.catalogue.restore_noted(
             &self.target,
             self.run,
