@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 
 pub mod batch;
+mod chain;
+pub mod damage;
 pub mod desired;
 pub mod export;
 pub mod fit;
@@ -18,6 +20,7 @@ pub mod record;
 pub mod scan;
 pub mod sled_store;
 pub mod trouble;
+mod witness;
 
 /// Largest value in bytes. sled 0.34 leaks the blob files that it makes of values of 128 KiB and more: 2.5 MiB of
 /// live data took 400 MB. Logs and reports are files; the store holds where they are.
@@ -197,6 +200,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When a value is too large or the write fails.
     fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Reads everything and compares it with what was ever acknowledged; nothing is written meanwhile.
+    ///
+    /// # Errors
+    /// `Damaged` with what does not add up.
+    fn verify(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A key as a person can read it: `jobs "photos/daily"`, `runs 0192…` in hex where it is not text.

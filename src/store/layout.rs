@@ -21,6 +21,12 @@ const SET_ASIDE_MAX: usize = 3;
 /// What the name of a store that was set aside starts with.
 const SET_ASIDE_PREFIX: &str = "state.corrupt-";
 
+/// A store that is being made; of no use until it has its next name.
+const MAKING: &str = "store.making";
+
+/// A store that is whole and waits for its place.
+const MADE: &str = "store.made";
+
 /// Longest id that is believed, in bytes.
 const STATE_ID_BYTES_MAX: usize = 64;
 
@@ -153,18 +159,72 @@ impl StateDir {
         Ok(id)
     }
 
-    /// Renames a damaged store to `state.corrupt-<time>` and answers where it is now.
+    /// Where a damaged store is moved to.
+    #[must_use]
+    pub fn aside(&self, now: Timestamp) -> PathBuf {
+        self.root.join(format!("{SET_ASIDE_PREFIX}{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")))
+    }
+
+    /// An empty directory in which a store is made; one that was never ended is thrown away.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn begin_store(&self) -> Result<PathBuf, StoreError> {
+        let path = self.root.join(MAKING);
+        let open = |source| StoreError::Open { path: path.clone(), source };
+        remove_tree(&path).map_err(open)?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(open)?;
+        Ok(path)
+    }
+
+    /// The store in [`Self::begin_store`] is whole.
     ///
     /// # Errors
     /// When it cannot be renamed.
-    pub fn set_aside(&self, now: Timestamp) -> Result<PathBuf, StoreError> {
+    pub(super) fn end_store(&self) -> Result<(), StoreError> {
+        let (from, to) = (self.root.join(MAKING), self.root.join(MADE));
+        let open = |source| StoreError::Open { path: to.clone(), source };
+        remove_tree(&to).map_err(open)?;
+        sync_dir(&from).map_err(open)?;
+        std::fs::rename(&from, &to).map_err(open)?;
+        sync_dir(&self.root).map_err(open)
+    }
+
+    /// Puts the store that was made where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub(super) fn put_in_place(&self) -> Result<(), StoreError> {
         let open = |source| StoreError::Open { path: self.store(), source };
-        let time = now.strftime("%Y%m%dT%H%M%S%.3fZ");
-        let aside = self.root.join(format!("{SET_ASIDE_PREFIX}{time}"));
-        std::fs::rename(self.store(), &aside).map_err(open)?;
-        sync_dir(&self.root).map_err(open)?;
-        self.forget_old_asides(&aside);
-        Ok(aside)
+        std::fs::rename(self.root.join(MADE), self.store()).map_err(open)?;
+        sync_dir(&self.root).map_err(open)
+    }
+
+    /// Moves a damaged store to `aside` and puts the one that was made into its place.
+    ///
+    /// # Errors
+    /// When one cannot be renamed.
+    pub(super) fn exchange(&self, aside: &Path) -> Result<(), StoreError> {
+        let open = |source| StoreError::Open { path: self.store(), source };
+        std::fs::rename(self.store(), aside).map_err(open)?;
+        self.put_in_place()?;
+        self.forget_old_asides(aside);
+        Ok(())
+    }
+
+    /// Ends what a process that was killed had begun: a store that was to be put into an empty place is put there, any
+    /// other is thrown away and made again.
+    ///
+    /// # Errors
+    /// When one can be neither renamed nor removed.
+    pub(super) fn finish_exchange(&self) -> Result<(), StoreError> {
+        let open = |source| StoreError::Open { path: self.store(), source };
+        remove_tree(&self.root.join(MAKING)).map_err(open)?;
+        let made = self.root.join(MADE);
+        if made.is_dir() && !self.store().try_exists().map_err(open)? {
+            return self.put_in_place();
+        }
+        remove_tree(&made).map_err(open)
     }
 
     /// Keeps the newest few; what cannot be removed stays.
@@ -193,6 +253,13 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     sync_dir(dir)
+}
+
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a rename in `dir` durable.

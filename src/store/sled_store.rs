@@ -3,24 +3,31 @@
 //! sled 0.34 is fenced in here. It may panic on a damaged file, so each call runs under `catch_unwind`. It refuses
 //! everything after one failed write (a full disk), so a store that failed is opened anew at the next call. It flushes
 //! when it likes, so `commit` flushes before it returns. Opening reads every record once, since sled finds most damage
-//! only when it reads.
+//! only when it reads, and compares what is there with the chain (`chain`, `witness`), since sled drops what it can't
+//! read of its log without a word.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sled::Transactional as _;
 
+use super::chain::{self, Chain, Links};
+use super::damage::{self, Damage};
 use super::layout::StateDir;
 use super::scan::key_range;
-use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export};
+use super::witness::{Mark, Witness};
+use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export, show_key};
 
 /// Memory for pages. A homelab's state is a few MiB; 70,000 records idle at some 20 MB resident with this.
 const CACHE_BYTES: u64 = 4 << 20;
+
+/// Where the chain is in sled's own default tree.
+const CHAIN_KEY: &str = "chain";
 
 /// How long to wait for sled's threads to let go of the file.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
@@ -51,13 +58,25 @@ pub struct SledStore {
 #[derive(Debug)]
 struct Open {
     db: sled::Db,
+    /// Those of [`Tree::ALL`], then sled's own default tree, which has the chain.
     trees: Vec<sled::Tree>,
+    /// Held by whoever writes.
+    tail: Mutex<Tail>,
+}
+
+/// Where the store's chain ends.
+#[derive(Debug)]
+struct Tail {
+    chain: Chain,
+    witness: Witness,
 }
 
 impl SledStore {
     /// Opens the store of the state directory `dir`, which is made when only it is missing.
     ///
-    /// A damaged store is set aside; an empty one is filled from the newest export that can be read.
+    /// A store that is damaged, or lacks anything that was acknowledged, is set aside; an empty one is filled from the
+    /// newest export that can be read. A store is made whole beside its place and then put there by one rename, so a
+    /// process that is killed here leaves nothing that looks like damage.
     ///
     /// # Errors
     /// `InUse` when another process holds the directory, `Open` when the file system refuses, `Newer` when a later
@@ -68,35 +87,44 @@ impl SledStore {
         let lock = state.lock()?;
         let state_id = state.id()?;
         let path = state.store();
-        let (open, set_aside) = match open_checked(&path) {
-            Ok(open) => (open, None),
+        let mut restored = None;
+        let mut set_aside = None;
+        state.finish_exchange()?;
+        if !is_begun(&path) {
+            restored = make(&state, None)?;
+            state.put_in_place()?;
+        }
+        let open = match open_whole(&path) {
+            Ok(open) => open,
             Err(StoreError::Damaged { detail, .. }) => {
-                let aside = state.set_aside(Timestamp::now())?;
-                tracing::error!(path = %path.display(), aside = %aside.display(), detail, "the state store is damaged and was set aside");
-                (open_checked(&path)?, Some(aside))
+                let aside = state.aside(Timestamp::now());
+                tracing::error!(path = %path.display(), aside = %aside.display(), detail, "the state store is damaged and is set aside");
+                restored = make(&state, Some((&aside, &detail)))?;
+                state.exchange(&aside)?;
+                set_aside = Some(aside);
+                open_whole(&path)?
             }
             Err(error) => return Err(error),
         };
         let store = Self { path, open: RwLock::new(Some(open)), _lock: lock };
-        let restored = store.prepare(&state)?;
+        if store.get(Tree::Meta, FORMAT_KEY.as_bytes())?.is_none() {
+            // A Larder from before was killed before it wrote the first thing.
+            restored = store.first_content(&state, None)?;
+        }
         Ok(Opened { store, set_aside, restored, state, state_id })
     }
 
-    /// Checks the format, or gives a fresh store its first content.
-    fn prepare(&self, state: &StateDir) -> Result<Option<PathBuf>, StoreError> {
-        if let Some(found) = self.get(Tree::Meta, FORMAT_KEY.as_bytes())? {
-            return match serde_json::from_slice::<u64>(&found) {
-                Ok(found) if found > FORMAT => Err(StoreError::Newer { path: self.path.clone(), found }),
-                _ => Ok(None),
-            };
-        }
-        // The format is written in the import's one batch: killed before it, the next start does the same again.
+    /// Fills an empty store from the newest export, and notes why it was made.
+    fn first_content(&self, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
         let restored = export::restore_newest(self, &state.export())?;
+        let mut batch = Batch::default();
         if restored.is_none() {
-            let mut batch = Batch::default();
             batch.put(Tree::Meta, FORMAT_KEY, FORMAT.to_string());
-            self.commit(batch)?;
         }
+        if let Some((aside, detail)) = damage {
+            batch.meta_put(damage::KEY, &Damage::new(aside, detail, restored.as_deref()))?;
+        }
+        self.commit(batch)?;
         Ok(restored)
     }
 
@@ -129,7 +157,10 @@ impl SledStore {
 
 impl Store for SledStore {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.with(StoreError::Read, |open| Ok(open.tree(tree)?.get(key)?.map(|value| value.to_vec())))
+        self.with(StoreError::Read, |open| {
+            let Some(stored) = open.tree(tree)?.get(key)? else { return Ok(None) };
+            unsealed(tree, key, &stored).map(Some)
+        })
     }
 
     fn scan(
@@ -143,7 +174,10 @@ impl Store for SledStore {
         let Some(range) = key_range(prefix, after, order) else { return Ok(Vec::new()) };
         self.with(StoreError::Read, |open| {
             let found = open.tree(tree)?.range(range);
-            let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| entry.map(|(k, v)| (k.to_vec(), v.to_vec()));
+            let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+                let (key, stored) = entry?;
+                Ok((key.to_vec(), unsealed(tree, &key, &stored)?))
+            };
             match order {
                 Order::Ascending => found.map(entry).take(limit).collect(),
                 Order::Descending => found.rev().map(entry).take(limit).collect(),
@@ -157,39 +191,98 @@ impl Store for SledStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut batches: Vec<sled::Batch> = Tree::ALL.iter().map(|_| sled::Batch::default()).collect();
+        // Later writes to a key win, and each key counts once.
+        let mut last: BTreeMap<(Tree, Vec<u8>), Option<Vec<u8>>> = BTreeMap::new();
         for (tree, key, value) in batch.writes {
-            let Some(writes) = batches.get_mut(place(tree)) else { continue };
-            match value {
-                Some(value) => writes.insert(key, value),
-                None => writes.remove(key),
-            }
+            last.insert((tree, key), value);
         }
-        self.with(StoreError::Write, |open| {
-            let applied = open.trees.as_slice().transaction(|trees| {
-                for (tree, writes) in trees.iter().zip(&batches) {
-                    tree.apply_batch(writes)?;
-                }
-                Ok::<_, sled::transaction::ConflictableTransactionError<()>>(())
-            });
-            match applied {
-                Ok(()) | Err(sled::transaction::TransactionError::Abort(())) => {}
-                Err(sled::transaction::TransactionError::Storage(error)) => return Err(error),
-            }
-            open.db.flush().map(|_| ())
-        })
+        self.with(StoreError::Write, |open| open.write(last))
+    }
+
+    fn verify(&self) -> Result<(), StoreError> {
+        self.with(StoreError::Read, |open| open.verify())
     }
 }
 
 impl Drop for SledStore {
     fn drop(&mut self) {
-        close(self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(open) = &open
+            && let Err(error) = open.tail.lock().unwrap_or_else(PoisonError::into_inner).witness.settle()
+        {
+            tracing::warn!(%error, "the second chain of the state store cannot be written");
+        }
+        close(open);
     }
 }
 
 impl Open {
     fn tree(&self, tree: Tree) -> Result<&sled::Tree, sled::Error> {
         self.trees.get(place(tree)).ok_or_else(|| sled::Error::Unsupported(format!("no tree {}", tree.as_str())))
+    }
+
+    /// Writes records and chain in one transaction, between the two marks of the witness.
+    fn write(&self, writes: BTreeMap<(Tree, Vec<u8>), Option<Vec<u8>>>) -> Result<(), sled::Error> {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = tail.chain.clone();
+        next.sequence += 1;
+        let mut batches: Vec<sled::Batch> = self.trees.iter().map(|_| sled::Batch::default()).collect();
+        for ((tree, key), value) in writes {
+            let at = place(tree);
+            let (Some(batch), Some(links)) = (batches.get_mut(at), next.trees.get_mut(at)) else { continue };
+            if let Some(old) = self.tree(tree)?.get(&key)? {
+                links.take(chain::counted(tree, &key, &old));
+            }
+            match value {
+                Some(value) => {
+                    let (sealed, checksum) = chain::seal(tree, &key, &value);
+                    links.add(checksum);
+                    batch.insert(key, sealed);
+                }
+                None => batch.remove(key),
+            }
+        }
+        if let Some(own) = batches.last_mut() {
+            own.insert(CHAIN_KEY, next.to_bytes());
+        }
+        tail.witness.intend(&next)?;
+        let applied = self.trees.as_slice().transaction(|trees| {
+            for (tree, writes) in trees.iter().zip(&batches) {
+                tree.apply_batch(writes)?;
+            }
+            Ok::<_, sled::transaction::ConflictableTransactionError<()>>(())
+        });
+        match applied {
+            Ok(()) | Err(sled::transaction::TransactionError::Abort(())) => {}
+            Err(sled::transaction::TransactionError::Storage(error)) => return Err(error),
+        }
+        self.db.flush()?;
+        if let Err(error) = tail.witness.done(&next) {
+            // The write is durable; without the mark it only counts as intended.
+            tracing::warn!(%error, "the second chain of the state store cannot be written");
+        }
+        tail.chain = next;
+        Ok(())
+    }
+
+    /// Reads every record and compares them with the chain; nobody writes meanwhile.
+    fn verify(&self) -> Result<(), sled::Error> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.count()?;
+        tail.chain.differs_from(&found).map_or(Ok(()), |detail| Err(senseless(detail)))
+    }
+
+    /// What the trees hold.
+    fn count(&self) -> Result<[Links; Tree::ALL.len()], sled::Error> {
+        let mut found = [Links::default(); Tree::ALL.len()];
+        for (tree, links) in Tree::ALL.into_iter().zip(&mut found) {
+            for entry in self.tree(tree)? {
+                let (key, stored) = entry?;
+                let (_, checksum) = chain::unseal(tree, &key, &stored).ok_or_else(|| damaged_record(tree, &key))?;
+                links.add(checksum);
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -198,17 +291,55 @@ fn place(tree: Tree) -> usize {
     Tree::ALL.iter().position(|each| *each == tree).unwrap_or(usize::MAX)
 }
 
-/// Opens the store and reads every record once.
-fn open_checked(path: &Path) -> Result<Open, StoreError> {
+fn unsealed(tree: Tree, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, sled::Error> {
+    chain::unseal(tree, key, stored).map(|(value, _)| value).ok_or_else(|| damaged_record(tree, key))
+}
+
+fn damaged_record(tree: Tree, key: &[u8]) -> sled::Error {
+    senseless(format!("the record {} is not what its checksum says", show_key(tree, key)))
+}
+
+/// An error that [`guarded`] takes for damage.
+fn senseless(detail: String) -> sled::Error {
+    sled::Error::Io(io::Error::new(ErrorKind::InvalidData, detail))
+}
+
+/// Whether a directory is a store that somebody began: an empty one is none, and one that is no directory is refused.
+fn is_begun(path: &Path) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_some() || std::fs::remove_dir(path).is_err(),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
+}
+
+/// Makes a whole store beside its place: filled from the newest export, or empty.
+fn make(state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
+    let path = state.begin_store()?;
+    let filled = fill(&path, state, damage);
+    if filled.is_err() {
+        // A disk that is full keeps nothing of what could not be made.
+        let _ = std::fs::remove_dir_all(&path);
+    }
+    let restored = filled?;
+    state.end_store()?;
+    Ok(restored)
+}
+
+fn fill(path: &Path, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
+    let refuse = |source| StoreError::Open { path: path.to_owned(), source };
+    // The lock of the state directory is held, and this file stands in for it.
+    let lock = std::fs::File::open(path).map_err(refuse)?;
+    let open = open_sled(path)?;
+    let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
+    let open = Open { db: open.0, trees: open.1, tail: Mutex::new(Tail { chain: Chain::default(), witness }) };
+    let store = SledStore { path: path.to_owned(), open: RwLock::new(Some(open)), _lock: lock };
+    store.first_content(state, damage)
+}
+
+/// Opens the store, reads every record once, and compares what is there with both chains.
+fn open_whole(path: &Path) -> Result<Open, StoreError> {
     let open = open_trees(path)?;
-    let read = guarded(path, StoreError::Read, || {
-        for tree in &open.trees {
-            for entry in tree {
-                entry?;
-            }
-        }
-        Ok(())
-    });
+    let read = guarded(path, StoreError::Read, || open.verify()).and_then(|()| check_format(path, &open));
     match read {
         Ok(()) => Ok(open),
         Err(error) => {
@@ -221,19 +352,88 @@ fn open_checked(path: &Path) -> Result<Open, StoreError> {
     }
 }
 
+fn check_format(path: &Path, open: &Open) -> Result<(), StoreError> {
+    let key = FORMAT_KEY.as_bytes();
+    let stored = guarded(path, StoreError::Read, || open.tree(Tree::Meta)?.get(key))?;
+    let value = stored.and_then(|stored| chain::unseal(Tree::Meta, key, &stored));
+    match value.map(|(value, _)| serde_json::from_slice::<u64>(&value)) {
+        Some(Ok(found)) if found > FORMAT => Err(StoreError::Newer { path: path.to_owned(), found }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens sled and takes up the chain where it ends; the records themselves are not read.
 fn open_trees(path: &Path) -> Result<Open, StoreError> {
     let refuse = |source| StoreError::Open { path: path.to_owned(), source };
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(_) if path.is_dir() => {}
-        Err(source) => return Err(refuse(source)),
+    let damaged = |detail| StoreError::Damaged { path: path.to_owned(), detail };
+    let (db, trees) = open_sled(path)?;
+    let inside = guarded(path, StoreError::Read, || db.get(CHAIN_KEY));
+    let tail = inside.and_then(|stored| match stored {
+        Some(stored) => {
+            let chain = Chain::from_bytes(&stored).ok_or_else(|| damaged("its chain is damaged".to_owned()))?;
+            let witness = Witness::check(path, &chain).map_err(refuse)?.map_err(damaged)?;
+            Ok(Tail { chain, witness })
+        }
+        None if Witness::was_there(path).map_err(refuse)? => Err(damaged("its chain is gone".to_owned())),
+        None => adopt(path, &db, &trees),
+    });
+    match tail {
+        Ok(tail) => Ok(Open { db, trees, tail: Mutex::new(tail) }),
+        Err(error) => {
+            drop(trees);
+            close(Some(db));
+            Err(match error {
+                StoreError::Read(source) => refuse(source),
+                other => other,
+            })
+        }
     }
+}
+
+/// Begins the chain of a store from before there was one.
+fn adopt(path: &Path, db: &sled::Db, trees: &[sled::Tree]) -> Result<Tail, StoreError> {
+    let refuse = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut chain = Chain { sequence: 1, ..Chain::default() };
+    let mut has_format = false;
+    guarded(path, StoreError::Read, || {
+        for ((tree, sled), links) in Tree::ALL.into_iter().zip(trees).zip(&mut chain.trees) {
+            for entry in sled {
+                let (key, stored) = entry?;
+                let (_, checksum) = chain::unseal(tree, &key, &stored).ok_or_else(|| damaged_record(tree, &key))?;
+                links.add(checksum);
+            }
+        }
+        let meta = trees.get(place(Tree::Meta)).map(|meta| meta.get(FORMAT_KEY)).transpose()?.flatten();
+        // Every store of before has its format; one without lost it, unless it was never filled.
+        has_format = meta.is_some();
+        match has_format {
+            false if chain.trees.iter().any(|links| links.count > 0) => Err(senseless("its format is gone".to_owned())),
+            _ => Ok(()),
+        }
+    })?;
+    let witness = Witness::begin(path, &chain, Mark::Intended).map_err(refuse)?;
+    guarded(path, StoreError::Write, || {
+        if let Some(meta) = trees.get(place(Tree::Meta)).filter(|_| has_format) {
+            // So that a Larder from before refuses the store instead of misreading it. Its sum is that of what it means.
+            meta.insert(FORMAT_KEY, chain::seal(Tree::Meta, FORMAT_KEY.as_bytes(), FORMAT.to_string().as_bytes()).0)?;
+        }
+        db.insert(CHAIN_KEY, chain.to_bytes())?;
+        db.flush().map(|_| ())
+    })?;
+    witness.done(&chain).map_err(refuse)?;
+    Ok(Tail { chain, witness })
+}
+
+fn open_sled(path: &Path) -> Result<(sled::Db, Vec<sled::Tree>), StoreError> {
+    let refuse = |source| StoreError::Open { path: path.to_owned(), source };
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
     let open = guarded(path, StoreError::Read, || {
         let db = open_once_let_go(&config)?;
-        let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.as_str())).collect::<Result<_, _>>()?;
+        let mut trees: Vec<sled::Tree> =
+            Tree::ALL.iter().map(|tree| db.open_tree(tree.as_str())).collect::<Result<_, _>>()?;
         db.flush()?;
-        Ok(Open { db, trees })
+        trees.push((*db).clone());
+        Ok((db, trees))
     });
     open.map_err(|error| match error {
         StoreError::Read(source) => refuse(source),
@@ -256,7 +456,7 @@ fn open_once_let_go(config: &sled::Config) -> Result<sled::Db, sled::Error> {
 }
 
 /// Drops sled; it writes when it is dropped and may panic there too.
-fn close(open: Option<Open>) {
+fn close<T>(open: Option<T>) {
     if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
         tracing::warn!("the state store panicked while it was closed");
     }
