@@ -263,6 +263,7 @@ impl Restic {
             }
             (false, None) => finished.exit,
         };
+        complaints.redact(&context.redact);
         Ok(Answer { exit, complaints, wall: finished.wall })
     }
 

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret as _;
 
 use super::compose::Composed;
 use crate::config::model::{Email, Smtp, SmtpSecurity};
+use crate::process::Redactor;
 
 mod fault;
 
@@ -51,6 +52,8 @@ pub(super) struct Session {
     connection: AsyncSmtpConnection,
     server: String,
     patience: Patience,
+    /// Servers repeat what they were told, also in base64.
+    redact: Redactor,
 }
 
 /// What the server said to one mail.
@@ -78,6 +81,7 @@ impl Session {
             let upgrade = connection.starttls(tls(smtp)?, &hello);
             within(patience.step, "STARTTLS", &server, upgrade).await?;
         }
+        let mut redact = Redactor::default();
         if let Some(username) = &email.username {
             let password = match &email.password {
                 Some(reference) => reference.resolve().map_err(SmtpFault::Secret)?,
@@ -88,9 +92,11 @@ impl Session {
             }
             let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
             let login = connection.auth(DEFAULT_MECHANISMS, &credentials);
-            within(patience.step, "AUTH", &server, login).await.map_err(|fault| fault.of_login(username))?;
+            redact = Redactor::new(vec![password]);
+            let login = within(patience.step, "AUTH", &server, login).await;
+            login.map_err(|fault| fault.of_login(username).redacted(&redact))?;
         }
-        Ok(Self { connection, server, patience })
+        Ok(Self { connection, server, patience, redact })
     }
 
     /// Hands over one mail. Recipients that are refused don't keep the others from getting it.
@@ -126,12 +132,12 @@ impl Session {
             Ok(_) => {
                 let hand_over = self.connection.message(&mail.bytes);
                 let result = within(self.patience.data, "DATA", &self.server, hand_over).await;
-                split(result)?
+                split(result.map_err(|fault| fault.redacted(&self.redact)))?
             }
             Err(refusal) => Err(refusal),
         };
         match said {
-            Ok(line) => answer.taken = Some(line),
+            Ok(line) => answer.taken = Some(self.redact.redact(&line).into_owned()),
             Err((severity, why)) => {
                 let list = match severity {
                     Severity::PermanentNegativeCompletion => &mut answer.refused,
@@ -154,7 +160,7 @@ impl Session {
         command: impl std::fmt::Display,
     ) -> Result<Result<String, (Severity, String)>, SmtpFault> {
         let result = within(self.patience.step, name, &self.server, self.connection.command(command)).await;
-        split(result)
+        split(result.map_err(|fault| fault.redacted(&self.redact)))
     }
 }
 

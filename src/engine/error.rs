@@ -1,10 +1,11 @@
 //! What can go wrong with a repository, and which of it a failed restic means.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Trouble;
-use crate::process::Exit;
+use crate::process::{Exit, Redactor};
 
 use super::messages::Message;
 
@@ -254,6 +255,17 @@ impl Complaints {
                 self.lines.remove(0);
             }
             self.lines.push(line.to_owned());
+        }
+    }
+
+    /// Takes the secrets out: a repository's server may repeat what it was told.
+    pub(super) fn redact(&mut self, redact: &Redactor) {
+        let texts = self.exit.iter_mut().map(|(_, message)| message);
+        let texts = texts.chain(self.items.iter_mut().map(|(_, message)| message)).chain(&mut self.lines);
+        for text in texts {
+            if let Cow::Owned(clean) = redact.redact_cut(text) {
+                *text = clean;
+            }
         }
     }
 

@@ -390,26 +390,26 @@ fn said(finished: &Finished) -> String {
     }
 }
 
-/// Takes the secrets out of everything that is kept.
+/// Takes the secrets out of everything that is kept; a plugin may have cut what an application said.
 fn clean(transcript: &mut Transcript, redact: &Redactor) {
     let remarks = transcript.warnings.iter_mut().chain(&mut transcript.notices);
     let troubles = remarks.chain(transcript.failed.as_mut().map(|(told, _)| told));
     for trouble in troubles {
-        trouble.message = redact.redact(&trouble.message).into_owned();
-        trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact(hint).into_owned());
+        trouble.message = redact.redact_cut(&trouble.message).into_owned();
+        trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned());
     }
     for step in &mut transcript.steps {
-        step.thing = redact.redact(&step.thing).into_owned();
-        step.detail = redact.redact(&step.detail).into_owned();
+        step.thing = redact.redact_cut(&step.thing).into_owned();
+        step.detail = redact.redact_cut(&step.detail).into_owned();
     }
     for validation in &mut transcript.validations {
-        validation.name = redact.redact(&validation.name).into_owned();
-        validation.detail = redact.redact(&validation.detail).into_owned();
+        validation.name = redact.redact_cut(&validation.name).into_owned();
+        validation.detail = redact.redact_cut(&validation.detail).into_owned();
     }
-    transcript.app_version = transcript.app_version.as_deref().map(|version| redact.redact(version).into_owned());
+    transcript.app_version = transcript.app_version.as_deref().map(|version| redact.redact_cut(version).into_owned());
     transcript.figures = std::mem::take(&mut transcript.figures)
         .into_iter()
-        .map(|(name, n)| (redact.redact(&name).into_owned(), n))
+        .map(|(name, n)| (redact.redact_cut(&name).into_owned(), n))
         .collect();
 }
 

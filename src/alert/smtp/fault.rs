@@ -8,6 +8,7 @@ use rustls::CertificateError;
 
 use super::{GREETING, TLS_GREETING};
 use crate::error::Trouble;
+use crate::process::Redactor;
 use crate::secret::SecretError;
 
 /// Longest text of a server that is repeated, in characters.
@@ -111,6 +112,19 @@ impl SmtpFault {
             }
             other => other,
         }
+    }
+
+    /// The same fault, when the server repeated what it was told.
+    pub(super) fn redacted(mut self, redact: &Redactor) -> Self {
+        match &mut self {
+            // What a server says was cut.
+            Self::Login { text, .. }
+            | Self::Answer { text, .. }
+            | Self::Broken { detail: text, .. }
+            | Self::NotSmtp { detail: text, .. } => *text = redact.redact_cut(text).into_owned(),
+            _ => {}
+        }
+        self
     }
 
     pub(in crate::alert) fn code(&self) -> &'static str {

@@ -81,7 +81,7 @@ fn go(
         frames.push(bytes, &mut |stream, piece| match stream {
             2 => {
                 stderr.extend_from_slice(piece);
-                let excess = stderr.len().saturating_sub(STDERR_BYTES_MAX);
+                let excess = stderr.len().saturating_sub(2 * STDERR_BYTES_MAX);
                 stderr.drain(..excess);
                 Ok(())
             }
@@ -102,7 +102,9 @@ fn go(
     let is_secret = |name: &str| !matches!(name, "PGUSER" | "PGDATABASE");
     let secrets = program.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone());
     let redact = Redactor::new(secrets.collect());
+    // Cut once more behind that, so that no secret that the first cut went through is left.
     let stderr = redact.redact(&String::from_utf8_lossy(&stderr)).into_owned();
+    let stderr = stderr.get(stderr.ceil_char_boundary(stderr.len().saturating_sub(STDERR_BYTES_MAX))..).unwrap_or_default().to_owned();
     Ok(Executed { code: exit_code(engine, &made.id)?, stderr })
 }
 
