@@ -1,4 +1,4 @@
-//! What looks like a secret on a line, for excerpts of text that could not be understood.
+//! What looks like a secret in text that could not be understood.
 //!
 //! The validator knows secrets by the schema; this is the second net, for misspelt fields, unknown plugins and broken
 //! YAML. It may mask too much, never the name of a field.
@@ -10,6 +10,8 @@ const SECRET_WORDS: &[&str] = &[
     "passwd",
     "passphrase",
     "passwort",
+    "kennwort",
+    "passcode",
     "pwd",
     "secret",
     "token",
@@ -18,17 +20,31 @@ const SECRET_WORDS: &[&str] = &[
     "api-key",
     "credential",
     "private",
+    "authorization",
+    "bearer",
+    "cookie",
 ];
 
 /// How many lines before a syntax error are looked at for the key that it belongs to.
 const LINES_BACK_MAX: usize = 50;
 
+/// The kinds of references; what stands behind one of them names a place, and a place may be shown.
+const REFERENCES: [&str; 4] = ["file", "env", "credential", "secret"];
+
+/// A value that is shorter is not looked for in messages: it is part of any word.
+const REPEATED_BYTES_MIN: usize = 4;
+
+/// What stands where a secret stood.
+pub(crate) const MASK: &str = "***";
+
 /// Whether a field of this name usually holds a secret; misspelt ones too.
 pub(crate) fn is_secret_name(name: &str) -> bool {
+    let camel = name.ends_with("Key") || name.ends_with("Pass") || name.ends_with("Pin");
     let name = name.to_ascii_lowercase();
-    SECRET_WORDS.iter().any(|word| name.contains(word))
-        || name.split(['_', '-', '.']).any(|part| {
-            matches!(part, "pass" | "key" | "pw")
+    camel
+        || SECRET_WORDS.iter().any(|word| name.contains(word))
+        || name.split(['_', '-', '.', ' ']).any(|part| {
+            matches!(part, "pass" | "key" | "keys" | "pw" | "psk" | "otp" | "totp")
                 || (part.len() >= 5 && strsim::osa_distance(part, "password") <= 2)
                 || (part.len() >= 5 && strsim::osa_distance(part, "secret") <= 1)
                 || (part.len() >= 4 && strsim::osa_distance(part, "token") <= 1)
@@ -37,26 +53,141 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 
 /// The values on `line` that look like secrets: after a name such as `password:`, and in `//user:secret@host`.
 pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    for (at, _) in line.match_indices(':') {
-        let rest = line.get(at + 1..).unwrap_or_default();
-        if let Some(authority) = rest.strip_prefix("//") {
-            found.extend(userinfo(authority).map(|range| range.start + at + 3..range.end + at + 3));
+    let mut found = userinfo(line);
+    for (start, name) in words(line) {
+        if !is_secret_name(name) {
             continue;
         }
-        let before = line.get(..at).unwrap_or_default().trim_end_matches(['"', '\'', ' ']);
-        let name_start =
-            before.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))).map_or(0, |at| at + 1);
-        if !is_secret_name(before.get(name_start..).unwrap_or_default()) {
-            continue;
-        }
-        let start = at + 1 + (rest.len() - rest.trim_start_matches([' ', '\t']).len());
-        let value = line.get(start..).unwrap_or_default();
-        if !value.is_empty() && !is_reference(value) {
-            found.push(start..start + value_length(value));
+        let behind = start + name.len();
+        let rest = line.get(behind..).unwrap_or_default();
+        let bare = rest.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']);
+        let value = match bare.chars().next() {
+            Some(separator @ (':' | '=' | ';')) => bare.get(separator.len_utf8()..).unwrap_or_default(),
+            // A name at the start of an item whose colon was forgotten.
+            Some(_) if bare.len() < rest.len() && begins_an_item(line, start) => bare,
+            _ => continue,
+        };
+        let value = value.trim_start_matches([' ', '\t']);
+        let start = line.len() - value.len();
+        let end = start + value_length(value);
+        if !is_reference(value) && end > start {
+            found.push(start..end);
         }
     }
     found
+}
+
+/// The words of a line with their places: what can be a field's name.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let start = rest + line.get(rest..)?.find(is_part)?;
+        let word = line.get(start..)?;
+        let word = word.get(..word.find(|c| !is_part(c)).unwrap_or(word.len()))?;
+        rest = start + word.len();
+        Some((start, word))
+    })
+}
+
+/// Whether nothing but marks of YAML stands before it on the line, or since the last of a flow item.
+fn begins_an_item(line: &str, start: usize) -> bool {
+    let before = line.get(..start).unwrap_or_default().trim_end_matches([' ', '\t', '"', '\'']);
+    before.is_empty() || before.ends_with(['{', ',', '[', '-', '?'])
+}
+
+/// The values in `text` that look like secrets, those over several lines too.
+pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    // The indentation of a secret field whose value goes on, and the quote that it waits for.
+    let mut open: Option<(usize, Option<char>)> = None;
+    let mut at = 0;
+    for whole in text.split_inclusive('\n') {
+        let line = whole.trim_end_matches(['\n', '\r']);
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        let content = line.get(indent..).unwrap_or_default();
+        if let Some((field, quote)) = open {
+            let inside = quote.is_some() || indent > field || content.is_empty();
+            if inside && !is_reference(&format!("{{{content}")) {
+                let end = quote.and_then(|quote| line.find(quote).map(|at| at + 1));
+                found.push(at + indent..at + end.unwrap_or(line.len()).max(indent));
+                if end.is_some() {
+                    open = None;
+                }
+                at += whole.len();
+                continue;
+            }
+        }
+        found.extend(looks_secret(line).into_iter().map(|range| at + range.start..at + range.end));
+        open = goes_on(content, indent);
+        at += whole.len();
+    }
+    found.retain(|range| !range.is_empty());
+    found
+}
+
+/// Whether the value of a secret field goes on behind this line.
+fn goes_on(content: &str, indent: usize) -> Option<(usize, Option<char>)> {
+    let field = content.trim_start_matches(['-', ' ']);
+    let indent = indent + content.len() - field.len();
+    let (name, value) = field.split_once(':')?;
+    let value = value.trim();
+    if !is_secret_name(name.trim().trim_matches(['"', '\''])) || is_reference(value) || value.starts_with('#') {
+        return None;
+    }
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+    match quote {
+        Some(_) if value.len() > 1 && is_closed(value) => None,
+        other => Some((indent, other)),
+    }
+}
+
+fn is_closed(value: &str) -> bool {
+    let length = value_length(value);
+    let quote = value.chars().next();
+    length > 1 && value.get(..length).is_some_and(|text| text.chars().next_back() == quote)
+}
+
+/// The secrets that a message could repeat: the values themselves, without quotes and marks.
+pub(crate) fn repeated<'t>(text: &'t str, places: &[Range<usize>]) -> Vec<&'t str> {
+    let mut found = Vec::new();
+    for place in places {
+        let before = text.get(..place.start).unwrap_or_default().trim_end_matches([' ', '\t', ':', '=', '"', '\'']);
+        let kind = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if REFERENCES.contains(&kind) {
+            continue;
+        }
+        let value = text.get(place.clone()).unwrap_or_default();
+        let inner = value.trim().trim_end_matches(['}', ']', ',', ' ']).trim_matches(['"', '\'']);
+        let parts = inner.split([':', '\n']).map(str::trim);
+        found.extend([value.trim(), inner].into_iter().chain(parts).filter(|each| each.len() >= REPEATED_BYTES_MIN));
+    }
+    found.sort_by_key(|each| std::cmp::Reverse(each.len()));
+    found.dedup();
+    found
+}
+
+/// A message without what it repeats of `secrets`, and without what is between `//` and `@`.
+pub(crate) fn cleaned(message: &str, secrets: &[&str]) -> String {
+    let mut text = message.to_owned();
+    for secret in secrets {
+        if text.contains(secret) {
+            text = text.replace(secret, MASK);
+        }
+    }
+    let mut places = userinfo(&text);
+    places.sort_by_key(|place| place.start);
+    let mut out = String::with_capacity(text.len());
+    let mut done = 0;
+    for place in places.into_iter().filter(|place| text.get(place.clone()) != Some(MASK)) {
+        if place.start >= done {
+            out.push_str(text.get(done..place.start).unwrap_or_default());
+            out.push_str(MASK);
+        }
+        done = done.max(place.end);
+    }
+    out.push_str(text.get(done..).unwrap_or_default());
+    out
 }
 
 /// Whether the line at `start` may be the rest of a secret that began on a line before: an unclosed quote, a block.
@@ -72,8 +203,11 @@ pub(crate) fn continues_a_secret(text: &str, start: usize) -> bool {
 
 /// `{file: ...}` and friends name a place, and a place may be shown.
 fn is_reference(value: &str) -> bool {
-    let inner = value.strip_prefix('{').map(str::trim_start);
-    inner.is_some_and(|inner| ["file:", "env:", "credential:", "secret:"].iter().any(|kind| inner.starts_with(kind)))
+    let Some(inner) = value.strip_prefix('{').map(|inner| inner.trim_start_matches([' ', '"', '\''])) else { return false };
+    REFERENCES.iter().any(|kind| {
+        let rest = inner.strip_prefix(kind).map(|rest| rest.trim_start_matches([' ', '"', '\'']));
+        rest.is_some_and(|rest| rest.starts_with(':'))
+    })
 }
 
 /// A quoted value ends at its quote, a plain one at the end of the flow item or line.
@@ -91,10 +225,39 @@ fn value_length(value: &str) -> usize {
     value.len()
 }
 
-fn userinfo(authority: &str) -> Option<Range<usize>> {
-    let end = authority.find(['/', ' ', '"', '\'', '}', ']', '?', '#']).unwrap_or(authority.len());
-    let at = authority.get(..end)?.rfind('@')?;
-    Some(0..at)
+/// User and password of whatever looks like an address, however broken: from `//` to the last `@` of the line, and
+/// between `:` and `@` of one word. A password may hold any character, `/` and spaces too.
+fn userinfo(line: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("//") {
+        let start = at + 2;
+        let rest = line.get(start..).unwrap_or_default();
+        match rest.rfind('@') {
+            Some(end) if end > 0 => found.push(start..start + end),
+            Some(_) => {}
+            None => found.extend(half(rest).map(|end| start..start + end)),
+        }
+    }
+    for (at, _) in line.match_indices('@') {
+        let before = line.get(..at).unwrap_or_default();
+        let is_edge = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '[' | '{' | ',' | '(' | '<' | '`');
+        let word = before.rfind(is_edge).map_or(0, |edge| edge + before.get(edge..).and_then(|e| e.chars().next()).map_or(1, char::len_utf8));
+        if let Some(colon) = line.get(word..at).and_then(|word| word.find(':')) {
+            let start = word + colon + 1;
+            let start = start + line.get(start..at).map_or(0, |rest| rest.len() - rest.trim_start_matches('/').len());
+            found.push(start..at);
+        }
+    }
+    found.retain(|range| !range.is_empty());
+    found
+}
+
+/// The end of `user:secret` whose `@` is on the next line: what stands behind the colon is no port.
+fn half(authority: &str) -> Option<usize> {
+    let end = authority.find([' ', '"', '\'', '`', ',', '}', ']', '/', '?', '#']).unwrap_or(authority.len());
+    let host = authority.get(..end)?;
+    let port = host.get(host.rfind(':')? + 1..)?;
+    (!host.starts_with('[') && !port.is_empty() && !port.bytes().all(|byte| byte.is_ascii_digit())).then_some(end)
 }
 
 #[cfg(test)]
@@ -122,6 +285,25 @@ mod tests {
             "smtp: smtps://me:hunter2@mail.lan:465",
             "PGPASSWORD: 'hunter2'",
             "passphrase : \"hunter2",
+            "url: https://m| e:hunter2@larder.lan",
+            "url: https://me:hun/ter2?hunter2#hunter2@larder.lan",
+            "url: 'https://me:hunter2'@larder.lan",
+            "url: https//me:hunter2@larder.lan",
+            "url: https://me:hunter2",
+            "- [curl, https://hunter2@larder.lan/x, me]",
+            "smtp: me:hunter2@mail.lan",
+            "  - --password=hunter2",
+            "  - [mysqldump, --password, hunter2]",
+            "password hunter2",
+            "- password = hunter2",
+            "password; hunter2",
+            "{host: db, password hunter2}",
+            "\"password\" hunter2",
+            "adminKey: hunter2",
+            "Authorization: Bearer hunter2",
+            "with: {token: [hunter2], x: 1}",
+            "secret : : hunter2",
+            "p\u{e4}ssword_token: hunter2",
         ] {
             assert!(!masked(line).contains("hunter2"), "{line} -> {}", masked(line));
         }
@@ -129,9 +311,18 @@ mod tests {
 
     #[test]
     fn references_and_common_fields_are_shown() {
-        for line in
-            ["password: {file: /run/nas}", "keep_runs: 3", "host: db.lan", "smtp: smtps://mail.lan:465", "password:"]
-        {
+        for line in [
+            "password: {file: /run/nas}",
+            "password: { \"secret\": nas}",
+            "keep_runs: 3",
+            "host: db.lan",
+            "smtp: smtps://mail.lan:465",
+            "url: https://[::1]:8420/x",
+            "password:",
+            "paths: [/srv/private/x, /b]",
+            "name: token-service",
+            "to: [me@home.lan]",
+        ] {
             assert_eq!(masked(line), line);
         }
     }
@@ -141,5 +332,30 @@ mod tests {
         let text = "user: x\npassword: \"hun\n\nter2: 1\n";
         assert!(continues_a_secret(text, text.find("ter2").unwrap()));
         assert!(!continues_a_secret(text, text.find("password").unwrap()));
+    }
+
+    #[test]
+    fn a_secret_over_several_lines_is_one() {
+        for text in [
+            "a: 1\npassword: |\n  hunter2\n  hunter3\nb: 2\n",
+            "a: 1\npassword: \"hunter2\n\nhunter3\" \nb: 2\n",
+            "a: 1\npassword:\n  hunter2\n   hunter3\nb: 2\n",
+            "a: 1\n- password: hunter2\n     hunter3\nb: 2\n",
+        ] {
+            let mut left = text.to_owned();
+            for range in secrets_of(text).into_iter().rev() {
+                left.replace_range(range, MASK);
+            }
+            assert!(!left.contains("hunter") && left.contains("a: 1") && left.contains("b: 2"), "{left}");
+        }
+        assert!(secrets_of("password:\n  file: /run/x\npassword: {env: X}\nb: 2\n").is_empty());
+    }
+
+    #[test]
+    fn a_message_repeats_no_secret_and_no_userinfo() {
+        let text = "password: hunter2\ntoken: {secret: nas}\nurl: ftp://me:geheim1@h\n";
+        let secrets = repeated(text, &secrets_of(text));
+        assert_eq!(cleaned("`hunter2` is no number, see nas and geheim1", &secrets), "`***` is no number, see nas and ***");
+        assert_eq!(cleaned("`x://a:b@c` is no address", &[]), "`x://***@c` is no address");
     }
 }

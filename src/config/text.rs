@@ -1,7 +1,9 @@
 //! One config file as text: refused or accepted as a whole, cut into documents, and quoted in findings.
 //!
-//! Every excerpt of a file is made here, so secrets are masked in one place: what the validator found to be a secret,
-//! and what looks like one on the shown line.
+//! Every finding about a file is made here, so secrets are masked in one place: what the validator found to be a secret,
+//! and what looks like one, on the shown line and wherever a message repeats it.
+
+use std::sync::OnceLock;
 
 use super::diagnostic::{Diagnostic, Excerpt, Related, Severity};
 use super::mask;
@@ -60,6 +62,8 @@ pub(crate) struct SourceText {
     line_starts: Vec<u32>,
     /// Values that must never be shown.
     secrets: Vec<Span>,
+    /// Values that look like secrets, found when the first finding is shown.
+    looks: OnceLock<Vec<std::ops::Range<usize>>>,
 }
 
 /// One document of a file: where it starts and ends.
@@ -125,7 +129,7 @@ impl SourceText {
         line_starts.extend(
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| Span::new(at + 1, at + 1).start),
         );
-        let source = Self { path: path.to_owned(), text, line_starts, secrets: Vec::new() };
+        let source = Self { path: path.to_owned(), text, line_starts, secrets: Vec::new(), looks: OnceLock::new() };
         let findings = source.refused_characters();
         if findings.is_empty() { Ok(source) } else { Err(findings.iter().map(|f| source.diagnostic(f)).collect()) }
     }
@@ -178,26 +182,36 @@ impl SourceText {
     /// Makes a finding safe to show.
     pub(crate) fn diagnostic(&self, finding: &Finding) -> Diagnostic {
         let (line, column) = self.position(finding.span.start);
+        let mut secrets = mask::repeated(&self.text, self.looks());
+        secrets.extend(mask::repeated(&self.text, &self.secrets.iter().map(|span| span.range()).collect::<Vec<_>>()));
+        let clean = |text: &str| mask::cleaned(text, &secrets);
+        let related = finding.related.iter().cloned();
         Diagnostic {
             path: self.path.clone(),
             line,
             column,
             severity: finding.severity,
             code: finding.code.to_owned(),
-            message: finding.message.clone(),
-            hint: finding.hint.clone(),
+            message: clean(&finding.message),
+            hint: finding.hint.as_deref().map(clean),
             excerpt: Some(self.excerpt(finding)),
-            related: finding.related.clone(),
+            related: related.map(|each| Related { message: clean(&each.message), ..each }).collect(),
         }
+    }
+
+    fn looks(&self) -> &[std::ops::Range<usize>] {
+        self.looks.get_or_init(|| mask::secrets_of(&self.text))
     }
 
     fn excerpt(&self, finding: &Finding) -> Excerpt {
         let line = self.line_of(finding.span.start);
         let (start, end) = self.line_bounds(line);
         let content = self.text.get(start..end).unwrap_or_default();
-        let mut masks: Vec<Span> = mask::looks_secret(content)
-            .into_iter()
-            .map(|range| Span::new(start + range.start, start + range.end))
+        let mut masks: Vec<Span> = self
+            .looks()
+            .iter()
+            .map(|range| Span::new(range.start, range.end))
+            .filter(|span| span.range().start < end && span.range().end > start)
             .chain(self.secrets.iter().copied().filter(|span| span.range().start < end && span.range().end > start))
             .collect();
         if UNREAD.contains(&finding.code) && mask::continues_a_secret(&self.text, start) {
