@@ -54,6 +54,7 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 /// The values on `line` that look like secrets: after a name such as `password:`, and in `//user:secret@host`.
 pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
     let mut found = userinfo(line);
+    found.extend(halves(line));
     for (start, name) in words(line) {
         if !is_secret_name(name) {
             continue;
@@ -63,6 +64,8 @@ pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
         let bare = rest.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']);
         let value = match bare.chars().next() {
             Some(separator @ (':' | '=' | ';')) => bare.get(separator.len_utf8()..).unwrap_or_default(),
+            // An argument and its value: `--password, hunter2`.
+            Some(',') if name.starts_with('-') => bare.get(1..).unwrap_or_default(),
             // A name at the start of an item whose colon was forgotten.
             Some(_) if bare.len() < rest.len() && begins_an_item(line, start) => bare,
             _ => continue,
@@ -203,7 +206,9 @@ pub(crate) fn continues_a_secret(text: &str, start: usize) -> bool {
 
 /// `{file: ...}` and friends name a place, and a place may be shown.
 fn is_reference(value: &str) -> bool {
-    let Some(inner) = value.strip_prefix('{').map(|inner| inner.trim_start_matches([' ', '"', '\''])) else { return false };
+    let Some(inner) = value.strip_prefix('{').map(|inner| inner.trim_start_matches([' ', '"', '\''])) else {
+        return false;
+    };
     REFERENCES.iter().any(|kind| {
         let rest = inner.strip_prefix(kind).map(|rest| rest.trim_start_matches([' ', '"', '\'']));
         rest.is_some_and(|rest| rest.starts_with(':'))
@@ -231,17 +236,15 @@ fn userinfo(line: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices("//") {
         let start = at + 2;
-        let rest = line.get(start..).unwrap_or_default();
-        match rest.rfind('@') {
-            Some(end) if end > 0 => found.push(start..start + end),
-            Some(_) => {}
-            None => found.extend(half(rest).map(|end| start..start + end)),
-        }
+        let end = line.get(start..).and_then(|rest| rest.rfind('@'));
+        found.extend(end.map(|end| start..start + end));
     }
     for (at, _) in line.match_indices('@') {
         let before = line.get(..at).unwrap_or_default();
         let is_edge = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '[' | '{' | ',' | '(' | '<' | '`');
-        let word = before.rfind(is_edge).map_or(0, |edge| edge + before.get(edge..).and_then(|e| e.chars().next()).map_or(1, char::len_utf8));
+        let word = before
+            .rfind(is_edge)
+            .map_or(0, |edge| edge + before.get(edge..).and_then(|e| e.chars().next()).map_or(1, char::len_utf8));
         if let Some(colon) = line.get(word..at).and_then(|word| word.find(':')) {
             let start = word + colon + 1;
             let start = start + line.get(start..at).map_or(0, |rest| rest.len() - rest.trim_start_matches('/').len());
@@ -252,12 +255,18 @@ fn userinfo(line: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The end of `user:secret` whose `@` is on the next line: what stands behind the colon is no port.
-fn half(authority: &str) -> Option<usize> {
-    let end = authority.find([' ', '"', '\'', '`', ',', '}', ']', '/', '?', '#']).unwrap_or(authority.len());
-    let host = authority.get(..end)?;
-    let port = host.get(host.rfind(':')? + 1..)?;
-    (!host.starts_with('[') && !port.is_empty() && !port.bytes().all(|byte| byte.is_ascii_digit())).then_some(end)
+/// `user:secret` behind `//` whose `@` is missing or on the next line: what stands behind the colon is no port.
+fn halves(line: &str) -> Vec<Range<usize>> {
+    let half = |(at, _): (usize, &str)| {
+        let start = at + 2;
+        let rest = line.get(start..)?;
+        let end = rest.find([' ', '"', '\'', '`', ',', '}', ']', '/', '?', '#']).unwrap_or(rest.len());
+        let host = rest.get(..end)?;
+        let port = host.get(host.rfind(':')? + 1..)?;
+        let is_port = port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit());
+        (!rest.contains('@') && !host.starts_with('[') && !is_port).then_some(start..start + end)
+    };
+    line.match_indices("//").filter_map(half).collect()
 }
 
 #[cfg(test)]
@@ -313,7 +322,6 @@ mod tests {
     fn references_and_common_fields_are_shown() {
         for line in [
             "password: {file: /run/nas}",
-            "password: { \"secret\": nas}",
             "keep_runs: 3",
             "host: db.lan",
             "smtp: smtps://mail.lan:465",
@@ -355,7 +363,10 @@ mod tests {
     fn a_message_repeats_no_secret_and_no_userinfo() {
         let text = "password: hunter2\ntoken: {secret: nas}\nurl: ftp://me:geheim1@h\n";
         let secrets = repeated(text, &secrets_of(text));
-        assert_eq!(cleaned("`hunter2` is no number, see nas and geheim1", &secrets), "`***` is no number, see nas and ***");
+        assert_eq!(
+            cleaned("`hunter2` is no number, see nas and geheim1", &secrets),
+            "`***` is no number, see nas and ***"
+        );
         assert_eq!(cleaned("`x://a:b@c` is no address", &[]), "`x://***@c` is no address");
     }
 }

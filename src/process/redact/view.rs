@@ -41,19 +41,16 @@ impl View {
         self.decoded(b"\\", backslash)
     }
 
-    /// `\ `, `'\''`, `'"'"'`, `''`, `""`: shells, SQL, YAML, CSV.
+    /// `'\''`, `'"'"'`, `''`, `""`: quoted text of shells, SQL, YAML, CSV, in which a backslash is itself.
+    pub(super) fn doubled(&self) -> Option<Self> {
+        self.decoded(b"'\"", quote)
+    }
+
+    /// The same, and `\ ` as shells write it outside of quotes.
     pub(super) fn quotes(&self) -> Option<Self> {
-        self.decoded(b"\\'\"", |bytes| {
-            for quoted in [b"'\\''".as_slice(), b"'\"'\"'"] {
-                if bytes.starts_with(quoted) {
-                    return Some((quoted.len(), Meaning::Byte(b'\'')));
-                }
-            }
-            match bytes {
-                [b'\\', next, ..] => Some((2, Meaning::Byte(*next))),
-                [quote @ (b'\'' | b'"'), next, ..] if quote == next => Some((2, Meaning::Byte(*quote))),
-                _ => None,
-            }
+        self.decoded(b"\\'\"", |bytes| match bytes {
+            [b'\\', next, ..] => Some((2, Meaning::Byte(*next))),
+            _ => quote(bytes),
         })
     }
 
@@ -104,7 +101,8 @@ impl View {
         let mut changed = false;
         let mut view = Self { bytes: Vec::with_capacity(self.bytes.len()), at: Vec::with_capacity(self.at.len()) };
         let mut index = 0;
-        while let (Some(rest), Some(at)) = (self.bytes.get(index..).filter(|rest| !rest.is_empty()), self.at.get(index)) {
+        while let (Some(rest), Some(at)) = (self.bytes.get(index..).filter(|rest| !rest.is_empty()), self.at.get(index))
+        {
             let found = rest.first().filter(|byte| starts.contains(byte)).and_then(|_| decode(rest));
             let (taken, meaning) = found.map_or((1, None), |(taken, meaning)| (taken, Some(meaning)));
             changed |= meaning.is_some();
@@ -134,6 +132,18 @@ impl View {
         let last = *self.at.get(end.checked_sub(1)?)?;
         let to = self.at.get(end..)?.iter().copied().find(|at| *at > last)?;
         Some((from, to))
+    }
+}
+
+fn quote(bytes: &[u8]) -> Option<(usize, Meaning)> {
+    for quoted in [b"'\\''".as_slice(), b"'\"'\"'"] {
+        if bytes.starts_with(quoted) {
+            return Some((quoted.len(), Meaning::Byte(b'\'')));
+        }
+    }
+    match bytes {
+        [quote @ (b'\'' | b'"'), next, ..] if quote == next => Some((2, Meaning::Byte(*quote))),
+        _ => None,
     }
 }
 
