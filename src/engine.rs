@@ -15,6 +15,7 @@ mod restore;
 mod snapshots;
 mod stillborn;
 mod upkeep;
+mod wanted;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

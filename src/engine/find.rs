@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::messages::Entry;
 use super::repository::garbled;
-use super::{Call, EngineError, RepositoryAccess, Restic, keep};
+use super::{Call, EngineError, RepositoryAccess, Restic, keep, wanted};
 use crate::process::Context;
 
 /// One file that was found, and the snapshot that has it.
@@ -34,7 +34,7 @@ struct Match {
 }
 
 impl Restic {
-    /// Finds files whose name matches `pattern` in the snapshots that have all of `tags`, at most `found_max`.
+    /// Finds files that have the name `pattern`, else those whose name matches `pattern` in the snapshots that have all of `tags`, at most `found_max`.
     ///
     /// # Errors
     /// Everything that restic can fail with.
@@ -47,6 +47,24 @@ impl Restic {
         context: &Context,
     ) -> Result<Vec<Found>, EngineError> {
         self.check_identity(access, context).await?;
+        if wanted::is_special(pattern) {
+            // A file of this very name is what is meant.
+            let found = self.find_pattern(access, &wanted::literal(pattern), tags, found_max, context).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        self.find_pattern(access, pattern, tags, found_max, context).await
+    }
+
+    async fn find_pattern(
+        &self,
+        access: &RepositoryAccess,
+        pattern: &str,
+        tags: &[String],
+        found_max: usize,
+        context: &Context,
+    ) -> Result<Vec<Found>, EngineError> {
         let mut call = Call::new("find", &["--json"]).without_lock();
         if !tags.is_empty() {
             call = call.arg(format!("--tag={}", tags.join(",")));

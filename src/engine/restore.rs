@@ -20,7 +20,8 @@ pub struct RestoreReport {
 }
 
 impl Restic {
-    /// Restores `snapshot` below `to`, each item at its full path there; `include` are restic patterns, empty: everything.
+    /// Restores `snapshot` below `to`, each item at its full path there; `include` are names or restic
+    /// patterns, empty: everything. A name that is there is that name; each must match.
     /// `to` is made when missing.
     ///
     /// # Errors
@@ -37,10 +38,11 @@ impl Restic {
     ) -> Result<RestoreReport, EngineError> {
         let id = snapshot_id(snapshot)?;
         self.check_identity(access, context).await?;
+        let patterns = self.patterns(access, id, include, context).await?;
         prepare(to)?;
         let mut call = Call::new("restore", &["--json", "--verify", "--sparse"]).with_figures();
         call = call.arg(long("--target=", to));
-        for pattern in include {
+        for pattern in patterns {
             call = call.arg(format!("--include={pattern}"));
         }
         let mut summary: Option<RestoreSummary> = None;
