@@ -13,6 +13,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
+use crate::plugin::files::pattern::Pattern;
+use crate::plugin::inside::{self, Inside};
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran, Tools};
@@ -45,7 +47,9 @@ const GUIDE: &str = "
 In the backup: what the program writes to standard output (`stdout: NAME`), or the files that it leaves in its working
 directory and that `files` matches.
 
-Not in it: everything else; Larder knows nothing of the application. What is proven is what `checks` asks for.
+Not in it: everything else; Larder knows nothing of the application. What is proven is what `checks` and `inside` ask for:
+`inside: {sql_dump: postgres, min_size: 10KiB}` looks through gzip, xz, zstd, bzip2, tar and zip at what was packed. Nothing in
+a wrapper (`pg_dump | gzip` of a dump that failed) is refused without being asked.
 
 Least privilege: the program runs as the daemon's user. It must lie in `commands/` below the operator's plugins directory
 (`larder serve --plugins DIR`), belong to root or the daemon's user, and be writable by nobody else. Who can push config
@@ -87,6 +91,9 @@ struct CommandSettings {
     /// What every file must be.
     #[serde(default)]
     checks: Checks,
+    /// What must be true of what is inside of every file, through gzip, xz, zstd, bzip2, tar and zip.
+    #[serde(default)]
+    inside: Option<Inside>,
     /// What puts the backup back into the application.
     #[serde(default)]
     restore: Option<RestoreCommand>,
@@ -135,6 +142,8 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             return Err(Failure::new("output_empty", format!("{} ended well but {shown} is empty", settings.command))
                 .hint("run it by hand as the daemon's user; what it wrote to standard error is in the run's log"));
         }
+        let what = format!("{} ended well but {shown}", settings.command);
+        inside::refuse_nothing("output_empty", &what, &path, &request.staging, voice)?;
         bytes += length;
         voice.artifact(&relative.to_string_lossy(), FORMAT, digest::sha256(&path, |_| {})?);
     }

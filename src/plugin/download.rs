@@ -1,8 +1,12 @@
 //! The body of an answer on its way into the staging directory, and what can be said of a body that is no export.
 
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::plain;
 use crate::web::{Answer, Saved};
 
 /// How often progress is told.
@@ -26,6 +30,42 @@ pub(crate) fn save(answer: Answer<'_>, path: &Path, bytes_max: u64, voice: &mut 
         return Err(empty(&what));
     }
     Ok(saved)
+}
+
+/// Unpacks a gzip that nobody asked for, in its place.
+pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, Failure> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull => {
+            Failure::new("unpack_failed", format!("{what}: the answer cannot be unpacked: {error}")).later()
+        }
+        _ => Failure::new("archive_damaged", format!("{what} was answered with a gzip that is not whole: {error}"))
+            .hint("it was cut on its way; run it again"),
+    };
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".unpack-").tempfile_in(directory).map_err(failed)?;
+    let packed = io::BufReader::with_capacity(256 << 10, std::fs::File::open(path).map_err(failed)?);
+    let mut source = flate2::read::MultiGzDecoder::new(packed);
+    let (mut hash, mut bytes, mut chunk) = (Sha256::new(), 0_u64, vec![0; 256 << 10]);
+    loop {
+        let length = source.read(&mut chunk).map_err(failed)?;
+        let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else { break };
+        bytes += length as u64;
+        if bytes > bytes_max {
+            return Err(Failure::new(
+                "archive_bomb",
+                format!("{what}: the answer unpacks to more than {bytes_max} bytes"),
+            )
+            .hint("look at what the application exports"));
+        }
+        file.write_all(read).map_err(failed)?;
+        hash.update(read);
+    }
+    if bytes == 0 {
+        return Err(empty(what));
+    }
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(Saved { bytes, sha256: hex::encode(hash.finalize()) })
 }
 
 /// An answer of the right status with nothing in it.
@@ -52,9 +92,8 @@ pub(crate) fn redirected(answer: &Answer<'_>) -> Failure {
 
 /// Whether the file starts as a page does.
 pub(crate) fn is_a_page(path: &Path) -> bool {
-    use std::io::Read as _;
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut head));
+    let read = plain::open(path).and_then(|text| text.take(512).read_to_end(&mut head));
     read.is_ok() && starts_as_a_page(&head)
 }
 

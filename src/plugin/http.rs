@@ -11,11 +11,12 @@ use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
 use crate::plugin::endpoint::{self, TlsSettings};
+use crate::plugin::inside::{self, Inside};
 use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::Secret;
 use crate::plugin::tool::file_name;
-use crate::plugin::{Verdict, digest, download};
+use crate::plugin::{Verdict, digest, download, plain};
 use crate::web::{Answer, Call, Web};
 
 mod checks;
@@ -45,7 +46,8 @@ A target:
 In the backup: the body of one answer, as one file, streamed to the disk.
 
 Not in it: whatever the application leaves out of its export; look into one. What is not checked is not known: without
-`validate` only the size and the kind of the answer are.
+`validate` only the size and the kind of the answer are. `inside: {sql_dump: mysql, contains: TEXT, min_size: 10KiB}` looks
+through gzip, xz, zstd, bzip2, tar and zip at what was packed; nothing in a wrapper is refused without being asked.
 
 Least privilege: a token that may read or export and nothing else. Redirects are not followed (behind them is a login
 page), pages in HTML are refused unless `content_type: text/html` is wanted.
@@ -95,6 +97,9 @@ struct HttpSettings {
     /// `{min_size: 10KiB}`, `{contains: TEXT}`.
     #[serde(default)]
     validate: Vec<Check>,
+    /// What must be true of what is inside, through gzip, xz, zstd, bzip2, tar and zip.
+    #[serde(default)]
+    inside: Option<Inside>,
     /// The most that is taken.
     #[serde(default = "size_max_default")]
     max_size: Size,
@@ -212,6 +217,13 @@ impl HttpSettings {
         }
     }
 
+    /// Whether the file is meant to be packed.
+    fn wants_gzip(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let packed = self.validate.iter().any(|check| matches!(check, Check::Gzip | Check::TarGz));
+        packed || name.ends_with(".gz") || name.ends_with(".tgz")
+    }
+
     fn wants_a_page(&self) -> bool {
         self.content_type.as_deref().is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
     }
@@ -225,10 +237,27 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let version = answer.header("x-app-version");
     let name = settings.file_name();
     let path = request.staging.join(&name);
-    let saved = download::save(answer, &path, settings.max_size.0, voice)?;
+    let encoded = answer.header("content-encoding").map(|name| name.trim().to_ascii_lowercase());
+    let mut saved = download::save(answer, &path, settings.max_size.0, voice)?;
+    match encoded.as_deref() {
+        None | Some("" | "identity") => {}
+        // Nobody asked for that, so it is how the body travelled; unless a packed file is what is wanted.
+        Some("gzip" | "x-gzip") if plain::is_gzip(&path) && !settings.wants_gzip(&name) => {
+            saved = download::unpack(&path, settings.max_size.0, &what)?;
+        }
+        Some("gzip" | "x-gzip") => {}
+        Some(other) => {
+            return Err(Failure::new(
+                "wrong_encoding",
+                format!("{what} was answered in the encoding {other:?}, which nobody asked for"),
+            )
+            .hint("switch the compression off in the application, or in the proxy before it"));
+        }
+    }
     if !settings.wants_a_page() && download::is_a_page(&path) {
         return Err(download::a_page(&what));
     }
+    inside::refuse_nothing("export_empty", "the export", &path, &request.staging, voice)?;
     for check in &settings.validate {
         for (name, value) in check.look(&path)?.figures {
             voice.figure(name, value);
@@ -284,13 +313,17 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
         digest::check(artifact, &path, voice)?;
-        tell(&settings.validate, &path, voice);
+        tell(&settings, &path, voice);
+        if let Some(inside) = &settings.inside {
+            inside.tell(&path, &request.staging, voice);
+        }
     }
     Ok(())
 }
 
-fn tell(checks: &[Check], path: &Path, voice: &mut Voice<'_>) {
-    if checks.is_empty() {
+fn tell(settings: &HttpSettings, path: &Path, voice: &mut Voice<'_>) {
+    let checks = &settings.validate;
+    if checks.is_empty() && settings.inside.is_none() {
         voice.validation(
             "what was exported",
             Verdict::CouldNotVerify,

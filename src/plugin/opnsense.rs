@@ -5,12 +5,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
-use crate::plugin::download;
 use crate::plugin::endpoint::{self, TlsSettings};
 use crate::plugin::firewall::{self, FILE, Kind, XML_BYTES_MAX};
 use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::Secret;
+use crate::plugin::{download, plain};
 use crate::web::{Answer, Web};
 
 pub(crate) const BUILTIN: Builtin = Builtin {
@@ -117,7 +117,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         return Err(download::a_page(answer.what()));
     }
     let path = request.staging.join(FILE);
-    let saved = download::save(answer, &path, XML_BYTES_MAX, voice).map_err(|failure| {
+    let mut saved = download::save(answer, &path, XML_BYTES_MAX, voice).map_err(|failure| {
         // It says 200 and nothing where it has no saved revision.
         let empty = failure.trouble.code == "export_empty";
         if empty {
@@ -126,6 +126,9 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             failure
         }
     })?;
+    if plain::is_gzip(&path) {
+        saved = download::unpack(&path, XML_BYTES_MAX, "the export of OPNsense")?;
+    }
     let shape = KIND.read(&path)?;
     let firmware = get("/api/core/firmware/status").ok().filter(|answer| answer.status() == 200);
     let version = firmware

@@ -9,6 +9,7 @@ use crate::plugin::firewall::{self, FILE, Kind};
 use crate::plugin::patience::Patience;
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::Secret;
+use crate::plugin::{download, plain};
 
 mod form;
 
@@ -121,7 +122,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             format!("pfSense could not be logged out of: {}", failure.trouble.message),
         ));
     }
-    let saved = downloaded?;
+    let mut saved = downloaded?;
+    if plain::is_gzip(&path) {
+        saved = download::unpack(&path, firewall::XML_BYTES_MAX, "the export of pfSense")?;
+    }
     let shape = KIND.read(&path)?;
     if let Some(version) = shape.texts.get("version") {
         voice.version(format!("configuration {version}"));

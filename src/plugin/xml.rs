@@ -1,5 +1,6 @@
 //! XML that applications export: read to its end, well-formed, with its root and what lies near it.
 //!
+//! Packed by gzip, with a mark in front, in Latin-1 or UTF-16 it is read as what it is (`plain`).
 //! Entities are not expanded and nothing is fetched; what is deeper than a few levels is only counted.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 
 use crate::error::chain;
 use crate::plugin::builtin::Failure;
+use crate::plugin::plain;
 
 /// Elements down to here are counted by path: `filter/rule` below the root.
 const LEVELS_COUNTED: usize = 2;
@@ -51,8 +53,8 @@ pub(crate) fn read(path: &Path) -> Result<Shape, Failure> {
         Failure::new("xml_broken", format!("{name} is no whole XML document: {why}"))
             .hint("the export was cut or is something else; look at it in the application, and run it again")
     };
-    let file = std::fs::File::open(path).map_err(|error| broken(error.to_string()))?;
-    let mut reader = Reader::from_reader(BufReader::with_capacity(64 << 10, file));
+    let text = plain::open(path).map_err(|error| broken(error.to_string()))?;
+    let mut reader = Reader::from_reader(BufReader::with_capacity(64 << 10, text));
     let mut buffer = Vec::new();
     let mut shape = Shape::default();
     let mut open: Vec<String> = Vec::new();

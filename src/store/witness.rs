@@ -140,7 +140,9 @@ fn written(chain: &Chain, mark: Mark) -> Vec<u8> {
 fn read(dir: &Path) -> io::Result<Vec<Slot>> {
     let bytes = match std::fs::read(dir.join(FILE_NAME)) {
         Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(error),
     };
     let slot = |bytes: &[u8]| {

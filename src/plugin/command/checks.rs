@@ -9,9 +9,10 @@ use serde::Deserialize;
 
 use super::CommandSettings;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::inside::{AtLeast, Inside};
 use crate::plugin::protocol::Request;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::{Verdict, digest};
+use crate::plugin::{Verdict, digest, plain};
 use crate::process::Exit;
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -28,17 +29,20 @@ pub(super) struct Checks {
     /// Compressed by gzip; read to its end, with its checksum.
     #[serde(default)]
     gzip: bool,
-    /// At least so many bytes.
+    /// At least so many bytes: `10KiB`, or a number.
     #[serde(default)]
-    min_size: u64,
+    min_size: AtLeast,
     /// This text is somewhere in it (not in what is compressed).
     #[serde(default)]
     contains: Option<String>,
+    /// The same as `inside` beside `checks`.
+    #[serde(default)]
+    inside: Option<Inside>,
 }
 
 impl Checks {
     fn is_any(&self) -> bool {
-        self.json || self.gzip || self.min_size > 0 || self.contains.is_some()
+        self.json || self.gzip || self.min_size.0 > 0 || self.contains.is_some() || self.inside.is_some()
     }
 }
 
@@ -53,14 +57,14 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
         let shown = artifact.path.display();
         digest::check(artifact, &path, voice)?;
         let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let size = if bytes > 0 && bytes >= checks.min_size { Verdict::Proven } else { Verdict::Failed };
+        let size = if bytes > 0 && bytes >= checks.min_size.0 { Verdict::Proven } else { Verdict::Failed };
         voice.validation(
             format!("{shown} is large enough"),
             size,
-            format!("{bytes} bytes, at least {}", checks.min_size.max(1)),
+            format!("{bytes} bytes, at least {}", checks.min_size.0.max(1)),
         );
         if checks.json {
-            let read = File::open(&path)
+            let read = plain::open(&path)
                 .map_err(serde_json::Error::io)
                 .and_then(|file| serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::new(file)));
             tell(
@@ -78,7 +82,11 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                 found.and_then(|found| if found { Ok(String::new()) } else { Err(format!("{text:?} is not in it")) });
             tell(voice, format!("{shown} contains what it must"), found);
         }
-        if !checks.is_any() {
+        let inside = [checks.inside.as_ref(), settings.inside.as_ref()];
+        for inside in inside.into_iter().flatten() {
+            inside.tell(&path, &request.staging, voice);
+        }
+        if !checks.is_any() && settings.inside.is_none() {
             voice.validation(format!("{shown} was checked"), Verdict::CouldNotVerify, "`checks` asks for nothing");
         }
     }

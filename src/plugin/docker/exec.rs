@@ -104,7 +104,10 @@ fn go(
     let redact = Redactor::new(secrets.collect());
     // Cut once more behind that, so that no secret that the first cut went through is left.
     let stderr = redact.redact(&String::from_utf8_lossy(&stderr)).into_owned();
-    let stderr = stderr.get(stderr.ceil_char_boundary(stderr.len().saturating_sub(STDERR_BYTES_MAX))..).unwrap_or_default().to_owned();
+    let stderr = stderr
+        .get(stderr.ceil_char_boundary(stderr.len().saturating_sub(STDERR_BYTES_MAX))..)
+        .unwrap_or_default()
+        .to_owned();
     Ok(Executed { code: exit_code(engine, &made.id)?, stderr })
 }
 

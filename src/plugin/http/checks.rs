@@ -14,7 +14,7 @@ use serde::de::Deserializer;
 use crate::plugin::archive::{self, Bounds, Gzip};
 use crate::plugin::builtin::Failure;
 use crate::plugin::json::{self, Probe};
-use crate::plugin::{sound, xml};
+use crate::plugin::{plain, sound, xml};
 use crate::types::ByteSize;
 
 /// One thing that must be true of the body.
@@ -184,7 +184,7 @@ fn contains(path: &Path, text: &str) -> Result<Seen, Failure> {
     const CHUNK_BYTES: usize = 64 << 10;
     let unreadable =
         |error: io::Error| Failure::new("artifact_unreadable", format!("the export cannot be read: {error}"));
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = plain::open(path).map_err(unreadable)?;
     let mut window = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -212,8 +212,8 @@ fn look_at_json(path: &Path) -> Result<Seen, Failure> {
         Failure::new("not_json", format!("the export is no JSON of a backup: {why}"))
             .hint("it was cut on its way, or is something else; look at what the application answers")
     };
-    let file = File::open(path).map_err(|error| broken(&error.to_string()))?;
-    match json::probe(file) {
+    let text = plain::open(path).map_err(|error| broken(&error.to_string()))?;
+    match json::probe(text) {
         Ok(Probe::Object(0)) => Err(broken("it is an empty object")),
         Ok(Probe::List(0)) => Err(broken("it is an empty list")),
         Ok(Probe::Text(_) | Probe::Other) => Err(broken("it is a single value, neither an object nor a list")),
