@@ -13,7 +13,6 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::plugin::builtin::{self, Builtin, Failure, Voice};
-use crate::plugin::files::pattern::Pattern;
 use crate::plugin::inside::{self, Inside};
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::settings::{Secret, exactly_one_of};
