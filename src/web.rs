@@ -250,6 +250,7 @@ mod tests {
 
     /// A server that does as `play` says with each connection, by its number from 0; answers its address.
     fn server(play: fn(usize, std::net::TcpStream)) -> String {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {

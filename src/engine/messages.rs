@@ -332,7 +332,10 @@ mod tests {
         // As restic 0.17 writes it (Go's error), then 0.18 and later.
         let old =
             r#"{"message_type":"error","error":{"Op":"open","Path":"/x","Err":13},"during":"archival","item":"/x"}"#;
-        assert_eq!(parse(old), Some(Message::ItemError { item: "/x".to_owned(), message: "open failed".to_owned() }));
+        assert_eq!(
+            parse(old),
+            Some(Message::ItemError { item: "/x".to_owned(), message: "open: permission denied".to_owned() })
+        );
         let new = r#"{"message_type":"error","error":{"message":"open /x: denied"},"during":"archival","item":"/x"}"#;
         let expected = Message::ItemError { item: "/x".to_owned(), message: "open /x: denied".to_owned() };
         assert_eq!(parse(new), Some(expected));

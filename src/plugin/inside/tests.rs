@@ -1,3 +1,5 @@
+//! Wrappers of every kind, made by the real programs, whole and empty.
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

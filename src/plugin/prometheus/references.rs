@@ -157,7 +157,7 @@ impl References {
                     match path.symlink_metadata() {
                         Ok(_) => next.push(path),
                         // Below a wildcard not every directory has to have it.
-                        Err(error) if error.kind() == std::io::ErrorKind::NotFound && wild => {}
+                        Err(error) if wild && is_nothing(&error) => {}
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.missing.push(path),
                         Err(error) => self.unreadable.push((path, error.to_string())),
                     }
@@ -180,6 +180,10 @@ impl References {
         }
         found
     }
+}
+
+fn is_nothing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 fn is_pattern(text: &str) -> bool {

@@ -15,9 +15,17 @@ const NAMES_MAX: usize = 5;
 /// Whether SQLite missed something that only the application has.
 pub(super) fn needs_the_application(said: &str) -> bool {
     let said = said.to_ascii_lowercase();
-    ["no such collation sequence", "no such function", "no such module", "no such tokenizer", "unknown tokenizer"]
-        .iter()
-        .any(|each| said.contains(each))
+    [
+        "no such collation sequence",
+        "no such function",
+        "no such module",
+        "no such tokenizer",
+        "unknown tokenizer",
+        // A table that is kept in the order of such a collation cannot be read in any.
+        "no query solution",
+    ]
+    .iter()
+    .any(|each| said.contains(each))
 }
 
 /// What the integrity check of the whole database came to; where the application is missed, table by table.
