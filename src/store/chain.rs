@@ -85,9 +85,10 @@ impl Chain {
     pub(super) fn differs_from(&self, found: &[Links; Tree::ALL.len()]) -> Option<String> {
         let pairs = Tree::ALL.into_iter().zip(self.trees.iter().zip(found));
         let (tree, (said, is)) = pairs.into_iter().find(|(_, (said, is))| said != is)?;
-        Some(match said.count == is.count {
-            true => format!("the tree {} has other records than its chain says", tree.as_str()),
-            false => format!("the tree {} has {} records, its chain says {}", tree.as_str(), is.count, said.count),
+        Some(if said.count == is.count {
+            format!("the tree {} has other records than its chain says", tree.as_str())
+        } else {
+            format!("the tree {} has {} records, its chain says {}", tree.as_str(), is.count, said.count)
         })
     }
 }

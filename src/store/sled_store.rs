@@ -200,7 +200,7 @@ impl Store for SledStore {
     }
 
     fn verify(&self) -> Result<(), StoreError> {
-        self.with(StoreError::Read, |open| open.verify())
+        self.with(StoreError::Read, Open::verify)
     }
 }
 
@@ -406,9 +406,10 @@ fn adopt(path: &Path, db: &sled::Db, trees: &[sled::Tree]) -> Result<Tail, Store
         let meta = trees.get(place(Tree::Meta)).map(|meta| meta.get(FORMAT_KEY)).transpose()?.flatten();
         // Every store of before has its format; one without lost it, unless it was never filled.
         has_format = meta.is_some();
-        match has_format {
-            false if chain.trees.iter().any(|links| links.count > 0) => Err(senseless("its format is gone".to_owned())),
-            _ => Ok(()),
+        if !has_format && chain.trees.iter().any(|links| links.count > 0) {
+            Err(senseless("its format is gone".to_owned()))
+        } else {
+            Ok(())
         }
     })?;
     let witness = Witness::begin(path, &chain, Mark::Intended).map_err(refuse)?;

@@ -85,16 +85,13 @@ impl Witness {
                 return Ok(Err("its two chains differ".to_owned()));
             }
         }
-        let file = match slots.iter().any(|slot| slot.chain == *inside) {
-            true => {
-                let witness = Self { file: OpenOptions::new().write(true).open(dir.join(FILE_NAME))? };
-                witness.done(inside)?;
-                witness
-            }
-            false => {
-                tracing::warn!(path = %dir.join(FILE_NAME).display(), "the store's second chain was missing or damaged and is written anew");
-                Self::begin(dir, inside, Mark::Done)?
-            }
+        let file = if slots.iter().any(|slot| slot.chain == *inside) {
+            let witness = Self { file: OpenOptions::new().write(true).open(dir.join(FILE_NAME))? };
+            witness.done(inside)?;
+            witness
+        } else {
+            tracing::warn!(path = %dir.join(FILE_NAME).display(), "the store's second chain was missing or damaged and is written anew");
+            Self::begin(dir, inside, Mark::Done)?
         };
         Ok(Ok(file))
     }

@@ -227,7 +227,9 @@ fn variants(parts: &[Part], floating: bool) -> Vec<String> {
                     Part::Any => text.push_str("/**"),
                     Part::Name(tokens) => {
                         text.push('/');
-                        tokens.iter().for_each(|token| push_token(&mut text, token));
+                        for token in &tokens {
+                            push_token(&mut text, token);
+                        }
                     }
                 }
             }
