@@ -227,7 +227,7 @@ fn variants(parts: &[Part], floating: bool) -> Vec<String> {
                     Part::Any => text.push_str("/**"),
                     Part::Name(tokens) => {
                         text.push('/');
-                        for token in *tokens {
+                        for token in tokens {
                             push_token(&mut text, token);
                         }
                     }
