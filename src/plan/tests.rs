@@ -71,7 +71,7 @@ fn target(text: &str, policies: &[&str]) -> Target {
         enabled: true,
         hooks: Hooks::default(),
         accept: Vec::new(),
-        tolerate: Default::default(),
+        tolerate: crate::config::model::Tolerate::default(),
     }
 }
 

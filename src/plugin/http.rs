@@ -219,9 +219,9 @@ impl HttpSettings {
 
     /// Whether the file is meant to be packed.
     fn wants_gzip(&self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
+        let ending = std::path::Path::new(name).extension().map(std::ffi::OsStr::to_ascii_lowercase);
         let packed = self.validate.iter().any(|check| matches!(check, Check::Gzip | Check::TarGz));
-        packed || name.ends_with(".gz") || name.ends_with(".tgz")
+        packed || ending.is_some_and(|ending| ending == "gz" || ending == "tgz")
     }
 
     fn wants_a_page(&self) -> bool {
@@ -242,10 +242,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     match encoded.as_deref() {
         None | Some("" | "identity") => {}
         // Nobody asked for that, so it is how the body travelled; unless a packed file is what is wanted.
-        Some("gzip" | "x-gzip") if plain::is_gzip(&path) && !settings.wants_gzip(&name) => {
-            saved = download::unpack(&path, settings.max_size.0, &what)?;
+        Some("gzip" | "x-gzip") => {
+            if plain::is_gzip(&path) && !settings.wants_gzip(&name) {
+                saved = download::unpack(&path, settings.max_size.0, &what)?;
+            }
         }
-        Some("gzip" | "x-gzip") => {}
         Some(other) => {
             return Err(Failure::new(
                 "wrong_encoding",

@@ -84,12 +84,11 @@ fn encoding_of(head: &[u8]) -> io::Result<(Encoding, usize)> {
     }
     let Some(name) = declared(head) else { return Ok((Encoding::Utf8, 0)) };
     let encoding = match name.to_ascii_lowercase().as_str() {
-        "utf-8" | "utf8" | "us-ascii" | "ascii" => Encoding::Utf8,
+        // A declaration that can be read byte by byte is not in UTF-16, whatever it says: it was converted on its way.
+        "utf-8" | "utf8" | "us-ascii" | "ascii" | "utf-16" | "utf-16le" | "utf-16be" => Encoding::Utf8,
         "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "latin-1" => Encoding::Latin1,
         "iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9" => Encoding::Latin9,
         "windows-1252" | "cp1252" => Encoding::Windows1252,
-        // A declaration that can be read byte by byte is not in UTF-16, whatever it says: it was converted on its way.
-        "utf-16" | "utf-16le" | "utf-16be" => Encoding::Utf8,
         _ => {
             let text = format!("it is written in {name}, which is not known here");
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));

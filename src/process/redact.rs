@@ -249,6 +249,7 @@ mod tests {
         let json = serde_json::to_string(secret).unwrap();
         let bytes = secret.as_bytes();
         let all = |write: fn(u8) -> String| bytes.iter().map(|byte| write(*byte)).collect::<String>();
+        let each = |write: fn(char) -> String| secret.chars().map(write).collect::<String>();
         let mut forms = vec![
             json.clone(),
             serde_json::to_string(&json).unwrap(),
@@ -263,8 +264,8 @@ mod tests {
             all(|byte| format!("0x{byte:02x}, ")),
             all(|byte| format!("\\x{byte:02x}")),
             all(|byte| format!("\\{byte:03o}")),
-            secret.chars().map(|c| format!("\\u{:04X}", u32::from(c))).collect(),
-            secret.chars().map(|c| format!("&#{};", u32::from(c))).collect(),
+            each(|c| format!("\\u{:04X}", u32::from(c))),
+            each(|c| format!("&#{};", u32::from(c))),
             format!("'{}'", secret.replace('\'', "'\\''")),
             format!("'{}'", secret.replace('\'', "'\"'\"'")),
             format!("'{}'", secret.replace('\'', "''")),
@@ -277,9 +278,8 @@ mod tests {
                 forms.push(plain.replace('/', "\\/"));
                 forms.push(plain.replace('+', "%2B").replace('/', "%2f").replace('=', "%3D"));
                 forms.push(plain.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned());
-                forms.push(
-                    plain.as_bytes().chunks(7).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect(),
-                );
+                let lines: Vec<_> = plain.as_bytes().chunks(7).map(String::from_utf8_lossy).collect();
+                forms.push(format!("{}\n", lines.join("\n")));
                 forms.push(plain);
             }
         }

@@ -113,13 +113,17 @@ mod tests {
 
     fn load(bytes: u64, files: u64, parts: &[(&str, u64, u64)]) -> Load {
         let mut load = Load { total: Weight { bytes, files }, ..Load::default() };
-        parts.iter().for_each(|(name, bytes, files)| load.add(name, Weight { bytes: *bytes, files: *files }));
+        for (name, bytes, files) in parts {
+            load.add(name, Weight { bytes: *bytes, files: *files });
+        }
         load
     }
 
     fn usual(loads: &[Load]) -> Usual {
         let mut usual = Usual::default();
-        loads.iter().for_each(|load| usual.remember(load.clone()));
+        for load in loads {
+            usual.remember(load.clone());
+        }
         usual
     }
 

@@ -98,7 +98,7 @@ pub fn target(text: &str, plugin: &str) -> Target {
         enabled: true,
         hooks: Hooks::default(),
         accept: Vec::new(),
-        tolerate: Default::default(),
+        tolerate: crate::config::model::Tolerate::default(),
     }
 }
 

@@ -109,7 +109,7 @@ impl Bench {
                 enabled: true,
                 hooks: Hooks::default(),
                 accept: Vec::new(),
-                tolerate: Default::default(),
+                tolerate: larder::config::model::Tolerate::default(),
             },
             run: RunId::generate(jiff::Timestamp::now()),
             beside: Beside::default(),

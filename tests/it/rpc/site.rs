@@ -191,7 +191,7 @@ fn filled() -> (Ledger, Vec<RunId>) {
                 enabled: true,
                 hooks: Hooks::default(),
                 accept: Vec::new(),
-                tolerate: Default::default(),
+                tolerate: larder::config::model::Tolerate::default(),
             })
             .unwrap();
         batch.put_job(&job(target)).unwrap();

@@ -73,7 +73,7 @@ fn target(text: &str) -> Target {
         enabled: true,
         hooks: larder::config::model::Hooks::default(),
         accept: Vec::new(),
-        tolerate: Default::default(),
+        tolerate: larder::config::model::Tolerate::default(),
     }
 }
 
