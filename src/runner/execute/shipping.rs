@@ -1,0 +1,130 @@
+//! The part of a journey that goes to the destinations: a snapshot in each, and retention behind the whole ones.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use super::{Journey, PROGRESS_EVERY, Stop, tell};
+use crate::artifact::Published;
+use crate::engine::run_tags;
+use crate::error::Trouble;
+use crate::plugin::Captured;
+use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
+use crate::run::RunState;
+use crate::run::hold::HoldKind;
+use crate::runner::ship::{self, Cargo, Counted};
+use crate::store::record::Shipment;
+use crate::types::Outcome;
+
+impl Journey {
+    /// Makes one snapshot in each destination, all at once.
+    pub(super) async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
+        let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
+        let files = published.files;
+        let view = tokio::task::spawn_blocking(move || shelf.ship_view(&job, &published))
+            .await
+            .map_err(|error| Stop::failed(Trouble::new("internal", format!("shipping stopped: {error}"))))?
+            .map_err(|error| Stop::failed(error.trouble()))?;
+        let excludes = self.shape.patterns(&view).map_err(Stop::failed)?;
+        let mut paths: Vec<PathBuf> = captured.sources.iter().map(|source| source.path.clone()).collect();
+        paths.push(view);
+        let figure = |name: &str| captured.figures.get(name).copied();
+        let counted = match (figure(SOURCE_FILES), figure(SOURCE_BYTES)) {
+            // What lies in two sources was counted twice, and is read once.
+            (Some(files), Some(bytes)) if self.shape.is_flat() => Some(Counted { files, bytes }),
+            _ => None,
+        };
+        let cargo = Arc::new(Cargo {
+            paths,
+            excludes,
+            tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()),
+            host: self.site.name.to_string(),
+            tolerate: self.target.tolerate.clone(),
+            // With the manifest.
+            artifact_files: files + 1,
+            counted,
+        });
+
+        let mut underway = JoinSet::new();
+        for (index, destination) in self.destinations.iter().enumerate() {
+            let route = self.route(destination);
+            let parent = self.job.parents.get(&destination.name).cloned();
+            let cargo = cargo.clone();
+            let record = self.record.clone();
+            underway.spawn(async move {
+                let mut told = Instant::now();
+                let world = route.world.clone();
+                let name = route.destination.name.to_string();
+                let shipped = ship::ship(&route, &cargo, parent, |done, total| {
+                    if told.elapsed() >= PROGRESS_EVERY {
+                        told = Instant::now();
+                        tell(&world, &record, RunState::Shipping, Some(name.clone()), done, total);
+                    }
+                })
+                .await;
+                (index, shipped)
+            });
+        }
+        let mut shipments = Vec::new();
+        while let Some(joined) = underway.join_next().await {
+            match joined {
+                Ok((index, shipped)) => {
+                    for notice in shipped.notices {
+                        self.note(notice);
+                    }
+                    shipments.push((index, shipped.shipment));
+                }
+                Err(error) => self.warn(Trouble::new("internal", format!("a shipment stopped: {error}"))),
+            }
+        }
+        shipments.sort_by_key(|(index, _)| *index);
+        let shipments: Vec<Shipment> = shipments.into_iter().map(|(_, shipment)| shipment).collect();
+        if self.context.cancel.is_cancelled() {
+            self.record.shipments = shipments;
+            return Err(Stop {
+                outcome: Outcome::Cancelled,
+                trouble: Trouble::new("cancelled", "cancelled while shipping"),
+            });
+        }
+        Ok(shipments)
+    }
+
+    /// Retention, only where this run's snapshot is whole.
+    pub(super) async fn retain(&mut self) {
+        let mut cuts = Vec::new();
+        for index in 0..self.record.shipments.len() {
+            let Some(shipment) = self.record.shipments.get(index) else { break };
+            if shipment.outcome != Outcome::Success {
+                continue;
+            }
+            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
+                continue;
+            };
+            let route = self.route(destination);
+            match self.cut(&route).await {
+                Ok(None) => {}
+                Ok(Some(finding)) => {
+                    cuts.push(finding);
+                    continue;
+                }
+                Err(trouble) => {
+                    self.warn(trouble);
+                    continue;
+                }
+            }
+            let forgotten = ship::retain(&route, &self.record, &self.policy.retention).await;
+            match forgotten {
+                Ok(count) => {
+                    self.retained.insert(route.destination.name.clone());
+                    if let Some(shipment) = self.record.shipments.get_mut(index) {
+                        shipment.forgotten = Some(count);
+                    }
+                }
+                Err(trouble) => self.warn(trouble),
+            }
+        }
+        self.judge(HoldKind::RetentionCut, cuts);
+    }
+}
