@@ -27,6 +27,7 @@ use letter::HoldNews;
 mod compose;
 mod courier;
 pub mod edge;
+mod hello;
 mod letter;
 pub mod outbox;
 mod smtp;

@@ -14,6 +14,7 @@ use lettre::transport::smtp::response::Severity;
 use secrecy::ExposeSecret as _;
 
 use super::compose::Composed;
+use super::hello;
 use crate::config::model::{Email, Smtp, SmtpSecurity};
 use crate::process::Redactor;
 
@@ -51,6 +52,8 @@ impl Default for Patience {
 pub(super) struct Session {
     connection: AsyncSmtpConnection,
     server: String,
+    /// How we introduced ourselves.
+    name: String,
     patience: Patience,
     /// Servers repeat what they were told, also in base64.
     redact: Redactor,
@@ -72,8 +75,7 @@ impl Session {
     pub(super) async fn open(email: &Email, patience: Patience) -> Result<Self, SmtpFault> {
         let smtp = &email.smtp;
         let server = format!("{}:{}", smtp.host, smtp.port);
-        let hello = ClientId::default();
-        let mut connection = connect(smtp, &server, &hello, patience).await?;
+        let (mut connection, hello) = introduced(email, &server, patience).await?;
         if smtp.security == SmtpSecurity::StartTls {
             if !connection.can_starttls() {
                 return Err(SmtpFault::NoStartTls { server });
@@ -96,7 +98,7 @@ impl Session {
             let login = within(patience.step, "AUTH", &server, login).await;
             login.map_err(|fault| fault.of_login(username).redacted(&redact))?;
         }
-        Ok(Self { connection, server, patience, redact })
+        Ok(Self { connection, server, name: hello.to_string(), patience, redact })
     }
 
     /// Hands over one mail. Recipients that are refused don't keep the others from getting it.
@@ -160,7 +162,8 @@ impl Session {
         command: impl std::fmt::Display,
     ) -> Result<Result<String, (Severity, String)>, SmtpFault> {
         let result = within(self.patience.step, name, &self.server, self.connection.command(command)).await;
-        split(result.map_err(|fault| fault.redacted(&self.redact)))
+        // A mail is not refused for our name: it waits until that is mended.
+        split(result.map_err(|fault| fault.of_name(&self.name).redacted(&self.redact)))
     }
 }
 
@@ -177,8 +180,32 @@ fn split(
     }
 }
 
+/// A connection whose server took one of our names, and which.
+async fn introduced(
+    email: &Email,
+    server: &str,
+    patience: Patience,
+) -> Result<(AsyncSmtpConnection, ClientId), SmtpFault> {
+    let smtp = &email.smtp;
+    let addresses = resolve(smtp, patience).await?;
+    let own = addresses.first().map_or(std::net::Ipv4Addr::LOCALHOST.into(), |address| hello::own_address(*address));
+    let mut fault = SmtpFault::NoAddress { host: smtp.host.clone() };
+    for name in hello::names(email, &hello::Machine::look(), own) {
+        match connect(smtp, &addresses, server, &name, patience).await {
+            Ok(connection) => return Ok((connection, name)),
+            // Whatever it did not like may have been the name.
+            Err(refused @ SmtpFault::Answer { severity: Severity::PermanentNegativeCompletion, .. }) => {
+                fault = refused.of_name(&name.to_string());
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Err(fault)
+}
+
 async fn connect(
     smtp: &Smtp,
+    addresses: &[SocketAddr],
     server: &str,
     hello: &ClientId,
     patience: Patience,
@@ -188,9 +215,9 @@ async fn connect(
         SmtpSecurity::StartTls | SmtpSecurity::Plain => None,
     };
     let mut fault = SmtpFault::NoAddress { host: smtp.host.clone() };
-    for address in resolve(smtp, patience).await? {
+    for address in addresses {
         let step = if implicit.is_some() { TLS_GREETING } else { GREETING };
-        let open = AsyncSmtpConnection::connect_tokio1(address, Some(patience.connect), hello, implicit.clone(), None);
+        let open = AsyncSmtpConnection::connect_tokio1(*address, Some(patience.connect), hello, implicit.clone(), None);
         match within(patience.connect + patience.step, step, server, open).await {
             // Only an address where nobody answers is a reason to try the next one.
             Err(unreachable @ SmtpFault::Connect { .. }) => fault = unreachable,

@@ -1,5 +1,6 @@
 //! One file to its documents: text, tree, shape and own values. The result depends on the file's bytes alone.
 
+mod foreign;
 mod kind;
 
 use serde_json::Value as Json;
@@ -52,6 +53,11 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
         Ok(source) => source,
         Err(diagnostics) => return ParsedFile::refused(diagnostics),
     };
+    if let Some(what) = foreign::what(path, &source.text) {
+        let message = format!("this looks like {what}, and every YAML file below the config root must be Larder's");
+        let finding = Finding::error(Span::new(0, 1), "foreign_file", message).hint(foreign::HINT);
+        return ParsedFile::refused(vec![source.diagnostic(&finding)]);
+    }
     let mut documents = Vec::new();
     let mut found = Found::default();
     for chunk in source.chunks() {

@@ -107,6 +107,9 @@ pub struct Email {
     pub smtp: Smtp,
     pub username: Option<String>,
     pub password: Option<SecretRef>,
+    /// How to introduce ourselves; none: by the machine's own name.
+    #[serde(default)]
+    pub hello_name: Option<String>,
     pub from: String,
     pub to: Vec<String>,
 }

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use scalars::{
-    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawName, RawPath, RawRate, RawReadData, RawShare,
-    RawSize, RawSmtp, RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawName, RawPath, RawRate,
+    RawReadData, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -98,6 +98,8 @@ pub struct RawEmail {
     pub username: Option<RawArgument>,
     /// The account's password, as a reference.
     pub password: Option<SecretRef>,
+    /// How Larder introduces itself to the server: a full host name, or an address in brackets. Without it: the machine's own.
+    pub hello_name: Option<RawHelloName>,
     /// The sender.
     pub from: RawEmailAddress,
     /// Who gets the mails.

@@ -37,6 +37,8 @@ pub enum EngineError {
     Damaged { location: String, detail: String },
     #[error("the disk of {location} is full: {detail}")]
     DiskFull { location: String, detail: String },
+    #[error("there is no room left for what is restored below {to}: {detail}")]
+    RestoreFull { to: String, detail: String },
     #[error("{location} cannot be written: {detail}")]
     NotWritable { location: String, detail: String },
     #[error("none of the paths to back up is there: {}", paths.join(", "))]
@@ -86,7 +88,7 @@ impl EngineError {
             Self::Locked { .. } => "repository_locked",
             Self::WrongPassword { .. } => "wrong_password",
             Self::Damaged { .. } => "repository_damaged",
-            Self::DiskFull { .. } => "disk_full",
+            Self::DiskFull { .. } | Self::RestoreFull { .. } => "disk_full",
             Self::NotWritable { .. } => "not_writable",
             Self::NothingThere { .. } => "source_missing",
             Self::NotAbsolute { .. } => "path_not_absolute",
@@ -135,6 +137,10 @@ impl EngineError {
                 format!("keep a copy, then run `restic -r {location} check --read-data` and follow what it says")
             }
             Self::DiskFull { .. } => "free some space there; `larder destination prune` may help".to_owned(),
+            // Nothing that is done to the repository makes room there.
+            Self::RestoreFull { to, .. } => format!(
+                "restore below another disk, only a part (`--include`), or make room there; `df -h {to}` and `df -i {to}` say how much there is"
+            ),
             Self::NotWritable { location, .. } => {
                 format!("check how {location} is mounted and who may write there")
             }

@@ -56,16 +56,18 @@ impl Restic {
         if complaints.items_total > 0 && matches!(answer.exit, Exit::Success | Exit::Code(_)) {
             let detail = complaints.items.iter().take(3).map(|(item, why)| format!("{item}: {why}"));
             let detail = detail.collect::<Vec<_>>().join("; ");
-            return Err(match answer.error("restore", access) {
-                full @ (EngineError::DiskFull { .. } | EngineError::Locked { .. }) => full,
-                _ if detail.contains("no space left on device") => {
-                    EngineError::DiskFull { location: to.display().to_string(), detail }
+            return Err(match full(answer.error("restore", access), to) {
+                known @ (EngineError::DiskFull { .. }
+                | EngineError::RestoreFull { .. }
+                | EngineError::Locked { .. }) => known,
+                _ if ["no space left on device", "disk quota exceeded"].iter().any(|why| detail.contains(why)) => {
+                    EngineError::RestoreFull { to: to.display().to_string(), detail }
                 }
                 _ => EngineError::RestoreIncomplete { failed: complaints.items_total, detail },
             });
         }
         if answer.exit != Exit::Success {
-            return Err(missing_or(answer.error("restore", access), id, access));
+            return Err(missing_or(full(answer.error("restore", access), to), id, access));
         }
         let summary = summary.ok_or_else(|| garbled("restore"))?;
         if summary.items == 0 && !include.is_empty() {
@@ -81,6 +83,16 @@ impl Restic {
     }
 }
 
+/// Tells a full disk below `to` from a full disk of the repository, which a restore writes nothing to but its lock.
+fn full(error: EngineError, to: &Path) -> EngineError {
+    match error {
+        EngineError::DiskFull { detail, .. } if !detail.to_lowercase().contains("lock") => {
+            EngineError::RestoreFull { to: to.display().to_string(), detail }
+        }
+        other => other,
+    }
+}
+
 fn long(name: &str, path: &Path) -> std::ffi::OsString {
     let mut argument = std::ffi::OsString::from(name);
     argument.push(path);
@@ -92,16 +104,20 @@ fn prepare(to: &Path) -> Result<(), EngineError> {
     if !to.is_absolute() {
         return Err(EngineError::NotAbsolute { path: to.display().to_string() });
     }
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            EngineError::RestoreFull { to: to.display().to_string(), detail: error.to_string() }
+        }
+        _ => EngineError::Files(to.to_owned(), error),
+    };
     match std::fs::read_dir(to) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
             Some(_) => Err(EngineError::DestinationNotEmpty(to.to_owned())),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(to)
-            .map_err(|error| EngineError::Files(to.to_owned(), error)),
-        Err(error) => Err(EngineError::Files(to.to_owned(), error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(to).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
     }
 }

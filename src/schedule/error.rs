@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::zone::Offset;
 use crate::error::Trouble;
 
 /// One of the five fields, in their order.
@@ -162,6 +163,7 @@ impl ScheduleError {
             Self::NeverFires { .. } => {
                 "no year, or hardly any, has such a day: look at day of month and month".to_owned()
             }
+            Self::Zone { name, .. } if Offset::of(name).is_some() => Offset::of(name)?.hint(),
             Self::Zone { nearest: Some(nearest), .. } => format!("did you mean {nearest:?}?"),
             Self::Zone { nearest: None, .. } => "use an IANA name, such as \"Europe/Berlin\" or \"UTC\"".to_owned(),
         })

@@ -14,10 +14,77 @@ pub(super) fn find(name: &str) -> Result<TimeZone, ScheduleError> {
     }
 }
 
+/// Whole hours from UTC that have a zone of their own, west and east.
+const HOURS_MAX: (u8, u8) = (12, 14);
+
+/// What a name such as `GMT+2` or `+05:30` says: hours and minutes before (`+`) or behind UTC, as people write it.
+///
+/// In the names of the database the sign is turned: `Etc/GMT+2` is two hours *behind* UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offset {
+    ahead: bool,
+    hours: u8,
+    minutes: u8,
+}
+
+impl Offset {
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let lower = name.trim().to_ascii_lowercase();
+        let bare = lower.strip_prefix("etc/").unwrap_or(&lower);
+        let bare = ["gmt", "utc", "ut", "z"].iter().find_map(|prefix| bare.strip_prefix(prefix)).unwrap_or(bare);
+        let ahead = match bare.trim_start().chars().next()? {
+            '+' => true,
+            '-' | '\u{2212}' => false,
+            _ => return None,
+        };
+        let digits: String = bare.trim_start().chars().skip(1).filter(|c| !c.is_whitespace()).collect();
+        let (hours, minutes) = match digits.split_once(':') {
+            Some(parts) => parts,
+            None if digits.len() > 2 => digits.split_at_checked(digits.len() - 2)?,
+            None => (digits.as_str(), "0"),
+        };
+        let number = |text: &str| if text.bytes().all(|b| b.is_ascii_digit()) { text.parse::<u8>().ok() } else { None };
+        let (hours, minutes) = (number(hours)?, number(minutes)?);
+        (hours <= HOURS_MAX.1 && minutes < 60).then_some(Self { ahead, hours, minutes })
+    }
+
+    /// The zone that always has this offset; none where there is no such.
+    fn zone(self) -> Option<String> {
+        let most = if self.ahead { HOURS_MAX.1 } else { HOURS_MAX.0 };
+        match (self.hours, self.minutes) {
+            (0, 0) => Some("UTC".to_owned()),
+            (hours, 0) if hours <= most => Some(format!("Etc/GMT{}{hours}", if self.ahead { '-' } else { '+' })),
+            _ => None,
+        }
+    }
+
+    /// The next step for whoever wrote it.
+    pub(super) fn hint(self) -> String {
+        let way = if self.ahead { "ahead of" } else { "behind" };
+        let distance = match (self.hours, self.minutes) {
+            (0, 0) => return "did you mean \"UTC\"?".to_owned(),
+            (1, 0) => "one hour".to_owned(),
+            (hours, 0) => format!("{hours} hours"),
+            (hours, minutes) => format!("{hours}:{minutes:02} hours"),
+        };
+        let city = "name your city, such as \"Europe/Berlin\", so that summer time is followed";
+        match self.zone() {
+            Some(zone) => format!(
+                "{city}; the zone that is always {distance} {way} UTC is {zone:?} (the sign in these names is turned)"
+            ),
+            None => format!("{city}; there is no zone that is always {distance} {way} UTC"),
+        }
+    }
+}
+
 /// The known name that `name` most likely means: its own city, or the one with the fewest changed letters.
 fn nearest(name: &str) -> Option<String> {
     if name.is_empty() || name.len() > ZONE_BYTES_MAX {
         return None;
+    }
+    // The name with the fewest changed letters would be the one on the other side of the world.
+    if let Some(offset) = Offset::of(name) {
+        return offset.zone();
     }
     let wanted = name.to_lowercase().replace(' ', "_");
     TimeZoneDatabase::bundled()
@@ -32,4 +99,48 @@ fn nearest(name: &str) -> Option<String> {
         .min()
         .filter(|(distance, _, _)| *distance <= name.len().div_ceil(4).max(1))
         .map(|(_, _, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(name: &str) -> String {
+        find(name).unwrap_err().hint().unwrap()
+    }
+
+    #[test]
+    fn an_offset_gets_the_zone_that_has_it_and_never_the_one_with_the_opposite_sign() {
+        for (name, zone, seconds) in [
+            ("GMT+2", "Etc/GMT-2", 7200),
+            ("GMT-5", "Etc/GMT+5", -18000),
+            ("UTC+2", "Etc/GMT-2", 7200),
+            ("utc-03:00", "Etc/GMT+3", -10800),
+            ("+08:00", "Etc/GMT-8", 28800),
+            ("-0800", "Etc/GMT+8", -28800),
+            ("GMT +14", "Etc/GMT-14", 50400),
+            ("Z+1", "Etc/GMT-1", 3600),
+        ] {
+            let hint = hint(name);
+            assert!(hint.contains(&format!("{zone:?}")), "{name}: {hint}");
+            let offset = TimeZone::get(zone).unwrap().to_offset(jiff::Timestamp::UNIX_EPOCH);
+            assert_eq!(offset.seconds(), seconds, "{zone}");
+        }
+    }
+
+    #[test]
+    fn an_offset_without_a_zone_gets_none() {
+        for name in ["UTC+5:30", "GMT-13", "+0545"] {
+            let hint = hint(name);
+            assert!(hint.contains("there is no zone") && !hint.contains("Etc/"), "{name}: {hint}");
+        }
+        assert_eq!(hint("UTC+00:00"), "did you mean \"UTC\"?");
+    }
+
+    #[test]
+    fn a_misspelt_city_is_still_found() {
+        assert_eq!(hint("Europe/Berln"), "did you mean \"Europe/Berlin\"?");
+        assert_eq!(Offset::of("America/Port-au-Prince"), None);
+        assert_eq!(Offset::of("Etc/GMT+2x"), None);
+    }
 }

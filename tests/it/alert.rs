@@ -395,6 +395,7 @@ fn a_week_old_mail_is_dropped_with_a_count() {
         },
         username: None,
         password: None,
+        hello_name: None,
         from: "larder@home.test".to_owned(),
         to: vec!["me@home.test".to_owned()],
     };
@@ -483,4 +484,40 @@ fn run(job: &JobRecord, outcome: Outcome, now: Timestamp) -> RunRecord {
         shipments: Vec::new(),
         bytes: 0,
     }
+}
+
+#[test]
+fn a_server_that_wants_a_full_name_gets_one_and_one_that_refuses_it_gets_the_address() {
+    trusting_our_ca("a_server_that_wants_a_full_name_gets_one_and_one_that_refuses_it_gets_the_address", |directory| {
+        let server = Server::start(directory, "tls", "good", 0);
+        let email = server.email();
+        let hello = |count: usize| server.wait_for(count)[count - 1].facts["hello"].as_str().unwrap().to_owned();
+        for (number, rule) in ["full-name\n", "full-name-late\n"].into_iter().enumerate() {
+            server.behave(rule);
+            send_test(&email).unwrap();
+            let name = hello(number + 1);
+            assert!(name.contains('.') && !name.starts_with("localhost"), "{name}");
+        }
+        server.behave("only-address\n");
+        send_test(&email).unwrap();
+        assert_eq!(hello(3), "[127.0.0.1]");
+
+        let named = Email { hello_name: Some("nas.home.test".to_owned()), ..email.clone() };
+        server.behave("full-name\n");
+        send_test(&named).unwrap();
+        assert_eq!(hello(4), "nas.home.test");
+        server.behave("only-address\n");
+        let refused = send_test(&named).unwrap_err();
+        assert_eq!(refused.code, "mail_hello_refused", "{refused}");
+        assert!(refused.message.contains("nas.home.test") && refused.hint.unwrap().contains("hello_name"));
+
+        // A server that says so only at the recipient refuses no mail for good.
+        server.behave("full-name-late\n");
+        let bare = Email { hello_name: Some("vm".to_owned()), ..email };
+        assert_eq!(code(&bare), "mail_hello_refused");
+        let office = Office::open(bare);
+        office.enqueue("waits");
+        office.wait_until("the first try", |outbox| outbox.waiting == 1 && outbox.trouble.is_some());
+        assert_eq!(office.waiting()[0].attempts, 1, "it waits until the name is mended");
+    });
 }

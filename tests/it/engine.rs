@@ -656,6 +656,7 @@ async fn a_full_disk_is_said_to_be_full() {
         std::fs::write(place.path("src/big"), noise(24 << 20, 5)).unwrap();
         let error = place.backup().await.unwrap_err();
         assert_eq!(error.code(), "disk_full", "{error}");
+        assert!(error.hint().unwrap().contains("prune"), "{error}");
         std::fs::remove_file(place.path("src/big")).unwrap();
         drop(disk);
         let error = place.backup().await.unwrap_err();
@@ -673,6 +674,9 @@ async fn a_restore_onto_a_full_disk_says_so() {
         let to = place.path("disk/to");
         let error = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await.unwrap_err();
         assert_eq!(error.code(), "disk_full", "{error}");
+        assert!(error.to_string().contains(&to.display().to_string()), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(!hint.contains("prune") && hint.contains("another disk"), "it is not the repository's disk: {hint}");
         drop(disk);
     }
 }

@@ -13,6 +13,9 @@ DIRECTORY/behaviour, one rule a line, read at each step:
     later-all         answers MAIL FROM with 451
     busy              answers MAIL FROM with 421 and hangs up
     login-required    no mail without a login
+    full-name         answers EHLO with 504 unless the client gives a name with a domain, or an address in brackets
+    full-name-late    takes any name, and answers RCPT TO with 504 as Postfix does
+    only-address      answers EHLO with 550 unless the client gives an address in brackets
 """
 
 import argparse
@@ -25,6 +28,10 @@ import ssl
 import sys
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+
+
+def is_full(name):
+    return name.startswith("[") or "." in name.strip(".")
 
 
 class Handler:
@@ -45,6 +52,15 @@ class Handler:
         leaves = [part for part in message.walk() if not part.is_multipart()]
         return {part.get_content_type(): part.get_content() for part in leaves}
 
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        rules = self.rules()
+        if "full-name" in rules and not is_full(hostname):
+            return ["504 5.5.2 <%s>: need fully-qualified hostname" % hostname]
+        if "only-address" in rules and not hostname.startswith("["):
+            return ["550 5.7.1 <%s>: Helo command rejected: Host not found" % hostname]
+        session.host_name = hostname
+        return responses
+
     async def handle_MAIL(self, server, session, envelope, address, options):
         rules = self.rules()
         if "later-all" in rules:
@@ -59,6 +75,8 @@ class Handler:
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         rules = self.rules()
+        if "full-name-late" in rules and not is_full(session.host_name):
+            return "504 5.5.2 <%s>: Helo command rejected: need fully-qualified hostname" % session.host_name
         if f"later {address}" in rules:
             return "450 4.2.0 greylisted, try again"
         if f"refuse {address}" in rules:
@@ -76,6 +94,7 @@ class Handler:
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "tls": encrypted,
+            "hello": session.host_name,
             "user": session.auth_data.decode() if session.auth_data else None,
             "parts": self.parts(envelope.original_content),
         }

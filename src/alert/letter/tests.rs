@@ -69,6 +69,7 @@ pub(in crate::alert) fn site() -> Site {
             smtp: Smtp { security: SmtpSecurity::Tls, host: "mail.lan".to_owned(), port: 465 },
             username: None,
             password: None,
+            hello_name: None,
             from: "larder@home.lan".to_owned(),
             to: vec!["me@home.lan".to_owned()],
         }),

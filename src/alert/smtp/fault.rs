@@ -49,6 +49,8 @@ pub(in crate::alert) enum SmtpFault {
     Login { server: String, username: String, code: u16, text: String },
     #[error("the mail server {server} answered {step} with {code} {text}")]
     Answer { server: String, step: &'static str, code: u16, text: String, severity: Severity },
+    #[error("the mail server {server} does not take {name} as the name of this machine: {code} {text}")]
+    Hello { server: String, name: String, code: u16, text: String },
     #[error("the mail server {server} answered {step} with something that is no SMTP: {detail}")]
     NotSmtp { server: String, step: &'static str, detail: String },
 }
@@ -114,12 +116,26 @@ impl SmtpFault {
         }
     }
 
+    /// The same fault, when it is about the name by which we introduced ourselves. Many servers say so only later.
+    pub(super) fn of_name(self, name: &str) -> Self {
+        let about_it = |text: &str| ["helo", "ehlo"].iter().any(|word| text.to_ascii_lowercase().contains(word));
+        match self {
+            Self::Answer { server, code, text, severity: Severity::PermanentNegativeCompletion, .. }
+                if about_it(&text) || matches!(code, 501 | 504) && text.to_ascii_lowercase().contains("host") =>
+            {
+                Self::Hello { server, name: name.to_owned(), code, text }
+            }
+            other => other,
+        }
+    }
+
     /// The same fault, when the server repeated what it was told.
     pub(super) fn redacted(mut self, redact: &Redactor) -> Self {
         match &mut self {
             // What a server says was cut.
             Self::Login { text, .. }
             | Self::Answer { text, .. }
+            | Self::Hello { text, .. }
             | Self::Broken { detail: text, .. }
             | Self::NotSmtp { detail: text, .. } => *text = redact.redact_cut(text).into_owned(),
             _ => {}
@@ -144,6 +160,7 @@ impl SmtpFault {
             Self::NoPassword { .. } | Self::Secret(_) => "mail_password",
             Self::Login { .. } => "mail_auth_failed",
             Self::Answer { .. } => "mail_rejected",
+            Self::Hello { .. } => "mail_hello_refused",
             Self::NotSmtp { .. } => "mail_not_smtp",
         }
     }
@@ -184,6 +201,10 @@ impl SmtpFault {
                 "check `username` and `password` of `email`; some providers want an app password".to_owned()
             }
             Self::Answer { .. } => "the server's own words say why; its log has more".to_owned(),
+            Self::Hello { .. } => {
+                "write the full name that the server knows this machine by, such as `hello_name: nas.home.lan`, into `email` in the Site"
+                    .to_owned()
+            }
             Self::NotSmtp { .. } => "check the port in `email.smtp`: something else answers there".to_owned(),
         }
     }

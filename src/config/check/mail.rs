@@ -81,6 +81,15 @@ pub(super) fn address(text: &str) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
+/// What servers take as the name of a mail client: a full host name, or an address in brackets (RFC 5321, 4.1.3).
+pub(super) fn hello_name(text: &str) -> Result<String, Refusal> {
+    if crate::types::host::is_hello_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new("invalid_hello_name", format!("`{}` is no full host name", shown(text)))
+        .hint("write a name with its domain such as nas.home.lan, or an address such as [192.168.1.2]"))
+}
+
 /// A web address without user and password.
 pub(super) fn url(text: &str) -> Result<String, Refusal> {
     let refuse = |why: &str| {

@@ -59,6 +59,7 @@ fn artifacts(checker: &mut Checker<'_>, raw: RawArtifacts) -> Artifacts {
 fn email(checker: &mut Checker<'_>, raw: RawEmail) -> Option<Email> {
     let smtp = checker.take(&["email", "smtp"], mail::smtp(&raw.smtp.0));
     let username = checker.maybe(&["email", "username"], raw.username.map(|text| values::one_line(&text.0)));
+    let hello_name = checker.maybe(&["email", "hello_name"], raw.hello_name.map(|text| mail::hello_name(&text.0)));
     let from = checker.take(&["email", "from"], mail::address(&raw.from.0));
     let mut to: Vec<String> = Vec::new();
     for (index, text) in raw.to.iter().enumerate() {
@@ -76,5 +77,5 @@ fn email(checker: &mut Checker<'_>, raw: RawEmail) -> Option<Email> {
         let message = "the mail password crosses the network in plain text";
         checker.warn(&["email", "smtp"], "plain_login", message, "use smtps:// or smtp:// if the server can");
     }
-    Some(Email { smtp, username, password: raw.password, from: from?, to })
+    Some(Email { smtp, username, password: raw.password, hello_name, from: from?, to })
 }

@@ -11,6 +11,9 @@ use crate::config::text::Finding;
 
 const FIELD: &str = "kind";
 
+/// What to do with a document that looks like none of Larder's.
+const NOT_OURS: &str = "a file that is not Larder's must lie outside of the config root, which `--root` names";
+
 pub(super) enum Kind {
     Stated(&'static str),
     /// With the document as it was most likely meant; a finding says what is wrong.
@@ -55,7 +58,7 @@ fn without_field(root: &Node, findings: &mut Vec<Finding>) -> Kind {
     let guess = guess(root);
     let hint = match guess {
         Some(kind) => format!("add `kind: {kind}`"),
-        None => format!("add `kind: ` with one of {}", suggest::list(&KINDS)),
+        None => format!("add `kind: ` with one of {}; {NOT_OURS}", suggest::list(&KINDS)),
     };
     findings.push(Finding::error(at, "missing_field", "this document has no `kind`").hint(hint));
     guess.map_or(Kind::Unknown, |kind| Kind::Likely(kind, meant(root, FIELD, kind)))

@@ -88,6 +88,11 @@ text_value!(
     r"^[^@\s<>]+@[^@\s<>]+$", ["me@home.lan"]
 );
 text_value!(
+    /// The name of a mail client.
+    RawHelloName, "HelloName", "a full host name such as nas.home.lan",
+    r"^[A-Za-z0-9.\-]+$|^\[[0-9A-Fa-f.:IPVv]+\]$", ["nas.home.lan", "[192.168.1.2]"]
+);
+text_value!(
     /// A web address.
     RawUrl, "Url", "a web address such as https://larder.lan",
     r"^https?://", ["https://larder.lan"]

@@ -133,6 +133,7 @@ impl Server {
             smtp: Smtp { security, host: "localhost".to_owned(), port: self.port },
             username: Some("larder".to_owned()),
             password: Some(SecretRef::File(password)),
+            hello_name: None,
             from: "Larder <larder@home.test>".to_owned(),
             to: vec!["me@home.test".to_owned()],
         }
