@@ -25,6 +25,7 @@ use crate::error::Trouble;
 use crate::plugin::{Captured, Validation};
 use crate::types::{ByteSize, JobId, Name, Revision, RunId};
 
+mod baseline;
 pub mod expire;
 mod files;
 pub mod manifest;

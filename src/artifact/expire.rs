@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::manifest::{self, Manifest, ManifestVerdict};
 use super::{ArtifactError, Shelf, files};
-use crate::plugin::CaptureFacts;
 use crate::types::{JobId, RunId};
 
 /// Most publications of one target that are looked at.
@@ -21,6 +20,10 @@ pub struct Publication {
     pub started: Timestamp,
     /// No validation failed.
     pub sound: bool,
+    /// The plugin said that something is missing.
+    pub lacks: bool,
+    /// Validations that came to no verdict.
+    pub unproven: Vec<String>,
 }
 
 impl Shelf {
@@ -45,14 +48,6 @@ impl Shelf {
         }
         found.sort_by_key(|publication| (publication.started, publication.run));
         Ok(found)
-    }
-
-    /// What the newest sound publication of `job` told, without its files; none when there is none that can be read.
-    #[must_use]
-    pub fn newest_facts(&self, job: &JobId) -> Option<CaptureFacts> {
-        let newest = self.publications(job).ok()?.into_iter().rfind(|publication| publication.sound)?;
-        let manifest = Manifest::load(&self.path_of(&newest.relative).ok()?.join(manifest::FILE_NAME)).ok()?;
-        Some(CaptureFacts { app_version: manifest.app_version, figures: manifest.figures, ..CaptureFacts::default() })
     }
 
     /// Removes the oldest publications of `job` beyond the newest `keep_runs` (at least one), and returns their paths
@@ -111,10 +106,13 @@ fn superfluous(publications: &[Publication], keep_runs: u32) -> Vec<&Publication
 
 fn attribute(job: &JobId, relative: &str, manifest: &Manifest) -> Option<Publication> {
     let at_home = manifest.job() == *job && relative.ends_with(&format!("-{}", manifest.run));
+    let (lacks, unproven) = super::baseline::lacking(manifest);
     at_home.then(|| Publication {
         relative: relative.to_owned(),
         run: manifest.run,
         started: manifest.started,
+        lacks,
+        unproven,
         sound: manifest.validations.iter().all(|validation| validation.verdict != ManifestVerdict::Failed),
     })
 }
@@ -151,6 +149,8 @@ mod tests {
                 run: RunId::from_bytes([0; 16]),
                 started: Timestamp::UNIX_EPOCH,
                 sound: *sound,
+                lacks: false,
+                unproven: Vec::new(),
             })
             .collect()
     }

@@ -60,6 +60,9 @@ pub struct Manifest {
     pub figures: BTreeMap<String, u64>,
     #[serde(default)]
     pub validations: Vec<ManifestValidation>,
+    /// What is missing, or could not be done, although nobody accepted that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<ManifestNotice>,
     /// What is not in the backup by design, by itself or because the config accepts it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<ManifestNotice>,
@@ -99,7 +102,7 @@ pub struct ManifestValidation {
     pub detail: Option<String>,
 }
 
-/// Something that is left out and that people should know of.
+/// Something that is missing or left out and that people should know of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestNotice {
     pub code: String,

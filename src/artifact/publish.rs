@@ -241,6 +241,7 @@ fn manifest(request: &PublishRequest, files: Vec<ManifestFile>) -> Manifest {
         sources: request.captured.sources.iter().map(ManifestSource::from).collect(),
         figures: request.captured.figures.clone(),
         validations: request.validations.iter().map(ManifestValidation::from).collect(),
+        warnings: request.captured.warnings.iter().map(ManifestNotice::from).collect(),
         notices: request.captured.notices.iter().map(ManifestNotice::from).collect(),
     }
 }

@@ -9,12 +9,28 @@ use crate::run::hold::{self, Hold};
 use crate::runner::control::Acceptance;
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
-use crate::types::Name;
+use crate::types::{JobId, Name};
 
 /// How many values a refusal names.
 const NAMED_MAX: usize = 10;
 
 impl Keeper {
+    /// Notes the rules that a job's first run is made by, so that a later cut of them is seen even if no run before it
+    /// came as far as its retention.
+    pub(super) fn note_rules(&mut self, config: &Config, id: &JobId) {
+        let (Some(job), Some(policy)) = (self.jobs.get(id), config.policies.get(&id.policy)) else { return };
+        if job.last_run.is_some() || job.usual.began.is_some() || !job.usual.retained.is_empty() {
+            return;
+        }
+        let mut job = job.clone();
+        job.usual.began = Some(policy.retention.clone());
+        let mut batch = Batch::default();
+        match batch.put_job(&job).and_then(|()| self.world.ledger.commit(batch)) {
+            Ok(()) => drop(self.jobs.insert(id.clone(), job)),
+            Err(error) => tracing::error!(job = %id, error = %crate::error::chain(&error), "cannot note a job's rules"),
+        }
+    }
+
     /// Ends the holds of `target` that are shown with `value`.
     pub(super) fn accept(&mut self, target: &Name, value: &str) -> Result<Vec<Acceptance>, Trouble> {
         let now = self.world.clock.now();

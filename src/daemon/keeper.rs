@@ -314,6 +314,7 @@ impl Keeper {
                 self.queue.iter().position(|run| !restoring.contains(&run.job.target) && !running(&run.job.target))
             };
             let Some(run) = free.and_then(|index| self.queue.remove(index)) else { return };
+            self.note_rules(&config, &run.job);
             let Some(order) = self.order(&config, &run) else {
                 self.withdraw(run);
                 continue;

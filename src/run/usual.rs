@@ -50,6 +50,9 @@ pub struct Usual {
     /// By which rules each destination was kept last.
     #[serde(default)]
     pub retained: BTreeMap<Name, Retention>,
+    /// The rules that the job's first run was made by; none when it had runs before this was noted.
+    #[serde(default)]
+    pub began: Option<Retention>,
 }
 
 impl Load {
@@ -71,6 +74,12 @@ impl Load {
 }
 
 impl Usual {
+    /// The rules by which the snapshots in `destination` were made and kept so far, as far as that is known.
+    #[must_use]
+    pub fn rules(&self, destination: &Name) -> Option<&Retention> {
+        self.retained.get(destination).or(self.began.as_ref())
+    }
+
     pub fn remember(&mut self, load: Load) {
         self.loads.push(load);
         let excess = self.loads.len().saturating_sub(SIZES_MAX);

@@ -245,7 +245,7 @@ impl Journey {
             .map_err(|error| Stop { outcome: Outcome::Deferred, trouble: error.trouble() })?;
         self.beside.journal = journal::open(&self.world, self.record.id, &self.target)
             .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
-        self.beside.previous = self.newest_facts().await;
+        self.beside.previous = self.baseline().await;
         let (own, mounts) = self.find_own().await?;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
@@ -289,10 +289,10 @@ impl Journey {
         Ok((own, mounts))
     }
 
-    /// What the job's newest publication holds; not being able to tell is no reason not to back up.
-    async fn newest_facts(&self) -> Option<CaptureFacts> {
-        let (shelf, job) = (self.shelf.clone(), self.record.job.clone());
-        tokio::task::spawn_blocking(move || shelf.newest_facts(&job)).await.ok().flatten()
+    /// What the job's captures had when they were whole; not being able to tell is no reason not to back up.
+    async fn baseline(&self) -> Option<CaptureFacts> {
+        let (shelf, job, accepted) = (self.shelf.clone(), self.record.job.clone(), self.job.accepted.clone());
+        tokio::task::spawn_blocking(move || shelf.baseline(&job, &accepted)).await.ok().flatten()
     }
 
     async fn validate(&mut self, captured: &Captured) -> Result<Vec<crate::plugin::Validation>, Stop> {

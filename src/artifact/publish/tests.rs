@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::artifact::ArtifactError;
 use crate::config::model::Artifacts;
+use crate::error::Trouble;
 use crate::plugin::{Captured, Source, Validation, Verdict};
+use crate::run::hold::{Accepted, HoldKind};
 use crate::types::{ByteSize, Name, RunId};
 use jiff::Timestamp;
 
@@ -373,6 +375,53 @@ fn expiry_removes_the_oldest_of_the_job_and_only_what_it_can_attribute() {
     }
     assert!(fs::read_dir(place.shelf.trash()).unwrap().next().is_none());
     assert!(place.shelf.expire(&job, 2, None).unwrap().is_empty());
+}
+
+#[test]
+fn a_capture_is_compared_with_the_last_whole_one_until_another_is_whole_or_its_loss_is_accepted() {
+    let place = place_();
+    let mut day = 0;
+    let mut publish = |rows: u64, dumps: &[&str], missing: Option<&str>, verdict: Verdict| {
+        day += 1;
+        let mut request = request(day * 86_400);
+        request.captured.artifacts = dumps.iter().map(|name| artifact(name, "db")).collect();
+        request.captured.figures = BTreeMap::from([("rows.a".to_owned(), rows)]);
+        request.captured.warnings =
+            missing.map(|code| Trouble::new(code, "something is missing")).into_iter().collect();
+        request.validations[0].verdict = verdict;
+        let staging = place.shelf.stage(request.run).unwrap();
+        for name in dumps {
+            fs::write(staging.join(name), name).unwrap();
+        }
+        place.shelf.publish(&request).unwrap();
+        request.started
+    };
+    let job = request(0).job;
+    let told = |accepted: &[Accepted]| {
+        let facts = place.shelf.baseline(&job, accepted).unwrap();
+        let names = facts.artifacts.iter().map(|each| each.path.display().to_string()).collect::<Vec<_>>();
+        (facts.figures["rows.a"], names.join(" "))
+    };
+    assert_eq!(place.shelf.baseline(&job, &[]), None);
+    publish(20_000, &["a", "b"], None, Verdict::Proven);
+    assert_eq!(told(&[]), (20_000, "a b".to_owned()));
+    publish(0, &["a"], Some("database_emptied"), Verdict::Proven);
+    publish(0, &["a", "c"], Some("not_granted"), Verdict::Proven);
+    assert_eq!(told(&[]), (20_000, "a c b".to_owned()), "a loss that was told does not become the usual");
+    publish(5, &["a"], None, Verdict::Proven);
+    assert_eq!(told(&[]), (5, "a".to_owned()), "what is whole again counts alone");
+    let at = publish(2, &["a"], None, Verdict::CouldNotVerify);
+    assert_eq!(told(&[]), (5, "a".to_owned()));
+    let accept = |subject: &str, at| Accepted {
+        kind: HoldKind::MissingProof,
+        subject: subject.to_owned(),
+        value: subject.to_owned(),
+        at,
+    };
+    let hour = jiff::SignedDuration::from_hours(1);
+    let proof = "the dump reads to its end";
+    assert_eq!(told(&[accept(proof, at - hour), accept("another", at + hour)]), (5, "a".to_owned()));
+    assert_eq!(told(&[accept(proof, at + hour)]), (2, "a".to_owned()));
 }
 
 #[test]

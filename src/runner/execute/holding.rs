@@ -117,7 +117,7 @@ impl Journey {
     /// What the policy's rules would forget of the destination that those of before kept, when nobody said that it may.
     pub(super) async fn cut(&self, route: &Route) -> Result<Option<Finding>, Trouble> {
         let name = &route.destination.name;
-        let (before, rules) = (self.job.usual.retained.get(name), &self.policy.retention);
+        let (before, rules) = (self.job.usual.rules(name), &self.policy.retention);
         if before == Some(rules) {
             return Ok(None);
         }
