@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::check::{Item, Sited, built_in};
 use super::diagnostic::Diagnostic;
@@ -34,6 +34,7 @@ pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>, found: &[
     revision.one_destination_a_repository();
     revision.references();
     revision.something_for_every_target();
+    revision.data_of_its_own();
     revision.used();
     let whole = !found.iter().chain(&revision.diagnostics).any(Diagnostic::is_error);
     let config = whole.then(|| revision.config());
@@ -257,6 +258,38 @@ impl<'a> Revision<'a> {
             };
             self.tell(placed.source, &finding);
         }
+    }
+
+    /// What Larder itself writes is left out of every backup, so a target needs something else.
+    fn data_of_its_own(&mut self) {
+        let own = self.own_directories();
+        for placed in self.documents.clone() {
+            let Some(Item::Target(target)) = &placed.document.item else { continue };
+            let owner = |path: &Path| own.iter().find(|(own, _)| path.starts_with(own));
+            let Some(first) = target.paths.first() else { continue };
+            let Some((_, whose)) = owner(&first.value) else { continue };
+            if !target.paths.iter().all(|path| owner(&path.value).is_some()) {
+                continue;
+            }
+            let message = format!("`{}` is Larder's own ({whose}): nothing is left to back up", first.value.display());
+            let finding = Finding::error(first.span, "only_own", message);
+            self.tell(placed.source, &finding.hint("name the directories that hold your data"));
+        }
+    }
+
+    /// Where this config lets Larder write, and what that is called.
+    fn own_directories(&self) -> Vec<(PathBuf, String)> {
+        let items = || self.documents.iter().filter_map(|placed| placed.document.item.as_ref());
+        let site = items().find_map(|item| if let Item::Site(site) = item { Some(site.clone()) } else { None });
+        let broken = site.is_none() && self.of_kind("Site").next().is_some();
+        let artifacts = (!broken).then(|| (site.unwrap_or_default().artifacts.path, "its artifacts".to_owned()));
+        let repositories = items().filter_map(|item| match item {
+            Item::Destination(destination) => {
+                Some((destination.path.value.clone(), "a repository of a destination".to_owned()))
+            }
+            _ => None,
+        });
+        artifacts.into_iter().chain(repositories).collect()
     }
 
     /// Warns of what is there and does nothing.

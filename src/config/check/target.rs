@@ -1,5 +1,6 @@
 //! A target document.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Checker, Sited, values};
@@ -21,6 +22,8 @@ pub(crate) struct TargetItem {
     target: Target,
     /// As written; none: the default policy.
     pub policies: Option<Vec<Sited<Name>>>,
+    /// The directories and files that are all of its data.
+    pub paths: Vec<Sited<PathBuf>>,
 }
 
 impl TargetItem {
@@ -61,7 +64,17 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
     let tolerate = tolerate(checker, raw.tolerate.unwrap_or_default());
     let (name, plugin) = (name?, plugin?);
     let target = Target { name, plugin, settings, policies: Vec::new(), enabled, hooks, accept, tolerate };
-    Some(TargetItem { target, policies })
+    let paths = if target.plugin.as_str() == "files" { paths(checker, &target.settings) } else { Vec::new() };
+    Some(TargetItem { target, policies, paths })
+}
+
+fn paths(checker: &Checker<'_>, settings: &serde_json::Value) -> Vec<Sited<PathBuf>> {
+    let written = settings.get("paths").and_then(serde_json::Value::as_array);
+    let sited = written.into_iter().flatten().enumerate().filter_map(|(index, path)| {
+        let span = checker.span(&["with", "paths", index.to_string().as_str()]);
+        Some(Sited { value: PathBuf::from(path.as_str()?), span })
+    });
+    sited.collect()
 }
 
 fn tolerate(checker: &mut Checker<'_>, raw: RawTolerate) -> Tolerate {
