@@ -18,6 +18,7 @@ pub(super) fn needs_the_application(said: &str) -> bool {
     [
         "no such collation sequence",
         "no such function",
+        "unknown function",
         "no such module",
         "no such tokenizer",
         "unknown tokenizer",
