@@ -11,6 +11,8 @@ mod artifact;
 mod cli;
 #[path = "it/clock.rs"]
 mod clock;
+#[path = "it/complete.rs"]
+mod complete;
 #[path = "it/config.rs"]
 mod config;
 #[path = "it/crash.rs"]

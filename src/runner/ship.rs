@@ -312,3 +312,87 @@ pub async fn retain(route: &Route, run: &RunRecord, retention: &Retention) -> Re
     let removed = restic.forget(&access, &run.job, retention, &route.context).await.map_err(|error| error.trouble())?;
     Ok(removed.len() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cargo(vanished_ppm: u32, counted: Option<(u64, u64)>) -> Cargo {
+        Cargo {
+            paths: Vec::new(),
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            host: String::new(),
+            tolerate: Tolerate { vanished_ppm, unreadable: Vec::new() },
+            artifact_files: 1,
+            counted: counted.map(|(files, bytes)| Counted { files, bytes }),
+        }
+    }
+
+    fn report(files: u64, bytes: u64, vanished: u64, unreadable: u64, tolerated: u64) -> BackupReport {
+        let named = |count: u64| (0..count.min(100)).map(|number| format!("/srv/{number}")).collect::<Vec<_>>();
+        BackupReport {
+            snapshot: "0".repeat(64),
+            files_new: files,
+            files_changed: 0,
+            files_unmodified: 0,
+            bytes_added: 0,
+            bytes_processed: bytes,
+            files: files + 1,
+            duration: Duration::ZERO,
+            unreadable: named(unreadable),
+            unreadable_total: unreadable,
+            vanished: named(vanished),
+            vanished_total: vanished,
+            tolerated: named(tolerated),
+            tolerated_total: tolerated,
+            partial: unreadable > 0,
+        }
+    }
+
+    fn code(cargo: &Cargo, report: &BackupReport) -> (Option<String>, Vec<String>) {
+        let judged = judge(cargo, report);
+        (judged.trouble.map(|each| each.code), judged.notices.into_iter().map(|each| each.code).collect())
+    }
+
+    #[test]
+    fn a_share_of_vanished_files_is_tolerated_and_said_and_more_is_partial_without_a_word_of_rights() {
+        let counted = Some((1600, 16_000));
+        assert_eq!(code(&cargo(10_000, counted), &report(1600, 16_000, 0, 0, 0)), (None, vec![]));
+        let (trouble, notices) = code(&cargo(10_000, counted), &report(1590, 15_900, 10, 0, 0));
+        assert_eq!((trouble, notices), (None, vec!["files_vanished".to_owned()]));
+        let judged = judge(&cargo(10_000, counted), &report(100, 1000, 1500, 0, 0));
+        let trouble = judged.trouble.unwrap();
+        assert_eq!(trouble.code, "files_vanished");
+        assert!(trouble.message.starts_with("1500 files vanished") && trouble.message.ends_with("and 1495 more"));
+        assert!(!trouble.to_string().contains("read access"), "{trouble}");
+        assert_eq!(code(&cargo(950_000, counted), &report(100, 1000, 1500, 0, 0)).0, None);
+        assert_eq!(code(&cargo(0, None), &report(9, 90, 1, 0, 0)).0.as_deref(), Some("files_vanished"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_partial_unless_the_target_accepts_it() {
+        let judged = judge(&cargo(10_000, None), &report(100, 1000, 0, 1500, 0));
+        let trouble = judged.trouble.unwrap();
+        assert_eq!(trouble.code, "files_unreadable");
+        assert!(trouble.message.ends_with("and 1495 more"), "{trouble}");
+        assert_eq!(
+            code(&cargo(10_000, Some((105, 1050))), &report(100, 1000, 0, 0, 5)),
+            (None, vec!["unreadable_tolerated".to_owned()])
+        );
+    }
+
+    #[test]
+    fn far_fewer_files_or_bytes_than_were_counted_are_a_trouble() {
+        for (counted, files, bytes, told) in [
+            ((20_002, 200_000), 3, 776, true),
+            ((100, 1_000_000), 99, 1000, true),
+            ((1, 14), 0, 14, true),
+            ((100, 1000), 95, 950, false),
+            ((0, 0), 0, 14, false),
+        ] {
+            let (trouble, _) = code(&cargo(10_000, Some(counted)), &report(files, bytes, 0, 0, 0));
+            assert_eq!(trouble.as_deref() == Some("fewer_than_counted"), told, "{counted:?} {files} {bytes}");
+        }
+    }
+}

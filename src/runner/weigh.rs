@@ -100,12 +100,18 @@ fn holds_something(point: &Path) -> bool {
     point.is_file() || std::fs::read_dir(point).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// Those of `before` that belong to `sources` still and are not among `now`.
-pub(super) fn lost(before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>, sources: &[Source]) -> Vec<PathBuf> {
+/// Those of `before` that belong to `sources` still and are not among `now`; what the config leaves out does not.
+pub(super) fn lost(
+    before: &BTreeSet<PathBuf>,
+    now: &BTreeSet<PathBuf>,
+    sources: &[Source],
+    one_file_system: bool,
+) -> Vec<PathBuf> {
     let concerns = |point: &Path| {
         sources.iter().any(|source| {
             let path = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
-            (point.starts_with(&path) && !is_excluded(source, point)) || path.starts_with(point)
+            let below = point.starts_with(&path) && !one_file_system && !is_excluded(source, point);
+            below || path.starts_with(point)
         })
     };
     before.difference(now).filter(|point| concerns(point)).cloned().collect()

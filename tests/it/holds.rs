@@ -250,18 +250,23 @@ fn a_small_source_that_lost_its_files_beside_a_large_one_is_held_and_named() {
     assert!(said.contains(&format!("{root}/small has 10 B instead of about 60 B")), "{said}");
 }
 
-/// A real mount, which needs root.
-struct Mounted(std::path::PathBuf);
+/// A real mount, which needs root; it ends with the test.
+pub(crate) struct Mounted(std::path::PathBuf);
 
 impl Mounted {
-    fn new(point: std::path::PathBuf) -> Self {
+    pub(crate) fn new(point: std::path::PathBuf) -> Self {
         std::fs::create_dir_all(&point).unwrap();
         let done = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&point).output().unwrap();
         assert!(done.status.success(), "this test mounts a file system and needs root: {}", text(&done));
         Self(point)
     }
 
-    fn away(&self) {
+    /// One that the test made itself.
+    pub(crate) fn at(point: std::path::PathBuf) -> Self {
+        Self(point)
+    }
+
+    pub(crate) fn away(&self) {
         assert!(std::process::Command::new("umount").arg(&self.0).status().unwrap().success());
     }
 }

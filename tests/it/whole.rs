@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::site::{Site, text};
 
-fn paths_of(site: &Site) -> Vec<String> {
+pub(crate) fn paths_of(site: &Site) -> Vec<String> {
     let done = std::process::Command::new(crate::support::restic())
         .args(["-r", site.path("restic").to_str().unwrap(), "--no-cache", "-q", "ls", "latest"])
         .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))

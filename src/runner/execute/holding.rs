@@ -44,10 +44,14 @@ impl Journey {
 
     /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
     pub(super) async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
-        let one = self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool) == Some(true);
+        let one = self.one_file_system();
         let sources = captured.sources.clone();
         let look = tokio::task::spawn_blocking(move || weigh::mounts(&sources, one));
         tokio::time::timeout(MOUNTS_MAX, look).await.ok()?.ok()?
+    }
+
+    fn one_file_system(&self) -> bool {
+        self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool) == Some(true)
     }
 
     /// Holds retention when a mount of the last good run was away before or after the engine read.
@@ -65,7 +69,7 @@ impl Journey {
             return;
         };
         let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
-        let lost = weigh::lost(&self.job.usual.mounts, &there, &captured.sources);
+        let lost = weigh::lost(&self.job.usual.mounts, &there, &captured.sources, self.one_file_system());
         let target = self.record.job.target.clone();
         self.judge(
             HoldKind::LostMount,
