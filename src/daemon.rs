@@ -11,6 +11,7 @@ mod reconcile;
 mod recover;
 mod requests;
 mod restore;
+pub(crate) mod stop;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::config::Loader;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::reconcile::{Reconciler, Watched};
 use crate::error::Trouble;
+use crate::look;
 use crate::plugin::Catalogue;
 use crate::rpc::access::{Hosts, Tokens};
 use crate::rpc::{Bounds, Listeners, Rpc};
@@ -37,8 +39,11 @@ use crate::runner::world::{World, WorldParts};
 use crate::store::ledger::Ledger;
 use crate::store::sled_store::SledStore;
 
-/// How long a stopping daemon waits for its tasks.
-const STOP_MAX: Duration = Duration::from_secs(30);
+/// How long a stopping daemon waits for what serves and tells, behind the runs.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// How long the directory with plugins may take to answer at the start.
+const PLUGINS_MAX: Duration = Duration::from_mins(1);
 
 /// What the daemon is started with; all of it outside Git.
 #[derive(Clone, Debug)]
@@ -69,7 +74,7 @@ pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), 
     let ledger = Ledger::new(Arc::new(opened.store));
     let program = std::env::current_exe()
         .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
-    let catalogue = Arc::new(Catalogue::discover(settings.plugins.as_deref(), &program)?);
+    let catalogue = Arc::new(catalogue(settings.plugins.clone(), program).await?);
     let listeners = bind(&settings, &opened.state.socket()).await?;
     let world = Arc::new(World::new(WorldParts {
         ledger: ledger.clone(),
@@ -143,7 +148,7 @@ async fn run(
     ));
     tasks.spawn(discover::keep(world.clone(), config.clone(), seen, shown, serving.clone()));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
-    tasks.spawn(stop_on_signal(cancel.clone()));
+    stop::on_signal(cancel.clone());
     tasks.spawn(recover::look_for_stragglers(world.state_id.clone(), serving.clone()));
     tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), serving.clone()));
     tasks.close();
@@ -158,27 +163,20 @@ async fn run(
     Ok(())
 }
 
+async fn catalogue(plugins: Option<PathBuf>, program: PathBuf) -> Result<Catalogue, Trouble> {
+    let Some(directory) = plugins else { return Catalogue::discover(None, &program) };
+    let looked = directory.clone();
+    look::at(&directory, PLUGINS_MAX, move || Catalogue::discover(Some(&looked), &program))
+        .await
+        .unwrap_or_else(|silent| Err(silent.trouble("plugins_hanging", "the plugin directory")))
+}
+
 async fn announce_restic(world: &World) {
     match world.restic().await {
         Ok(restic) => tracing::info!(version = %restic.version(), "restic found"),
         // No reason not to start: everything but shipping works, and each run says it.
         Err(error) => tracing::error!(trouble = %error.trouble(), "restic cannot be used"),
     }
-}
-
-async fn stop_on_signal(cancel: CancellationToken) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("cannot listen for signals");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        () = cancel.cancelled() => {}
-    }
-    cancel.cancel();
 }
 
 async fn bind(settings: &Settings, socket: &Path) -> Result<Listeners, Trouble> {

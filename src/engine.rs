@@ -8,10 +8,12 @@ mod backup;
 mod children;
 mod error;
 mod find;
+mod hanging;
 mod locks;
 mod messages;
 mod repository;
 mod restore;
+mod retries;
 mod snapshots;
 mod stillborn;
 mod upkeep;
@@ -21,6 +23,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::config::model::Limits;
@@ -36,8 +39,9 @@ pub use restore::RestoreReport;
 pub use snapshots::FileList;
 pub use upkeep::{CheckReport, PruneReport};
 
-use children::Children;
+use children::{Child, Children};
 use error::{Complaints, classify};
+use retries::{Retries, Vain};
 
 /// The oldest restic that is used: exit codes 10 to 12 and `--retry-lock` mean what we think.
 const VERSION_MIN: (u32, u32, u32) = (0, 17, 0);
@@ -193,11 +197,19 @@ impl Restic {
         for lock in &unlocked.removed {
             context.log.line(&format!("removed the lock of our dead process {}", lock.info.pid));
         }
+        for lock in &unlocked.left {
+            context.log.line(&format!("in the way: {}", lock.show(Timestamp::now())));
+        }
         let mut call = call;
+        // What nobody refreshes any more does not go while one waits.
+        let waits = unlocked.left.is_empty() || !unlocked.left.iter().all(|lock| lock.is_stale(Timestamp::now()));
+        let wait = if waits { self.lock_wait.as_secs().max(1) } else { 1 };
         call.args.push("--retry-lock".into());
-        call.args.push(format!("{}s", self.lock_wait.as_secs().max(1)).into());
+        call.args.push(format!("{wait}s").into());
         let left = self.deadline.saturating_sub(began.elapsed());
-        self.with_deadline(left).call(access, context, &call, on_line).await
+        let mut answer = self.with_deadline(left).call(access, context, &call, on_line).await?;
+        answer.locks = unlocked.left;
+        Ok(answer)
     }
 
     /// Like [`Self::call_locking`], for an operation that only reads: a repository where no lock can be made can't be
@@ -212,8 +224,13 @@ impl Restic {
         let unlocked = call.clone().without_lock();
         let answer = self.call_locking(access, context, call, on_line).await?;
         match answer.error("read", access) {
-            EngineError::NotWritable { detail, .. } if answer.exit != Exit::Success && detail.contains("<lock/") => {
+            EngineError::NotWritable { detail, .. } if answer.exit != Exit::Success && is_about_a_lock(&detail) => {
                 context.log.line("the repository is read-only; reading it without a lock");
+                self.call(access, context, &unlocked, on_line).await
+            }
+            // A restore is wanted when things are bad already, and reading harms nobody.
+            EngineError::Locked { .. } if unlocked.operation == "restore" && answer.is_locked_by_the_dead() => {
+                context.log.line("only locks that nobody refreshes any more are in the way; reading without one");
                 self.call(access, context, &unlocked, on_line).await
             }
             _ => Ok(answer),
@@ -240,32 +257,38 @@ impl Restic {
             on_line,
             complaints: Complaints { apart: call.apart.clone(), ..Complaints::default() },
             children: &children,
-            pid: None,
+            child: None,
             figures: None,
             figures_since: Instant::now(),
             stall: self.stall,
             stuck: false,
-            hopeless: None,
+            retries: Retries::default(),
+            vain: None,
             stop,
         };
         let command = self.command(access, call);
         context.log.line(&format!("restic {}", call.operation));
-        let finished = process::run_watched(command, &context, &mut hearing).await;
-        if let (Some(pid), Exit::Success | Exit::Code(_)) = (hearing.pid, &finished.exit) {
-            // It ended by itself, so it took its locks away.
-            children.forget(pid);
+        let (finished, silent) = hanging::run(access, command, &context, &mut hearing).await;
+        if let (Some(child), Exit::Success | Exit::Code(0 | 1 | 3..)) = (&hearing.child, &finished.exit) {
+            // It ended by itself, and not in a panic (2), so it took its locks away.
+            children.forget(child);
         }
-        let Hearing { mut complaints, stuck, hopeless, .. } = hearing;
-        let exit = match (stuck, hopeless) {
+        let Hearing { mut complaints, stuck, vain, .. } = hearing;
+        if let Some(silent) = silent {
+            return Err(EngineError::Silent { silent });
+        }
+        let exit = match (stuck, vain) {
             (true, _) => Exit::NoProgress(self.stall),
-            (false, Some(line)) => {
-                complaints.exit = Some((1, line));
+            (false, Some(vain)) => {
+                complaints.in_vain = matches!(vain, Vain::TooLong(_));
+                let (Vain::Lasting(text) | Vain::TooLong(text)) = vain;
+                complaints.exit = Some((1, text));
                 Exit::Code(1)
             }
             (false, None) => finished.exit,
         };
         complaints.redact(&context.redact);
-        Ok(Answer { exit, complaints, wall: finished.wall })
+        Ok(Answer { exit, complaints, locks: Vec::new(), wall: finished.wall })
     }
 
     /// Runs an operation without a lock and collects its standard output.
@@ -367,6 +390,11 @@ impl Call {
     }
 }
 
+/// Whether it is a lock that could not be made: as restic says it while it tries again, and when it gives up.
+fn is_about_a_lock(detail: &str) -> bool {
+    detail.contains("<lock/") || detail.contains("create lock in backend")
+}
+
 /// Collects a line of an answer that is read whole.
 fn keep(output: &mut String, line: &str) {
     if output.len() < ANSWER_BYTES_MAX {
@@ -379,13 +407,28 @@ fn keep(output: &mut String, line: &str) {
 struct Answer {
     exit: Exit,
     complaints: Complaints,
+    /// Locks that were in the way and are not ours to remove.
+    locks: Vec<Lock>,
     wall: Duration,
 }
 
 impl Answer {
     /// The error that this answer means, whatever its exit code.
     fn error(&self, operation: &str, access: &RepositoryAccess) -> EngineError {
-        classify(operation, &access.location, &self.exit, &self.complaints)
+        match classify(operation, &access.location, &self.exit, &self.complaints) {
+            EngineError::Locked { location, by, .. } => {
+                let now = Timestamp::now();
+                let left = self.locks.iter().map(|lock| lock.told(&access.destination, now)).collect();
+                EngineError::Locked { location, by, left }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether nothing but locks that nobody refreshes is in the way.
+    fn is_locked_by_the_dead(&self) -> bool {
+        let now = Timestamp::now();
+        !self.locks.is_empty() && self.locks.iter().all(|lock| lock.is_stale(now))
     }
 
     fn success(self, operation: &str, access: &RepositoryAccess) -> Result<Self, EngineError> {
@@ -398,14 +441,15 @@ struct Hearing<'a> {
     on_line: &'a mut (dyn FnMut(&str) + Send),
     complaints: Complaints,
     children: &'a Children,
-    pid: Option<u32>,
+    child: Option<Child>,
     /// The newest figures (bytes, files), and since when they stand.
     figures: Option<(u64, u64)>,
     figures_since: Instant,
     stall: Duration,
     stuck: bool,
-    /// The line that says that restic tries again what can't get better.
-    hopeless: Option<String>,
+    retries: Retries,
+    /// Why it need not be waited for.
+    vain: Option<Vain>,
     stop: tokio_util::sync::CancellationToken,
 }
 
@@ -421,12 +465,21 @@ impl Hearing<'_> {
             self.stop.cancel();
         }
     }
+
+    /// restic may say on either output that it tries something again.
+    fn watch_retries(&mut self, line: &str) {
+        if self.vain.is_none()
+            && let Some(vain) = self.retries.hear(line, Instant::now())
+        {
+            self.vain = Some(vain);
+            self.stop.cancel();
+        }
+    }
 }
 
 impl Watch for Hearing<'_> {
     fn started(&mut self, pid: u32) {
-        self.pid = Some(pid);
-        self.children.remember(pid);
+        self.child = Some(self.children.remember(pid));
     }
 
     fn line(&mut self, line: &str) {
@@ -435,6 +488,7 @@ impl Watch for Hearing<'_> {
         {
             self.watch_figures(&progress);
         }
+        self.watch_retries(line);
         // Some versions write their last word to standard output.
         if line.contains("\"exit_error\"") {
             self.complaints.hear(line);
@@ -443,10 +497,7 @@ impl Watch for Hearing<'_> {
     }
 
     fn error_line(&mut self, line: &str) {
-        if self.hopeless.is_none() && error::is_hopeless(line) {
-            self.hopeless = Some(line.to_owned());
-            self.stop.cancel();
-        }
+        self.watch_retries(line);
         self.complaints.hear(line);
     }
 }

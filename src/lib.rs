@@ -10,6 +10,8 @@ pub mod clock;
 
 pub mod error;
 
+pub mod look;
+
 pub mod secret;
 
 pub mod schedule;

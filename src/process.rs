@@ -26,7 +26,7 @@ pub use log::Log;
 pub use redact::Redactor;
 pub use scratch::{scratch, sweep_scratch};
 pub use spawn::find_program;
-pub use table::{ProcessSeen, seen};
+pub use table::{Habitat, ProcessSeen, habitat, seen, seen_inside};
 pub use tree::{Leftover, reap_leftovers, reap_stragglers};
 
 use output::Output;
@@ -177,7 +177,11 @@ pub async fn run_watched(command: Command, context: &Context, watch: &mut impl W
         return output.finished(Exit::Cancelled, started);
     }
     let limits = command.limits;
-    let (mut child, tree) = match spawn::spawn(&command, &context.mark) {
+    let spawned = match spawn::program_answers(&command).await {
+        Ok(()) => spawn::spawn(&command, &context.mark),
+        Err(failure) => Err(failure),
+    };
+    let (mut child, tree) = match spawned {
         Ok(spawned) => spawned,
         Err(failure) => {
             output.note(&format!("{} did not start: {}", command.program.display(), failure.detail));

@@ -4,10 +4,16 @@
 //! Encrypted files in the repository (`{secret: NAME}`) are deliberately absent until their own issue.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use crate::look::{self, Silent};
+
+/// How long a file with a secret may take to answer.
+pub const SECRET_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Largest secret that is read, in bytes.
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -34,6 +40,10 @@ pub enum SecretError {
     EnvMissing(String),
     #[error("the secret file {0} cannot be read")]
     File(PathBuf, #[source] std::io::Error),
+    #[error("the secret file {0} is no regular file")]
+    NotAFile(PathBuf),
+    #[error("the secret file {0}")]
+    Silent(#[from] Silent),
     #[error("the secret file {0} is larger than {SECRET_BYTES_MAX} bytes")]
     TooLarge(PathBuf),
     #[error("the secret {0} is empty")]
@@ -59,6 +69,10 @@ impl SecretError {
             Self::File(path, _) => {
                 format!("check that {} exists and that the daemon's user may read it", path.display())
             }
+            Self::NotAFile(path) => {
+                format!("put the secret into a plain file: a pipe or device at {} is not read", path.display())
+            }
+            Self::Silent(silent) => silent.hint(),
             Self::TooLarge(_) => "a secret file holds one password, nothing else".to_owned(),
             Self::Empty(name) => format!("put the password into {name}"),
             Self::NotText(_) => "use a password of printable characters".to_owned(),
@@ -72,22 +86,44 @@ impl SecretError {
 }
 
 impl SecretRef {
-    /// Reads the secret.
+    /// Reads the secret; a file that does not answer is waited for at most [`SECRET_WAIT_MAX`]. Blocking.
     ///
     /// # Errors
-    /// When it is missing, unreadable, empty, too large or of a kind that is not supported.
+    /// When it is missing, unreadable, silent, empty, too large or of a kind that is not supported.
     pub fn resolve(&self) -> Result<SecretString, SecretError> {
+        let reference = self.clone();
+        match self.path()? {
+            Some(path) => look::within(&path, SECRET_WAIT_MAX, move || reference.read())?,
+            None => self.read(),
+        }
+    }
+
+    /// Like [`Self::resolve`], for async callers.
+    ///
+    /// # Errors
+    /// As `resolve`.
+    pub async fn resolved(&self) -> Result<SecretString, SecretError> {
+        let reference = self.clone();
+        match self.path()? {
+            Some(path) => look::at(&path, SECRET_WAIT_MAX, move || reference.read()).await?,
+            None => self.read(),
+        }
+    }
+
+    /// The file that holds it, if it is in a file.
+    fn path(&self) -> Result<Option<PathBuf>, SecretError> {
+        match self {
+            Self::File(path) => Ok(Some(path.clone())),
+            Self::Credential(name) => credential(name).map(Some),
+            Self::Env(_) | Self::Secret(_) => Ok(None),
+        }
+    }
+
+    fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
             Self::Env(name) => std::env::var(name).map_err(|_| SecretError::EnvMissing(name.clone()))?,
             Self::File(path) => read_file(path)?,
-            Self::Credential(name) => {
-                if name.is_empty() || name.contains('/') || name.contains("..") {
-                    return Err(SecretError::CredentialName(name.clone()));
-                }
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
-                read_file(&Path::new(&directory).join(name))?
-            }
+            Self::Credential(name) => read_file(&credential(name)?)?,
             Self::Secret(name) => return Err(SecretError::Unsupported(name.clone())),
         };
         if text.is_empty() {
@@ -108,9 +144,19 @@ impl SecretRef {
     }
 }
 
+fn credential(name: &str) -> Result<PathBuf, SecretError> {
+    if name.is_empty() || name.contains('/') || name.contains("..") {
+        return Err(SecretError::CredentialName(name.to_owned()));
+    }
+    let directory =
+        std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| SecretError::NoCredentials(name.to_owned()))?;
+    Ok(Path::new(&directory).join(name))
+}
+
 fn read_file(path: &Path) -> Result<String, SecretError> {
     use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|e| SecretError::File(path.to_owned(), e))?;
+    let file = look::open_file(path).map_err(|e| SecretError::File(path.to_owned(), e))?;
+    let file = file.ok_or_else(|| SecretError::NotAFile(path.to_owned()))?;
     let mut bytes = Vec::new();
     file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| SecretError::File(path.to_owned(), e))?;
     if bytes.len() as u64 > SECRET_BYTES_MAX {

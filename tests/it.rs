@@ -21,6 +21,8 @@ mod crash;
 mod discover;
 #[path = "it/engine.rs"]
 mod engine;
+#[path = "it/hanging.rs"]
+mod hanging;
 #[path = "it/holds.rs"]
 mod holds;
 #[path = "it/mail.rs"]

@@ -86,7 +86,7 @@ impl Session {
         let mut redact = Redactor::default();
         if let Some(username) = &email.username {
             let password = match &email.password {
-                Some(reference) => reference.resolve().map_err(SmtpFault::Secret)?,
+                Some(reference) => reference.resolved().await.map_err(SmtpFault::Secret)?,
                 None => return Err(SmtpFault::NoPassword { username: username.clone() }),
             };
             if !DEFAULT_MECHANISMS.iter().any(|each| connection.server_info().supports_auth_mechanism(*each)) {

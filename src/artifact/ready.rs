@@ -2,13 +2,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 
 use super::{PRIVATE, Shelf, files, mount};
 use crate::error::Trouble;
+use crate::look;
 use crate::types::ByteSize;
 
 /// How long the answer may take: a dead NFS server answers never.
@@ -26,21 +26,8 @@ struct Space {
 /// Asks in a thread of its own, so that a hanging file system costs one thread and not the daemon.
 pub(super) fn within(shelf: Shelf, bound: Duration) -> Result<(), Trouble> {
     let root = shelf.root.clone();
-    let (answer, receiver) = mpsc::sync_channel(1);
-    let asked = std::thread::Builder::new().name("shelf-ready".to_owned()).spawn(move || {
-        // Nobody waits any more when this fails.
-        let _ = answer.send(look(&shelf));
-    });
-    if let Err(error) = asked {
-        return Err(Trouble::new("artifacts_unreadable", format!("no thread to look at {}: {error}", root.display())));
-    }
-    receiver.recv_timeout(bound).unwrap_or_else(|_| {
-        Err(Trouble::new(
-            "artifacts_hanging",
-            format!("the artifact root {} does not answer within {} s", root.display(), bound.as_secs()),
-        )
-        .with_hint("a network share whose server is gone hangs: check it, or unmount it with `umount -l`"))
-    })
+    look::within(&root, bound, move || look(&shelf))
+        .unwrap_or_else(|silent| Err(silent.trouble("artifacts_hanging", "the artifact root")))
 }
 
 fn look(shelf: &Shelf) -> Result<(), Trouble> {

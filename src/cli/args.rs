@@ -286,6 +286,9 @@ pub struct DestinationArgs {
     #[arg(value_enum)]
     pub action: DestinationVerb,
     pub destination: Option<Name>,
+    /// For `unlock`: remove this lock, whosever it is; its id as the run or `unlock` shows it, at least 8 digits
+    #[arg(long, value_name = "ID")]
+    pub lock: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

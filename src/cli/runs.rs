@@ -330,6 +330,11 @@ fn show_verdict(verdict: &Verdict, shown: Output) -> Code {
 }
 
 pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
+    if args.lock.is_some() && args.action != DestinationVerb::Unlock {
+        return Err(Trouble::new("lock_without_unlock", "--lock goes with `unlock` only")
+            .with_hint("larder destination unlock NAME --lock ID")
+            .into());
+    }
     let client = Client::connect(global)?;
     let method = match args.action {
         DestinationVerb::List => {
@@ -351,7 +356,11 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
             .with_hint("see `larder destination list`")
             .into());
     };
-    let answer = client.call(method, json!({"destination": name}))?;
+    let mut params = json!({"destination": name});
+    if let (Some(lock), Some(object)) = (&args.lock, params.as_object_mut()) {
+        object.insert("lock".to_owned(), json!(lock));
+    }
+    let answer = client.call(method, params)?;
     let done = follow_operation(&client, &answer, global.output)?;
     Ok(finish_operation(&done, global.output))
 }

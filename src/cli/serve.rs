@@ -22,6 +22,9 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Tells the second start that `.env` is in its environment.
 const DOTENV_DONE: &str = "LARDER_DOTENV";
 
+/// How long threads that look at something may take to end behind the daemon.
+const THREADS_END_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The shortest token that is accepted.
 const TOKEN_CHARS_MIN: usize = 16;
 
@@ -39,7 +42,10 @@ pub(crate) fn serve(global: &Global, args: &Serve) -> Done {
     if args.stop_with_stdin {
         stop_with_stdin(cancel.clone());
     }
-    runtime.block_on(daemon::serve(settings, cancel))?;
+    let served = runtime.block_on(daemon::serve(settings, cancel));
+    // A thread that hangs in the kernel must not be waited for.
+    runtime.shutdown_timeout(THREADS_END_MAX);
+    served?;
     Ok(Code::Done)
 }
 

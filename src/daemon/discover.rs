@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Discover};
 use crate::error::Trouble;
+use crate::look;
 use crate::plugin::docker::sight::{self, Sight};
 use crate::runner::live::Discovery;
 use crate::runner::world::World;
@@ -71,13 +72,10 @@ pub(super) async fn keep(
 async fn look(world: &World, discover: &Discover) -> Discovery {
     let socket = discover.socket.clone();
     // It has bounds of its own for each answer; one that is late all the same ends by itself, unheard.
-    let looked = tokio::task::spawn_blocking(move || sight::look(&socket));
+    let place = std::path::PathBuf::from(discover.socket.clone());
     let late = || Trouble::new("engine_silent", format!("{} does not answer in time", discover.socket));
-    let told: Result<Sight, Trouble> = match tokio::time::timeout(LOOK_MAX, looked).await {
-        Ok(Ok(told)) => told,
-        Ok(Err(error)) => Err(Trouble::new("internal", format!("the look at the container engine broke: {error}"))),
-        Err(_) => Err(late()),
-    };
+    let told: Result<Sight, Trouble> =
+        look::at(&place, LOOK_MAX, move || sight::look(&socket)).await.unwrap_or_else(|_| Err(late()));
     let at = world.clock.now();
     match told {
         Ok(sight) => Discovery::Known { sight: Arc::new(sight), at },

@@ -38,6 +38,9 @@ const CLOCK_TURNED: SignedDuration = SignedDuration::from_secs(60);
 /// Between two looks for jobs whose newest success is too old.
 const LOOK_FOR_OVERDUE_EVERY: Duration = Duration::from_secs(60);
 
+/// How long the runs in progress may take to end when the daemon stops.
+const RUNS_END_MAX: Duration = Duration::from_secs(11);
+
 /// What the keeper is made of.
 pub(crate) struct Keeper {
     pub(crate) world: Arc<World>,
@@ -147,10 +150,18 @@ impl Keeper {
         for each in self.running.values() {
             each.cancel.cancel();
         }
-        while let Some(joined) = self.tasks.join_next().await {
+        let end = tokio::time::Instant::now() + RUNS_END_MAX;
+        while let Ok(Some(joined)) = tokio::time::timeout_at(end, self.tasks.join_next()).await {
             self.ended(joined);
         }
-        while self.upkeep.join_next().await.is_some() {}
+        while let Ok(Some(_)) = tokio::time::timeout_at(end, self.upkeep.join_next()).await {}
+        if !self.tasks.is_empty() || !self.upkeep.is_empty() {
+            tracing::warn!(
+                runs = self.tasks.len(),
+                other = self.upkeep.len(),
+                "some work does not end in time; the next start closes it as interrupted"
+            );
+        }
         self.write_unwritten();
     }
 

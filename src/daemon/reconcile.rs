@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
 use crate::error::Trouble;
+use crate::look;
 use crate::plan::{self, Plan, Recorded};
 use crate::plugin::docker::derive;
 use crate::plugin::docker::sight::Sight;
@@ -25,6 +26,9 @@ use crate::types::{JobId, Name, Revision};
 
 /// Errors of a rejected revision that are kept for the pages.
 const ERRORS_KEPT_MAX: usize = 50;
+
+/// How long the repository may take to say what its head is; the schedule stands still meanwhile.
+const REPOSITORY_MAX: Duration = Duration::from_secs(10);
 
 /// Which repository, branch and directory.
 #[derive(Clone, Debug)]
@@ -94,8 +98,12 @@ impl Reconciler {
         now: Timestamp,
         start: Instant,
     ) -> Result<(Verdict, Option<Arc<Config>>), Trouble> {
-        let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
-        let Some(revision) = bare.head(&self.watched.branch).map_err(source_trouble)? else {
+        let (path, branch) = (self.watched.path.clone(), self.watched.branch.clone());
+        let looked = move || Bare::open(&path).and_then(|bare| Ok((bare.head(&branch)?, bare)));
+        let looked = look::within(&self.watched.path, REPOSITORY_MAX, looked)
+            .map_err(|silent| silent.trouble("repository_hanging", "the config repository"))?;
+        let (head, bare) = looked.map_err(source_trouble)?;
+        let Some(revision) = head else {
             return Err(Trouble::new(
                 "branch_missing",
                 format!("{} has no branch {} yet", self.watched.path.display(), self.watched.branch),

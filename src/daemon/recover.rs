@@ -10,6 +10,7 @@ use crate::artifact::Shelf;
 use crate::config::model::Config;
 use crate::daemon::finish;
 use crate::error::Trouble;
+use crate::look;
 use crate::process::{Context, Redactor};
 use crate::run::hold::Judged;
 use crate::runner::execute::Ended;
@@ -21,6 +22,9 @@ use crate::types::{JobId, Outcome, RunId};
 
 /// What is kept of the hooks' output, in bytes.
 const LOG_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the start waits for the artifact root to be swept.
+const SWEEP_MAX: Duration = Duration::from_mins(2);
 
 /// When stragglers are looked for, each pause after the one before.
 const STRAGGLERS_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(10)];
@@ -68,7 +72,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         }
     }
     // What a killed restore set aside is wanted by its recovery.
-    sweep(config, &journal::unfinished_restores(world));
+    sweep(config, journal::unfinished_restores(world)).await;
     Ok(jobs)
 }
 
@@ -103,14 +107,19 @@ async fn after(world: &World, config: &Config, run: &RunRecord) {
     }
 }
 
-fn sweep(config: &Config, live: &[RunId]) {
+async fn sweep(config: &Config, live: Vec<RunId>) {
     let shelf = Shelf::new(&config.site.artifacts);
-    if !shelf.root().exists() {
-        return;
+    let root = shelf.root().to_owned();
+    let looked = root.clone();
+    match look::at(&root, look::LOOK_MAX, move || looked.exists()).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(silent) => return tracing::warn!(%silent, "the artifact root is not swept"),
     }
-    match shelf.sweep(live) {
-        Ok(swept) => tracing::debug!(?swept, "swept the artifact root"),
-        Err(error) => {
+    match tokio::time::timeout(SWEEP_MAX, look::work(&root, move || shelf.sweep(&live))).await {
+        Ok(Ok(Ok(swept))) => tracing::debug!(?swept, "swept the artifact root"),
+        Err(_) | Ok(Err(_)) => tracing::warn!(root = %root.display(), "the artifact root is still being swept"),
+        Ok(Ok(Err(error))) => {
             tracing::warn!(error = %crate::error::chain(&error), "cannot sweep the artifact root; it is tried at the next start");
         }
     }

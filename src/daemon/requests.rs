@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
+use crate::daemon::upkeep::Wanted;
 use crate::daemon::{restore, upkeep};
 use crate::error::Trouble;
 use crate::run::hold::Judged;
@@ -61,13 +62,13 @@ impl Keeper {
                 let started = restore::start(&self.world, &config, order, &running, &mut self.upkeep, cancel);
                 let _ = reply.send(started);
             }
-            Request::Destination { destination, action, reply } => {
+            Request::Destination { destination, action, lock, reply } => {
                 let config = self.config.borrow().clone();
                 let _ = reply.send(upkeep::start_action(
                     &self.world,
                     &config,
                     &destination,
-                    action,
+                    Wanted { action, lock },
                     &mut self.upkeep,
                     cancel,
                 ));

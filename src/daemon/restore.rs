@@ -17,6 +17,7 @@ use crate::config::model::{Config, Destination, Target};
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::Snapshot;
 use crate::error::{Trouble, chain};
+use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
@@ -234,7 +235,11 @@ async fn into_application(
     shelf: &Shelf,
     id: OperationId,
 ) -> Result<Vec<String>, Trouble> {
-    let staging = shelf.stage(id).map_err(|error| error.trouble())?;
+    let (theirs, root) = (shelf.clone(), shelf.root().to_owned());
+    let staging = look::at(&root, look::LOOK_MAX, move || theirs.stage(id))
+        .await
+        .map_err(|silent| silent.trouble("path_hanging", "the artifact root"))?
+        .map_err(|error| error.trouble())?;
     let result = through_plugin(route, snapshot, target, request, &staging, id).await;
     if journal::is_left(&route.world, id) {
         // What is still to be put back may lie there.
@@ -261,7 +266,10 @@ async fn through_plugin(
     for line in into_directory(route, snapshot, &tree, &[], id).await?.into_iter().take(1) {
         route.world.operations.line(id, &line);
     }
-    let (artifacts, manifest) = artifacts(snapshot, &tree)?;
+    let (looked, of) = (tree.clone(), snapshot.clone());
+    let (artifacts, manifest) = look::at(&tree, look::LOOK_MAX, move || artifacts(&of, &looked))
+        .await
+        .map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
     if manifest.plugin != target.plugin {
         return Err(Trouble::new(
             "other_plugin",

@@ -27,6 +27,14 @@ const UPKEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What is kept of an operation's output, in bytes.
 const LOG_BYTES_MAX: u64 = 4 << 20;
 
+/// What is to be done with a destination.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) action: DestinationAction,
+    /// For an unlock: the lock that is said to be dead, by its id.
+    pub(crate) lock: Option<String>,
+}
+
 /// The next time that some destination wants upkeep.
 pub(crate) fn next_due(world: &World) -> Option<Timestamp> {
     let destinations = world
@@ -55,7 +63,7 @@ pub(crate) fn start_due(
             match claim(world, destination, action, spec, now) {
                 Ok(true) => {
                     let title = format!("{} {} (scheduled)", verb(action), destination.name);
-                    begin(world, config, destination, action, title, tasks, cancel);
+                    begin(world, config, destination, Wanted { action, lock: None }, title, tasks, cancel);
                 }
                 Ok(false) => {}
                 Err(trouble) => tracing::error!(destination = %destination.name, %trouble, "cannot claim the upkeep"),
@@ -109,13 +117,13 @@ pub(crate) fn start_action(
     world: &Arc<World>,
     config: &Config,
     name: &Name,
-    action: DestinationAction,
+    wanted: Wanted,
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
 ) -> Result<OperationId, Trouble> {
     let destination = config.destinations.get(name).ok_or_else(|| unknown_destination(config, name))?;
-    let title = format!("{} {}", verb(action), destination.name);
-    Ok(begin(world, config, destination, action, title, tasks, cancel))
+    let title = format!("{} {}", verb(wanted.action), destination.name);
+    Ok(begin(world, config, destination, wanted, title, tasks, cancel))
 }
 
 pub(super) fn unknown_destination(config: &Config, name: &Name) -> Trouble {
@@ -128,7 +136,7 @@ fn begin(
     world: &Arc<World>,
     config: &Config,
     destination: &Destination,
-    action: DestinationAction,
+    wanted: Wanted,
     title: String,
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
@@ -138,7 +146,11 @@ fn begin(
     let site = config.site.clone();
     let read_data = destination.check.as_ref().and_then(|check| check.read_data.clone());
     tasks.spawn(async move {
-        let result = act(&route, action, read_data.as_deref()).await;
+        let action = wanted.action;
+        let result = match &wanted.lock {
+            Some(lock) => unlock_named(&route, id, lock).await,
+            None => act(&route, action, read_data.as_deref()).await,
+        };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
             let trouble = result.as_ref().err().filter(|trouble| trouble.code != "cancelled").cloned();
@@ -198,7 +210,6 @@ pub(super) fn route(
     cancel: &CancellationToken,
     longest: Duration,
 ) -> Route {
-    let secrets = destination.password.resolve().ok().into_iter().collect();
     Route {
         world: world.clone(),
         destination: destination.clone(),
@@ -206,7 +217,8 @@ pub(super) fn route(
         context: Context {
             cancel: cancel.child_token(),
             log: world.log(id, LOG_BYTES_MAX),
-            redact: Redactor::new(secrets),
+            // The engine hides the password from whatever it says.
+            redact: Redactor::default(),
             mark: format!("{}:{id}", world.state_id),
         },
         deadline: longest,
@@ -242,13 +254,31 @@ async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) 
         }
         DestinationAction::Unlock => {
             let unlocked = restic.unlock_own_dead(&access, &route.context).await.map_err(|error| error.trouble())?;
-            Ok(vec![format!(
-                "{} locks of ended processes of this host removed, {} others left alone",
+            let now = Timestamp::now();
+            let mut lines = vec![format!(
+                "{} locks of ended processes of ours removed, {} others left alone",
                 unlocked.removed.len(),
                 unlocked.left.len()
-            )])
+            )];
+            lines.extend(unlocked.left.iter().map(|lock| {
+                format!(
+                    "left: {}; if its process is surely dead: larder destination unlock {} --lock {}",
+                    lock.show(now),
+                    route.destination.name,
+                    lock.short()
+                )
+            }));
+            Ok(lines)
         }
     }
+}
+
+/// Removes the lock that somebody names. It takes no berth: it may watch for minutes, and runs don't wait for that.
+async fn unlock_named(route: &Route, id: OperationId, lock: &str) -> Result<Vec<String>, Trouble> {
+    let (restic, access) = route.open().await?;
+    let say = |line: String| route.world.operations.line(id, &line);
+    let removed = restic.unlock_named(&access, lock, &route.context, say).await.map_err(|error| error.trouble())?;
+    Ok(vec![format!("removed the {}", removed.show(Timestamp::now()))])
 }
 
 pub(super) fn short(id: &str) -> &str {

@@ -11,6 +11,7 @@ use super::messages::{self, BackupSummary, Message};
 use super::repository::garbled;
 use super::snapshots::is_about_a_missing_snapshot;
 use super::{Answer, Call, EngineError, Progress, RepositoryAccess, Restic};
+use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
 
 /// Most unreadable files that a report names.
@@ -72,7 +73,11 @@ impl Restic {
         context: &Context,
         mut on_progress: impl FnMut(Progress) + Send,
     ) -> Result<BackupReport, EngineError> {
-        let missing = missing_paths(&request.paths)?;
+        let paths = request.paths.clone();
+        let first = paths.first().cloned().unwrap_or_default();
+        let missing = look::at(&first, LOOK_MAX, move || missing_paths(&paths))
+            .await
+            .map_err(|silent| EngineError::Silent { silent })??;
         self.check_identity(access, context).await?;
         let lists = Lists::write(request, &missing)?;
         let mut request = request.clone();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Trouble;
+use crate::look::Silent;
 use crate::process::{Exit, Redactor};
 
 use super::messages::Message;
@@ -29,8 +30,21 @@ pub enum EngineError {
     ParentMissing { location: String },
     #[error("{location} holds files but no repository")]
     NotARepository { location: String },
-    #[error("the repository {location} is locked by {by}")]
-    Locked { location: String, by: String },
+    #[error("the repository {location} is locked by {by}{}", told(left))]
+    Locked {
+        location: String,
+        by: String,
+        /// The locks in the way that are not ours to remove.
+        left: Vec<ToldLock>,
+    },
+    #[error("{id:?} is no lock's id")]
+    LockId { id: String },
+    #[error("there is no lock {id} in {location}")]
+    LockMissing { id: String, location: String, there: Vec<String> },
+    #[error("the {lock} is in use: {why}")]
+    LockAlive { lock: String, why: String },
+    #[error("{location} does not work: restic tried the same for minutes: {detail}")]
+    InVain { location: String, detail: String },
     #[error("the password of the repository {location} is wrong")]
     WrongPassword { location: String },
     #[error("the repository {location} is damaged: {detail}")]
@@ -59,6 +73,8 @@ pub enum EngineError {
     RestoreIncomplete { failed: u64, detail: String },
     #[error("a retention that keeps nothing was refused for {job}")]
     EmptyRetention { job: String },
+    #[error("{silent}")]
+    Silent { silent: Silent },
     #[error("restic was cancelled")]
     Cancelled,
     #[error("restic took longer than {}", crate::types::show_duration(*.0))]
@@ -86,6 +102,11 @@ impl EngineError {
             Self::ParentMissing { .. } => "repository_parent_missing",
             Self::NotARepository { .. } => "not_a_repository",
             Self::Locked { .. } => "repository_locked",
+            Self::LockId { .. } => "bad_lock_id",
+            Self::LockMissing { .. } => "lock_missing",
+            Self::LockAlive { .. } => "lock_alive",
+            Self::InVain { .. } => "repository_failing",
+            Self::Silent { .. } => "path_hanging",
             Self::WrongPassword { .. } => "wrong_password",
             Self::Damaged { .. } => "repository_damaged",
             Self::DiskFull { .. } | Self::RestoreFull { .. } => "disk_full",
@@ -129,9 +150,13 @@ impl EngineError {
             Self::NotARepository { location } => {
                 format!("choose an empty directory, or move away what is in {location}")
             }
-            Self::Locked { location, .. } => format!(
-                "wait for it to end; if it is surely dead, run `restic -r {location} unlock` on the machine that is named"
-            ),
+            Self::Locked { left, .. } => unlocking(left),
+            Self::LockId { .. } => "give 8 to 64 hex digits as `larder destination unlock NAME` shows them".to_owned(),
+            Self::LockMissing { there, .. } if there.is_empty() => "no lock is there any more".to_owned(),
+            Self::LockMissing { there, .. } => format!("there are: {}", there.join("; ")),
+            Self::LockAlive { .. } => "wait for it to end, or end it".to_owned(),
+            Self::Silent { silent } => silent.hint(),
+            Self::InVain { .. } => "look at the disk and its cables (`dmesg`), or at the network".to_owned(),
             Self::WrongPassword { .. } => "check the destination's `password` in the config".to_owned(),
             Self::Damaged { location, .. } => {
                 format!("keep a copy, then run `restic -r {location} check --read-data` and follow what it says")
@@ -177,6 +202,41 @@ impl EngineError {
     }
 }
 
+/// A lock that is in the way, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldLock {
+    /// `lock 0123abcd of root@pi (process 4495), exclusive, refreshed 1h 30m ago`
+    pub shown: String,
+    /// Nobody refreshes it any more.
+    pub stale: bool,
+    /// What removes it.
+    pub command: String,
+}
+
+/// Locks that an error names.
+const LOCKS_TOLD: usize = 3;
+
+fn told(left: &[ToldLock]) -> String {
+    let stale: Vec<&str> =
+        left.iter().filter(|lock| lock.stale).take(LOCKS_TOLD).map(|lock| lock.shown.as_str()).collect();
+    if stale.is_empty() { String::new() } else { format!("; nobody refreshes any more: {}", stale.join("; ")) }
+}
+
+fn unlocking(left: &[ToldLock]) -> String {
+    if left.is_empty() {
+        return "wait for it to end, then try again".to_owned();
+    }
+    let each = |stale: bool| {
+        let of = left.iter().filter(move |lock| lock.stale == stale).take(LOCKS_TOLD);
+        of.map(|lock| format!("`{}` removes the {}", lock.command, lock.shown)).collect::<Vec<_>>().join("; ")
+    };
+    match (each(true), each(false)) {
+        (stale, young) if young.is_empty() => format!("make sure that its machine does nothing there, then: {stale}"),
+        (stale, young) if stale.is_empty() => format!("wait for it to end; if it is surely dead: {young}"),
+        (stale, young) => format!("{stale}; wait for the others to end, or if they are surely dead: {young}"),
+    }
+}
+
 /// What one call of restic said on standard error, as far as it matters for what it meant.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Complaints {
@@ -197,6 +257,8 @@ pub(super) struct Complaints {
     pub(super) skipped: Vec<String>,
     /// Plain lines, the last [`LINES_MAX`].
     pub(super) lines: Vec<String>,
+    /// The same was tried again for so long that it was given up.
+    pub(super) in_vain: bool,
 }
 
 /// What a backup need not complain of.
@@ -215,6 +277,10 @@ const LINES_MAX: usize = 50;
 
 impl Complaints {
     pub(super) fn hear(&mut self, line: &str) {
+        // What is tried again has not failed yet.
+        if let Some(text) = super::retries::about_retries(line) {
+            return self.hear_plain(&text);
+        }
         match super::messages::parse(line) {
             Some(Message::ExitError { code, message }) => self.exit = Some((code, message)),
             Some(Message::ItemError { item, message }) => self.hear_item(item, message),
@@ -310,17 +376,20 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
             return EngineError::ProgramMissing { program: program.display().to_string(), detail: detail.clone() };
         }
         Exit::Code(10) => return EngineError::RepositoryMissing { location: location() },
-        Exit::Code(11) => return EngineError::Locked { location: location(), by: locked_by(&complaints.last_word()) },
+        Exit::Code(11) => return locked(location(), complaints),
         Exit::Code(12) => return EngineError::WrongPassword { location: location() },
         Exit::Code(127) => return EngineError::ProgramMissing { program: "restic".to_owned(), detail },
         Exit::Success | Exit::Code(_) | Exit::Signal(_) => {}
+    }
+    if complaints.in_vain {
+        return EngineError::InVain { location: location(), detail };
     }
     let said = complaints.last_word().to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| said.contains(part));
     if says(&["no space left on device", "disk quota exceeded", "file too large", "not enough space"]) {
         EngineError::DiskFull { location: location(), detail }
     } else if says(&["repository is already locked", "unable to create lock in backend: repository is"]) {
-        EngineError::Locked { location: location(), by: locked_by(&complaints.last_word()) }
+        locked(location(), complaints)
     } else if says(&["wrong password or no key found"]) {
         EngineError::WrongPassword { location: location() }
     } else if says(&["repository does not exist", "unable to open config file"]) {
@@ -332,16 +401,6 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
     } else {
         EngineError::Failed { operation: operation.to_owned(), how: how(exit), detail }
     }
-}
-
-/// Whether restic is about to try again something on a disk of this machine that does not get better by itself.
-///
-/// It would do so for a quarter of an hour (observed with 0.18 and 0.19 on a read-only file system).
-pub(super) fn is_hopeless(line: &str) -> bool {
-    line.contains(" returned error, retrying after ")
-        && ["read-only file system", "permission denied", "operation not permitted", "not a directory"]
-            .iter()
-            .any(|reason| line.trim_end().ends_with(reason))
 }
 
 /// How restic words what only a damaged repository can cause.
@@ -363,6 +422,10 @@ fn how(exit: &Exit) -> String {
         Exit::Signal(signal) => format!("signal {signal}"),
         other => format!("{other:?}"),
     }
+}
+
+fn locked(location: String, complaints: &Complaints) -> EngineError {
+    EngineError::Locked { location, by: locked_by(&complaints.last_word()), left: Vec::new() }
 }
 
 /// `PID 4495 on vm by root (UID 0, GID 0)` from restic's message about a lock.
@@ -423,15 +486,6 @@ mod tests {
         ] {
             assert_eq!(code_of(&Exit::Code(1), line), code, "{line}");
         }
-    }
-
-    #[test]
-    fn trying_again_is_hopeless_only_where_nothing_can_change() {
-        let line = "Save(<lock/408e>) returned error, retrying after 1.5s: open /r/locks/4-tmp-2: ";
-        assert!(is_hopeless(&format!("{line}read-only file system")));
-        assert!(!is_hopeless(&format!("{line}input/output error")));
-        assert!(!is_hopeless(&format!("{line}connection refused")));
-        assert!(!is_hopeless("open /home/x: permission denied"));
     }
 
     #[test]

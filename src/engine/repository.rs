@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::messages::{self, Message};
 use super::stillborn;
 use super::{Call, EngineError, RepositoryAccess, Restic};
+use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
 
 /// Largest `config` file of a local repository that is looked at, in bytes (restic's have some 155).
@@ -35,7 +36,7 @@ impl Restic {
             return access.expected_id.clone().ok_or_else(|| garbled("cat config"));
         }
         // No config file: restic need not be asked (and would try for a quarter of an hour where a file is in the way).
-        if local_config(access) == Some(None) {
+        if config_of(access).await? == Some(None) {
             return self.init(access, context).await;
         }
         match self.read_id(access, context).await {
@@ -48,7 +49,7 @@ impl Restic {
     pub(super) async fn check_identity(&self, access: &RepositoryAccess, context: &Context) -> Result<(), EngineError> {
         let Some(expected) = &access.expected_id else { return Ok(()) };
         let location = || access.location.clone();
-        let found = match local_config(access) {
+        let found = match config_of(access).await? {
             Some(None) => return Err(EngineError::RepositoryMissing { location: location() }),
             Some(Some(config)) => match remembered(access, &config) {
                 Some(id) => id,
@@ -74,7 +75,10 @@ impl Restic {
 
     async fn init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
         if let Some(path) = local_path(access) {
-            room_for_repository(&path, &access.location)?;
+            let (looked, location) = (path.clone(), access.location.clone());
+            look::at(&path, LOOK_MAX, move || room_for_repository(&looked, &location))
+                .await
+                .map_err(|silent| EngineError::Silent { silent })??;
         }
         let mut made = None;
         let mut hear = |line: &str| {
@@ -132,8 +136,8 @@ fn room_for_repository(path: &Path, location: &str) -> Result<(), EngineError> {
 fn local_config(access: &RepositoryAccess) -> Option<Option<String>> {
     use std::io::Read as _;
     let path = local_path(access)?.join("config");
-    match std::fs::File::open(path) {
-        Ok(file) => {
+    match look::open_file(&path) {
+        Ok(Some(file)) => {
             let mut bytes = Vec::new();
             file.take(CONFIG_BYTES_MAX).read_to_end(&mut bytes).ok()?;
             Some(Some(hex::encode(Sha256::digest(&bytes))))
@@ -141,8 +145,15 @@ fn local_config(access: &RepositoryAccess) -> Option<Option<String>> {
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
             Some(None)
         }
-        Err(_) => None,
+        Ok(None) | Err(_) => None,
     }
+}
+
+/// Like [`local_config`], with an end where the disk does not answer.
+async fn config_of(access: &RepositoryAccess) -> Result<Option<Option<String>>, EngineError> {
+    let Some(path) = local_path(access) else { return Ok(None) };
+    let theirs = access.clone();
+    look::at(&path, LOOK_MAX, move || local_config(&theirs)).await.map_err(|silent| EngineError::Silent { silent })
 }
 
 fn identity_path(access: &RepositoryAccess) -> PathBuf {

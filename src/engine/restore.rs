@@ -8,6 +8,7 @@ use super::messages::{self, Message, RestoreSummary};
 use super::repository::garbled;
 use super::snapshots::{missing_or, snapshot_id};
 use super::{Call, EngineError, Progress, RepositoryAccess, Restic};
+use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
 
 /// What came of a restore: everything is there and its content was compared with the repository.
@@ -39,7 +40,8 @@ impl Restic {
         let id = snapshot_id(snapshot)?;
         self.check_identity(access, context).await?;
         let patterns = self.patterns(access, id, include, context).await?;
-        prepare(to)?;
+        let place = to.to_owned();
+        look::at(to, LOOK_MAX, move || prepare(&place)).await.map_err(|silent| EngineError::Silent { silent })??;
         let mut call = Call::new("restore", &["--json", "--verify", "--sparse"]).with_figures();
         call = call.arg(long("--target=", to));
         for pattern in patterns {

@@ -131,7 +131,8 @@ impl Restic {
             call = call.arg(rule);
         }
         if only_tell {
-            call = call.arg("--dry-run");
+            // Only reads, so no lock of anybody is in its way.
+            call = call.arg("--dry-run").without_lock();
         }
         let mut output = String::new();
         let answer = self.call_locking(access, context, call, &mut |line| keep(&mut output, line)).await?;

@@ -12,6 +12,7 @@ use tokio::process::Child;
 
 use super::tree::Tree;
 use super::{Command, LogStdout, MARK, Stdin};
+use crate::look::{self, LOOK_MAX};
 
 /// What a child inherits of the environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
@@ -56,6 +57,21 @@ fn executable(path: PathBuf) -> io::Result<PathBuf> {
         return Ok(path);
     }
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "not an executable file"))
+}
+
+/// Makes sure that starting `command` can't hang: a program or a working directory on a share whose server is gone
+/// would take the thread that starts it along.
+pub(super) async fn program_answers(command: &Command) -> Result<(), SpawnFailure> {
+    let (program, directory) = (command.program.clone(), command.current_dir.clone());
+    let looked = look::at(&command.program, LOOK_MAX, move || {
+        if let Some(directory) = directory {
+            look::touch(&directory);
+        }
+        // Its first page is what starting it reads.
+        let found = find_program(&program).and_then(std::fs::File::open);
+        let _ = found.map(|mut file| std::io::Read::read(&mut file, &mut [0_u8; 512]));
+    });
+    looked.await.map_err(|silent| SpawnFailure { kind: io::ErrorKind::TimedOut, detail: silent.to_string() })
 }
 
 /// Starts `command`. The program is given by its path, so the system's search along the `PATH`, which hands a file of

@@ -40,6 +40,33 @@ pub struct ProcessSeen {
     /// The program's name, at most 15 bytes.
     pub name: String,
     pub started: jiff::Timestamp,
+    /// Its start in ticks since boot: with the pid and the [`Habitat`] it names one process for good.
+    pub ticks: u64,
+}
+
+/// Where pids mean what they mean: the boot of the machine, and in it the namespace of pids.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Habitat {
+    pub boot: String,
+    pub namespace: String,
+}
+
+/// The habitat of this process; none where the kernel does not tell.
+pub fn habitat() -> Option<Habitat> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned();
+    Some(Habitat { boot, namespace })
+}
+
+/// The living processes that have the pid `pid` here or in a namespace below, such as a container's.
+pub fn seen_inside(pid: i64) -> Vec<ProcessSeen> {
+    let inner = |process: &Process| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.to_owned();
+        pids.split_ascii_whitespace().last()?.parse::<i64>().ok()
+    };
+    let found = read().into_iter().filter(|process| inner(process) == Some(pid));
+    found.filter_map(|process| seen(i64::from(process.pid))).collect()
 }
 
 /// The living process `pid`, if there is one. Its start is as exact as the clock was steady since.
@@ -49,7 +76,7 @@ pub fn seen(pid: i64) -> Option<ProcessSeen> {
     let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     let after = i64::try_from(process.started / TICKS_PER_SECOND).ok()?;
     let started = jiff::Timestamp::from_second(boot.checked_add(after)?).ok()?;
-    Some(ProcessSeen { name: process.name, started })
+    Some(ProcessSeen { name: process.name, started, ticks: process.started })
 }
 
 /// Reads a line of `/proc/PID/stat`. The name stands in parentheses and may itself hold some, and spaces.

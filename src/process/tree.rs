@@ -21,6 +21,8 @@ use super::table::{self, Process};
 
 /// How long KILL may take to empty a tree; a process in uninterruptible sleep is reported then.
 const KILL_MAX: Duration = Duration::from_secs(10);
+/// How long it may take to ask a tree to end.
+const TERMINATE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at the process table while a tree is being ended: first, and at most.
 const LOOK_MIN: Duration = Duration::from_millis(2);
 const LOOK_MAX: Duration = Duration::from_millis(50);
@@ -82,15 +84,23 @@ impl Tree {
     /// Asks everything in the tree to end; what is stopped is continued, so that it can.
     pub(super) async fn terminate(&self) {
         let root = Arc::clone(&self.root);
-        // Reading `/proc` can block behind a process in uninterruptible sleep: never on a worker of the runtime.
-        let _ = tokio::task::spawn_blocking(move || root.terminate(&mut BTreeSet::new())).await;
+        // Reading `/proc` can block behind a process in uninterruptible sleep: never on a worker of the runtime, and not
+        // for ever.
+        let swept = tokio::task::spawn_blocking(move || root.terminate(&mut BTreeSet::new()));
+        if tokio::time::timeout(TERMINATE_MAX, swept).await.is_err() {
+            self.root.signal_group(Signal::SIGTERM);
+        }
     }
 
     /// Ends everything in the tree, by TERM and after `grace` by KILL (at once when `grace` is zero); returns the pids
     /// that did not go.
     pub(super) async fn end(&self, grace: Duration) -> Vec<i32> {
         let root = Arc::clone(&self.root);
-        tokio::task::spawn_blocking(move || root.end(grace)).await.unwrap_or_default()
+        let ended = tokio::task::spawn_blocking(move || root.end(grace));
+        match tokio::time::timeout(grace + KILL_MAX * 2, ended).await {
+            Ok(survivors) => survivors.unwrap_or_default(),
+            Err(_) => vec![self.root.leader],
+        }
     }
 
     /// Says that the tree is gone.

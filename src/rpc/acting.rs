@@ -7,7 +7,7 @@ use crate::rpc::methods::Register;
 use crate::rpc::wire::{
     AcceptParams, ConfirmParams, DestinationParams, Done, HoldsAccepted, MailTested, NoParams, OperationStarted,
     PlanParams, ReconcileParams, RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams,
-    invalid,
+    UnlockParams, invalid,
 };
 use crate::runner::control::{DestinationAction, PlanText, Request, Verdict};
 
@@ -30,9 +30,12 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.prune", Control, "Prune the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Prune)
     });
-    to.method("destination.unlock", Control, "Remove locks that a dead process of ours left.", |rpc, params| {
-        destination(rpc, params, DestinationAction::Unlock)
-    });
+    to.method(
+        "destination.unlock",
+        Control,
+        "Remove locks that dead processes of ours left, or one that is named by its id.",
+        unlock,
+    );
     to.method("config.plan", Read, "What applying a revision or a config would change; applies nothing.", plan);
     to.method("config.reconcile", Control, "Look at the watched branch again, now.", reconcile);
     to.method("config.confirm", Control, "Apply the revision that is held.", confirm);
@@ -85,7 +88,14 @@ async fn destination(
     action: DestinationAction,
 ) -> Result<OperationStarted, Trouble> {
     let DestinationParams { destination } = params;
-    let operation = rpc.control.ask(|reply| Request::Destination { destination, action, reply }).await?;
+    let operation = rpc.control.ask(|reply| Request::Destination { destination, action, lock: None, reply }).await?;
+    Ok(OperationStarted { operation })
+}
+
+async fn unlock(rpc: Rpc, params: UnlockParams) -> Result<OperationStarted, Trouble> {
+    let UnlockParams { destination, lock } = params;
+    let action = DestinationAction::Unlock;
+    let operation = rpc.control.ask(|reply| Request::Destination { destination, action, lock, reply }).await?;
     Ok(OperationStarted { operation })
 }
 

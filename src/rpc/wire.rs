@@ -434,6 +434,15 @@ pub struct DestinationParams {
     pub destination: Name,
 }
 
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockParams {
+    pub destination: Name,
+    /// The lock that is said to be dead, by 8 or more digits of its id; none: those of ended processes of ours.
+    #[serde(default)]
+    pub lock: Option<String>,
+}
+
 /// A policy of the config in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyInfo {

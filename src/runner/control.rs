@@ -71,6 +71,8 @@ pub enum Request {
     Destination {
         destination: Name,
         action: DestinationAction,
+        /// For an unlock: the lock that is said to be dead, by its id.
+        lock: Option<String>,
         reply: Reply<OperationId>,
     },
     /// Send a test mail now and say what the server answered.

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{PublishRequest, Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::error::Trouble;
+use crate::look::{self, LOOK_MAX};
 use crate::plugin::apart::{self, Mounts, Own};
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor};
@@ -32,6 +34,7 @@ use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord};
 use crate::types::{Name, Outcome};
 
+mod away;
 mod holding;
 mod shipping;
 
@@ -44,6 +47,9 @@ const NOTICES_MAX: usize = 20;
 
 /// How long a child may be silent before it counts as hung; restic reports progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long what a run left may take to be cleared.
+const CLEAR_MAX: Duration = Duration::from_mins(2);
 
 /// How long a look at the mounts may take: a share whose server is gone hangs.
 const MOUNTS_MAX: Duration = Duration::from_secs(30);
@@ -99,6 +105,7 @@ impl Stop {
 /// Runs `order` to its outcome. It always returns, with all of its children gone.
 pub async fn execute(world: Arc<World>, order: Order, cancel: CancellationToken) -> Ended {
     let mut journey = Journey::begin(world, order, cancel);
+    journey.hide_passwords().await;
     let outcome = match journey.travel().await {
         Ok(outcome) => outcome,
         Err(stop) => {
@@ -137,15 +144,8 @@ struct Journey {
 impl Journey {
     fn begin(world: Arc<World>, order: Order, cancel: CancellationToken) -> Self {
         let log = world.log(order.run.id, LOG_BYTES_MAX);
-        // Plugins add their own; these are what restic knows.
-        let secrets: Vec<SecretString> =
-            order.destinations.iter().filter_map(|each| each.password.resolve().ok()).collect();
-        let context = Context {
-            cancel,
-            log,
-            redact: Redactor::new(secrets),
-            mark: format!("{}:{}", world.state_id, order.run.id),
-        };
+        let context =
+            Context { cancel, log, redact: Redactor::default(), mark: format!("{}:{}", world.state_id, order.run.id) };
         Self {
             shelf: Shelf::new(&order.site.artifacts),
             deadline: Instant::now() + order.policy.timeout,
@@ -173,7 +173,8 @@ impl Journey {
     async fn travel(&mut self) -> Result<Outcome, Stop> {
         self.record.started = Some(self.world.clock.now());
         self.advance(Event::Started, None).await?;
-        self.preconditions()?;
+        self.preconditions().await?;
+        self.settings_answer().await?;
         // From here on `after` runs, whatever happens: what `before` stopped must not stay stopped.
         self.after_is_due = true;
         self.hook(Moment::Before).await.map_err(Stop::failed)?;
@@ -225,24 +226,42 @@ impl Journey {
         judgement::verdict(self.record.shipments.iter().map(|each| each.outcome), coverage)
     }
 
-    /// What must be there before anything is touched; its lack defers the run.
-    fn preconditions(&self) -> Result<(), Stop> {
-        self.shelf.ready().map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
-        let mut absent = self.destinations.iter().map(|each| ship::present(each).err());
-        // With some of several destinations there, the run goes on and comes to `Partial`.
-        if let Some(Some(trouble)) = absent.next()
-            && absent.all(|each| each.is_some())
-        {
-            return Err(Stop { outcome: Outcome::Deferred, trouble });
+    /// Hides what restic knows from the log; plugins add their own. What can't be read is said where it is needed.
+    async fn hide_passwords(&mut self) {
+        let read = self.destinations.iter().map(|each| {
+            let password = each.password.clone();
+            async move { password.resolved().await.ok() }
+        });
+        let mut reading: JoinSet<Option<SecretString>> = read.collect();
+        let mut secrets = Vec::new();
+        while let Some(joined) = reading.join_next().await {
+            secrets.extend(joined.ok().flatten());
         }
-        Ok(())
+        self.context.redact = Redactor::new(secrets);
+    }
+
+    /// What must be there before anything is touched; its lack defers the run.
+    async fn preconditions(&self) -> Result<(), Stop> {
+        let (shelf, root) = (self.shelf.clone(), self.shelf.root().to_owned());
+        let ready = self.away("the artifact root", &root, move || shelf.ready()).await?;
+        ready.map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
+        let mut first = None;
+        for destination in &self.destinations {
+            let present = tokio::select! {
+                present = ship::present(destination) => present,
+                () = self.context.cancel.cancelled() => return Ok(()),
+            };
+            match present {
+                // With some of several destinations there, the run goes on and comes to `Partial`.
+                Ok(()) => return Ok(()),
+                Err(trouble) => first = first.or(Some(trouble)),
+            }
+        }
+        first.map_or(Ok(()), |trouble| Err(Stop { outcome: Outcome::Deferred, trouble }))
     }
 
     async fn capture(&mut self) -> Result<Captured, Stop> {
-        let staging = self
-            .shelf
-            .stage(self.record.id)
-            .map_err(|error| Stop { outcome: Outcome::Deferred, trouble: error.trouble() })?;
+        let staging = self.stage().await?;
         self.beside.journal = journal::open(&self.world, self.record.id, &self.target)
             .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
         self.beside.previous = self.baseline().await;
@@ -265,7 +284,7 @@ impl Journey {
             self.warn(trouble);
         }
         let mut captured = captured.map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
-        self.shape = shaped(&captured, own, mounts).await?;
+        self.shape = self.shaped(&captured, own, mounts).await?;
         captured.sources.clone_from(&self.shape.sources);
         captured.notices.extend(self.shape.notices.iter().cloned());
         for warning in &captured.warnings {
@@ -277,14 +296,40 @@ impl Journey {
         Ok(captured)
     }
 
+    /// The run's staging directory, made when it is not there.
+    async fn stage(&self) -> Result<PathBuf, Stop> {
+        let (shelf, run, root) = (self.shelf.clone(), self.record.id, self.shelf.root().to_owned());
+        let staged = self.away("the artifact root", &root, move || shelf.stage(run)).await?;
+        staged.map_err(|error| Stop { outcome: Outcome::Deferred, trouble: error.trouble() })
+    }
+
+    /// What of the sources is shipped, and what is left out by itself.
+    async fn shaped(&self, captured: &Captured, own: Vec<Own>, mounts: Mounts) -> Result<Shape, Stop> {
+        let (sources, artifacts) = (captured.sources.clone(), !captured.artifacts.is_empty());
+        let first = sources.first().map_or_else(|| self.shelf.root().to_owned(), |source| source.path.clone());
+        let looked = self.away("the source", &first, move || cut::shape(&sources, &own, &mounts, artifacts));
+        looked.await?.map_err(Stop::failed)
+    }
+
     /// Where Larder's own directories are seen on this machine.
     async fn find_own(&mut self) -> Result<(Vec<Own>, Mounts), Stop> {
-        let own = self.own.clone();
-        let found = tokio::task::spawn_blocking(move || {
+        let (own, mut silent) = (self.own.clone(), Vec::new());
+        let mut answering = Vec::new();
+        for each in own {
+            // What hangs is nobody's source now: a destination that is away must not keep the others from their backup.
+            let path = each.path.clone();
+            match look::at(&each.path, LOOK_MAX, move || look::touch(&path)).await {
+                Ok(()) => answering.push(each),
+                Err(_) => silent.push(each),
+            }
+        }
+        let root = self.shelf.root().to_owned();
+        let found = self.away("what is our own, beside", &root, move || {
             let mounts = Mounts::read();
-            (apart::spread(&own, &mounts), mounts)
+            (apart::spread(&answering, &mounts), mounts)
         });
-        let (own, mounts) = found.await.map_err(|error| broke("looking for what is our own", &error))?;
+        let (mut own, mounts) = found.await?;
+        own.extend(silent);
         self.beside.own = own.iter().map(|each| each.path.clone()).collect();
         Ok((own, mounts))
     }
@@ -292,11 +337,12 @@ impl Journey {
     /// What the job's captures had when they were whole; not being able to tell is no reason not to back up.
     async fn baseline(&self) -> Option<CaptureFacts> {
         let (shelf, job, accepted) = (self.shelf.clone(), self.record.job.clone(), self.job.accepted.clone());
-        tokio::task::spawn_blocking(move || shelf.baseline(&job, &accepted)).await.ok().flatten()
+        let root = shelf.root().to_owned();
+        self.away("the artifact root", &root, move || shelf.baseline(&job, &accepted)).await.ok().flatten()
     }
 
     async fn validate(&mut self, captured: &Captured) -> Result<Vec<crate::plugin::Validation>, Stop> {
-        let staging = self.shelf.stage(self.record.id).map_err(|error| Stop::failed(error.trouble()))?;
+        let staging = self.stage().await?;
         let validations = self
             .world
             .catalogue
@@ -335,15 +381,14 @@ impl Journey {
     ) -> Result<Published, Stop> {
         let request = self.publication(captured, validations);
         let (shelf, cancel, deadline) = (self.shelf.clone(), self.context.cancel.clone(), self.deadline);
-        let published = tokio::task::spawn_blocking(move || {
+        let root = shelf.root().to_owned();
+        let published = self.away("the artifact root", &root, move || {
             shelf.publish_watched(&request, &mut |_| {
                 let over = cancel.is_cancelled() || Instant::now() > deadline;
                 if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })
-        })
-        .await
-        .map_err(|error| Stop::failed(Trouble::new("internal", format!("publishing stopped: {error}"))))?
-        .map_err(|error| Stop::failed(error.trouble()))?;
+        });
+        let published = published.await?.map_err(|error| Stop::failed(error.trouble()))?;
         self.record.artifact = Some(ArtifactSummary {
             path: published.relative.clone(),
             files: published.files,
@@ -369,14 +414,15 @@ impl Journey {
     async fn expire(&mut self) {
         let (shelf, job, keep) = (self.shelf.clone(), self.record.job.clone(), self.site.artifacts.keep_runs);
         let held = self.held();
-        match tokio::task::spawn_blocking(move || shelf.expire(&job, keep, held)).await {
+        let root = shelf.root().to_owned();
+        match self.away("the artifact root", &root, move || shelf.expire(&job, keep, held)).await {
             Ok(Ok(removed)) => {
                 for path in removed {
                     self.context.log.line(&format!("expired artifact {path}"));
                 }
             }
             Ok(Err(error)) => self.warn(error.trouble()),
-            Err(error) => self.warn(Trouble::new("internal", format!("expiring artifacts stopped: {error}"))),
+            Err(stop) => self.warn(stop.trouble),
         }
     }
 
@@ -396,8 +442,10 @@ impl Journey {
             self.warn(trouble);
         }
         let (shelf, run, job) = (self.shelf.clone(), self.record.id, self.record.job.clone());
-        let cleared = tokio::task::spawn_blocking(move || shelf.clear(run, &job)).await;
-        if let Ok(Err(error)) = cleared {
+        let root = shelf.root().to_owned();
+        // The next start sweeps what could not be cleared.
+        let cleared = tokio::time::timeout(CLEAR_MAX, look::work(&root, move || shelf.clear(run, &job))).await;
+        if let Ok(Ok(Err(error))) = cleared {
             tracing::warn!(run = %self.record.id, error = %crate::error::chain(&error), "cannot clear what the run left");
         }
         let parents = if matches!(outcome, Outcome::Success | Outcome::Partial) {
@@ -513,17 +561,6 @@ impl Journey {
         tell(&self.world, &self.record, state, None, 0, 0);
         Ok(())
     }
-}
-
-/// What of the sources is shipped, and what is left out by itself.
-async fn shaped(captured: &Captured, own: Vec<Own>, mounts: Mounts) -> Result<Shape, Stop> {
-    let (sources, artifacts) = (captured.sources.clone(), !captured.artifacts.is_empty());
-    let looked = tokio::task::spawn_blocking(move || cut::shape(&sources, &own, &mounts, artifacts));
-    looked.await.map_err(|error| broke("looking at the sources", &error))?.map_err(Stop::failed)
-}
-
-fn broke(what: &str, error: &tokio::task::JoinError) -> Stop {
-    Stop::failed(Trouble::new("internal", format!("{what} stopped: {error}")))
 }
 
 fn tell(world: &World, record: &RunRecord, state: RunState, detail: Option<String>, done: u64, total: u64) {

@@ -10,6 +10,7 @@ use crate::artifact::mount;
 use crate::config::model::{Destination, Repository, Retention, Tolerate};
 use crate::engine::{BackupReport, BackupRequest, Progress, RepositoryAccess, Restic};
 use crate::error::Trouble;
+use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
 use crate::run::judgement;
 use crate::runner::world::World;
@@ -61,11 +62,20 @@ pub struct Route {
 /// Whether the destination can be used now.
 ///
 /// # Errors
-/// When a mount point that it needs is not mounted.
-pub fn present(destination: &Destination) -> Result<(), Trouble> {
-    let Repository::Local { require_mount, .. } = &destination.repository;
+/// When a mount point that it needs is not mounted, or its place does not answer.
+pub async fn present(destination: &Destination) -> Result<(), Trouble> {
+    let Repository::Local { path, require_mount, .. } = &destination.repository;
+    let silent = |silent: Silent| silent.trouble("destination_hanging", &format!("destination {}:", destination.name));
+    let point = require_mount.clone();
+    let looked = require_mount.as_ref().unwrap_or(path);
+    let mounted = look::at(looked, LOOK_MAX, move || point.is_none_or(|point| mount::is_point(&point)));
+    let mounted = mounted.await.map_err(silent)?;
+    if mounted {
+        let looked = path.clone();
+        look::at(path, LOOK_MAX, move || look::touch(&looked)).await.map_err(silent)?;
+    }
     match require_mount {
-        Some(point) if !mount::is_point(point) => Err(Trouble::new(
+        Some(point) if !mounted => Err(Trouble::new(
             "destination_unmounted",
             format!("destination {}: {} is not mounted", destination.name, point.display()),
         )
@@ -100,11 +110,15 @@ impl Route {
     /// # Errors
     /// When it is not mounted, restic or the password is missing, or the repository is another one.
     pub async fn open(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
-        present(&self.destination)?;
+        present(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
-        let mut access = self.world.access(&self.destination)?;
+        let mut access = self.world.access(&self.destination).await?;
         if access.expected_id.is_none() {
-            may_be_made(&self.destination)?;
+            let destination = self.destination.clone();
+            let Repository::Local { path, .. } = &self.destination.repository;
+            look::at(path, LOOK_MAX, move || may_be_made(&destination))
+                .await
+                .map_err(|silent| silent.trouble("destination_hanging", "the repository"))??;
             let id = restic.open_or_init(&access, &self.context).await.map_err(|error| error.trouble())?;
             access.expected_id = Some(id.clone());
             self.world

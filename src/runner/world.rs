@@ -107,8 +107,8 @@ impl World {
     ///
     /// # Errors
     /// When the password cannot be had or the store cannot be read.
-    pub fn access(&self, destination: &Destination) -> Result<RepositoryAccess, Trouble> {
-        let password = destination.password.resolve().map_err(|error| {
+    pub async fn access(&self, destination: &Destination) -> Result<RepositoryAccess, Trouble> {
+        let password = destination.password.resolved().await.map_err(|error| {
             Trouble::new(
                 "password_unavailable",
                 format!("destination {}: {}", destination.name, crate::error::chain(&error)),

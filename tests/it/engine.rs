@@ -1,5 +1,8 @@
 //! The restic engine with real restic, 0.18 and 0.19.
 
+#[path = "engine/locks.rs"]
+mod locks;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;

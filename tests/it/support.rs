@@ -9,6 +9,8 @@ pub mod mariadb;
 pub mod podman;
 #[path = "support_postgres.rs"]
 pub mod postgres;
+#[path = "support_share.rs"]
+pub mod share;
 #[path = "support_simulator.rs"]
 pub mod simulator;
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{Journey, MOUNTS_MAX};
 use crate::error::Trouble;
+use crate::look;
 use crate::plugin::Captured;
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::judgement;
@@ -18,8 +19,12 @@ impl Journey {
     /// Weighs what the snapshots have, and holds retention when that is far less than usual.
     pub(super) async fn weigh(&mut self, captured: &Captured) {
         let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());
-        let load = tokio::task::spawn_blocking(move || weigh::load(&shipments, &sources)).await.ok().flatten();
-        let Some(load) = load else { return };
+        let first = sources.first().map_or_else(|| self.shelf.root().to_owned(), |source| source.path.clone());
+        let load = match self.away("the source", &first, move || weigh::load(&shipments, &sources)).await {
+            Ok(Some(load)) => load,
+            Ok(None) => return,
+            Err(stop) => return self.warn(stop.trouble),
+        };
         self.record.bytes = load.total.bytes;
         let mut losses = self.job.usual.losses(&load);
         // What an older Larder recorded has no files and no parts.
@@ -46,8 +51,8 @@ impl Journey {
     pub(super) async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
         let one = self.one_file_system();
         let sources = captured.sources.clone();
-        let look = tokio::task::spawn_blocking(move || weigh::mounts(&sources, one));
-        tokio::time::timeout(MOUNTS_MAX, look).await.ok()?.ok()?
+        let first = sources.first().map_or_else(|| PathBuf::from("/"), |source| source.path.clone());
+        look::at(&first, MOUNTS_MAX, move || weigh::mounts(&sources, one)).await.ok()?
     }
 
     fn one_file_system(&self) -> bool {

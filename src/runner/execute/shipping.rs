@@ -23,10 +23,9 @@ impl Journey {
     pub(super) async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
         let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
         let files = published.files;
-        let view = tokio::task::spawn_blocking(move || shelf.ship_view(&job, &published))
-            .await
-            .map_err(|error| Stop::failed(Trouble::new("internal", format!("shipping stopped: {error}"))))?
-            .map_err(|error| Stop::failed(error.trouble()))?;
+        let root = shelf.root().to_owned();
+        let view = self.away("the artifact root", &root, move || shelf.ship_view(&job, &published)).await?;
+        let view = view.map_err(|error| Stop::failed(error.trouble()))?;
         let excludes = self.shape.patterns(&view).map_err(Stop::failed)?;
         let mut paths: Vec<PathBuf> = captured.sources.iter().map(|source| source.path.clone()).collect();
         paths.push(view);

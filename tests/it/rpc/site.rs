@@ -319,7 +319,7 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
             Request::Restore { restore, reply } => {
                 let _ = reply.send(Ok(operations.start(format!("restore of {}", restore.target), now())));
             }
-            Request::Destination { destination, action, reply } => {
+            Request::Destination { destination, action, reply, .. } => {
                 let _ = reply.send(Ok(operations.start(format!("{action:?} of {destination}"), now())));
             }
             Request::TestMail { reply } => {

@@ -1,0 +1,246 @@
+//! Looks at paths that somebody named, off the caller's thread and with an end.
+//!
+//! A share whose server is gone answers never, and a thread in such a call can't be ended. So each look has a thread of
+//! its own, its caller waits for a while only, and a path that is being waited for is not looked at a second time: it
+//! costs one thread, and a caller that asks again is told at once. When the path answers after all, the thread ends and
+//! the next look is a new one. Deliberately absent: what is looked for.
+
+mod ahead;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Trouble;
+use crate::types::show_duration;
+
+/// How long a look that reads little may take; a disk that spins up needs some ten seconds.
+pub const LOOK_MAX: Duration = Duration::from_secs(20);
+
+/// Looks that may hang at once, all over the process; each costs a thread.
+const HANGING_MAX: usize = 256;
+
+/// Paths that did not answer in time and still don't, and since when.
+static HANGING: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
+
+/// A path that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} has not answered for {}", path.display(), show_duration(*waited))]
+pub struct Silent {
+    pub path: PathBuf,
+    pub waited: Duration,
+}
+
+impl Silent {
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!(
+            "a network share whose server is gone hangs: look with `findmnt -T {0}`, bring the server back, or unmount it \
+             with `umount -l`",
+            self.path.display()
+        )
+    }
+
+    /// With what the path is to the caller: `the artifact root`.
+    #[must_use]
+    pub fn trouble(&self, code: &str, what: &str) -> Trouble {
+        Trouble::new(code, format!("{what} {self}")).with_hint(self.hint())
+    }
+}
+
+/// Waits at most `bound` for `look`, which touches `path`. Blocking.
+///
+/// # Errors
+/// The path does not answer in time, or did not answer an earlier look yet.
+pub fn within<T: Send + 'static>(
+    path: &Path,
+    bound: Duration,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Silent> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let waiting = Waiting::start(path, move || {
+        // Nobody waits any more when this fails.
+        let _ = sender.send(look());
+    })?;
+    receiver.recv_timeout(bound).map_err(|_| waiting.give_up())
+}
+
+/// Like [`within`], for async callers.
+///
+/// # Errors
+/// As `within`.
+pub async fn at<T: Send + 'static>(
+    path: &Path,
+    bound: Duration,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Silent> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let waiting = Waiting::start(path, move || {
+        let _ = sender.send(look());
+    })?;
+    match tokio::time::timeout(bound, receiver).await {
+        Ok(Ok(found)) => Ok(found),
+        _ => Err(waiting.give_up()),
+    }
+}
+
+/// Does `work` on what lies at `path`, however long that takes; the caller gives up by dropping the future, and says by
+/// [`until_silent`] when. That says nothing of the path.
+///
+/// # Errors
+/// The path did not answer an earlier look yet, or the work broke.
+pub async fn work<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Silent> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let waiting = Waiting::start(path, move || {
+        let _ = sender.send(work());
+    })?;
+    receiver.await.map_err(|_| Silent { path: path.to_owned(), waited: waiting.started.elapsed() })
+}
+
+/// Comes back only when `path` stops answering: it is looked at every `every`.
+pub async fn until_silent(path: &Path, every: Duration) -> Silent {
+    loop {
+        tokio::time::sleep(every).await;
+        let looked = path.to_owned();
+        if let Err(silent) = at(path, LOOK_MAX, move || touch(&looked)).await {
+            return silent;
+        }
+    }
+}
+
+/// Has the file system that `path` lies on answer, whatever it answers. Blocking.
+pub fn touch(path: &Path) {
+    let _ = std::fs::metadata(path);
+    let _ = nix::sys::statvfs::statvfs(path);
+}
+
+/// Opens a regular file for reading without waiting for anybody: none when `path` is a pipe, a device, a directory.
+///
+/// # Errors
+/// It is not there or may not be read.
+pub fn open_file(path: &Path) -> std::io::Result<Option<std::fs::File>> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // What an opening has effects on, such as a tape, is not even opened.
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let file = std::fs::File::options().read(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits()).open(path)?;
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// A look in progress.
+struct Waiting {
+    path: PathBuf,
+    started: Instant,
+    done: Arc<Mutex<bool>>,
+}
+
+impl Waiting {
+    fn start(path: &Path, look: impl FnOnce() + Send + 'static) -> Result<Self, Silent> {
+        let refused = |waited| Silent { path: path.to_owned(), waited };
+        {
+            let hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+            let oldest = hanging.values().min().filter(|_| hanging.len() >= HANGING_MAX);
+            if let Some(since) = hanging.get(path).or(oldest) {
+                return Err(refused(since.elapsed()));
+            }
+        }
+        let done = Arc::new(Mutex::new(false));
+        let (theirs, ended) = (path.to_owned(), done.clone());
+        let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
+            // However the look ends, by a panic too.
+            let end = End { path: theirs, done: ended };
+            ahead::send(&end.path);
+            look();
+        });
+        spawned.map_err(|_| refused(Duration::ZERO))?;
+        Ok(Self { path: path.to_owned(), started: Instant::now(), done })
+    }
+
+    /// From now on the path hangs, until this look ends.
+    fn give_up(&self) -> Silent {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*done {
+            HANGING.lock().unwrap_or_else(PoisonError::into_inner).entry(self.path.clone()).or_insert(self.started);
+        }
+        Silent { path: self.path.clone(), waited: self.started.elapsed() }
+    }
+}
+
+/// The end of a look's thread.
+struct End {
+    path: PathBuf,
+    done: Arc<Mutex<bool>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        HANGING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const SHORT: Duration = Duration::from_millis(30);
+
+    #[test]
+    fn a_path_that_answers_is_seen_and_one_that_hangs_is_looked_at_once() {
+        let path = Path::new("/there/and/silent");
+        assert_eq!(within(path, LOOK_MAX, || 7), Ok(7));
+        let (answer, asked) = mpsc::channel::<()>();
+        let first = within(path, SHORT, move || asked.recv().is_ok());
+        assert!(first.unwrap_err().waited >= SHORT);
+        // At once, without a second thread; and nobody else is kept from looking.
+        let looked = Arc::new(Mutex::new(false));
+        let mark = looked.clone();
+        let second = within(path, LOOK_MAX, move || *mark.lock().unwrap() = true).unwrap_err();
+        assert!(second.waited < LOOK_MAX && !*looked.lock().unwrap(), "{second}");
+        assert_eq!(within(Path::new("/there/and/well"), LOOK_MAX, || 8), Ok(8));
+        // It answers after all.
+        answer.send(()).unwrap();
+        let again = (0..10_000).find_map(|_| {
+            std::thread::yield_now();
+            within(path, LOOK_MAX, || 9).ok()
+        });
+        assert_eq!(again, Some(9));
+    }
+
+    #[tokio::test]
+    async fn an_async_caller_waits_no_longer_either() {
+        let path = Path::new("/silent/async");
+        let (_answer, asked) = mpsc::channel::<()>();
+        let silent = at(path, SHORT, move || asked.recv().is_ok()).await.unwrap_err();
+        let trouble = silent.trouble("path_hanging", "the secret file");
+        assert!(trouble.message.starts_with("the secret file /silent/async has not answered for 3"), "{trouble}");
+        assert!(trouble.hint.unwrap().contains("findmnt -T /silent/async"));
+        assert_eq!(at(Path::new("/well/async"), LOOK_MAX, || 1).await, Ok(1));
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, file) = (dir.path().join("pipe"), dir.path().join("file"));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        assert!(open_file(&pipe).unwrap().is_none() && open_file(dir.path()).unwrap().is_none());
+        assert!(open_file(Path::new("/dev/zero")).unwrap().is_none() && open_file(&file).unwrap().is_some());
+        assert!(open_file(&dir.path().join("gone")).is_err());
+    }
+
+    #[test]
+    fn a_look_that_breaks_leaves_nothing_behind() {
+        let path = Path::new("/breaks");
+        let broken: Result<(), Silent> = within(path, LOOK_MAX, || panic!("a bug"));
+        assert!(broken.is_err());
+        let again = (0..10_000).find_map(|_| {
+            std::thread::yield_now();
+            within(path, LOOK_MAX, || 1).ok()
+        });
+        assert_eq!(again, Some(1));
+    }
+}
