@@ -31,6 +31,8 @@ mod mail;
 mod main_job;
 #[path = "it/notice.rs"]
 mod notice;
+#[path = "it/patterns.rs"]
+mod patterns;
 #[path = "it/plugin.rs"]
 mod plugin;
 #[path = "it/process.rs"]
