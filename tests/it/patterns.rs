@@ -47,7 +47,7 @@ fn pattern(noise: &mut Noise, source: &Path) -> String {
 fn plant(directory: &Path, depth: usize) {
     for name in NAMES {
         let path = directory.join(name);
-        if depth > 0 && name.len() <= 5 && !name.ends_with(".tmp") {
+        if depth > 0 && name.len() <= 5 && !name.ends_with("tmp") {
             std::fs::create_dir_all(&path).unwrap();
             plant(&path, depth - 1);
         } else {
