@@ -18,7 +18,7 @@ use crate::config::model::{Config, Email, Site};
 use crate::error::Trouble;
 use crate::run::hold::{self, Hold};
 use crate::store::ledger::Ledger;
-use crate::store::record::{JobRecord, OutboxMail, RunRecord, Upkeep};
+use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, Upkeep};
 use crate::types::{Name, Outcome, Revision};
 
 use edge::Edge;
@@ -104,6 +104,18 @@ pub fn mail_for_rejected(site: &Site, revision: &Revision, errors: &[String], no
 #[must_use]
 pub fn mail_for_held(site: &Site, revision: &Revision, reason: &str, now: Timestamp) -> Option<OutboxMail> {
     letter::of_held(site, revision, reason).mail(site, now)
+}
+
+/// The mail about a config source that cannot be read, once that has lasted.
+#[must_use]
+pub fn mail_for_unreadable(site: &Site, incident: &Incident, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_unreadable(site, incident).mail(site, now)
+}
+
+/// The mail about the end of that.
+#[must_use]
+pub fn mail_for_readable(site: &Site, incident: &Incident, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_readable(site, incident, now).mail(site, now)
 }
 
 /// The mail about a check or prune (`work`) of a destination that began to fail or works again.

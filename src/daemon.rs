@@ -11,6 +11,7 @@ mod reconcile;
 mod recover;
 mod requests;
 mod restore;
+mod source_watch;
 pub(crate) mod stop;
 mod upkeep;
 

@@ -54,9 +54,20 @@ impl Page {
         self.gauge("larder_config_rejected", "1 while a newer revision is refused.", &[], one(rejected))?;
         let held = flag(view.config.held.is_some());
         self.gauge("larder_config_held", "1 while a newer revision waits for a confirmation.", &[], one(held))?;
+        let readable = one(flag(view.config.unreadable.is_none()));
+        self.gauge("larder_config_readable", "0 while the watched repository cannot be read.", &[], readable)?;
+        let state = one(flag(view.state.is_none()));
+        self.gauge(
+            "larder_state_ok",
+            "0 while the daemon's state directory is lost or cannot be written.",
+            &[],
+            state,
+        )?;
         let total = one(number(view.config.rejected_total));
         self.counter("larder_config_rejected_total", "Revisions refused so far.", &[], total)?;
         self.gauge("larder_runs_in_progress", "Runs queued or in progress.", &[], one(number(view.counts.running)))?;
+        let off = one(number(view.counts.switched_off));
+        self.gauge("larder_targets_switched_off", "Targets with enabled: false.", &[], off)?;
         self.gauge("larder_mails_waiting", "Mails in the outbox.", &[], one(number(view.mail.waiting)))?;
         let discovery = view.discovery.iter();
         let up = discovery.clone().filter(|each| each.at.is_some()).map(|each| (vec![], flag(each.known))).collect();

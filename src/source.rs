@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod bare;
+pub mod denied;
 pub mod directory;
 pub mod files;
 mod git;

@@ -57,6 +57,9 @@ pub struct View {
     pub targets: Vec<TargetView>,
     pub destinations: Vec<DestinationView>,
     pub mail: MailView,
+    /// What is wrong with the daemon's own state directory; none: nothing.
+    #[serde(default)]
+    pub state: Option<Problem>,
     /// What the container engine has that no target covers; none: the site does not look.
     #[serde(default)]
     pub discovery: Option<DiscoveryView>,
@@ -139,6 +142,12 @@ pub struct Counts {
     pub suspended: u64,
     pub orphaned: u64,
     pub running: u64,
+    /// Targets with `enabled: false`, of which nothing is backed up.
+    #[serde(default)]
+    pub switched_off: u64,
+    /// Destinations of the config in force that jobs use and that hold no backup yet.
+    #[serde(default)]
+    pub unused_destinations: u64,
 }
 
 /// What is wrong, why, and what to do.
@@ -157,7 +166,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attention {
     pub health: Health,
-    /// `config`, `job`, `destination`, `mail` or `discovery`.
+    /// `state`, `config`, `job`, `destination`, `mail` or `discovery`.
     pub kind: String,
     pub subject: String,
     /// The target whose page says more.
@@ -168,7 +177,7 @@ pub struct Attention {
 /// Which config is in force, and what became of a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigView {
-    /// `applied`, `rejected`, `held` or `none`: of the newest revision.
+    /// `applied`, `rejected`, `held` or `none`, of the newest revision; `unreadable` while nobody can tell what that is.
     pub state: String,
     pub revision: Option<Revision>,
     pub applied_at: Option<Timestamp>,
@@ -176,6 +185,19 @@ pub struct ConfigView {
     pub rejected: Option<RejectedView>,
     pub held: Option<HeldView>,
     pub rejected_total: u64,
+    /// Why the watched repository cannot be read; none: it can.
+    #[serde(default)]
+    pub unreadable: Option<UnreadableView>,
+}
+
+/// The watched repository cannot be read: what is in force stays, and nobody knows what is desired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnreadableView {
+    pub since: Timestamp,
+    /// The trouble's code.
+    pub code: String,
+    pub reason: String,
+    pub hint: Option<String>,
 }
 
 /// A revision that was refused.

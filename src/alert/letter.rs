@@ -12,7 +12,7 @@ use crate::error::Trouble;
 use crate::run::hold::Hold;
 use crate::status::job::accept_command;
 use crate::status::render;
-use crate::store::record::{JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
+use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
 use crate::types::{JobId, Name, Revision, show_duration};
 
 /// Longest subject, in characters.
@@ -265,6 +265,27 @@ pub(super) fn of_held(site: &Site, revision: &Revision, reason: &str) -> Letter 
     letter.fact("revision", revision.to_string());
     letter.hint = Some("confirm it when that is what you want; else push a revision that is right".to_owned());
     letter.commands = vec![format!("larder confirm {}", revision.short())];
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_unreadable(site: &Site, incident: &Incident) -> Letter {
+    let subject = format!("Config cannot be read: {}", incident.trouble.message);
+    let headline = "The watched repository cannot be read; the config in force stays, and no change arrives".to_owned();
+    let mut letter = Letter::new(site, Template::Config, &subject, "bad", headline).trouble(Some(&incident.trouble));
+    letter.fact("since", say_time(site, incident.since));
+    letter.commands = vec!["larder doctor".to_owned()];
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_readable(site: &Site, incident: &Incident, now: Timestamp) -> Letter {
+    let headline = "The watched repository can be read again".to_owned();
+    let mut letter =
+        Letter::new(site, Template::Recovered, "Recovered: the config can be read again", "good", headline);
+    letter.fact("could not be read since", say_time(site, incident.since));
+    letter.fact("for", say_age(incident.since, now));
+    letter.fact("because", plain(&incident.trouble.message, MESSAGE_CHARS_MAX));
     letter.link = page(site, "");
     letter
 }

@@ -293,7 +293,7 @@ fn restore(client: &Client, site: &Site) -> Result<(), CallError> {
     let to = site.root.join("restored");
     let start = Instant::now();
     let answer = client.call("restore.start", json!({"target": example::FILES_TARGET, "to": to}))?;
-    let done = runs::follow_operation(client, &answer, Output::Text)?;
+    let done = runs::follow_operation(client, &answer, Output::Text, None)?;
     done.lines.iter().for_each(|line| say(line));
     if let Some(trouble) = done.trouble {
         return Err(trouble.into());

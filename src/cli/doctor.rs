@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,6 +16,9 @@ use crate::error::Trouble;
 
 /// The oldest git whose hooks and push options Larder is tested with.
 const GIT_OLDEST: (u32, u32) = (2, 39);
+
+/// How long one destination is waited for: it may wait for a run that uses it.
+const TEST_MAX: Duration = Duration::from_mins(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,7 +103,8 @@ fn said(program: impl AsRef<Path>, args: &[&str]) -> Option<String> {
     done.status.success().then_some(text)
 }
 
-/// What only the daemon can tell: it knows the config, the secrets and the mounts.
+/// What only the daemon can tell: it knows the config, the secrets and the mounts. Whatever one look comes to, the others
+/// are made too.
 fn daemon(global: &Global, args: &Doctor) -> Result<Vec<Finding>, CallError> {
     let client = Client::connect(global)?;
     let status = match runs::status_of(&client) {
@@ -109,15 +114,41 @@ fn daemon(global: &Global, args: &Doctor) -> Result<Vec<Finding>, CallError> {
     };
     let mut findings =
         vec![Finding::good("daemon", format!("larder {} answers", status["version"].as_str().unwrap_or("?")))];
-    findings.extend(local_checks(&client)?);
+    findings.push(readiness(&status));
+    findings.extend(said_or(local_checks(&client), "machine"));
+    findings.push(backups(&status["verdict"]));
     findings.push(config(&status["config"]));
+    findings.extend(attention(&status["attention"]));
     findings.extend(targets(&status));
-    findings.extend(destinations(&client, global)?);
-    findings.push(mail(&client, args)?);
+    findings.extend(said_or(destinations(&client, global), "destinations"));
+    findings.extend(said_or(mail(&client, args).map(|finding| vec![finding]), "mail"));
     Ok(findings)
 }
 
-/// What the daemon itself looked at: restic, the artifact root, plugins.
+/// The findings, or as one what kept them from being made.
+fn said_or(findings: Result<Vec<Finding>, CallError>, what: &str) -> Vec<Finding> {
+    findings.unwrap_or_else(|error| vec![Finding::bad(what, &trouble_in(error))])
+}
+
+fn trouble_in(error: CallError) -> Trouble {
+    match error {
+        CallError::NotReachable(trouble) | CallError::Refused(trouble) => trouble,
+    }
+}
+
+fn readiness(status: &Value) -> Finding {
+    let missing: Vec<&str> = status["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if missing.is_empty() {
+        return Finding::good("readiness", "the daemon is ready");
+    }
+    let hint = "see `larder status` and the daemon's log";
+    if status["config"]["state"] == "none" {
+        return Finding::warning("readiness", missing.join("; "), hint);
+    }
+    Finding::bad("readiness", &Trouble::new("not_ready", missing.join("; ")).with_hint(hint))
+}
+
+/// What the daemon itself looked at: restic, the artifact root, the state, plugins.
 fn local_checks(client: &Client) -> Result<Vec<Finding>, CallError> {
     let answer = client.call("system.doctor", json!({}))?;
     let mut findings = Vec::new();
@@ -135,8 +166,38 @@ fn trouble_of(value: &Value) -> Option<Trouble> {
     serde_json::from_value(value.clone()).ok()
 }
 
+/// A problem as the pages show it, as a trouble: what first, then why.
+fn problem_of(value: &Value) -> Option<Trouble> {
+    let what = value["what"].as_str()?;
+    let message = match value["why"].as_str() {
+        Some(why) => format!("{what}: {why}"),
+        None => what.to_owned(),
+    };
+    let typed = value["commands"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let hints: Vec<String> =
+        value["hint"].as_str().map(str::to_owned).into_iter().chain(typed.map(|each| format!("`{each}`"))).collect();
+    let trouble = Trouble::new(value["code"].as_str().unwrap_or_default(), message);
+    Some(if hints.is_empty() { trouble } else { trouble.with_hint(hints.join("; ")) })
+}
+
+/// The sentence on top of the pages.
+fn backups(verdict: &Value) -> Finding {
+    let text = |field: &str| verdict[field].as_str().unwrap_or_default();
+    let seen = format!("{} ({})", text("sentence"), text("detail"));
+    match text("health") {
+        "proven" => Finding::good("backups", seen),
+        "failed" => Finding::bad("backups", &Trouble::new("failed", seen).with_hint("each is told below")),
+        _ => Finding::warning("backups", seen, "see `larder status`"),
+    }
+}
+
 fn config(config: &Value) -> Finding {
     let short = |value: &Value| value["revision"].as_str().unwrap_or_default().chars().take(7).collect::<String>();
+    if let Some(reason) = config["unreadable"]["reason"].as_str() {
+        let trouble = Trouble::new("unreadable", format!("the watched repository cannot be read: {reason}"));
+        let hint = config["unreadable"]["hint"].as_str().unwrap_or("look at it with `git fsck --full`");
+        return Finding::bad("config", &trouble.with_hint(hint));
+    }
     if config["state"] == "rejected" {
         let first = config["rejected"]["errors"][0].as_str().unwrap_or_default();
         let trouble =
@@ -158,43 +219,103 @@ fn config(config: &Value) -> Finding {
     Finding::good("config", format!("revision {} is in force", short(config)))
 }
 
+/// What needs a person and has no finding of its own: mails that wait, containers that nothing covers, the state.
+fn attention(all: &Value) -> Vec<Finding> {
+    let own = ["job", "destination", "config"];
+    let others = all.as_array().into_iter().flatten().filter(|each| !own.iter().any(|kind| each["kind"] == *kind));
+    others
+        .filter_map(|each| {
+            let trouble = problem_of(&each["problem"])?;
+            let what = each["subject"].as_str().unwrap_or_default();
+            Some(graded(what, each["health"] == "failed", trouble))
+        })
+        .collect()
+}
+
+fn graded(what: &str, failed: bool, trouble: Trouble) -> Finding {
+    if failed {
+        return Finding::bad(what, &trouble);
+    }
+    Finding { what: what.to_owned(), grade: Grade::Warning, seen: trouble.message, hint: trouble.hint }
+}
+
 fn targets(status: &Value) -> Vec<Finding> {
     let targets = status["targets"].as_array().map_or(&[][..], Vec::as_slice);
     let mut findings = Vec::new();
-    let mut well = 0;
+    let (mut wanted, mut well) = (0, 0);
     for target in targets {
+        let name = target["name"].as_str().unwrap_or("?");
+        let jobs = target["jobs"].as_array().map_or(&[][..], Vec::as_slice);
+        if target["plugin"].is_null() {
+            // It left the config: its backups stay and need nobody.
+            continue;
+        }
+        wanted += 1;
+        if target["enabled"] == false {
+            let hint = "write `enabled: true` in Git, or remove the target there";
+            findings.push(Finding::warning(name, "switched off, so nothing of it is backed up", hint));
+            continue;
+        }
         let mut fine = true;
-        for job in target["jobs"].as_array().into_iter().flatten() {
-            if let Some(trouble) = trouble_of(&job["problem"]) {
-                fine = false;
-                let name =
-                    format!("{}/{}", job["target"].as_str().unwrap_or("?"), job["policy"].as_str().unwrap_or("?"));
-                findings.push(Finding::bad(&name, &trouble));
-            }
+        for job in jobs.iter().filter(|job| job["state"] != "orphaned") {
+            let what = format!("{name}/{}", job["policy"].as_str().unwrap_or("?"));
+            let found = unwell(&what, name, job);
+            fine &= found.is_none();
+            findings.extend(found);
         }
         well += usize::from(fine);
     }
-    findings.insert(0, Finding::good("targets", format!("{well} of {} without trouble", targets.len())));
+    let seen = format!("{well} of {wanted} proven and without trouble");
+    let all = if well == wanted {
+        Finding::good("targets", seen)
+    } else {
+        Finding::warning("targets", seen, "each of the others is told below")
+    };
+    findings.insert(0, all);
     findings
 }
 
-fn destinations(client: &Client, global: &Global) -> Result<Vec<Finding>, CallError> {
-    let mut findings = Vec::new();
-    for item in client.all("destination.list", json!({}), 200)? {
-        let name = item["name"].as_str().unwrap_or_default().to_owned();
-        let what = format!("destination {name}");
-        let answer = client.call("destination.test", json!({"destination": name}))?;
-        let done = runs::follow_operation(
-            client,
-            &answer,
-            if global.output == Output::Json { Output::Json } else { Output::Text },
-        )?;
-        findings.push(match &done.trouble {
-            None => Finding::good(&what, done.lines.join("; ")),
-            Some(trouble) => Finding::bad(&what, trouble),
-        });
+/// What is not well with a job; none when it is proven.
+fn unwell(what: &str, target: &str, job: &Value) -> Option<Finding> {
+    if let Some(trouble) = problem_of(&job["problem"]) {
+        // A part that was kept, or a hold, needs a person as much as a failure.
+        return Some(graded(what, job["health"] == "failed" || job["health"] == "warning", trouble));
     }
-    if findings.len() == 1 {
+    if let Some(until) = job["suspended"]["until"].as_str() {
+        let hint = format!("`larder resume {target}` schedules it again");
+        return Some(Finding::warning(what, format!("suspended until {until}"), hint));
+    }
+    match job["health"].as_str() {
+        Some("proven") => None,
+        _ => Some(Finding::warning(what, "not proven yet", format!("`larder run {target}` makes the first backup"))),
+    }
+}
+
+fn destinations(client: &Client, global: &Global) -> Result<Vec<Finding>, CallError> {
+    let shown = if global.output == Output::Json { Output::Json } else { Output::Text };
+    let mut findings = Vec::new();
+    let mut wanted = 0;
+    for item in client.all("destination.list", json!({}), 200)? {
+        let name = item["name"].as_str().unwrap_or_default();
+        let what = format!("destination {name}");
+        if item["desired"] == false {
+            let place = item["location"].as_str().unwrap_or_default();
+            findings.push(Finding::good(&what, format!("left the config; its backups stay in {place}, not tested")));
+            continue;
+        }
+        wanted += 1;
+        findings.push(match test(client, name, shown) {
+            Ok(seen) => Finding::good(&what, seen),
+            Err(trouble) => Finding::bad(&what, &trouble),
+        });
+        for work in ["prune", "check"] {
+            let upkeep = &item[work];
+            if let Some(trouble) = problem_of(&upkeep["problem"]) {
+                findings.push(graded(&format!("{work} of {name}"), upkeep["health"] == "failed", trouble));
+            }
+        }
+    }
+    if wanted == 1 {
         findings.push(Finding::warning(
             "second destination",
             "there is only one destination",
@@ -204,13 +325,17 @@ fn destinations(client: &Client, global: &Global) -> Result<Vec<Finding>, CallEr
     Ok(findings)
 }
 
+/// Opens the repository; what was seen, or why not.
+fn test(client: &Client, name: &str, shown: Output) -> Result<String, Trouble> {
+    let answer = client.call("destination.test", json!({"destination": name})).map_err(trouble_in)?;
+    let done = runs::follow_operation(client, &answer, shown, Some(TEST_MAX)).map_err(trouble_in)?;
+    done.trouble.map_or_else(|| Ok(done.lines.join("; ")), Err)
+}
+
 fn mail(client: &Client, args: &Doctor) -> Result<Finding, CallError> {
     if !args.mail {
         return Ok(Finding::good("mail", "not tested; `larder doctor --mail` sends a test"));
     }
-    match client.call("alert.test", json!({})) {
-        Ok(answer) => Ok(Finding::good("mail", answer["answer"].as_str().unwrap_or("sent"))),
-        Err(CallError::Refused(trouble)) => Ok(Finding::bad("mail", &trouble)),
-        Err(unreachable) => Err(unreachable),
-    }
+    let answer = client.call("alert.test", json!({}))?;
+    Ok(Finding::good("mail", answer["answer"].as_str().unwrap_or("sent")))
 }

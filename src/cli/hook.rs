@@ -28,7 +28,9 @@ use crate::plugin::catalogue::Catalogue;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::source::FileSet;
 use crate::source::bare::Bare;
-use crate::source::hook::{Decision, INPUT_BYTES_MAX, PushOptions, Whereabouts, decide, parse_updates, push_options};
+use crate::source::hook::{
+    Decision, INPUT_BYTES_MAX, PushOptions, RefUpdate, Whereabouts, decide, parse_updates, push_options,
+};
 use crate::source::quarantine::PushEnv;
 use crate::store::record::Applied;
 use crate::types::Revision;
@@ -90,6 +92,7 @@ struct Push {
     options: PushOptions,
     whereabouts: Whereabouts,
     branch: String,
+    updates: Vec<RefUpdate>,
     decision: Decision,
 }
 
@@ -105,7 +108,7 @@ impl Push {
         let whereabouts = Bare::open(&env.git_dir).map_err(|e| e.trouble())?.whereabouts();
         let branch = whereabouts.branch.clone().unwrap_or_else(|| BRANCH_DEFAULT.to_owned());
         let decision = decide(&updates, &branch);
-        Ok(Self { env, options, whereabouts, branch, decision })
+        Ok(Self { env, options, whereabouts, branch, updates, decision })
     }
 
     fn ask(&self, method: &str, params: &Value, deadline: Duration) -> Result<Value, Trouble> {
@@ -193,7 +196,7 @@ fn active(push: &Push) -> Option<Applied> {
 
 /// What came of an accepted push.
 fn report(push: &Push) -> Vec<String> {
-    let Decision::Check { new, .. } = &push.decision else { return Vec::new() };
+    let Decision::Check { new, .. } = &push.decision else { return unwatched(push) };
     let reconciled = ask_verdict(push, "config.reconcile", &json!({"revision": new}));
     let verdict = match reconciled {
         Ok(verdict) if verdict.result == VerdictResult::Held && push.options.confirms(new) => {
@@ -202,9 +205,28 @@ fn report(push: &Push) -> Vec<String> {
         other => other,
     };
     match verdict {
-        Ok(verdict) => words::verdict(new, &verdict),
+        Ok(verdict) => match verdict.revision.as_ref().filter(|seen| !holds(push, seen, new)) {
+            Some(seen) => words::elsewhere(new, seen),
+            None => words::verdict(new, &verdict),
+        },
         Err(trouble) => words::unanswered(&trouble),
     }
+}
+
+/// Whether the daemon, which sees `seen`, has the pushed revision before it; a later push may be there already.
+fn holds(push: &Push, seen: &Revision, pushed: &Revision) -> bool {
+    seen == pushed || Bare::open(&push.env.git_dir).and_then(|bare| bare.descends(seen, pushed)).unwrap_or(false)
+}
+
+/// What is said of a push that moved branches, and not the watched one.
+fn unwatched(push: &Push) -> Vec<String> {
+    let moved = push.updates.iter().filter(|update| update.new.is_some());
+    let branches: Vec<&str> = moved.filter_map(|update| update.name.strip_prefix("refs/heads/")).collect();
+    if branches.is_empty() || push.decision != Decision::Pass {
+        return Vec::new();
+    }
+    let there = Bare::open(&push.env.git_dir).and_then(|bare| bare.head(&push.branch));
+    words::unwatched(&branches, &push.branch, there.is_ok_and(|head| head.is_some()))
 }
 
 fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Verdict, Trouble> {

@@ -121,7 +121,8 @@ pub(crate) fn status(global: &Global) -> Done {
     } else {
         crate::cli::show::status(&status);
     }
-    Ok(Code::Done)
+    // For scripts: what is red on the page is no success here.
+    Ok(if status["verdict"]["health"] == "failed" { Code::Failed } else { Code::Done })
 }
 
 /// The daemon at a glance, with every target in `targets`.
@@ -225,7 +226,7 @@ pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
             "options": options,
         }),
     )?;
-    let done = follow_operation(&client, &answer, global.output)?;
+    let done = follow_operation(&client, &answer, global.output, None)?;
     Ok(finish_operation(&done, global.output))
 }
 
@@ -236,13 +237,27 @@ pub(crate) fn restore_option(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-pub(crate) fn follow_operation(client: &Client, answer: &Value, shown: Output) -> Result<OperationStatus, CallError> {
+/// Waits for the end of an operation, at most `longest`.
+pub(crate) fn follow_operation(
+    client: &Client,
+    answer: &Value,
+    shown: Output,
+    longest: Option<Duration>,
+) -> Result<OperationStatus, CallError> {
     let mut progress = Progress::new(shown == Output::Text);
+    let begun = std::time::Instant::now();
     loop {
         let status: OperationStatus = parse(client.call("operation.get", json!({"operation": answer["operation"]}))?)?;
         if status.finished.is_some() {
             progress.close();
             return Ok(status);
+        }
+        if let Some(longest) = longest.filter(|longest| begun.elapsed() > *longest) {
+            progress.close();
+            let message = format!("{} is not done after {}", status.title, show_duration(longest));
+            return Err(Trouble::new("still_going", message)
+                .with_hint("`larder status` says what runs now; it goes on meanwhile")
+                .into());
         }
         progress.operation(&status);
         std::thread::sleep(LOOK_EVERY);
@@ -325,7 +340,7 @@ fn show_verdict(verdict: &Verdict, shown: Output) -> Code {
     match verdict.result {
         VerdictResult::Applied | VerdictResult::Unchanged => Code::Done,
         VerdictResult::Rejected => Code::Invalid,
-        VerdictResult::Held => Code::Failed,
+        VerdictResult::Held | VerdictResult::Failed => Code::Failed,
     }
 }
 
@@ -361,7 +376,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         object.insert("lock".to_owned(), json!(lock));
     }
     let answer = client.call(method, params)?;
-    let done = follow_operation(&client, &answer, global.output)?;
+    let done = follow_operation(&client, &answer, global.output, None)?;
     Ok(finish_operation(&done, global.output))
 }
 

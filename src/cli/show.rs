@@ -9,7 +9,11 @@ pub(crate) fn status(status: &Value) {
     if let Some(sentence) = text(status, &["verdict", "sentence"]) {
         output::line(&output::paint(&sentence, Colour::Bold, output::terminal()));
     }
+    if let Some(detail) = text(status, &["verdict", "detail"]) {
+        output::line(&detail);
+    }
     config(&status["config"]);
+    attention(array(&status["attention"]));
     output::line("");
     let mut rows = Vec::new();
     let mut hints = Vec::new();
@@ -25,8 +29,8 @@ pub(crate) fn status(status: &Value) {
                 hints.push(format!("  {name}: held since {since}: {reason}"));
                 hints.extend(hold["command"].as_str().map(|command| format!("    accept it with: {command}")));
             }
-            if let Some(hint) = job["problem"]["hint"].as_str() {
-                hints.push(format!("  {name}: {hint}"));
+            for said in ["why", "hint"].iter().filter_map(|part| job["problem"][part].as_str()) {
+                hints.push(format!("  {name}: {said}"));
             }
             for notice in array(&job["notices"]) {
                 hints.push(format!("  {name}: notice: {}", string(&notice["what"])));
@@ -36,13 +40,31 @@ pub(crate) fn status(status: &Value) {
                 string(&job["state"]).replace('_', " "),
                 when(&job["last_success"]["finished"]),
                 when(&job["next_run"]),
-                string(&job["problem"]["message"]).chars().take(70).collect(),
+                string(&job["problem"]["what"]).chars().take(70).collect(),
             ]);
         }
     }
     output::table(&["JOB", "STATE", "LAST SUCCESS", "NEXT RUN", "REMARK"], &rows);
     for hint in &hints {
         output::line(hint);
+    }
+}
+
+/// What needs a person and is no job: jobs have their lines in the table.
+fn attention(all: &[Value]) {
+    // A rejected or held revision is told whole by `config`.
+    let told = |each: &&Value| ["rejected", "held"].iter().any(|code| each["problem"]["code"] == *code);
+    for each in all.iter().filter(|each| each["kind"] != "job" && !told(each)) {
+        let problem = &each["problem"];
+        output::line(&format!("{} {}: {}", string(&each["kind"]), string(&each["subject"]), string(&problem["what"])));
+        for (part, label) in [("why", ""), ("hint", "hint: ")] {
+            problem[part]
+                .as_str()
+                .into_iter()
+                .flat_map(str::lines)
+                .for_each(|line| output::line(&format!("  {label}{line}")));
+        }
+        array(&problem["commands"]).iter().for_each(|command| output::line(&format!("    {}", string(command))));
     }
 }
 
@@ -94,7 +116,7 @@ pub(crate) fn destinations(items: &[Value]) {
                 short8(&string(&item["repository_id"])),
                 when(&item["prune"]["last_success"]),
                 when(&item["check"]["last_success"]),
-                string(&item["problem"]["message"]),
+                item["problem"]["why"].as_str().map_or_else(|| string(&item["problem"]["what"]), str::to_owned),
             ]
         })
         .collect();

@@ -81,6 +81,14 @@ fn unreachable(path: &Path, error: &io::Error, deadline: Duration) -> Trouble {
             let message = format!("the daemon's socket {} may not be used by this user", path.display());
             Trouble::new("daemon_forbidden", message).with_hint("run this as the daemon's user")
         }
+        io::ErrorKind::NotFound if path.parent().is_some_and(|state| !state.exists()) => {
+            let state = path.parent().unwrap_or(path).display();
+            Trouble::new(
+                "state_missing",
+                format!("the state directory {state} is not there, so no daemon answers in it"),
+            )
+            .with_hint("start it with `larder serve`, or name its directory with --state; if it runs, its directory was taken away: bring that back, or restart the daemon")
+        }
         _ => Trouble::new("daemon_not_running", format!("no daemon answers at {}: {error}", path.display()))
             .with_hint("start it with `larder serve`"),
     }
@@ -255,8 +263,11 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_told_apart_from_nobody_there() {
-        let gone = call(Path::new("/nonexistent/larder.sock"), "x", &json!({}), SOON).unwrap_err();
+        let gone = call(Path::new("/nonexistent.sock"), "x", &json!({}), SOON).unwrap_err();
         assert_eq!(gone.into_trouble().code, "daemon_not_running");
+        let gone = call(Path::new("/nonexistent/larder.sock"), "x", &json!({}), SOON).unwrap_err().into_trouble();
+        assert_eq!(gone.code, "state_missing");
+        assert!(gone.message.contains("/nonexistent") && gone.hint.unwrap().contains("larder serve"));
         for nonsense in [
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 999\r\n\r\n{}",

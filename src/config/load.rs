@@ -9,6 +9,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::document::{self, ParsedFile};
 use super::model::Config;
 use super::{SettingsSchemas, config_schema, resolve};
+use crate::source::files::OBJECT_UNREADABLE;
 use crate::source::{FileEntry, FileSet};
 
 /// Most documents in a revision.
@@ -66,7 +67,10 @@ impl Loader {
             documents += file.documents.len();
             bytes += file.source.as_ref().map_or(0, |source| source.text.len());
             parsed.push(Arc::clone(&file));
-            next.insert((entry.path.clone(), entry.content_id.clone()), file);
+            // What could not be read may be readable the next time.
+            if !file.diagnostics.iter().any(|found| found.code == OBJECT_UNREADABLE) {
+                next.insert((entry.path.clone(), entry.content_id.clone()), file);
+            }
             if let Some(limit) = over_limit(index + 1, documents, bytes) {
                 let hint = "the files behind it were not read; split the repository".to_owned();
                 diagnostics.push(Diagnostic::of_file(&entry.path, "config_too_large", limit, Some(hint)));

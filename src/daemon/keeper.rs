@@ -35,6 +35,10 @@ const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// A clock that is further than this from where it should be was turned.
 const CLOCK_TURNED: SignedDuration = SignedDuration::from_secs(60);
 
+/// The source is looked at by ourselves at least this often, whatever becomes of its watch; soon after a failed look.
+const LOOK_AT_SOURCE_EVERY: Duration = Duration::from_secs(15);
+const LOOK_AT_TROUBLED_SOURCE_EVERY: Duration = Duration::from_secs(3);
+
 /// Between two looks for jobs whose newest success is too old.
 const LOOK_FOR_OVERDUE_EVERY: Duration = Duration::from_secs(60);
 
@@ -66,6 +70,7 @@ pub(crate) struct Keeper {
     clock_seen: Option<(Timestamp, Instant)>,
     /// None: look at the next turn.
     overdue_looked: Option<Instant>,
+    source_due: Instant,
     stopping: bool,
 }
 
@@ -101,6 +106,7 @@ impl Keeper {
             upkeep_due: None,
             clock_seen: None,
             overdue_looked: Some(Instant::now()),
+            source_due: Instant::now(),
             stopping: false,
         }
     }
@@ -121,6 +127,7 @@ impl Keeper {
             let now = self.world.clock.now();
             self.readiness.turned(Instant::now());
             self.readiness.config_is_applied(self.reconciler.applied().is_some());
+            self.look_at_source();
             self.write_unwritten();
             self.fire_due(now);
             self.start_queued();
@@ -174,6 +181,7 @@ impl Keeper {
         let next = runs.chain(self.upkeep_due).min();
         let until = next
             .map_or(LOOK_AT_CLOCK_EVERY, |next| Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO));
+        let until = until.min(self.source_due.saturating_duration_since(Instant::now()));
         // A due job that cannot start (its run is still going) must not make this spin.
         until.clamp(Duration::from_millis(20), LOOK_AT_CLOCK_EVERY)
     }
@@ -492,11 +500,22 @@ impl Keeper {
             self.plan_upkeep();
             self.accept_from_config();
         }
-        if verdict.result != VerdictResult::Unchanged {
+        let pause = if self.reconciler.is_troubled() { LOOK_AT_TROUBLED_SOURCE_EVERY } else { LOOK_AT_SOURCE_EVERY };
+        self.source_due = Instant::now() + pause;
+        let unreadable = self.reconciler.unreadable().map(|trouble| trouble.message.clone());
+        let news = self.readiness.source_is(unreadable);
+        if news || !matches!(verdict.result, VerdictResult::Unchanged | VerdictResult::Failed) {
             self.mail.notify_one();
             self.changed.notify_one();
         }
         verdict
+    }
+
+    /// Looks at the source by itself: who watches it may have ended, and nothing tells of a file that rots.
+    fn look_at_source(&mut self) {
+        if Instant::now() >= self.source_due {
+            self.look(None);
+        }
     }
 
     /// Gives what was discovered targets, where the site wants that.

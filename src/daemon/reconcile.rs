@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
+use crate::daemon::source_watch::{self, Watch};
 use crate::error::Trouble;
 use crate::look;
 use crate::plan::{self, Plan, Recorded};
@@ -18,8 +19,9 @@ use crate::plugin::docker::derive;
 use crate::plugin::docker::sight::Sight;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::runner::world::World;
-use crate::source::SourceError;
 use crate::source::bare::Bare;
+use crate::source::files::OBJECT_UNREADABLE;
+use crate::source::{FileSet, SourceError, denied};
 use crate::store::Batch;
 use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
 use crate::types::{JobId, Name, Revision};
@@ -48,13 +50,24 @@ pub(crate) struct Reconciler {
     last: Option<Verdict>,
     /// The last error of looking, so that a repeated one is logged once.
     last_trouble: Option<String>,
+    /// The source, as far as it can be read.
+    watched_over: Watch,
     /// What the container engine has, as of the newest look that it answered.
     sight: Option<Arc<Sight>>,
 }
 
 impl Reconciler {
     pub(crate) fn new(watched: Watched, loader: Loader, config: Arc<Config>, record: ConfigRecord) -> Self {
-        Self { watched, loader, config, record, last: None, last_trouble: None, sight: None }
+        Self {
+            watched,
+            loader,
+            config,
+            record,
+            last: None,
+            last_trouble: None,
+            watched_over: Watch::default(),
+            sight: None,
+        }
     }
 
     /// The revision in force.
@@ -74,19 +87,75 @@ impl Reconciler {
         match self.attempt(world, jobs, confirm, now, start) {
             Ok(answer) => {
                 self.last_trouble = None;
+                self.note_source(world, None, now);
                 answer
             }
-            Err(trouble) => {
-                if trouble.code == "branch_missing" && self.record.applied.is_none() {
-                    tracing::info!(branch = self.watched.branch, "waiting for the first push");
-                } else if self.last_trouble.as_ref() != Some(&trouble.message) {
-                    tracing::error!(%trouble, "cannot look at the config; what is in force stays");
+            Err(error) => {
+                let trouble = self.told(&error);
+                if self.last_trouble.as_ref() != Some(&trouble.message) {
+                    match error {
+                        LookError::Waiting(_) => {
+                            tracing::info!(branch = self.watched.branch, "waiting for the first push");
+                        }
+                        _ => tracing::error!(%trouble, "cannot look at the config; what is in force stays"),
+                    }
                     self.last_trouble = Some(trouble.message.clone());
                 }
-                let mut lines = vec![format!("cannot look at the config: {}", trouble.message)];
+                match error {
+                    LookError::Waiting(_) => self.note_source(world, None, now),
+                    LookError::Source(_) => self.note_source(world, Some(&trouble), now),
+                    LookError::Other(_) => {}
+                }
+                let mut lines = vec![trouble.message];
                 lines.extend(trouble.hint.map(|hint| format!("hint: {hint}")));
-                (self.verdict(None, VerdictResult::Unchanged, lines, start), None)
+                (self.verdict(None, VerdictResult::Failed, lines, start), None)
             }
+        }
+    }
+
+    /// The trouble of a failed look; where the user of the daemon may not read something, that is why.
+    fn told(&self, error: &LookError) -> Trouble {
+        match error {
+            LookError::Source(trouble) => denied::first(&self.watched.path, &self.watched.branch)
+                .map_or_else(|| trouble.clone(), |path| denied::trouble(&self.watched.path, &path)),
+            LookError::Waiting(trouble) | LookError::Other(trouble) => trouble.clone(),
+        }
+    }
+
+    /// Why the source cannot be read, once that has lasted.
+    pub(crate) fn unreadable(&self) -> Option<&Trouble> {
+        self.watched_over.incident().or(self.record.unreadable.as_ref().map(|incident| &incident.trouble))
+    }
+
+    /// Whether the newest look at the source failed: then the next one is to come soon.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.watched_over.is_troubled() || self.record.unreadable.is_some()
+    }
+
+    /// Notes that the source can (none) or cannot be read, and who is to be told of the change, in one batch.
+    fn note_source(&mut self, world: &World, trouble: Option<&Trouble>, now: Timestamp) {
+        self.watched_over.saw(trouble, Instant::now());
+        let before = self.record.unreadable.as_ref();
+        let Some(after) = source_watch::next(before, trouble, self.watched_over.incident().is_some(), now) else {
+            return;
+        };
+        let mail = match (before, &after) {
+            (None, Some(incident)) => crate::alert::mail_for_unreadable(&self.config.site, incident, now),
+            (Some(incident), None) => crate::alert::mail_for_readable(&self.config.site, incident, now),
+            _ => None,
+        };
+        let record = ConfigRecord { unreadable: after, ..self.record.clone() };
+        let write = || -> Result<(), Trouble> {
+            let mut batch = Batch::default();
+            batch.put_config_record(&record).map_err(|error| error.trouble())?;
+            if let Some(mail) = &mail {
+                batch.enqueue_mail(mail).map_err(|error| error.trouble())?;
+            }
+            world.ledger.commit(batch).map_err(|error| error.trouble())
+        };
+        match write() {
+            Ok(()) => self.record = record,
+            Err(trouble) => tracing::error!(%trouble, "cannot note how the source is; it is tried again"),
         }
     }
 
@@ -97,18 +166,12 @@ impl Reconciler {
         confirm: Option<&Revision>,
         now: Timestamp,
         start: Instant,
-    ) -> Result<(Verdict, Option<Arc<Config>>), Trouble> {
+    ) -> Result<(Verdict, Option<Arc<Config>>), LookError> {
         let (path, branch) = (self.watched.path.clone(), self.watched.branch.clone());
         let looked = move || Bare::open(&path).and_then(|bare| Ok((bare.head(&branch)?, bare)));
-        let looked = look::within(&self.watched.path, REPOSITORY_MAX, looked)
-            .map_err(|silent| silent.trouble("repository_hanging", "the config repository"))?;
-        let (head, bare) = looked.map_err(source_trouble)?;
+        let (head, bare) = look::within(&self.watched.path, REPOSITORY_MAX, looked)??;
         let Some(revision) = head else {
-            return Err(Trouble::new(
-                "branch_missing",
-                format!("{} has no branch {} yet", self.watched.path.display(), self.watched.branch),
-            )
-            .with_hint(format!("git push {} HEAD:{}", self.watched.path.display(), self.watched.branch)));
+            return Err(self.without_branch(&bare));
         };
         if let Some(confirmed) = confirm
             && *confirmed != revision
@@ -122,13 +185,23 @@ impl Reconciler {
                     revision.short()
                 ),
             )
-            .with_hint(format!("confirm {} if that is what you mean", revision.short())));
+            .with_hint(format!("confirm {} if that is what you mean", revision.short()))
+            .into());
         }
         if let Some(known) = self.known(&revision, confirm.is_some()) {
+            // What is in force came from here, and the next push builds upon it.
+            let root = &self.watched.root;
+            let deep = || -> Result<(), LookError> { read_all(&bare.files(&revision, root)?) };
+            self.watched_over.look_deeply(deep)?;
             return Ok((known, None));
         }
-        let files = bare.files(&revision, &self.watched.root).map_err(source_trouble)?;
+        let files = bare.files(&revision, &self.watched.root)?;
         let loaded = self.loader.load(&files);
+        if let Some(found) = loaded.diagnostics.iter().find(|found| found.code == OBJECT_UNREADABLE) {
+            // The revision may be right: nobody could read it.
+            let trouble = Trouble::new(OBJECT_UNREADABLE, format!("{}: {}", found.path, found.message));
+            return Err(LookError::Source(Trouble { hint: found.hint.clone(), ..trouble }));
+        }
         let Some(desired) = loaded.config else {
             return Ok((self.reject(world, revision, &loaded.diagnostics, loaded.files, now, start)?, None));
         };
@@ -139,6 +212,24 @@ impl Reconciler {
         })?;
         let config = (verdict.result == VerdictResult::Applied).then(|| self.config.clone());
         Ok((verdict, config))
+    }
+
+    fn without_branch(&self, bare: &Bare) -> LookError {
+        let Watched { path, branch, .. } = &self.watched;
+        let others = bare.branches();
+        let push = format!("git push {} HEAD:{branch}", path.display());
+        if others.is_empty() && self.record.applied.is_none() {
+            let trouble = Trouble::new("branch_missing", format!("{} has no branch {branch} yet", path.display()));
+            return LookError::Waiting(trouble.with_hint(push));
+        }
+        let there =
+            if others.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", others.join(", ")) };
+        let message = format!("{} has no branch {branch}, which is watched; {there}", path.display());
+        let hint = match others.first() {
+            Some(other) => format!("push to it: `{push}`, or watch another one: `larder serve --branch {other}`"),
+            None => format!("push it again: `{push}`"),
+        };
+        LookError::Source(Trouble::new("branch_missing", message).with_hint(hint))
     }
 
     /// The answer when the head is a revision that was judged already.
@@ -339,14 +430,14 @@ impl Reconciler {
             let (desired, discovered) = self.with_discovered(config.clone());
             self.plan(world, jobs, &desired, &discovered, revision, now)?
         } else {
-            let bare = Bare::open(&self.watched.path).map_err(source_trouble)?;
+            let bare = Bare::open(&self.watched.path).map_err(|error| error.trouble())?;
             let head = match revision {
                 Some(revision) => Some(revision.clone()),
-                None => bare.head(&self.watched.branch).map_err(source_trouble)?,
+                None => bare.head(&self.watched.branch).map_err(|error| error.trouble())?,
             };
             let head =
                 head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
-            let files = bare.files(&head, &self.watched.root).map_err(source_trouble)?;
+            let files = bare.files(&head, &self.watched.root).map_err(|error| error.trouble())?;
             let loaded = self.loader.load(&files);
             let Some(desired) = loaded.config else {
                 let first = loaded.diagnostics.iter().find(|each| each.is_error()).map(Diagnostic::one_line);
@@ -389,6 +480,38 @@ fn micros(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-fn source_trouble(error: SourceError) -> Trouble {
-    error.trouble()
+/// Why a look came to nothing.
+enum LookError {
+    /// Nothing was pushed yet.
+    Waiting(Trouble),
+    /// The source cannot be read.
+    Source(Trouble),
+    Other(Trouble),
+}
+
+impl From<SourceError> for LookError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error.trouble())
+    }
+}
+
+impl From<Trouble> for LookError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Other(trouble)
+    }
+}
+
+/// Reads every config file of a revision, for the sake of what cannot be read.
+fn read_all(files: &dyn FileSet) -> Result<(), LookError> {
+    for entry in files.entries() {
+        if let Err(trouble) = files.read(entry)
+            && trouble.code == OBJECT_UNREADABLE
+        {
+            return Err(LookError::Source(Trouble {
+                message: format!("{}: {}", entry.path, trouble.message),
+                ..trouble
+            }));
+        }
+    }
+    Ok(())
 }

@@ -158,6 +158,9 @@ fn begin(
                 tracing::error!(error = %crate::error::chain(&error), "cannot note the upkeep");
             }
         }
+        if action == DestinationAction::Test {
+            note_test(&route, result.as_ref().err());
+        }
         if let Err(trouble) = &result {
             tracing::error!(destination = %route.destination.name, %trouble, action = verb(action), "upkeep failed");
         }
@@ -192,6 +195,16 @@ fn note_upkeep(
         batch.put_destination(&record)?;
         ledger.commit(batch)
     })
+}
+
+/// What a test found is what the pages say of the destination from then on; a lock of somebody who works there is no fault.
+fn note_test(route: &Route, trouble: Option<&Trouble>) {
+    if trouble.is_some_and(|trouble| ["cancelled", "repository_locked"].contains(&trouble.code.as_str())) {
+        return;
+    }
+    if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
+        tracing::error!(error = %crate::error::chain(&error), "cannot note the test");
+    }
 }
 
 /// Puts the lines of a good end on the board.

@@ -82,6 +82,7 @@ async fn system_status(rpc: Rpc, _: NoParams) -> Result<SystemStatus, Trouble> {
         counts: view.counts,
         config: view.config,
         mail: view.mail,
+        attention: view.attention,
     })
 }
 

@@ -21,6 +21,10 @@ struct Inner {
     config_applied: AtomicBool,
     /// None before the first turn.
     turned: Mutex<Option<Instant>>,
+    /// Why the config's source cannot be read.
+    source: Mutex<Option<String>>,
+    /// What is wrong with the state directory.
+    state: Mutex<Option<String>>,
 }
 
 impl Readiness {
@@ -30,6 +34,16 @@ impl Readiness {
 
     pub fn config_is_applied(&self, applied: bool) {
         self.inner.config_applied.store(applied, Ordering::Relaxed);
+    }
+
+    /// Why the config's source cannot be read; none: it can. Answers whether that is news.
+    pub fn source_is(&self, trouble: Option<String>) -> bool {
+        exchanged(&self.inner.source, trouble)
+    }
+
+    /// What is wrong with the state directory; none: nothing. Answers whether that is news.
+    pub fn state_is(&self, trouble: Option<String>) -> bool {
+        exchanged(&self.inner.state, trouble)
     }
 
     /// The scheduler looked what is due.
@@ -47,6 +61,12 @@ impl Readiness {
         if !self.inner.config_applied.load(Ordering::Relaxed) {
             missing.push("no config has been applied".to_owned());
         }
+        for (what, trouble) in
+            [("the state directory is lost", &self.inner.state), ("the config cannot be read", &self.inner.source)]
+        {
+            let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            missing.extend(trouble.map(|trouble| format!("{what}: {trouble}")));
+        }
         let turned = *self.inner.turned.lock().unwrap_or_else(PoisonError::into_inner);
         match turned.map(|turned| now.saturating_duration_since(turned)) {
             None => missing.push("the scheduler has not started".to_owned()),
@@ -57,6 +77,13 @@ impl Readiness {
         }
         missing
     }
+}
+
+fn exchanged(place: &Mutex<Option<String>>, trouble: Option<String>) -> bool {
+    let mut known = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let news = *known != trouble;
+    *known = trouble;
+    news
 }
 
 #[cfg(test)]
@@ -72,6 +99,14 @@ mod tests {
         readiness.config_is_applied(true);
         readiness.turned(now);
         assert!(readiness.missing(now).is_empty());
+        readiness.source_is(Some("it is gone".to_owned()));
+        readiness.state_is(Some("so is this".to_owned()));
+        assert_eq!(
+            readiness.missing(now),
+            ["the state directory is lost: so is this", "the config cannot be read: it is gone"]
+        );
+        readiness.source_is(None);
+        readiness.state_is(None);
         let later = now + TURN_EVERY_MAX + Duration::from_secs(1);
         assert_eq!(readiness.missing(later), ["the scheduler has not turned for 181 s"]);
     }

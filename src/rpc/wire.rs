@@ -11,7 +11,7 @@ use crate::config::model::{Config, Policy};
 use crate::error::Trouble;
 use crate::runner::control::{Acceptance, OperationId, RestoreRequest};
 use crate::runner::live::RunUpdate;
-use crate::status::{ConfigView, Counts, MailView, SiteView, Verdict};
+use crate::status::{Attention, ConfigView, Counts, MailView, SiteView, Verdict};
 use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use crate::types::{Name, Outcome, Revision, RunId};
 
@@ -592,4 +592,7 @@ pub struct SystemStatus {
     pub counts: Counts,
     pub config: ConfigView,
     pub mail: MailView,
+    /// What needs a person, worst first.
+    #[serde(default)]
+    pub attention: Vec<Attention>,
 }

@@ -116,6 +116,8 @@ pub enum VerdictResult {
     Unchanged,
     Rejected,
     Held,
+    /// It could not be looked at or not be written; what is in force stays, and what is desired is not known.
+    Failed,
 }
 
 /// A plan for people and for machines.

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use crate::error::Trouble;
 use crate::plugin::docker::sight::Sight;
 use crate::run::RunState;
+use crate::store::record::Incident;
 use crate::types::{JobId, RunId};
 
 /// How many updates a slow subscriber may lag behind before it skips some.
@@ -37,6 +38,7 @@ pub struct Live {
     current: Arc<Mutex<BTreeMap<RunId, RunUpdate>>>,
     updates: broadcast::Sender<RunUpdate>,
     discovery: Arc<Mutex<Discovery>>,
+    state: Arc<Mutex<Option<Incident>>>,
 }
 
 /// What the newest look at the container engine came to.
@@ -58,7 +60,12 @@ pub enum Discovery {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { current: Arc::default(), updates: broadcast::channel(UPDATES_MAX).0, discovery: Arc::default() }
+        Self {
+            current: Arc::default(),
+            updates: broadcast::channel(UPDATES_MAX).0,
+            discovery: Arc::default(),
+            state: Arc::default(),
+        }
     }
 }
 
@@ -95,6 +102,16 @@ impl Live {
     #[must_use]
     pub fn discovery(&self) -> Discovery {
         self.discovery.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what is wrong with the state directory; here, since the store may be what is wrong.
+    pub fn state_is(&self, incident: Option<Incident>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = incident;
+    }
+
+    #[must_use]
+    pub fn state(&self) -> Option<Incident> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]

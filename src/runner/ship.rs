@@ -14,7 +14,7 @@ use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
 use crate::run::judgement;
 use crate::runner::world::World;
-use crate::store::record::{RunRecord, Shipment};
+use crate::store::record::{DestinationRecord, RunRecord, Shipment};
 use crate::types::{ByteSize, Outcome};
 
 /// Paths of unreadable files that a trouble names.
@@ -143,15 +143,26 @@ pub async fn ship(
     let made = attempt(route, cargo, parent, |progress| on_progress(progress.bytes_done, progress.bytes_total)).await;
     let shipped = shipment(route, cargo, made, start.elapsed());
     let shipment = &shipped.shipment;
-    let (trouble, now) = (shipment.trouble.clone(), route.world.clock.now());
-    let noted = route.world.note_destination(&route.destination, |record| {
-        record.trouble = trouble;
-        record.last_used = Some(now);
-    });
+    let (outcome, trouble, now) = (shipment.outcome, shipment.trouble.clone(), route.world.clock.now());
+    let noted = route.world.note_destination(&route.destination, |record| note_use(record, outcome, trouble, now));
     if let Err(error) = noted {
         tracing::warn!(destination = %route.destination.name, error = %crate::error::chain(&error), "cannot note the shipment");
     }
     shipped
+}
+
+/// What a shipment says of its destination: nothing when it was cancelled, and that it works when only a part was there
+/// to be shipped.
+fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Trouble>, now: Timestamp) {
+    match (outcome, trouble) {
+        (Outcome::Cancelled, _) => return,
+        (Outcome::Failed, Some(trouble)) if trouble.code != "source_missing" => record.trouble = Some(trouble),
+        (Outcome::Failed, _) => {}
+        _ => {
+            record.trouble = None;
+            record.last_used = Some(now);
+        }
+    }
 }
 
 fn shipment(route: &Route, cargo: &Cargo, made: Result<BackupReport, Trouble>, took: Duration) -> Shipped {

@@ -12,6 +12,9 @@ use super::{FileEntry, FileSet, SourceError};
 use crate::error::{Trouble, chain};
 use crate::types::Revision;
 
+/// The code of content that could not be read, whatever it would say.
+pub const OBJECT_UNREADABLE: &str = "object_unreadable";
+
 /// The config files of one revision of a repository.
 pub struct GitFiles {
     repository: gix::Repository,
@@ -75,7 +78,7 @@ impl FileSet for GitFiles {
 
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, Trouble> {
         let missing = |detail: String| {
-            Trouble::new("object_unreadable", format!("its content cannot be read: {detail}"))
+            Trouble::new(OBJECT_UNREADABLE, format!("its content cannot be read: {detail}"))
                 .with_hint("`git fsck --full` in the repository says more; pushing again restores missing objects")
         };
         let id = gix::ObjectId::from_hex(entry.content_id.as_bytes()).map_err(|e| missing(e.to_string()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
@@ -16,9 +17,9 @@ use crate::status::verdict::{count, say_time, verdict};
 use crate::status::{
     ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, HoldView, JobState, JobView,
     MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView,
-    TargetView, UpkeepView, VIEW_VERSION, View,
+    TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
-use crate::store::record::{ConfigRecord, DestinationRecord, JobRecord, RunSummary, Upkeep};
+use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::types::Name;
 
 /// How long after its time a prune or check may start before that is remarked.
@@ -39,9 +40,16 @@ impl View {
             waiting: reading.mails_waiting,
             last_error: reading.mail_error.clone(),
         };
-        let counts = count(&targets, running.len());
+        let counts = count(&targets, &destinations, running.len());
         let discovery = discovery::view(reading);
-        let attention = attention(reading, &targets, &destinations, &config, &mail, discovery.as_ref());
+        let state = reading.state.as_ref().map(|incident| state_problem(incident, &reading.zone()));
+        let mut attention = attention(reading, &targets, &destinations, &config, &mail, discovery.as_ref());
+        if let Some(problem) = &state {
+            let (kind, subject) = ("state".to_owned(), "state".to_owned());
+            // Nothing else that is said can be relied on before this is mended.
+            let first = Attention { health: Health::Failed, kind, subject, target: None, problem: problem.clone() };
+            attention.insert(0, first);
+        }
         let jobs = || targets.iter().flat_map(|target| &target.jobs);
         Self {
             version: VIEW_VERSION,
@@ -63,8 +71,22 @@ impl View {
             targets,
             destinations,
             mail,
+            state,
             discovery,
         }
+    }
+}
+
+fn state_problem(incident: &Incident, zone: &TimeZone) -> Problem {
+    Problem {
+        code: incident.trouble.code.clone(),
+        what: format!(
+            "The state directory is lost since {}; no backup is made, since none could be recorded",
+            say_time(incident.since, zone)
+        ),
+        why: Some(incident.trouble.message.clone()),
+        hint: incident.trouble.hint.clone(),
+        commands: Vec::new(),
     }
 }
 
@@ -236,12 +258,15 @@ fn destination_view(
     now: Timestamp,
 ) -> DestinationView {
     let upkeep = |what: &str, wanted: bool, record: Option<&Upkeep>| {
+        let unwatched = Upkeep { trouble: None, ..record.cloned().unwrap_or_default() };
+        let record = if desired.is_some() { record } else { record.map(|_| &unwatched) };
         (wanted || record.is_some_and(|r| r.last.is_some()))
             .then(|| upkeep_view(name, what, wanted, record.unwrap_or(&Upkeep::default()), now))
     };
     let prune = upkeep("prune", desired.is_some_and(|d| d.prune.is_some()), record.map(|r| &r.prune));
     let check = upkeep("check", desired.is_some_and(|d| d.check.is_some()), record.map(|r| &r.check));
-    let trouble = record.and_then(|record| record.trouble.as_ref());
+    // What left the config can't be mended any more, so it is nobody's worry.
+    let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {
         let commands = vec![format!("larder destination test {name}")];
         problem(format!("Destination {name} does not work"), Some(trouble), "failed", commands)
@@ -311,6 +336,7 @@ fn upkeep_view(name: &Name, what: &str, wanted: bool, upkeep: &Upkeep, now: Time
 
 fn config_view(record: &ConfigRecord) -> ConfigView {
     let state = match record {
+        ConfigRecord { unreadable: Some(_), .. } => "unreadable",
         ConfigRecord { held: Some(_), .. } => "held",
         ConfigRecord { rejected: Some(_), .. } => "rejected",
         ConfigRecord { applied: Some(_), .. } => "applied",
@@ -332,6 +358,12 @@ fn config_view(record: &ConfigRecord) -> ConfigView {
             reason: held.reason.clone(),
         }),
         rejected_total: record.rejected_total,
+        unreadable: record.unreadable.as_ref().map(|incident| UnreadableView {
+            since: incident.since,
+            code: incident.trouble.code.clone(),
+            reason: incident.trouble.message.clone(),
+            hint: incident.trouble.hint.clone(),
+        }),
     }
 }
 
@@ -354,8 +386,9 @@ fn attention(
         target: None,
         problem,
     };
-    all.extend(config_problems(config).map(|problem| plate(Health::Warning, "config", "config".to_owned(), problem)));
-    for destination in destinations.iter().filter(|d| d.desired || d.problem.is_some()) {
+    let config = config_problems(config, &zone);
+    all.extend(config.map(|(health, problem)| plate(health, "config", "config".to_owned(), problem)));
+    for destination in destinations.iter().filter(|d| d.desired) {
         let upkeep = [&destination.prune, &destination.check].into_iter().flatten();
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
         let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
@@ -398,7 +431,7 @@ fn attention(
     all
 }
 
-fn config_problems(config: &ConfigView) -> impl Iterator<Item = Problem> {
+fn config_problems(config: &ConfigView, zone: &TimeZone) -> impl Iterator<Item = (Health, Problem)> {
     let in_force = match &config.revision {
         Some(revision) => format!("{} stays in force", revision.short()),
         None => "no config is in force".to_owned(),
@@ -417,7 +450,18 @@ fn config_problems(config: &ConfigView) -> impl Iterator<Item = Problem> {
         hint: Some("confirm it if you mean it, or push a revision that removes less".to_owned()),
         commands: vec![format!("larder confirm {}", held.revision.short12())],
     });
-    rejected.into_iter().chain(held)
+    let unreadable = config.unreadable.as_ref().map(|unreadable| Problem {
+        code: unreadable.code.clone(),
+        what: format!(
+            "The watched repository cannot be read since {}; {in_force}, and no change arrives",
+            say_time(unreadable.since, zone)
+        ),
+        why: Some(unreadable.reason.clone()),
+        hint: unreadable.hint.clone(),
+        commands: vec!["larder doctor".to_owned()],
+    });
+    let warnings = rejected.into_iter().chain(held).map(|problem| (Health::Warning, problem));
+    unreadable.map(|problem| (Health::Failed, problem)).into_iter().chain(warnings)
 }
 
 fn brief(run: &RunSummary) -> RunBrief {

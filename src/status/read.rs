@@ -12,7 +12,9 @@ use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
 use crate::store::history::RunFilter;
 use crate::store::ledger::Ledger;
-use crate::store::record::{ArtifactSummary, ConfigRecord, DestinationRecord, JobRecord, RunRecord, Shipment};
+use crate::store::record::{
+    ArtifactSummary, ConfigRecord, DestinationRecord, Incident, JobRecord, RunRecord, Shipment,
+};
 use crate::types::{JobId, Name, Outcome, RunId};
 
 /// How many waiting mails are looked at for the newest error.
@@ -42,6 +44,8 @@ pub struct Reading {
     pub mails_waiting: u64,
     pub mail_error: Option<String>,
     pub discovery: Discovery,
+    /// What is wrong with the state directory.
+    pub state: Option<Incident>,
 }
 
 /// What the last runs of one job leave on a page; the records themselves are dropped at once.
@@ -100,6 +104,7 @@ impl Reading {
             mails_waiting: ledger.outbox_len()?,
             mail_error: mails.into_iter().rev().find_map(|(_, mail)| mail.last_error),
             discovery: live.discovery(),
+            state: live.state(),
         })
     }
 

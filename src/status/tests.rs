@@ -6,10 +6,11 @@ use super::pages::{PROGRESS_EVERY, Pages, RENEW_AFTER, Written};
 use super::render::{Renderer, content_security_policy, render_mail};
 use super::sample::*;
 use super::*;
+use crate::config::model::Target;
 use crate::error::Trouble;
 use crate::status::job::{MISSED_AFTER, standing};
 use crate::status::read::Reading;
-use crate::store::record::{Held, Rejected, Suspension};
+use crate::store::record::{Held, Incident, Rejected, Suspension};
 
 fn view(reading: &Reading) -> View {
     View::build(reading, now())
@@ -40,6 +41,85 @@ fn an_empty_site_and_an_empty_config_are_unknown_and_never_green() {
     reading.jobs.clear();
     reading.desired.targets.clear();
     assert_eq!(verdict_of(&reading), (Health::Unknown, "The config protects nothing".to_owned()));
+}
+
+#[test]
+fn the_sentence_on_top_never_says_more_than_the_counts() {
+    let eleven: Vec<String> = (0..11).map(|n| format!("t{n}")).collect();
+    let eleven: Vec<(&str, &str)> = eleven.iter().map(|name| (name.as_str(), "files")).collect();
+    let mut none = healthy(&eleven);
+    none.mails_waiting = 1;
+    none.mail_error = Some("535".to_owned());
+    for job in &mut none.jobs {
+        (job.last_run, job.last_success) = (None, None);
+    }
+    assert_eq!(verdict_of(&none), (Health::Warning, "11 jobs are not proven yet, with 1 warning".to_owned()));
+
+    let mut partial = healthy(&eleven);
+    for job in &mut partial.jobs {
+        job.last_run = Some(summary(2, Outcome::Partial, 1, Some(Trouble::new("x", "a part"))));
+    }
+    assert_eq!(verdict_of(&partial), (Health::Warning, "0 of 11 jobs proven, with 11 warnings".to_owned()));
+
+    let mut all = two();
+    for job in &mut all.jobs {
+        job.suspended =
+            Some(Suspension { since: ago(1), until: now() + SignedDuration::from_hours(1), reason: "x".into() });
+    }
+    all.mails_waiting = 1;
+    all.mail_error = Some("535".to_owned());
+    assert_eq!(verdict_of(&all), (Health::Warning, "Every job is suspended, with 1 warning".to_owned()));
+
+    let mut one = two();
+    one.jobs[0].suspended = all.jobs[0].suspended.clone();
+    assert_eq!(verdict_of(&one), (Health::Warning, "1 job proven, 1 is suspended".to_owned()));
+}
+
+#[test]
+fn what_is_switched_off_or_holds_no_backup_yet_keeps_everything_from_being_proven() {
+    let mut off = two();
+    off.desired.targets.insert(name("c"), Target { enabled: false, ..target("c", "files") });
+    let shown = view(&off).verdict;
+    assert_eq!((shown.health, shown.sentence.as_str()), (Health::Unknown, "2 jobs proven, 1 target is switched off"));
+    assert_eq!(shown.detail, "2 of 2 jobs proven, 1 target switched off");
+    off.jobs.clear();
+    off.desired.targets.retain(|_, target| !target.enabled);
+    assert_eq!(verdict_of(&off), (Health::Unknown, "Every target is switched off".to_owned()));
+
+    let mut unused = two();
+    unused.destinations[0].last_used = None;
+    assert_eq!(verdict_of(&unused), (Health::Unknown, "2 jobs proven, 1 destination has no backup yet".to_owned()));
+}
+
+#[test]
+fn a_source_that_cannot_be_read_and_a_lost_state_are_failures_whatever_else_is_well() {
+    let incident =
+        |text: &str| Incident { since: ago(1), trouble: Trouble::new("gone", text).with_hint("bring it back") };
+    let mut reading = two();
+    reading.config.unreadable = Some(incident("there is nothing at /srv/larder.git"));
+    let shown = view(&reading);
+    assert_eq!((shown.verdict.health, shown.config.state.as_str()), (Health::Failed, "unreadable"));
+    assert_eq!(shown.verdict.sentence, "The config cannot be read");
+    assert!(shown.attention[0].problem.what.contains("stays in force"), "{:?}", shown.attention[0]);
+    reading.destinations[0].trouble = Some(Trouble::new("not_mounted", "gone"));
+    reading.state = Some(incident("/var/lib/larder is gone"));
+    let shown = view(&reading);
+    assert_eq!(
+        shown.verdict.sentence,
+        "The state directory is lost, and the config cannot be read, and 1 destination needs attention"
+    );
+    assert_eq!(shown.attention[0].kind, "state");
+}
+
+#[test]
+fn a_destination_that_left_the_config_is_red_for_nobody() {
+    let mut reading = two();
+    let mut gone = destination_record("gone");
+    gone.trouble = Some(Trouble::new("repository_missing", "gone"));
+    gone.check.trouble = gone.trouble.clone();
+    reading.destinations.push(gone);
+    assert_eq!(verdict_of(&reading), (Health::Proven, "Everything is proven".to_owned()));
+    assert!(view(&reading).attention.is_empty());
 }
 
 #[test]

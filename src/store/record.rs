@@ -233,6 +233,16 @@ pub struct ConfigRecord {
     /// Targets in force that no document names: they come from what was discovered.
     #[serde(default)]
     pub discovered: BTreeSet<Name>,
+    /// Why the source cannot be read, as somebody was told; none while it can.
+    #[serde(default)]
+    pub unreadable: Option<Incident>,
+}
+
+/// Something that is wrong with the whole daemon, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    pub since: Timestamp,
+    pub trouble: Trouble,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

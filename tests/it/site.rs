@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -22,13 +23,14 @@ pub struct Site {
     daemon: Option<Child>,
     extra: Vec<String>,
     env: Vec<(String, OsString)>,
+    user: Option<u32>,
 }
 
 impl Site {
     /// A site with an empty config repository; no daemon yet.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("larder-it-").tempdir().unwrap();
-        let site = Self { dir, daemon: None, extra: Vec::new(), env: Vec::new() };
+        let site = Self { dir, daemon: None, extra: Vec::new(), env: Vec::new(), user: None };
         for name in ["state", "backups", "secrets", "data", "config"] {
             std::fs::create_dir(site.path(name)).unwrap();
         }
@@ -108,6 +110,11 @@ impl Site {
         self.env.push((name.to_owned(), value.into()));
     }
 
+    /// The user that the daemon runs as from its next start on.
+    pub fn daemon_as(&mut self, user: u32) {
+        self.user = Some(user);
+    }
+
     pub fn command(&self) -> Command {
         let mut command = Command::new(larder());
         command
@@ -141,6 +148,9 @@ impl Site {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         self.daemon = Some(command.spawn().unwrap());
     }
 

@@ -109,6 +109,9 @@ pub(super) fn verdict(revision: &Revision, verdict: &Verdict) -> Vec<String> {
         VerdictResult::Applied => format!("✓ {short} applied in {}", show_duration(milliseconds(verdict.took_us))),
         VerdictResult::Unchanged => format!("✓ {short} changes nothing"),
         VerdictResult::Rejected => format!("✗ {short} rejected by the daemon; the config before it stays active"),
+        VerdictResult::Failed => {
+            format!("✗ {short} is stored, but the daemon could not take it in; the config before it stays active")
+        }
         VerdictResult::Held => format!("! {short} is held until it is confirmed; the config before it stays active"),
     };
     let mut lines = match verdict.lines.as_slice() {
@@ -122,10 +125,36 @@ pub(super) fn verdict(revision: &Revision, verdict: &Verdict) -> Vec<String> {
     lines
 }
 
+/// The daemon answered about another revision, which is none that comes after the pushed one.
+pub(super) fn elsewhere(pushed: &Revision, seen: &Revision) -> Vec<String> {
+    vec![
+        format!("! {} is stored, but the daemon looks at {}, so this push changes nothing", pushed.short(), seen.short()),
+        "  hint: it watches another branch or repository: compare `--repo` and `--branch` of `larder serve` with this one"
+            .to_owned(),
+    ]
+}
+
+/// Branches were pushed that nobody watches.
+pub(super) fn unwatched(branches: &[&str], watched: &str, is_there: bool) -> Vec<String> {
+    let shown = branches.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = branches.len().saturating_sub(NAMES_MAX);
+    let shown = if more > 0 { format!("{shown} and {more} more") } else { shown };
+    let (verb, first) = (if branches.len() == 1 { "is" } else { "are" }, branches.first().copied().unwrap_or("HEAD"));
+    let mut lines = vec![format!("! {shown} {verb} stored, but Larder watches {watched}: this push changes nothing")];
+    if !is_there {
+        lines.push(format!("  nothing is pushed to {watched} yet"));
+    }
+    lines.push(format!("  hint: git push origin {first}:{watched}"));
+    lines
+}
+
 /// The daemon could not be asked about an accepted push.
 pub(super) fn unanswered(trouble: &Trouble) -> Vec<String> {
     match trouble.code.as_str() {
         "daemon_not_running" => vec!["stored; it takes effect when the daemon starts".to_owned()],
+        "state_missing" => std::iter::once(format!("stored, but {}", trouble.message))
+            .chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}")))
+            .collect(),
         // The daemon sees the branch move by itself.
         _ => std::iter::once(format!("stored; the daemon takes it from here ({})", trouble.message))
             .chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}")))
@@ -197,6 +226,24 @@ mod tests {
         assert_eq!(rejected[1], "  a.yaml:1:1  bad");
         assert!(rejected[0].contains("stays active"));
         assert!(said(VerdictResult::Held, &["it removes 3 of 4 targets"])[2].contains("git push -o confirm"));
+    }
+
+    #[test]
+    fn a_push_that_reaches_nobody_is_never_a_success_without_a_word() {
+        let failed = said(VerdictResult::Failed, &["it may not be read", "hint: chmod"]);
+        assert!(failed[0].contains("could not take it in") && !failed[0].contains('✓'), "{failed:?}");
+        assert_eq!(failed[1], "  it may not be read");
+        let lines = unwatched(&["master"], "main", false);
+        assert_eq!(
+            lines,
+            [
+                "! master is stored, but Larder watches main: this push changes nothing",
+                "  nothing is pushed to main yet",
+                "  hint: git push origin master:main",
+            ]
+        );
+        assert_eq!(unwatched(&["a", "b"], "main", true).len(), 2);
+        assert!(elsewhere(&revision('a'), &revision('b'))[0].contains("looks at bbbbbbb"));
     }
 
     #[test]
