@@ -9,7 +9,13 @@ mod acting;
 
 pub mod document;
 
+mod echo;
+
+mod frames;
+
 mod front;
+
+mod ids;
 
 mod log_tail;
 
@@ -44,6 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::rpc::access::{Hosts, Tokens};
+use crate::rpc::echo::EchoStream;
 use crate::rpc::front::{Front, Peer};
 use crate::rpc::queries::Queries;
 use crate::rpc::ready::Readiness;
@@ -200,7 +207,8 @@ fn config(bounds: &Bounds) -> ServerConfig {
     let ping = PingConfig::new().ping_interval(bounds.ping).inactive_limit(bounds.ping * 2).max_failures(2);
     ServerConfig::builder()
         .max_connections(u32::try_from(bounds.connections).unwrap_or(u32::MAX))
-        .max_request_body_size(u32::try_from(bounds.body_bytes_max).unwrap_or(u32::MAX))
+        // Ids are longer inside; what comes from outside is bounded before.
+        .max_request_body_size(u32::try_from(bounds.body_bytes_max.saturating_mul(2)).unwrap_or(u32::MAX))
         .max_response_body_size(bounds.response_bytes_max)
         .set_batch_request_config(BatchRequestConfig::Limit(bounds.batch_calls_max))
         .max_subscriptions_per_connection(bounds.subscriptions_per_connection)
@@ -230,6 +238,7 @@ fn take_seat<S>(
     };
     let activity = Activity::default();
     let stream = PatientStream::new(stream, activity.clone(), bounds);
+    let stream = EchoStream::new(stream, activity.clone(), bounds);
     let front = front.clone();
     let service = tower::service_fn(move |request| {
         let (front, activity) = (front.clone(), activity.clone());

@@ -19,6 +19,7 @@ use tower_http::services::ServeDir;
 use crate::metrics;
 use crate::rpc::Rpc;
 use crate::rpc::access::{Access, is_cross_site};
+use crate::rpc::ids;
 use crate::rpc::reading::view;
 use crate::rpc::stream::Activity;
 use crate::status::read::Depth;
@@ -178,12 +179,19 @@ impl Front {
             }
             response
         } else {
-            let mut request = match self.read_body(request).await {
-                Ok(request) => request,
+            let (mut parts, body) = match self.read_body(request).await {
+                Ok(read) => read,
                 Err(refusal) => return *refusal,
             };
-            request.extensions_mut().insert(access);
-            service.call(request).await
+            parts.extensions.insert(access);
+            let inside = HttpBody::from(ids::inward(&body));
+            let answer = service.call(Request::from_parts(parts, inside)).await;
+            match answer {
+                Ok(answer) if answer.status() == StatusCode::OK => {
+                    return with_ids(answer, ids::asks_nothing(&body)).await;
+                }
+                other => other,
+            }
         };
         answer.unwrap_or_else(|error| {
             tracing::error!(%error, "a request could not be answered");
@@ -214,7 +222,10 @@ impl Front {
     }
 
     /// Reads the body within its bounds of size and time.
-    async fn read_body(&self, request: Request<Incoming>) -> Result<Request<HttpBody>, Box<HttpResponse>> {
+    async fn read_body(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(http::request::Parts, hyper::body::Bytes), Box<HttpResponse>> {
         let bounds = &self.0.rpc.bounds;
         let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let json = header(CONTENT_TYPE).and_then(|t| t.split(';').next()).map(str::trim);
@@ -230,12 +241,32 @@ impl Front {
         if announced.is_some_and(|length| length > bounds.body_bytes_max as u64) {
             return Err(too_large());
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        // What is handed on has another length.
+        parts.headers.remove(CONTENT_LENGTH);
         match tokio::time::timeout(bounds.body, Limited::new(body, bounds.body_bytes_max).collect()).await {
-            Ok(Ok(body)) => Ok(Request::from_parts(parts, HttpBody::new(http_body_util::Full::new(body.to_bytes())))),
+            Ok(Ok(body)) => Ok((parts, body.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(_)) => Err(Box::new(closing(text(StatusCode::BAD_REQUEST, "The body could not be read.\n")))),
             Err(_) => Err(Box::new(closing(text(StatusCode::REQUEST_TIMEOUT, "The body took too long.\n")))),
+        }
+    }
+}
+
+/// The answer with the caller's own ids; nothing where nothing was asked.
+async fn with_ids(answer: HttpResponse, asked_nothing: bool) -> HttpResponse {
+    let (mut parts, body) = answer.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    if asked_nothing {
+        parts.status = StatusCode::NO_CONTENT;
+        parts.headers.remove(CONTENT_TYPE);
+        return HttpResponse::from_parts(parts, HttpBody::empty());
+    }
+    match body.collect().await {
+        Ok(body) => HttpResponse::from_parts(parts, HttpBody::from(ids::outward(&body.to_bytes()))),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be read back");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be answered\n")
         }
     }
 }

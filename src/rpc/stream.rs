@@ -5,7 +5,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::rpc::Bounds;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Activity {
     busy: Arc<AtomicUsize>,
+    upgraded: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
 }
 
@@ -34,6 +35,11 @@ impl Activity {
     /// Says that the connection became a WebSocket: from now on pings watch over it.
     pub(super) fn upgraded(&self) {
         self.busy.fetch_add(1, Ordering::Relaxed);
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Relaxed)
     }
 
     fn is_busy(&self) -> bool {

@@ -293,6 +293,120 @@ fn nonsense_gets_a_json_rpc_error_with_a_hint() {
     assert!(body_of(&answer).contains("-32700"), "{answer}");
 }
 
+/// Ids as JSON allows them, each of which must come back as it was written.
+const IDS: [&str; 14] = [
+    "-1",
+    "0",
+    "1.5",
+    "-0.25",
+    "1e3",
+    "1.0",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "123456789012345678901234567890",
+    "null",
+    "\"\"",
+    "\"a \\\"b\\\" \\u00e9\"",
+    "\"-1\"",
+];
+
+fn raw_id(answer: &str) -> String {
+    let fields: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
+        serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    fields["id"].get().to_owned()
+}
+
+#[test]
+fn any_id_is_echoed_and_its_call_is_made_alone_and_in_a_batch() {
+    let site = TestSite::start();
+    let call = |id: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"config.status"}}"#);
+    for id in IDS {
+        let answer = site.post(&bearer(READ), &call(id));
+        assert_eq!(status_of(&answer), 200);
+        assert_eq!(raw_id(body_of(&answer)), id);
+        assert!(body_of(&answer).contains(r#""state":"applied""#), "{id}: {answer}");
+        let failed = site.post(&bearer(READ), &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"no.such"}}"#));
+        assert_eq!(raw_id(body_of(&failed)), id);
+    }
+    let answer = site.post(&bearer(READ), &format!("[{}]", IDS.map(call).join(",")));
+    let items: Vec<&serde_json::value::RawValue> = serde_json::from_str(body_of(&answer)).unwrap();
+    assert_eq!(items.iter().map(|item| raw_id(item.get())).collect::<Vec<_>>(), IDS);
+
+    for id in ["[1]", "{}", "true"] {
+        let answer = site.post(&bearer(READ), &call(id));
+        assert_eq!(raw_id(body_of(&answer)), "null", "{id}");
+        assert!(body_of(&answer).contains("-32600"), "{id}: {answer}");
+        let mixed = site.post(&bearer(READ), &format!("[{},{}]", call(id), call("-7")));
+        let items: Vec<Value> = serde_json::from_str(body_of(&mixed)).unwrap();
+        assert_eq!((&items[0]["error"]["code"], &items[1]["id"]), (&json!(-32600), &json!(-7)), "{id}");
+    }
+    let silent = site.post(&bearer(READ), r#"{"jsonrpc":"2.0","method":"config.status"}"#);
+    assert_eq!((status_of(&silent), body_of(&silent)), (204, ""));
+}
+
+#[test]
+fn any_id_is_echoed_over_a_websocket_on_the_port_and_on_the_local_socket() {
+    let site = TestSite::start();
+    let local = std::os::unix::net::UnixStream::connect(&site.socket).unwrap();
+    local.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    for mut stream in [Box::new(site.connect()) as Box<dyn ReadWrite>, Box::new(local)] {
+        let upgrade = format!(
+            "GET /rpc HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAuthorization: Bearer {READ}\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(upgrade.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101"));
+        for id in IDS {
+            stream.write_all(&frame(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"policy.list"}}"#))).unwrap();
+            let answer = message(&mut *stream);
+            assert_eq!(raw_id(&answer), id);
+            assert!(answer.contains("retention"), "{answer}");
+        }
+        // Two calls in one batch, in two fragments.
+        let batch = frame(r#"[{"jsonrpc":"2.0","id":-1,"method":"no.such"},{"jsonrpc":"2.0","id":[],"method":"x"}]"#);
+        let (first, second) = batch[6..].split_at(10);
+        let fragment =
+            |kind: u8, part: &[u8]| [&[kind, 0x80 | u8::try_from(part.len()).unwrap(), 0, 0, 0, 0], part].concat();
+        stream.write_all(&fragment(0x01, first)).unwrap();
+        stream.write_all(&fragment(0x80, second)).unwrap();
+        let answer = message(&mut *stream);
+        let items: Vec<Value> = serde_json::from_str(&answer).unwrap();
+        assert_eq!((&items[0]["id"], &items[1]["error"]["code"]), (&json!(-1), &json!(-32600)), "{answer}");
+    }
+}
+
+trait ReadWrite: std::io::Read + std::io::Write {}
+
+impl<T: std::io::Read + std::io::Write> ReadWrite for T {}
+
+/// The next message of a server; pings are passed over.
+fn message(stream: &mut dyn ReadWrite) -> String {
+    loop {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).unwrap();
+        let length = match head[1] {
+            126 => {
+                let mut long = [0; 2];
+                stream.read_exact(&mut long).unwrap();
+                usize::from(u16::from_be_bytes(long))
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        if head[0] == 0x81 {
+            return String::from_utf8(payload).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_batch_is_bounded() {
     let site = TestSite::start();
