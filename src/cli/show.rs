@@ -64,7 +64,9 @@ fn attention(all: &[Value]) {
                 .flat_map(str::lines)
                 .for_each(|line| output::line(&format!("  {label}{line}")));
         }
-        array(&problem["commands"]).iter().for_each(|command| output::line(&format!("    {}", string(command))));
+        for command in array(&problem["commands"]) {
+            output::line(&format!("    {}", string(command)));
+        }
     }
 }
 

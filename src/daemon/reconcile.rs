@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
-use crate::daemon::source_watch::{self, Watch};
+use crate::daemon::source_watch::{self, News, Watch};
 use crate::error::Trouble;
 use crate::look;
 use crate::plan::{self, Plan, Recorded};
@@ -136,13 +136,15 @@ impl Reconciler {
     fn note_source(&mut self, world: &World, trouble: Option<&Trouble>, now: Timestamp) {
         self.watched_over.saw(trouble, Instant::now());
         let before = self.record.unreadable.as_ref();
-        let Some(after) = source_watch::next(before, trouble, self.watched_over.incident().is_some(), now) else {
-            return;
-        };
-        let mail = match (before, &after) {
-            (None, Some(incident)) => crate::alert::mail_for_unreadable(&self.config.site, incident, now),
-            (Some(incident), None) => crate::alert::mail_for_readable(&self.config.site, incident, now),
-            _ => None,
+        let (after, mail) = match source_watch::news(before, trouble, self.watched_over.incident().is_some(), now) {
+            News::Nothing => return,
+            News::Unreadable(incident) => {
+                let mail = crate::alert::mail_for_unreadable(&self.config.site, &incident, now);
+                (Some(incident), mail.filter(|_| before.is_none()))
+            }
+            News::Readable => {
+                (None, before.and_then(|incident| crate::alert::mail_for_readable(&self.config.site, incident, now)))
+            }
         };
         let record = ConfigRecord { unreadable: after, ..self.record.clone() };
         let write = || -> Result<(), Trouble> {

@@ -60,21 +60,24 @@ impl Watch {
     }
 }
 
-/// What is to be recorded of the source, when that changes: `before` is what is, `trouble` what the newest look met, which
-/// has `lasted` or not.
-pub(super) fn next(
-    before: Option<&Incident>,
-    trouble: Option<&Trouble>,
-    lasted: bool,
-    now: Timestamp,
-) -> Option<Option<Incident>> {
+/// What changes of what is recorded of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Nothing,
+    /// It could be read until now, or the reason is another one.
+    Unreadable(Incident),
+    Readable,
+}
+
+/// Tells the news: `before` is what is recorded, `trouble` what the newest look met, which has `lasted` or not.
+pub(super) fn news(before: Option<&Incident>, trouble: Option<&Trouble>, lasted: bool, now: Timestamp) -> News {
     match (before, trouble) {
-        (None, None) => None,
-        (Some(_), None) => Some(None),
-        (None, Some(trouble)) => lasted.then(|| Some(Incident { since: now, trouble: trouble.clone() })),
-        (Some(known), Some(trouble)) => {
-            (known.trouble != *trouble).then(|| Some(Incident { since: known.since, trouble: trouble.clone() }))
+        (Some(_), None) => News::Readable,
+        (None, Some(trouble)) if lasted => News::Unreadable(Incident { since: now, trouble: trouble.clone() }),
+        (Some(known), Some(trouble)) if known.trouble != *trouble => {
+            News::Unreadable(Incident { since: known.since, trouble: trouble.clone() })
         }
+        _ => News::Nothing,
     }
 }
 
@@ -104,15 +107,16 @@ mod tests {
     #[test]
     fn an_incident_begins_once_changes_its_reason_and_ends_once() {
         let (now, gone) = (Timestamp::UNIX_EPOCH, trouble("gone"));
-        assert_eq!(next(None, Some(&gone), false, now), None);
-        let begun = next(None, Some(&gone), true, now).unwrap().unwrap();
-        assert_eq!(next(Some(&begun), Some(&gone), true, now), None, "said once");
-        assert_eq!(next(Some(&begun), Some(&gone), false, now), None, "also after a restart");
+        assert_eq!(news(None, Some(&gone), false, now), News::Nothing);
+        let News::Unreadable(begun) = news(None, Some(&gone), true, now) else { panic!("it begins") };
+        assert_eq!(news(Some(&begun), Some(&gone), true, now), News::Nothing, "said once");
+        assert_eq!(news(Some(&begun), Some(&gone), false, now), News::Nothing, "also after a restart");
         let later = Timestamp::from_second(60).unwrap();
-        let other = next(Some(&begun), Some(&trouble("denied")), true, later).unwrap().unwrap();
-        assert_eq!((other.since, other.trouble.message.as_str()), (now, "denied"));
-        assert_eq!(next(Some(&other), None, false, later), Some(None));
-        assert_eq!(next(None, None, false, later), None);
+        let denied = trouble("denied");
+        let other = Incident { since: now, trouble: denied.clone() };
+        assert_eq!(news(Some(&begun), Some(&denied), true, later), News::Unreadable(other.clone()));
+        assert_eq!(news(Some(&other), None, false, later), News::Readable);
+        assert_eq!(news(None, None, false, later), News::Nothing);
     }
 
     #[test]

@@ -5,6 +5,10 @@
 /// Longest header of a frame.
 const HEADER_BYTES_MAX: usize = 14;
 
+/// Instead of a short length: two or eight bytes with the length follow.
+const MEDIUM: u8 = 0x7e;
+const LONG: u8 = 0x7f;
+
 /// One direction of a connection.
 #[derive(Debug)]
 pub(super) struct Frames {
@@ -26,7 +30,7 @@ pub(super) struct Frames {
 struct Header {
     first: u8,
     mask: Option<[u8; 4]>,
-    header_bytes: usize,
+    head_bytes: usize,
     payload_bytes: u64,
 }
 
@@ -70,14 +74,14 @@ impl Frames {
                 self.give_up(header, out);
                 self.too_long = !is_last;
             }
-            let (head, after) = rest.split_at_checked(header.header_bytes)?;
+            let (head, after) = rest.split_at_checked(header.head_bytes)?;
             out.extend_from_slice(head);
             self.passing = header.payload_bytes;
             return Some(after);
         }
-        let whole = header.header_bytes + usize::try_from(header.payload_bytes).ok()?;
+        let whole = header.head_bytes + usize::try_from(header.payload_bytes).ok()?;
         let (frame, after) = rest.split_at_checked(whole)?;
-        let (_, payload) = frame.split_at_checked(header.header_bytes)?;
+        let (_, payload) = frame.split_at_checked(header.head_bytes)?;
         let (_, text) = self.message.get_or_insert_with(|| (kind, Vec::new()));
         text.extend(unmasked(payload, header.mask));
         if is_last && let Some((kind, text)) = self.message.take() {
@@ -98,16 +102,16 @@ impl Header {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (first, second) = (*bytes.first()?, *bytes.get(1)?);
         let (payload_bytes, at) = match second & 0x7f {
-            126 => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
-            127 => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
+            MEDIUM => (u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
+            LONG => (u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?), 10),
             short => (u64::from(short), 2),
         };
         let mask: Option<[u8; 4]> = match second & 0x80 {
             0 => None,
             _ => Some(bytes.get(at..at + 4)?.try_into().ok()?),
         };
-        let header_bytes = at + mask.map_or(0, |_| 4);
-        Some(Self { first, mask, header_bytes, payload_bytes })
+        let head_bytes = at + mask.map_or(0, |_| 4);
+        Some(Self { first, mask, head_bytes, payload_bytes })
     }
 }
 
@@ -124,11 +128,11 @@ fn put(first: u8, masked: bool, payload: &[u8], out: &mut Vec<u8>) {
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(short @ 0..=125), _) => out.push(flag | short),
         (_, Ok(medium)) => {
-            out.push(flag | 126);
+            out.push(flag | MEDIUM);
             out.extend_from_slice(&medium.to_be_bytes());
         }
         _ => {
-            out.push(flag | 127);
+            out.push(flag | LONG);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }

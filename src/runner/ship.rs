@@ -155,9 +155,8 @@ pub async fn ship(
 /// to be shipped.
 fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Trouble>, now: Timestamp) {
     match (outcome, trouble) {
-        (Outcome::Cancelled, _) => return,
         (Outcome::Failed, Some(trouble)) if trouble.code != "source_missing" => record.trouble = Some(trouble),
-        (Outcome::Failed, _) => {}
+        (Outcome::Cancelled | Outcome::Failed, _) => {}
         _ => {
             record.trouble = None;
             record.last_used = Some(now);
