@@ -116,8 +116,12 @@ impl Reconciler {
     /// The trouble of a failed look; where the user of the daemon may not read something, that is why.
     fn told(&self, error: &LookError) -> Trouble {
         match error {
-            LookError::Source(trouble) => denied::first(&self.watched.path, &self.watched.branch)
-                .map_or_else(|| trouble.clone(), |path| denied::trouble(&self.watched.path, &path)),
+            LookError::Source(trouble) => {
+                let Watched { path, branch, .. } = self.watched.clone();
+                let looked = look::within(&self.watched.path, REPOSITORY_MAX, move || denied::first(&path, &branch));
+                let denied = looked.ok().flatten();
+                denied.map_or_else(|| trouble.clone(), |denied| denied::trouble(&self.watched.path, &denied))
+            }
             LookError::Waiting(trouble) | LookError::Other(trouble) => trouble.clone(),
         }
     }
@@ -192,8 +196,11 @@ impl Reconciler {
         }
         if let Some(known) = self.known(&revision, confirm.is_some()) {
             // What is in force came from here, and the next push builds upon it.
-            let root = &self.watched.root;
-            let deep = || -> Result<(), LookError> { read_all(&bare.files(&revision, root)?) };
+            let Watched { path, root, .. } = self.watched.clone();
+            let deep = || {
+                let at = path.clone();
+                look::within(&path, REPOSITORY_MAX, move || read_all(&Bare::open(&at)?.files(&revision, &root)?))?
+            };
             self.watched_over.look_deeply(deep)?;
             return Ok((known, None));
         }
@@ -489,6 +496,12 @@ enum LookError {
     /// The source cannot be read.
     Source(Trouble),
     Other(Trouble),
+}
+
+impl From<look::Silent> for LookError {
+    fn from(silent: look::Silent) -> Self {
+        Self::Source(silent.trouble("repository_hanging", "the config repository"))
+    }
 }
 
 impl From<SourceError> for LookError {
