@@ -150,7 +150,11 @@ async fn run(
     tasks.spawn(discover::keep(world.clone(), config.clone(), seen, shown, serving.clone()));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
     stop::on_signal(cancel.clone());
-    tasks.spawn(recover::look_for_stragglers(world.state_id.clone(), serving.clone()));
+    tasks.spawn(recover::look_for_stragglers(
+        world.state_id.clone(),
+        crate::process::Spared::new(world.paths.spared()),
+        serving.clone(),
+    ));
     tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), serving.clone()));
     tasks.close();
 

@@ -3,6 +3,7 @@
 //! Every descendant carries the environment variable [`MARK`], so a tree is found again even where a child left its
 //! group, and what a crashed daemon left behind is found at the next start. Deliberately absent: a shell.
 
+mod left_alive;
 mod lines;
 mod log;
 mod output;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin};
 use tokio_util::sync::CancellationToken;
 
+pub use left_alive::{Alive, LeftAlive, Spared};
 pub use log::Log;
 pub use redact::Redactor;
 pub use scratch::{scratch, sweep_scratch};
@@ -71,6 +73,16 @@ pub struct Limits {
     pub line_bytes_max: usize,
     /// What is written to the log at most; what comes after is counted, not written.
     pub log_bytes_max: u64,
+    pub left_behind: LeftBehind,
+}
+
+/// What becomes of what a child started when it ends by itself, with success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeftBehind {
+    #[default]
+    Ended,
+    /// It was started to stay: [`Finished::left_alive`] tells it.
+    Lives,
 }
 
 impl Default for Limits {
@@ -81,6 +93,7 @@ impl Default for Limits {
             grace: Duration::from_secs(10),
             line_bytes_max: 1 << 20,
             log_bytes_max: 16 << 20,
+            left_behind: LeftBehind::Ended,
         }
     }
 }
@@ -143,6 +156,8 @@ pub struct Finished {
     pub wall: Duration,
     /// The last lines of standard error, redacted, at most 4 KiB.
     pub stderr_tail: String,
+    /// What goes on although the child is gone; only where that is wanted.
+    pub left_alive: LeftAlive,
 }
 
 /// Hears a child while it runs. Lines are unredacted, since callers parse them; at most `line_bytes_max` bytes plus a
@@ -158,7 +173,7 @@ pub trait Watch: Send {
 
 /// Runs `command` to its end and calls `on_line` with each line of its standard output (unredacted: callers parse it).
 ///
-/// It always returns after the whole tree is gone. When the returned future is dropped, the tree is killed behind it.
+/// It always returns after the whole tree is gone, but for what [`LeftBehind::Lives`] lets live. When the returned future is dropped, the tree is killed behind it.
 pub async fn run(command: Command, context: &Context, on_line: impl FnMut(&str) + Send) -> Finished {
     struct Lines<F>(F);
     impl<F: FnMut(&str) + Send> Watch for Lines<F> {
@@ -198,6 +213,14 @@ pub async fn run_watched(command: Command, context: &Context, watch: &mut impl W
 
     let end = running.watch(&limits, &context.cancel, feed, started).await;
     let exit = match end {
+        End::Exited(Exit::Success) if limits.left_behind == LeftBehind::Lives => {
+            tree.leader_is_reaped();
+            running.listen(LEFT_BEHIND_GRACE).await;
+            left_alive::hand_over(running.pipes.stdout.take(), running.pipes.stderr.take());
+            let left_alive = tree.leave().await;
+            output.flush(watch);
+            return Finished { left_alive, ..output.finished(Exit::Success, started) };
+        }
         End::Exited(exit) => {
             tree.leader_is_reaped();
             running.clear(&tree, LEFT_BEHIND_GRACE).await;
@@ -321,7 +344,12 @@ impl<F: Watch> Running<'_, F> {
 
     /// Reads what the pipes still hold; nobody writes to them any more.
     async fn drain(&mut self) {
-        let end = tokio::time::Instant::now() + DRAIN_MAX;
+        self.listen(DRAIN_MAX).await;
+    }
+
+    /// Reads to the end of the pipes, at most for `bound`.
+    async fn listen(&mut self, bound: Duration) {
+        let end = tokio::time::Instant::now() + bound;
         let (mut out, mut err) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
         while self.pipes.stdout.is_some() || self.pipes.stderr.is_some() {
             tokio::select! {

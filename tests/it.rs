@@ -25,6 +25,8 @@ mod engine;
 mod hanging;
 #[path = "it/holds.rs"]
 mod holds;
+#[path = "it/hooks.rs"]
+mod hooks;
 #[path = "it/incident.rs"]
 mod incident;
 #[path = "it/mail.rs"]

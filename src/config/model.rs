@@ -297,6 +297,9 @@ impl Target {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     pub before: Vec<Hook>,
+    /// Run beside the run, and are ended with it.
+    #[serde(default)]
+    pub during: Vec<Hook>,
     pub after: Vec<Hook>,
     pub on_failure: Vec<Hook>,
 }
@@ -306,5 +309,9 @@ pub struct Hooks {
 pub struct Hook {
     /// Never empty; the first is the program.
     pub command: Vec<String>,
+    /// For one that runs beside a run: how long it may take to be ready.
     pub timeout: Duration,
+    /// For one that runs beside a run: the `HOST:PORT` that takes connections when it is ready.
+    #[serde(default)]
+    pub ready: Option<String>,
 }

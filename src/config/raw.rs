@@ -293,7 +293,10 @@ pub struct RawTolerate {
 pub struct RawHooks {
     /// Before anything is read. When one fails, the run fails.
     pub before: Option<RawHookList>,
-    /// After the run, whatever came of it.
+    /// Beside the run, such as a tunnel: started behind `before`, ended when the backup is shipped. Each stays in the
+    /// foreground; one that fails before the capture is through fails the run.
+    pub during: Option<RawHookList>,
+    /// After the run, whatever came of it. What it starts lives on.
     pub after: Option<RawHookList>,
     /// After a run that failed.
     pub on_failure: Option<RawHookList>,
@@ -326,8 +329,20 @@ pub struct RawCommand {
     /// The program and its arguments; no shell is between.
     #[schemars(length(min = 1, max = 64), extend("examples" = [["systemctl", "stop", "app"]]))]
     pub command: Vec<RawArgument>,
-    /// The longest that it may take. Without it: 10m.
+    /// The longest that it may take; in `during`: to be ready. Without it: 10m, in `during` 30s.
     pub timeout: Option<RawDuration>,
+    /// Only in `during`: what tells that it is ready.
+    pub ready: Option<RawReady>,
+}
+
+/// What tells that a program is ready.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Ready", extend("examples" = [{"tcp": "127.0.0.1:5433"}]))]
+pub struct RawReady {
+    /// HOST:PORT takes connections.
+    #[schemars(extend("examples" = ["127.0.0.1:5433"]))]
+    pub tcp: RawArgument,
 }
 
 fn settings(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

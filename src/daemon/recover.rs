@@ -11,7 +11,7 @@ use crate::config::model::Config;
 use crate::daemon::finish;
 use crate::error::Trouble;
 use crate::look;
-use crate::process::{Context, Redactor};
+use crate::process::{Context, Redactor, Spared};
 use crate::run::hold::Judged;
 use crate::runner::execute::Ended;
 use crate::runner::hooks::{self, Moment};
@@ -31,9 +31,10 @@ const STRAGGLERS_AFTER: [Duration; 3] = [Duration::from_millis(500), Duration::f
 
 /// Mends what an earlier daemon left, and answers with the jobs.
 pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<JobId, JobRecord>, Trouble> {
-    let state_id = world.state_id.clone();
+    let (state_id, spared) = (world.state_id.clone(), Spared::new(world.paths.spared()));
     let leftovers = tokio::task::spawn_blocking(move || {
-        let leftovers = crate::process::reap_leftovers(&state_id);
+        spared.tidy();
+        let leftovers = crate::process::reap_leftovers(&state_id, &spared.words());
         super::housekeeping::sweep_scratch();
         leftovers
     })
@@ -77,14 +78,15 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
 }
 
 /// Looks again, soon after the start, for children that were just being started when the earlier daemon ended.
-pub(super) async fn look_for_stragglers(state_id: String, cancel: CancellationToken) {
+pub(super) async fn look_for_stragglers(state_id: String, spared: Spared, cancel: CancellationToken) {
     for pause in STRAGGLERS_AFTER {
         tokio::select! {
             () = cancel.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let state_id = state_id.clone();
-        let found = tokio::task::spawn_blocking(move || crate::process::reap_stragglers(&state_id)).await;
+        let (state_id, spared) = (state_id.clone(), spared.clone());
+        let looked = move || crate::process::reap_stragglers(&state_id, &spared.words());
+        let found = tokio::task::spawn_blocking(looked).await;
         for straggler in found.unwrap_or_default() {
             tracing::warn!(?straggler, "ended a late child of an earlier daemon");
         }
@@ -102,7 +104,8 @@ async fn after(world: &World, config: &Config, run: &RunRecord) {
         redact: Redactor::default(),
         mark: format!("{}:{}", world.state_id, run.id),
     };
-    if let Err(trouble) = hooks::run(Moment::After, &target.hooks.after, run, &context, Duration::MAX).await {
+    let spared = Spared::new(world.paths.spared());
+    if let Err(trouble) = hooks::run(Moment::After, &target.hooks.after, run, &context, &spared, Duration::MAX).await {
         tracing::error!(run = %run.id, %trouble, "an after hook of an interrupted run failed");
     }
 }

@@ -340,6 +340,7 @@ async fn describe(name: &Name, path: &Path) -> Result<Description, Trouble> {
         grace: Duration::from_secs(1),
         line_bytes_max: SCHEMA_BYTES_MAX + 4096,
         log_bytes_max: 0,
+        ..Limits::default()
     };
     let (finished, transcript) = host::ask(&plugin, &request, None, &host::silent(), limits, |_, _| {}).await;
     host::judge(&plugin, &finished, &transcript).map_err(|failure| failure.trouble)?;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::lines::{Line, Lines};
-use super::{Command, Context, Exit, Finished, Log, LogStdout, Redactor, Watch};
+use super::{Command, Context, Exit, Finished, LeftAlive, Log, LogStdout, Redactor, Watch};
 
 /// Longest tail of standard error that is kept, in bytes.
 const TAIL_BYTES_MAX: usize = 4096;
@@ -52,7 +52,8 @@ impl Output {
     }
 
     pub(super) fn finished(self, exit: Exit, started: Instant) -> Finished {
-        Finished { exit, wall: started.elapsed(), stderr_tail: self.sink.tail() }
+        let (wall, stderr_tail) = (started.elapsed(), self.sink.tail());
+        Finished { exit, wall, stderr_tail, left_alive: LeftAlive::default() }
     }
 }
 

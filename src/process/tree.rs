@@ -17,10 +17,13 @@ use nix::unistd::{Pid, getsid};
 use tokio::process::Child;
 
 use super::MARK;
+use super::left_alive::LeftAlive;
 use super::table::{self, Process};
 
 /// How long KILL may take to empty a tree; a process in uninterruptible sleep is reported then.
 const KILL_MAX: Duration = Duration::from_secs(10);
+/// How often dead processes of a tree that was left alive are looked for.
+const TEND_EVERY: Duration = Duration::from_secs(15);
 /// How long it may take to ask a tree to end.
 const TERMINATE_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at the process table while a tree is being ended: first, and at most.
@@ -39,7 +42,7 @@ pub(super) struct Tree {
 }
 
 /// What identifies a tree.
-struct Root {
+pub(super) struct Root {
     leader: i32,
     leader_reaped: AtomicBool,
     /// The leader's start; no descendant is older.
@@ -103,6 +106,17 @@ impl Tree {
         }
     }
 
+    /// Lets what is left of the tree live on, and tells it; whoever of it dies later is reaped.
+    pub(super) async fn leave(mut self) -> LeftAlive {
+        self.released = true;
+        let root = Arc::clone(&self.root);
+        let processes = tokio::task::spawn_blocking(move || root.alive()).await.unwrap_or_default();
+        if !processes.is_empty() {
+            tokio::spawn(tend(Arc::clone(&self.root)));
+        }
+        LeftAlive { word: self.root.word.clone(), processes }
+    }
+
     /// Says that the tree is gone.
     pub(super) fn release(mut self) {
         self.released = true;
@@ -126,9 +140,28 @@ impl Drop for Tree {
     }
 }
 
+/// Reaps whoever of a tree that was left alive dies, until nobody is left.
+async fn tend(root: Arc<Root>) {
+    let mut known = BTreeSet::new();
+    loop {
+        let (theirs, mut seen) = (Arc::clone(&root), std::mem::take(&mut known));
+        let looked = tokio::task::spawn_blocking(move || {
+            let table = table::read();
+            let gone = theirs.members(&table, &mut seen).is_empty();
+            theirs.reap_orphans(&table, &seen);
+            (gone, seen)
+        });
+        match looked.await {
+            Ok((false, seen)) => known = seen,
+            _ => return,
+        }
+        tokio::time::sleep(TEND_EVERY).await;
+    }
+}
+
 impl Root {
     /// The living processes of the tree. `known` remembers who was seen once, also when their parents are gone.
-    fn members(&self, table: &[Process], known: &mut BTreeSet<(i32, u64)>) -> Vec<Process> {
+    pub(super) fn members(&self, table: &[Process], known: &mut BTreeSet<(i32, u64)>) -> Vec<Process> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let candidates: Vec<&Process> =
             table.iter().filter(|process| process.started >= self.started && process.pid != own).collect();
@@ -219,14 +252,15 @@ impl Root {
 /// Ends what a crashed daemon with the same state left behind. Call it once, at the start, before any child is run;
 /// it blocks for up to some seconds when there is something.
 ///
-/// Only processes whose mark has a word of `state_id` are touched; never this process or one that it descends from.
-pub fn reap_leftovers(state_id: &str) -> Vec<Leftover> {
+/// Only processes whose mark has a word of `state_id` and none that is `spared` are touched; never this process or one
+/// that it descends from.
+pub fn reap_leftovers(state_id: &str, spared: &BTreeSet<String>) -> Vec<Leftover> {
     let prefix = format!("{state_id}:");
     let mut found: Vec<(Process, String)> = Vec::new();
     let mut pause = LOOK_MIN;
     let start = Instant::now();
     loop {
-        let living = marked_with(&prefix);
+        let living = marked_with(&prefix, spared);
         for (process, mark) in &living {
             if !found.iter().any(|(known, _)| (known.pid, known.started) == (process.pid, process.started)) {
                 send(process, Signal::SIGTERM);
@@ -254,14 +288,14 @@ pub fn reap_leftovers(state_id: &str) -> Vec<Leftover> {
 
 /// Ends children of an earlier daemon that [`reap_leftovers`] could not know yet: a child that was being started at the
 /// very moment of the crash carries its mark only a little later. Children of this process are spared.
-pub fn reap_stragglers(state_id: &str) -> Vec<Leftover> {
+pub fn reap_stragglers(state_id: &str, spared: &BTreeSet<String>) -> Vec<Leftover> {
     let (prefix, own) = (format!("{state_id}:"), std::process::id().to_string());
     let of_another = |mark: &str| {
         // `<state>:<run>:<pid>.<n>`: the first such word was written by the daemon itself.
         let word = mark.split(' ').find(|word| word.starts_with(&prefix));
         word.and_then(|word| word.rsplit(':').next()?.split('.').next()).is_some_and(|pid| pid != own)
     };
-    let late = marked_with(&prefix).into_iter().filter(|(_, mark)| of_another(mark));
+    let late = marked_with(&prefix, spared).into_iter().filter(|(_, mark)| of_another(mark));
     late.map(|(process, mark)| {
         send(&process, Signal::SIGKILL);
         Leftover { pid: process.pid, name: process.name, mark, gone: true }
@@ -269,8 +303,9 @@ pub fn reap_stragglers(state_id: &str) -> Vec<Leftover> {
     .collect()
 }
 
-/// The living processes with a word that starts with `prefix`, with their marks; without us and our ancestors.
-fn marked_with(prefix: &str) -> Vec<(Process, String)> {
+/// The living processes with a word that starts with `prefix`, with their marks; without us, our ancestors and those with
+/// a word that is `living_on`.
+fn marked_with(prefix: &str, living_on: &BTreeSet<String>) -> Vec<(Process, String)> {
     let table = table::read();
     let mut spared = BTreeSet::new();
     let mut next = i32::try_from(std::process::id()).ok();
@@ -282,7 +317,9 @@ fn marked_with(prefix: &str) -> Vec<(Process, String)> {
         .filter(|process| !process.zombie && !spared.contains(&process.pid))
         .filter_map(|process| {
             let mark = table::environment(process.pid, MARK)?;
-            mark.split(' ').any(|word| word.starts_with(prefix)).then_some((process, mark))
+            let left_alive = mark.split(' ').any(|word| living_on.contains(word));
+            let ours = mark.split(' ').any(|word| word.starts_with(prefix));
+            (ours && !left_alive).then_some((process, mark))
         })
         .collect()
 }

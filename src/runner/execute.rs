@@ -19,12 +19,13 @@ use crate::error::Trouble;
 use crate::look::{self, LOOK_MAX};
 use crate::plugin::apart::{self, Mounts, Own};
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
-use crate::process::{Context, Limits, Redactor};
+use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
 use crate::run::usual::Load;
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
+use crate::runner::hooks::during::During;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
@@ -35,6 +36,7 @@ use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord};
 use crate::types::{Name, Outcome};
 
 mod away;
+mod beside;
 mod holding;
 mod shipping;
 
@@ -133,6 +135,7 @@ struct Journey {
     own: Vec<Own>,
     shape: Shape,
     after_is_due: bool,
+    during: During,
     judged: Judged,
     load: Option<Load>,
     mounted: Option<BTreeSet<PathBuf>>,
@@ -162,6 +165,7 @@ impl Journey {
             own: order.own,
             shape: Shape::default(),
             after_is_due: false,
+            during: During::default(),
             judged: Judged::default(),
             load: None,
             mounted: None,
@@ -178,7 +182,9 @@ impl Journey {
         // From here on `after` runs, whatever happens: what `before` stopped must not stay stopped.
         self.after_is_due = true;
         self.hook(Moment::Before).await.map_err(Stop::failed)?;
-        let captured = self.capture().await?;
+        self.begin_during().await?;
+        let captured = self.capture().await;
+        let captured = self.judge_during(captured).await?;
 
         self.advance(
             Event::Captured,
@@ -193,6 +199,7 @@ impl Journey {
         self.advance(Event::Published, Some(published.relative.clone())).await?;
         let before = self.mounts(&captured).await;
         self.record.shipments = self.ship(&captured, &published).await?;
+        self.end_during().await;
         let after = self.mounts(&captured).await;
 
         if self.verdict() == judgement::Verdict::Failed {
@@ -427,6 +434,7 @@ impl Journey {
     }
 
     async fn after(&mut self) {
+        self.end_during().await;
         if std::mem::take(&mut self.after_is_due)
             && let Err(trouble) = self.hook(Moment::After).await
         {
@@ -478,12 +486,14 @@ impl Journey {
             Moment::Before => &self.target.hooks.before,
             Moment::After => &self.target.hooks.after,
             Moment::OnFailure => &self.target.hooks.on_failure,
+            Moment::During => return Ok(()),
         };
+        let spared = Spared::new(self.world.paths.spared());
         if moment == Moment::Before {
-            return hooks::run(moment, hooks, &self.record, &self.context, self.left()).await;
+            return hooks::run(moment, hooks, &self.record, &self.context, &spared, self.left()).await;
         }
         let context = Context { cancel: CancellationToken::new(), ..self.context.clone() };
-        hooks::run(moment, hooks, &self.record, &context, Duration::MAX).await
+        hooks::run(moment, hooks, &self.record, &context, &spared, Duration::MAX).await
     }
 
     fn route(&self, destination: &Destination) -> Route {

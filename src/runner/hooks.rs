@@ -1,4 +1,10 @@
 //! The programs around a run: `before`, `after`, `on_failure`; argv lists without a shell, each with a timeout.
+//!
+//! A hook is over when it ends, whoever still holds its outputs. What it started lives on when it ended well, since that
+//! is what an `after` that starts an application is for; it is ended with a hook that failed. See `during` for programs
+//! that are to live as long as the run.
+
+pub mod during;
 
 use std::time::Duration;
 
@@ -6,13 +12,14 @@ use secrecy::SecretString;
 
 use crate::config::model::Hook;
 use crate::error::Trouble;
-use crate::process::{self, Command, Context, Exit, Limits, LogStdout, Stdin};
+use crate::process::{self, Command, Context, Exit, LeftBehind, Limits, LogStdout, Spared, Stdin};
 use crate::store::record::RunRecord;
 
 /// Which hooks, as the programs see it in `LARDER_HOOK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     Before,
+    During,
     After,
     OnFailure,
 }
@@ -21,6 +28,7 @@ impl Moment {
     fn as_str(self) -> &'static str {
         match self {
             Self::Before => "before",
+            Self::During => "during",
             Self::After => "after",
             Self::OnFailure => "on_failure",
         }
@@ -36,26 +44,42 @@ pub async fn run(
     hooks: &[Hook],
     record: &RunRecord,
     context: &Context,
+    spared: &Spared,
     left: Duration,
 ) -> Result<(), Trouble> {
     for hook in hooks {
-        let Some((program, args)) = hook.command.split_first() else { continue };
         context.log.line(&format!("hook {}: {}", moment.as_str(), hook.command.join(" ")));
-        let command = Command {
-            program: program.into(),
-            args: args.iter().map(Into::into).collect(),
-            env: environment(moment, record),
-            current_dir: None,
-            stdin: Stdin::Null,
-            limits: Limits { deadline: hook.timeout.min(left), ..Limits::default() },
-            log_stdout: LogStdout::Yes,
-        };
+        let limits = Limits { deadline: hook.timeout.min(left), left_behind: LeftBehind::Lives, ..Limits::default() };
+        let Some(command) = command(moment, hook, record, limits) else { continue };
         let finished = process::run(command, context, |_| {}).await;
         if finished.exit != Exit::Success {
             return Err(failure(moment, hook, &finished));
         }
+        let left = &finished.left_alive;
+        for alive in &left.processes {
+            context.log.line(&format!("hook {}: process {} ({}) lives on", moment.as_str(), alive.pid, alive.program));
+        }
+        if !left.processes.is_empty()
+            && let Err(error) = spared.add(&left.word)
+        {
+            context.log.line(&format!("hook {}: the next start of the daemon will end it: {error}", moment.as_str()));
+        }
     }
     Ok(())
+}
+
+/// The hook's program; none without words.
+fn command(moment: Moment, hook: &Hook, record: &RunRecord, limits: Limits) -> Option<Command> {
+    let (program, args) = hook.command.split_first()?;
+    Some(Command {
+        program: program.into(),
+        args: args.iter().map(Into::into).collect(),
+        env: environment(moment, record),
+        current_dir: None,
+        stdin: Stdin::Null,
+        limits,
+        log_stdout: LogStdout::Yes,
+    })
 }
 
 fn environment(moment: Moment, record: &RunRecord) -> Vec<(String, SecretString)> {

@@ -1,6 +1,6 @@
 //! What lies where in the state directory, its lock and its id.
 //!
-//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, `journal/`, and `state.corrupt-<time>/` for stores that were set aside.
+//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, `journal/`, `spared`, and `state.corrupt-<time>/` for stores that were set aside.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -87,6 +87,12 @@ impl StateDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
+    }
+
+    /// Which children of ended hooks live on.
+    #[must_use]
+    pub fn spared(&self) -> PathBuf {
+        self.root.join("spared")
     }
 
     /// restic's cache; can be thrown away.

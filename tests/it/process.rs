@@ -349,7 +349,8 @@ async fn leftovers_of_this_state_are_ended_and_nobody_else() {
     // Somebody has to reap them, as init does for a crashed daemon's children.
     let reaper = std::thread::spawn(move || (nested.wait().unwrap(), stubborn.wait().unwrap()));
     let began = Instant::now();
-    let leftovers = tokio::task::spawn_blocking(move || reap_leftovers(&state)).await.unwrap();
+    let leftovers =
+        tokio::task::spawn_blocking(move || reap_leftovers(&state, &std::collections::BTreeSet::new())).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(20));
     assert!(leftovers.len() >= 3, "{leftovers:?}");
     assert!(leftovers.iter().all(|leftover| leftover.gone && leftover.mark.contains(&mine.mark)), "{leftovers:?}");
@@ -361,7 +362,7 @@ async fn leftovers_of_this_state_are_ended_and_nobody_else() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert_eq!(reap_leftovers(state_id(&mine)), []);
+    assert_eq!(reap_leftovers(state_id(&mine), &std::collections::BTreeSet::new()), []);
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@ pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 const HOOKS_MAX: usize = 16;
 /// Without `timeout`.
 const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+const READY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The list of programs beside a run.
+const DURING: &str = "during";
 const HOOK_TIMEOUT_MAX: Duration = Duration::from_hours(24);
 
 /// A target; its policies still have to be found.
@@ -95,6 +98,7 @@ fn hooks(checker: &mut Checker<'_>, raw: RawHooks) -> Hooks {
     };
     Hooks {
         before: list("before", raw.before),
+        during: list(DURING, raw.during),
         after: list("after", raw.after),
         on_failure: list("on_failure", raw.on_failure),
     }
@@ -113,7 +117,7 @@ fn hook_list(checker: &mut Checker<'_>, name: &str, items: Vec<RawHook>) -> Vec<
             .collect();
         let nothing = words.is_empty();
         let command = command(checker, &["hooks", name], &words);
-        return command.filter(|_| !nothing).map(|command| hook(command, None)).into_iter().collect();
+        return command.filter(|_| !nothing).map(|command| hook(name, command, None)).into_iter().collect();
     }
     if words > 0 {
         let refusal = values::Refusal::new("mixed_hooks", format!("`hooks.{name}` mixes words and programs"));
@@ -131,12 +135,16 @@ fn hook_list(checker: &mut Checker<'_>, name: &str, items: Vec<RawHook>) -> Vec<
         let path = ["hooks", name, index.as_str()];
         match item {
             RawHook::Word(_) => {}
-            RawHook::Words(words) => hooks.extend(command(checker, &path, &words).map(|command| hook(command, None))),
+            RawHook::Words(words) => {
+                hooks.extend(command(checker, &path, &words).map(|command| hook(name, command, None)));
+            }
             RawHook::Full(full) => {
                 let command = command(checker, &[path.as_slice(), &["command"]].concat(), &full.command);
                 let timeout = full.timeout.map(|text| values::duration(&text.0, HOOK_TIMEOUT_MAX));
                 let timeout = checker.maybe(&[path.as_slice(), &["timeout"]].concat(), timeout);
-                hooks.extend(command.map(|command| hook(command, timeout)));
+                let ready = full.ready.map(|ready| ready_at(name, &ready.tcp.0));
+                let ready = checker.maybe(&[path.as_slice(), &["ready", "tcp"]].concat(), ready);
+                hooks.extend(command.map(|command| Hook { ready, ..hook(name, command, timeout) }));
             }
         }
     }
@@ -161,6 +169,22 @@ fn command(checker: &mut Checker<'_>, path: &[&str], words: &[RawArgument]) -> O
     command.into_iter().collect()
 }
 
-fn hook(command: Vec<String>, timeout: Option<Duration>) -> Hook {
-    Hook { command, timeout: timeout.unwrap_or(HOOK_TIMEOUT_DEFAULT) }
+fn hook(name: &str, command: Vec<String>, timeout: Option<Duration>) -> Hook {
+    let default = if name == DURING { READY_TIMEOUT_DEFAULT } else { HOOK_TIMEOUT_DEFAULT };
+    Hook { command, timeout: timeout.unwrap_or(default), ready: None }
+}
+
+/// `127.0.0.1:5433`, where a program that runs beside a run is waited for.
+fn ready_at(name: &str, text: &str) -> Result<String, values::Refusal> {
+    if name != DURING {
+        let message = format!("`hooks.{name}` is waited for to its end, so `ready` means nothing there");
+        return Err(values::Refusal::new("ready_elsewhere", message).hint("move the program to `hooks.during`"));
+    }
+    let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([' ', '/']));
+    let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
+    match port {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(values::Refusal::new("bad_ready", format!("{text:?} is no HOST:PORT"))
+            .hint("write an address such as 127.0.0.1:5433 or [::1]:5433")),
+    }
 }
