@@ -439,11 +439,12 @@ impl Reconciler {
             let (desired, discovered) = self.with_discovered(config.clone());
             self.plan(world, jobs, &desired, &discovered, revision, now)?
         } else {
-            let bare = Bare::open(&self.watched.path).map_err(|error| error.trouble())?;
-            let head = match revision {
-                Some(revision) => Some(revision.clone()),
-                None => bare.head(&self.watched.branch).map_err(|error| error.trouble())?,
-            };
+            let (path, branch) = (self.watched.path.clone(), self.watched.branch.clone());
+            let looked = move || Bare::open(&path).and_then(|bare| Ok((bare.head(&branch)?, bare)));
+            let (newest, bare) = look::within(&self.watched.path, REPOSITORY_MAX, looked)
+                .map_err(|silent| silent.trouble("repository_hanging", "the config repository"))?
+                .map_err(|error| error.trouble())?;
+            let head = revision.cloned().or(newest);
             let head =
                 head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
             let files = bare.files(&head, &self.watched.root).map_err(|error| error.trouble())?;

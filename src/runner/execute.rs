@@ -209,7 +209,7 @@ impl Journey {
             ));
         }
         self.advance(Event::Shipped, None).await?;
-        self.miss_mounts(before, after, &captured);
+        self.miss_mounts(before, after, &captured).await;
         self.weigh(&captured).await;
         let remark = self.remark.clone();
         self.judged

@@ -8,12 +8,17 @@ use jiff::Timestamp;
 use super::{Journey, MOUNTS_MAX};
 use crate::error::Trouble;
 use crate::look;
-use crate::plugin::Captured;
+use crate::plugin::{Captured, Source};
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::judgement;
 use crate::runner::ship::{self, Route};
 use crate::runner::weigh;
 use crate::types::ByteSize;
+
+/// The path of the first source, for looks at all of them.
+fn first_of(sources: &[Source]) -> PathBuf {
+    sources.first().map_or_else(|| PathBuf::from("/"), |source| source.path.clone())
+}
 
 impl Journey {
     /// Weighs what the snapshots have, and holds retention when that is far less than usual.
@@ -51,7 +56,7 @@ impl Journey {
     pub(super) async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
         let one = self.one_file_system();
         let sources = captured.sources.clone();
-        let first = sources.first().map_or_else(|| PathBuf::from("/"), |source| source.path.clone());
+        let first = first_of(&sources);
         look::at(&first, MOUNTS_MAX, move || weigh::mounts(&sources, one)).await.ok()?
     }
 
@@ -60,7 +65,7 @@ impl Journey {
     }
 
     /// Holds retention when a mount of the last good run was away before or after the engine read.
-    pub(super) fn miss_mounts(
+    pub(super) async fn miss_mounts(
         &mut self,
         before: Option<BTreeSet<PathBuf>>,
         after: Option<BTreeSet<PathBuf>>,
@@ -74,7 +79,12 @@ impl Journey {
             return;
         };
         let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
-        let lost = weigh::lost(&self.job.usual.mounts, &there, &captured.sources, self.one_file_system());
+        let (usual, now, sources) = (self.job.usual.mounts.clone(), there.clone(), captured.sources.clone());
+        let (one, first) = (self.one_file_system(), first_of(&sources));
+        let lost = match look::at(&first, MOUNTS_MAX, move || weigh::lost(&usual, &now, &sources, one)).await {
+            Ok(lost) => lost,
+            Err(silent) => return self.warn(silent.trouble("mounts_unknown", "the source")),
+        };
         let target = self.record.job.target.clone();
         self.judge(
             HoldKind::LostMount,
