@@ -118,6 +118,18 @@ pub fn mail_for_readable(site: &Site, incident: &Incident, now: Timestamp) -> Op
     letter::of_readable(site, incident, now).mail(site, now)
 }
 
+/// The mail about a state directory that is lost; not for the outbox, which lies in it.
+#[must_use]
+pub fn mail_for_state(site: &Site, incident: &Incident, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_state(site, incident).mail(site, now)
+}
+
+/// The mail about the end of that.
+#[must_use]
+pub fn mail_for_state_back(site: &Site, incident: &Incident, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_state_back(site, incident, now).mail(site, now)
+}
+
 /// The mail about a check or prune (`work`) of a destination that began to fail or works again.
 #[must_use]
 pub fn mail_for_upkeep(
@@ -144,6 +156,14 @@ pub async fn deliver(
     cancel: CancellationToken,
 ) {
     courier::run(ledger, config, clock, wake, cancel).await;
+}
+
+/// Sends a mail at once, past the outbox, and returns what the server answered.
+///
+/// # Errors
+/// As [`send_test`].
+pub async fn send_now(email: &Email, mail: &OutboxMail) -> Result<String, Trouble> {
+    courier::send_now(email, mail).await
 }
 
 /// Sends a test mail at once and returns what the server answered.

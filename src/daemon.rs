@@ -12,6 +12,7 @@ mod recover;
 mod requests;
 mod restore;
 mod source_watch;
+mod state_watch;
 pub(crate) mod stop;
 mod upkeep;
 
@@ -72,6 +73,7 @@ pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), 
     if let Some(aside) = &opened.set_aside {
         tracing::error!(aside = %aside.display(), restored = ?opened.restored, "the state store was damaged and is set aside; no backup is lost");
     }
+    let watched_state = state_watch::Opened::look(&opened.state);
     let ledger = Ledger::new(Arc::new(opened.store));
     let program = std::env::current_exe()
         .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
@@ -98,12 +100,13 @@ pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), 
     let (config_sender, config) = watch::channel(config);
     let (control, requests) = Control::channel();
     let keeper = Keeper::new(world.clone(), reconciler, jobs, config_sender);
-    run(Parts { settings, world, config, control, listeners, keeper }, requests, cancel).await
+    run(Parts { settings, world, watched_state, config, control, listeners, keeper }, requests, cancel).await
 }
 
 struct Parts {
     settings: Settings,
     world: Arc<World>,
+    watched_state: state_watch::Opened,
     config: watch::Receiver<Arc<crate::config::model::Config>>,
     control: Control,
     listeners: Listeners,
@@ -115,7 +118,7 @@ async fn run(
     requests: tokio::sync::mpsc::Receiver<crate::runner::control::Request>,
     cancel: CancellationToken,
 ) -> Result<(), Trouble> {
-    let Parts { settings, world, config, control, listeners, keeper } = parts;
+    let Parts { settings, world, watched_state, config, control, listeners, keeper } = parts;
     let tasks = TaskTracker::new();
     // What serves and tells outlives the keeper, so that the last outcome is still shown and sent.
     let serving = CancellationToken::new();
@@ -148,6 +151,14 @@ async fn run(
         serving.clone(),
     ));
     tasks.spawn(discover::keep(world.clone(), config.clone(), seen, shown, serving.clone()));
+    tasks.spawn(state_watch::keep(
+        world.clone(),
+        watched_state,
+        config.clone(),
+        keeper.readiness.clone(),
+        keeper.changed.clone(),
+        serving.clone(),
+    ));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
     stop::on_signal(cancel.clone());
     tasks.spawn(recover::look_for_stragglers(

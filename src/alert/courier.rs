@@ -270,7 +270,12 @@ pub(super) async fn send_test(email: &Email, now: Timestamp) -> Result<String, T
         not_before: now,
         last_error: None,
     };
-    let composed = compose(&email.from, &mail).map_err(|error| {
+    send_now(email, &mail).await
+}
+
+/// Sends a mail past the outbox.
+pub(super) async fn send_now(email: &Email, mail: &OutboxMail) -> Result<String, Trouble> {
+    let composed = compose(&email.from, mail).map_err(|error| {
         Trouble::new("mail_address", chain(&error)).with_hint("mend `from` and `to` of `email` in the Site")
     })?;
     let mut session = Session::open(email, Patience::default()).await.map_err(|fault| fault.trouble())?;

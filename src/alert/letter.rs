@@ -290,6 +290,26 @@ pub(super) fn of_readable(site: &Site, incident: &Incident, now: Timestamp) -> L
     letter
 }
 
+pub(super) fn of_state(site: &Site, incident: &Incident) -> Letter {
+    let subject = format!("FAILED: {}", incident.trouble.message);
+    let headline = "The state directory is lost: no backup is made until it is back".to_owned();
+    let mut letter = Letter::new(site, Template::Failed, &subject, "bad", headline).trouble(Some(&incident.trouble));
+    letter.fact("since", say_time(site, incident.since));
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_state_back(site: &Site, incident: &Incident, now: Timestamp) -> Letter {
+    let headline = "The state directory is there again, and backups go on".to_owned();
+    let subject = "Recovered: the state directory is there again";
+    let mut letter = Letter::new(site, Template::Recovered, subject, "good", headline);
+    letter.fact("lost since", say_time(site, incident.since));
+    letter.fact("for", say_age(incident.since, now));
+    letter.fact("because", plain(&incident.trouble.message, MESSAGE_CHARS_MAX));
+    letter.link = page(site, "");
+    letter
+}
+
 /// None when nothing began or ended.
 pub(super) fn of_upkeep(
     site: &Site,

@@ -188,7 +188,15 @@ impl Keeper {
 
     // ---- the schedule ----
 
+    /// What is wrong with the state directory: then nothing is started, since its outcome could not be kept.
+    pub(super) fn state_trouble(&self) -> Option<Trouble> {
+        self.world.live.state().map(|incident| incident.trouble)
+    }
+
     fn fire_due(&mut self, now: Timestamp) {
+        if self.state_trouble().is_some() {
+            return;
+        }
         // A turned clock may leave next times that are far away: then all are looked at, not only the due ones.
         let turned = self.clock_was_turned(now);
         if turned {
@@ -322,6 +330,9 @@ impl Keeper {
     }
 
     fn start_queued(&mut self) {
+        if self.state_trouble().is_some() {
+            return;
+        }
         let config = self.config.borrow().clone();
         while self.running.len() < config.site.concurrency.runs.max(1) as usize {
             // A run whose application is being restored into waits; the end of the restore wakes this loop.
@@ -424,6 +435,7 @@ impl Keeper {
             let job = self.jobs.get(&ended.run.job);
             match finish::write(&self.world.ledger, &config.site, job, &ended, self.stopping, now) {
                 Ok(written) => {
+                    self.readiness.store_is_open(true);
                     self.world.live.publish(RunUpdate {
                         run: written.run.id,
                         job: written.run.job.clone(),
@@ -443,6 +455,7 @@ impl Keeper {
                     self.changed.notify_one();
                 }
                 Err(error) => {
+                    self.readiness.store_is_open(false);
                     tracing::error!(run = %ended.run.id, error = %crate::error::chain(&error), "cannot write the outcome; it is tried again");
                     self.unwritten.push(ended);
                 }
@@ -452,7 +465,9 @@ impl Keeper {
 
     /// Says once of a job that its newest success is older than its policy allows.
     fn tell_overdue(&mut self, now: Timestamp) {
-        if self.overdue_looked.is_some_and(|looked| looked.elapsed() < LOOK_FOR_OVERDUE_EVERY) {
+        if self.state_trouble().is_some()
+            || self.overdue_looked.is_some_and(|looked| looked.elapsed() < LOOK_FOR_OVERDUE_EVERY)
+        {
             return;
         }
         self.overdue_looked = Some(Instant::now());
@@ -490,6 +505,11 @@ impl Keeper {
     // ---- the config ----
 
     pub(super) fn look(&mut self, confirm: Option<&crate::types::Revision>) -> Verdict {
+        if let Some(trouble) = self.state_trouble() {
+            self.source_due = Instant::now() + LOOK_AT_SOURCE_EVERY;
+            let lines = std::iter::once(trouble.message).chain(trouble.hint.map(|hint| format!("hint: {hint}")));
+            return Verdict { revision: None, result: VerdictResult::Failed, lines: lines.collect(), took_us: 0 };
+        }
         let now = self.world.clock.now();
         let world = self.world.clone();
         let (jobs, reconciler) = (&mut self.jobs, &mut self.reconciler);
@@ -537,7 +557,7 @@ impl Keeper {
     }
 
     fn start_upkeep(&mut self, now: Timestamp, cancel: &CancellationToken) {
-        if self.upkeep_due.is_none_or(|due| due > now) {
+        if self.upkeep_due.is_none_or(|due| due > now) || self.state_trouble().is_some() {
             return;
         }
         let config = self.config.borrow().clone();

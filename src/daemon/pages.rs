@@ -52,6 +52,10 @@ pub(super) async fn keep(world: Arc<World>, changed: Arc<Notify>, cancel: Cancel
 }
 
 fn write(world: &World, pages: &mut Pages) {
+    if world.live.state().is_some() {
+        // They would go where nobody finds them; the server answers by itself meanwhile.
+        return;
+    }
     let reading = match Reading::take(&world.ledger, &world.live, Depth::Strips) {
         Ok(reading) => reading,
         Err(error) => {

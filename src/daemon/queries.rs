@@ -146,6 +146,9 @@ impl Repositories {
 
     /// Whether the state directory takes a file, and how much room it has.
     async fn state(&self) -> Checkup {
+        if let Some(incident) = self.world.live.state() {
+            return checkup("state", Err(incident.trouble));
+        }
         let root = self.world.paths.root().to_owned();
         let looked = blocking(move || {
             let failed = |error: &dyn std::fmt::Display| {

@@ -25,6 +25,7 @@ const SUSPEND_MAX: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 impl Keeper {
     pub(super) fn handle(&mut self, request: Request, cancel: &CancellationToken) {
+        let Some(request) = self.refuse_without_state(request) else { return };
         match request {
             Request::StartRun { target, policy, reply } => {
                 let _ = reply.send(self.start_now(&target, policy.as_ref()));
@@ -87,6 +88,19 @@ impl Keeper {
                 });
             }
         }
+    }
+
+    /// Refuses what would be written into a state that is lost; looking, cancelling and restoring go on.
+    fn refuse_without_state(&self, request: Request) -> Option<Request> {
+        let Some(trouble) = self.state_trouble() else { return Some(request) };
+        match request {
+            Request::StartRun { reply, .. } => drop(reply.send(Err(trouble))),
+            Request::Suspend { reply, .. } | Request::Resume { reply, .. } => drop(reply.send(Err(trouble))),
+            Request::Accept { reply, .. } => drop(reply.send(Err(trouble))),
+            Request::Destination { reply, .. } => drop(reply.send(Err(trouble))),
+            other => return Some(other),
+        }
+        None
     }
 
     fn start_now(&mut self, target: &Name, policy: Option<&Name>) -> Result<Vec<RunId>, Trouble> {

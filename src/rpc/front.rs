@@ -22,8 +22,9 @@ use crate::rpc::access::{Access, is_cross_site};
 use crate::rpc::ids;
 use crate::rpc::reading::view;
 use crate::rpc::stream::Activity;
+use crate::status::pages::status_json;
 use crate::status::read::Depth;
-use crate::status::render::content_security_policy;
+use crate::status::render::{Renderer, content_security_policy};
 
 /// How a request came in. The Unix socket's file permissions say who that is, so it needs no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,11 @@ impl Front {
     }
 
     async fn page(&self, request: Request<Incoming>) -> HttpResponse {
-        let first = request.uri().path() == "/";
+        let path = request.uri().path().to_owned();
+        if self.0.rpc.live.state().is_some() {
+            return self.page_from_memory(&path).await;
+        }
+        let first = path == "/";
         match self.0.pages.clone().oneshot(request).await {
             Ok(response) if first && response.status() == StatusCode::NOT_FOUND => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "The pages are not written yet. Try again in a moment.\n")
@@ -158,6 +163,27 @@ impl Front {
             Ok(response) => response.map(HttpBody::new),
             Err(never) => match never {},
         }
+    }
+
+    /// What is known while the directory of the pages is lost: never an old page that looks well.
+    async fn page_from_memory(&self, path: &str) -> HttpResponse {
+        let (body, kind) = match (view(&self.0.rpc, Depth::Strips).await, path) {
+            (Ok(view), "/status.json") => {
+                (status_json(&view).ok().and_then(|json| String::from_utf8(json).ok()), "application/json")
+            }
+            (Ok(view), _) => {
+                let rendered = tokio::task::spawn_blocking(move || Renderer::new(None)?.index(&view)).await;
+                (rendered.ok().and_then(Result::ok), "text/html; charset=utf-8")
+            }
+            (Err(_), _) => (None, ""),
+        };
+        let Some(body) = body else {
+            let why = self.0.rpc.readiness.missing(std::time::Instant::now()).join("\n");
+            return text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+        };
+        let mut response = text(StatusCode::SERVICE_UNAVAILABLE, body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
     }
 
     async fn rpc(&self, request: Request<Incoming>, activity: &Activity) -> HttpResponse {

@@ -109,7 +109,10 @@ impl Pages {
         let previous = self.last.take().filter(|last| view.generated.duration_since(last.full_at) < renew);
         let next = self.directory.join(format!("pages-{}", Ulid::new()));
         let targets_dir = next.join("targets");
-        std::fs::create_dir_all(&targets_dir).map_err(|e| write_error(&targets_dir, e))?;
+        // Never with the directories above: one that is gone must not come back empty.
+        for made in [&next, &targets_dir] {
+            std::fs::create_dir(made).map_err(|e| write_error(made, e))?;
+        }
         write_file(&next.join("index.html"), self.renderer.index(view)?.as_bytes())?;
         write_file(&next.join("status.json"), &status_json(view)?)?;
         let (mut rendered, mut linked) = (2, 0);

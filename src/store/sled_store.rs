@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -49,6 +50,8 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct SledStore {
     path: PathBuf,
+    /// Which directory was opened: another one in its place is not opened anew.
+    identity: Option<(u64, u64)>,
     /// None after a failure, until it is opened anew.
     open: RwLock<Option<Open>>,
     // Below `open`, so it is let go after sled is.
@@ -106,7 +109,7 @@ impl SledStore {
             }
             Err(error) => return Err(error),
         };
-        let store = Self { path, open: RwLock::new(Some(open)), _lock: lock };
+        let store = Self { identity: identity(&path), path, open: RwLock::new(Some(open)), _lock: lock };
         if store.get(Tree::Meta, FORMAT_KEY.as_bytes())?.is_none() {
             // A Larder from before was killed before it wrote the first thing.
             restored = store.first_content(&state, None)?;
@@ -143,6 +146,10 @@ impl SledStore {
             }
             let mut guard = self.open.write().unwrap_or_else(PoisonError::into_inner);
             if guard.is_none() {
+                if identity(&self.path) != self.identity {
+                    let source = io::Error::new(ErrorKind::NotFound, "it is not the directory that was opened");
+                    return Err(StoreError::Open { path: self.path.clone(), source });
+                }
                 tracing::warn!(path = %self.path.display(), "the state store is opened anew after a failure");
                 *guard = Some(open_trees(&self.path)?);
             }
@@ -304,6 +311,11 @@ fn senseless(detail: String) -> sled::Error {
     sled::Error::Io(io::Error::new(ErrorKind::InvalidData, detail))
 }
 
+/// Device and inode of a directory; none when it is not there.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
+
 /// Whether a directory is a store that somebody began: an empty one is none, and one that is no directory is refused.
 fn is_begun(path: &Path) -> bool {
     match std::fs::read_dir(path) {
@@ -332,7 +344,8 @@ fn fill(path: &Path, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<
     let open = open_sled(path)?;
     let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
     let open = Open { db: open.0, trees: open.1, tail: Mutex::new(Tail { chain: Chain::default(), witness }) };
-    let store = SledStore { path: path.to_owned(), open: RwLock::new(Some(open)), _lock: lock };
+    let identity = identity(path);
+    let store = SledStore { path: path.to_owned(), identity, open: RwLock::new(Some(open)), _lock: lock };
     store.first_content(state, damage)
 }
 

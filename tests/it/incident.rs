@@ -285,3 +285,126 @@ fn a_lost_destination_is_named_on_top_and_an_orphaned_one_ends_no_doctor() {
     let found = status(&site);
     assert!(!found["verdict"]["sentence"].as_str().unwrap().contains("destination"), "{found}");
 }
+
+/// What is answered on the port, whatever the status is: the local socket lies in the directory that is lost.
+fn over_tcp(port: u16, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn state_is_lost_everywhere(port: u16, reason: &str) {
+    let begun = Instant::now();
+    let ready = wait_for("the incident", SOON, || {
+        let ready = over_tcp(port, "/readyz");
+        ready.contains("state directory is lost").then_some(ready)
+    });
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains(reason), "{ready}");
+    for path in ["/", "/index.html", "/targets/files.html"] {
+        let page = over_tcp(port, path);
+        assert!(page.starts_with("HTTP/1.1 503") && page.contains("The state directory is lost"), "{path}: {page}");
+        assert!(page.contains("no backup is made") && !page.contains("Everything is proven"), "{path}");
+    }
+    let json = over_tcp(port, "/status.json");
+    let json: Value = serde_json::from_str(json.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&json["verdict"]["health"], &json["attention"][0]["kind"]), (&json!("failed"), &json!("state")));
+    let metrics = over_tcp(port, "/metrics");
+    for line in ["larder_state_ok 0", "larder_everything_proven 0"] {
+        assert!(metrics.lines().any(|each| each == line), "{line} is missing in {metrics}");
+    }
+}
+
+fn listening() -> (Site, Server, u16) {
+    let (mut site, server) = mailed();
+    site.stop();
+    let port = crate::support::free_port();
+    site.write("secrets/control", "a control token for the test 0123456789\n");
+    let tokens = site.path("secrets/control");
+    site.serve_with(&["--listen", &format!("127.0.0.1:{port}"), "--control-tokens", tokens.to_str().unwrap()]);
+    site.start();
+    (site, server, port)
+}
+
+fn remote(site: &Site, port: u16, words: &[&str]) -> (Option<i32>, String) {
+    let done = site
+        .command()
+        .args(["--url", &format!("http://127.0.0.1:{port}"), "--token-file"])
+        .arg(site.path("secrets/control"))
+        .args(words)
+        .output()
+        .unwrap();
+    (done.status.code(), text(&done))
+}
+
+#[test]
+fn a_state_directory_that_was_moved_away_is_said_everywhere_and_comes_back_by_itself() {
+    let (site, server, port) = listening();
+    std::fs::rename(site.path("state"), site.path("moved")).unwrap();
+    state_is_lost_everywhere(port, "is gone");
+    assert!(!site.path("state").exists(), "nothing makes it anew");
+    let mail = server.wait_for(1).remove(0);
+    assert!(mail.header("Subject").contains("state directory"), "{}", mail.text);
+    let (code, shown) = remote(&site, port, &["run", "files"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("is gone") && shown.contains("hint:"), "{shown}");
+    let (code, shown) = remote(&site, port, &["status"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.starts_with("The state directory is lost"), "{shown}");
+    let (code, shown) = remote(&site, port, &["doctor"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.lines().any(|line| line.starts_with("bad") && line.contains("state directory")), "{shown}");
+    // On the machine itself there is no socket to ask.
+    let (code, shown) = said(&site, &["doctor"]);
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("state directory") && shown.contains("is not there"), "{shown}");
+    assert!(site.log().contains("the state directory is lost"));
+
+    std::fs::rename(site.path("moved"), site.path("state")).unwrap();
+    wait_for("the end of it", SOON, || over_tcp(port, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    assert_eq!(status(&site)["verdict"]["sentence"], "Everything is proven");
+    assert_eq!(site.run("files")["outcome"], "success");
+    wait_for("the page", SOON, || over_tcp(port, "/").starts_with("HTTP/1.1 200").then_some(()));
+    assert_eq!(server.wait_for(2).len(), 2, "one mail for its begin, one for its end");
+}
+
+#[test]
+fn a_state_directory_that_was_replaced_by_an_empty_one_is_lost_until_a_restart() {
+    let (mut site, _server, port) = listening();
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::create_dir(site.path("state")).unwrap();
+    state_is_lost_everywhere(port, "another directory");
+    assert_eq!(std::fs::read_dir(site.path("state")).unwrap().count(), 0, "nothing is written into it");
+    site.stop();
+    site.start();
+    wait_for("a new begin", SOON, || over_tcp(port, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+}
+
+#[test]
+fn a_state_directory_that_became_read_only_is_lost_until_it_can_be_written() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let state = site.path("state");
+    let mount = |args: &[&str]| Command::new("mount").args(args).arg(&state).status().unwrap().success();
+    assert!(mount(&["-t", "tmpfs", "-o", "size=64m", "larder-test"]), "only root can mount");
+    let port = crate::support::free_port();
+    site.serve_with(&["--listen", &format!("127.0.0.1:{port}")]);
+    site.start();
+    assert!(site.push("first").status.success());
+    assert_eq!(site.run("files")["outcome"], "success");
+    // Files that are open for writing keep a file system from it, as they do not when its disk fails.
+    let read_only = Command::new("mount").args(["--bind"]).arg(&state).arg(&state).status().unwrap().success()
+        && mount(&["-o", "remount,bind,ro"]);
+    if read_only {
+        state_is_lost_everywhere(port, "read-only");
+        assert!(Command::new("umount").arg(&state).status().unwrap().success());
+        wait_for("the end of it", SOON, || over_tcp(port, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+        assert_eq!(site.run("files")["outcome"], "success");
+    }
+    site.stop();
+    let _ = Command::new("umount").arg("-l").arg(&state).status();
+    assert!(read_only, "the directory can be bound read-only");
+}
