@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use crate::config::model::Artifacts;
 use crate::error::Trouble;
 use crate::plugin::{Captured, Validation};
+use crate::types::site::SiteId;
 use crate::types::{ByteSize, JobId, Name, Revision, RunId};
 
 mod baseline;
@@ -33,6 +34,7 @@ pub mod mount;
 pub mod publish;
 mod ready;
 pub mod ship;
+mod sites;
 pub mod sweep;
 pub mod verify;
 
@@ -47,11 +49,14 @@ pub struct Shelf {
     root: PathBuf,
     require_mount: bool,
     min_free: ByteSize,
+    /// Whose publications count; none: everybody's.
+    site: Option<SiteId>,
 }
 
 /// What a publication says of itself, apart from its files.
 #[derive(Clone, Debug)]
 pub struct PublishRequest {
+    pub site: Option<SiteId>,
     pub run: RunId,
     pub job: JobId,
     pub started: Timestamp,
@@ -83,7 +88,18 @@ pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 impl Shelf {
     #[must_use]
     pub fn new(artifacts: &Artifacts) -> Self {
-        Self { root: artifacts.path.clone(), require_mount: artifacts.require_mount, min_free: artifacts.min_free }
+        Self {
+            root: artifacts.path.clone(),
+            require_mount: artifacts.require_mount,
+            min_free: artifacts.min_free,
+            site: None,
+        }
+    }
+
+    /// The same shelf, where another site's publications don't count.
+    #[must_use]
+    pub fn of_site(self, site: SiteId) -> Self {
+        Self { site: Some(site), ..self }
     }
 
     #[must_use]

@@ -104,6 +104,7 @@ fn dispatch(cli: Cli) -> Done {
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Export(args) => state_commands::export(global, &args),
         Command::Import(args) => state_commands::import(global, &args),
+        Command::Rebuild(args) => state_commands::rebuild(global, &args),
         Command::Demo(args) => demo::demo(global, &args),
         Command::Schema(args) => {
             output::line(schema_text(args.kind).trim_end());

@@ -11,6 +11,7 @@ mod find;
 mod hanging;
 mod locks;
 mod messages;
+mod proof;
 mod repository;
 mod restore;
 mod retries;
@@ -28,6 +29,7 @@ use secrecy::SecretString;
 
 use crate::config::model::Limits;
 use crate::process::{self, Command, Context, Exit, LogStdout, Stdin, Watch};
+use crate::types::site::SiteId;
 use crate::types::{JobId, Name, Revision, RunId};
 
 pub use backup::{BackupReport, BackupRequest};
@@ -35,8 +37,9 @@ pub use error::EngineError;
 pub use find::Found;
 pub use locks::{Lock, Unlocked};
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
+pub use proof::prove;
 pub use restore::RestoreReport;
-pub use snapshots::FileList;
+pub use snapshots::{FileList, absent};
 pub use upkeep::{CheckReport, PruneReport};
 
 use children::{Child, Children};
@@ -95,8 +98,9 @@ pub fn job_tags(job: &JobId) -> Vec<String> {
 
 /// The tags of a run's snapshot.
 #[must_use]
-pub fn run_tags(job: &JobId, run: RunId, revision: Option<&Revision>) -> Vec<String> {
+pub fn run_tags(site: &SiteId, job: &JobId, run: RunId, revision: Option<&Revision>) -> Vec<String> {
     let mut tags = job_tags(job);
+    tags.push(format!("site:{site}"));
     tags.push(format!("run:{run}"));
     tags.extend(revision.map(|revision| format!("revision:{}", revision.short12())));
     tags
@@ -431,8 +435,10 @@ impl Answer {
         !self.locks.is_empty() && self.locks.iter().all(|lock| lock.is_stale(now))
     }
 
+    /// An exit code of 0 is none where restic complained.
     fn success(self, operation: &str, access: &RepositoryAccess) -> Result<Self, EngineError> {
-        if self.exit == Exit::Success { Ok(self) } else { Err(self.error(operation, access)) }
+        let fine = self.exit == Exit::Success && !self.complaints.is_fatal(0) && self.complaints.items_total == 0;
+        if fine { Ok(self) } else { Err(self.error(operation, access)) }
     }
 }
 
@@ -489,8 +495,8 @@ impl Watch for Hearing<'_> {
             self.watch_figures(&progress);
         }
         self.watch_retries(line);
-        // Some versions write their last word to standard output.
-        if line.contains("\"exit_error\"") {
+        // Some versions write their complaints to standard output.
+        if line.starts_with('{') && (line.contains("\"exit_error\"") || line.contains("\"error\"")) {
             self.complaints.hear(line);
         }
         (self.on_line)(line);
@@ -546,7 +552,10 @@ mod tests {
         let job: JobId = "photos/daily".parse().unwrap();
         let run = RunId::from_bytes([1; 16]);
         let revision = Revision::parse(&"a".repeat(40)).unwrap();
-        let tags = run_tags(&job, run, Some(&revision));
-        assert_eq!(tags, ["larder", "target:photos", "policy:daily", &format!("run:{run}"), "revision:aaaaaaaaaaaa"]);
+        let site = SiteId::parse("0123456789abcdef0123").unwrap();
+        let tags = run_tags(&site, &job, run, Some(&revision));
+        let run = format!("run:{run}");
+        let site = "site:0123456789abcdef0123";
+        assert_eq!(tags, ["larder", "target:photos", "policy:daily", site, &run, "revision:aaaaaaaaaaaa"]);
     }
 }

@@ -140,6 +140,13 @@ impl Page {
             (None, None) => None,
         });
         self.gauge("larder_destination_up", "0 while the newest thing tried there failed.", DESTINATION, up)?;
+        let missing = each(&|d| Some(number(d.missing_snapshots)));
+        self.gauge(
+            "larder_destination_missing_snapshots",
+            "Snapshots that vanished from it without Larder forgetting them.",
+            DESTINATION,
+            missing,
+        )?;
         let used = each(&|d| d.last_used.map(seconds));
         self.gauge("larder_destination_last_used_timestamp_seconds", "When it was last used.", DESTINATION, used)?;
         let prune = each(&|d| d.prune.as_ref().and_then(|u| u.last_success).map(seconds));

@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::types::Outcome;
 
 pub mod hold;
+pub mod holdings;
 pub mod judgement;
 pub mod recovery;
+pub mod retention;
+pub mod turned;
 pub mod usual;
 
 use judgement::Verdict;

@@ -6,7 +6,11 @@ pub mod cut;
 
 pub mod execute;
 
+pub mod holdings;
+
 pub mod hooks;
+
+mod identity;
 
 pub(crate) mod journal;
 

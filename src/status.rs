@@ -7,6 +7,8 @@ pub mod build;
 
 pub mod discovery;
 
+pub mod holdings;
+
 pub mod job;
 
 pub mod pages;
@@ -364,6 +366,15 @@ pub struct DestinationView {
     pub prune: Option<UpkeepView>,
     pub check: Option<UpkeepView>,
     pub problem: Option<Problem>,
+    /// Snapshots that vanished from it without us, one problem a job.
+    #[serde(default)]
+    pub missing: Vec<Problem>,
+    /// How many they are.
+    #[serde(default)]
+    pub missing_snapshots: u64,
+    /// Who else is there, and what is dated in the future.
+    #[serde(default)]
+    pub notices: Vec<Problem>,
 }
 
 /// A scheduled prune or check.

@@ -12,6 +12,7 @@ pub mod desired;
 pub mod export;
 pub mod fit;
 pub mod history;
+pub mod holdings;
 pub mod layout;
 pub mod ledger;
 pub mod memory;

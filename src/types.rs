@@ -5,6 +5,7 @@
 
 pub mod host;
 pub mod pattern;
+pub mod site;
 
 use std::fmt;
 use std::str::FromStr;
@@ -139,6 +140,18 @@ impl RunId {
     pub fn generate(now: jiff::Timestamp) -> Self {
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
         Self(Ulid::from_parts(millis, Ulid::new().random()))
+    }
+
+    /// Makes a new id for the instant `now` that sorts behind `newest`, whatever the clock shows.
+    ///
+    /// The order of runs is the order of their ids: a clock that was ahead once must not make what comes after it older.
+    #[must_use]
+    pub fn after(newest: Option<Self>, now: jiff::Timestamp) -> Self {
+        let made = Self::generate(now);
+        match newest {
+            Some(newest) if made <= newest => Self(Ulid::from_parts(newest.0.timestamp_ms() + 1, made.0.random())),
+            _ => made,
+        }
     }
 
     /// The sixteen bytes in big-endian order, as the store's keys have them.

@@ -27,6 +27,8 @@ mod hanging;
 mod holds;
 #[path = "it/hooks.rs"]
 mod hooks;
+#[path = "it/identity.rs"]
+mod identity;
 #[path = "it/incident.rs"]
 mod incident;
 #[path = "it/mail.rs"]

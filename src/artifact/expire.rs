@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::manifest::{self, Manifest, ManifestVerdict};
 use super::{ArtifactError, Shelf, files};
+use crate::types::site::SiteId;
 use crate::types::{JobId, RunId};
 
 /// Most publications of one target that are looked at.
@@ -16,6 +17,8 @@ const PUBLICATIONS_MAX: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     pub relative: String,
+    /// None: it was made before sites had an identity.
+    pub site: Option<SiteId>,
     pub run: RunId,
     pub started: Timestamp,
     /// No validation failed.
@@ -27,9 +30,10 @@ pub struct Publication {
 }
 
 impl Shelf {
-    /// The publications of `job`, oldest first, by the manifests on disk.
+    /// The publications of `job`, in the order of their runs, by the manifests on disk. Dates say nothing: the clock may
+    /// have been ahead.
     ///
-    /// What can't be attributed (no manifest, damaged, of another job, not where its manifest says) is left out.
+    /// What is of another site, and what can't be attributed (no manifest, damaged, of another job, not where its manifest says) is left out.
     ///
     /// # Errors
     /// When the target's directory cannot be read.
@@ -46,7 +50,8 @@ impl Shelf {
                 found.extend(Manifest::load(&file).ok().and_then(|manifest| attribute(job, &relative, &manifest)));
             }
         }
-        found.sort_by_key(|publication| (publication.started, publication.run));
+        found.retain(|each| each.site.is_none() || self.site.is_none() || each.site == self.site);
+        found.sort_by_key(|publication| publication.run);
         Ok(found)
     }
 
@@ -61,10 +66,10 @@ impl Shelf {
     /// At the first that cannot be removed; it and younger ones are whole or gone.
     pub fn expire(&self, job: &JobId, keep_runs: u32, held: Option<Timestamp>) -> Result<Vec<String>, ArtifactError> {
         let mut removed = Vec::new();
-        let publications = self.publications(job)?;
-        let before = held.map_or(0, |since| publications.partition_point(|each| each.started < since));
-        let (before, since) = publications.split_at(before);
-        for publication in superfluous(before, keep_runs).into_iter().chain(superfluous(since, keep_runs)) {
+        let publications = self.publications(job)?.into_iter();
+        let (before, since): (Vec<_>, Vec<_>) =
+            publications.partition(|each| held.is_some_and(|held| each.started < held));
+        for publication in superfluous(&before, keep_runs).into_iter().chain(superfluous(&since, keep_runs)) {
             self.remove(publication)?;
             removed.push(publication.relative.clone());
         }
@@ -109,6 +114,7 @@ fn attribute(job: &JobId, relative: &str, manifest: &Manifest) -> Option<Publica
     let (lacks, unproven) = super::baseline::lacking(manifest);
     at_home.then(|| Publication {
         relative: relative.to_owned(),
+        site: manifest.site_id.clone(),
         run: manifest.run,
         started: manifest.started,
         lacks,
@@ -118,7 +124,7 @@ fn attribute(job: &JobId, relative: &str, manifest: &Manifest) -> Option<Publica
 }
 
 /// The names of the real directories in `path`; none when it is missing. Others (files, links, odd names) are not ours.
-fn directories(path: &Path) -> Result<Vec<String>, ArtifactError> {
+pub(super) fn directories(path: &Path) -> Result<Vec<String>, ArtifactError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
@@ -146,6 +152,7 @@ mod tests {
             .enumerate()
             .map(|(day, sound)| Publication {
                 relative: day.to_string(),
+                site: None,
                 run: RunId::from_bytes([0; 16]),
                 started: Timestamp::UNIX_EPOCH,
                 sound: *sound,

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::ArtifactError;
 use crate::error::Trouble;
 use crate::plugin::{ArtifactFile, CaptureFacts, Source, Validation, Verdict};
+use crate::types::site::SiteId;
 use crate::types::{JobId, Name, Revision, RunId};
 
 /// The version that this program writes, and the newest that it reads.
@@ -33,6 +34,10 @@ pub struct Manifest {
     pub version: u32,
     /// The program that wrote it.
     pub larder: String,
+    /// The identity of the site; none in manifests from before sites had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub site_id: Option<SiteId>,
     #[schemars(with = "String")]
     pub run: RunId,
     #[schemars(with = "String")]

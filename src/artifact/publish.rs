@@ -230,6 +230,7 @@ fn manifest(request: &PublishRequest, files: Vec<ManifestFile>) -> Manifest {
     Manifest {
         version: manifest::VERSION,
         larder: env!("CARGO_PKG_VERSION").to_owned(),
+        site_id: request.site.clone(),
         run: request.run,
         target: request.job.target.clone(),
         policy: request.job.policy.clone(),

@@ -81,6 +81,8 @@ pub enum Command {
     Export(Export),
     /// Fill an empty state store from an export
     Import(Import),
+    /// Mend the state, and say or set which site this is; the daemon must not run
+    Rebuild(Rebuild),
     /// Show the main job end to end on real programs, in a temporary site
     Demo(Demo),
     /// Print a JSON Schema
@@ -220,6 +222,9 @@ pub struct Snapshots {
     /// Only this destination
     #[arg(long)]
     pub destination: Option<Name>,
+    /// Also those that other sites made in the same repositories
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -317,6 +322,13 @@ pub struct Export {
 #[derive(Debug, Args)]
 pub struct Import {
     pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Take over this site's identity, with all snapshots that bear it: it was this site before its state was lost
+    #[arg(long, value_name = "IDENTITY", value_parser = crate::types::site::SiteId::parse)]
+    pub site: Option<crate::types::site::SiteId>,
 }
 
 #[derive(Clone, Debug, Args)]

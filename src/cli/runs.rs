@@ -196,7 +196,8 @@ pub(crate) fn log(global: &Global, args: &Log) -> Done {
 
 pub(crate) fn snapshots(global: &Global, args: &Snapshots) -> Done {
     let client = Client::connect(global)?;
-    let items = client.all("snapshot.list", json!({"target": args.target, "destination": args.destination}), PAGE)?;
+    let asked = json!({"target": args.target, "destination": args.destination, "all": args.all});
+    let items = client.all("snapshot.list", asked, PAGE)?;
     if global.output == Output::Json {
         output::json(&items);
         return Ok(Code::Done);

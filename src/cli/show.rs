@@ -95,11 +95,14 @@ pub(crate) fn snapshots(items: &[Value]) {
         .map(|item| {
             vec![
                 short8(&string(&item["id"])),
-                when(&item["at"]),
+                format!("{}{}", when(&item["at"]), if item["future"] == true { " (future!)" } else { "" }),
                 string(&item["destination"]),
                 string(&item["target"]),
                 string(&item["policy"]),
-                string(&item["run"]),
+                match item["ours"].as_bool() {
+                    Some(false) if item["target"].is_string() => format!("(another site) {}", string(&item["run"])),
+                    _ => string(&item["run"]),
+                },
                 array(&item["paths"]).iter().map(string).collect::<Vec<_>>().join(" ").chars().take(80).collect(),
             ]
         })

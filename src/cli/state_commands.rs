@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::cli::args::{Export, Global, Import};
+use crate::cli::args::{Export, Global, Import, Rebuild};
 use crate::cli::{Code, Done, output};
 use crate::error::Trouble;
-use crate::store::StoreError;
+use crate::store::ledger::Ledger;
 use crate::store::sled_store::SledStore;
+use crate::store::{Batch, StoreError};
 
 pub(crate) fn export(global: &Global, args: &Export) -> Done {
     let opened = SledStore::open(&existing_state(global)?).map_err(in_use)?;
@@ -29,6 +30,29 @@ pub(crate) fn import(global: &Global, args: &Import) -> Done {
         .map_err(|error| Trouble::new("cannot_read", format!("cannot read {}: {error}", args.file.display())))?;
     let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
     output::note(&format!("read {count} entries into {}", state.display()));
+    Ok(Code::Done)
+}
+
+/// Opens the state, which mends or fills it, and says or sets which site this is.
+pub(crate) fn rebuild(global: &Global, args: &Rebuild) -> Done {
+    let opened = SledStore::open(&existing_state(global)?).map_err(in_use)?;
+    if let Some(export) = &opened.restored {
+        output::note(&format!("the state was filled from {}", export.display()));
+    }
+    let ledger = Ledger::new(std::sync::Arc::new(opened.store));
+    let before = ledger.site_id().map_err(|error| error.trouble())?;
+    let Some(site) = &args.site else {
+        match before {
+            Some(site) => output::line(&format!("the identity of this site is {site}")),
+            None => output::line("this site has no identity yet: the daemon finds it in the manifests, or draws one"),
+        }
+        return Ok(Code::Done);
+    };
+    let mut batch = Batch::default();
+    batch.put_site_id(site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
+    let instead = before.filter(|before| before != site).map(|before| format!(" instead of {before}"));
+    output::line(&format!("the identity of this site is {site}{}", instead.unwrap_or_default()));
+    output::note("start the daemon: its next run, and `larder doctor`, take in the snapshots that bear it");
     Ok(Code::Done)
 }
 

@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::error::Trouble;
-use crate::run::hold::{self, Hold};
+use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
+use crate::run::holdings::{Holdings, missing_value};
 use crate::runner::control::Acceptance;
+use crate::runner::holdings;
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
@@ -40,12 +42,15 @@ impl Keeper {
             .filter(|job| job.id.target == *target)
             .filter_map(|job| accepted(job, &|hold| hold::is_value(hold, value), now))
             .collect();
-        if changed.is_empty() {
+        let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.to_owned()]);
+        let mut told = self.accept_older_losses(of_target).map_err(|error| error.trouble())?;
+        if changed.is_empty() && told.is_empty() {
             return Err(self.not_held(target, value));
         }
-        let told =
-            changed.iter().flat_map(|(job, holds)| holds.iter().map(|hold| Acceptance::of(&job.id, hold))).collect();
-        self.write_accepted(changed, now).map_err(|error| error.trouble())?;
+        told.extend(changed.iter().flat_map(|(job, holds)| holds.iter().map(|hold| Acceptance::of(&job.id, hold))));
+        if !changed.is_empty() {
+            self.write_accepted(changed, now).map_err(|error| error.trouble())?;
+        }
         Ok(told)
     }
 
@@ -61,6 +66,10 @@ impl Keeper {
                 accepted(job, &|shown| values.iter().any(|value| hold::is_value(shown, value)), now)
             })
             .collect();
+        let values = |job: &JobId| config.targets.get(&job.target).map(|target| target.accept.clone());
+        if let Err(error) = self.accept_older_losses(values) {
+            tracing::error!(error = %crate::error::chain(&error), "cannot note what the config accepts; it is tried again");
+        }
         if changed.is_empty() {
             return;
         }
@@ -92,6 +101,66 @@ impl Keeper {
         }
     }
 
+    /// Ends the loss of older snapshots, which holds no job, where the `values` for its job have the one that is shown.
+    fn accept_older_losses(
+        &self,
+        values: impl Fn(&JobId) -> Option<Vec<String>>,
+    ) -> Result<Vec<Acceptance>, StoreError> {
+        let mut told = Vec::new();
+        for (destination, seen) in self.world.ledger.all_holdings()? {
+            for missing in seen.missing.iter().filter(|missing| !missing.newest) {
+                let shown = missing_value(missing.snapshots);
+                if !values(&missing.job).is_some_and(|values| values.iter().any(|value| hold::is_value(&shown, value)))
+                {
+                    continue;
+                }
+                holdings::accept_missing(&self.world, &destination, &missing.job)?;
+                told.push(Acceptance {
+                    policy: missing.job.policy.clone(),
+                    kind: HoldKind::Vanished,
+                    since: missing.since,
+                    reason: holdings::vanished(&destination, missing).message,
+                });
+            }
+        }
+        self.changed.notify_one();
+        Ok(told)
+    }
+
+    /// Holds jobs whose newest snapshot was found to be gone while no run of theirs was under way, and ends such holds.
+    ///
+    /// Writes no mail: whoever looked is told, and a scheduled check tells by its own.
+    pub(super) fn take_holdings(&mut self) {
+        let now = self.world.clock.now();
+        let seen = match self.world.ledger.all_holdings() {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::error!(error = %crate::error::chain(&error), "cannot read what the repositories hold");
+                return;
+            }
+        };
+        let is_running = |job: &JobId| self.running.values().any(|each| each.job == *job);
+        let mut changed = Vec::new();
+        for job in self.jobs.values().filter(|job| job.orphaned_since.is_none() && !is_running(&job.id)) {
+            let mut judged = Judged::default();
+            judged.add(HoldKind::Vanished, seen.iter().filter_map(|(name, seen)| lost(name, seen, &job.id)));
+            let holds = judged.holds(&job.holds, &job.accepted, now);
+            if holds != job.holds {
+                changed.push(JobRecord { holds, ..job.clone() });
+            }
+        }
+        for job in changed {
+            let mut batch = Batch::default();
+            match batch.put_job(&job).and_then(|()| self.world.ledger.commit(batch)) {
+                Ok(()) => {
+                    tracing::warn!(job = %job.id, holds = job.holds.len(), "what vanished from a repository changed");
+                    self.jobs.insert(job.id.clone(), job);
+                }
+                Err(error) => tracing::error!(error = %crate::error::chain(&error), "cannot note what vanished"),
+            }
+        }
+    }
+
     fn write_accepted(&mut self, changed: Vec<(JobRecord, Vec<Hold>)>, now: Timestamp) -> Result<(), StoreError> {
         let site = self.config.borrow().site.clone();
         let mut batch = Batch::default();
@@ -104,6 +173,9 @@ impl Keeper {
         self.world.ledger.commit(batch)?;
         for (job, holds) in changed {
             for hold in holds {
+                if let (HoldKind::Vanished, Ok(destination)) = (hold.kind, Name::parse(&hold.subject)) {
+                    holdings::accept_missing(&self.world, &destination, &job.id)?;
+                }
                 tracing::info!(job = %job.id, kind = hold.kind.as_str(), value = hold.value, "a hold was accepted");
             }
             self.jobs.insert(job.id.clone(), job);
@@ -133,6 +205,11 @@ impl Keeper {
         Trouble::new("not_held", format!("nothing of {target} is held with the value {value:?}"))
             .with_hint(shown.join("; "))
     }
+}
+
+fn lost(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
+    let missing = seen.missing.iter().find(|missing| missing.job == *job && missing.newest)?;
+    Some(holdings::lost(name, missing))
 }
 
 /// The job without the holds whose value `matches`, and these; none when there is none.

@@ -139,6 +139,7 @@ impl Keeper {
                 () = cancel.cancelled() => break,
                 Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(joined),
                 Some(_) = self.upkeep.join_next(), if !self.upkeep.is_empty() => {
+                    self.take_holdings();
                     self.changed.notify_one();
                     self.mail.notify_one();
                 }
@@ -304,7 +305,7 @@ impl Keeper {
         let config = self.config.borrow();
         let plugin = config.targets.get(&id.target).map_or_else(|| id.target.clone(), |target| target.plugin.clone());
         let run = RunRecord {
-            id: RunId::generate(now),
+            id: RunId::after(self.world.ledger.newest_run_id()?, now),
             job: id.clone(),
             trigger,
             revision: self.reconciler.applied(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +14,10 @@ use crate::engine::{Entry, Snapshot};
 use crate::error::Trouble;
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
-use crate::rpc::wire::{
-    Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams,
-};
+use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
+use crate::rpc::wire::{Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams};
+use crate::run::retention;
+use crate::runner::holdings::{self, Inventory};
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::types::{ByteSize, Name};
@@ -73,25 +75,31 @@ impl Repositories {
     }
 
     async fn list(self, query: SnapshotListParams) -> Result<Vec<SnapshotInfo>, Trouble> {
-        let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
         let mut found = Vec::new();
-        for (name, snapshots) in self.snapshots_of(query.destination.as_ref(), &tags).await? {
-            found.extend(snapshots.into_iter().map(|snapshot| info(name.clone(), snapshot)));
+        for (name, inventory) in self.inventories(query.destination.as_ref()).await? {
+            let now = self.world.clock.now();
+            for snapshot in &inventory.listing {
+                let of_target = query.target.as_ref().is_none_or(|name| snapshot.tag("target") == Some(name.as_str()));
+                let order = inventory.order(&snapshot.id);
+                // What Larder did not make is nobody's.
+                let is_others = order.is_none() && snapshot.tag("target").is_some();
+                if of_target && (query.all || !is_others) {
+                    found.push((order, info(name.clone(), snapshot, order.is_some(), now)));
+                }
+            }
         }
-        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
-        Ok(found)
+        // The order of runs, not of dates; of others only the dates are known.
+        found.sort_by(|(a_order, a), (b_order, b)| (b_order, b.at, &a.id).cmp(&(a_order, a.at, &b.id)));
+        Ok(found.into_iter().map(|(_, info)| info).collect())
     }
 
-    /// The snapshots of each destination. With several, one that cannot answer is left out as long as another can.
-    async fn snapshots_of(
-        &self,
-        destination: Option<&Name>,
-        tags: &[String],
-    ) -> Result<Vec<(Name, Vec<Snapshot>)>, Trouble> {
+    /// What each destination holds. With several, one that cannot answer is left out as long as another can.
+    async fn inventories(&self, destination: Option<&Name>) -> Result<Vec<(Name, Inventory)>, Trouble> {
         let (mut found, mut first) = (Vec::new(), None);
+        let artifacts = self.config.borrow().site.artifacts.clone();
         for route in self.routes(destination)? {
-            match snapshots(&route, tags).await {
-                Ok(snapshots) => found.push((route.destination.name.clone(), snapshots)),
+            match holdings::take(&route, &artifacts).await {
+                Ok(inventory) => found.push((route.destination.name.clone(), inventory)),
                 Err(trouble) => {
                     tracing::warn!(destination = %route.destination.name, %trouble, "cannot list snapshots");
                     first.get_or_insert(trouble);
@@ -165,34 +173,33 @@ impl Repositories {
 
     async fn find_files(self, query: FindParams) -> Result<Vec<FoundFile>, Trouble> {
         let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
+        let artifacts = self.config.borrow().site.artifacts.clone();
         let mut found = Vec::new();
         for route in self.routes(query.destination.as_ref())? {
-            let known: BTreeMap<String, Snapshot> =
-                snapshots(&route, &tags).await?.into_iter().map(|each| (each.id.clone(), each)).collect();
             let (restic, access) = route.open().await?;
+            let inventory = holdings::list(&route, &restic, &access, &artifacts).await?;
+            // Ours only: another site's target of this name is another one.
+            let ours = inventory.listing.iter().filter_map(|each| Some((&each.id, (inventory.order(&each.id)?, each))));
+            let known: BTreeMap<&String, (u64, &Snapshot)> = ours.collect();
             let hits = restic
                 .find(&access, &query.pattern, &tags, FOUND_MAX, &route.context)
                 .await
                 .map_err(|error| error.trouble())?;
             for hit in hits {
-                let Some(snapshot) = known.get(&hit.snapshot) else { continue };
-                found.push(FoundFile {
+                let Some((order, snapshot)) = known.get(&hit.snapshot) else { continue };
+                let file = FoundFile {
                     destination: route.destination.name.clone(),
                     snapshot: hit.snapshot,
                     at: snapshot.time,
                     target: snapshot.tag("target").and_then(|name| Name::parse(name).ok()),
                     file: file(hit.entry),
-                });
+                };
+                found.push((*order, file));
             }
         }
-        found.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.file.path.cmp(&b.file.path)));
-        Ok(found)
+        found.sort_by(|(one, a), (other, b)| other.cmp(one).then_with(|| a.file.path.cmp(&b.file.path)));
+        Ok(found.into_iter().map(|(_, file)| file).collect())
     }
-}
-
-async fn snapshots(route: &Route, tags: &[String]) -> Result<Vec<Snapshot>, Trouble> {
-    let (restic, access) = route.open().await?;
-    restic.snapshots(&access, tags, &route.context).await.map_err(|error| error.trouble())
 }
 
 fn checkup(what: &str, looked: Result<String, Trouble>) -> Checkup {
@@ -208,7 +215,7 @@ async fn blocking<T: Send + 'static>(look: impl FnOnce() -> Result<T, Trouble> +
     tokio::task::spawn_blocking(look).await.map_err(stopped)?
 }
 
-fn info(destination: Name, snapshot: Snapshot) -> SnapshotInfo {
+fn info(destination: Name, snapshot: &Snapshot, ours: bool, now: Timestamp) -> SnapshotInfo {
     let name = |kind: &str| snapshot.tag(kind).and_then(|name| Name::parse(name).ok());
     SnapshotInfo {
         destination,
@@ -220,6 +227,9 @@ fn info(destination: Name, snapshot: Snapshot) -> SnapshotInfo {
         paths: snapshot.paths.clone(),
         bytes: snapshot.bytes,
         files: snapshot.files,
+        site: snapshot.tag("site").map(str::to_owned),
+        ours,
+        future: retention::is_future(snapshot.time, now),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::Shelf;
 use crate::artifact::manifest::{self, Manifest};
-use crate::config::model::{Config, Destination, Target};
+use crate::config::model::{Artifacts, Config, Destination, Target};
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::Snapshot;
 use crate::error::{Trouble, chain};
@@ -21,6 +21,7 @@ use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::holdings;
 use crate::runner::journal;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
@@ -64,10 +65,10 @@ pub(crate) fn start(
     let id = world.operations.start(title(&request, &goal), world.clock.now());
     let routes: Vec<Route> =
         destinations.iter().map(|destination| route(world, config, destination, id, cancel, RESTORE_MAX)).collect();
-    let shelf = Shelf::new(&config.site.artifacts);
+    let place = Place { shelf: Shelf::new(&config.site.artifacts), artifacts: config.site.artifacts.clone() };
     let world = world.clone();
     tasks.spawn(async move {
-        let result = restore(&routes, &request, &goal, &shelf, id).await;
+        let result = restore(&routes, &request, &goal, &place, id).await;
         let result = said(&world, id, result);
         drop(held);
         world.operations.finish(id, world.clock.now(), result);
@@ -157,28 +158,47 @@ pub(super) fn being_restored(world: &World) -> MutexGuard<'_, BTreeSet<Name>> {
     world.restoring.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where the site's artifacts lie: staged ones of a restore, too.
+struct Place {
+    shelf: Shelf,
+    artifacts: Artifacts,
+}
+
 async fn restore(
     routes: &[Route],
     request: &RestoreRequest,
     goal: &Goal,
-    shelf: &Shelf,
+    place: &Place,
     id: OperationId,
 ) -> Result<Vec<String>, Trouble> {
     let mut troubles = Vec::new();
+    let mut others = Vec::new();
     for route in routes {
-        match find(route, request).await {
-            Ok(Some(snapshot)) => {
+        match find(route, request, &place.artifacts).await {
+            Ok(Choice::Found { snapshot, of_another_site }) => {
+                if let Some(whose) = of_another_site {
+                    route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
+                }
                 return match goal {
                     Goal::Directory(to) => into_directory(route, &snapshot, to, &request.include, id).await,
-                    Goal::Application(target) => into_application(route, &snapshot, target, request, shelf, id).await,
+                    Goal::Application(target) => {
+                        into_application(route, &snapshot, target, request, &place.shelf, id).await
+                    }
                 };
             }
-            Ok(None) => {}
+            Ok(Choice::None { of_others }) => others.extend(of_others),
             Err(trouble) => troubles.push(trouble),
         }
     }
     if let Some(trouble) = troubles.into_iter().next() {
         return Err(trouble);
+    }
+    if let Some(other) = others.into_iter().next() {
+        return Err(Trouble::new(
+            "no_snapshot",
+            format!("no destination has a snapshot of {} that this site made; {other}", request.target),
+        )
+        .with_hint("`larder snapshots --all` lists them: restore one with `--snapshot ID`, or, if that site is this one before its state was lost, stop the daemon and run `larder rebuild --site IDENTITY`"));
     }
     Err(match &request.snapshot {
         Some(snapshot) => {
@@ -189,15 +209,53 @@ async fn restore(
     .with_hint("see `larder snapshots` for what there is"))
 }
 
-async fn find(route: &Route, request: &RestoreRequest) -> Result<Option<Snapshot>, Trouble> {
-    let (restic, access) = route.open().await?;
-    let tags = vec![format!("target:{}", request.target)];
-    let snapshots = restic.snapshots(&access, &tags, &route.context).await.map_err(|error| error.trouble())?;
+/// What one destination has of what was asked for.
+enum Choice {
+    Found {
+        snapshot: Box<Snapshot>,
+        /// Whose it is, when it was named and is not ours.
+        of_another_site: Option<String>,
+    },
+    None {
+        /// What there is of others, in words.
+        of_others: Option<String>,
+    },
+}
+
+/// The snapshot that is named, else the one of our newest run, whatever the dates say.
+async fn find(route: &Route, request: &RestoreRequest, artifacts: &Artifacts) -> Result<Choice, Trouble> {
+    let inventory = holdings::take(route, artifacts).await?;
+    let of_target = inventory.listing.iter().filter(|each| each.tag("target") == Some(request.target.as_str()));
     let wanted = request.snapshot.as_deref();
-    Ok(snapshots
-        .into_iter()
-        .filter(|snapshot| wanted.is_none_or(|prefix| snapshot.id.starts_with(prefix)))
-        .max_by_key(|snapshot| snapshot.time))
+    let found: Vec<&Snapshot> =
+        of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
+    let ours = found.iter().filter_map(|each| Some((inventory.order(&each.id)?, *each)));
+    if let Some((_, snapshot)) = ours.max_by_key(|(order, _)| *order) {
+        return Ok(Choice::Found { snapshot: Box::new(snapshot.clone()), of_another_site: None });
+    }
+    let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
+    Ok(match (other, wanted) {
+        (Some(snapshot), Some(_)) => {
+            let of_another_site = Some(whose(snapshot));
+            Choice::Found { snapshot: Box::new(snapshot.clone()), of_another_site }
+        }
+        (Some(snapshot), None) => Choice::None {
+            of_others: Some(format!(
+                "the newest in {} is {}, {}",
+                route.destination.name,
+                short(&snapshot.id),
+                whose(snapshot)
+            )),
+        },
+        (None, _) => Choice::None { of_others: None },
+    })
+}
+
+fn whose(snapshot: &Snapshot) -> String {
+    match snapshot.tag("site") {
+        Some(site) => format!("of another site ({}, identity {site})", snapshot.host),
+        None => format!("of an older Larder ({}) that this site's history does not have", snapshot.host),
+    }
 }
 
 async fn into_directory(

@@ -13,6 +13,7 @@ use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::error::Trouble;
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
+use crate::runner::holdings;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
@@ -149,7 +150,7 @@ fn begin(
         let action = wanted.action;
         let result = match &wanted.lock {
             Some(lock) => unlock_named(&route, id, lock).await,
-            None => act(&route, action, read_data.as_deref()).await,
+            None => act(&route, &site, action, read_data.as_deref()).await,
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
@@ -202,6 +203,8 @@ fn note_test(route: &Route, trouble: Option<&Trouble>) {
     if trouble.is_some_and(|trouble| ["cancelled", "repository_locked"].contains(&trouble.code.as_str())) {
         return;
     }
+    // It answers; what vanished from it is told apart.
+    let trouble = trouble.filter(|trouble| trouble.code != holdings::VANISHED);
     if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
         tracing::error!(error = %crate::error::chain(&error), "cannot note the test");
     }
@@ -238,7 +241,12 @@ pub(super) fn route(
     }
 }
 
-async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) -> Result<Vec<String>, Trouble> {
+async fn act(
+    route: &Route,
+    site: &Site,
+    action: DestinationAction,
+    read_data: Option<&str>,
+) -> Result<Vec<String>, Trouble> {
     let (width, berths) = route.world.berths(&route.destination.name, route.per_destination);
     // Prune rewrites the repository: it takes every berth, so it waits for the runs and they for it.
     let wanted = if action == DestinationAction::Prune { width } else { 1 };
@@ -247,21 +255,34 @@ async fn act(route: &Route, action: DestinationAction, read_data: Option<&str>) 
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
     let (restic, access) = route.open().await?;
+    let name = &route.destination.name;
     match action {
         DestinationAction::Test => {
             // Listing needs the key, so it proves the password too.
-            let found = restic.snapshots(&access, &[], &route.context).await.map_err(|error| error.trouble())?;
+            let found = holdings::list(route, &restic, &access, &site.artifacts).await?;
+            found.complete(name)?;
             let id = access.expected_id.as_deref().map_or("", short);
-            Ok(vec![format!("{}: repository {id} answers, {} snapshots", access.location, found.len())])
+            let mut lines = found.lines(name);
+            if let Some(first) = lines.first_mut() {
+                *first = format!("{}: repository {id} answers, {first}", access.location);
+            }
+            Ok(lines)
         }
         DestinationAction::Check => {
             restic.check(&access, read_data, &route.context).await.map_err(|error| error.trouble())?;
-            Ok(vec![match read_data {
+            // An empty repository has no errors either.
+            let found = holdings::list(route, &restic, &access, &site.artifacts).await?;
+            found.complete(name)?;
+            let mut lines = vec![match read_data {
                 Some(part) => format!("no errors were found ({part} of the data was read)"),
                 None => "no errors were found (structure only; set `check.read_data` to read data too)".to_owned(),
-            }])
+            }];
+            lines.extend(found.lines(name));
+            Ok(lines)
         }
         DestinationAction::Prune => {
+            // What vanished without us can be brought back only while its data is there.
+            holdings::list(route, &restic, &access, &site.artifacts).await?.complete(name)?;
             let report = restic.prune(&access, &route.context).await.map_err(|error| error.trouble())?;
             Ok(report.lines)
         }

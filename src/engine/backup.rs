@@ -27,11 +27,11 @@ pub struct BackupRequest {
     pub tags: Vec<String>,
     /// Empty: this machine's name.
     pub host: String,
-    /// The snapshot to compare with; one that is not there any more is left out.
+    /// The snapshot to compare with; one that is not there any more is left out. None: everything is read.
     pub parent: Option<String>,
     /// What may be unreadable, with all below it.
     pub tolerated: Vec<PathBuf>,
-    /// What the snapshot says about its time; none: now.
+    /// What the snapshot says about its time, to the second; none: restic's now.
     pub time: Option<Timestamp>,
 }
 
@@ -57,6 +57,8 @@ pub struct BackupReport {
     /// What could not be read and need not be, the first [`UNREADABLE_MAX`].
     pub tolerated: Vec<String>,
     pub tolerated_total: u64,
+    /// Paths that were asked for and are not there; among the unreadable, too.
+    pub absent: Vec<PathBuf>,
     /// Something that should be in the snapshot is not, beside what vanished or is tolerated.
     pub partial: bool,
 }
@@ -82,9 +84,11 @@ impl Restic {
         let lists = Lists::write(request, &missing)?;
         let mut request = request.clone();
         let mut summary: Option<BackupSummary> = None;
+        let mut is_garbled = false;
         let mut hear = |line: &str| match messages::parse(line) {
             Some(Message::Status(progress)) => on_progress(progress),
             Some(Message::BackupSummary(found)) => summary = Some(*found),
+            Some(Message::Garbled) => is_garbled = true,
             _ => {}
         };
         let mut answer = self.call_locking(access, context, lists.call(&request)?, &mut hear).await?;
@@ -93,11 +97,17 @@ impl Restic {
             request.parent = None;
             answer = self.call_locking(access, context, lists.call(&request)?, &mut hear).await?;
         }
-        if !matches!(answer.exit, Exit::Success | Exit::Code(3)) {
+        let code = match answer.exit {
+            Exit::Success => 0,
+            Exit::Code(3) => 3,
+            _ => return Err(answer.error("backup", access)),
+        };
+        if answer.complaints.is_fatal(code) {
             return Err(answer.error("backup", access));
         }
-        // Exit code 0 is no proof: the snapshot's id is.
-        let summary = summary.filter(|summary| messages::is_id(&summary.snapshot)).ok_or_else(|| garbled("backup"))?;
+        // Exit code 0 is no proof: the snapshot's id is, once it was seen in the repository (`prove`).
+        let summary = summary.filter(|summary| !is_garbled && messages::is_id(&summary.snapshot));
+        let summary = summary.ok_or_else(|| garbled("backup"))?;
         Ok(report(summary, &answer, &missing))
     }
 }
@@ -127,6 +137,7 @@ fn report(summary: BackupSummary, answer: &Answer, missing: &[PathBuf]) -> Backu
         vanished_total,
         tolerated: answer.complaints.accepted.clone(),
         tolerated_total,
+        absent: missing.iter().cloned().chain(answer.complaints.skipped.iter().map(PathBuf::from)).collect(),
         partial: total > 0 || (answer.exit != Exit::Success && !explained),
     }
 }
@@ -200,6 +211,9 @@ impl Lists {
                 return Err(EngineError::SnapshotId { id: parent.clone() });
             }
             call = call.arg(format!("--parent={parent}"));
+        } else {
+            // Else restic takes the newest of the same host and paths, which may be another site's.
+            call = call.arg("--force");
         }
         if let Some(time) = request.time {
             call = call.arg(format!("--time={}", time.strftime("%Y-%m-%d %H:%M:%S")));

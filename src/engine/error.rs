@@ -71,8 +71,12 @@ pub enum EngineError {
     DestinationNotEmpty(PathBuf),
     #[error("{failed} of the restored items failed: {detail}")]
     RestoreIncomplete { failed: u64, detail: String },
-    #[error("a retention that keeps nothing was refused for {job}")]
-    EmptyRetention { job: String },
+    #[error("the snapshot {id} that restic reported is not in {location}")]
+    SnapshotUnseen { id: String, location: String },
+    #[error("the snapshot {id} is not what was asked for: {difference}")]
+    SnapshotDiffers { id: String, difference: String },
+    #[error("{left} snapshots are still in {location} although restic said that it forgot them")]
+    StillThere { left: usize, location: String },
     #[error("{silent}")]
     Silent { silent: Silent },
     #[error("restic was cancelled")]
@@ -119,7 +123,9 @@ impl EngineError {
             Self::NothingMatches { .. } => "nothing_matches",
             Self::DestinationNotEmpty(_) => "destination_not_empty",
             Self::RestoreIncomplete { .. } => "restore_incomplete",
-            Self::EmptyRetention { .. } => "empty_retention",
+            Self::SnapshotUnseen { .. } => "snapshot_unseen",
+            Self::SnapshotDiffers { .. } => "snapshot_differs",
+            Self::StillThere { .. } => "snapshots_still_there",
             Self::Cancelled => "cancelled",
             Self::TooSlow(_) => "deadline_exceeded",
             Self::Stuck(_) => "no_progress",
@@ -181,8 +187,10 @@ impl EngineError {
                 format!("restore into a directory that does not exist yet, such as {}/restored", path.display())
             }
             Self::RestoreIncomplete { .. } => "the run's log names each; check the repository".to_owned(),
-            Self::EmptyRetention { .. } => {
-                "set at least one of last, hourly, daily, weekly, monthly, yearly".to_owned()
+            Self::SnapshotUnseen { .. } | Self::SnapshotDiffers { .. } | Self::StillThere { .. } => {
+                "nothing was forgotten for it; look whether something else changes this repository, and whether restic \
+                 is the real one"
+                    .to_owned()
             }
             Self::TooSlow(_) => "raise the policy's `timeout` if the work is really that long".to_owned(),
             Self::Stuck(_) => "is the destination's disk or network hanging?".to_owned(),
@@ -272,6 +280,8 @@ pub(super) struct Apart {
 
 /// Most failed items that are named.
 const ITEMS_MAX: usize = 100;
+/// How a plain line begins that says that restic failed.
+const FATAL: [&str; 4] = ["fatal:", "error:", "fatal error:", "panic:"];
 /// Most plain lines that are kept.
 const LINES_MAX: usize = 50;
 
@@ -328,6 +338,15 @@ impl Complaints {
             }
             self.lines.push(line.to_owned());
         }
+    }
+
+    /// Whether restic said that it failed, whatever its exit code `code` says.
+    pub(super) fn is_fatal(&self, code: i64) -> bool {
+        let fatal = |line: &String| {
+            let line = line.trim_start().to_ascii_lowercase();
+            FATAL.iter().any(|word| line.starts_with(word))
+        };
+        self.exit.as_ref().is_some_and(|(said, _)| *said != code || code == 0) || self.lines.iter().any(fatal)
     }
 
     /// Takes the secrets out: a repository's server may repeat what it was told.
@@ -418,6 +437,7 @@ const DAMAGE: [&str; 9] = [
 
 fn how(exit: &Exit) -> String {
     match exit {
+        Exit::Success => "exit code 0".to_owned(),
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => format!("signal {signal}"),
         other => format!("{other:?}"),

@@ -1,6 +1,7 @@
 //! The one file that reads what restic writes: JSON lines of every version since 0.17, and what is no JSON.
 //!
-//! Nothing here fails: a line that is not understood is `None` or [`Message::Other`]. Numbers out of range are clamped.
+//! Nothing here fails: a line that is not understood is `None` or [`Message::Other`]. In progress numbers out of range
+//! are clamped; a final figure of a wrong type or sign makes its whole message [`Message::Garbled`].
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -30,6 +31,8 @@ pub(super) enum Message {
         id: String,
     },
     Node(Entry),
+    /// A summary whose figures are no counts: nothing of it is believed.
+    Garbled,
     Other,
 }
 
@@ -121,7 +124,7 @@ pub(super) fn parse(line: &str) -> Option<Message> {
     let kind = object.get("message_type").or_else(|| object.get("struct_type")).and_then(Value::as_str);
     Some(match kind {
         Some("status") => Message::Status(progress(object)),
-        Some("summary") => summary(object),
+        Some("summary") => summary(object).unwrap_or(Message::Garbled),
         // What the counting ahead of the backup meets is met again by the backup itself.
         Some("error") if text(object, "during") == "scan" => Message::Other,
         Some("error") => Message::ItemError { item: text(object, "item"), message: error_text(object) },
@@ -168,29 +171,6 @@ pub(super) fn snapshots(output: &str) -> Option<Vec<Snapshot>> {
     }
 }
 
-/// The ids that `restic forget --json` removed; none when it printed no such list.
-pub(super) fn forgotten(output: &str) -> Option<Vec<String>> {
-    let groups = match serde_json::from_str::<Value>(output).ok()? {
-        Value::Array(groups) => groups,
-        Value::Null => return Some(Vec::new()),
-        _ => return None,
-    };
-    let mut removed = Vec::new();
-    for group in &groups {
-        // Null where nothing was removed; what has no such field is no group.
-        match group.get("remove")? {
-            Value::Null => {}
-            Value::Array(gone) => {
-                for gone in gone {
-                    removed.push(snapshot(gone)?.id);
-                }
-            }
-            _ => return None,
-        }
-    }
-    Some(removed)
-}
-
 /// Whether `text` is a full id of restic: 64 hex digits.
 pub(super) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -202,8 +182,11 @@ pub(super) fn skipped(line: &str) -> Option<&str> {
 }
 
 fn snapshot(value: &Value) -> Option<Snapshot> {
-    let summary = value.get("summary");
-    let figure = |name: &str| summary.and_then(|summary| summary.get(name)).map(clamped);
+    // Before 0.17 there was no summary; one that is there has both figures.
+    let totals = match value.get("summary") {
+        None | Some(Value::Null) => None,
+        Some(summary) => Some((figure(summary, "total_bytes_processed")?, figure(summary, "total_files_processed")?)),
+    };
     Some(Snapshot {
         id: value.get("id")?.as_str().filter(|id| is_id(id))?.to_owned(),
         time: value.get("time")?.as_str()?.parse().ok()?,
@@ -211,8 +194,8 @@ fn snapshot(value: &Value) -> Option<Snapshot> {
         paths: texts(value, "paths"),
         tags: texts(value, "tags"),
         parent: value.get("parent").and_then(Value::as_str).map(str::to_owned),
-        bytes: figure("total_bytes_processed"),
-        files: figure("total_files_processed"),
+        bytes: totals.map(|(bytes, _)| bytes),
+        files: totals.map(|(_, files)| files),
     })
 }
 
@@ -229,30 +212,36 @@ fn progress(object: &Value) -> Progress {
     }
 }
 
-/// Backup, restore and check all end with a "summary"; their fields tell them apart.
-fn summary(object: &Value) -> Message {
+/// Backup, restore and check all end with a "summary"; their fields tell them apart. None: a figure is no count, or one
+/// that must be there is not.
+fn summary(object: &Value) -> Option<Message> {
     if object.get("files_new").is_some() || object.get("snapshot_id").is_some() {
-        let added = object.get("data_added_packed").or_else(|| object.get("data_added"));
-        return Message::BackupSummary(Box::new(BackupSummary {
+        let summary = BackupSummary {
             snapshot: text(object, "snapshot_id"),
-            files_new: number(object, "files_new"),
-            files_changed: number(object, "files_changed"),
-            files_unmodified: number(object, "files_unmodified"),
-            bytes_added: added.map_or(0, clamped),
-            bytes_processed: number(object, "total_bytes_processed"),
-            files: number(object, "total_files_processed"),
-        }));
+            files_new: figure(object, "files_new")?,
+            files_changed: figure(object, "files_changed")?,
+            files_unmodified: figure(object, "files_unmodified")?,
+            bytes_added: match object.get("data_added_packed") {
+                Some(packed) => packed.as_u64()?,
+                None => figure(object, "data_added")?,
+            },
+            bytes_processed: figure(object, "total_bytes_processed")?,
+            files: figure(object, "total_files_processed")?,
+        };
+        let counted = summary.files_new.checked_add(summary.files_changed)?.checked_add(summary.files_unmodified)?;
+        return (counted == summary.files).then(|| Message::BackupSummary(Box::new(summary)));
     }
     if object.get("num_errors").is_some() {
-        return Message::CheckSummary { errors: number(object, "num_errors") };
+        return Some(Message::CheckSummary { errors: figure(object, "num_errors")? });
     }
     // A restore's summary leaves out what is zero, so that of an empty one has no field at all.
-    Message::RestoreSummary(RestoreSummary {
-        items: number(object, "total_files"),
-        items_restored: number(object, "files_restored"),
-        bytes: number(object, "total_bytes"),
-        bytes_restored: number(object, "bytes_restored"),
-    })
+    let or_zero = |name: &str| if object.get(name).is_some() { figure(object, name) } else { Some(0) };
+    Some(Message::RestoreSummary(RestoreSummary {
+        items: or_zero("total_files")?,
+        items_restored: or_zero("files_restored")?,
+        bytes: or_zero("total_bytes")?,
+        bytes_restored: or_zero("bytes_restored")?,
+    }))
 }
 
 fn entry(object: &Value) -> Entry {
@@ -299,6 +288,11 @@ fn shortened(text: &str) -> String {
         end -= 1;
     }
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// A final figure: a count, or none.
+fn figure(object: &Value, name: &str) -> Option<u64> {
+    object.get(name)?.as_u64()
 }
 
 fn number(object: &Value, name: &str) -> u64 {
@@ -372,8 +366,46 @@ mod tests {
         assert_eq!(snapshots(r#"[{"id":"--help","time":"2026-01-01T00:00:00Z"}]"#), None);
         assert_eq!(snapshots("null"), Some(vec![]));
         assert_eq!(snapshots("no json"), None);
-        assert_eq!(forgotten("[]"), Some(vec![]));
-        assert_eq!(forgotten("{}"), None);
+    }
+
+    #[test]
+    fn a_final_figure_that_is_no_count_makes_the_whole_message_garbled() {
+        let backup = |field: &str, value: &str| {
+            let good = r#"{"message_type":"summary","files_new":1,"files_changed":2,"files_unmodified":3,"data_added":7,"data_added_packed":5,"total_files_processed":6,"total_bytes_processed":9,"snapshot_id":"x"}"#;
+            let mut line: Value = serde_json::from_str(good).unwrap();
+            line[field] = serde_json::from_str(value).unwrap();
+            parse(&line.to_string())
+        };
+        assert!(matches!(backup("data_added", "8"), Some(Message::BackupSummary(_))));
+        for field in [
+            "files_new",
+            "files_changed",
+            "files_unmodified",
+            "data_added_packed",
+            "total_files_processed",
+            "total_bytes_processed",
+        ] {
+            for value in ["-1", "\"6\"", "1.5", "1e300", "null", "[6]", "true"] {
+                assert_eq!(backup(field, value), Some(Message::Garbled), "{field}: {value}");
+            }
+        }
+        assert_eq!(backup("files_new", "2"), Some(Message::Garbled), "the parts are not the whole");
+        for line in [
+            r#"{"message_type":"summary","num_errors":-1}"#,
+            r#"{"message_type":"summary","num_errors":"0"}"#,
+            r#"{"message_type":"summary","total_files":"5"}"#,
+            r#"{"message_type":"summary","total_files":5,"bytes_restored":-5}"#,
+            r#"{"message_type":"summary","files_new":0,"snapshot_id":"x"}"#,
+        ] {
+            assert_eq!(parse(line), Some(Message::Garbled), "{line}");
+        }
+        let id = "a".repeat(64);
+        let listed = |summary: &str| {
+            snapshots(&format!(r#"[{{"id":"{id}","time":"2026-01-01T00:00:00Z","summary":{summary}}}]"#))
+        };
+        assert!(listed(r#"{"total_bytes_processed":1,"total_files_processed":1}"#).is_some());
+        assert_eq!(listed(r#"{"total_bytes_processed":-1,"total_files_processed":1}"#), None);
+        assert_eq!(listed(r#"{"total_bytes_processed":1}"#), None);
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -422,7 +454,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_panics(line in "\\PC{0,200}") {
-            let _ = (parse(&line), version(&line), repository_id(&line), lock(&line), snapshots(&line), forgotten(&line));
+            let _ = (parse(&line), version(&line), repository_id(&line), lock(&line), snapshots(&line));
         }
 
         #[test]
@@ -438,7 +470,7 @@ mod tests {
                 prop_assert!((0.0..=1.0).contains(&progress.fraction));
             }
             let list = format!("[{line}]");
-            let _ = (lock(&line), repository_id(&line), snapshots(&list), forgotten(&list));
+            let _ = (lock(&line), repository_id(&line), snapshots(&list));
         }
     }
 }

@@ -103,7 +103,12 @@ impl Restic {
 
 /// The path of a repository on this machine.
 pub(super) fn local_path(access: &RepositoryAccess) -> Option<PathBuf> {
-    let path = access.location.strip_prefix("local:").unwrap_or(&access.location);
+    path_of(&access.location)
+}
+
+/// As [`local_path`], of what restic's `-r` takes.
+pub(super) fn path_of(location: &str) -> Option<PathBuf> {
+    let path = location.strip_prefix("local:").unwrap_or(location);
     path.starts_with('/').then(|| PathBuf::from(path))
 }
 

@@ -48,9 +48,11 @@ impl Restic {
             call = call.arg(format!("--include={pattern}"));
         }
         let mut summary: Option<RestoreSummary> = None;
+        let mut is_garbled = false;
         let mut hear = |line: &str| match messages::parse(line) {
             Some(Message::Status(progress)) => on_progress(progress),
             Some(Message::RestoreSummary(found)) => summary = Some(found),
+            Some(Message::Garbled) => is_garbled = true,
             _ => {}
         };
         let answer = self.call_reading(access, context, call.arg(id), &mut hear).await?;
@@ -68,10 +70,10 @@ impl Restic {
                 _ => EngineError::RestoreIncomplete { failed: complaints.items_total, detail },
             });
         }
-        if answer.exit != Exit::Success {
+        if answer.exit != Exit::Success || complaints.is_fatal(0) {
             return Err(missing_or(full(answer.error("restore", access), to), id, access));
         }
-        let summary = summary.ok_or_else(|| garbled("restore"))?;
+        let summary = summary.filter(|_| !is_garbled).ok_or_else(|| garbled("restore"))?;
         if summary.items == 0 && !include.is_empty() {
             return Err(EngineError::NothingMatches { id: id.to_owned(), include: include.to_vec() });
         }

@@ -1,11 +1,13 @@
-//! Lists snapshots and what is in them; forgets the ones that a retention does not keep.
+//! Lists snapshots and what is in them; forgets those that are named.
 
 use super::messages::{self, Entry, Message, Snapshot};
-use super::repository::garbled;
-use super::{Call, EngineError, RepositoryAccess, Restic, job_tags, keep};
-use crate::config::model::Retention;
+use super::repository::{garbled, path_of};
+use super::{Call, EngineError, RepositoryAccess, Restic};
+use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
-use crate::types::JobId;
+
+/// Ids in one call of `forget`: the command line has a bound.
+const FORGET_MAX: usize = 1000;
 
 /// The files of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,76 +84,45 @@ impl Restic {
         Ok(list)
     }
 
-    /// Forgets the snapshots of `job` that `retention` does not keep; returns their ids. Data stays until
-    /// [`Restic::prune`]. Only snapshots with all three tags of the job are looked at.
+    /// Forgets exactly these snapshots. Data stays until [`Restic::prune`].
+    ///
+    /// Which ones is decided elsewhere: restic's own rules know neither the site nor the order of its runs.
     ///
     /// # Errors
-    /// A retention that keeps nothing is refused; and everything that restic can fail with.
+    /// One is no whole id; one is still there afterwards, where that can be seen; and everything that restic can fail with.
     pub async fn forget(
         &self,
         access: &RepositoryAccess,
-        job: &JobId,
-        retention: &Retention,
+        ids: &[String],
         context: &Context,
-    ) -> Result<Vec<String>, EngineError> {
-        self.forget_or_tell(access, job, retention, false, context).await
-    }
-
-    /// What [`Restic::forget`] would forget; changes nothing.
-    ///
-    /// # Errors
-    /// As `forget`.
-    pub async fn would_forget(
-        &self,
-        access: &RepositoryAccess,
-        job: &JobId,
-        retention: &Retention,
-        context: &Context,
-    ) -> Result<Vec<String>, EngineError> {
-        self.forget_or_tell(access, job, retention, true, context).await
-    }
-
-    async fn forget_or_tell(
-        &self,
-        access: &RepositoryAccess,
-        job: &JobId,
-        retention: &Retention,
-        only_tell: bool,
-        context: &Context,
-    ) -> Result<Vec<String>, EngineError> {
-        let rules = keep_rules(retention);
-        if rules.is_empty() {
-            return Err(EngineError::EmptyRetention { job: job.to_string() });
+    ) -> Result<(), EngineError> {
+        if let Some(bad) = ids.iter().find(|id| !messages::is_id(id)) {
+            return Err(EngineError::SnapshotId { id: bad.chars().take(80).collect() });
         }
         self.check_identity(access, context).await?;
-        // One group: the tags choose it, whatever paths and host the snapshots have.
-        let mut call = Call::new("forget", &["--json", "--group-by="]);
-        call = call.arg(format!("--tag={}", job_tags(job).join(",")));
-        for rule in rules {
-            call = call.arg(rule);
+        for some in ids.chunks(FORGET_MAX) {
+            let mut call = Call::new("forget", &["--json"]);
+            for id in some {
+                call = call.arg(id.as_str());
+            }
+            self.call_locking(access, context, call, &mut |_| {}).await?.success("forget", access)?;
         }
-        if only_tell {
-            // Only reads, so no lock of anybody is in its way.
-            call = call.arg("--dry-run").without_lock();
-        }
-        let mut output = String::new();
-        let answer = self.call_locking(access, context, call, &mut |line| keep(&mut output, line)).await?;
-        answer.success("forget", access)?;
-        if output.trim().is_empty() {
-            // No snapshot has these tags.
-            return Ok(Vec::new());
-        }
-        messages::forgotten(&output).ok_or_else(|| garbled("forget"))
+        let left = absent(&access.location, ids).await.map_or(0, |gone| ids.len() - gone.len());
+        if left == 0 { Ok(()) } else { Err(EngineError::StillThere { left, location: access.location.clone() }) }
     }
 }
 
-/// restic's arguments for what is kept; empty when nothing is.
-fn keep_rules(retention: &Retention) -> Vec<String> {
-    let Retention { last, hourly, daily, weekly, monthly, yearly } = retention;
-    [("last", last), ("hourly", hourly), ("daily", daily), ("weekly", weekly), ("monthly", monthly), ("yearly", yearly)]
-        .into_iter()
-        .filter_map(|(name, count)| count.filter(|count| *count > 0).map(|count| format!("--keep-{name}={count}")))
-        .collect()
+/// Those of `ids` that the repository has no file of; none where only restic can tell. Costs no call of restic.
+pub async fn absent(location: &str, ids: &[String]) -> Option<Vec<String>> {
+    let directory = path_of(location)?.join("snapshots");
+    let (looked, ids) = (directory.clone(), ids.to_vec());
+    let look = move || {
+        let is_absent = |id: &String| looked.join(id).try_exists().map(|there| !there);
+        let found: std::io::Result<Vec<(String, bool)>> =
+            ids.into_iter().map(|id| is_absent(&id).map(|absent| (id, absent))).collect();
+        found.ok().map(|all| all.into_iter().filter(|(_, absent)| *absent).map(|(id, _)| id).collect())
+    };
+    look::at(&directory, LOOK_MAX, look).await.ok().flatten()
 }
 
 /// Checks that `text` can be nothing but a snapshot's id.
@@ -179,15 +150,6 @@ pub(super) fn missing_or(error: EngineError, id: &str, access: &RepositoryAccess
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_retention_of_zeros_keeps_nothing_and_is_seen_as_that() {
-        assert_eq!(keep_rules(&Retention::default()), [""; 0]);
-        let zeros = Retention { last: Some(0), daily: Some(0), ..Retention::default() };
-        assert_eq!(keep_rules(&zeros), [""; 0]);
-        let some = Retention { last: Some(0), daily: Some(7), yearly: Some(1), ..Retention::default() };
-        assert_eq!(keep_rules(&some), ["--keep-daily=7", "--keep-yearly=1"]);
-    }
 
     #[test]
     fn only_hex_digits_are_a_snapshot_id() {

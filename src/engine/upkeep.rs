@@ -68,7 +68,7 @@ impl Restic {
         };
         let answer = self.call_reading(access, context, call, &mut hear).await?;
         let found = errors.is_some_and(|errors| errors > 0) || answer.complaints.items_total > 0;
-        if answer.exit == Exit::Success && !found {
+        if answer.exit == Exit::Success && !found && !answer.complaints.is_fatal(0) {
             // The exit code alone is no proof where restic also says what it found.
             if errors.is_none() && self.version >= CHECK_JSON_MIN {
                 return Err(garbled("check"));

@@ -4,9 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::error::Trouble;
-use crate::rpc::wire::{
-    Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams,
-};
+use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
+use crate::rpc::wire::{Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams};
 
 /// An answer that takes a while.
 pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Trouble>> + Send>>;

@@ -8,10 +8,11 @@ use crate::rpc::Rpc;
 use crate::rpc::access::Access::Read;
 use crate::rpc::log_tail;
 use crate::rpc::methods::Register;
+use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
 use crate::rpc::wire::{
     Checkup, FileInfo, FindParams, FoundFile, LogPart, NoParams, OperationParams, Page, PageParams, PolicyInfo,
     RunDetail, RunInfo, RunListParams, RunLogParams, RunParams, RunStep, ScheduleNextParams, SnapshotFilesParams,
-    SnapshotInfo, SnapshotListParams, SystemStatus, TargetParams, Upcoming, invalid, page_limit,
+    SystemStatus, TargetParams, Upcoming, invalid, page_limit,
 };
 use crate::runner::control::OperationStatus;
 use crate::schedule::{Schedule, jitter};

@@ -15,6 +15,8 @@ use crate::status::{Attention, ConfigView, Counts, MailView, SiteView, Verdict};
 use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use crate::types::{Name, Outcome, Revision, RunId};
 
+pub mod snapshots;
+
 /// Items of one page at most; also what is given when nothing is asked for.
 pub const PAGE_ITEMS_MAX: usize = 500;
 pub const PAGE_ITEMS: usize = 100;
@@ -301,35 +303,6 @@ impl From<Shipment> for ShipmentInfo {
             trouble: shipment.trouble,
         }
     }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SnapshotListParams {
-    #[serde(default)]
-    pub target: Option<Name>,
-    /// Every destination when not given.
-    #[serde(default)]
-    pub destination: Option<Name>,
-    #[serde(default)]
-    pub cursor: Option<String>,
-    #[serde(default)]
-    pub limit: Option<usize>,
-}
-
-/// A snapshot in a destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SnapshotInfo {
-    pub destination: Name,
-    pub id: String,
-    pub at: Timestamp,
-    /// None for one that Larder did not make.
-    pub target: Option<Name>,
-    pub policy: Option<Name>,
-    pub run: Option<RunId>,
-    pub paths: Vec<String>,
-    pub bytes: Option<u64>,
-    pub files: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -37,6 +37,8 @@ pub enum HoldKind {
     MissingProof,
     /// The clock jumped, or is wrong.
     JumpedClock,
+    /// Snapshots are gone from a repository, the newest among them, and we did not forget them.
+    Vanished,
     /// Something was left out, for another reason that the run names.
     Incomplete,
 }
@@ -50,6 +52,7 @@ impl HoldKind {
             Self::RetentionCut => "retention_cut",
             Self::MissingProof => "missing_proof",
             Self::JumpedClock => "jumped_clock",
+            Self::Vanished => "vanished",
             Self::Incomplete => "incomplete",
         }
     }

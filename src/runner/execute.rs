@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::{PublishRequest, Published, Shelf};
+use crate::artifact::{Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::error::Trouble;
 use crate::look::{self, LOOK_MAX};
@@ -25,6 +25,7 @@ use crate::run::judgement::{self, Coverage};
 use crate::run::usual::Load;
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
+use crate::runner::holdings::Inventory;
 use crate::runner::hooks::during::During;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
@@ -33,11 +34,14 @@ use crate::runner::ship::{self, Route};
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord};
+use crate::types::site::SiteId;
 use crate::types::{Name, Outcome};
 
 mod away;
 mod beside;
+mod clock;
 mod holding;
+mod retaining;
 mod shipping;
 
 /// What is kept of one run's output, in bytes.
@@ -131,6 +135,8 @@ struct Journey {
     context: Context,
     deadline: Instant,
     shelf: Shelf,
+    /// Which site this is; none before the run looked.
+    identity: Option<SiteId>,
     beside: Beside,
     own: Vec<Own>,
     shape: Shape,
@@ -142,6 +148,8 @@ struct Journey {
     retained: BTreeSet<Name>,
     /// The first remark that is no hold of a kind of its own.
     remark: Option<Trouble>,
+    /// What each repository holds since this run shipped to it.
+    inventories: BTreeMap<Name, Inventory>,
 }
 
 impl Journey {
@@ -152,6 +160,7 @@ impl Journey {
         Self {
             shelf: Shelf::new(&order.site.artifacts),
             deadline: Instant::now() + order.policy.timeout,
+            identity: None,
             world,
             target: order.target,
             policy: order.policy,
@@ -171,6 +180,7 @@ impl Journey {
             mounted: None,
             retained: BTreeSet::new(),
             remark: None,
+            inventories: BTreeMap::new(),
         }
     }
 
@@ -179,6 +189,10 @@ impl Journey {
         self.advance(Event::Started, None).await?;
         self.preconditions().await?;
         self.settings_answer().await?;
+        let id = self.world.site(&self.site.artifacts).await;
+        let id = id.map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
+        self.shelf = self.shelf.clone().of_site(id.clone());
+        self.identity = Some(id);
         // From here on `after` runs, whatever happens: what `before` stopped must not stay stopped.
         self.after_is_due = true;
         self.hook(Moment::Before).await.map_err(Stop::failed)?;
@@ -211,6 +225,8 @@ impl Journey {
         self.advance(Event::Shipped, None).await?;
         self.miss_mounts(before, after, &captured).await;
         self.weigh(&captured).await;
+        self.take_stock();
+        self.look_at_clock().await;
         let remark = self.remark.clone();
         self.judged
             .add(HoldKind::Incomplete, remark.map(|trouble| Finding::without_value(HoldKind::Incomplete, trouble)));
@@ -219,6 +235,7 @@ impl Journey {
         } else {
             self.retain().await;
         }
+        self.look_again().await;
         self.hold_on();
         self.expire().await;
         // Before the verdict, since a failed `after` hook is a remark on it.
@@ -403,19 +420,6 @@ impl Journey {
             present: true,
         });
         Ok(published)
-    }
-
-    fn publication(&self, captured: &Captured, validations: Vec<crate::plugin::Validation>) -> PublishRequest {
-        PublishRequest {
-            run: self.record.id,
-            job: self.record.job.clone(),
-            started: self.record.started.unwrap_or(self.record.queued),
-            timezone: self.site.timezone.clone(),
-            revision: self.record.revision.clone(),
-            plugin: self.record.plugin.clone(),
-            captured: captured.clone(),
-            validations,
-        }
     }
 
     async fn expire(&mut self) {

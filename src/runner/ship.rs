@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::artifact::mount;
-use crate::config::model::{Destination, Repository, Retention, Tolerate};
-use crate::engine::{BackupReport, BackupRequest, Progress, RepositoryAccess, Restic};
+use crate::config::model::{Artifacts, Destination, Repository, Tolerate};
+use crate::engine::{self, BackupReport, BackupRequest, EngineError, Progress, RepositoryAccess, Restic};
 use crate::error::Trouble;
 use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
-use crate::run::judgement;
+use crate::runner::holdings::{self, Inventory};
 use crate::runner::world::World;
-use crate::store::record::{DestinationRecord, RunRecord, Shipment};
-use crate::types::{ByteSize, Outcome};
+use crate::store::record::{DestinationRecord, Shipment};
+use crate::types::{ByteSize, JobId, Outcome};
 
 /// Paths of unreadable files that a trouble names.
 const UNREADABLE_SHOWN: usize = 5;
@@ -23,6 +23,11 @@ const UNREADABLE_SHOWN: usize = 5;
 /// What is shipped, the same for every destination.
 #[derive(Clone, Debug)]
 pub struct Cargo {
+    pub job: JobId,
+    /// Where artifacts lie: their manifests tell which site this is.
+    pub artifacts: Artifacts,
+    /// What the snapshots are dated: when the run started.
+    pub time: Timestamp,
     pub paths: Vec<PathBuf>,
     pub excludes: Vec<String>,
     pub tags: Vec<String>,
@@ -46,6 +51,8 @@ pub struct Counted {
 pub struct Shipped {
     pub shipment: Shipment,
     pub notices: Vec<Trouble>,
+    /// What the repository holds since; none: it could not be listed.
+    pub inventory: Option<Inventory>,
 }
 
 /// Where something goes and under what bounds.
@@ -164,7 +171,7 @@ fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Tr
     }
 }
 
-fn shipment(route: &Route, cargo: &Cargo, made: Result<BackupReport, Trouble>, took: Duration) -> Shipped {
+fn shipment(route: &Route, cargo: &Cargo, made: Result<Made, Trouble>, took: Duration) -> Shipped {
     let mut notices = Vec::new();
     let mut shipment = Shipment {
         destination: route.destination.name.clone(),
@@ -177,11 +184,14 @@ fn shipment(route: &Route, cargo: &Cargo, made: Result<BackupReport, Trouble>, t
         trouble: None,
         forgotten: None,
     };
+    let mut inventory = None;
     match made {
-        Ok(report) => {
+        Ok(Made { report, inventory: listed }) => {
             let judged = judge(cargo, &report);
-            shipment.outcome = if judged.trouble.is_some() { Outcome::Partial } else { Outcome::Success };
-            shipment.trouble = judged.trouble;
+            let unproven = listed.as_ref().err().map(|why| not_listed(route, &report, why));
+            inventory = listed.ok();
+            shipment.trouble = judged.trouble.or(unproven);
+            shipment.outcome = if shipment.trouble.is_some() { Outcome::Partial } else { Outcome::Success };
             notices = judged.notices;
             shipment.bytes_added = report.bytes_added;
             shipment.files = report.files;
@@ -195,7 +205,16 @@ fn shipment(route: &Route, cargo: &Cargo, made: Result<BackupReport, Trouble>, t
             shipment.trouble = Some(trouble);
         }
     }
-    Shipped { shipment, notices }
+    Shipped { shipment, notices, inventory }
+}
+
+fn not_listed(route: &Route, report: &BackupReport, why: &Trouble) -> Trouble {
+    let id: String = report.snapshot.chars().take(10).collect();
+    let message = format!(
+        "the snapshot {id} was made, but {} could not be listed to prove it: {}",
+        route.destination.name, why.message
+    );
+    Trouble { code: "snapshot_unproven".to_owned(), message, hint: why.hint.clone() }
 }
 
 /// What came of a snapshot that is there: what is missing, and what may be missing.
@@ -261,12 +280,18 @@ fn told(total: u64, what: &str, named: &[String]) -> String {
     format!("{total} {noun} {what}: {}{tail}", shown.join(", "))
 }
 
+/// A snapshot that was made, and what the repository holds since; else why that could not be seen.
+struct Made {
+    report: BackupReport,
+    inventory: Result<Inventory, Trouble>,
+}
+
 async fn attempt(
     route: &Route,
     cargo: &Cargo,
     parent: Option<String>,
     on_progress: impl FnMut(Progress) + Send,
-) -> Result<BackupReport, Trouble> {
+) -> Result<Made, Trouble> {
     let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new("cancelled", format!("cancelled before shipping to {}", route.destination.name));
     let _berth = tokio::select! {
@@ -274,6 +299,10 @@ async fn attempt(
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
     let (restic, access) = route.open().await?;
+    let parent = match parent {
+        Some(parent) => Some(parent),
+        None => newest_of_ours(route, &restic, &access, cargo).await?,
+    };
     let request = BackupRequest {
         paths: cargo.paths.clone(),
         excludes: cargo.excludes.clone(),
@@ -281,60 +310,58 @@ async fn attempt(
         host: cargo.host.clone(),
         parent,
         tolerated: cargo.tolerate.unreadable.clone(),
-        time: None,
+        time: Some(cargo.time),
     };
-    restic.backup(&access, &request, &route.context, on_progress).await.map_err(|error| error.trouble())
+    let failed = |error: EngineError| error.trouble();
+    let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
+    // One listing proves the snapshot, decides the retention and shows what vanished.
+    let inventory = holdings::list(route, &restic, &access, &cargo.artifacts).await;
+    if let Ok(inventory) = &inventory {
+        engine::prove(&access, &request, &report, &inventory.listing).map_err(failed)?;
+    }
+    Ok(Made { report, inventory })
 }
 
-/// A retention that would forget many snapshots that the rules before kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    pub forgotten: usize,
-    pub there: usize,
-    pub oldest: Timestamp,
-    pub newest: Timestamp,
-}
-
-/// What `retention` would forget of the job that `before` would not have, when that is too much to do unasked.
-///
-/// # Errors
-/// When restic could not tell; nothing is forgotten then.
-pub async fn cut(
+/// The snapshot that the next one of the job is compared with, where the ledger names none; none: there is none of ours.
+async fn newest_of_ours(
     route: &Route,
-    run: &RunRecord,
-    before: Option<&Retention>,
-    retention: &Retention,
-) -> Result<Option<Cut>, Trouble> {
-    let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
-    let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new("cancelled", "the daemon is stopping"))?;
-    let (restic, access) = route.open().await?;
-    let failed = |error: crate::engine::EngineError| error.trouble();
-    let mut gone = restic.would_forget(&access, &run.job, retention, &route.context).await.map_err(failed)?;
-    if gone.is_empty() {
-        return Ok(None);
+    restic: &Restic,
+    access: &RepositoryAccess,
+    cargo: &Cargo,
+) -> Result<Option<String>, Trouble> {
+    let (ledger, name, job) = (route.world.ledger.clone(), route.destination.name.clone(), cargo.job.clone());
+    let look = tokio::task::spawn_blocking(move || {
+        let books = ledger.books(&name)?;
+        let known = books.by_job.get(&job).into_iter().flatten().filter(|(_, known)| !known.leaving && !known.missing);
+        let newest = known.max_by_key(|(_, known)| known.order).map(|(id, _)| id.clone());
+        Ok::<_, crate::store::StoreError>((newest, ledger.holdings(&name)?.is_some()))
+    });
+    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the store stopped: {error}"));
+    let (newest, was_listed) = look.await.map_err(stopped)?.map_err(|error| error.trouble())?;
+    if newest.is_some() || was_listed {
+        return Ok(newest);
     }
-    if let Some(before) = before {
-        let usual = restic.would_forget(&access, &run.job, before, &route.context).await.map_err(failed)?;
-        gone.retain(|id| !usual.contains(id));
-    }
-    let tags = crate::engine::job_tags(&run.job);
-    let there = restic.snapshots(&access, &tags, &route.context).await.map_err(failed)?;
-    let times = || there.iter().filter(|snapshot| gone.contains(&snapshot.id)).map(|snapshot| snapshot.time);
-    let (Some(oldest), Some(newest)) = (times().min(), times().max()) else { return Ok(None) };
-    let much = judgement::cuts_much(gone.len(), there.len(), before.is_some());
-    Ok(much.then_some(Cut { forgotten: gone.len(), there: there.len(), oldest, newest }))
+    let inventory = holdings::list(route, restic, access, &cargo.artifacts).await?;
+    Ok(inventory.sorted.ours.get(&cargo.job).and_then(|ours| ours.last()).map(|ours| ours.id.clone()))
 }
 
-/// Applies the policy's keep rules to the job's snapshots; answers how many went.
+/// Forgets exactly these snapshots of the job; answers how many went.
+///
+/// Marked in the ledger before, taken out of it afterwards: a kill in between leaves nothing that looks lost.
 ///
 /// # Errors
-/// When restic could not do it; nothing is lost then.
-pub async fn retain(route: &Route, run: &RunRecord, retention: &Retention) -> Result<u64, Trouble> {
+/// When restic could not do it, or the store cannot be written.
+pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, Trouble> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
     let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
     let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new("cancelled", "the daemon is stopping"))?;
     let (restic, access) = route.open().await?;
-    let removed = restic.forget(&access, &run.job, retention, &route.context).await.map_err(|error| error.trouble())?;
-    Ok(removed.len() as u64)
+    holdings::mark_leaving(route, job, ids).await?;
+    restic.forget(&access, ids, &route.context).await.map_err(|error| error.trouble())?;
+    holdings::take_out(route, job, ids).await?;
+    Ok(ids.len() as u64)
 }
 
 #[cfg(test)]
@@ -343,6 +370,9 @@ mod tests {
 
     fn cargo(vanished_ppm: u32, counted: Option<(u64, u64)>) -> Cargo {
         Cargo {
+            job: "files/daily".parse().unwrap(),
+            artifacts: Artifacts::default(),
+            time: Timestamp::UNIX_EPOCH,
             paths: Vec::new(),
             excludes: Vec::new(),
             tags: Vec::new(),
@@ -370,6 +400,7 @@ mod tests {
             vanished_total: vanished,
             tolerated: named(tolerated),
             tolerated_total: tolerated,
+            absent: Vec::new(),
             partial: unreadable > 0,
         }
     }

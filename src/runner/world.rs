@@ -19,6 +19,7 @@ use crate::store::ledger::Ledger;
 use crate::store::record::{DestinationRecord, Upkeep};
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
+use crate::types::site::SiteId;
 
 /// A destination never gets more than this many users at once, whatever the site says.
 const BERTHS_MAX: u32 = 64;
@@ -36,6 +37,8 @@ pub struct World {
     /// The restic to use when not the one on the `PATH`.
     pub restic_program: Option<PathBuf>,
     restic: Mutex<Option<Arc<Restic>>>,
+    /// Which site this is, once it was asked.
+    pub(super) site: tokio::sync::Mutex<Option<SiteId>>,
     berths: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
     /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
     destination_writes: Mutex<()>,
@@ -68,6 +71,7 @@ impl World {
             state_id: parts.state_id,
             restic_program: parts.restic_program,
             restic: Mutex::default(),
+            site: tokio::sync::Mutex::default(),
             berths: Mutex::default(),
             destination_writes: Mutex::default(),
             journals: Mutex::default(),

@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
 use crate::error::Trouble;
 use crate::run::hold::Hold;
+use crate::run::holdings::Holdings;
 use crate::runner::live::RunUpdate;
 use crate::schedule::Schedule;
-use crate::status::discovery;
 use crate::status::job::{accept_command, fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
 use crate::status::verdict::{count, say_time, verdict};
@@ -19,6 +19,7 @@ use crate::status::{
     MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView,
     TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
+use crate::status::{discovery, holdings};
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::types::Name;
 
@@ -243,6 +244,7 @@ fn destinations(reading: &Reading, now: Timestamp) -> Vec<DestinationView> {
                 name,
                 reading.desired.destinations.get(name),
                 recorded.get(name).copied(),
+                reading.holdings.iter().find(|(of, _)| of == name).map(|(_, seen)| seen),
                 &reading.desired,
                 now,
             )
@@ -254,9 +256,11 @@ fn destination_view(
     name: &Name,
     desired: Option<&Destination>,
     record: Option<&DestinationRecord>,
+    seen: Option<&Holdings>,
     config: &Config,
     now: Timestamp,
 ) -> DestinationView {
+    let missing = seen.map(|seen| holdings::missing(name, seen)).unwrap_or_default();
     let upkeep = |what: &str, wanted: bool, record: Option<&Upkeep>| {
         let unwatched = Upkeep { trouble: None, ..record.cloned().unwrap_or_default() };
         let record = if desired.is_some() { record } else { record.map(|_| &unwatched) };
@@ -274,6 +278,7 @@ fn destination_view(
     let own = match record {
         _ if problem.is_some() => Health::Failed,
         _ if desired.is_none() => Health::Inactive,
+        _ if !missing.is_empty() => Health::Warning,
         Some(record) if record.last_used.is_some() => Health::Proven,
         _ => Health::Unknown,
     };
@@ -298,6 +303,9 @@ fn destination_view(
         prune,
         check,
         problem,
+        missing_snapshots: seen.map_or(0, |seen| seen.missing.iter().map(|each| each.snapshots).sum()),
+        missing,
+        notices: seen.map(|seen| holdings::notices(name, seen)).unwrap_or_default(),
     }
 }
 
@@ -392,7 +400,9 @@ fn attention(
         let upkeep = [&destination.prune, &destination.check].into_iter().flatten();
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
         let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
-        for (health, problem) in own.into_iter().chain(upkeep) {
+        let missing = destination.missing.iter().filter(|_| destination.desired);
+        let missing = missing.map(|problem| (Health::Warning, problem.clone()));
+        for (health, problem) in own.into_iter().chain(upkeep).chain(missing) {
             all.push(plate(health, "destination", destination.name.to_string(), problem));
         }
     }

@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Policy;
 use crate::error::Trouble;
-use crate::run::hold::Hold;
+use crate::run::hold::{Hold, HoldKind};
+use crate::run::retention::is_future;
 use crate::status::{Health, JobState, Problem};
 use crate::store::record::{JobRecord, RunSummary};
 use crate::types::{Name, Outcome, show_duration};
@@ -37,6 +38,12 @@ pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Ti
         return Standing { state: JobState::Overdue, health: Health::Failed, problem: Some(problem) };
     }
     if let Some(problem) = held(job) {
+        if is_lost(job) {
+            return Standing { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
+        }
+        return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
+    }
+    if let Some(problem) = ahead(job, now) {
         return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
     }
     match (&job.last_run, &job.last_success) {
@@ -135,6 +142,28 @@ fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<
         problem.commands.push(run_command(job));
     }
     Some((health, problem))
+}
+
+/// The newest snapshot is gone, and there was no run since.
+fn is_lost(job: &JobRecord) -> bool {
+    let since = job.holds.iter().filter(|hold| hold.kind == HoldKind::Vanished).map(|hold| hold.since).min();
+    let made = job.last_run.as_ref().filter(|last| matches!(last.outcome, Outcome::Success | Outcome::Partial));
+    since.is_some_and(|since| made.is_none_or(|made| made.finished < since))
+}
+
+/// The newest success is dated in the future, so its age says nothing: the clock was ahead, or is behind.
+fn ahead(job: &JobRecord, now: Timestamp) -> Option<Problem> {
+    let success = job.last_success.as_ref().filter(|last| is_future(last.finished, now))?;
+    Some(Problem {
+        code: "future_success".to_owned(),
+        what: "The newest success is dated in the future".to_owned(),
+        why: Some(format!(
+            "it ended at {}: the clock was ahead then, or is behind now",
+            success.finished.strftime("%Y-%m-%d %H:%M UTC")
+        )),
+        hint: Some("see that the machine's time is right (`timedatectl`); the next run mends it".to_owned()),
+        commands: vec![run_command(job)],
+    })
 }
 
 /// What holds the job, the worst first.

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::Config;
 use crate::error::Trouble;
+use crate::run::holdings::Holdings;
 use crate::runner::live::{Discovery, Live, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
@@ -40,6 +41,8 @@ pub struct Reading {
     pub jobs: Vec<JobRecord>,
     pub history: BTreeMap<JobId, History>,
     pub destinations: Vec<DestinationRecord>,
+    /// What each repository was seen to hold the last time.
+    pub holdings: Vec<(Name, Holdings)>,
     pub live: Vec<RunUpdate>,
     pub mails_waiting: u64,
     pub mail_error: Option<String>,
@@ -100,6 +103,7 @@ impl Reading {
             jobs,
             history,
             destinations: ledger.destinations()?,
+            holdings: ledger.all_holdings()?,
             live: live.current(),
             mails_waiting: ledger.outbox_len()?,
             mail_error: mails.into_iter().rev().find_map(|(_, mail)| mail.last_error),

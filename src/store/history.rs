@@ -1,5 +1,6 @@
 //! Runs in order: newest first, by job, target or policy, and bounded by count.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::batch::{job_run_key, job_runs_prefix, open_key};
@@ -78,6 +79,31 @@ impl Ledger {
             runs.extend(self.listed_run(id)?);
         }
         Ok(runs)
+    }
+
+    /// The id of the newest run of all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn newest_run_id(&self) -> Result<Option<RunId>, StoreError> {
+        let newest = self.store().scan(Tree::Runs, &[], None, Order::Descending, 1)?;
+        let id = newest.first().and_then(|(key, _)| <[u8; 16]>::try_from(key.as_slice()).ok());
+        Ok(id.map(RunId::from_bytes))
+    }
+
+    /// The ids of the snapshots that the runs of a job made, as far as its history goes, and of those that its next runs
+    /// compare with.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshots_made(&self, job: &JobId) -> Result<BTreeSet<String>, StoreError> {
+        let mut made = BTreeSet::new();
+        for id in self.run_ids(job, None, RUNS_MAX)? {
+            let shipments = self.listed_run(id)?.map(|run| run.shipments).unwrap_or_default();
+            made.extend(shipments.into_iter().filter_map(|shipment| shipment.snapshot));
+        }
+        made.extend(self.job(job)?.into_iter().flat_map(|job| job.parents.into_values()));
+        Ok(made)
     }
 
     /// The newest run of a job.

@@ -77,6 +77,10 @@ impl JobRecord {
             HoldKind::LostMount => {
                 self.usual.mounts.remove(std::path::Path::new(&hold.subject));
             }
+            HoldKind::Vanished => {
+                // Nothing is compared with it any more.
+                self.parents.retain(|destination, _| destination.as_str() != hold.subject);
+            }
             HoldKind::RetentionCut | HoldKind::MissingProof | HoldKind::JumpedClock | HoldKind::Incomplete => {}
         }
     }

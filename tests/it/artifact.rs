@@ -24,6 +24,7 @@ fn shelf(path: &Path, require_mount: bool) -> Shelf {
 
 fn request(now: jiff::Timestamp) -> PublishRequest {
     PublishRequest {
+        site: None,
         run: RunId::generate(now),
         job: "db/daily".parse().unwrap(),
         started: now,

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use larder::config::model::{Limits, Retention};
-use larder::engine::{BackupReport, BackupRequest, EngineError, RepositoryAccess, Restic, job_tags, run_tags};
+use larder::config::model::Limits;
+use larder::engine::{BackupReport, BackupRequest, EngineError, RepositoryAccess, Restic, job_tags, prove, run_tags};
 use larder::process::{Context, Log, Redactor};
+use larder::types::site::SiteId;
 use larder::types::{JobId, Name, RunId};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +98,7 @@ impl Place {
     fn request(&self) -> BackupRequest {
         BackupRequest {
             paths: vec![self.path("src")],
-            tags: run_tags(&job(), RunId::generate(jiff::Timestamp::now()), None),
+            tags: run_tags(&site(), &job(), RunId::generate(jiff::Timestamp::now()), None),
             host: "vault".to_owned(),
             ..BackupRequest::default()
         }
@@ -126,6 +127,10 @@ impl Place {
         }
         found
     }
+}
+
+fn site() -> SiteId {
+    SiteId::parse("0123456789abcdef0123").unwrap()
 }
 
 fn job() -> JobId {
@@ -289,7 +294,7 @@ async fn a_part_of_a_snapshot_comes_back_and_nothing_at_all_is_an_error() {
 }
 
 #[tokio::test]
-async fn retention_touches_only_the_snapshots_of_its_job() {
+async fn exactly_the_named_snapshots_are_forgotten() {
     for program in programs() {
         let place = Place::opened(&program).await;
         place.write("a", "1");
@@ -308,16 +313,14 @@ async fn retention_touches_only_the_snapshots_of_its_job() {
             let request = BackupRequest { tags, ..place.request() };
             others.push(place.restic.backup(&place.access, &request, &place.context, |_| {}).await.unwrap().snapshot);
         }
-        let empty = place.restic.forget(&place.access, &job(), &Retention::default(), &place.context).await;
-        assert_eq!(empty.unwrap_err().code(), "empty_retention");
-        let keep_two = Retention { daily: Some(2), ..Retention::default() };
-        let other_job: JobId = "photos/weekly".parse().unwrap();
-        let none = place.restic.forget(&place.access, &other_job, &keep_two, &place.context).await.unwrap();
-        assert_eq!(none, [""; 0]);
-        let mut removed = place.restic.forget(&place.access, &job(), &keep_two, &place.context).await.unwrap();
-        removed.sort();
-        made[..2].sort();
-        assert_eq!(removed, made[..2]);
+        for bad in ["latest", "--keep-last=1", &made[0][..8]] {
+            let refused = place.restic.forget(&place.access, &[bad.to_owned()], &place.context).await;
+            assert_eq!(refused.unwrap_err().code(), "bad_snapshot_id", "{bad}");
+        }
+        place.restic.forget(&place.access, &[], &place.context).await.unwrap();
+        place.restic.forget(&place.access, &made[..2], &place.context).await.unwrap();
+        // Again, as after a kill in between: what is gone is gone.
+        place.restic.forget(&place.access, &made[..2], &place.context).await.unwrap();
         let left = place.restic.snapshots(&place.access, &[], &place.context).await.unwrap();
         let left: Vec<&String> = left.iter().map(|snapshot| &snapshot.id).collect();
         assert_eq!(left.len(), 5);
@@ -380,11 +383,7 @@ async fn a_repository_that_vanished_or_was_swapped_is_never_made_anew() {
         for error in [
             place.restic.open_or_init(&place.access, &place.context).await.unwrap_err(),
             place.backup().await.unwrap_err(),
-            place
-                .restic
-                .forget(&place.access, &job(), &Retention { last: Some(1), ..Retention::default() }, &place.context)
-                .await
-                .unwrap_err(),
+            place.restic.forget(&place.access, &["d".repeat(64)], &place.context).await.unwrap_err(),
         ] {
             assert_eq!(error.code(), "repository_replaced");
             assert!(error.to_string().contains(&expected) && error.to_string().contains(&other), "{error}");
@@ -758,7 +757,6 @@ fn liar(program: &Path, directory: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn an_answer_that_is_not_understood_is_no_success_whatever_the_exit_code_says() {
-    let keep_one = Retention { last: Some(1), ..Retention::default() };
     for program in programs() {
         let directory = tempfile::tempdir().unwrap();
         let program = liar(&program, directory.path());
@@ -799,11 +797,9 @@ async fn an_answer_that_is_not_understood_is_no_success_whatever_the_exit_code_s
             let restored = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await;
             garbled.push(("restore", restored.unwrap_err()));
             garble("forget");
-            let forgotten = place.restic.forget(&place.access, &job(), &keep_one, &place.context).await;
-            // It says nothing where there is nothing to look at.
-            if !answer.is_empty() {
-                garbled.push(("forget", forgotten.unwrap_err()));
-            }
+            // It says nothing also when all is well; the repository itself does.
+            let forgotten = place.restic.forget(&place.access, std::slice::from_ref(&snapshot), &place.context).await;
+            assert_eq!(forgotten.unwrap_err().code(), "snapshots_still_there");
             for (operation, error) in garbled {
                 assert_eq!(error.code(), "restic_garbled", "{operation} with {answer:?}: {error}");
                 assert!(error.to_string().contains(operation), "{operation}: {error}");
@@ -811,6 +807,88 @@ async fn an_answer_that_is_not_understood_is_no_success_whatever_the_exit_code_s
             }
             std::fs::remove_dir_all(place.path("to")).unwrap();
         }
+    }
+}
+
+/// What an answer of `backup` is, with one of its figures or words changed.
+fn answered(change: impl Fn(&mut serde_json::Value)) -> String {
+    let mut summary = serde_json::json!({
+        "message_type": "summary", "files_new": 1, "files_changed": 0, "files_unmodified": 0, "data_added": 9,
+        "data_added_packed": 9, "total_files_processed": 1, "total_bytes_processed": 1, "snapshot_id": "e".repeat(64),
+    });
+    change(&mut summary);
+    format!("{summary}\n")
+}
+
+#[tokio::test]
+async fn figures_that_are_none_and_complaints_before_an_exit_code_of_0_are_no_success() {
+    let program = programs().remove(1);
+    let directory = tempfile::tempdir().unwrap();
+    let place = Place::opened(&liar(&program, directory.path())).await;
+    place.write("a", "1");
+    let snapshot = place.backup().await.unwrap().snapshot;
+    let say = |operation: &str, answer: &str| {
+        std::fs::write(directory.path().join("answer"), answer).unwrap();
+        std::fs::write(directory.path().join("garble"), operation).unwrap();
+    };
+    for (field, value) in [
+        ("files_new", serde_json::json!(-1)),
+        ("total_files_processed", serde_json::json!("1")),
+        ("total_bytes_processed", serde_json::json!(1.5)),
+        ("data_added_packed", serde_json::json!(null)),
+        ("snapshot_id", serde_json::json!(7)),
+        ("snapshot_id", serde_json::json!("e".repeat(63))),
+        ("total_files_processed", serde_json::json!(5)),
+    ] {
+        say("backup", &answered(|summary| summary[field] = value.clone()));
+        assert_eq!(place.backup().await.unwrap_err().code(), "restic_garbled", "{field}: {value}");
+    }
+    let complaints = [
+        r#"{"message_type":"exit_error","code":1,"message":"Fatal: unable to save snapshot"}"#,
+        r#"{"message_type":"exit_error","code":0,"message":"nothing was done"}"#,
+    ];
+    for complaint in complaints {
+        for (operation, answer) in [
+            ("backup", answered(|_| {})),
+            ("snapshots", "[]\n".to_owned()),
+            ("forget", String::new()),
+            ("check", "{\"message_type\":\"summary\",\"num_errors\":0}\n".to_owned()),
+            ("restore", "{\"message_type\":\"summary\",\"total_files\":1,\"files_restored\":1}\n".to_owned()),
+            ("prune", String::new()),
+        ] {
+            say(operation, &format!("{answer}{complaint}\n"));
+            let to = place.path(&format!("to-{operation}"));
+            let (restic, access, context) = (&place.restic, &place.access, &place.context);
+            let failed = match operation {
+                "backup" => place.backup().await.err(),
+                "snapshots" => restic.snapshots(access, &[], context).await.err(),
+                "forget" => restic.forget(access, &["e".repeat(64)], context).await.err(),
+                "check" => restic.check(access, None, context).await.err(),
+                "restore" => restic.restore(access, &snapshot, &to, &[], context, |_| {}).await.err(),
+                _ => restic.prune(access, context).await.err(),
+            };
+            let error = failed.unwrap_or_else(|| panic!("{operation} is a success with {complaint}"));
+            assert!(["restic_failed", "repository_damaged"].contains(&error.code()), "{operation}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_proven_by_what_the_repository_lists() {
+    for program in programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::opened(&liar(&program, directory.path())).await;
+        place.write("deep/a", "1");
+        let mut request = place.request();
+        request.paths = vec![place.path("src/./deep/../deep"), place.path("gone")];
+        request.time = Some("2026-01-02T03:04:05.6Z".parse().unwrap());
+        let report = place.restic.backup(&place.access, &request, &place.context, |_| {}).await.unwrap();
+        let listing = place.restic.snapshots(&place.access, &[], &place.context).await.unwrap();
+        prove(&place.access, &request, &report, &listing).unwrap();
+        let other = BackupReport { snapshot: "e".repeat(64), ..report.clone() };
+        assert_eq!(prove(&place.access, &request, &other, &listing).unwrap_err().code(), "snapshot_unseen");
+        let more = BackupReport { files: 2, ..report };
+        assert_eq!(prove(&place.access, &request, &more, &listing).unwrap_err().code(), "snapshot_differs");
     }
 }
 

@@ -31,6 +31,7 @@ fn request(second: i64) -> PublishRequest {
     let started: Timestamp = STARTED.parse().unwrap();
     let started = started + jiff::SignedDuration::from_secs(second);
     PublishRequest {
+        site: None,
         run: RunId::generate(started),
         job: "paperless-db/daily".parse().unwrap(),
         started,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::{Journey, MOUNTS_MAX};
 use crate::error::Trouble;
@@ -11,9 +12,9 @@ use crate::look;
 use crate::plugin::{Captured, Source};
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::judgement;
-use crate::runner::ship::{self, Route};
+use crate::run::retention::{self, Candidate};
 use crate::runner::weigh;
-use crate::types::ByteSize;
+use crate::types::{ByteSize, Name};
 
 /// The path of the first source, for looks at all of them.
 fn first_of(sources: &[Source]) -> PathBuf {
@@ -134,24 +135,23 @@ impl Journey {
     }
 
     /// What the policy's rules would forget of the destination that those of before kept, when nobody said that it may.
-    pub(super) async fn cut(&self, route: &Route) -> Result<Option<Finding>, Trouble> {
-        let name = &route.destination.name;
+    pub(super) fn cut(&self, name: &Name, there: &[Candidate], zone: &TimeZone, now: Timestamp) -> Option<Finding> {
         let (before, rules) = (self.job.usual.rules(name), &self.policy.retention);
         if before == Some(rules) {
-            return Ok(None);
+            return None;
         }
-        let Some(cut) = ship::cut(route, &self.record, before, rules).await? else { return Ok(None) };
+        let cut = retention::cut(there, before, rules, zone, now)?;
         let same = |kind: HoldKind, subject: &str| kind == HoldKind::RetentionCut && subject == name.as_str();
         // Each run adds one snapshot, so what was shown may have grown a little since.
         let covers = |value: &str| value.parse::<usize>().is_ok_and(|shown| cut.forgotten <= shown + shown / 10 + 2);
         if self.job.accepted.iter().any(|each| same(each.kind, &each.subject) && covers(&each.value)) {
-            return Ok(None);
+            return None;
         }
         let shown =
             self.job.holds.iter().find(|hold| same(hold.kind, &hold.subject)).and_then(|hold| hold.value.clone());
         let (target, count) = (&self.record.job.target, cut.forgotten);
         let value = shown.as_deref().filter(|value| covers(value)).map_or_else(|| count.to_string(), str::to_owned);
-        Ok(Some(Finding {
+        Some(Finding {
             kind: HoldKind::RetentionCut,
             subject: name.to_string(),
             trouble: Trouble::new(
@@ -160,8 +160,8 @@ impl Journey {
                     "the retention of {} would forget {count} of {} snapshots in {name} at once, from {} to {}",
                     self.policy.name,
                     cut.there,
-                    cut.oldest.strftime("%Y-%m-%d %H:%M"),
-                    cut.newest.strftime("%Y-%m-%d %H:%M")
+                    cut.oldest.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M"),
+                    cut.newest.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M")
                 ),
             )
             .with_hint(format!(
@@ -169,7 +169,7 @@ impl Journey {
             )),
             value: Some(value),
             no_worse: false,
-        }))
+        })
     }
 
     /// Whether something else than a cut of the retention holds the job: that is decided behind it.

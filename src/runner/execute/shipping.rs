@@ -1,4 +1,4 @@
-//! The part of a journey that goes to the destinations: a snapshot in each, and retention behind the whole ones.
+//! What leaves a journey: its publication, and a snapshot in each destination.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,18 +7,36 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::{Journey, PROGRESS_EVERY, Stop, tell};
-use crate::artifact::Published;
+use crate::artifact::{PublishRequest, Published};
 use crate::engine::run_tags;
 use crate::error::Trouble;
 use crate::plugin::Captured;
 use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
 use crate::run::RunState;
-use crate::run::hold::HoldKind;
 use crate::runner::ship::{self, Cargo, Counted};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
 
 impl Journey {
+    /// What the publication of this run says of itself.
+    pub(super) fn publication(
+        &self,
+        captured: &Captured,
+        validations: Vec<crate::plugin::Validation>,
+    ) -> PublishRequest {
+        PublishRequest {
+            site: self.identity.clone(),
+            run: self.record.id,
+            job: self.record.job.clone(),
+            started: self.record.started.unwrap_or(self.record.queued),
+            timezone: self.site.timezone.clone(),
+            revision: self.record.revision.clone(),
+            plugin: self.record.plugin.clone(),
+            captured: captured.clone(),
+            validations,
+        }
+    }
+
     /// Makes one snapshot in each destination, all at once.
     pub(super) async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
         let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
@@ -35,10 +53,14 @@ impl Journey {
             (Some(files), Some(bytes)) if self.shape.is_flat() => Some(Counted { files, bytes }),
             _ => None,
         };
+        let site = self.world.site(&self.site.artifacts).await.map_err(Stop::failed)?;
         let cargo = Arc::new(Cargo {
+            job: self.record.job.clone(),
+            artifacts: self.site.artifacts.clone(),
+            time: self.record.started.unwrap_or(self.record.queued),
             paths,
             excludes,
-            tags: run_tags(&self.record.job, self.record.id, self.record.revision.as_ref()),
+            tags: run_tags(&site, &self.record.job, self.record.id, self.record.revision.as_ref()),
             host: self.site.name.to_string(),
             tolerate: self.target.tolerate.clone(),
             // With the manifest.
@@ -73,6 +95,9 @@ impl Journey {
                     for notice in shipped.notices {
                         self.note(notice);
                     }
+                    if let Some(inventory) = shipped.inventory {
+                        self.inventories.insert(shipped.shipment.destination.clone(), inventory);
+                    }
                     shipments.push((index, shipped.shipment));
                 }
                 Err(error) => self.warn(Trouble::new("internal", format!("a shipment stopped: {error}"))),
@@ -88,42 +113,5 @@ impl Journey {
             });
         }
         Ok(shipments)
-    }
-
-    /// Retention, only where this run's snapshot is whole.
-    pub(super) async fn retain(&mut self) {
-        let mut cuts = Vec::new();
-        for index in 0..self.record.shipments.len() {
-            let Some(shipment) = self.record.shipments.get(index) else { break };
-            if shipment.outcome != Outcome::Success {
-                continue;
-            }
-            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
-                continue;
-            };
-            let route = self.route(destination);
-            match self.cut(&route).await {
-                Ok(None) => {}
-                Ok(Some(finding)) => {
-                    cuts.push(finding);
-                    continue;
-                }
-                Err(trouble) => {
-                    self.warn(trouble);
-                    continue;
-                }
-            }
-            let forgotten = ship::retain(&route, &self.record, &self.policy.retention).await;
-            match forgotten {
-                Ok(count) => {
-                    self.retained.insert(route.destination.name.clone());
-                    if let Some(shipment) = self.record.shipments.get_mut(index) {
-                        shipment.forgotten = Some(count);
-                    }
-                }
-                Err(trouble) => self.warn(trouble),
-            }
-        }
-        self.judge(HoldKind::RetentionCut, cuts);
     }
 }

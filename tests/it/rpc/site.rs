@@ -14,7 +14,8 @@ use larder::error::Trouble;
 use larder::rpc::access::{Hosts, Tokens};
 use larder::rpc::queries::{Answer, Queries};
 use larder::rpc::ready::Readiness;
-use larder::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams, SnapshotInfo, SnapshotListParams};
+use larder::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
+use larder::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams};
 use larder::rpc::{Bounds, Listeners, Rpc, bind_unix, serve};
 use larder::run::RunState;
 use larder::runner::control::{Control, PlanText, Request, Verdict, VerdictResult};
@@ -278,6 +279,9 @@ impl Queries for FakeRepository {
             paths: vec!["/stage".to_owned()],
             bytes: Some(1),
             files: Some(1),
+            site: None,
+            ours: true,
+            future: false,
         };
         let all = (0..5).map(snapshot).collect();
         Box::pin(async move { Ok(all) })

@@ -1,0 +1,284 @@
+//! A repository's listing against what the ledger knows: which snapshots are ours, which vanished, which are another
+//! site's. Pure.
+//!
+//! Ours is what bears our site's mark, or what a run in our ledger made: a name of a target says nothing, since two sites
+//! may have one of the same name in one repository. What the ledger knows and nobody of us removed must be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::run::retention::{Candidate, is_future};
+use crate::types::site::SiteId;
+use crate::types::{JobId, Name, RunId};
+
+/// Other sites and targets of theirs that are named, and jobs with missing snapshots: a record is bounded.
+const NAMED_MAX: usize = 20;
+const JOBS_MAX: usize = 60;
+
+/// A snapshot as a repository lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub id: String,
+    pub time: Timestamp,
+    /// None: Larder did not make it.
+    pub job: Option<JobId>,
+    pub run: Option<RunId>,
+    /// None: it was made before sites had an identity.
+    pub site: Option<String>,
+    pub host: String,
+}
+
+/// A snapshot that the ledger knows to be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its place in the order of runs, over all jobs.
+    pub order: u64,
+    pub time: Timestamp,
+    #[serde(default)]
+    pub run: Option<RunId>,
+    /// We are about to forget it, or did: its absence is no loss.
+    #[serde(default)]
+    pub leaving: bool,
+    /// The newest listing was without it.
+    #[serde(default)]
+    pub missing: bool,
+}
+
+/// By snapshot id.
+pub type KnownById = BTreeMap<String, Known>;
+
+/// What is known of one repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    pub by_job: BTreeMap<JobId, KnownById>,
+    /// The highest order that was given so far.
+    pub highest: u64,
+}
+
+impl Books {
+    fn knows(&self, job: &JobId, id: &str) -> bool {
+        self.by_job.get(job).is_some_and(|known| known.contains_key(id))
+    }
+}
+
+/// One of ours that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ours {
+    pub id: String,
+    pub order: u64,
+    pub time: Timestamp,
+    pub is_future: bool,
+}
+
+impl From<&Ours> for Candidate {
+    fn from(ours: &Ours) -> Self {
+        Self { id: ours.id.clone(), order: ours.order, time: ours.time }
+    }
+}
+
+/// Snapshots of a job that the ledger knows, that we did not forget and that are not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub job: JobId,
+    pub snapshots: u64,
+    /// The newest of the job was among them when it was noticed.
+    pub newest: bool,
+    /// When it was noticed.
+    pub since: Timestamp,
+    /// What the oldest and newest of them were dated.
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
+/// What is typed to accept that so many are gone.
+#[must_use]
+pub fn missing_value(snapshots: u64) -> String {
+    format!("missing:{snapshots}")
+}
+
+/// Another site's snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// None: from before sites had an identity, and in no ledger of ours.
+    pub site: Option<String>,
+    /// What the site calls itself.
+    pub host: String,
+    pub snapshots: u64,
+    pub newest: Timestamp,
+    /// Those that we have a target of the same name for.
+    pub targets: BTreeSet<Name>,
+}
+
+/// What a repository was seen to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdings {
+    pub at: Timestamp,
+    pub snapshots: u64,
+    pub ours: u64,
+    #[serde(default)]
+    pub future: u64,
+    #[serde(default)]
+    pub foreign: Vec<Foreign>,
+    #[serde(default)]
+    pub missing: Vec<Missing>,
+}
+
+/// A listing, sorted out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sorted {
+    /// By job, in the order of runs.
+    pub ours: BTreeMap<JobId, Vec<Ours>>,
+    /// Ours that the ledger did not know; to be written down.
+    pub adopted: Vec<(JobId, String, Known)>,
+    /// Forgotten by us and gone; to be taken out of the ledger.
+    pub gone: Vec<(JobId, String)>,
+    /// Known, not forgotten, not there.
+    pub missing: BTreeMap<JobId, Vec<(String, Known)>>,
+    pub holdings: Holdings,
+}
+
+/// The snapshots of Larder that bear no mark and that the ledger does not know: their runs have to be looked up.
+pub fn unmarked<'a>(listing: &'a [Seen], books: &'a Books) -> impl Iterator<Item = (&'a JobId, &'a str)> {
+    listing.iter().filter(|seen| seen.site.is_none()).filter_map(|seen| {
+        let job = seen.job.as_ref()?;
+        (!books.knows(job, &seen.id)).then_some((job, seen.id.as_str()))
+    })
+}
+
+/// What is asked of [`sort`] besides the listing.
+pub struct Question<'a> {
+    pub site: &'a SiteId,
+    /// As they were before the listing: what came into them since can't be missing from it.
+    pub then: &'a Books,
+    /// As they are now.
+    pub books: &'a Books,
+    /// Ids of unmarked snapshots that a run in our ledger made.
+    pub witnessed: &'a BTreeSet<String>,
+    /// The targets that we have.
+    pub targets: &'a BTreeSet<Name>,
+    /// What was seen the last time.
+    pub before: Option<&'a Holdings>,
+    pub now: Timestamp,
+}
+
+/// Sorts out a listing.
+#[must_use]
+pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
+    let mut sorted = Sorted {
+        ours: BTreeMap::new(),
+        adopted: adopted(listing, question),
+        gone: Vec::new(),
+        missing: BTreeMap::new(),
+        holdings: Holdings {
+            at: question.now,
+            snapshots: listing.len() as u64,
+            ours: 0,
+            future: 0,
+            foreign: Vec::new(),
+            missing: Vec::new(),
+        },
+    };
+    let there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
+    let mut put = |job: &JobId, id: &str, known: &Known| {
+        let is_future = is_future(known.time, question.now);
+        sorted.holdings.ours += 1;
+        sorted.holdings.future += u64::from(is_future);
+        let ours = Ours { id: id.to_owned(), order: known.order, time: known.time, is_future };
+        sorted.ours.entry(job.clone()).or_default().push(ours);
+    };
+    for (job, id, known) in &sorted.adopted {
+        put(job, id, known);
+    }
+    for (job, all) in &question.books.by_job {
+        for (id, known) in all {
+            match (there.contains(id.as_str()), known.leaving) {
+                (true, _) => put(job, id, known),
+                (false, true) => sorted.gone.push((job.clone(), id.clone())),
+                (false, false) if !question.then.knows(job, id) => {}
+                (false, false) => {
+                    sorted.missing.entry(job.clone()).or_default().push((id.clone(), known.clone()));
+                }
+            }
+        }
+    }
+    for ours in sorted.ours.values_mut() {
+        ours.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
+    }
+    sorted.holdings.missing = missing(&sorted.missing, question);
+    sorted.holdings.foreign = foreign(listing, question);
+    sorted
+}
+
+fn is_ours(seen: &Seen, question: &Question<'_>) -> bool {
+    match &seen.site {
+        Some(site) => site == question.site.as_str(),
+        None => question.witnessed.contains(&seen.id),
+    }
+}
+
+/// Ours that are not known yet, behind all that are: in the order of their runs, those dated in the future first, since
+/// nothing is known of when they were really made.
+fn adopted(listing: &[Seen], question: &Question<'_>) -> Vec<(JobId, String, Known)> {
+    let new = listing.iter().filter(|seen| is_ours(seen, question));
+    let mut new: Vec<(&JobId, &Seen)> = new.filter_map(|seen| Some((seen.job.as_ref()?, seen))).collect();
+    new.retain(|(job, seen)| !question.books.knows(job, &seen.id));
+    new.sort_by_key(|(_, seen)| (!is_future(seen.time, question.now), seen.run, seen.time, seen.id.clone()));
+    let numbered = new.into_iter().zip(question.books.highest + 1..);
+    numbered
+        .map(|((job, seen), order)| {
+            (
+                job.clone(),
+                seen.id.clone(),
+                Known { order, time: seen.time, run: seen.run, leaving: false, missing: false },
+            )
+        })
+        .collect()
+}
+
+fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<'_>) -> Vec<Missing> {
+    let summary = |(job, gone): (&JobId, &Vec<(String, Known)>)| {
+        let before = question.before.and_then(|before| before.missing.iter().find(|each| each.job == *job));
+        let newest_known = question.books.by_job.get(job)?.values().map(|known| known.order).max();
+        let newest = gone.iter().map(|(_, known)| known.order).max() == newest_known;
+        Some(Missing {
+            job: job.clone(),
+            snapshots: gone.len() as u64,
+            newest: newest || before.is_some_and(|before| before.newest),
+            since: before.map_or(question.now, |before| before.since),
+            from: gone.iter().map(|(_, known)| known.time).min()?,
+            to: gone.iter().map(|(_, known)| known.time).max()?,
+        })
+    };
+    missing.iter().filter_map(summary).take(JOBS_MAX).collect()
+}
+
+fn foreign(listing: &[Seen], question: &Question<'_>) -> Vec<Foreign> {
+    let mut found: BTreeMap<Option<&str>, Foreign> = BTreeMap::new();
+    for seen in listing {
+        let Some(job) = &seen.job else { continue };
+        if is_ours(seen, question) || question.books.knows(job, &seen.id) {
+            continue;
+        }
+        let each = found.entry(seen.site.as_deref()).or_insert_with(|| Foreign {
+            site: seen.site.clone(),
+            host: seen.host.clone(),
+            snapshots: 0,
+            newest: seen.time,
+            targets: BTreeSet::new(),
+        });
+        each.snapshots += 1;
+        if seen.time >= each.newest {
+            each.newest = seen.time;
+            each.host.clone_from(&seen.host);
+        }
+        if question.targets.contains(&job.target) && each.targets.len() < NAMED_MAX {
+            each.targets.insert(job.target.clone());
+        }
+    }
+    found.into_values().take(NAMED_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;

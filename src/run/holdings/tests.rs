@@ -1,0 +1,138 @@
+//! Whose snapshots are whose, by hand-made listings.
+
+use super::*;
+
+fn site(letter: char) -> SiteId {
+    SiteId::parse(&letter.to_string().repeat(20)).unwrap()
+}
+
+fn at(hours: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + hours * 3600).unwrap()
+}
+
+fn run(n: u8) -> RunId {
+    RunId::from_bytes([n; 16])
+}
+
+fn job() -> JobId {
+    "etc/nightly".parse().unwrap()
+}
+
+fn seen(id: &str, n: u8, site: Option<&SiteId>) -> Seen {
+    Seen {
+        id: id.to_owned(),
+        time: at(i64::from(n)),
+        job: Some(job()),
+        run: Some(run(n)),
+        site: site.map(|site| site.as_str().to_owned()),
+        host: "home".to_owned(),
+    }
+}
+
+fn known(n: u8) -> Known {
+    Known { order: u64::from(n), time: at(i64::from(n)), run: Some(run(n)), leaving: false, missing: false }
+}
+
+fn books(all: &[(&str, Known)]) -> Books {
+    let highest = all.iter().map(|(_, known)| known.order).max().unwrap_or(0);
+    let all = all.iter().map(|(id, known)| ((*id).to_owned(), known.clone())).collect();
+    Books { by_job: [(job(), all)].into(), highest }
+}
+
+fn sorted(listing: &[Seen], books: &Books, witnessed: &[&str], before: Option<&Holdings>) -> Sorted {
+    let witnessed = witnessed.iter().map(|id| (*id).to_owned()).collect();
+    let (site, targets) = (site('a'), [Name::parse("etc").unwrap()].into());
+    let question =
+        Question { site: &site, then: books, books, witnessed: &witnessed, targets: &targets, before, now: at(100) };
+    sort(listing, &question)
+}
+
+fn ids(sorted: &Sorted) -> Vec<&str> {
+    sorted.ours.get(&job()).into_iter().flatten().map(|ours| ours.id.as_str()).collect()
+}
+
+#[test]
+fn another_site_with_the_same_target_and_name_is_told_and_none_of_its_snapshots_is_ours() {
+    let (a, b) = (site('a'), site('b'));
+    let listing = [seen("a1", 1, Some(&a)), seen("b1", 2, Some(&b)), seen("a2", 3, Some(&a)), seen("b2", 4, Some(&b))];
+    let sorted = sorted(&listing, &Books::default(), &[], None);
+    assert_eq!(ids(&sorted), ["a1", "a2"]);
+    let [other] = &sorted.holdings.foreign[..] else { panic!("{:?}", sorted.holdings) };
+    assert_eq!((other.site.as_deref(), other.snapshots, other.newest), (Some(b.as_str()), 2, at(4)));
+    assert!(other.targets.contains("etc"));
+    assert!(sorted.holdings.missing.is_empty());
+}
+
+#[test]
+fn a_snapshot_without_a_mark_is_ours_only_where_our_ledger_has_its_run() {
+    let listing = [seen("old", 1, None), seen("other", 2, None)];
+    let none = Books::default();
+    assert_eq!(unmarked(&listing, &none).count(), 2);
+    let sorted = sorted(&listing, &none, &["old"], None);
+    assert_eq!(ids(&sorted), ["old"]);
+    assert_eq!((sorted.holdings.foreign[0].site.as_ref(), sorted.holdings.foreign[0].snapshots), (None, 1));
+    // Once it is in the books its run may leave the history.
+    let books = books(&[("old", sorted.adopted[0].2.clone())]);
+    assert_eq!(unmarked(&listing, &books).map(|(_, id)| id).collect::<Vec<_>>(), ["other"]);
+    assert_eq!(ids(&super::tests::sorted(&listing, &books, &[], None)), ["old"]);
+}
+
+#[test]
+fn what_is_new_comes_behind_what_is_known_whatever_its_date() {
+    let a = site('a');
+    let listing = [seen("x", 9, Some(&a)), seen("y", 2, Some(&a)), seen("z", 3, Some(&a)), seen("f", 200, Some(&a))];
+    let books = books(&[("x", known(9))]);
+    let sorted = sorted(&listing, &books, &[], None);
+    assert_eq!(ids(&sorted), ["x", "f", "y", "z"]);
+    assert_eq!(sorted.adopted.iter().map(|(_, _, known)| known.order).collect::<Vec<_>>(), [10, 11, 12]);
+    assert_eq!(sorted.holdings.future, 1);
+}
+
+#[test]
+fn what_we_forgot_is_not_missing_and_what_vanished_is_missing_until_it_is_back() {
+    let a = site('a');
+    let gone = Known { leaving: true, ..known(1) };
+    let books = books(&[("s1", gone), ("s2", known(2)), ("s3", known(3))]);
+    let first = sorted(&[seen("s3", 3, Some(&a))], &books, &[], None);
+    assert_eq!(first.gone, [(job(), "s1".to_owned())]);
+    let [missing] = &first.holdings.missing[..] else { panic!("{:?}", first.holdings) };
+    assert_eq!((missing.snapshots, missing.newest, missing.from), (1, false, at(2)));
+
+    let all_gone = sorted(&[], &books, &[], None);
+    let [missing] = &all_gone.holdings.missing[..] else { panic!("{:?}", all_gone.holdings) };
+    assert_eq!((missing.snapshots, missing.newest), (2, true));
+    // A newer one does not make it well.
+    let again = sorted(&[seen("s4", 4, Some(&a))], &books, &[], Some(&all_gone.holdings));
+    assert!(again.holdings.missing[0].newest);
+    let back = [seen("s2", 2, Some(&a)), seen("s3", 3, Some(&a))];
+    assert!(sorted(&back, &books, &[], Some(&all_gone.holdings)).holdings.missing.is_empty());
+}
+
+#[test]
+fn what_was_shipped_while_the_repository_was_listed_is_not_missing_from_the_listing() {
+    let (then, now) = (books(&[("s1", known(1))]), books(&[("s1", known(1)), ("s2", known(2))]));
+    let (site, targets) = (site('a'), [Name::parse("etc").unwrap()].into());
+    let listing = [seen("s1", 1, Some(&site))];
+    let none = BTreeSet::new();
+    let sorted = sort(
+        &listing,
+        &Question {
+            site: &site,
+            then: &then,
+            books: &now,
+            witnessed: &none,
+            targets: &targets,
+            before: None,
+            now: at(9),
+        },
+    );
+    assert!(sorted.missing.is_empty() && sorted.adopted.is_empty());
+}
+
+#[test]
+fn what_larder_did_not_make_is_nobodys() {
+    let listing = [Seen { job: None, ..seen("x", 1, None) }];
+    let sorted = sorted(&listing, &Books::default(), &[], None);
+    assert_eq!((sorted.holdings.snapshots, sorted.holdings.ours), (1, 0));
+    assert!(sorted.holdings.foreign.is_empty());
+}

@@ -1,0 +1,125 @@
+//! Retention: what this run's listings show, what may go, and whether this run's own snapshot is there at its end.
+
+use jiff::tz::TimeZone;
+
+use super::Journey;
+use crate::engine;
+use crate::error::Trouble;
+use crate::run::hold::HoldKind;
+use crate::run::retention::{self, Candidate};
+use crate::runner::holdings::{self, Inventory, shared};
+use crate::runner::ship;
+use crate::types::{Name, Outcome};
+
+impl Journey {
+    /// Judges what the repositories hold: what vanished holds the job, who else is there and what is dated in the future
+    /// is said.
+    pub(super) fn take_stock(&mut self) {
+        let job = self.record.job.clone();
+        let mut lost = Vec::new();
+        let mut notices = Vec::new();
+        for (name, inventory) in &self.inventories {
+            let seen = &inventory.sorted.holdings;
+            let missing = seen.missing.iter().find(|missing| missing.job == job && missing.newest);
+            lost.extend(missing.map(|missing| holdings::lost(name, missing)));
+            let others = seen.foreign.iter().filter(|other| other.targets.contains(&job.target));
+            notices.extend(others.map(|other| shared(name, other)));
+            notices.extend(self.future(name, inventory));
+        }
+        for notice in notices {
+            self.note(notice);
+        }
+        // What was not listed says nothing: its holds go on.
+        if self.destinations.iter().all(|each| self.inventories.contains_key(&each.name)) {
+            self.judge(HoldKind::Vanished, lost);
+        }
+    }
+
+    fn future(&self, name: &Name, inventory: &Inventory) -> Option<Trouble> {
+        let ours = inventory.sorted.ours.get(&self.record.job)?;
+        let future = ours.iter().filter(|each| each.is_future);
+        let latest = future.clone().map(|each| each.time).max()?;
+        let count = future.count();
+        let (noun, verb) = if count == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
+        let message = format!(
+            "{count} {noun} of {} in {name} {verb} dated in the future, up to {}: the clock was ahead when they were made",
+            self.record.job,
+            latest.strftime("%Y-%m-%d %H:%M")
+        );
+        Some(Trouble::new("future_snapshots", message).with_hint("they stay, and push no other one out"))
+    }
+
+    /// Forgets what the policy does not keep, only where this run's snapshot is whole.
+    pub(super) async fn retain(&mut self) {
+        let zone = TimeZone::get(&self.policy.schedule.timezone).unwrap_or(TimeZone::UTC);
+        let (now, job) = (self.world.clock.now(), self.record.job.clone());
+        let mut cuts = Vec::new();
+        for index in 0..self.record.shipments.len() {
+            let Some(shipment) = self.record.shipments.get(index) else { break };
+            let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
+                continue;
+            };
+            let Some(inventory) = self.inventories.get(&destination.name) else { continue };
+            if shipment.outcome != Outcome::Success {
+                continue;
+            }
+            let there: Vec<Candidate> =
+                inventory.sorted.ours.get(&job).into_iter().flatten().map(Candidate::from).collect();
+            if let Some(finding) = self.cut(&destination.name, &there, &zone, now) {
+                cuts.push(finding);
+                continue;
+            }
+            let rules = &self.policy.retention;
+            let gone = retention::superfluous(&there, rules, &zone, now);
+            let given_up = given_up(inventory, &job, there, |all| retention::superfluous(all, rules, &zone, now));
+            let route = self.route(destination);
+            let forgotten = match ship::forget(&route, &job, &gone).await {
+                Ok(count) => holdings::take_out(&route, &job, &given_up).await.map(|()| count),
+                Err(trouble) => Err(trouble),
+            };
+            match forgotten {
+                Ok(count) => {
+                    self.retained.insert(route.destination.name.clone());
+                    if let Some(shipment) = self.record.shipments.get_mut(index) {
+                        shipment.forgotten = Some(count);
+                    }
+                }
+                Err(trouble) => self.warn(trouble),
+            }
+        }
+        self.judge(HoldKind::RetentionCut, cuts);
+    }
+
+    /// Whether the snapshots of this run are still there now that all is done; one that is not makes its shipment failed.
+    pub(super) async fn look_again(&mut self) {
+        for shipment in &mut self.record.shipments {
+            let destination = self.destinations.iter().find(|each| each.name == shipment.destination);
+            let (Some(destination), Some(id)) = (destination, shipment.snapshot.clone()) else { continue };
+            let location = destination.repository.location();
+            let gone = engine::absent(&location, std::slice::from_ref(&id)).await;
+            if gone.is_some_and(|gone| !gone.is_empty()) {
+                let message = format!("the snapshot {id} of this run is not in {} at its end", shipment.destination);
+                shipment.trouble = Some(
+                    Trouble::new("snapshot_gone", message)
+                        .with_hint("something else removes snapshots from this repository: find out what"),
+                );
+                shipment.outcome = Outcome::Failed;
+                shipment.snapshot = None;
+            }
+        }
+    }
+}
+
+/// Those of the missing that the policy would have forgotten by now: they are missed no longer.
+fn given_up(
+    inventory: &Inventory,
+    job: &crate::types::JobId,
+    mut all: Vec<Candidate>,
+    superfluous: impl Fn(&[Candidate]) -> Vec<String>,
+) -> Vec<String> {
+    let Some(missing) = inventory.sorted.missing.get(job) else { return Vec::new() };
+    all.extend(missing.iter().map(|(id, known)| Candidate { id: id.clone(), order: known.order, time: known.time }));
+    let mut gone = superfluous(&all);
+    gone.retain(|id| missing.iter().any(|(missing, _)| missing == id));
+    gone
+}

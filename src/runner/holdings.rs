@@ -1,0 +1,362 @@
+//! What a repository holds against what the ledger knows: one listing, sorted out and written down.
+//!
+//! The ledger is read before the listing, so what is shipped or forgotten meanwhile is not missed.
+
+use std::collections::BTreeSet;
+
+use crate::config::model::Artifacts;
+use crate::engine::{RepositoryAccess, Restic, Snapshot};
+use crate::error::Trouble;
+use crate::run::hold::{Finding, HoldKind};
+use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
+use crate::runner::ship::Route;
+use crate::runner::world::World;
+use crate::store::ledger::Ledger;
+use crate::store::{Batch, StoreError};
+use crate::types::site::SiteId;
+use crate::types::{JobId, Name};
+
+/// The code of a trouble about snapshots that are gone.
+pub const VANISHED: &str = "snapshots_vanished";
+
+/// A listing, and what it means.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    pub listing: Vec<Snapshot>,
+    pub sorted: Sorted,
+    pub site: SiteId,
+}
+
+impl Inventory {
+    /// An error where snapshots are gone from the repository without us.
+    ///
+    /// # Errors
+    /// The worst of what vanished, and how many other jobs miss some, too.
+    pub fn complete(&self, name: &Name) -> Result<(), Trouble> {
+        let missing = &self.sorted.holdings.missing;
+        let Some(worst) = missing.iter().max_by_key(|missing| (missing.newest, missing.snapshots)) else {
+            return Ok(());
+        };
+        let mut trouble = vanished(name, worst);
+        match missing.len() - 1 {
+            0 => {}
+            1 => trouble.message.push_str("; another job misses some, too"),
+            more => trouble.message.push_str(&format!("; {more} other jobs miss some, too")),
+        }
+        Err(trouble)
+    }
+
+    /// What the repository holds, in a few lines.
+    #[must_use]
+    pub fn lines(&self, name: &Name) -> Vec<String> {
+        let seen = &self.sorted.holdings;
+        let mut lines =
+            vec![format!("{} snapshots, {} of them of this site, and none is missing", seen.snapshots, seen.ours)];
+        if seen.future > 0 {
+            lines
+                .push(format!("{} of them are dated in the future: they stay, and push no other one out", seen.future));
+        }
+        lines.extend(seen.foreign.iter().map(|other| {
+            let trouble = shared(name, other);
+            match trouble.hint {
+                Some(hint) => format!("notice: {} ({hint})", trouble.message),
+                None => format!("notice: {}", trouble.message),
+            }
+        }));
+        lines
+    }
+
+    /// The order of a snapshot of ours; none: it is not ours.
+    #[must_use]
+    pub fn order(&self, id: &str) -> Option<u64> {
+        self.sorted.ours.values().flatten().find(|ours| ours.id == id).map(|ours| ours.order)
+    }
+}
+
+/// Lists the repository and writes down what it holds.
+///
+/// # Errors
+/// When restic could not list it, or the store cannot be read or written.
+pub async fn take(route: &Route, artifacts: &Artifacts) -> Result<Inventory, Trouble> {
+    let (restic, access) = route.open().await?;
+    list(route, &restic, &access, artifacts).await
+}
+
+/// As [`take`], with the repository open.
+///
+/// # Errors
+/// As [`take`].
+pub async fn list(
+    route: &Route,
+    restic: &Restic,
+    access: &RepositoryAccess,
+    artifacts: &Artifacts,
+) -> Result<Inventory, Trouble> {
+    let site = route.world.site(artifacts).await?;
+    let name = route.destination.name.clone();
+    let ledger = route.world.ledger.clone();
+    let read = move || ledger.books(&name);
+    let before = blocking(read).await?;
+    let listing = restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble())?;
+    let (world, name) = (route.world.clone(), route.destination.name.clone());
+    let (seen, now, for_site) = (listing.iter().map(seen).collect::<Vec<_>>(), world.clock.now(), site.clone());
+    let sorted =
+        blocking(move || world.with_destinations(|ledger| write_down(ledger, &name, &for_site, &seen, &before, now)))
+            .await?;
+    Ok(Inventory { listing, sorted, site })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Trouble> {
+    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the store stopped: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(stopped)?.map_err(|error| error.trouble())
+}
+
+fn seen(snapshot: &Snapshot) -> Seen {
+    let name = |kind: &str| snapshot.tag(kind).and_then(|name| Name::parse(name).ok());
+    let job = name("target").zip(name("policy")).map(|(target, policy)| JobId { target, policy });
+    Seen {
+        id: snapshot.id.clone(),
+        time: snapshot.time,
+        job,
+        run: snapshot.tag("run").and_then(|run| run.parse().ok()),
+        site: snapshot.tag("site").map(str::to_owned),
+        host: snapshot.host.clone(),
+    }
+}
+
+fn write_down(
+    ledger: &Ledger,
+    name: &Name,
+    site: &SiteId,
+    seen: &[Seen],
+    before: &Books,
+    now: jiff::Timestamp,
+) -> Result<Sorted, StoreError> {
+    let books = ledger.books(name)?;
+    let witnessed = witnessed(ledger, seen, &books)?;
+    let jobs = ledger.jobs()?;
+    let targets: BTreeSet<Name> =
+        jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
+    let last = ledger.holdings(name)?;
+    let question = Question {
+        site,
+        then: before,
+        books: &books,
+        witnessed: &witnessed,
+        targets: &targets,
+        before: last.as_ref(),
+        now,
+    };
+    let mut sorted = holdings::sort(seen, &question);
+    // What left the config is nobody's worry any more.
+    let is_desired = |id: &JobId| jobs.iter().any(|job| job.id == *id && job.orphaned_since.is_none());
+    sorted.holdings.missing.retain(|missing| is_desired(&missing.job));
+    lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
+    let mut batch = Batch::default();
+    for (job, id, known) in &sorted.adopted {
+        batch.put_known(name, job, id, known)?;
+    }
+    if let Some(highest) = sorted.adopted.iter().map(|(_, _, known)| known.order).max() {
+        batch.put_highest_order(highest)?;
+    }
+    for (job, id) in &sorted.gone {
+        batch.remove_known(name, job, id);
+    }
+    for (job, id, known, missing) in changed(&books, &sorted) {
+        batch.put_known(name, job, id, &Known { missing, ..known.clone() })?;
+    }
+    if last.as_ref().is_none_or(|last| Holdings { at: now, ..last.clone() } != sorted.holdings) || !batch.is_empty() {
+        batch.put_holdings(name, &sorted.holdings)?;
+    }
+    ledger.commit(batch)?;
+    Ok(sorted)
+}
+
+/// Known snapshots that went missing since the last listing, or are back; whether they are missing now.
+fn changed<'a>(books: &'a Books, sorted: &Sorted) -> Vec<(&'a JobId, &'a String, &'a Known, bool)> {
+    let missing: BTreeSet<&String> = sorted.missing.values().flatten().map(|(id, _)| id).collect();
+    let there: BTreeSet<&String> = sorted.ours.values().flatten().map(|ours| &ours.id).collect();
+    let all = books.by_job.iter().flat_map(|(job, all)| all.iter().map(move |(id, known)| (job, id, known)));
+    let change = |(job, id, known): (&'a JobId, &'a String, &'a Known)| {
+        let went = !known.missing && missing.contains(id);
+        let came = known.missing && there.contains(id);
+        (went || came).then_some((job, id, known, went))
+    };
+    all.filter_map(change).collect()
+}
+
+/// Those of the snapshots without a mark that a run in our ledger made.
+fn witnessed(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSet<String>, StoreError> {
+    let mut witnessed = BTreeSet::new();
+    let unmarked: Vec<(&JobId, &str)> = holdings::unmarked(seen, books).collect();
+    let jobs: BTreeSet<&JobId> = unmarked.iter().map(|(job, _)| *job).collect();
+    for job in jobs {
+        let made = ledger.snapshots_made(job)?;
+        let of_job = unmarked.iter().filter(|(of, id)| *of == job && made.contains(*id));
+        witnessed.extend(of_job.map(|(_, id)| (*id).to_owned()));
+    }
+    Ok(witnessed)
+}
+
+/// Before the first listing that was written down nothing is known of a job's snapshots but the newest, which no
+/// retention ever forgets.
+fn lost_parents(
+    jobs: &[crate::store::record::JobRecord],
+    name: &Name,
+    seen: &[Seen],
+    books: &Books,
+    now: jiff::Timestamp,
+    holdings: &mut Holdings,
+) {
+    for job in jobs.iter().filter(|job| job.orphaned_since.is_none() && !books.by_job.contains_key(&job.id)) {
+        let Some(parent) = job.parents.get(name) else { continue };
+        let listed = holdings.missing.iter().any(|missing| missing.job == job.id);
+        if listed || seen.iter().any(|seen| seen.id == *parent) {
+            continue;
+        }
+        let made = job.last_success.as_ref().map_or(now, |last| last.finished);
+        holdings.missing.push(Missing {
+            job: job.id.clone(),
+            snapshots: 1,
+            newest: true,
+            since: now,
+            from: made,
+            to: made,
+        });
+    }
+}
+
+/// Marks snapshots before they are forgotten: a kill between the two must not make them look lost.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn mark_leaving(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
+    change(route, job, ids, |batch, name, job, id, known| {
+        batch.put_known(name, job, id, &Known { leaving: true, ..known.clone() })
+    })
+    .await
+}
+
+/// Takes snapshots out that are gone.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub async fn take_out(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
+    change(route, job, ids, |batch, name, job, id, _| {
+        batch.remove_known(name, job, id);
+        Ok(())
+    })
+    .await
+}
+
+async fn change(
+    route: &Route,
+    job: &JobId,
+    ids: &[String],
+    write: fn(&mut Batch, &Name, &JobId, &str, &Known) -> Result<(), StoreError>,
+) -> Result<(), Trouble> {
+    let (world, name) = (route.world.clone(), route.destination.name.clone());
+    let (job, ids) = (job.clone(), ids.to_vec());
+    blocking(move || {
+        world.with_destinations(|ledger| {
+            let books = ledger.books(&name)?;
+            let Some(known) = books.by_job.get(&job) else { return Ok(()) };
+            let mut batch = Batch::default();
+            for id in &ids {
+                let Some(known) = known.get(id) else { continue };
+                write(&mut batch, &name, &job, id, known)?;
+            }
+            ledger.commit(batch)
+        })
+    })
+    .await
+}
+
+/// The loss of what is missing of a job is accepted: it is known no longer.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), StoreError> {
+    world.with_destinations(|ledger| {
+        let mut batch = Batch::default();
+        for (id, _) in ledger.books(name)?.by_job.get(job).into_iter().flatten().filter(|(_, known)| known.missing) {
+            batch.remove_known(name, job, id);
+        }
+        if let Some(mut seen) = ledger.holdings(name)? {
+            seen.missing.retain(|missing| missing.job != *job);
+            batch.put_holdings(name, &seen)?;
+            if seen.missing.is_empty()
+                && let Some(mut record) = ledger.destination(name)?
+            {
+                // That is what the last check or prune stumbled over.
+                for upkeep in [&mut record.check, &mut record.prune] {
+                    upkeep.trouble = upkeep.trouble.take().filter(|trouble| trouble.code != VANISHED);
+                }
+                batch.put_destination(&record)?;
+            }
+        }
+        ledger.commit(batch)
+    })
+}
+
+/// What is said of snapshots that are gone without us.
+#[must_use]
+pub fn vanished(name: &Name, missing: &Missing) -> Trouble {
+    let (count, target) = (missing.snapshots, &missing.job.target);
+    let (noun, verb) = if count == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
+    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    let dated = if missing.from == missing.to {
+        format!("of {}", day(missing.to))
+    } else {
+        format!("from {} to {}", day(missing.from), day(missing.to))
+    };
+    let newest = if missing.newest { ", the newest among them," } else { "" };
+    Trouble::new(
+        VANISHED,
+        format!(
+            "{count} {noun} of {} {dated}{newest} {verb} gone from {name}, and Larder did not forget them",
+            missing.job
+        ),
+    )
+    .with_hint(format!(
+        "find out who removed them, and do not prune: `restic recover` may bring the data back; \
+         `larder accept {target} {}` says that it is right",
+        holdings::missing_value(count)
+    ))
+}
+
+/// What holds a job whose newest snapshot is gone.
+#[must_use]
+pub fn lost(name: &Name, missing: &Missing) -> Finding {
+    Finding {
+        kind: HoldKind::Vanished,
+        subject: name.to_string(),
+        trouble: vanished(name, missing),
+        value: Some(holdings::missing_value(missing.snapshots)),
+        no_worse: false,
+    }
+}
+
+/// What is said of another site in the same repository.
+#[must_use]
+pub fn shared(name: &Name, other: &Foreign) -> Trouble {
+    let targets: Vec<&str> = other.targets.iter().map(Name::as_str).collect();
+    let of = if targets.is_empty() { String::new() } else { format!(", also of {}", targets.join(", ")) };
+    let noun = if other.snapshots == 1 { "snapshot" } else { "snapshots" };
+    let (whose, hint) = match &other.site {
+        Some(site) => (
+            format!("another site ({}, identity {site})", other.host),
+            format!(
+                "each site keeps to its own; if that one is this site before its state was lost, stop the daemon and \
+                 run `larder rebuild --site {site}`"
+            ),
+        ),
+        None => (
+            format!("an older Larder ({}) that this site's history does not have", other.host),
+            "they are never forgotten by themselves; restore one with `--snapshot ID`".to_owned(),
+        ),
+    };
+    Trouble::new("shared_repository", format!("{name} holds {} {noun} of {whose}{of}", other.snapshots)).with_hint(hint)
+}

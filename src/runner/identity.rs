@@ -1,0 +1,51 @@
+//! Which site this is: asked before anything is shipped, chosen from a repository, or shown.
+//!
+//! The store has it. A store that was lost without an export finds it again in the manifests of its own artifacts, which
+//! no other site can share; where they tell nothing, or of several sites, a new one is drawn, and what the old one made is
+//! another site's until somebody says otherwise (`larder rebuild --site`).
+
+use crate::artifact::Shelf;
+use crate::config::model::Artifacts;
+use crate::error::Trouble;
+use crate::look::{self, LOOK_MAX};
+use crate::runner::world::World;
+use crate::store::Batch;
+use crate::types::site::SiteId;
+
+impl World {
+    /// The identity of this site; drawn at the first call of all.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn site(&self, artifacts: &Artifacts) -> Result<SiteId, Trouble> {
+        let mut known = self.site.lock().await;
+        if let Some(site) = known.as_ref() {
+            return Ok(site.clone());
+        }
+        let (ledger, shelf) = (self.ledger.clone(), Shelf::new(artifacts));
+        let site = look::at(&artifacts.path, LOOK_MAX, move || -> Result<SiteId, Trouble> {
+            if let Some(site) = ledger.site_id().map_err(|error| error.trouble())? {
+                return Ok(site);
+            }
+            let site = recovered(&shelf).unwrap_or_else(SiteId::generate);
+            let mut batch = Batch::default();
+            batch.put_site_id(&site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
+            Ok(site)
+        });
+        let site = site.await.map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
+        tracing::info!(%site, "the identity of this site");
+        Ok(known.insert(site).clone())
+    }
+}
+
+/// What the manifests say; none when they say nothing, or not all the same.
+fn recovered(shelf: &Shelf) -> Option<SiteId> {
+    let mut sites = shelf.sites().into_iter();
+    let (site, other) = (sites.next()?, sites.next());
+    if let Some(other) = other {
+        tracing::warn!(%site, %other, "the artifacts are of several sites; none of them is taken for this one");
+        return None;
+    }
+    tracing::warn!(%site, "the identity of this site was found in the manifests of its artifacts");
+    Some(site)
+}

@@ -1,0 +1,48 @@
+//! What a destination's card says of what the repository was seen to hold.
+
+use crate::run::holdings::{Holdings, Missing, missing_value};
+use crate::runner::holdings::{shared, vanished};
+use crate::status::Problem;
+use crate::status::job::problem;
+use crate::types::Name;
+
+/// Snapshots that vanished, one problem a job.
+#[must_use]
+pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
+    let one = |missing: &Missing| {
+        let Missing { job, snapshots, .. } = missing;
+        let commands = vec![
+            format!("larder destination test {name}"),
+            format!("larder accept {} {}", job.target, missing_value(*snapshots)),
+        ];
+        problem(
+            format!("Snapshots of {job} vanished from {name}"),
+            Some(&vanished(name, missing)),
+            "vanished",
+            commands,
+        )
+    };
+    seen.missing.iter().map(one).collect()
+}
+
+/// Other sites in the same repository, and what is dated in the future.
+#[must_use]
+pub fn notices(name: &Name, seen: &Holdings) -> Vec<Problem> {
+    let say = |trouble: &crate::error::Trouble| problem(trouble.message.clone(), Some(trouble), "notice", Vec::new());
+    let mut notices: Vec<Problem> = seen.foreign.iter().map(|other| say(&shared(name, other))).collect();
+    if seen.future > 0 {
+        let (noun, verb) = if seen.future == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
+        notices.push(Problem {
+            code: "future_snapshots".to_owned(),
+            what: format!("{} {noun} in {name} {verb} dated in the future: the clock was ahead", seen.future),
+            why: None,
+            hint: Some("they stay, and push no other one out".to_owned()),
+            commands: Vec::new(),
+        });
+    }
+    for notice in &mut notices {
+        // It stands for itself.
+        notice.why = None;
+    }
+    notices
+}
