@@ -9,6 +9,7 @@
 //!
 //! What would remove a lot is guarded: such a plan is held until it is confirmed.
 
+pub mod cuts;
 mod destinations;
 mod difference;
 mod documents;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::model::Config;
+use crate::plan::cuts::{Kept, RetentionCut};
 use crate::plan::documents::Documents;
 pub use crate::plan::guard::Guard;
 pub use crate::plan::step::Step;
@@ -38,6 +40,8 @@ pub struct Recorded<'a> {
     pub config: &'a Config,
     pub jobs: &'a BTreeMap<JobId, JobRecord>,
     pub destinations: &'a [DestinationRecord],
+    /// Of the jobs that [`cuts::asked`] names.
+    pub kept: &'a [Kept],
 }
 
 /// The way from the recorded state to a desired one.
@@ -55,6 +59,9 @@ pub struct Plan {
     pub next_runs: Vec<NextRun>,
     /// The difference, for the store.
     pub steps: Vec<Step>,
+    /// What the guard asks about, where it is about snapshots.
+    #[serde(skip)]
+    cuts: Vec<RetentionCut>,
     /// The zone that times are shown in.
     #[serde(skip)]
     timezone: String,
@@ -102,14 +109,17 @@ pub fn plan(desired: &Config, revision: Option<&Revision>, recorded: &Recorded<'
     let mut warnings = Vec::new();
     destinations::compare(desired, recorded, now, &mut steps, &mut warnings);
     let next_runs = jobs::compare(desired, recorded, now, &mut steps, &mut warnings);
+    let cuts = cuts::compare(desired, recorded, now);
+    let removals = guard::guard(&changes, desired, recorded.config);
     Plan {
         base: recorded.base.clone(),
         target: revision.cloned(),
-        guard: guard::guard(&changes, desired, recorded.config),
+        guard: guard::both(removals, cuts::guard(&cuts, &desired.site.timezone)),
         warnings,
         changes,
         next_runs,
         steps,
+        cuts,
         timezone: desired.site.timezone.clone(),
     }
 }
@@ -118,6 +128,14 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// The plan once its guard is confirmed: like any other, and no run asks again.
+    #[must_use]
+    pub fn confirmed(mut self, jobs: &BTreeMap<JobId, JobRecord>, now: Timestamp) -> Self {
+        cuts::accept(&self.cuts, jobs, &mut self.steps, now);
+        self.guard = None;
+        self
     }
 
     /// The job records that the steps write.

@@ -14,16 +14,19 @@ use crate::config::{Diagnostic, Loader};
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::error::Trouble;
 use crate::look;
+use crate::plan::cuts::{self, Kept};
 use crate::plan::{self, Plan, Recorded};
 use crate::plugin::docker::derive;
 use crate::plugin::docker::sight::Sight;
+use crate::run::holdings::Books;
+use crate::run::retention::Candidate;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::runner::world::World;
 use crate::source::bare::Bare;
 use crate::source::files::OBJECT_UNREADABLE;
 use crate::source::{FileSet, SourceError, denied};
-use crate::store::Batch;
 use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
+use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name, Revision};
 
 /// Errors of a rejected revision that are kept for the pages.
@@ -271,14 +274,13 @@ impl Reconciler {
         now: Timestamp,
         start: Instant,
     ) -> Result<Verdict, Trouble> {
-        let mut plan = self.plan(world, jobs, desired, &discovered, Some(revision), now)?;
+        let plan = self.plan(world, jobs, desired, &discovered, Some(revision), now)?;
         if let Some(guard) = &plan.guard
             && !confirmed
         {
             return self.hold(world, revision, &guard.reason, &plan, now, start);
         }
-        // Confirmed: what it tells is a plan like any other.
-        plan.guard = None;
+        let plan = plan.confirmed(jobs, now);
         let mut batch = plan.batch().map_err(|error| error.trouble())?;
         let mut record = self.record.clone();
         record.applied = Some(Applied { revision: revision.clone(), at: now, took_us: micros(start) });
@@ -414,7 +416,9 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<Plan, Trouble> {
         let destinations = world.ledger.destinations().map_err(|error| error.trouble())?;
-        let recorded = Recorded { base: self.applied(), config: &self.config, jobs, destinations: &destinations };
+        let kept = self.kept(world, jobs, desired).map_err(|error| error.trouble())?;
+        let recorded =
+            Recorded { base: self.applied(), config: &self.config, jobs, destinations: &destinations, kept: &kept };
         let mut plan = plan::plan(desired, revision, &recorded, now);
         if !discovered.is_empty() || !self.record.discovered.is_empty() {
             // What was discovered must not outweigh what a push takes away.
@@ -424,6 +428,29 @@ impl Reconciler {
             plan.guard = plan::plan(&after, revision, &recorded, now).guard;
         }
         Ok(plan)
+    }
+
+    /// The snapshots that `desired` keeps by other rules than are in force.
+    fn kept(
+        &self,
+        world: &World,
+        jobs: &BTreeMap<JobId, JobRecord>,
+        desired: &Config,
+    ) -> Result<Vec<Kept>, StoreError> {
+        let mut books: BTreeMap<Name, Books> = BTreeMap::new();
+        let mut kept = Vec::new();
+        for (job, _, destination) in cuts::asked(desired, &self.config, jobs) {
+            if !books.contains_key(destination) {
+                books.insert(destination.clone(), world.ledger.books(destination)?);
+            }
+            let known = books.get(destination).and_then(|books| books.by_job.get(&job)).into_iter().flatten();
+            let snapshots = known.filter(|(_, known)| !known.leaving && !known.missing);
+            let snapshots = snapshots
+                .map(|(id, known)| Candidate { id: id.clone(), order: known.order, time: known.time })
+                .collect();
+            kept.push(Kept { job, destination: destination.clone(), snapshots });
+        }
+        Ok(kept)
     }
 
     /// What applying `config` or `revision` (or the branch's head) would change; applies nothing.

@@ -1,4 +1,4 @@
-//! What a push must not do by accident: an empty directory, a wrong branch, a lost mount all look like "remove it all".
+//! What a push must not remove by accident: an empty directory, a wrong branch, a lost mount all look like "remove it all".
 
 use serde::Serialize;
 
@@ -27,6 +27,7 @@ pub struct Guard {
 pub enum GuardCode {
     EmptyConfig,
     ManyRemoved,
+    RetentionCut,
 }
 
 /// None when `changes` may replace `recorded` by `desired` without asking.
@@ -46,6 +47,16 @@ pub(super) fn guard(changes: &[Change], desired: &Config, recorded: &Config) -> 
         return Some(Guard { code: GuardCode::ManyRemoved, reason, removed });
     }
     None
+}
+
+/// One guard of two, for one confirmation.
+pub(super) fn both(removals: Option<Guard>, cuts: Option<Guard>) -> Option<Guard> {
+    match (removals, cuts) {
+        (Some(removals), Some(cuts)) => {
+            Some(Guard { reason: format!("{}; and {}", removals.reason, cuts.reason), ..removals })
+        }
+        (removals, cuts) => removals.or(cuts),
+    }
 }
 
 fn all(count: usize) -> String {

@@ -223,8 +223,13 @@ fn same_size(bytes: u64, typed: &str) -> bool {
 /// Notes that `hold` was accepted.
 pub fn remember(accepted: &mut Vec<Accepted>, hold: &Hold, now: Timestamp) {
     let Some(value) = hold.value.clone() else { return };
-    accepted.retain(|each| each.kind != hold.kind || each.subject != hold.subject);
-    accepted.push(Accepted { kind: hold.kind, subject: hold.subject.clone(), value, at: now });
+    remember_accepted(accepted, Accepted { kind: hold.kind, subject: hold.subject.clone(), value, at: now });
+}
+
+/// Notes `new`, in the place of what was accepted of the same before.
+pub fn remember_accepted(accepted: &mut Vec<Accepted>, new: Accepted) {
+    accepted.retain(|each| each.kind != new.kind || each.subject != new.subject);
+    accepted.push(new);
     let excess = accepted.len().saturating_sub(ACCEPTED_MAX);
     accepted.drain(..excess);
 }

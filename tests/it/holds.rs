@@ -307,18 +307,51 @@ fn a_mount_below_a_source_that_went_away_is_named_and_held_until_it_is_back_or_a
     assert_eq!(outcome(&site.run("files")), "success");
 }
 
-#[test]
-fn a_retention_that_is_cut_forgets_nothing_until_the_number_is_accepted() {
+/// A site with eight snapshots of a policy that keeps a hundred, and the text of its policies with `last: N` in it.
+fn eight_of_a_hundred() -> (Site, String) {
     let mut site = keeping_two();
-    let policies = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap();
-    site.write("config/policies.yaml", &policies.replace("last: 2", "last: 100"));
+    let policies = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap().replace("last: 2", "last: N");
+    site.write("config/policies.yaml", &policies.replace("last: N", "last: 100"));
     start(&mut site);
     for _ in 0..8 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
-    site.write("config/policies.yaml", &policies.replace("last: 2", "last: 3"));
-    let pushed = site.push_with("cut", &["-o", "confirm"]);
-    assert!(pushed.status.success(), "{}", text(&pushed));
+    (site, policies)
+}
+
+#[test]
+fn a_push_that_cuts_a_retention_is_held_and_says_what_it_would_forget() {
+    let (site, policies) = eight_of_a_hundred();
+    site.write("config/policies.yaml", &policies.replace("last: N", "last: 3"));
+    let pushed = text(&site.push("cut"));
+    assert!(pushed.contains("held"), "{pushed}");
+    assert!(pushed.contains("would forget 5 of 8 snapshots") && pushed.contains(", from 20"), "{pushed}");
+    assert_eq!(outcome(&site.run("files")), "success", "the config before is in force");
+    assert_eq!(site.snapshots("restic").len(), 9);
+    let revision = text(&site.git(&["rev-parse", "HEAD"])).trim().to_owned();
+    let confirmed = site.command().args(["confirm", &revision]).output().unwrap();
+    assert!(confirmed.status.success(), "{}", text(&confirmed));
+    let record = site.run("files");
+    assert_eq!(outcome(&record), "success", "{record}");
+    assert_eq!(site.snapshots("restic").len(), 3);
+}
+
+/// A policy can change while its job is away; then no push is about its snapshots.
+#[test]
+fn a_cut_that_no_push_could_show_forgets_nothing_until_the_number_is_accepted() {
+    let (site, policies) = eight_of_a_hundred();
+    let other = policies.replace("name: daily\ndefault: true", "name: other").replace("last: N", "last: 100");
+    let daily = |last: &str| format!("{}---\n{other}", policies.replace("last: N", last));
+    let targets = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    site.write("config/policies.yaml", &daily("last: 100"));
+    site.write("config/targets.yaml", &format!("{targets}policies: [other]\n"));
+    assert!(site.push("another policy").status.success());
+    site.write("config/policies.yaml", &daily("last: 3"));
+    assert!(site.push("a cut of what nobody uses").status.success());
+    site.write("config/targets.yaml", &format!("{targets}policies: [daily]\n"));
+    let pushed = site.push("back again");
+    assert!(pushed.status.success() && text(&pushed).contains("applied"), "{}", text(&pushed));
+
     let record = site.run("files");
     assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("retention_cut")), "{record}");
     let said = record["trouble"]["message"].as_str().unwrap();
