@@ -495,7 +495,9 @@ fn kept_for_hundred_days() -> Site {
         time: noon() - jiff::SignedDuration::from_hours(24 * (100 - i64::try_from(day).unwrap())),
     });
     let job = site.jobs.keys().next().unwrap().clone();
-    site.edit(&job.to_string(), |job| drop(job.usual.retained.insert(name("nas"), keep_last(100))));
+    site.edit(&job.to_string(), |job| {
+        job.usual.retained.insert(name("nas"), keep_last(100));
+    });
     site.kept = vec![Kept { job, destination: name("nas"), snapshots: snapshots.collect() }];
     site
 }
