@@ -149,6 +149,21 @@ fn change_among(targets: usize) {
     println!("{targets} targets: restart until the first answer {} ms (process {pid})", start.elapsed().as_millis());
 }
 
+/// One restic command on the site's repository, as somebody would type it.
+fn plain(site: &Site, arguments: &[&std::ffi::OsStr]) -> Vec<u8> {
+    let output = Command::new(restic())
+        .arg("-r")
+        .arg(site.path("restic"))
+        .arg("--json")
+        .args(arguments)
+        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+        .env("RESTIC_CACHE_DIR", site.path("state/cache"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 /// What a run takes beyond the restic commands in it.
 fn run_overhead() {
     let site = Site::running();
@@ -156,44 +171,26 @@ fn run_overhead() {
     let (mut whole, mut commands) = (Vec::new(), Vec::new());
     for round in 0..9 {
         site.write("data/a.txt", &format!("content {round}\n"));
+        let data = site.path("data");
+        // As a run does it: the snapshot, the listing that proves it, and what is forgotten by its id.
         let start = Instant::now();
-        let paths = [site.path("data")];
-        let plain = Command::new(restic())
-            .args(["-r", site.path("restic").to_str().unwrap(), "--json", "backup"])
-            .args(paths)
-            .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
-            .env("RESTIC_CACHE_DIR", site.path("state/cache"))
-            .output()
-            .unwrap();
-        assert!(plain.status.success());
-        let backup = start.elapsed();
-        let start = Instant::now();
-        let forget = Command::new(restic())
-            .args([
-                "-r",
-                site.path("restic").to_str().unwrap(),
-                "--json",
-                "forget",
-                "--keep-last",
-                "3",
-                "--group-by",
-                "",
-                "--tag",
-                "target:files",
-            ])
-            .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
-            .env("RESTIC_CACHE_DIR", site.path("state/cache"))
-            .output()
-            .unwrap();
-        assert!(forget.status.success());
-        commands.push(backup + start.elapsed());
+        plain(&site, &["backup".as_ref(), "--tag=bench".as_ref(), data.as_os_str()]);
+        let listed = plain(&site, &["snapshots".as_ref(), "--no-lock".as_ref()]);
+        let snapshots: Vec<serde_json::Value> = serde_json::from_slice(&listed).unwrap();
+        let of_it =
+            |each: &&serde_json::Value| each["tags"].as_array().is_some_and(|tags| tags.contains(&json!("bench")));
+        let ours: Vec<&str> = snapshots.iter().filter(of_it).map(|each| each["id"].as_str().unwrap()).collect();
+        if let Some(oldest) = ours.iter().rev().nth(3) {
+            plain(&site, &["forget".as_ref(), oldest.as_ref()]);
+        }
+        commands.push(start.elapsed());
         site.write("data/a.txt", &format!("other content {round}\n"));
         let record = site.run("files");
         let at = |field: &str| record[field].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         whole.push(Duration::try_from(at("finished").duration_since(at("queued"))).unwrap());
     }
     println!(
-        "one run: {} whole; the same restic commands alone (backup, forget): {} (medians of 9)",
+        "one run: {} whole; the same restic commands alone (backup, snapshots, forget): {} (medians of 9)",
         show(&mut whole),
         show(&mut commands)
     );
