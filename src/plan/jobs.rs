@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 use crate::config::model::{Config, Policy};
 use crate::plan::{NextRun, Recorded, Step};
+use crate::run::hold::HoldKind;
+use crate::run::usual::Usual;
 use crate::schedule::slots::{self, Standing};
 use crate::schedule::{self, Schedule};
 use crate::store::record::JobRecord;
@@ -27,7 +29,10 @@ pub(super) fn compare(
         if known.is_some_and(|job| is_settled(job, key)) {
             continue;
         }
-        let wanted = wanted(id, known, policy, &mut timings, now);
+        let mut wanted = wanted(id, known, policy, &mut timings, now);
+        if known.is_none() {
+            inherit(&mut wanted, desired, recorded);
+        }
         if known == Some(&wanted) {
             continue;
         }
@@ -83,6 +88,23 @@ fn wanted(
     job
 }
 
+/// A policy with a new name makes a new job of data that is known: what is usual for the target goes on to count, and so
+/// does what holds it. Else a new name would be a way around every guard.
+fn inherit(job: &mut JobRecord, desired: &Config, recorded: &Recorded<'_>) {
+    let plugin = |config: &Config| config.targets.get(&job.id.target).map(|target| target.plugin.clone());
+    if plugin(desired) != plugin(recorded.config) {
+        return;
+    }
+    let of_target = recorded.jobs.values().filter(|other| other.id.target == job.id.target && other.id != job.id);
+    let newest = of_target.max_by_key(|other| other.last_success.as_ref().map(|last| last.finished));
+    let Some(other) = newest.filter(|other| other.last_success.is_some()) else { return };
+    let is_of_the_data = |kind: HoldKind| matches!(kind, HoldKind::Shrank | HoldKind::LostMount);
+    job.sizes.clone_from(&other.sizes);
+    job.usual = Usual { retained: BTreeMap::new(), began: None, ..other.usual.clone() };
+    job.holds = other.holds.iter().filter(|hold| is_of_the_data(hold.kind)).cloned().collect();
+    job.accepted = other.accepted.iter().filter(|each| is_of_the_data(each.kind)).cloned().collect();
+}
+
 fn orphaned(job: &JobRecord, now: Timestamp) -> JobRecord {
     JobRecord { orphaned_since: Some(now), next_slot: None, next_run: None, retry: None, ..job.clone() }
 }
@@ -109,7 +131,7 @@ fn unknown(id: JobId) -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
-        usual: crate::run::usual::Usual::default(),
+        usual: Usual::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::config::model::{
     Check, Destination, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec, Target,
 };
-use crate::run::hold::HoldKind;
+use crate::run::hold::{Hold, HoldKind};
 use crate::run::retention::Candidate;
 use crate::secret::SecretRef;
 use crate::store::Tree;
@@ -540,4 +540,39 @@ fn a_push_that_leaves_the_retention_alone_asks_for_no_snapshots_and_is_not_held_
     desired.targets.insert(name("b"), target("b", &["daily"]));
     assert_eq!(cuts::asked(&desired, &site.config, &site.jobs).count(), 0);
     assert_eq!(site.plan(&desired, noon()).guard, None);
+}
+
+#[test]
+fn a_policy_with_a_new_name_takes_over_what_is_usual_for_its_target_and_what_holds_it() {
+    let mut site = Site::with(&["a", "b"]);
+    let hold = |kind: HoldKind| Hold {
+        kind,
+        subject: "/srv/a/docs".to_owned(),
+        since: noon(),
+        trouble: crate::error::Trouble::new("lost_mount", "it is not there"),
+        value: Some("/srv/a/docs".to_owned()),
+        told: noon(),
+    };
+    let id = site.jobs.keys().next().unwrap().to_string();
+    site.edit(&id, |job| {
+        job.usual.mounts.insert("/srv/a/docs".into());
+        job.usual.began = Some(keep_last(9));
+        job.sizes = vec![100];
+        job.holds = vec![hold(HoldKind::LostMount), hold(HoldKind::RetentionCut)];
+    });
+    let mut desired = config(&["a", "b"]);
+    desired.policies.insert(name("weekly"), policy("weekly", "0 2 * * 0"));
+    desired.targets.insert(name("a"), target("a", &["weekly"]));
+    let new = |desired: &Config| {
+        let plan = site.plan(desired, noon());
+        let job = plan.job_records().find(|job| job.id.to_string() == "a/weekly").cloned();
+        job.unwrap()
+    };
+    let job = new(&desired);
+    assert!(job.usual.mounts.contains(std::path::Path::new("/srv/a/docs")));
+    assert_eq!((job.sizes.as_slice(), &job.usual.began), ([100].as_slice(), &None));
+    assert_eq!(job.holds.iter().map(|hold| hold.kind).collect::<Vec<_>>(), [HoldKind::LostMount]);
+    // Another plugin: other data, of which nothing is known.
+    desired.targets.get_mut(&name("a")).unwrap().plugin = name("postgres");
+    assert!(new(&desired).holds.is_empty());
 }

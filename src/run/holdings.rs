@@ -123,6 +123,9 @@ pub struct Holdings {
     pub foreign: Vec<Foreign>,
     #[serde(default)]
     pub missing: Vec<Missing>,
+    /// Missing, too, but of jobs that left the config: said, and no trouble.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_orphaned: Vec<Missing>,
 }
 
 /// A listing, sorted out.
@@ -178,6 +181,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
             future: 0,
             foreign: Vec::new(),
             missing: Vec::new(),
+            missing_orphaned: Vec::new(),
         },
     };
     let there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
@@ -239,7 +243,9 @@ fn adopted(listing: &[Seen], question: &Question<'_>) -> Vec<(JobId, String, Kno
 
 fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<'_>) -> Vec<Missing> {
     let summary = |(job, gone): (&JobId, &Vec<(String, Known)>)| {
-        let before = question.before.and_then(|before| before.missing.iter().find(|each| each.job == *job));
+        let before = question
+            .before
+            .and_then(|before| before.missing.iter().chain(&before.missing_orphaned).find(|each| each.job == *job));
         let newest_known = question.books.by_job.get(job)?.values().map(|known| known.order).max();
         let newest = gone.iter().map(|(_, known)| known.order).max() == newest_known;
         Some(Missing {

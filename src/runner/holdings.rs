@@ -50,8 +50,15 @@ impl Inventory {
     #[must_use]
     pub fn lines(&self, name: &Name) -> Vec<String> {
         let seen = &self.sorted.holdings;
-        let mut lines =
-            vec![format!("{} snapshots, {} of them of this site, and none is missing", seen.snapshots, seen.ours)];
+        let none = if seen.missing_orphaned.is_empty() { "none is missing" } else { "none of the config is missing" };
+        let mut lines = vec![format!("{} snapshots, {} of them of this site, and {none}", seen.snapshots, seen.ours)];
+        lines.extend(seen.missing_orphaned.iter().map(|missing| {
+            let (job, count) = (&missing.job, missing.snapshots);
+            let noun = if count == 1 { "snapshot is" } else { "snapshots are" };
+            format!(
+                "notice: of {job}, which left the config, {count} {noun} gone from {name}; Larder did not forget them"
+            )
+        }));
         if seen.future > 0 {
             lines
                 .push(format!("{} of them are dated in the future: they stay, and push no other one out", seen.future));
@@ -150,9 +157,11 @@ fn write_down(
         now,
     };
     let mut sorted = holdings::sort(seen, &question);
-    // What left the config is nobody's worry any more.
+    // What left the config goes by somebody's hand: that is said, and is no trouble.
     let is_desired = |id: &JobId| jobs.iter().any(|job| job.id == *id && job.orphaned_since.is_none());
-    sorted.holdings.missing.retain(|missing| is_desired(&missing.job));
+    let missing = std::mem::take(&mut sorted.holdings.missing);
+    (sorted.holdings.missing, sorted.holdings.missing_orphaned) =
+        missing.into_iter().partition(|missing| is_desired(&missing.job));
     lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
     let mut batch = Batch::default();
     for (job, id, known) in &sorted.adopted {

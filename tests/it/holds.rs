@@ -367,3 +367,22 @@ fn a_cut_that_no_push_could_show_forgets_nothing_until_the_number_is_accepted() 
     }
     assert_eq!(site.snapshots("restic").len(), 3);
 }
+
+#[test]
+fn a_policy_with_a_new_name_is_no_way_around_a_hold() {
+    let mut site = keeping_two();
+    site.write("data/large", &"x".repeat(3_000_000));
+    start(&mut site);
+    assert_eq!(outcome(&site.run("files")), "success");
+    std::fs::remove_file(site.path("data/large")).unwrap();
+    assert_eq!(outcome(&site.run("files")), "partial");
+    let policies = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap();
+    site.write("config/policies.yaml", &policies.replace("name: daily", "name: nightly"));
+    let pushed = site.push("a new name");
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let record = site.run("files");
+    assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("shrank")), "{record}");
+    assert_ne!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
+    site.write("data/large", &"x".repeat(3_000_000));
+    assert_eq!(outcome(&site.run("files")), "success");
+}

@@ -359,3 +359,21 @@ fn what_our_own_retention_forgot_is_not_missing_and_older_losses_end_when_the_po
     assert_eq!(doctor(&site).0, 0);
     assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
 }
+
+#[test]
+fn what_vanished_of_a_job_that_left_the_config_is_said_and_no_trouble() {
+    let mut site = configured("{last: 2}", None);
+    start(&mut site);
+    assert_eq!(outcome(&site.run("files")), "success");
+    let old = ids(&site);
+    let targets = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    site.write("config/targets.yaml", &targets.replace("name: files", "name: others"));
+    assert!(site.push_with("another name", &["-o", "confirm"]).status.success());
+    assert_eq!(outcome(&site.run("others")), "success");
+    restic_says(&site, &["forget", &old[0]]);
+    let checked = site.command().args(["destination", "check", "local"]).output().unwrap();
+    let said = crate::site::text(&checked);
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("of files/daily, which left the config, 1 snapshot is gone from local"), "{said}");
+    assert!(!said.contains("none is missing"), "{said}");
+}
