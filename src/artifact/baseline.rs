@@ -11,7 +11,7 @@ use crate::plugin::{ArtifactFile, CaptureFacts};
 use crate::run::hold::{Accepted, HoldKind};
 use crate::types::JobId;
 
-/// Publications without a whole one among them that are looked into, newest first.
+/// Publications behind the last whole one that are looked into, the newest of them.
 const PARTS_MAX: usize = 100;
 
 /// Artifacts that are named to the plugin.
@@ -25,10 +25,11 @@ impl Shelf {
     pub fn baseline(&self, job: &JobId, accepted: &[Accepted]) -> Option<CaptureFacts> {
         let mut publications = self.publications(job).ok()?;
         publications.retain(|publication| publication.sound);
-        let start = publications.iter().rposition(|publication| is_whole(publication, accepted)).unwrap_or(0);
-        let start = start.max(publications.len().saturating_sub(PARTS_MAX));
-        let since = publications.get(start..).unwrap_or_default();
-        let facts = since.iter().filter_map(|publication| {
+        let whole = publications.iter().rposition(|publication| is_whole(publication, accepted)).unwrap_or(0);
+        // The whole one counts however many parts came since.
+        let since = (whole + 1).max(publications.len().saturating_sub(PARTS_MAX));
+        let parts = publications.get(since..).unwrap_or_default();
+        let facts = publications.get(whole).into_iter().chain(parts).filter_map(|publication| {
             let path = self.path_of(&publication.relative).ok()?.join(manifest::FILE_NAME);
             Some(Manifest::load(&path).ok()?.facts())
         });

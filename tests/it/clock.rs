@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::SmallDisk;
 use crate::process_clock::{ProcessClock, at};
-use crate::site::{Site, text};
+use crate::site::Site;
 use crate::support::{free_port, wait_for};
 
 /// The daemon looks at its clock every half minute by itself; the rest is for a loaded machine.
@@ -19,12 +19,6 @@ fn site_at(now: &str, schedule: &str) -> (Site, ProcessClock) {
     site.base_config(schedule);
     let clock = ProcessClock::of(&mut site, now);
     (site, clock)
-}
-
-fn start(site: &mut Site) {
-    site.start();
-    let pushed = site.push("first");
-    assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
 /// Waits until `files` has `count` finished runs; newest first.
@@ -49,7 +43,7 @@ fn next_run(site: &Site) -> Timestamp {
 #[test]
 fn a_clock_set_back_by_an_hour_runs_no_slot_twice_and_does_not_stop_the_schedule() {
     let (mut site, clock) = site_at("2026-11-22T12:01:00Z", "\"*/10 * * * *\"");
-    start(&mut site);
+    site.start_and_push();
     clock.turn_and_look(&site, "2026-11-22T12:09:58Z");
     let runs = finished(&site, 1);
     assert_eq!(told(&runs[0]), ("scheduled", Some(at("2026-11-22T12:10:00Z")), "success"));
@@ -68,7 +62,7 @@ fn a_clock_set_back_by_an_hour_runs_no_slot_twice_and_does_not_stop_the_schedule
 #[test]
 fn a_clock_set_ahead_over_many_slots_gives_one_run_and_nobody_has_to_tell_the_daemon() {
     let (mut site, clock) = site_at("2026-11-22T12:01:00Z", "\"*/10 * * * *\"");
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(next_run(&site), at("2026-11-22T12:10:00Z"));
     clock.turn(&site, "2026-11-22T14:07:00Z");
     let status = site.call("system.status", json!({})).unwrap();
@@ -87,7 +81,7 @@ fn a_clock_that_was_years_ahead_leaves_neither_jobs_nor_upkeep_waiting_for_years
     let (mut site, clock) = site_at("2036-05-01T12:01:00Z", "\"*/10 * * * *\"");
     let destinations = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     site.write("config/destinations.yaml", &format!("{destinations}check: {{schedule: \"30 * * * *\"}}\n"));
-    start(&mut site);
+    site.start_and_push();
     let next_check = |site: &Site| {
         let list = site.call("destination.list", json!({})).unwrap();
         at(list["items"][0]["check"]["next"].as_str().unwrap())
@@ -128,7 +122,7 @@ fn a_deferred_run_is_tried_again_by_itself_until_its_cause_is_gone_and_alarms_no
     );
     let roomy = std::fs::read_to_string(site.path("config/site.yaml")).unwrap() + &mail;
     site.write("config/site.yaml", &roomy);
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(site.run("files")["outcome"], "success");
 
     site.write("config/site.yaml", &roomy.replace("min_free: 1MiB", "min_free: 1000TiB"));
@@ -186,7 +180,7 @@ fn a_run_whose_only_destination_is_not_mounted_waits_for_its_disk() {
     let destinations = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     let mounted = format!("path: {root}/disk/restic, require_mount: {root}/disk");
     site.write("config/destinations.yaml", &destinations.replace(&format!("path: {root}/restic"), &mounted));
-    start(&mut site);
+    site.start_and_push();
     let record = site.run("files");
     assert_eq!(record["outcome"], "deferred", "{record}");
     assert!(record["trouble"]["message"].as_str().unwrap().contains("/disk"), "{record}");

@@ -50,9 +50,7 @@ fn files_that_vanish_while_they_are_read_are_counted_and_are_no_missing_rights()
     for number in 0..FILES {
         std::fs::write(site.path(&format!("data/z/{number:05}")), "some text\n").unwrap();
     }
-    site.start();
-    let pushed = site.push("first");
-    assert!(pushed.status.success(), "{}", text(&pushed));
+    site.start_and_push();
     let record = run_while_files_vanish(&site);
     assert_eq!(record["outcome"], "partial", "{record}");
     let code = record["trouble"]["code"].as_str().unwrap();

@@ -683,16 +683,22 @@ async fn a_restore_onto_a_full_disk_says_so() {
     }
 }
 
+/// A place whose repository has one snapshot and lies on a disk that is read-only by now.
+async fn on_a_read_only_disk(program: &Path) -> (Place, SmallDisk, String) {
+    let mut place = Place::with(program).await;
+    let disk = SmallDisk::mount(place.path("disk"), "8m");
+    place.access.location = place.path("disk/repo").display().to_string();
+    place.pin().await;
+    place.write("a", "1");
+    let snapshot = place.backup().await.unwrap().snapshot;
+    disk.read_only();
+    (place, disk, snapshot)
+}
+
 #[tokio::test]
 async fn a_read_only_repository_can_be_read_and_refuses_a_backup_with_the_reason() {
     for program in programs() {
-        let mut place = Place::with(&program).await;
-        let disk = SmallDisk::mount(place.path("disk"), "8m");
-        place.access.location = place.path("disk/repo").display().to_string();
-        place.pin().await;
-        place.write("a", "1");
-        let snapshot = place.backup().await.unwrap().snapshot;
-        disk.read_only();
+        let (place, disk, snapshot) = on_a_read_only_disk(&program).await;
         let error = place.backup().await.unwrap_err();
         assert_eq!(error.code(), "not_writable", "{error}");
         assert_eq!(place.restic.snapshots(&place.access, &[], &place.context).await.unwrap().len(), 1);

@@ -29,16 +29,8 @@ fn configure(site: &Site) {
             "keep_runs: 2}\nemail: {smtp: \"smtp+plain://127.0.0.1:9\", from: l@t.lan, to: [me@t.lan]}\n",
         ),
     ] {
-        let text = std::fs::read_to_string(site.path(file)).unwrap();
-        assert!(text.contains(from), "{text}");
-        site.write(file, &text.replace(from, to));
+        site.edit(file, from, to);
     }
-}
-
-fn start(site: &mut Site) {
-    site.start();
-    let pushed = site.push("first");
-    assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
 fn accept(site: &Site, value: &str) -> (i32, String) {
@@ -75,7 +67,7 @@ fn has(site: &Site, snapshot: &Value, file: &str) -> bool {
 #[test]
 fn a_source_that_stays_small_is_held_for_ever_until_somebody_accepts_its_size() {
     let mut site = keeping_two();
-    start(&mut site);
+    site.start_and_push();
     site.write("data/large", &"x".repeat(1_000_000));
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -137,7 +129,7 @@ fn a_source_that_stays_small_is_held_for_ever_until_somebody_accepts_its_size() 
 #[test]
 fn a_hold_ends_by_itself_when_the_size_is_usual_again_and_keeps_what_the_policy_says() {
     let mut site = keeping_two();
-    start(&mut site);
+    site.start_and_push();
     site.write("data/large", &"x".repeat(1_000_000));
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -159,7 +151,7 @@ fn a_hold_ends_by_itself_when_the_size_is_usual_again_and_keeps_what_the_policy_
 #[test]
 fn what_git_accepts_ends_the_hold_that_shows_this_value_and_no_other() {
     let mut site = keeping_two();
-    start(&mut site);
+    site.start_and_push();
     site.write("data/large", &"x".repeat(1_000_000));
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -184,7 +176,7 @@ fn what_git_accepts_ends_the_hold_that_shows_this_value_and_no_other() {
 fn a_held_job_is_told_once_reminded_of_once_a_week_and_told_at_its_end() {
     let mut site = keeping_two();
     let clock = ProcessClock::of(&mut site, "2026-11-22T12:00:00Z");
-    start(&mut site);
+    site.start_and_push();
     site.write("data/large", &"x".repeat(1_000_000));
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -215,7 +207,7 @@ fn a_held_job_is_told_once_reminded_of_once_a_week_and_told_at_its_end() {
 #[test]
 fn two_thousand_documents_lost_beside_one_large_file_are_held() {
     let mut site = keeping_two();
-    start(&mut site);
+    site.start_and_push();
     site.write("data/large", &"x".repeat(20_000_000));
     for n in 0..2000 {
         site.write(&format!("data/docs/{n}.txt"), "a document\n");
@@ -241,7 +233,7 @@ fn a_small_source_that_lost_its_files_beside_a_large_one_is_held_and_named() {
     );
     site.write("data/large", &"x".repeat(5_000_000));
     (0..6).for_each(|n| site.write(&format!("small/{n}"), "some text\n"));
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
     (1..6).for_each(|n| std::fs::remove_file(site.path(&format!("small/{n}"))).unwrap());
     let record = site.run("files");
@@ -284,7 +276,7 @@ fn a_mount_below_a_source_that_went_away_is_named_and_held_until_it_is_back_or_a
     let mounted = Mounted::new(point.clone());
     site.write("data/docs/deed.txt", "a deed\n");
     site.write("data/large", &"x".repeat(100_000));
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
     mounted.away();
     for _ in 0..3 {
@@ -312,7 +304,7 @@ fn eight_of_a_hundred() -> (Site, String) {
     let mut site = keeping_two();
     let policies = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap().replace("last: 2", "last: N");
     site.write("config/policies.yaml", &policies.replace("last: N", "last: 100"));
-    start(&mut site);
+    site.start_and_push();
     for _ in 0..8 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -372,7 +364,7 @@ fn a_cut_that_no_push_could_show_forgets_nothing_until_the_number_is_accepted() 
 fn a_policy_with_a_new_name_is_no_way_around_a_hold() {
     let mut site = keeping_two();
     site.write("data/large", &"x".repeat(3_000_000));
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
     std::fs::remove_file(site.path("data/large")).unwrap();
     assert_eq!(outcome(&site.run("files")), "partial");

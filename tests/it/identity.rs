@@ -19,24 +19,12 @@ fn outcome(record: &Value) -> &str {
 fn configured(rules: &str, repository: Option<PathBuf>) -> Site {
     let site = Site::new();
     site.base_config("\"0 3 * * *\"");
-    edit(&site, "config/policies.yaml", "{last: 3}", rules);
+    site.edit("config/policies.yaml", "{last: 3}", rules);
     if let Some(repository) = repository {
         let own = site.path("restic").display().to_string();
-        edit(&site, "config/destinations.yaml", &own, &repository.display().to_string());
+        site.edit("config/destinations.yaml", &own, &repository.display().to_string());
     }
     site
-}
-
-fn edit(site: &Site, file: &str, from: &str, to: &str) {
-    let text = std::fs::read_to_string(site.path(file)).unwrap();
-    assert!(text.contains(from), "{text}");
-    site.write(file, &text.replace(from, to));
-}
-
-fn start(site: &mut Site) {
-    site.start();
-    let pushed = site.push("first");
-    assert!(pushed.status.success(), "{}", text(&pushed));
 }
 
 fn tag(snapshot: &Value, kind: &str) -> Option<String> {
@@ -81,8 +69,8 @@ fn two_sites_with_the_same_target_and_policy_in_one_repository_keep_to_their_own
     std::fs::copy(a.path("secrets/repository"), b.path("secrets/repository")).unwrap();
     a.write("data/a.txt", "of site a\n");
     b.write("data/a.txt", "of site b\n");
-    start(&mut a);
-    start(&mut b);
+    a.start_and_push();
+    b.start_and_push();
     for site in [&a, &b, &a, &b, &a, &b] {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -136,7 +124,7 @@ fn two_sites_with_the_same_target_and_policy_in_one_repository_keep_to_their_own
 #[test]
 fn a_site_whose_state_was_lost_is_itself_again_by_its_manifests_and_by_its_export() {
     let mut site = configured("{last: 3}", None);
-    start(&mut site);
+    site.start_and_push();
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -200,7 +188,7 @@ fn walk(root: &std::path::Path) -> Vec<PathBuf> {
 #[test]
 fn snapshots_without_a_mark_are_ours_only_where_our_history_has_them() {
     let mut site = configured("{last: 2}", None);
-    start(&mut site);
+    site.start_and_push();
     for _ in 0..2 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -222,7 +210,7 @@ fn snapshots_without_a_mark_are_ours_only_where_our_history_has_them() {
 fn runs_while_the_clock_was_400_days_ahead_take_nothing_from_those_after_them() {
     let mut site = configured("{last: 2}", None);
     let clock = ProcessClock::of(&mut site, "2027-12-27T12:00:00Z");
-    start(&mut site);
+    site.start_and_push();
     site.write("data/a.txt", "from the future\n");
     for _ in 0..2 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -266,7 +254,7 @@ fn runs_while_the_clock_was_400_days_ahead_take_nothing_from_those_after_them() 
 fn a_clock_that_was_set_ahead_holds_until_it_is_back_or_accepted() {
     let mut site = configured("{last: 1}", None);
     let clock = ProcessClock::of(&mut site, "2026-11-22T12:00:00Z");
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
     clock.turn_and_look(&site, "2027-12-27T12:00:00Z");
     for there in [2, 3] {
@@ -285,7 +273,7 @@ fn a_clock_that_was_set_ahead_holds_until_it_is_back_or_accepted() {
 #[test]
 fn snapshots_that_vanish_outside_are_seen_by_doctor_check_and_the_next_run() {
     let mut site = configured("{last: 5}", None);
-    start(&mut site);
+    site.start_and_push();
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -344,7 +332,7 @@ fn snapshots_that_vanish_outside_are_seen_by_doctor_check_and_the_next_run() {
 #[test]
 fn what_our_own_retention_forgot_is_not_missing_and_older_losses_end_when_the_policy_would_have_forgotten_them() {
     let mut site = configured("{last: 2}", None);
-    start(&mut site);
+    site.start_and_push();
     for _ in 0..4 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
@@ -363,7 +351,7 @@ fn what_our_own_retention_forgot_is_not_missing_and_older_losses_end_when_the_po
 #[test]
 fn what_vanished_of_a_job_that_left_the_config_is_said_and_no_trouble() {
     let mut site = configured("{last: 2}", None);
-    start(&mut site);
+    site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
     let old = ids(&site);
     let targets = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();

@@ -55,9 +55,7 @@ impl Site {
     pub fn running() -> Self {
         let mut site = Self::new();
         site.base_config("\"0 3 * * *\"");
-        site.start();
-        let pushed = site.push("first");
-        assert!(pushed.status.success(), "{}", text(&pushed));
+        site.start_and_push();
         site
     }
 
@@ -100,6 +98,13 @@ impl Site {
         std::fs::write(path, content).unwrap();
     }
 
+    /// Replaces what a file has, which must be there, by something else.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.write(file, &text.replace(from, to));
+    }
+
     /// Options that the daemon gets from its next start on.
     pub fn serve_with(&mut self, options: &[&str]) {
         self.extra = options.iter().map(|each| (*each).to_owned()).collect();
@@ -131,6 +136,13 @@ impl Site {
     pub fn start(&mut self) {
         self.spawn();
         wait_for("the daemon's first answer", START_MAX, || self.call("system.status", json!({})).ok());
+    }
+
+    /// Starts the daemon and pushes the config that is written.
+    pub fn start_and_push(&mut self) {
+        self.start();
+        let pushed = self.push("first");
+        assert!(pushed.status.success(), "{}", text(&pushed));
     }
 
     /// Starts the daemon and waits for nothing.

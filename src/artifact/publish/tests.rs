@@ -423,6 +423,11 @@ fn a_capture_is_compared_with_the_last_whole_one_until_another_is_whole_or_its_l
     let proof = "the dump reads to its end";
     assert_eq!(told(&[accept(proof, at - hour), accept("another", at + hour)]), (5, "a".to_owned()));
     assert_eq!(told(&[accept(proof, at + hour)]), (2, "a".to_owned()));
+    publish(9, &["a", "z"], None, Verdict::Proven);
+    for _ in 0..101 {
+        publish(1, &["a"], Some("database_gone"), Verdict::Proven);
+    }
+    assert_eq!(told(&[]), (9, "a z".to_owned()), "no number of nights makes a loss the usual");
 }
 
 #[test]

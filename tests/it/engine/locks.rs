@@ -164,13 +164,7 @@ async fn read_only(place: &Place, snapshot: &str) {
 #[tokio::test]
 async fn every_call_on_a_read_only_repository_ends_at_once() {
     for program in programs() {
-        let mut place = Place::with(&program).await;
-        let disk = SmallDisk::mount(place.path("disk"), "8m");
-        place.access.location = place.path("disk/repo").display().to_string();
-        place.pin().await;
-        place.write("a", "1");
-        let snapshot = place.backup().await.unwrap().snapshot;
-        disk.read_only();
+        let (place, disk, snapshot) = on_a_read_only_disk(&program).await;
         read_only(&place, &snapshot).await;
         drop(disk);
     }
