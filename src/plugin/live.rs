@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// Whether the database is all that lies in the directory of the file that tells of it.
-    fn is_a_directory(self) -> bool {
+    pub(crate) fn is_a_directory(self) -> bool {
         matches!(self, Self::InnoDb | Self::MyIsam | Self::Postgres | Self::WiredTiger | Self::LevelDb | Self::RedisLog)
     }
 }

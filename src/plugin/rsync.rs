@@ -16,6 +16,7 @@ use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 use crate::plugin::settings::Secret;
 use crate::plugin::{Source, Verdict, live};
 
+mod changes;
 mod remote;
 mod restore;
 mod stats;
@@ -34,7 +35,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
         options: || schemars::schema_for!(restore::RsyncRestore).to_value(),
         run: restore::restore,
     }),
-    recover: None,
+    recover: Some(restore::recover),
 };
 
 const GUIDE: &str = "
@@ -50,8 +51,12 @@ Least privilege: a login of its own on the device, with a key of its own that ma
 rsync is needed on both sides. The host's key must be in `known_hosts` (`ssh-keyscan -p PORT HOST`, compared with the
 device's own): a device with another key is refused. To keep owners, the daemon should be root here.
 
-Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the files back to their paths; nothing is
-deleted there. The login needs the right to write then. Or `larder restore TARGET --to DIR`.";
+Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the files back to their paths. The login needs
+the right to write then, and the device room for both: all of it is there before the first old file gives way, and what
+gives way is kept in a directory `.larder-before-…` there, to be removed by hand. When something fails, also when Larder is
+killed, the old files come back from it. What the backup has not stays and is told; only what a database of the backup
+would read (a stale `-wal`, anything in the data directory of a server) is moved there too. Or `larder restore TARGET
+--to DIR`.";
 
 /// Which device, and what of it.
 #[derive(Deserialize, JsonSchema)]

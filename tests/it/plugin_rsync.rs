@@ -1,5 +1,6 @@
 //! The plugin `rsync` against a real sshd and rsync on the loopback.
 
+use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
@@ -92,6 +93,36 @@ impl Device {
     fn copied(&self) -> PathBuf {
         self.at("copy/tree").join(self.at("data").strip_prefix("/").unwrap())
     }
+}
+
+/// Lays what the copy has into the restored tree, as restic would.
+fn lay_out(bench: &Bench, device: &Device) {
+    let place = bench.directory.path().join("tree").join(device.copied().strip_prefix("/").unwrap());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    assert!(Command::new("cp").arg("-a").arg(device.copied()).arg(&place).status().unwrap().success());
+}
+
+/// Every file below a directory with its content; not what a restore kept there.
+fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if kind.is_dir() && !name.starts_with(".larder-before-") {
+                open.push(path.clone());
+            } else if kind.is_file() {
+                all.insert(path.strip_prefix(directory).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
 }
 
 impl Drop for Device {
@@ -305,4 +336,130 @@ fn a_copy_of_somebody_else_is_never_touched_and_bad_input_is_refused() {
     let mut bench = device.bench();
     bench.target.settings["known_hosts"] = json!("/nowhere/known_hosts");
     bench.refused_app(&["known_hosts_missing"]);
+}
+
+#[test]
+fn beside_a_database_nothing_is_left_that_the_backup_has_not_and_other_files_are_told() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    let sqlite = |path: &Path, rows: u32| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.execute_batch("CREATE TABLE IF NOT EXISTS t (n INTEGER); DELETE FROM t").unwrap();
+        for n in 0..rows {
+            connection.execute("INSERT INTO t VALUES (?1)", [n]).unwrap();
+        }
+    };
+    sqlite(&device.at("data/app [x]/app.db"), 30);
+    write(&device.at("data/pg/PG_VERSION"), "15\n");
+    write(&device.at("data/pg/base/1"), "page");
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    let kept = content(&device.at("data"));
+
+    sqlite(&device.at("data/app [x]/app.db"), 7);
+    write(&device.at("data/app [x]/app.db-wal"), "stale");
+    write(&device.at("data/app [x]/app.db-walnut"), "no part of it");
+    write(&device.at("data/pg/base/2"), "newer page");
+    write(&device.at("data/pg/pg_wal/0001"), "newer log");
+    write(&device.at("data/a dir/own *.txt"), "made since");
+    let live = content(&device.at("data"));
+    let plan = bench.restore_app(&captured, json!({}), true).unwrap();
+    let detail = &plan.steps[0].detail;
+    for wanted in ["app.db-wal", "pg/base/2", "pg/pg_wal/", "stays: ", "own *.txt", "app.db-walnut"] {
+        assert!(detail.contains(wanted), "{wanted}: {detail}");
+    }
+    assert_eq!(content(&device.at("data")), live, "a dry run changes nothing");
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    let mut wanted = kept.clone();
+    wanted.insert("app [x]/app.db-walnut".into(), b"no part of it".to_vec());
+    wanted.insert("a dir/own *.txt".into(), b"made since".to_vec());
+    assert_eq!(content(&device.at("data")).keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
+    assert_eq!(content(&device.at("data")), wanted);
+    let told = &restored.validations[0].detail;
+    assert!(told.contains("2 stay that the backup has not") && told.contains("own *.txt"), "{told}");
+    let aside = device.at(&format!("data/.larder-before-{}", bench.run.to_string().to_lowercase()));
+    assert_eq!(std::fs::read(aside.join("app [x]/app.db-wal")).unwrap(), b"stale", "it is kept there");
+    assert_eq!(std::fs::read(aside.join("pg/pg_wal/0001")).unwrap(), b"newer log");
+    assert_eq!(std::fs::read(aside.join("app [x]/app.db")).unwrap(), live[Path::new("app [x]/app.db")]);
+    // What a restore kept is no part of the next backup.
+    bench.capture_beside(None).unwrap();
+    assert!(!content(&device.copied()).keys().any(|path| path.to_string_lossy().contains(".larder-before")));
+
+    // A single file that is a database.
+    bench.target.settings["paths"] =
+        json!([device.at("data/app [x]/app.db").display().to_string().replace("[x]", "x")]);
+    std::fs::rename(device.at("data/app [x]"), device.at("data/app x")).unwrap();
+    bench.target.settings["copy"] = json!(device.at("copy2"));
+    let captured = bench.capture_beside(None).unwrap();
+    let place = bench.directory.path().join("tree").join(captured.sources[0].path.strip_prefix("/").unwrap());
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::copy(&captured.sources[0].path, &place).unwrap();
+    write(&device.at("data/app x/app.db-journal"), "stale");
+    bench.run = RunId::generate(jiff::Timestamp::now());
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert!(!device.at("data/app x/app.db-journal").exists(), "{restored:#?}");
+    assert!(device.at("data/app x/app.db-walnut").exists());
+}
+
+#[test]
+fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_backup() {
+    let device = Device::start();
+    let mut bench = device.bench();
+    for n in 0..60 {
+        write(&device.at(&format!("data/many/{n:02}.bin")), &format!("{n}").repeat(30_000));
+    }
+    write(&device.at("data/pg/PG_VERSION"), "15\n");
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    let kept = content(&device.at("data"));
+    let change = || {
+        for n in 0..50 {
+            write(&device.at(&format!("data/many/{n:02}.bin")), "live");
+        }
+        for n in 50..60 {
+            let _ = std::fs::remove_file(device.at(&format!("data/many/{n:02}.bin")));
+        }
+        let _ = std::fs::remove_dir_all(device.at("data/a dir"));
+        write(&device.at("data/pg/newer"), "live");
+        for entry in std::fs::read_dir(device.at("data")).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".larder-before-") {
+                std::fs::remove_dir_all(entry.path()).unwrap();
+            }
+        }
+    };
+    change();
+    let live = content(&device.at("data"));
+    if nix::unistd::geteuid().is_root() {
+        // Who may not write leaves everything as it is.
+        chmod(device.directory.path(), 0o755);
+        device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
+        let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+        assert_eq!(failure.trouble.code, "files_unwritable", "{failure}");
+        assert_eq!(content(&device.at("data")), live);
+        device.allow("");
+        bench.recover_app().unwrap();
+    }
+    bench.target.settings["bandwidth_kib"] = json!(4000);
+    let (mut olds, mut news) = (0, 0);
+    for wait in [50, 300, 500, 700, 850, 1000, 1200, 1500, 2500, 20_000] {
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let ended = super::database::put_back_noted(&bench, &captured, json!({}), Some(Duration::from_millis(wait)));
+        bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        let now = content(&device.at("data"));
+        let names = |all: &BTreeMap<PathBuf, Vec<u8>>| all.keys().cloned().collect::<Vec<_>>();
+        assert!(now == live || now == kept, "killed after {wait} ms: {:?}", names(&now));
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+        if now == kept {
+            news += 1;
+            change();
+        } else {
+            olds += 1;
+        }
+        if ended.is_ok() {
+            break;
+        }
+    }
+    assert!(olds > 1 && news > 0, "{olds} times the old ones, {news} times the new ones");
 }

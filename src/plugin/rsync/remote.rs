@@ -1,10 +1,13 @@
 //! The other side: rsync over ssh with exactly one key and one known host, and what its ends mean.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::changes::{Changes, escaped};
+use super::restore::ASIDE;
 use super::stats::Stats;
 use super::{RsyncSettings, below};
 use crate::plugin::builtin::{Failure, Voice};
@@ -13,6 +16,11 @@ use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::plugin::transcript::tidy;
 use crate::process::{self, Exit};
 use crate::types::show_duration;
+
+/// How a line begins that tells of a change.
+const LISTED: &str = "=larder= ";
+/// Names that one command line gets.
+const ENTRIES_MAX: usize = 500;
 
 /// Whether anything is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +108,8 @@ impl<'s> Remote<'s> {
         // Each path is kept at its whole name below the tree.
         args.push("--relative".into());
         args.extend(self.settings.exclude.iter().map(|pattern| format!("--exclude={pattern}").into()));
+        // What a restore kept there is no part of what lives there.
+        args.push(format!("--exclude={ASIDE}*").into());
         args.push("--".into());
         for path in &self.settings.paths {
             args.push(format!("{}:{}", self.login(), path.trim_end_matches('/')).into());
@@ -110,26 +120,166 @@ impl<'s> Remote<'s> {
         self.run(args, voice)
     }
 
-    /// Sends what lies at `from` back to its path on the device; deletes nothing there.
+    /// What a transfer of `from` to its path on the device would change, and what lies there that `from` has not.
+    pub(super) fn look(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Changes, Failure> {
+        let mut args = self.common(Apply::No);
+        args.push("--mkpath".into());
+        if from.is_dir() {
+            args.push("--delete".into());
+            // Patterns that are bound to the root mean that of the device.
+            let free = self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
+            args.extend(free.map(|pattern| format!("--exclude={pattern}").into()));
+            args.push(format!("--exclude={ASIDE}*").into());
+        }
+        self.add_ends(&mut args, from, path);
+        self.listed(args, voice)
+    }
+
+    /// Sends what lies at `from` back to its path on the device. All of it is there under other names before the first
+    /// old file gives way; what gives way is kept in `aside`, a directory there. Deletes nothing.
     pub(super) fn send(
         &self,
         from: &Path,
         path: &str,
-        apply: Apply,
+        aside: Option<&str>,
         voice: &mut Voice<'_>,
     ) -> Result<(Stats, Outcome), Failure> {
-        let mut args = self.common(apply);
-        args.push("--mkpath".into());
+        let mut args = self.common(Apply::Yes);
+        args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
+        args.extend(kept_in(aside));
+        self.add_ends(&mut args, from, path);
+        self.run(args, voice)
+    }
+
+    /// Sends what is in `from` to the directory `path` of the device, whose own attributes stay as they are.
+    pub(super) fn send_entries(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Outcome, Failure> {
+        let mut entries: Vec<OsString> =
+            std::fs::read_dir(from).into_iter().flatten().flatten().map(|entry| entry.path().into()).collect();
+        entries.sort();
+        for some in entries.chunks(ENTRIES_MAX) {
+            let mut args = self.common(Apply::Yes);
+            args.push("--".into());
+            args.extend(some.iter().cloned());
+            args.push(self.directory(path));
+            match self.run(args, voice)? {
+                (_, Outcome::Whole) => {}
+                (_, outcome) => return Ok(outcome),
+            }
+        }
+        Ok(Outcome::Whole)
+    }
+
+    /// Brings a directory of the device to `into`; none: it has no such directory.
+    pub(super) fn bring(&self, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<Option<Outcome>, Failure> {
+        let mut args = self.common(Apply::Yes);
+        args.extend(["--".into(), self.directory(path)]);
+        let mut target = into.as_os_str().to_owned();
+        target.push("/");
+        args.push(target);
+        match self.run(args, voice) {
+            Ok((_, Outcome::Partial(said))) if said.contains("change_dir") && said.contains("(2)") => Ok(None),
+            Ok((_, outcome)) => Ok(Some(outcome)),
+            Err(failure) if failure.trouble.code == "path_missing" => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Takes exactly `names` away from the directory `path` of the device (files, or directories with all that is in
+    /// them), into `aside` where that is given. Everything else stays, with its attributes.
+    ///
+    /// `skeleton` is a directory of this host for this alone.
+    pub(super) fn take_away(
+        &self,
+        path: &str,
+        names: &[String],
+        aside: Option<&str>,
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Outcome, Failure> {
+        let filter = Self::rules(names, skeleton)?;
+        let mut args = self.without(path, skeleton, &filter, Apply::Yes);
+        let at = args.iter().position(|arg| arg == "--").unwrap_or(0);
+        args.splice(at..at, kept_in(aside));
+        let done = self.run(args, voice);
+        let _ = std::fs::remove_dir_all(skeleton);
+        let _ = std::fs::remove_file(&filter);
+        done.map(|(_, outcome)| outcome)
+    }
+
+    /// Which of `names` are in the directory `path` of the device.
+    pub(super) fn are_there(
+        &self,
+        path: &str,
+        names: &[String],
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Vec<String>, Failure> {
+        let filter = Self::rules(names, skeleton)?;
+        let found = self.listed(self.without(path, skeleton, &filter, Apply::No), voice);
+        let _ = std::fs::remove_dir_all(skeleton);
+        let _ = std::fs::remove_file(&filter);
+        found.map(|found| found.extra)
+    }
+
+    /// Rules by which rsync deletes what has one of `names` and nothing else. It looks only into directories that it is
+    /// sent, so those are made below `skeleton`.
+    fn rules(names: &[String], skeleton: &Path) -> Result<PathBuf, Failure> {
+        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", skeleton.display()));
+        let mut rules = String::new();
+        std::fs::create_dir_all(skeleton).map_err(broken)?;
+        for name in names.iter().map(|name| name.trim_end_matches('/')).filter(|name| !name.contains('\n')) {
+            let parent = Path::new(name).parent().unwrap_or(Path::new(""));
+            std::fs::create_dir_all(skeleton.join(parent)).map_err(broken)?;
+            let escaped = escaped(name);
+            // A backslash is one of the name's own where nothing in it is a pattern.
+            let plain = if name.contains(['*', '?', '[']) { escaped.as_str() } else { name };
+            let _ = writeln!(rules, "R /{plain}\nR /{escaped}/**");
+        }
+        rules.push_str("P *\n");
+        let file = skeleton.with_extension("rules");
+        std::fs::write(&file, rules).map_err(broken)?;
+        Ok(file)
+    }
+
+    fn without(&self, path: &str, skeleton: &Path, filter: &Path, apply: Apply) -> Vec<OsString> {
+        let mut args = self.base(apply);
+        args.extend(["-r", "--delete", "--existing", "--ignore-existing"].map(OsString::from));
+        args.push(format!("--filter=merge {}", filter.display()).into());
+        args.push("--".into());
+        let mut source = skeleton.as_os_str().to_owned();
+        source.push("/");
+        args.extend([source, self.directory(path)]);
+        args
+    }
+
+    /// Runs with a line for each change.
+    fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Changes, Failure> {
+        args.insert(0, format!("--out-format={LISTED}%i %n").into());
+        let mut changes = Changes::default();
+        let mut stats = Stats::default();
+        let on_line = |line: &str| match line.strip_prefix(LISTED) {
+            Some(change) => changes.hear(change),
+            None => stats.read(line),
+        };
+        let ran =
+            self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
+        self.judge(&ran)?;
+        Ok(Changes { stats, ..changes })
+    }
+
+    fn add_ends(&self, args: &mut Vec<OsString>, from: &Path, path: &str) {
         args.push("--".into());
         let mut source = from.as_os_str().to_owned();
-        let is_directory = from.is_dir();
-        if is_directory {
+        if from.is_dir() {
             source.push("/");
+            args.extend([source, self.directory(path)]);
+        } else {
+            args.extend([source, format!("{}:{}", self.login(), path.trim_end_matches('/')).into()]);
         }
-        args.push(source);
-        let slash = if is_directory { "/" } else { "" };
-        args.push(format!("{}:{}{slash}", self.login(), path.trim_end_matches('/')).into());
-        self.run(args, voice)
+    }
+
+    fn directory(&self, path: &str) -> OsString {
+        format!("{}:{}/", self.login(), path.trim_end_matches('/')).into()
     }
 
     fn login(&self) -> String {
@@ -140,10 +290,15 @@ impl<'s> Remote<'s> {
     }
 
     fn common(&self, apply: Apply) -> Vec<OsString> {
+        let mut args = self.base(apply);
+        args.extend(["-aHAX", "--numeric-ids"].map(OsString::from));
+        args
+    }
+
+    /// What every call has.
+    fn base(&self, apply: Apply) -> Vec<OsString> {
         let settings = self.settings;
         let mut args: Vec<OsString> = vec![
-            "-aHAX".into(),
-            "--numeric-ids".into(),
             "--stats".into(),
             "--no-human-readable".into(),
             "--partial-dir=.larder-partial".into(),
@@ -272,6 +427,11 @@ impl<'s> Remote<'s> {
     pub(super) fn places<'t>(&'t self, tree: &'t Path) -> impl Iterator<Item = (&'t str, PathBuf)> {
         self.settings.paths.iter().map(move |path| (path.as_str(), below(tree, path)))
     }
+}
+
+/// The options that keep what gives way.
+fn kept_in(aside: Option<&str>) -> impl Iterator<Item = OsString> {
+    aside.into_iter().flat_map(|aside| ["--backup".into(), format!("--backup-dir={aside}").into()])
 }
 
 /// What was said, without the lines that only say that something was said.
