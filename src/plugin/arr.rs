@@ -149,7 +149,10 @@ const fn builtin<A: Arr>() -> Builtin {
             options: || schemars::schema_for!(restore::ArrRestore).to_value(),
             run: |request, voice| restore::restore(&A::KIND, request, voice),
         }),
-        recover: Some(|request, _| job::recover(&A::KIND, request)),
+        recover: Some(|request, voice| {
+            restore::recover(&A::KIND, request, voice)?;
+            job::recover(&A::KIND, request)
+        }),
     }
 }
 

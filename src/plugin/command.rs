@@ -188,6 +188,7 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         Some(name) => format!("with {name} as its standard input"),
         None => format!("in a directory with {} files", facts.artifacts.len()),
     };
+    let gets = format!("{gets}; what becomes of the application when it fails or is killed half-way is its own matter");
     voice.step(Verb::Run, format!("the program {command}"), gets);
     if order.dry_run {
         return Ok(());

@@ -21,6 +21,7 @@ mod apply;
 mod collect;
 mod object;
 mod restore;
+mod undo;
 
 use api::Api;
 use object::{Kind, Object};
@@ -36,7 +37,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
         options: || schemars::schema_for!(restore::GrafanaRestore).to_value(),
         run: restore::restore,
     }),
-    recover: None,
+    recover: Some(restore::recover),
 };
 
 const GUIDE: &str = "
@@ -54,7 +55,8 @@ restore. For several organisations: one target each, with `username`, `password`
 
 Restore: `larder restore TARGET --into TARGET`, first with --dry-run: it compares with what is there and says what it
 would create, replace and keep. Nothing is deleted. Doing it twice does no harm. What is provisioned from files on the
-server is left alone.";
+server is left alone. Grafana takes one object after the other: each as it is now is noted first, and put back when
+something fails, also when Larder is killed in between.";
 
 /// Which Grafana, and how to get in.
 #[derive(Deserialize, JsonSchema)]

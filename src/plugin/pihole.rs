@@ -213,5 +213,7 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
-    session::recover(&settings.web()?, &settings.credential()?, &request.run, &journal, voice)
+    let (web, credential) = (settings.web()?, settings.credential()?);
+    restore::recover(&web, &credential, &request.run, &journal, voice)?;
+    session::recover(&web, &credential, &request.run, &journal, voice)
 }

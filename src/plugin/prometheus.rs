@@ -38,7 +38,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
         options: || schemars::schema_for!(restore::PrometheusRestore).to_value(),
         run: restore::restore,
     }),
-    recover: Some(|request, _| snapshot::recover(request)),
+    recover: Some(|request, voice| {
+        restore::recover(request, voice)?;
+        snapshot::recover(request)
+    }),
 };
 
 const GUIDE: &str = "

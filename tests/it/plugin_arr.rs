@@ -331,3 +331,25 @@ fn bad_input_is_refused_before_anything_is_sent() {
     assert!(other.refused_app(&["other_app"]).trouble.message.contains("is radarr"));
     assert_eq!(app.state()["commands"], json!([]));
 }
+
+#[test]
+fn a_restore_that_was_killed_behind_its_upload_is_brought_to_its_end() {
+    let app = app("radarr");
+    let mut bench = bench("radarr", &app);
+    bench.target.settings["wait"] = json!("20s");
+    let captured = bench.proven_app();
+    app.set(json!({"rows": 3, "key": "ffffffffffffffffffffffffffffffff"}));
+    bench.target.settings["api_key"] = secret_file(bench.directory.path(), "ffffffffffffffffffffffffffffffff");
+    bench.target.settings["silence"] = json!("30s");
+    app.fault(json!({"path": "/api/v3/system/backup/restore", "mode": "silence"}));
+    bench.killed_in_a_restore(&captured, json!({}), || app.state()["key_is_default"] == true);
+    app.mend();
+    assert_eq!(app.state()["rows"], 3, "the new key and the old rows");
+    bench.recover_app().unwrap();
+    support::wait_for("the restart", Duration::from_secs(20), || {
+        // Nobody answers while it starts again.
+        let rows = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| app.state()["rows"].clone()));
+        rows.is_ok_and(|rows| rows == 12).then_some(())
+    });
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}

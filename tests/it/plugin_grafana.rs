@@ -254,6 +254,80 @@ fn a_restore_that_fails_in_the_middle_leaves_what_was_there() {
     assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
 }
 
+/// Numbers that count how often something was saved are no content.
+fn plain(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|key, _| {
+                !matches!(key.as_str(), "version" | "id" | "resourceVersion" | "updated" | "folderId")
+            });
+            fields.values_mut().for_each(plain);
+        }
+        Value::Array(all) => all.iter_mut().for_each(plain),
+        _ => {}
+    }
+}
+
+#[test]
+fn killed_at_any_instant_of_a_restore_grafana_is_what_it_was_or_what_the_backup_is() {
+    let app = grafana();
+    let mut bench = bench(&app);
+    let captured = bench.proven_app();
+    let what = [
+        "folders",
+        "datasources",
+        "panels",
+        "dashboards",
+        "new_dashboards",
+        "points",
+        "mutes",
+        "policies",
+        "groups",
+        "templates",
+    ];
+    let state = |app: &Simulated| {
+        let whole = app.state();
+        what.map(|each| {
+            let mut value = whole[each].clone();
+            plain(&mut value);
+            value
+        })
+    };
+    let wanted = {
+        let fresh = Simulated::start("grafana.py", &["fresh"]);
+        bench.target.settings["url"] = json!(fresh.url());
+        bench.restore_app(&captured, json!({}), false).unwrap();
+        state(&fresh)
+    };
+    let (mut olds, mut news) = (0, 0);
+    for step in 0..40 {
+        let fresh = Simulated::start("grafana.py", &["fresh"]);
+        bench.target.settings["url"] = json!(fresh.url());
+        // Something that will be replaced, and not only made.
+        if step % 2 == 0 {
+            bench.restore_app(&captured, json!({"only": ["folder", "dashboard"]}), false).unwrap();
+            fresh.set(json!({"rename": "dash4"}));
+        }
+        let before = state(&fresh);
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let wait = Duration::from_millis(12 * step);
+        let ended = super::database::put_back_noted(&bench, &captured, json!({}), Some(wait));
+        bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        let now = state(&fresh);
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+        if now == wanted {
+            news += 1;
+        } else {
+            assert_eq!(now, before, "killed after {wait:?}\n{}", bench.log());
+            olds += 1;
+        }
+        if ended.is_ok() && step > 4 {
+            break;
+        }
+    }
+    assert!(olds > 2 && news > 0, "{olds} times what it was, {news} times the backup");
+}
+
 #[test]
 fn what_comes_from_files_on_the_server_is_left_alone() {
     let app = grafana();

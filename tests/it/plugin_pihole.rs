@@ -505,3 +505,21 @@ fn a_pihole_that_is_not_there_is_told() {
     bench.target.settings["url"] = json!("http://no-such-host.invalid.test");
     bench.refused("unknown_host");
 }
+
+#[test]
+fn an_import_that_larder_did_not_outlive_is_undone_by_the_recovery() {
+    let (simulator, mut bench) = pihole_with(&[], json!({"silence": "30s"}));
+    let captured = bench.proven();
+    full_password(&mut bench);
+    simulator.set("forget", "adlist,domainlist,client");
+    simulator.set("hostname", "changed");
+    let before = simulator.state();
+    simulator.set("fault", "import-hangs");
+    bench.killed_in_a_restore(&captured, json!({}), || simulator.state()["imports"] == 1);
+    assert_ne!(simulator.state()["tables"], before["tables"], "half of it is there");
+    simulator.set("fault", "");
+    bench.recover_app().unwrap();
+    let after = simulator.state();
+    assert_eq!((&after["tables"], &after["hostname"]), (&before["tables"], &before["hostname"]));
+    nothing_left(&simulator, &bench);
+}

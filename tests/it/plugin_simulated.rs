@@ -171,6 +171,17 @@ impl Bench {
         runtime().block_on(self.catalogue.recover(&self.target, self.run, &journal, &context, self.limits))
     }
 
+    /// Restores, and kills the plugin with SIGKILL as soon as `when` is true.
+    pub(super) fn killed_in_a_restore(&self, captured: &Captured, options: Value, when: impl Fn() -> bool) {
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| self.restore_app(captured, options, false));
+            support::wait_for("the moment to kill it", Duration::from_secs(30), || when().then_some(()));
+            let pid = super::docker_kill::plugin_in(&self.staging());
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+            assert_eq!(running.join().unwrap().unwrap_err().trouble.code, "plugin_killed");
+        });
+    }
+
     /// Starts a capture as the host does, kills it with SIGKILL as soon as `when` is true.
     pub(super) fn killed(&self, when: impl Fn() -> bool) {
         let mut settings = self.target.settings.clone();

@@ -4,7 +4,8 @@ Options: --password, --app-password, --app-sudo yes, --totp SECRET (base32), --s
 --old-versions yes. Settings: `clock` (seconds that its clock is off), `used_code` (the last one that it took), `totp_after_import` (the
 secret that the imported settings bring).
 Faults beyond those of every simulator: no-gravity, no-toml, no-section, bad-toml, not-a-database, damaged-database,
-missing-table, extra-table, no-group, skips-in-silence (an import leaves out a table), slow (an export takes a while),
+missing-table, extra-table, no-group, skips-in-silence (an import leaves out a table), import-hangs (it takes some tables and does not come to its end),
+slow (an export takes a while),
 import-fails, kept-session (logging out fails once), codes-busy (somebody else tries codes all the time), codes-used
 (somebody else is always first).
 """
@@ -362,12 +363,16 @@ class Pihole(simulator.Application):
                         continue
                     if self.fault == "skips-in-silence" and table == "adlist":
                         continue
+                    if self.fault == "import-hangs" and table == "domainlist":
+                        break
                     self.tables[table] = [list(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
                     files.append(f"etc/pihole/gravity.db->{table}")
                     # What was downloaded is gone with the old tables, until gravity ran.
                     self.domains = 0
                 connection.close()
             self.imports += 1
+        if self.fault == "import-hangs":
+            time.sleep(30)
         call.reply_json(200, {"files": files, "took": 0.05})
         threading.Thread(target=self.restart, daemon=True).start()
 

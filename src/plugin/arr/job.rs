@@ -123,7 +123,9 @@ fn make(
 pub(super) fn recover(kind: &Kind, request: &Request) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
     let journal = Journal::of(request)?;
-    for (name, note) in journal.entries::<Note>()? {
+    for (name, value) in journal.entries::<serde_json::Value>()? {
+        // Others are of what a restore changes.
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         let app = App::open(kind, &settings)?;
         undo(&app, &note, Instant::now() + settings.wait())?;
         journal.done(&name)?;

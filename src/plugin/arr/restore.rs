@@ -1,12 +1,12 @@
 //! The way back: upload, restart, wait for the application, count.
 
 use std::cmp::Ordering;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::app::{App, Status};
 use super::content::Content;
@@ -44,10 +44,11 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
     }
     // What it has now stays on the application, and here, until what comes is seen to be right.
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
+    let journal = journal.as_ref();
     let kept = request.staging.join(".before.zip");
     let _ = std::fs::remove_file(&kept);
-    let note = journal.map(|journal| job::keep(&app, &settings, &journal, &kept, voice)).transpose()?;
-    let done = put(&app, kind, &settings, &zip, &version, &content, &before, voice);
+    let note = journal.map(|journal| job::keep(&app, &settings, journal, &kept, voice)).transpose()?;
+    let done = put(&app, kind, &settings, journal, &zip, &version, &content, &before, voice);
     let (restored, after, found) = match done {
         Ok(done) => done,
         Err(failure) if note.is_some() => {
@@ -76,7 +77,7 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
         return Ok(());
     }
     let was = super::content::read(kind, &kept)?;
-    let back = put(&restored, kind, &settings, &kept, &before.version, &was, &after, voice);
+    let back = put(&restored, kind, &settings, journal, &kept, &before.version, &was, &after, voice);
     let tail = match back {
         Ok(_) => "what it had before was put back".to_owned(),
         Err(failure) => format!("and what it had before could not be put back: {}", failure.trouble.message),
@@ -85,18 +86,57 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
     Ok(())
 }
 
+/// The journal's entry of an upload that the application takes over at its next start.
+pub(super) const UPLOADED: &str = "uploaded";
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    upload: PathBuf,
+}
+
+/// Ends what a killed restore began: the application has the old content, or takes the new one over when it is
+/// restarted, and until then it is neither.
+pub(super) fn recover(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let journal = Journal::of(request)?;
+    for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().filter(|(entry, _)| entry == UPLOADED) {
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
+        let settings = ArrSettings::of(request)?;
+        let restarted = match App::open(kind, &settings)?.restart() {
+            // config.xml is replaced at once, so the key may be the backup's already.
+            Err(failure) if failure.trouble.code == "unauthorized" => {
+                let key = super::content::read(kind, &note.upload)?.api_key;
+                App::open(kind, &settings)?.with_key(key).restart()
+            }
+            done => done,
+        };
+        restarted?;
+        voice.log(format!("{} is restarted: it has what was restored, or what it had", kind.title));
+        journal.done(&entry)?;
+    }
+    Ok(())
+}
+
 /// Uploads a backup, restarts the application and counts; answers with the way to it then.
 fn put<'k>(
     app: &App<'_>,
     kind: &'k Kind,
     settings: &ArrSettings,
+    journal: Option<&Journal>,
     zip: &Path,
     version: &str,
     content: &Content,
     before: &Status,
     voice: &mut Voice<'_>,
 ) -> Result<(App<'k>, Status, u64), Failure> {
-    app.upload(zip, version)?;
+    let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.map_or(Ok(()), what);
+    noted(&|journal| journal.note(UPLOADED, &Note { upload: zip.to_owned() }))?;
+    if let Err(failure) = app.upload(zip, version) {
+        // Answered, it was refused; else it may have arrived.
+        if !matches!(failure.trouble.code.as_str(), "unreachable" | "cut_short" | "silent" | "http_failed") {
+            noted(&|journal| journal.done(UPLOADED))?;
+        }
+        return Err(failure);
+    }
     let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
     // config.xml is replaced at once, so the key may be the backup's already.
     if let Err(failure) = app.restart() {
@@ -106,6 +146,7 @@ fn put<'k>(
         App::open(kind, settings)?.with_key(content.api_key.clone()).restart()?;
     }
     let (restored, after) = wait(kind, settings, content, before, voice)?;
+    noted(&|journal| journal.done(UPLOADED))?;
     let found = restored.count()?;
     Ok((restored, after, found))
 }

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use crate::plugin::tool::file_name;
 
 /// The kinds, in the order in which they are put back: what others need comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     Folder,
@@ -108,7 +110,7 @@ impl Kind {
 }
 
 /// One object.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Object {
     pub(super) kind: Kind,
     /// Its uid; where there is none its name. The same in every run.

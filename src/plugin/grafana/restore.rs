@@ -7,10 +7,12 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::object::{Kind, Object};
-use super::{GrafanaSettings, apply, collect, object, of};
+use super::undo::{self, Changes};
+use super::{GrafanaSettings, collect, object, of};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::journal::Journal;
 use crate::plugin::protocol::{Request, Verb};
 
 /// What the operator may choose.
@@ -20,6 +22,13 @@ pub(super) struct GrafanaRestore {
     /// Only these kinds; without it all. Folders that the others lie in are made all the same.
     #[serde(default)]
     only: Vec<Kind>,
+}
+
+/// Puts right what a restore that was killed left.
+pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: GrafanaSettings = builtin::settings(request)?;
+    let api = Api::open(&settings)?;
+    undo::recover(&api, &Journal::of(request)?, voice)
 }
 
 /// What is there, by kind and name.
@@ -51,7 +60,8 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         .hint(super::UNSEEN_HINT));
     }
     let namespace = api.namespace()?;
-    let mut changed: Vec<&Object> = Vec::new();
+    let mut changes =
+        Changes::new(&api, Journal::of(request).or_else(|_| Journal::within(&request.staging))?, namespace);
     for (done, object) in backup.iter().enumerate() {
         let now = there.get(&(object.kind, object.name.clone()));
         let verb = decide(object, now);
@@ -61,10 +71,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         };
         voice.step(verb, object.shown(), detail);
         if !dry_run && matches!(verb, Verb::Create | Verb::Replace) {
-            if let Err(failure) = apply::put(&api, object, now, &namespace) {
-                return Err(undo(&api, &changed, &there, &namespace, failure, voice));
-            }
-            changed.push(object);
+            changes.put(object, now).map_err(|failure| changes.undo(failure, voice))?;
             voice.progress(done as u64 + 1, backup.len() as u64);
         }
         let lost: Vec<String> = object.secrets().into_iter().filter(|name| !has_secret(now, name)).collect();
@@ -75,9 +82,26 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if dry_run {
         return Ok(());
     }
-    let (after, _) = inventory(&api)?;
+    let after = match inventory(&api) {
+        Ok((after, _)) => after,
+        Err(failure) => return Err(changes.undo(failure, voice)),
+    };
+    let wrong = compare(&backup, &there, &after, voice);
+    // Another version may write the same in another way: that is for a person to judge.
+    if let Some(wrong) = wrong.filter(|_| before == version) {
+        let failure = Failure::new("restore_differs", format!("Grafana does not hold what it was given: {wrong}"));
+        return Err(
+            changes.undo(failure.hint("look in Grafana's log; does something else change it meanwhile?"), voice)
+        );
+    }
+    changes.commit()
+}
+
+/// Says for each kind whether it is there as in the backup; answers what is not.
+fn compare(backup: &[Object], there: &There, after: &There, voice: &mut Voice<'_>) -> Option<String> {
+    let mut wrong = Vec::new();
     for kind in Kind::ALL {
-        let wanted: Vec<&Object> = of(&backup, *kind).filter(|object| !is_left_alone(object, &there)).collect();
+        let wanted: Vec<&Object> = of(backup, *kind).filter(|object| !is_left_alone(object, there)).collect();
         if wanted.is_empty() {
             continue;
         }
@@ -91,9 +115,10 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         } else {
             (Verdict::Failed, format!("not: {}", bad.join("; ")))
         };
+        wrong.extend(bad);
         voice.validation(name, verdict, detail);
     }
-    Ok(())
+    (!wrong.is_empty()).then(|| wrong.iter().take(5).cloned().collect::<Vec<_>>().join("; "))
 }
 
 /// The backup's objects in the order in which they go back; a folder after the one that it lies in.
@@ -144,43 +169,6 @@ fn depth(uid: &str, parents: &BTreeMap<String, Option<String>>) -> usize {
             _ => false,
         })
         .count()
-}
-
-/// After a failure in the middle: what was changed is as it was before, newest first.
-fn undo(
-    api: &Api,
-    changed: &[&Object],
-    there: &There,
-    namespace: &str,
-    failure: Failure,
-    voice: &mut Voice<'_>,
-) -> Failure {
-    let mut stuck = Vec::new();
-    for object in changed.iter().rev() {
-        let undone = match there.get(&(object.kind, object.name.clone())) {
-            Some(before) => apply::put(api, before, Some(before), namespace),
-            None => apply::remove(api, object, namespace),
-        };
-        match undone {
-            Ok(()) => voice.log(format!("put back as it was: {}", object.shown())),
-            Err(why) => stuck.push(format!("{} ({})", object.shown(), why.trouble.message)),
-        }
-    }
-    let said = failure.trouble.message.clone();
-    if stuck.is_empty() {
-        return Failure {
-            trouble: Trouble { message: format!("{said}; what was changed before it is as it was"), ..failure.trouble },
-            ..failure
-        };
-    }
-    let shown = stuck.iter().take(5).cloned().collect::<Vec<_>>().join("; ");
-    Failure {
-        trouble: Trouble {
-            message: format!("{said}; and these could not be put back as they were: {shown}"),
-            ..failure.trouble
-        },
-        ..failure
-    }
 }
 
 /// What is there, and the uids of dashboards that are listed but not to be had.

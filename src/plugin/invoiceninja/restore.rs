@@ -57,7 +57,11 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             .hint("update Invoice Ninja first; a newer export breaks an older one"));
         }
     }
-    voice.step(Verb::Delete, format!("ALL data of the company {:?}", goal.company), "the import begins with it");
+    voice.step(
+        Verb::Delete,
+        format!("ALL data of the company {:?}", goal.company),
+        "the import begins with it, and nothing puts it back when it fails: keep its database first",
+    );
     for (name, count) in TOLD.iter().filter_map(|name| Some((name, contents.counts.get(*name)?))) {
         voice.step(Verb::Create, *name, format!("{count}"));
     }

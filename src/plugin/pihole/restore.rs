@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::journal::Journal;
 use crate::plugin::pihole::login::Credential;
 use crate::plugin::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
@@ -100,6 +101,16 @@ pub(super) fn options_schema() -> Value {
     schemars::schema_for!(RestoreOptions).to_value()
 }
 
+/// The journal's entry of an import.
+pub(super) const IMPORT: &str = "import";
+
+/// What puts back what was there.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    before: PathBuf,
+    parts: Vec<Part>,
+}
+
 /// What is to be done, decided before anything is.
 struct Plan {
     zip: PathBuf,
@@ -129,9 +140,22 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         let before = request.staging.join(".before.zip");
         let _ = std::fs::remove_file(&before);
         export_again(session, &web, &before, voice)?;
+        let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
+        let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.as_ref().map_or(Ok(()), what);
+        let note = Note { before: before.clone(), parts: plan.parts.clone() };
+        std::fs::File::open(&before).and_then(|file| file.sync_all()).map_err(|error| {
+            Failure::new("unwritable", format!("what the Pi-hole has now cannot be kept: {error}"))
+                .hint("nothing was changed; make room in the state directory")
+        })?;
+        noted(&|journal| journal.note(IMPORT, &note))?;
         if let Err(failure) = import(session, &web, &plan.zip, &plan.parts) {
-            return Err(undo(session, &web, &before, &plan, failure));
+            let (failure, is_undone) = undo(session, &web, &before, &plan, failure);
+            if is_undone {
+                noted(&|journal| journal.done(IMPORT))?;
+            }
+            return Err(failure);
         }
+        noted(&|journal| journal.done(IMPORT))?;
         // At once, while the old process still stands: in the new one the session may be gone or keep its seat.
         Ok(true)
     })?;
@@ -216,17 +240,41 @@ fn tell(plan: &Plan, voice: &mut Voice<'_>) {
 }
 
 /// Puts back what was there before an import that failed, part by part the same.
-fn undo(session: &Session<'_>, web: &Web, before: &Path, plan: &Plan, failure: Failure) -> Failure {
-    // An app password or a refused archive changed nothing, and could not be undone either.
-    let tail = match import(session, web, before, &plan.parts) {
-        Ok(()) => "; the Pi-hole was put back as it was before".to_owned(),
+///
+/// Answers too whether nothing is left to be done: an app password or a refused archive changed nothing, and what was
+/// there is refused alike then.
+fn undo(session: &Session<'_>, web: &Web, before: &Path, plan: &Plan, failure: Failure) -> (Failure, bool) {
+    let (tail, is_undone) = match import(session, web, before, &plan.parts) {
+        Ok(()) => ("; the Pi-hole was put back as it was before".to_owned(), true),
         Err(why) if why.trouble.message == failure.trouble.message => {
-            "; putting back what was there failed alike".to_owned()
+            ("; putting back what was there failed alike".to_owned(), true)
         }
-        Err(why) => format!("; and it could not be put back as it was: {}", why.trouble.message),
+        Err(why) => {
+            (format!("; and it could not be put back as it was, which is tried again: {}", why.trouble.message), false)
+        }
     };
     let message = format!("{}{tail}", failure.trouble.message);
-    Failure { trouble: crate::error::Trouble { message, ..failure.trouble }, ..failure }
+    (Failure { trouble: crate::error::Trouble { message, ..failure.trouble }, ..failure }, is_undone)
+}
+
+/// Puts back what a killed restore may have replaced in part.
+pub(super) fn recover(
+    web: &Web,
+    credential: &Credential,
+    run: &str,
+    journal: &Journal,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let notes = journal.entries::<Value>()?.into_iter().filter(|(entry, _)| entry == IMPORT);
+    for note in notes.filter_map(|(_, value)| serde_json::from_value::<Note>(value).ok()) {
+        session::with_session(web, credential, run, None, voice, |session, voice| {
+            import(session, web, &note.before, &note.parts)?;
+            voice.log("the Pi-hole is what it was before a restore that was killed");
+            Ok(())
+        })?;
+        journal.done(IMPORT)?;
+    }
+    Ok(())
 }
 
 fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Result<(), Failure> {

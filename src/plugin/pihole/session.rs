@@ -133,7 +133,9 @@ pub(super) fn recover(
     journal: &Journal,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
-    for (name, note) in journal.entries::<Note>()? {
+    for (name, value) in journal.entries::<serde_json::Value>()? {
+        // Others are of what a restore changes.
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         if jiff::Timestamp::now().as_second().saturating_sub(note.at_s) > FORGOTTEN_AFTER_S {
             voice.log("the session is older than a day and ended by itself");
             journal.done(&name)?;

@@ -5,12 +5,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::files::{Rights, unwritable};
 use super::promtool::Promtool;
 use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
 use crate::plugin::builtin::{self, Failure, Voice};
+use crate::plugin::journal::Journal;
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::{CaptureFacts, Verdict, digest};
 use crate::types::ByteSize;
@@ -254,7 +255,8 @@ fn put_blocks(
         return Ok(());
     }
     let new: Vec<&str> = found.iter().map(|block| block.name.as_str()).filter(|name| !same.contains(name)).collect();
-    put_series(&source, data_dir, &kept, &new, &others, voice)?;
+    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+    put_series(&source, data_dir, &kept, &new, &others, &journal, voice)?;
     let now = blocks::all(data_dir)?;
     let (verdict, detail) = if now == found {
         (Verdict::Proven, format!("{} blocks, and nothing else", found.len()))
@@ -282,9 +284,16 @@ fn put_series(
     kept: &Path,
     new: &[&str],
     others: &[String],
+    journal: &Journal,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
     let half = |name: &str| data_dir.join(format!("{name}.tmp-for-creation"));
+    let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
+    let renames: Vec<(PathBuf, PathBuf)> =
+        aside.chain(new.iter().map(|name| (half(name), data_dir.join(name)))).collect();
+    let halves = new.iter().map(|name| half(name)).collect();
+    let note = Series { data_dir: data_dir.to_owned(), renames, halves, kept: kept.to_owned() };
+    journal.note(SERIES, &note)?;
     let copied = new.iter().try_for_each(|name| {
         voice.progress(0, 0);
         let owner = fs::metadata(data_dir)?;
@@ -296,30 +305,61 @@ fn put_series(
             Err(std::io::Error::other("it reads back otherwise"))
         }
     });
-    let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
-    let renames: Vec<(PathBuf, PathBuf)> =
-        aside.chain(new.iter().map(|name| (half(name), data_dir.join(name)))).collect();
-    let mut done = 0;
     let placed = copied.and_then(|()| {
         if !others.is_empty() {
             fs::create_dir(kept)?;
         }
-        for (from, to) in &renames {
-            fs::rename(from, to)?;
-            done += 1;
-        }
+        note.renames.iter().try_for_each(|(from, to)| fs::rename(from, to))?;
         File::open(data_dir)?.sync_all()
     });
-    placed.map_err(|error| {
-        for (from, to) in renames.iter().take(done).rev() {
+    if let Err(error) = placed {
+        note.undo();
+        journal.done(SERIES)?;
+        return Err(unwritable(data_dir, &error).hint("the time series are what they were"));
+    }
+    journal.done(SERIES)
+}
+
+/// The journal's entry of time series that change places.
+const SERIES: &str = "series";
+
+/// What undoes a change of time series.
+#[derive(Serialize, Deserialize)]
+struct Series {
+    data_dir: PathBuf,
+    /// In their order.
+    renames: Vec<(PathBuf, PathBuf)>,
+    halves: Vec<PathBuf>,
+    kept: PathBuf,
+}
+
+impl Series {
+    /// Makes the time series what they were, however far it came; may be done twice.
+    fn undo(&self) {
+        let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+        for (from, to) in self.renames.iter().rev().filter(|(from, to)| is_there(to) && !is_there(from)) {
             let _ = fs::rename(to, from);
         }
-        for name in new {
-            let _ = fs::remove_dir_all(half(name));
+        for half in &self.halves {
+            let _ = fs::remove_dir_all(half);
         }
-        let _ = fs::remove_dir(kept);
-        unwritable(data_dir, &error).hint("the time series are what they were")
-    })
+        let _ = fs::remove_dir(&self.kept);
+    }
+}
+
+/// Puts right what a restore that was killed left of time series.
+pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let journal = Journal::of(request)?;
+    for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().filter(|(entry, _)| entry == SERIES) {
+        let Ok(series) = serde_json::from_value::<Series>(value) else { continue };
+        stopped(&series.data_dir).map_err(|failure| {
+            failure.hint("a restore was killed half-way: stop Prometheus, and what was there is put back by itself")
+        })?;
+        series.undo();
+        voice.log(format!("the time series in {} are what they were", series.data_dir.display()));
+        journal.done(&entry)?;
+    }
+    Ok(())
 }
 
 /// Whether two directories have the same files with the same bytes.

@@ -70,7 +70,9 @@ pub(super) fn take(
 /// Deletes what a killed capture left on the server.
 pub(super) fn recover(request: &Request) -> Result<(), Failure> {
     let journal = Journal::of(request)?;
-    for (name, note) in journal.entries::<Note>()? {
+    for (name, value) in journal.entries::<Value>()? {
+        // Others are of what a restore changes.
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         undo(&note)?;
         journal.done(&name)?;
     }
