@@ -89,15 +89,17 @@ container.
 
 What is stopped is noted in a journal first and started again whatever happens: also when Larder is killed.
 
-Restore: `larder restore TARGET --into TARGET` puts volumes, binds, compose files and PostgreSQL's dumps back, all of them
+Restore: `larder restore TARGET --into TARGET` puts volumes, binds, compose files and dumps of databases back, all of them
 or none: each is made ready beside what is there and compared, the containers stand still while all of them change places,
 and on a failure, also when Larder is killed, everything is what it was before a container starts. A volume is exactly what
 the backup has then; what was in it is kept beside it (`_data.before-…`, to be removed by hand). As root on the engine's
 host owners, modes and attributes come back too; elsewhere the engine unpacks it, which can remove no file: what stays or is
 not kept is told. What other mounts of a container cover is not written to. A dump is loaded under a temporary name by the
-client in the container, compared, and takes the live database's name; those of MariaDB, MySQL and Redis are put back by
-hand, the restore lists the command for each. Where the containers are gone it first puts back the compose files and says
-what to type.";
+client in the container, compared, and takes the live database's place: PostgreSQL's by their names, those of MariaDB and
+MySQL by one renaming of all their tables (a user who has one database only has it written down first, and filled anew).
+Roles and users that are missing are made, those that are there stay (of MySQL by hand). A Redis or Valkey stands still, reads
+the dump at its start (as the base of its append-only file where it keeps one) and is compared; the old dump stays beside.
+Where the containers are gone it first puts back the compose files and says what to type.";
 
 /// How long the engine may be silent in the middle of an answer: pg_dump may think for a while.
 const PATIENCE: Duration = Duration::from_mins(30);
@@ -147,7 +149,7 @@ fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: DockerSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let engine = Engine::open(&settings.socket, Duration::from_mins(1))?;
-    restore::recover(&engine, &journal, voice)?;
+    restore::recover(&engine, &journal, &request.staging, voice)?;
     halt::recover(&engine, &journal, voice)?;
     restore::recovered(&journal)
 }

@@ -19,6 +19,7 @@ use crate::plugin::tool::file_name;
 const ENTRIES_MAX: usize = 10_000;
 
 /// The journal of one run.
+#[derive(Clone)]
 pub(crate) struct Journal {
     directory: PathBuf,
 }
@@ -42,6 +43,11 @@ impl Journal {
                 Err(Failure::new("journal_unwritable", format!("{} cannot be made: {error}", directory.display())))
             }
         }
+    }
+
+    /// Where what must outlive this process may lie, too.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Writes an entry, durable when this returns; one of the same name is replaced.

@@ -22,9 +22,12 @@ mod dump;
 mod explain;
 mod gaps;
 mod grants;
+pub(in crate::plugin) mod inside;
+pub(in crate::plugin) mod reach;
 mod restore;
 mod scan;
 mod server;
+mod split;
 mod users;
 mod verify;
 

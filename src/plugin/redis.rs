@@ -17,7 +17,7 @@ use crate::plugin::{Verdict, digest};
 
 mod check;
 pub(in crate::plugin) mod checksum;
-mod compare;
+pub(in crate::plugin) mod compare;
 mod instance;
 mod restore;
 

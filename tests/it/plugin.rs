@@ -28,6 +28,8 @@ mod docker;
 mod docker_database;
 #[path = "plugin_docker_kill.rs"]
 mod docker_kill;
+#[path = "plugin_docker_load.rs"]
+mod docker_load;
 #[path = "plugin_docker_restore.rs"]
 mod docker_restore;
 #[path = "plugin_docker_simulated.rs"]

@@ -10,7 +10,14 @@ use super::*;
 use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
 
 /// Puts back as the daemon does, with a journal; kills the plugin when `held` is asked for once more than `pass` times.
-fn killed_at(bench: &Bench, gate: &Gate, captured: &Captured, held: &str, pass: usize, podman_sees: &dyn Fn()) {
+pub(super) fn killed_at(
+    bench: &Bench,
+    gate: &Gate,
+    captured: &Captured,
+    held: &str,
+    pass: usize,
+    podman_sees: &dyn Fn(),
+) {
     gate.hold(held, pass);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| restore(bench, captured, json!({"overwrite": true})));
@@ -27,7 +34,41 @@ fn killed_at(bench: &Bench, gate: &Gate, captured: &Captured, held: &str, pass: 
     assert_eq!(std::fs::read_dir(&journal).unwrap().count(), 0, "the journal is empty");
 }
 
-fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restored, PluginFailure> {
+/// Puts back as the daemon does, and kills the plugin when a program is run in a container once more than `pass` times;
+/// answers whether it came to its end before.
+pub(super) fn killed_or_ended(bench: &Bench, gate: &Gate, captured: &Captured, pass: usize) -> bool {
+    gate.hold("/exec HTTP", pass);
+    let finished = std::sync::atomic::AtomicBool::new(false);
+    let ended = std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let done = restore(bench, captured, json!({"overwrite": true}));
+            finished.store(true, std::sync::atomic::Ordering::SeqCst);
+            done
+        });
+        support::wait_for("the held program or the end", Duration::from_secs(120), || {
+            (gate.arrived() || finished.load(std::sync::atomic::Ordering::SeqCst)).then_some(())
+        });
+        if gate.arrived() {
+            let pid = super::docker_kill::plugin_in(&bench.staging());
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        running.join().unwrap().is_ok()
+    });
+    gate.release();
+    recovered(bench, &format!("killed at {pass}"));
+    ended
+}
+
+/// Puts right what a killed plugin left, as the daemon does.
+pub(super) fn recovered(bench: &Bench, what: &str) {
+    let (journal, context) = (bench.journal(), bench.context());
+    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
+    runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{what}: {failure}\n{}", bench.log()));
+    let left: Vec<_> = std::fs::read_dir(&journal).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{what}: the journal is not empty: {left:?}");
+}
+
+pub(super) fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restored, PluginFailure> {
     let facts = CaptureFacts { artifacts: captured.artifacts.clone(), ..CaptureFacts::default() };
     let order = RestoreOrder { dry_run: false, tree: PathBuf::from("/nowhere"), options };
     let beside = Beside { journal: Some(bench.journal()), ..Beside::default() };
@@ -46,7 +87,7 @@ fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restore
     ))
 }
 
-fn restored(bench: &Bench, captured: &Captured) -> Restored {
+pub(super) fn restored(bench: &Bench, captured: &Captured) -> Restored {
     let done = restore(bench, captured, json!({"overwrite": true}));
     let done = done.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
     assert_eq!(verdict(&done.validations), Verdict::Proven, "{done:#?}");
@@ -350,27 +391,7 @@ fn a_database_in_a_container_is_replaced_only_by_one_that_is_loaded_and_compared
     // Killed at each program that is run in the container: the old one, and nothing beside it.
     for pass in [2, 6, 9, 12, 14, 16, 18] {
         bench.run = RunId::generate(jiff::Timestamp::now());
-        gate.hold("/exec HTTP", pass);
-        let finished = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let running = scope.spawn(|| {
-                let done = restore(&bench, &captured, json!({"overwrite": true}));
-                finished.store(true, std::sync::atomic::Ordering::SeqCst);
-                done
-            });
-            support::wait_for("the held program or the end", Duration::from_secs(60), || {
-                (gate.arrived() || finished.load(std::sync::atomic::Ordering::SeqCst)).then_some(())
-            });
-            if gate.arrived() {
-                let pid = super::docker_kill::plugin_in(&bench.staging());
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-            }
-            let _ = running.join().unwrap();
-        });
-        gate.release();
-        let (journal, context) = (bench.journal(), bench.context());
-        let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
-        runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{pass}: {failure}\n{}", bench.log()));
+        killed_or_ended(&bench, &gate, &captured, pass);
         assert_eq!(databases(&podman, &name), only_own, "killed at {pass}");
         let now = count();
         assert!(now == live || now == "500", "killed at {pass}: {now} rows\n{}", bench.log());

@@ -115,6 +115,23 @@ fn a_user_who_may_make_no_other_database_gets_the_old_one_back_when_the_new_one_
 }
 
 #[test]
+fn a_user_who_may_not_even_drop_his_database_leaves_it_as_it_is_and_nothing_to_be_put_right() {
+    let server = Server::start();
+    let name = fresh(&server, "kept");
+    server.sql(&name, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2)");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    server.sql(&name, "INSERT INTO t VALUES (3)");
+    server.sql("", &format!("CREATE USER own@'%' IDENTIFIED BY 'own'; GRANT ALL ON `{name}`.* TO own@'%'; REVOKE DROP ON `{name}`.* FROM own@'%'"));
+    bench.target.settings["user"] = json!("own");
+    bench.target.settings["password"] = secret_file(bench.directory.path(), "own");
+    let failure = put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "permission_denied", "{failure}");
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "3");
+    assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+}
+
+#[test]
 fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
     let server = Server::start();
     let name = fresh(&server, "killed");

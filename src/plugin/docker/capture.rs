@@ -12,7 +12,7 @@ use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::digest;
 use crate::plugin::docker::choose::Found;
 use crate::plugin::docker::content::{self, Contents, Only};
-use crate::plugin::docker::database::{self, DataDirectory, Database, NO_PASSWORD, Part};
+use crate::plugin::docker::database::{self, DataDirectory, Database, FORMAT_RDB, NO_PASSWORD, Part};
 use crate::plugin::docker::engine::Engine;
 use crate::plugin::docker::halt::{self, Halted};
 use crate::plugin::docker::inventory::{self, Binds, By, Container, Item, ItemKind, LeftOut, Wanted};
@@ -21,7 +21,7 @@ use crate::plugin::docker::read::{self, Attributes, Place};
 use crate::plugin::docker::settings::{Chosen, Databases, DockerSettings};
 use crate::plugin::docker::still::Still;
 use crate::plugin::docker::stock::Stock;
-use crate::plugin::docker::{FORMAT_TAR, server, unwritable};
+use crate::plugin::docker::{FORMAT_TAR, rdb, server, unwritable};
 use crate::plugin::files::survey::Survey;
 use crate::plugin::live;
 use crate::plugin::protocol::Request;
@@ -224,13 +224,17 @@ impl<'a> Work<'a> {
                 // What is there is a piece; nobody shall take it for a dump.
                 let _ = std::fs::remove_file(&path);
             })?;
+            let mut sha256 = hex::encode(hash.finalize());
+            if part.format == FORMAT_RDB && rdb::trim(&path).map_err(unwritable)? {
+                sha256 = digest::sha256(&path, |done| voice.progress(done, bytes))?;
+            }
             if bytes == 0 {
                 return Err(Failure::new("dump_empty", format!("the dump of {} is empty", part.database)));
             }
             if part.is_of_a_database() {
                 self.stock.dumped.insert(format!("{}/{}", container.name, part.database), bytes);
             }
-            self.artifacts.push((artifact.clone(), part.format, hex::encode(hash.finalize())));
+            self.artifacts.push((artifact.clone(), part.format, sha256));
             inventory.dumps.push(Dump {
                 artifact,
                 format: part.format.to_owned(),

@@ -1,461 +1,47 @@
-//! Puts PostgreSQL's dumps back into the container that they came from, by the clients in it.
+//! Puts the dumps of databases back into the containers that they came from, by the clients in them.
 //!
-//! Each dump is loaded into a database of its own beside the live one and compared there with what the dump holds; only
-//! when everything of the restore is so far do the two change their names, in one transaction ([`swap`]). So whatever
-//! fails, the live database is what it was. A dump goes through the program's standard input: nothing is laid into the
-//! container, whose file system may be read-only.
+//! Whatever kind of server it is: everything is made ready beside what is there and compared, then all of it takes its
+//! place, and what was there goes only when the whole restore came to its end. So whatever fails, and whenever it is
+//! killed, the live data is what it was. Nothing is laid into a container to be loaded: its file system may be read-only,
+//! so what a program reads goes through its standard input.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
+use serde_json::Value;
 
-use crate::error::Trouble;
-use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
-use crate::plugin::docker::database::{self, FORMAT_GLOBALS, FORMAT_POSTGRES, words};
+use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
 use crate::plugin::docker::engine::{Engine, Switched};
-use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::{Dump, Inventory};
-use crate::plugin::docker::unwritable;
 use crate::plugin::journal::Journal;
-use crate::plugin::postgres::{self, Content, Scanner, identifier};
-use crate::plugin::protocol::{Event, Verb};
 
-mod own;
-mod swap;
-
-use own::Own;
-pub(super) use swap::{Loaded, recover};
+mod mysql;
+mod postgres;
+mod redis;
 
 /// How long a server may take until it answers.
 const READY_MAX: Duration = Duration::from_mins(2);
 const READY_TICK: Duration = Duration::from_millis(500);
+const STOP_MAX: Duration = Duration::from_mins(2);
+const STOP_TICK: Duration = Duration::from_millis(300);
 /// Gives the program so many bytes of standard input (the rest of the connection stays open), and says something each
 /// second while it works in silence, so that nobody takes it for stuck. What runs behind `&` would read nothing.
 const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
                        while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
-/// The same without a word of its own: what the program writes is wanted.
-const QUIET: &str = "n=$1; shift; head -c \"$n\" | \"$@\"";
-/// How a dump keeps names from being looked up in schemas that are not said.
-const NO_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
-/// Where the line above stands at the latest, in bytes.
-const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 
-/// A server that dumps can be put back into.
-pub(super) struct Server<'a> {
-    container: Container,
-    /// Of roles first, then of databases.
-    dumps: Vec<&'a Dump>,
-    /// Databases that have something in them; none while it is not known.
-    full: Option<Vec<String>>,
-}
+/// The code of a failure: a program read a dump and did not come to its end.
+pub(super) const NOT_READ: &str = "load_failed";
 
-/// The servers of `inventory` whose containers are there and are `wanted`.
-pub(super) fn servers<'a>(
+/// Has pg_restore in a container read a whole dump; answers what is in it, in words.
+pub(super) fn read_inside(
     engine: &Engine,
-    inventory: &'a Inventory,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<Server<'a>>, Failure> {
-    let mut servers: Vec<Server<'a>> = Vec::new();
-    for dump in inventory.dumps.iter().filter(|dump| is_ours(dump) && wanted(&dump.container)) {
-        match servers.iter_mut().find(|server| server.container.name == dump.container) {
-            Some(server) => server.dumps.push(dump),
-            None => {
-                let found = engine.inspect(&dump.container)?.and_then(Container::of);
-                // An id would be found too, and the beginning of one.
-                let found = found.filter(|container| container.name == dump.container);
-                servers.extend(found.map(|container| Server { container, dumps: vec![dump], full: None }));
-            }
-        }
-    }
-    for server in &mut servers {
-        server.dumps.sort_by_key(|dump| dump.format != FORMAT_GLOBALS);
-    }
-    Ok(servers)
-}
-
-/// Whether dumps of this format are put back here, and not by hand.
-fn is_ours(dump: &Dump) -> bool {
-    [FORMAT_POSTGRES, FORMAT_GLOBALS].contains(&dump.format.as_str())
-}
-
-impl Server<'_> {
-    pub(super) fn is(&self, id: &str) -> bool {
-        self.container.id == id
-    }
-
-    pub(super) fn has(&self, dump: &Dump) -> bool {
-        self.dumps.iter().any(|each| each.artifact == dump.artifact)
-    }
-
-    /// The databases that would have to be replaced, as `name in container`.
-    pub(super) fn full(&self) -> impl Iterator<Item = String> {
-        self.full.iter().flatten().map(|name| format!("{name} in {}", self.container.name))
-    }
-
-    /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
-    pub(super) fn look(&mut self, engine: &Engine, start: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        if self.container.state != State::Running {
-            if !start {
-                return Ok(());
-            }
-            voice.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
-        }
-        let login = ready(engine, &self.container, voice)?;
-        let there = names(&login.ask("template1", "SELECT datname FROM pg_database WHERE datallowconn")?)?;
-        let mut full = Vec::new();
-        for dump in self.databases().filter(|dump| there.contains(&dump.database)) {
-            let sql = "SELECT 'x' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                       WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast' \
-                       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') LIMIT 1";
-            if !login.ask(&dump.database, sql)?.is_empty() {
-                full.push(dump.database.clone());
-            }
-        }
-        self.full = Some(full);
-        Ok(())
-    }
-
-    fn databases(&self) -> impl Iterator<Item = &&Dump> {
-        self.dumps.iter().filter(|dump| dump.format == FORMAT_POSTGRES)
-    }
-
-    /// Says what a restore would do.
-    pub(super) fn tell(&self, overwrite: bool, voice: &mut Voice<'_>) {
-        for dump in &self.dumps {
-            let is_full = self.full.as_ref().map(|full| full.contains(&dump.database));
-            let (verb, detail) = match (dump.format == FORMAT_GLOBALS, is_full, overwrite) {
-                (true, ..) => (Verb::Create, "those that are there stay"),
-                (_, Some(true), true) => {
-                    (Verb::Replace, "it is not empty; it is loaded beside, compared, and takes its place")
-                }
-                (_, Some(true), false) => (Verb::Replace, "it is not empty, so this is refused without `overwrite`"),
-                (_, Some(false), _) => (Verb::Create, "by pg_restore in the container"),
-                (_, None, _) => (Verb::Create, "the server does not run, so what is in it is not known"),
-            };
-            voice.step(verb, thing(dump), detail);
-        }
-    }
-
-    /// Loads every dump into a database of its own beside the live ones; the server is started where it stands still.
-    ///
-    /// What is made is in `loaded`, also after a failure.
-    pub(super) fn prepare(
-        &self,
-        engine: &Engine,
-        place: &Place<'_>,
-        loaded: &mut Vec<Loaded>,
-        voice: &mut Voice<'_>,
-    ) -> Result<(), Failure> {
-        let login = ready(engine, &self.container, voice)?;
-        for dump in &self.dumps {
-            let artifact = place.staging.join(&dump.artifact);
-            if dump.format == FORMAT_GLOBALS {
-                login.load_globals(&artifact, place.staging, voice)?;
-                continue;
-            }
-            // Read to its end before anything is made for it.
-            let (wanted, own) = login.read(&artifact, voice)?;
-            let named = Named { live: dump.database.clone(), shown: thing(dump) };
-            let there = names(&login.ask("template1", "SELECT datname FROM pg_database")?)?;
-            let replaces = there.contains(&dump.database);
-            let entry = format!("db-{:05}", loaded.len());
-            let beside = Loaded::note(place, &self.container, entry, &named, replaces, own)?;
-            let temporary = beside.temporary().to_owned();
-            loaded.push(beside);
-            let last = loaded.len() - 1;
-            let Some(beside) = loaded.get(last) else { continue };
-            login.fill(&artifact, &temporary, beside, place.staging, voice)?;
-            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), &mut |_| {}, voice)?;
-            compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, voice)?;
-        }
-        Ok(())
-    }
-}
-
-/// Waits until the server answers, and gives the way to talk to it; one that stands still is started.
-fn ready<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -> Result<Login<'e>, Failure> {
-    let started = Instant::now();
-    // Stopped meanwhile, perhaps by this restore.
-    if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
-        && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
-    {
-        return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
-            .hint("look at the container"));
-    }
-    loop {
-        let last = match Login::open(engine, container).and_then(|login| login.answers().map(|()| login)) {
-            Ok(login) => return Ok(login),
-            Err(failure) => failure,
-        };
-        if started.elapsed() > READY_MAX {
-            return Err(Failure::new(
-                "server_not_ready",
-                format!("PostgreSQL in {} does not answer: {}", container.name, last.trouble.message),
-            )
-            .hint("look at the container's log; no database was changed"));
-        }
-        voice.progress(0, 0);
-        std::thread::sleep(READY_TICK);
-    }
-}
-
-fn thing(dump: &Dump) -> String {
-    match dump.format.as_str() {
-        FORMAT_GLOBALS => format!("roles in {}", dump.container),
-        _ => format!("database {} in {}", dump.database, dump.container),
-    }
-}
-
-/// Names, each as a line of hex.
-fn names(told: &str) -> Result<Vec<String>, Failure> {
-    let decoded =
-        told.lines().filter(|line| !line.is_empty()).map(|line| String::from_utf8(hex::decode(line).ok()?).ok());
-    decoded
-        .collect::<Option<_>>()
-        .ok_or_else(|| Failure::new("server_unexpected", "the server's answer is no list of names"))
-}
-
-/// The way to talk to a server.
-struct Login<'e> {
-    engine: &'e Engine,
-    container: &'e Container,
-    env: Vec<(String, SecretString)>,
-}
-
-impl<'e> Login<'e> {
-    fn open(engine: &'e Engine, container: &'e Container) -> Result<Self, Failure> {
-        Ok(Self { engine, container, env: database::postgres_env(engine, container)? })
-    }
-
-    /// Fails while the server starts, or while the image's entrypoint prepares a fresh one with a server of its own.
-    fn answers(&self) -> Result<(), Failure> {
-        let first = self.output(&["cat", "/proc/1/comm"], None).unwrap_or_default();
-        if first.starts_with("docker-ent") {
-            return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
-        }
-        self.ask("template1", "SELECT 'x'").map(drop)
-    }
-
-    /// What the server answers, in hex, a line for each row.
-    fn ask(&self, database: &str, sql: &str) -> Result<String, Failure> {
-        // One column, whatever its name.
-        let sql = format!("SELECT encode(convert_to(r.c::text, 'UTF8'), 'hex') FROM ({sql}) AS r(c)");
-        let words = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", &sql];
-        self.output(&words, Some(database))
-    }
-
-    fn output(&self, command: &[&str], database: Option<&str>) -> Result<String, Failure> {
-        let mut said = Vec::new();
-        let ran = self.exec(words(command), database, &mut |bytes| {
-            said.extend_from_slice(bytes);
-            Ok(())
-        })?;
-        self.succeeded(command.first().unwrap_or(&""), &ran)?;
-        Ok(String::from_utf8_lossy(&said).into_owned())
-    }
-
-    fn exec(
-        &self,
-        command: Vec<String>,
-        database: Option<&str>,
-        on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Executed, Failure> {
-        exec::run(self.engine, &self.program(command, database), on_bytes)
-    }
-
-    fn program(&self, command: Vec<String>, database: Option<&str>) -> Program<'_> {
-        // Not by argument: there a name with `=` in it would be read as a connection string.
-        let database = database.map(|name| ("PGDATABASE".to_owned(), SecretString::from(name.to_owned())));
-        let env = self.env.iter().cloned().chain(database).collect();
-        Program { container: &self.container.id, command, env }
-    }
-
-    /// Runs what works in silence; `input` is its standard input.
-    fn run(
-        &self,
-        command: &[&str],
-        input: Option<&Path>,
-        database: Option<&str>,
-        voice: &mut Voice<'_>,
-    ) -> Result<Executed, Failure> {
-        self.fed(TICKING, command, input, database, &mut |_| voice.progress(0, 0))
-    }
-
-    fn fed(
-        &self,
-        script: &str,
-        command: &[&str],
-        input: Option<&Path>,
-        database: Option<&str>,
-        on_bytes: &mut dyn FnMut(&[u8]),
-    ) -> Result<Executed, Failure> {
-        let unreadable = |path: &Path, error: &std::io::Error| {
-            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", path.display()))
-        };
-        let opened = input.map(|path| {
-            let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-            let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
-            Ok::<_, Failure>((file, bytes))
-        });
-        let opened = opened.transpose()?;
-        let bytes = opened.as_ref().map_or(0, |(_, bytes)| *bytes).to_string();
-        let all: Vec<&str> = ["sh", "-c", script, "larder", &bytes].iter().chain(command).copied().collect();
-        let program = self.program(words(&all), database);
-        let mut on_bytes = |bytes: &[u8]| {
-            on_bytes(bytes);
-            Ok(())
-        };
-        match opened {
-            Some((file, _)) => exec::feed(self.engine, &program, file, &mut on_bytes),
-            None => exec::run(self.engine, &program, &mut on_bytes),
-        }
-    }
-
-    fn succeeded(&self, program: &str, ran: &Executed) -> Result<(), Failure> {
-        if ran.code == 0 {
-            return Ok(());
-        }
-        let lines = || ran.stderr.lines().filter(|line| !line.trim().is_empty());
-        // What comes behind it is where and in which command.
-        let last = lines().find(|line| line.contains("ERROR:")).or_else(|| lines().next_back()).unwrap_or("nothing");
-        let said = crate::plugin::transcript::tidy(last, 400);
-        let name = &self.container.name;
-        Err(Failure::new("load_failed", format!("{program} in {name} ended with code {}: {said}", ran.code)).hint(
-            "the databases are what they were; look at the database's log; the dump is in the backup: \
-             `larder restore TARGET --to DIR`",
-        ))
-    }
-
-    fn load_globals(&self, artifact: &Path, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
-        let missing_only = staging.join(".larder-roles.sql");
-        let sql = std::fs::read_to_string(artifact).map_err(|error| unwritable(artifact, &error))?;
-        std::fs::write(&missing_only, own::for_missing(&sql, &there))
-            .map_err(|error| unwritable(&missing_only, &error))?;
-        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0"];
-        let ran = self.run(&command, Some(&missing_only), Some("template1"), voice);
-        let _ = std::fs::remove_file(&missing_only);
-        let ran = ran?;
-        self.succeeded("psql", &ran)?;
-        voice.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
-        let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
-        let wanted = postgres::roles_made(artifact).map_err(|error| unwritable(artifact, &error))?;
-        let missing: Vec<&String> = wanted.iter().filter(|name| !there.contains(name)).collect();
-        let (verdict, detail) = match missing.first() {
-            None => (Verdict::Proven, format!("{} roles", wanted.len())),
-            Some(name) => (Verdict::Failed, format!("{} are missing, {name} among them", missing.len())),
-        };
-        voice.validation(format!("the roles of the backup are in {}", self.container.name), verdict, detail);
-        for complaint in ran.stderr.lines().filter(|line| line.contains("ERROR:") && !line.contains("already exists")) {
-            voice.warning(Trouble::new("role_refused", crate::plugin::transcript::tidy(complaint, 300)));
-        }
-        Ok(())
-    }
-
-    /// What a dump holds, and what it says of the database itself.
-    fn read(&self, artifact: &Path, voice: &mut Voice<'_>) -> Result<(Content, Own), Failure> {
-        let mut collector = own::Collector::default();
-        let command = ["pg_restore", "--create", "-f", "-"];
-        let content = self.content(&command, Some(artifact), None, &mut |bytes| collector.push(bytes), voice)?;
-        Ok((content, collector.finish()))
-    }
-
-    /// Makes a database and has the dump loaded into it.
-    fn fill(
-        &self,
-        artifact: &Path,
-        temporary: &str,
-        beside: &Loaded,
-        staging: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<(), Failure> {
-        let made = beside.own().made.clone();
-        let make = || self.sql("template1", &format!("CREATE DATABASE {} {made}", identifier(temporary)));
-        make()?;
-        let command = ["pg_restore", "--exit-on-error", "-w", "-d", temporary];
-        let ran = self.run(&command, Some(artifact), None, voice)?;
-        let failed = self.succeeded("pg_restore", &ran);
-        if failed.is_ok() || !ran.stderr.contains("does not exist") {
-            return failed;
-        }
-        // What a function of it names without a schema is found only where the application looks.
-        let path = match (&beside.own().search_path, beside.replaces()) {
-            (Some(path), _) => path.clone(),
-            (None, Some(live)) => names(&self.ask(live, "SELECT current_setting('search_path')")?)?.concat(),
-            (None, None) => "\"$user\", public".to_owned(),
-        };
-        voice.log(format!("loading {temporary} again, with the search_path {path}"));
-        self.sql("template1", &format!("DROP DATABASE {}", identifier(temporary)))?;
-        make()?;
-        let sql = staging.join(".larder-load.sql");
-        let loaded = self
-            .written_out(artifact, &path, &sql, voice)
-            .and_then(|()| {
-                let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"];
-                self.run(&command, Some(&sql), Some(temporary), voice)
-            })
-            .map(|ran| self.succeeded("psql", &ran));
-        let _ = std::fs::remove_file(&sql);
-        // With it the first message says more.
-        if loaded?.is_err() { failed } else { Ok(()) }
-    }
-
-    /// The dump as SQL, with a search path.
-    fn written_out(&self, artifact: &Path, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        use std::io::Write as _;
-        let unwritable = |error: std::io::Error| unwritable(into, &error);
-        let mut file = std::io::BufWriter::new(File::create(into).map_err(unwritable)?);
-        let literal = format!("SELECT pg_catalog.set_config('search_path', '{}', false);", path.replace('\'', "''"));
-        let (mut preamble, mut written) = (Some(Vec::new()), Ok(()));
-        let ran = self.fed(QUIET, &["pg_restore", "-f", "-"], Some(artifact), None, &mut |bytes| {
-            voice.progress(0, 0);
-            let Some(begun) = &mut preamble else {
-                written = std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(bytes));
-                return;
-            };
-            begun.extend_from_slice(bytes);
-            let at = begun.windows(NO_SEARCH_PATH.len()).position(|part| part == NO_SEARCH_PATH);
-            if let Some(at) = at {
-                begun.splice(at..at + NO_SEARCH_PATH.len(), literal.bytes());
-            }
-            if at.is_some() || begun.len() > PREAMBLE_BYTES_MAX {
-                written = file.write_all(begun);
-                preamble = None;
-            }
-        })?;
-        self.succeeded("pg_restore", &ran)?;
-        written.map_err(unwritable)?;
-        file.write_all(&preamble.unwrap_or_default()).and_then(|()| file.flush()).map_err(unwritable)
-    }
-
-    /// What a program writes as SQL.
-    fn content(
-        &self,
-        command: &[&str],
-        input: Option<&Path>,
-        database: Option<&str>,
-        on_bytes: &mut dyn FnMut(&[u8]),
-        voice: &mut Voice<'_>,
-    ) -> Result<Content, Failure> {
-        let mut scanner = Scanner::default();
-        let ran = self.fed(QUIET, command, input, database, &mut |bytes| {
-            scanner.push(bytes);
-            on_bytes(bytes);
-            voice.progress(0, 0);
-        })?;
-        self.succeeded(command.first().unwrap_or(&""), &ran)?;
-        Ok(scanner.finish())
-    }
-
-    /// Statements, as one transaction where they may be in one.
-    fn sql(&self, database: &str, sql: &str) -> Result<(), Failure> {
-        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql];
-        self.output(&command, Some(database)).map(drop)
-    }
+    container: &Container,
+    dump: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<String, Failure> {
+    postgres::read(engine, container, dump, voice)
 }
 
 /// What belongs together in one restore.
@@ -467,25 +53,225 @@ pub(super) struct Place<'a> {
     pub(super) own: bool,
 }
 
-/// A database by its name and in words.
-pub(super) struct Named {
-    live: String,
-    shown: String,
+/// A server that dumps can be put back into.
+pub(super) enum Server<'a> {
+    Postgres(postgres::Server<'a>),
+    MySql(mysql::Server<'a>),
+    Redis(redis::Server<'a>),
 }
 
-/// Says whether what was loaded is what the dump holds; what is not so is never put in the place of anything.
-fn compare(shown: &str, wanted: &Content, found: &Content, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let mut said = Vec::new();
-    postgres::compare(shown, wanted, found, &mut Voice { out: &mut said });
-    for event in said.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
-        if let Event::Validation(validation) = &event
-            && validation.verdict == Verdict::Failed
-        {
-            let told = format!("{shown} is not what the dump holds: {}", validation.detail);
-            return Err(Failure::new("load_differs", told)
-                .hint("the databases are what they were; look at the database's log, or take another snapshot"));
+/// What was loaded beside the live data.
+pub(super) enum Loaded {
+    Postgres(Box<postgres::Loaded>),
+    MySql(Box<mysql::Loaded>),
+    Redis(Box<redis::Loaded>),
+}
+
+/// The servers of `inventory` whose containers are there and are `wanted`.
+pub(super) fn servers<'a>(
+    engine: &Engine,
+    inventory: &'a Inventory,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Server<'a>>, Failure> {
+    let mut servers: Vec<Server<'a>> = Vec::new();
+    for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container)) {
+        let is_postgres = [FORMAT_POSTGRES, FORMAT_GLOBALS].contains(&dump.format.as_str());
+        let known = servers.iter_mut().find_map(|server| match server {
+            Server::Postgres(server) if is_postgres && server.container.name == dump.container => Some(server),
+            _ => None,
+        });
+        if let Some(server) = known {
+            server.dumps.push(dump);
+            continue;
         }
-        voice.say(&event);
+        let found = engine.inspect(&dump.container)?.and_then(Container::of);
+        // An id would be found too, and the beginning of one.
+        let Some(container) = found.filter(|container| container.name == dump.container) else { continue };
+        match dump.format.as_str() {
+            _ if is_postgres => {
+                servers.push(Server::Postgres(postgres::Server { container, dumps: vec![dump], full: None }));
+            }
+            FORMAT_SQL => servers.push(Server::MySql(mysql::Server::new(container, dump, servers.len()))),
+            FORMAT_RDB => servers.push(Server::Redis(redis::Server::new(container, dump, servers.len()))),
+            _ => {}
+        }
+    }
+    for server in &mut servers {
+        if let Server::Postgres(server) = server {
+            server.dumps.sort_by_key(|dump| dump.format != FORMAT_GLOBALS);
+        }
+    }
+    Ok(servers)
+}
+
+impl Server<'_> {
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.id() == id
+    }
+
+    pub(super) fn has(&self, dump: &Dump) -> bool {
+        match self {
+            Self::Postgres(server) => server.dumps.iter().any(|each| each.artifact == dump.artifact),
+            Self::MySql(server) => server.dump.artifact == dump.artifact,
+            Self::Redis(server) => server.dump.artifact == dump.artifact,
+        }
+    }
+
+    /// Whether it must stand still while its dump is put back.
+    pub(super) fn is_halted(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Postgres(server) => &server.container.id,
+            Self::MySql(server) => &server.container.id,
+            Self::Redis(server) => &server.container.id,
+        }
+    }
+
+    /// The databases that would have to be replaced, as `name in container`.
+    pub(super) fn full(&self) -> Vec<String> {
+        match self {
+            Self::Postgres(server) => server.full(),
+            Self::MySql(server) => server.full(),
+            Self::Redis(server) => server.full(),
+        }
+    }
+
+    /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
+    pub(super) fn look(
+        &mut self,
+        engine: &Engine,
+        place: &Place<'_>,
+        start: bool,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(server) => server.look(engine, start, voice),
+            Self::MySql(server) => server.look(engine, place, start, voice),
+            Self::Redis(server) => server.look(engine, place, start, voice),
+        }
+    }
+
+    /// Says what a restore would do.
+    pub(super) fn tell(&self, overwrite: bool, run: &str, voice: &mut Voice<'_>) {
+        match self {
+            Self::Postgres(server) => server.tell(overwrite, voice),
+            Self::MySql(server) => server.tell(overwrite, voice),
+            Self::Redis(server) => server.tell(overwrite, run, voice),
+        }
+    }
+
+    /// Loads every dump beside the live ones; the server is started where it stands still.
+    ///
+    /// What is made is in `loaded`, also after a failure.
+    pub(super) fn prepare(
+        &self,
+        engine: &Engine,
+        place: &Place<'_>,
+        loaded: &mut Vec<Loaded>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(server) => server.prepare(engine, place, loaded, voice),
+            Self::MySql(server) => server.prepare(engine, place, loaded, voice),
+            Self::Redis(server) => server.prepare(engine, place, loaded, voice),
+        }
+    }
+}
+
+impl Loaded {
+    /// Puts it in the place of the live one.
+    pub(super) fn swap(&mut self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(loaded) => loaded.swap(engine, place.journal, voice),
+            Self::MySql(loaded) => loaded.swap(engine, place, voice),
+            Self::Redis(loaded) => loaded.swap(engine, place, voice),
+        }
+    }
+
+    /// Drops what was replaced: everything succeeded.
+    pub(super) fn finish(self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(loaded) => loaded.finish(engine, place.journal, voice),
+            Self::MySql(loaded) => loaded.finish(engine, place, voice),
+            Self::Redis(loaded) => loaded.finish(place),
+        }
+    }
+}
+
+/// Puts right what a restore that was killed left on servers; `committed`: it had come to its end.
+pub(super) fn recover(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let mut first = None;
+    for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
+        let done = if value.get("database").is_some() {
+            postgres::recover(engine, journal, (entry, value), committed, voice)
+        } else if value.get("beside").is_some() {
+            mysql::recover(engine, journal, staging, (&entry, value), committed, voice)
+        } else if value.get("redis").is_some() {
+            redis::recover(engine, journal, (&entry, value), committed, voice)
+        } else {
+            continue;
+        };
+        if let Err(failure) = done {
+            voice.log(failure.trouble.message.clone());
+            first.get_or_insert(failure);
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Has a server's container work, perhaps one that this restore stopped.
+fn start(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
+        && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
+    {
+        return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
+            .hint("look at the container"));
+    }
+    Ok(())
+}
+
+/// Waits until `open` answers; `what` is the server in words.
+fn until_ready<T>(
+    what: &str,
+    voice: &mut Voice<'_>,
+    mut open: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let started = Instant::now();
+    loop {
+        let last = match open() {
+            Ok(opened) => return Ok(opened),
+            Err(failure) => failure,
+        };
+        if started.elapsed() > READY_MAX {
+            let told = format!("{what} does not answer: {}", last.trouble.message);
+            return Err(
+                Failure::new("server_not_ready", told).hint("look at the container's log; no database was changed")
+            );
+        }
+        voice.progress(0, 0);
+        std::thread::sleep(READY_TICK);
+    }
+}
+
+/// Has a container stand still, whose volume is about to become another one.
+fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let _ = engine.switch(container, "stop", &[])?;
+    let started = Instant::now();
+    while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
+        if started.elapsed() > STOP_MAX {
+            return Err(Failure::new("stop_timed_out", "a database's container does not stop").hint("stop it by hand"));
+        }
+        voice.progress(0, 0);
+        std::thread::sleep(STOP_TICK);
     }
     Ok(())
 }

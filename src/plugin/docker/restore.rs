@@ -1,4 +1,4 @@
-//! Puts volumes, bind mounts, compose files and PostgreSQL's dumps back, and compares what is there afterwards.
+//! Puts volumes, bind mounts, compose files and dumps of databases back, and compares what is there afterwards.
 //!
 //! First all that could keep any part from being put back is looked at; nothing is changed by that. Then each part is
 //! made ready beside what is there and compared, then all of them take the place of what is there, and only then do the
@@ -94,7 +94,9 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
     let mut servers = load::servers(&engine, &inventory, wanted)?;
-    servers.iter_mut().try_for_each(|server| server.look(&engine, !dry_run, voice))?;
+    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+    let at = load::Place { staging: &request.staging, journal: &journal, run: &request.run, own: false };
+    servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, voice))?;
     let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
     if !full.is_empty() && !dry_run && !options.overwrite {
         return Err(Failure::new("database_not_empty", format!("not empty: {}", full.join(", ")))
@@ -110,14 +112,14 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             voice.step(verb, thing(place.kept), detail(place, &options));
         }
         for server in &servers {
-            server.tell(options.overwrite, voice);
+            server.tell(options.overwrite, &request.run, voice);
         }
         for file in &files {
             file.tell(voice);
         }
     } else {
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
-        let work = Work { request, settings: &settings, engine: &engine };
+        let work = Work { request, settings: &settings, engine: &engine, journal: &journal };
         work.put_all(places, &servers, &files, &stopped, voice)?;
     }
     if !missing.is_empty() {
@@ -159,6 +161,7 @@ struct Work<'a> {
     request: &'a Request,
     settings: &'a DockerSettings,
     engine: &'a Engine,
+    journal: &'a Journal,
 }
 
 impl Work<'_> {
@@ -171,7 +174,7 @@ impl Work<'_> {
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
         let staging = self.request.staging.as_path();
-        let journal = Journal::of(self.request).or_else(|_| Journal::within(staging))?;
+        let journal = self.journal;
         let stopped: Vec<&Container> = stopped.iter().collect();
         halt::may_halt(How::Stop, &stopped)?;
         let mut parts = Vec::new();
@@ -179,12 +182,12 @@ impl Work<'_> {
             parts.push(Part::check(self.engine, place, number, staging, &self.request.run, voice)?);
         }
         files.iter().try_for_each(Replaced::check)?;
-        let mut halted = Halted::new(self.engine, Some(&journal), self.settings.stop_timeout);
+        let mut halted = Halted::new(self.engine, Some(journal), self.settings.stop_timeout);
         let mut loaded = Vec::new();
-        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, &journal, voice);
+        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, voice);
         let done = done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true })));
         if let Err(failure) = done {
-            if let Err(left) = undo(self.engine, &journal, false, voice) {
+            if let Err(left) = undo(self.engine, journal, staging, false, voice) {
                 // What stands still stays so: it would see a mixture of old and new.
                 let told = format!(
                     "{}; and what was there is not back yet: {}",
@@ -198,11 +201,16 @@ impl Work<'_> {
             return Err(put_back.err().unwrap_or(failure));
         }
         let put_back = halted.put_back(voice);
-        parts.iter().try_for_each(|part| part.finish(&journal, voice))?;
-        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &journal, voice))?;
-        stack_files::finish(&journal)?;
+        parts.iter().try_for_each(|part| part.finish(journal, voice))?;
+        let at = self.at(false);
+        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &at, voice))?;
+        stack_files::finish(journal)?;
         journal.done(COMMITTED)?;
         put_back
+    }
+
+    fn at(&self, own: bool) -> load::Place<'_> {
+        load::Place { staging: &self.request.staging, journal: self.journal, run: &self.request.run, own }
     }
 
     /// Everything up to where only containers are to be started.
@@ -214,16 +222,14 @@ impl Work<'_> {
         stopped: &[&Container],
         halted: &mut Halted<'_>,
         loaded: &mut Vec<Loaded>,
-        journal: &Journal,
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
-        let (engine, staging) = (self.engine, self.request.staging.as_path());
-        let at = |own: bool| load::Place { staging, journal, run: &self.request.run, own };
+        let (engine, journal, staging) = (self.engine, self.journal, self.request.staging.as_path());
         // A server whose own volume is put back is filled after that.
         let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
         let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
         for server in early {
-            server.prepare(engine, &at(false), loaded, voice)?;
+            server.prepare(engine, &self.at(false), loaded, voice)?;
         }
         halted.halt(How::Stop, stopped, voice)?;
         for part in parts.iter_mut() {
@@ -233,10 +239,10 @@ impl Work<'_> {
             part.swap(engine, journal, staging, voice)?;
         }
         for server in late {
-            server.prepare(engine, &at(true), loaded, voice)?;
+            server.prepare(engine, &self.at(true), loaded, voice)?;
         }
         for each in loaded.iter_mut() {
-            each.swap(engine, journal, voice)?;
+            each.swap(engine, &self.at(false), voice)?;
         }
         for (number, file) in files.iter().enumerate() {
             file.put(number, journal, voice)?;
@@ -246,16 +252,27 @@ impl Work<'_> {
 }
 
 /// Makes every part what it was, or clears up behind a restore that came to its end.
-fn undo(engine: &Engine, journal: &Journal, committed: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn undo(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
     stack_files::recover(journal, committed, voice)?;
-    load::recover(engine, journal, committed, voice)?;
+    load::recover(engine, journal, staging, committed, voice)?;
     put::recover(engine, journal, committed, voice)
 }
 
 /// Puts right what a restore that was killed left, before any container is started.
-pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
     let committed = journal.entries::<Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
-    undo(engine, journal, committed, voice)
+    undo(engine, journal, staging, committed, voice)
 }
 
 /// Ends what [`recover`] began, when the containers work again.
@@ -463,7 +480,11 @@ fn to_stop(
         if mounts && !containers.iter().any(|each| each.id == listed.id) {
             containers.extend(engine.inspect(&listed.id)?.and_then(Container::of));
         }
-        if !mounts && servers.iter().any(|server| server.is(&listed.id)) {
+        let server = servers.iter().find(|server| server.is(&listed.id));
+        if server.is_some_and(Server::is_halted) && !containers.iter().any(|each| each.id == listed.id) {
+            containers.extend(engine.inspect(&listed.id)?.and_then(Container::of));
+        }
+        if !mounts && server.is_some_and(|server| !server.is_halted()) {
             containers.retain(|each| each.id != listed.id);
         }
     }

@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::docker::content::{self, Only};
 use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
-use crate::plugin::docker::list::{Inventory, Kept, Quiet};
-use crate::plugin::docker::rdb;
-use crate::plugin::docker::{INVENTORY, unwritable};
+use crate::plugin::docker::engine::Engine;
+use crate::plugin::docker::inventory::{Container, State};
+use crate::plugin::docker::list::{Dump, Inventory, Kept, Quiet};
+use crate::plugin::docker::settings::DockerSettings;
+use crate::plugin::docker::{INVENTORY, PATIENCE, load, rdb, unwritable};
 use crate::plugin::protocol::Request;
 use crate::plugin::redis::checksum::Checksum;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
@@ -53,7 +55,10 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
     for dump in &inventory.dumps {
         let file = request.staging.join(&dump.artifact);
         let (verdict, detail) = match dump.format.as_str() {
-            FORMAT_POSTGRES => postgres::prove_dump(&tools, &file),
+            FORMAT_POSTGRES => match postgres::prove_dump(&tools, &file) {
+                (Verdict::CouldNotVerify, why) => inside(request, dump, &file, &why, voice),
+                told => told,
+            },
             FORMAT_SQL => ends_with(&file, "-- Dump completed"),
             FORMAT_GLOBALS => ends_with(&file, "-- PostgreSQL database cluster dump complete"),
             FORMAT_RDB => rdb(&tools, &file),
@@ -118,6 +123,24 @@ fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
         Ok(tail) if tail.contains(end) => (Verdict::Proven, "its last line is there".to_owned()),
         Ok(_) => (Verdict::Failed, format!("it does not end with {end:?}")),
         Err(error) => (Verdict::Failed, unwritable(file, &error).trouble.message),
+    }
+}
+
+/// Where no pg_restore of this host can read it, that of the container can: it came with the server.
+fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Voice<'_>) -> (Verdict, String) {
+    let mut read = || -> Result<Option<String>, Failure> {
+        let settings: DockerSettings = builtin::settings(request)?;
+        let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+        let found = engine.inspect(&dump.container)?.and_then(Container::of);
+        let found = found.filter(|each| each.name == dump.container && each.state == State::Running);
+        found.map(|container| load::read_inside(&engine, &container, file, voice)).transpose()
+    };
+    match read() {
+        Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
+        Ok(None) => (Verdict::CouldNotVerify, format!("{why}, and {} does not run", dump.container)),
+        // It read it, and not to its end.
+        Err(failure) if failure.trouble.code == load::NOT_READ => (Verdict::Failed, failure.trouble.message),
+        Err(failure) => (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! is loaded under a name of its own and compared there; only then it takes the place of what is there. The comparison
 //! dumps what was loaded again and reads that as a stream, so every row is looked at.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::explain::explain;
+use super::reach::Program;
 use super::scan::Scan;
+use super::scan::Scanner;
 use super::server::{Server, identifier, literal, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::Trouble;
@@ -22,12 +25,13 @@ use crate::plugin::Verdict;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
-use crate::plugin::tool::{DEADLINE_OF_WORK, Ends};
+use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
 use crate::types::ByteSize;
 
 pub(super) mod feed;
-mod swap;
+mod objects;
+pub(super) mod swap;
 
 use feed::Part;
 use swap::{Place, Swap};
@@ -57,15 +61,15 @@ pub(super) struct MariadbRestore {
 }
 
 /// One dump and where it goes.
-struct Plan {
-    file: PathBuf,
+pub(super) struct Plan {
+    pub(super) file: PathBuf,
     /// As it stands between backquotes in the file.
-    quoted: String,
-    goal: String,
-    scan: Scan,
-    bytes: u64,
-    exists: bool,
-    is_full: bool,
+    pub(super) quoted: String,
+    pub(super) goal: String,
+    pub(super) scan: Scan,
+    pub(super) bytes: u64,
+    pub(super) exists: bool,
+    pub(super) is_full: bool,
 }
 
 pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -100,9 +104,9 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         users::restore(&server, &request.staging.join(&users.path), voice)?;
     }
     let swap = Swap::new(&server, request)?;
-    let work = Work { swap: &swap, options: &options, same_series };
-    let mut places = Vec::new();
-    work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
+    let work = Work { swap: &swap, compare: options.compare, same_series };
+    let (mut places, all) = (Vec::new(), plans.iter().collect::<Vec<_>>());
+    work.all(&all, &request.run, &mut places, voice).or_else(|failure| {
         for place in places.iter().rev() {
             swap.put_back(place).map_err(|second| Failure {
                 trouble: Trouble {
@@ -125,7 +129,7 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 }
 
 impl Plan {
-    fn tell(&self, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, voice: &mut Voice<'_>) {
         let (tables, rows) = (self.scan.counts.tables, self.scan.counts.rows);
         let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
         let (verb, detail) = match (self.is_full, self.exists) {
@@ -138,7 +142,7 @@ impl Plan {
 }
 
 /// Another database's foreign keys into this one would follow its old tables.
-fn not_led_into(server: &Server<'_>, goal: &str) -> Result<(), Failure> {
+pub(super) fn not_led_into(server: &Server<'_>, goal: &str) -> Result<(), Failure> {
     let goal_text = literal(goal);
     let sql = format!(
         "SELECT DISTINCT table_schema FROM information_schema.key_column_usage \
@@ -155,66 +159,88 @@ fn not_led_into(server: &Server<'_>, goal: &str) -> Result<(), Failure> {
 }
 
 /// A restore that was decided.
-struct Work<'w> {
-    swap: &'w Swap<'w>,
-    options: &'w MariadbRestore,
-    same_series: bool,
+pub(super) struct Work<'w> {
+    pub(super) swap: &'w Swap<'w>,
+    /// Whether every row is compared, or the tables are counted.
+    pub(super) compare: bool,
+    pub(super) same_series: bool,
 }
 
 impl Work<'_> {
     /// Loads and compares all of them beside first; only then something is replaced.
-    fn all(&self, plans: &[Plan], run: &str, places: &mut Vec<Place>, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let server = self.swap.server;
-        let mut refilled = Vec::new();
+    fn all(&self, plans: &[&Plan], run: &str, places: &mut Vec<Place>, voice: &mut Voice<'_>) -> Result<(), Failure> {
         for (number, plan) in plans.iter().enumerate() {
-            let mut place = Place::new(server, run, number, &plan.goal, plan.exists)?;
-            let beside = place.beside.clone();
-            self.swap.note(&place)?;
-            match self.feed(&place, plan, Part::Beside, &beside, voice) {
-                // Who may work in his own database only can't make another one.
-                Err(failure) if failure.trouble.code == "permission_denied" && !server.exists(&beside)? => {
-                    self.swap.put_back(&place)?;
-                    place.beside = beside;
-                    refilled.push((plan, place));
-                    continue;
-                }
-                fed => {
-                    places.push(place);
-                    fed?;
-                }
-            }
-            if self.compare(plan, &beside, voice)? == Verdict::Failed && plan.is_full {
-                return Err(differs(plan));
+            let place = Place::new(self.swap.server, run, number, &plan.goal, plan.exists)?;
+            self.beside(plan, place, places, voice)?;
+        }
+        // First what changes in one instant.
+        for is_refilled in [false, true] {
+            for (place, plan) in places.iter_mut().zip(plans).filter(|(place, _)| place.is_refilled == is_refilled) {
+                self.put(plan, place, voice)?;
             }
         }
-        let of_places = plans.iter().filter(|plan| refilled.iter().all(|(other, _)| other.goal != plan.goal));
-        for (place, plan) in places.iter_mut().zip(of_places) {
-            self.swap.swap(place, &plan.file)?;
-        }
-        for (plan, place) in &mut refilled {
-            voice.log(format!(
-                "no database can be made beside {}: it is written down first, and filled anew",
-                plan.goal
-            ));
-            let copy = place.clone();
-            self.swap.refill(place, || {
-                self.feed(&copy, plan, Part::All, &plan.goal, &mut Voice { out: &mut *voice.out })?;
-                match self.compare(plan, &plan.goal, &mut Voice { out: &mut *voice.out })? {
-                    Verdict::Failed if plan.is_full => Err(differs(plan)),
-                    _ => Ok(()),
-                }
-            })?;
-        }
-        for place in &mut std::mem::take(places) {
-            // The note stays, so it is tried again.
-            if let Err(failure) = self.swap.finish(place) {
-                let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
-                voice.warning(
-                    Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"),
-                );
-            }
+        let mut done = places.clone();
+        // All of them before the first is swept: a kill in between leaves no mixture of databases.
+        done.iter_mut().try_for_each(|place| self.swap.is_done(place))?;
+        places.clear();
+        for place in &mut done {
+            self.finish(place, voice);
         }
         Ok(())
+    }
+
+    /// Loads one beside and compares it; what can be loaded in its own place only waits.
+    ///
+    /// The place is in `places` also after a failure, to be put back.
+    pub(super) fn beside(
+        &self,
+        plan: &Plan,
+        mut place: Place,
+        places: &mut Vec<Place>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (server, beside) = (self.swap.server, place.beside.clone());
+        self.swap.note(&place)?;
+        let fed = self.feed(&place, plan, Part::Beside, &beside, voice);
+        // Who may work in his own database only can't make another one.
+        place.is_refilled = match &fed {
+            Err(failure) => failure.trouble.code == "permission_denied" && !server.exists(&beside).unwrap_or(true),
+            Ok(()) => false,
+        };
+        let is_refilled = place.is_refilled;
+        places.push(place);
+        if is_refilled {
+            return Ok(());
+        }
+        fed?;
+        if self.compared(plan, &beside, voice)? == Verdict::Failed && plan.is_full {
+            return Err(differs(plan));
+        }
+        Ok(())
+    }
+
+    /// Puts one in its place.
+    pub(super) fn put(&self, plan: &Plan, place: &mut Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        if !place.is_refilled {
+            return self.swap.swap(place, &plan.file);
+        }
+        voice.log(format!("no database can be made beside {}: it is written down first, and filled anew", plan.goal));
+        let copy = place.clone();
+        self.swap.refill(place, || {
+            self.feed(&copy, plan, Part::All, &plan.goal, &mut Voice { out: &mut *voice.out })?;
+            match self.compared(plan, &plan.goal, &mut Voice { out: &mut *voice.out })? {
+                Verdict::Failed if plan.is_full => Err(differs(plan)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Drops what was there before. The note stays where that fails, so it is tried again.
+    pub(super) fn finish(&self, place: &mut Place, voice: &mut Voice<'_>) {
+        if let Err(failure) = self.swap.finish(place) {
+            let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
+            voice.warning(Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"));
+        }
     }
 
     /// Has the client read the dump under the name of its goal.
@@ -223,8 +249,8 @@ impl Work<'_> {
         self.swap.feed_as(place, &plan.file, part, Some(names), |fed| voice.progress(fed, plan.bytes))
     }
 
-    fn compare(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
-        if self.options.compare {
+    fn compared(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+        if self.compare {
             compare(self.swap.server, plan, database, self.same_series, voice)
         } else {
             count(self.swap.server, plan, database, voice)
@@ -290,22 +316,17 @@ fn compare(
     same_series: bool,
     voice: &mut Voice<'_>,
 ) -> Result<Verdict, Failure> {
-    let broken = |error: std::io::Error| Failure::new("internal", format!("reading it back failed: {error}"));
-    let (reader, writer) = std::io::pipe().map_err(broken)?;
-    let read = Arc::new(AtomicU64::new(0));
-    let count = read.clone();
-    let reading = std::thread::spawn(move || {
-        dump::read(reader, |chunk| {
-            count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        })
-    });
     let mut args = dump::what(server, database, plan.scan.history);
     args.extend(["--".into(), database.into()]);
-    let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(writer))) };
-    let ran = server.tools.pipe(&server.client.dump, args, &[], DEADLINE_OF_WORK, ends, || {
-        voice.progress(read.load(Ordering::Relaxed), plan.bytes);
-    });
-    let scan = reading.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped"))).map_err(broken)?;
+    let (ran, scan) = match server.reach {
+        Some(reach) => {
+            let mut scanner = Scanner::default();
+            let hear = &mut |bytes: &[u8]| scanner.push(bytes);
+            let ran = reach.run(Program::Dump, args, None, hear, &mut || voice.progress(0, 0))?;
+            (ran, scanner.finish())
+        }
+        None => read_back(server, args, plan.bytes, voice)?,
+    };
     if ran.exit != Exit::Success || !scan.complete {
         return Err(explain("the reading back", &server.settings.place(), &plan.goal, &ran));
     }
@@ -318,6 +339,30 @@ fn compare(
     };
     voice.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
     Ok(verdict)
+}
+
+/// What the dump program of this host writes.
+fn read_back(
+    server: &Server<'_>,
+    args: Vec<OsString>,
+    bytes: u64,
+    voice: &mut Voice<'_>,
+) -> Result<(Ran, Scan), Failure> {
+    let broken = |error: std::io::Error| Failure::new("internal", format!("reading it back failed: {error}"));
+    let (reader, writer) = std::io::pipe().map_err(broken)?;
+    let read = Arc::new(AtomicU64::new(0));
+    let count = read.clone();
+    let reading = std::thread::spawn(move || {
+        dump::read(reader, |chunk| {
+            count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        })
+    });
+    let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(writer))) };
+    let ran = server.tools.pipe(&server.client.dump, args, &[], DEADLINE_OF_WORK, ends, || {
+        voice.progress(read.load(Ordering::Relaxed), bytes);
+    });
+    let scan = reading.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped"))).map_err(broken)?;
+    Ok((ran, scan))
 }
 
 /// What differs, in a few sentences.

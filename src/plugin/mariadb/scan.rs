@@ -18,7 +18,7 @@ const TRAILER: &[u8] = b"-- Dump completed";
 const HISTORY: &[u8] = b"session.system_versioning_insert_history=1";
 
 /// What is in a dump.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     /// By name, as it stands between the backquotes.
     pub(super) tables: BTreeMap<String, Table>,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::client::{self, Client, OptionFile};
 use super::explain::explain;
+use super::reach::{Program, Reach};
 use super::{DATABASES_MAX, MariadbSettings};
 use crate::plugin::builtin::Failure;
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
@@ -23,7 +24,10 @@ pub(super) struct Server<'a> {
     pub(super) settings: &'a MariadbSettings,
     pub(super) tools: Tools,
     pub(super) client: Client,
-    pub(super) options: OptionFile,
+    /// None: the programs log in by themselves.
+    options: Option<OptionFile>,
+    /// None: the programs of this host.
+    pub(super) reach: Option<&'a dyn Reach>,
     pub(super) version: Version,
 }
 
@@ -45,6 +49,11 @@ impl Version {
     pub(super) fn shown(&self) -> String {
         format!("{} {}", if self.is_mariadb { "MariaDB" } else { "MySQL" }, self.number)
     }
+}
+
+/// A version as people read it, from what a server says of itself.
+pub(super) fn shown(told: &str) -> Option<String> {
+    Version::parse(told).map(|version| version.shown())
 }
 
 /// `MariaDB 10.11` of `MariaDB 10.11.19`: what must be the same for dumps to look the same.
@@ -97,18 +106,50 @@ impl<'a> Server<'a> {
         let mut clients = client::find(settings.bin_dir.as_deref(), &tools)?;
         let client = clients.remove(0);
         let options = OptionFile::new(settings, &client)?;
-        let mut server = Self { settings, tools, client, options, version: Version::default() };
-        let rows = server.query("", "SELECT version()")?;
-        let told = rows.first().map(String::as_str).unwrap_or_default();
-        server.version = Version::parse(told)
-            .ok_or_else(|| Failure::new("not_mariadb", format!("{} told no version but {told:?}", settings.place())))?;
+        let version = Version::default();
+        let mut server = Self { settings, tools, client, options: Some(options), reach: None, version };
+        server.version = server.ask_version()?;
         if !server.is_of_one_kind()
             && let Some(other) = clients.into_iter().find(|client| client.is_mariadb == server.version.is_mariadb)
         {
-            server.options = OptionFile::new(settings, &other)?;
+            server.options = Some(OptionFile::new(settings, &other)?);
             server.client = other;
         }
         Ok(server)
+    }
+
+    /// A server whose programs are reached in another way.
+    pub(super) fn reached(
+        settings: &'a MariadbSettings,
+        reach: &'a dyn Reach,
+        staging: &Path,
+    ) -> Result<Self, Failure> {
+        let mut told = Vec::new();
+        let hear = &mut |bytes: &[u8]| told.extend_from_slice(bytes);
+        let ran = reach.run(Program::Dump, vec!["--version".into()], None, hear, &mut || {})?;
+        if ran.exit != Exit::Success {
+            return Err(explain("the dump program", &settings.place(), "", &ran));
+        }
+        let told = String::from_utf8_lossy(&told).trim().to_owned();
+        let (dump, shell) = ("mariadb-dump".into(), "mariadb".into());
+        let client = Client { dump, shell, is_mariadb: told.contains("MariaDB"), told };
+        let tools = Tools::new(Vec::new(), Vec::new(), staging)?;
+        let mut server =
+            Self { settings, tools, client, options: None, reach: Some(reach), version: Version::default() };
+        server.version = server.ask_version()?;
+        Ok(server)
+    }
+
+    fn ask_version(&self) -> Result<Version, Failure> {
+        let rows = self.query("", "SELECT version()")?;
+        let told = rows.first().map(String::as_str).unwrap_or_default();
+        let place = || self.settings.place();
+        Version::parse(told)
+            .ok_or_else(|| Failure::new("not_mariadb", format!("{} told no version but {told:?}", place())))
+    }
+
+    fn login(&self) -> Vec<OsString> {
+        self.options.iter().map(|options| options.argument().into()).collect()
     }
 
     /// Whether the programs are made for this kind of server.
@@ -118,8 +159,8 @@ impl<'a> Server<'a> {
 
     /// What every call of the dump program begins with.
     pub(super) fn dump_args(&self) -> Vec<OsString> {
-        let mut args: Vec<OsString> =
-            vec![self.options.argument().into(), UTF8.into(), "--max-allowed-packet=1G".into()];
+        let mut args = self.login();
+        args.extend([UTF8, "--max-allowed-packet=1G"].map(OsString::from));
         if !self.client.is_mariadb {
             // Without these MySQL 8's asks for rights and tables that a backup does not need.
             args.extend(["--no-tablespaces", "--set-gtid-purged=OFF", "--column-statistics=0"].map(OsString::from));
@@ -129,10 +170,11 @@ impl<'a> Server<'a> {
 
     /// What every call of the client begins with. In binary mode a dump can't run programs (`\!`), and `\r\n` stays.
     pub(super) fn shell_args(&self) -> Vec<OsString> {
-        let options = self.options.argument();
-        [&options, UTF8, "--batch", "--skip-column-names", "--binary-mode", "--max-allowed-packet=1G"]
-            .map(OsString::from)
-            .to_vec()
+        let mut args = self.login();
+        args.extend(
+            [UTF8, "--batch", "--skip-column-names", "--binary-mode", "--max-allowed-packet=1G"].map(OsString::from),
+        );
+        args
     }
 
     /// Runs a statement; answers its rows. `about` is the database it is about.
@@ -140,6 +182,15 @@ impl<'a> Server<'a> {
         let mut rows = Vec::new();
         let mut args = self.shell_args();
         args.push(format!("--execute={sql}").into());
+        if let Some(reach) = self.reach {
+            let mut told = Vec::new();
+            let hear = &mut |bytes: &[u8]| told.extend_from_slice(bytes);
+            let ran = reach.run(Program::Shell, args, None, hear, &mut || {})?;
+            return match ran.exit {
+                Exit::Success => Ok(String::from_utf8_lossy(&told).lines().map(str::to_owned).collect()),
+                _ => Err(explain("a question", &self.settings.place(), about, &ran)),
+            };
+        }
         let hear = |line: &str| rows.push(line.to_owned());
         // A DROP of a large database takes its time, a question does not.
         let deadline = if sql.starts_with("SELECT") { DEADLINE_OF_QUESTION } else { DEADLINE_OF_WORK };

@@ -61,7 +61,7 @@ pub(super) struct Named {
 
 impl Scan {
     /// Of all tables; large objects and sequences are none.
-    pub(super) fn rows(&self) -> u64 {
+    pub(in crate::plugin) fn rows(&self) -> u64 {
         self.tables
             .iter()
             .filter(|(name, _)| !name.contains(' ') || name.contains('"'))

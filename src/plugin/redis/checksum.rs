@@ -17,8 +17,14 @@ pub(in crate::plugin) enum Checksum {
 }
 
 pub(in crate::plugin) fn of(file: &Path) -> std::io::Result<Checksum> {
+    let length = std::fs::metadata(file)?.len();
+    of_first(file, length)
+}
+
+/// The same of what the first `length` bytes of a file are.
+pub(in crate::plugin) fn of_first(file: &Path, length: u64) -> std::io::Result<Checksum> {
     let file = File::open(file)?;
-    let Some(length) = file.metadata()?.len().checked_sub(LENGTH) else { return Ok(Checksum::Wrong) };
+    let Some(length) = length.checked_sub(LENGTH) else { return Ok(Checksum::Wrong) };
     let (table, mut crc, mut left) = (table(), 0, length);
     let (mut reader, mut chunk) = (BufReader::new(file), vec![0; CHUNK_BYTES]);
     while left > 0 {

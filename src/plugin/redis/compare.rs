@@ -57,7 +57,7 @@ return out";
 
 /// What two files come to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Compared {
+pub(in crate::plugin) enum Compared {
     Same(String),
     Different(String),
     /// Why nobody here can tell.
@@ -76,7 +76,7 @@ struct Fingerprint {
 }
 
 /// Compares what is `there` with the `backup`; `used` is what the backup's data took in memory, where that is known.
-pub(super) fn compare(bin_dir: Option<&Path>, backup: &Path, there: &Path, used: Option<u64>) -> Compared {
+pub(in crate::plugin) fn compare(bin_dir: Option<&Path>, backup: &Path, there: &Path, used: Option<u64>) -> Compared {
     try_compare(bin_dir, backup, there, used).unwrap_or_else(Compared::Unknown)
 }
 

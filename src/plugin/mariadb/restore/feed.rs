@@ -2,19 +2,20 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, PipeWriter, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::mariadb::reach::{Input, Program};
 use crate::plugin::mariadb::server::Server;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
 
 /// Longest piece of a line that is held at once.
-const PIECE_BYTES_MAX: u64 = 64 << 10;
+pub(in crate::plugin::mariadb) const PIECE_BYTES_MAX: u64 = 64 << 10;
 /// How the line begins that makes an event.
 const EVENT: &[u8] = b"/*!50106 CREATE*/";
 
@@ -47,16 +48,28 @@ pub(in crate::plugin::mariadb) fn stream(
     mut on_tick: impl FnMut(u64),
 ) -> Result<Ran, Failure> {
     let path = feed.file.to_owned();
+    let length = match server.reach {
+        Some(_) => Some(length(&feed)?),
+        None => None,
+    };
     let broken =
         move |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", path.display()));
     let (reader, writer) = std::io::pipe().map_err(&broken)?;
     let fed = Arc::new(AtomicU64::new(0));
     let (path, names, part, count) = (feed.file.to_owned(), feed.names, feed.part, fed.clone());
     let writing = std::thread::spawn(move || write_to(&path, writer, names.as_ref(), part, &count));
-    let ends = Ends { stdin: Some(File::from(OwnedFd::from(reader))), stdout: None };
-    let ran = server.tools.pipe(&server.client.shell, feed.args, &[], DEADLINE_OF_WORK, ends, || {
-        on_tick(fed.load(Ordering::Relaxed));
-    });
+    let from = File::from(OwnedFd::from(reader));
+    let mut on_tick = || on_tick(fed.load(Ordering::Relaxed));
+    let ran = match (server.reach, length) {
+        (Some(reach), Some(bytes)) => {
+            let input = Some(Input { from, bytes });
+            reach.run(Program::Shell, feed.args, input, &mut |_| {}, &mut on_tick)?
+        }
+        _ => {
+            let ends = Ends { stdin: Some(from), stdout: None };
+            server.tools.pipe(&server.client.shell, feed.args, &[], DEADLINE_OF_WORK, ends, on_tick)
+        }
+    };
     let written = writing.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped")));
     match written {
         // Whoever reads to the end takes a piece for all.
@@ -65,10 +78,31 @@ pub(in crate::plugin::mariadb) fn stream(
     }
 }
 
+/// How long that is which is fed.
+fn length(feed: &Feed<'_>) -> Result<u64, Failure> {
+    /// Counts what is written to it.
+    struct Counted(u64);
+    impl Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(0);
+    write_to(feed.file, &mut counted, feed.names.as_ref(), feed.part, &AtomicU64::new(0)).map_err(|error| {
+        Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", feed.file.display()))
+    })?;
+    Ok(counted.0)
+}
+
 /// Writes a dump into the client, without the line that old clients stumble over.
 fn write_to(
     path: &Path,
-    mut writer: PipeWriter,
+    mut writer: impl Write,
     names: Option<&(String, String)>,
     part: Part,
     count: &AtomicU64,
@@ -99,20 +133,25 @@ fn write_to(
 
 /// Where in a dump a piece of a line stands.
 #[derive(Default)]
-struct Lines {
+pub(in crate::plugin::mariadb) struct Lines {
     /// The last piece did not end its line.
     within: bool,
     in_body: bool,
     /// A statement that did not end with its line.
-    goes_on: bool,
+    pub(in crate::plugin::mariadb) goes_on: bool,
     is_code: bool,
     /// The last letter of the line so far.
     last: u8,
 }
 
 impl Lines {
+    /// Whether the next piece begins a statement.
+    pub(in crate::plugin::mariadb) fn is_between(&self) -> bool {
+        !self.within && !self.in_body && !self.goes_on
+    }
+
     /// Takes a piece; answers whether a line starts with it.
-    fn next(&mut self, piece: &[u8]) -> bool {
+    pub(in crate::plugin::mariadb) fn next(&mut self, piece: &[u8]) -> bool {
         let starts = !std::mem::replace(&mut self.within, !piece.ends_with(b"\n"));
         let line = piece.trim_ascii_end();
         if starts {

@@ -7,17 +7,20 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::feed::{Feed, Part, stream};
+use super::objects::Objects;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::journal::Journal;
 use crate::plugin::mariadb::dump;
 use crate::plugin::mariadb::explain::explain;
 use crate::plugin::mariadb::gaps::Sight;
+use crate::plugin::mariadb::reach::{Input, Program};
 use crate::plugin::mariadb::server::{Server, identifier, literal, unhex};
 use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::protocol::Request;
@@ -27,6 +30,8 @@ use crate::process::Exit;
 /// How long what a killed restore began may take to end on the server.
 const WORK_ENDS_MAX: Duration = Duration::from_mins(2);
 const TICK: Duration = Duration::from_millis(200);
+/// How long a program that an engine was asked for may take until it works on the server.
+const UNDERWAY: Duration = Duration::from_secs(1);
 /// Said first by every script and feed: which of them works is known by the lock, and a wait for the application ends.
 const LOCK_WAIT_SECONDS: u32 = 60;
 
@@ -46,117 +51,26 @@ enum Stage {
 
 /// A database, and the names under which another one is made and the old tables are kept for a moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub(super) goal: String,
+pub(in crate::plugin) struct Place {
+    pub(in crate::plugin) goal: String,
     pub(super) beside: String,
     aside: String,
     stage: Stage,
+    /// No database can be made beside it: it is written down, dropped and filled anew.
+    #[serde(default)]
+    pub(super) is_refilled: bool,
     /// It was there before.
     exists: bool,
     /// Its character set and collation before, as SQL has them.
     made: String,
     /// What it had before.
     had: Objects,
-}
-
-/// What is in a database.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Objects {
-    /// And sequences: what can be renamed.
-    tables: Vec<String>,
-    triggers: Vec<String>,
-    views: Vec<String>,
-    /// With the word that DROP wants before each.
-    routines: Vec<(String, String)>,
-    events: Vec<String>,
-    /// What users may do with single routines, as the ends of GRANTs, with each routine's kind and name.
+    /// The container of its server, where it is in one.
     #[serde(default)]
-    rights: Vec<(String, String, String)>,
-}
-
-impl Objects {
-    pub(super) fn of(server: &Server<'_>, database: &str) -> Result<Self, Failure> {
-        let listed = server.tables(database)?;
-        let listed = |views: bool| {
-            let named = listed.iter().filter(|each| each.is_view() == views);
-            sorted(named.map(|each| each.name.clone()).collect())
-        };
-        let ask = |sql: &str| server.query(database, &format!("{sql} = {}", literal(database)));
-        let names = |sql: &str| -> Result<Vec<String>, Failure> {
-            Ok(sorted(ask(sql)?.iter().filter_map(|row| unhex(row)).collect()))
-        };
-        let routine = |row: &String| {
-            let (kind, name) = row.split_once('\t')?;
-            Some((kind.to_owned(), unhex(name)?))
-        };
-        let routines =
-            ask("SELECT routine_type, HEX(routine_name) FROM information_schema.routines WHERE routine_schema")?;
-        // Only who reads the server's own tables sees them; who does not could not give them either.
-        let rights = ask(
-            "SELECT routine_type, HEX(routine_name), HEX(CONCAT(IF(host = '', QUOTE(user), CONCAT(QUOTE(user), '@', QUOTE(host))), \
-             IF(FIND_IN_SET('Grant', proc_priv), ' WITH GRANT OPTION', ''))), HEX(proc_priv) FROM mysql.procs_priv WHERE db",
-        );
-        let right = |row: &String| {
-            let mut columns = row.split('\t');
-            let (kind, name) = (columns.next()?.to_owned(), unhex(columns.next()?)?);
-            let (user, privileges) = (unhex(columns.next()?)?, unhex(columns.next()?)?);
-            let privileges: Vec<String> =
-                privileges.split(',').filter(|each| *each != "Grant").map(str::to_uppercase).collect();
-            let privileges = if privileges.is_empty() { "USAGE".to_owned() } else { privileges.join(", ") };
-            Some((
-                kind.clone(),
-                name.clone(),
-                format!("GRANT {privileges} ON {kind} {}.{} TO {user};", identifier(database), identifier(&name)),
-            ))
-        };
-        Ok(Self {
-            tables: listed(false),
-            views: listed(true),
-            triggers: names("SELECT HEX(trigger_name) FROM information_schema.triggers WHERE trigger_schema")?,
-            events: names("SELECT HEX(event_name) FROM information_schema.events WHERE event_schema")?,
-            routines: sorted(routines.iter().filter_map(routine).collect()),
-            rights: sorted(rights.unwrap_or_default().iter().filter_map(right).collect()),
-        })
-    }
-
-    fn has_code(&self) -> bool {
-        !(self.triggers.is_empty() && self.views.is_empty() && self.routines.is_empty() && self.events.is_empty())
-    }
-
-    /// How many there are of each kind, for people and to compare.
-    fn counts(&self) -> [(&'static str, usize); 5] {
-        [
-            ("tables", self.tables.len()),
-            ("triggers", self.triggers.len()),
-            ("views", self.views.len()),
-            ("routines", self.routines.len()),
-            ("events", self.events.len()),
-        ]
-    }
-
-    /// The statements that drop all code.
-    fn drops(&self, database: &str) -> String {
-        let database = identifier(database);
-        let mut sql = String::new();
-        let mut put = |kind: &str, name: &str| {
-            let _ = writeln!(sql, "DROP {kind} IF EXISTS {database}.{};", identifier(name));
-        };
-        self.triggers.iter().for_each(|name| put("TRIGGER", name));
-        self.views.iter().for_each(|name| put("VIEW", name));
-        // The body of a package goes with it.
-        self.routines.iter().filter(|(kind, _)| kind != "PACKAGE BODY").for_each(|(kind, name)| put(kind, name));
-        self.events.iter().for_each(|name| put("EVENT", name));
-        sql
-    }
-
-    fn trigger_drops(&self, database: &str) -> String {
-        Self { triggers: self.triggers.clone(), ..Self::default() }.drops(database)
-    }
-}
-
-fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
-    all.sort();
-    all
+    pub(in crate::plugin) container: Option<String>,
+    /// It lives in a volume that this restore puts back: undoing that is enough.
+    #[serde(default)]
+    pub(in crate::plugin) in_restored: bool,
 }
 
 /// One RENAME of all tables; several databases at once.
@@ -171,7 +85,7 @@ fn renames(moves: &[(&str, &[String], &str)]) -> String {
 
 impl Place {
     /// Looks at what is there.
-    pub(super) fn new(
+    pub(in crate::plugin::mariadb) fn new(
         server: &Server<'_>,
         run: &str,
         number: usize,
@@ -182,7 +96,19 @@ impl Place {
         let beside = format!("larder_{}_{number}", run.to_ascii_lowercase());
         let (made, had) = if exists { (made(server, goal)?, Objects::of(server, goal)?) } else { Default::default() };
         let aside = format!("{beside}_old");
-        Ok(Self { goal: goal.to_owned(), beside, aside, stage: Stage::Beside, exists, made, had })
+        let (goal, stage) = (goal.to_owned(), Stage::Beside);
+        let (container, in_restored, is_refilled) = (None, false, false);
+        Ok(Self { goal, beside, aside, stage, is_refilled, exists, made, had, container, in_restored })
+    }
+
+    pub(in crate::plugin) fn beside(&self) -> &str {
+        &self.beside
+    }
+
+    /// It is gone with its server: nothing is left to be put right.
+    pub(in crate::plugin) fn forget(&self, journal: &Journal) -> Result<(), Failure> {
+        let _ = std::fs::remove_file(kept(journal.directory(), self));
+        journal.done(&self.beside)
     }
 }
 
@@ -196,9 +122,14 @@ fn made(server: &Server<'_>, database: &str) -> Result<String, Failure> {
     Ok(server.query(database, &sql)?.concat())
 }
 
+/// The file with the live database's code, or all of it.
+fn kept(directory: &Path, place: &Place) -> PathBuf {
+    directory.join(format!("{}.sql", place.beside))
+}
+
 /// What works on the places of one restore.
-pub(super) struct Swap<'s> {
-    pub(super) server: &'s Server<'s>,
+pub(in crate::plugin::mariadb) struct Swap<'s> {
+    pub(in crate::plugin::mariadb) server: &'s Server<'s>,
     journal: Option<Journal>,
     /// Where what must outlive this process lies.
     directory: PathBuf,
@@ -211,7 +142,12 @@ impl<'s> Swap<'s> {
         Ok(Self { server, journal, directory })
     }
 
-    pub(super) fn note(&self, place: &Place) -> Result<(), Failure> {
+    /// For a restore of which databases are a part.
+    pub(in crate::plugin::mariadb) fn within(server: &'s Server<'s>, journal: &Journal) -> Self {
+        Self { server, journal: Some(journal.clone()), directory: journal.directory().to_owned() }
+    }
+
+    pub(in crate::plugin::mariadb) fn note(&self, place: &Place) -> Result<(), Failure> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.note(&place.beside, place))
     }
 
@@ -220,9 +156,8 @@ impl<'s> Swap<'s> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.done(&place.beside))
     }
 
-    /// The live database's code, or all of it.
     fn kept(&self, place: &Place) -> PathBuf {
-        self.directory.join(format!("{}.sql", place.beside))
+        kept(&self.directory, place)
     }
 
     /// Puts what is beside in the place of what is there. `dump` is what was loaded beside.
@@ -240,7 +175,9 @@ impl<'s> Swap<'s> {
         place.stage = Stage::Swapping;
         self.note(place)?;
         let (goal, aside) = (identifier(&place.goal), identifier(&place.aside));
-        let mut sql = new.trigger_drops(&place.beside);
+        // What comes late to a server, when all was put back already, ends here.
+        let mut sql = format!("USE {};\n", identifier(&place.beside));
+        sql.push_str(&new.trigger_drops(&place.beside));
         if place.exists {
             let _ = writeln!(sql, "CREATE DATABASE {aside};");
             sql.push_str(&place.had.trigger_drops(&place.goal));
@@ -283,10 +220,15 @@ impl<'s> Swap<'s> {
         if sql.is_empty() { Ok(()) } else { self.script(place, &sql) }
     }
 
-    /// All is in its place: what was there before is dropped.
-    pub(super) fn finish(&self, place: &mut Place) -> Result<(), Failure> {
+    /// Notes that all is in its place.
+    pub(super) fn is_done(&self, place: &mut Place) -> Result<(), Failure> {
         place.stage = Stage::Done;
-        self.note(place)?;
+        self.note(place)
+    }
+
+    /// All is in its place: what was there before is dropped.
+    pub(in crate::plugin::mariadb) fn finish(&self, place: &mut Place) -> Result<(), Failure> {
+        self.is_done(place)?;
         self.sweep(place)
     }
 
@@ -308,7 +250,10 @@ impl<'s> Swap<'s> {
     pub(super) fn put_back(&self, place: &Place) -> Result<(), Failure> {
         match place.stage {
             Stage::Beside | Stage::Done => {}
-            Stage::Refilling => self.refill_from_kept(place)?,
+            Stage::Refilling => self.refill_from_kept(place).map_err(|failure| {
+                Failure::new("not_put_back", format!("{} is not as it was: {}", place.goal, failure.trouble.message))
+                    .hint(format!("what it was is in {}; Larder tries again", self.kept(place).display()))
+            })?,
             Stage::Swapping if !place.exists => self.drop_goal(place)?,
             Stage::Swapping => self.swap_back(place)?,
         }
@@ -349,22 +294,21 @@ impl<'s> Swap<'s> {
     /// Where no database can be made beside: the live one is dumped, dropped and filled anew. `fill` fills and judges it.
     pub(super) fn refill(&self, place: &mut Place, fill: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
         if place.exists {
+            place.had = Objects::of(self.server, &place.goal)?;
             self.may_make_again(place)?;
             self.keep(place, false)?;
         }
         place.stage = Stage::Refilling;
         self.note(place)?;
-        let filled = self.drop_goal(place).and_then(|()| fill());
-        match filled {
-            Ok(()) => self.done(place),
-            Err(failure) => {
-                self.refill_from_kept(place).and_then(|()| self.done(place)).map_err(|second| {
-                    Failure::new("not_put_back", format!("{}; and {}", failure.trouble.message, second.trouble.message))
-                        .hint(format!("what {} was is in {}", place.goal, self.kept(place).display()))
-                })?;
-                Err(failure)
+        if let Err(failure) = self.drop_goal(place) {
+            // Who may not drop it changed nothing: then nothing is to be put back.
+            if Objects::of(self.server, &place.goal).is_ok_and(|now| now == place.had) {
+                place.stage = Stage::Beside;
+                self.note(place)?;
             }
+            return Err(failure);
         }
+        fill()
     }
 
     /// Refuses a live database whose code belongs to others, when the user may not make things in their names.
@@ -426,13 +370,29 @@ impl<'s> Swap<'s> {
                 .hint("nothing was changed; free space in the state directory, or give the user all rights on it")
         };
         let mut args = dump::all_of(self.server);
-        args.insert(1, format!("--result-file={}", file.display()).into());
         if without_rows {
-            args.insert(2, "--no-data".into());
+            args.insert(1, "--no-data".into());
         }
         args.extend(["--".into(), place.goal.clone().into()]);
-        let tools = &self.server.tools;
-        let ran = tools.run(&self.server.client.dump, args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+        let ran = match self.server.reach {
+            Some(reach) => {
+                let mut into = File::create(&file).map_err(|error| refuse(error.to_string()))?;
+                let mut written = Ok(());
+                let hear = &mut |bytes: &[u8]| {
+                    if written.is_ok() {
+                        written = into.write_all(bytes);
+                    }
+                };
+                let ran = reach.run(Program::Dump, args, None, hear, &mut || {})?;
+                written.map_err(|error| refuse(error.to_string()))?;
+                ran
+            }
+            None => {
+                args.insert(1, format!("--result-file={}", file.display()).into());
+                let tools = &self.server.tools;
+                tools.run(&self.server.client.dump, args, &[], DEADLINE_OF_WORK, |_| {}, || {})
+            }
+        };
         if ran.exit != Exit::Success {
             let told = explain("the dump", &self.server.settings.place(), &place.goal, &ran);
             return Err(refuse(told.trouble.message));
@@ -491,9 +451,17 @@ impl<'s> Swap<'s> {
         let broken = |error: std::io::Error| Failure::new("internal", format!("a script cannot be made: {error}"));
         let text = format!("{};\n{sql}", Self::first(place));
         let file = MemoryFile::new(text.as_bytes()).map_err(broken)?;
-        let ends = Ends { stdin: Some(File::open(file.path()).map_err(broken)?), stdout: None };
-        let (tools, args) = (&self.server.tools, self.server.shell_args());
-        let ran = tools.pipe(&self.server.client.shell, args, &[], DEADLINE_OF_WORK, ends, || {});
+        let (from, args) = (File::open(file.path()).map_err(broken)?, self.server.shell_args());
+        let ran = match self.server.reach {
+            Some(reach) => {
+                let input = Some(Input { from, bytes: text.len() as u64 });
+                reach.run(Program::Shell, args, input, &mut |_| {}, &mut || {})?
+            }
+            None => {
+                let (tools, ends) = (&self.server.tools, Ends { stdin: Some(from), stdout: None });
+                tools.pipe(&self.server.client.shell, args, &[], DEADLINE_OF_WORK, ends, || {})
+            }
+        };
         match ran.exit {
             Exit::Success => Ok(()),
             _ => Err(explain("the restore", &self.server.settings.place(), &place.goal, &ran)),
@@ -503,6 +471,10 @@ impl<'s> Swap<'s> {
     /// Ends what a killed restore left working on the server, and waits for it.
     fn ended(&self, place: &Place) -> Result<(), Failure> {
         let started = Instant::now();
+        if self.server.reach.is_some() {
+            // What was asked of an engine just before the kill may be on its way.
+            std::thread::sleep(UNDERWAY);
+        }
         let sql = format!("SELECT IFNULL(IS_USED_LOCK({}), '')", literal(&place.beside));
         loop {
             let holder = self.server.query("", &sql)?.concat();
@@ -522,10 +494,15 @@ impl<'s> Swap<'s> {
     pub(super) fn recover(&self, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let Some(journal) = &self.journal else { return Ok(()) };
         for (_, place) in journal.entries::<Place>()? {
-            self.ended(&place)?;
-            self.put_back(&place)?;
-            voice.log(format!("what a killed restore of {} left is put right", place.goal));
+            self.recover_one(&place, voice)?;
         }
+        Ok(())
+    }
+
+    pub(in crate::plugin::mariadb) fn recover_one(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        self.ended(place)?;
+        self.put_back(place)?;
+        voice.log(format!("what a killed restore of {} left is put right", place.goal));
         Ok(())
     }
 }

@@ -3,16 +3,18 @@
 //! The note of it is durable before the database is made. What names there are on the server tells how far it came, so
 //! undoing is the same after a failure and after a kill, and may be done twice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Login, Named, Place, names, ready};
+use super::{Login, Named, names, ready};
 use crate::error::Trouble;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::engine::Engine;
-use crate::plugin::docker::inventory::{Container, State};
-use crate::plugin::docker::load::own::Own;
+use crate::plugin::docker::inventory::Container;
+use crate::plugin::docker::load::postgres::own::Own;
+use crate::plugin::docker::load::stopped;
 use crate::plugin::journal::Journal;
 use crate::plugin::postgres::identifier;
 use crate::plugin::protocol::Verb;
@@ -20,7 +22,6 @@ use crate::plugin::protocol::Verb;
 /// How often somebody else's sessions are ended before a database counts as in use.
 const TRIES_MAX: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(300);
-const STOP_MAX: Duration = Duration::from_mins(2);
 
 /// A database that is loaded, or being loaded, beside the live one.
 #[derive(Clone, Serialize, Deserialize)]
@@ -58,7 +59,7 @@ enum Step {
 impl Loaded {
     /// Notes what is about to be made.
     pub(super) fn note(
-        place: &Place<'_>,
+        place: &super::Place<'_>,
         container: &Container,
         entry: String,
         named: &Named,
@@ -201,47 +202,23 @@ fn alone(login: &Login<'_>, databases: &[&String], sql: &str, voice: &mut Voice<
     }
 }
 
-/// Puts right what a restore that was killed left on servers; `committed`: it had come to its end.
+/// Puts right what a restore that was killed left of one database; `committed`: it had come to its end.
 pub(in crate::plugin::docker) fn recover(
     engine: &Engine,
     journal: &Journal,
+    (entry, value): (String, Value),
     committed: bool,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
-    let mut first = None;
-    for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().rev() {
-        if value.get("database").is_none() {
-            continue;
+    let Ok(loaded) = serde_json::from_value::<Loaded>(value) else { return Ok(()) };
+    let loaded = Loaded { entry, ..loaded };
+    match engine.inspect(&loaded.container)? {
+        // With its container went its databases.
+        None => journal.done(&loaded.entry),
+        Some(_) if committed => loaded.finish(engine, journal, voice),
+        Some(_) if loaded.in_restored => {
+            stopped(engine, &loaded.container, voice).and_then(|()| journal.done(&loaded.entry))
         }
-        let Ok(loaded) = serde_json::from_value::<Loaded>(value) else { continue };
-        let loaded = Loaded { entry, ..loaded };
-        let done = match engine.inspect(&loaded.container)? {
-            // With its container went its databases.
-            None => journal.done(&loaded.entry),
-            Some(_) if committed => loaded.finish(engine, journal, voice),
-            Some(_) if loaded.in_restored => {
-                stopped(engine, &loaded.container, voice).and_then(|()| journal.done(&loaded.entry))
-            }
-            Some(_) => loaded.undo(engine, journal, voice),
-        };
-        if let Err(failure) = done {
-            voice.log(failure.trouble.message.clone());
-            first.get_or_insert(failure);
-        }
+        Some(_) => loaded.undo(engine, journal, voice),
     }
-    first.map_or(Ok(()), Err)
-}
-
-/// Has a container stand still, whose volume is about to become another one.
-fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let _ = engine.switch(container, "stop", &[])?;
-    let started = Instant::now();
-    while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
-        if started.elapsed() > STOP_MAX {
-            return Err(Failure::new("stop_timed_out", "a database's container does not stop").hint("stop it by hand"));
-        }
-        voice.progress(0, 0);
-        std::thread::sleep(PAUSE);
-    }
-    Ok(())
 }
