@@ -1,5 +1,7 @@
 //! Executes runs: owns the children and the caps of a run; writes intent before each effect and outcome after.
 
+pub(crate) mod clock;
+
 pub mod control;
 
 pub mod cut;

@@ -8,7 +8,7 @@ use crate::error::Trouble;
 use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
 use crate::run::holdings::{Holdings, missing_value};
 use crate::runner::control::Acceptance;
-use crate::runner::holdings;
+use crate::runner::{clock, holdings};
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
@@ -35,6 +35,8 @@ impl Keeper {
 
     /// Ends the holds of `target` that are shown with `value`.
     pub(super) fn accept(&mut self, target: &Name, value: &str) -> Result<Vec<Acceptance>, Trouble> {
+        // A clock that was set meanwhile is not what is shown.
+        self.look_at_clock();
         let now = self.world.clock.now();
         let changed: Vec<(JobRecord, Vec<Hold>)> = self
             .jobs
@@ -127,7 +129,8 @@ impl Keeper {
         Ok(told)
     }
 
-    /// Holds jobs whose newest snapshot was found to be gone while no run of theirs was under way, and ends such holds.
+    /// Holds jobs whose newest snapshot was found to be gone, or to be unknown to the state, while no run of theirs was
+    /// under way, and ends such holds.
     ///
     /// Writes no mail: whoever looked is told, and a scheduled check tells by its own.
     pub(super) fn take_holdings(&mut self) {
@@ -144,19 +147,54 @@ impl Keeper {
         for job in self.jobs.values().filter(|job| job.orphaned_since.is_none() && !is_running(&job.id)) {
             let mut judged = Judged::default();
             judged.add(HoldKind::Vanished, seen.iter().filter_map(|(name, seen)| lost(name, seen, &job.id)));
+            judged.add(HoldKind::OlderState, seen.iter().filter_map(|(name, seen)| older(name, seen, &job.id)));
             let holds = judged.holds(&job.holds, &job.accepted, now);
             if holds != job.holds {
                 changed.push(JobRecord { holds, ..job.clone() });
             }
         }
+        self.write_holds(changed, "what vanished from a repository changed");
+    }
+
+    /// Ends the holds for a clock that jumped as soon as it is right, and tells of it as it is now.
+    ///
+    /// It is one clock: what is said of it for one job is said for all. Only a run begins such a hold.
+    pub(super) fn look_at_clock(&mut self) {
+        let is_held = |job: &JobRecord| job.holds.iter().any(|hold| hold.kind == HoldKind::JumpedClock);
+        if !self.jobs.values().any(is_held) || self.state_trouble().is_some() {
+            return;
+        }
+        let turn = match clock::look(&self.world, None, None) {
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::error!(error = %crate::error::chain(&error), "cannot look at the clock");
+                return;
+            }
+        };
+        let now = self.world.clock.now();
+        let mut changed = Vec::new();
+        for job in self.jobs.values().filter(|job| is_held(job)) {
+            let mut judged = Judged::default();
+            judged.add(HoldKind::JumpedClock, clock::finding(&turn, &job.id.target));
+            let holds = judged.holds(&job.holds, &[], now);
+            if holds != job.holds {
+                changed.push(JobRecord { holds, ..job.clone() });
+            }
+        }
+        self.write_holds(changed, "what is told of the clock changed");
+    }
+
+    /// Writes down jobs whose holds changed while no run of theirs ended.
+    fn write_holds(&mut self, changed: Vec<JobRecord>, why: &str) {
         for job in changed {
             let mut batch = Batch::default();
             match batch.put_job(&job).and_then(|()| self.world.ledger.commit(batch)) {
                 Ok(()) => {
-                    tracing::warn!(job = %job.id, holds = job.holds.len(), "what vanished from a repository changed");
+                    tracing::warn!(job = %job.id, holds = job.holds.len(), "{why}");
                     self.jobs.insert(job.id.clone(), job);
+                    self.changed.notify_one();
                 }
-                Err(error) => tracing::error!(error = %crate::error::chain(&error), "cannot note what vanished"),
+                Err(error) => tracing::error!(error = %crate::error::chain(&error), "cannot note a job's holds"),
             }
         }
     }
@@ -171,15 +209,24 @@ impl Keeper {
             }
         }
         self.world.ledger.commit(batch)?;
+        if changed.iter().flat_map(|(_, holds)| holds).any(|hold| hold.kind == HoldKind::JumpedClock) {
+            clock::accept(&self.world)?;
+        }
         for (job, holds) in changed {
             for hold in holds {
-                if let (HoldKind::Vanished, Ok(destination)) = (hold.kind, Name::parse(&hold.subject)) {
-                    holdings::accept_missing(&self.world, &destination, &job.id)?;
+                if let Ok(destination) = Name::parse(&hold.subject) {
+                    match hold.kind {
+                        HoldKind::Vanished => holdings::accept_missing(&self.world, &destination, &job.id)?,
+                        HoldKind::OlderState => holdings::older::accept(&self.world)?,
+                        _ => {}
+                    }
                 }
                 tracing::info!(job = %job.id, kind = hold.kind.as_str(), value = hold.value, "a hold was accepted");
             }
             self.jobs.insert(job.id.clone(), job);
         }
+        self.look_at_clock();
+        self.take_holdings();
         self.mail.notify_one();
         self.changed.notify_one();
         Ok(())
@@ -210,6 +257,11 @@ impl Keeper {
 fn lost(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
     let missing = seen.missing.iter().find(|missing| missing.job == *job && missing.newest)?;
     Some(holdings::lost(name, missing))
+}
+
+fn older(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
+    let newer = seen.newer.iter().find(|newer| newer.job == *job)?;
+    Some(holdings::older::held(name, newer))
 }
 
 /// The job without the holds whose value `matches`, and these; none when there is none.

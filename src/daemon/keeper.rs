@@ -122,7 +122,7 @@ impl Keeper {
         self.look(None);
         self.accept_from_config();
         self.plan_upkeep();
-        let seen = self.seen.clone();
+        let (seen, world) = (self.seen.clone(), self.world.clone());
         loop {
             let now = self.world.clock.now();
             self.readiness.turned(Instant::now());
@@ -130,6 +130,7 @@ impl Keeper {
             self.look_at_source();
             self.write_unwritten();
             self.fire_due(now);
+            self.look_at_clock();
             self.start_queued();
             self.start_upkeep(now, &cancel);
             self.tell_overdue(now);
@@ -146,6 +147,10 @@ impl Keeper {
                 Some(request) = requests.recv() => self.handle(request, &cancel),
                 Some(()) = looks.recv() => { self.look(None); }
                 () = seen.notified() => self.take_sight(),
+                () = world.listed.notified() => {
+                    self.take_holdings();
+                    self.changed.notify_one();
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -449,6 +454,8 @@ impl Keeper {
                     if let Some(job) = written.job {
                         self.jobs.insert(job.id.clone(), job);
                         self.accept_from_config();
+                        // What was accepted for another job while this one ran.
+                        self.take_holdings();
                     }
                     if written.mails > 0 {
                         self.mail.notify_one();

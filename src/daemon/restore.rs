@@ -174,7 +174,7 @@ async fn restore(
     let mut troubles = Vec::new();
     let mut others = Vec::new();
     for route in routes {
-        match find(route, request, &place.artifacts).await {
+        match find(route, request, &place.artifacts, id).await {
             Ok(Choice::Found { snapshot, of_another_site }) => {
                 if let Some(whose) = of_another_site {
                     route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
@@ -223,8 +223,19 @@ enum Choice {
 }
 
 /// The snapshot that is named, else the one of our newest run, whatever the dates say.
-async fn find(route: &Route, request: &RestoreRequest, artifacts: &Artifacts) -> Result<Choice, Trouble> {
+async fn find(
+    route: &Route,
+    request: &RestoreRequest,
+    artifacts: &Artifacts,
+    id: OperationId,
+) -> Result<Choice, Trouble> {
     let inventory = holdings::take(route, artifacts).await?;
+    for newer in inventory.sorted.holdings.newer.iter().filter(|newer| newer.job.target == request.target) {
+        route
+            .world
+            .operations
+            .line(id, &format!("note: {}", holdings::older::told(&route.destination.name, newer).message));
+    }
     let of_target = inventory.listing.iter().filter(|each| each.tag("target") == Some(request.target.as_str()));
     let wanted = request.snapshot.as_deref();
     let found: Vec<&Snapshot> =

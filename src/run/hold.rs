@@ -39,6 +39,8 @@ pub enum HoldKind {
     JumpedClock,
     /// Snapshots are gone from a repository, the newest among them, and we did not forget them.
     Vanished,
+    /// The repository holds snapshots of this site by later runs that the state does not know.
+    OlderState,
     /// Something was left out, for another reason that the run names.
     Incomplete,
 }
@@ -53,6 +55,7 @@ impl HoldKind {
             Self::MissingProof => "missing_proof",
             Self::JumpedClock => "jumped_clock",
             Self::Vanished => "vanished",
+            Self::OlderState => "older_state",
             Self::Incomplete => "incomplete",
         }
     }

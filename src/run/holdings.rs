@@ -4,11 +4,14 @@
 //! Ours is what bears our site's mark, or what a run in our ledger made: a name of a target says nothing, since two sites
 //! may have one of the same name in one repository. What the ledger knows and nobody of us removed must be there.
 
+pub mod newer;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::newer::Newer;
 use crate::run::retention::{Candidate, is_future};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, RunId};
@@ -126,6 +129,9 @@ pub struct Holdings {
     /// Missing, too, but of jobs that left the config: said, and no trouble.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_orphaned: Vec<Missing>,
+    /// The ledger is older than the repository, a job each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newer: Vec<Newer>,
 }
 
 /// A listing, sorted out.
@@ -159,6 +165,8 @@ pub struct Question<'a> {
     pub books: &'a Books,
     /// Ids of unmarked snapshots that a run in our ledger made.
     pub witnessed: &'a BTreeSet<String>,
+    /// Runs of snapshots in the listing that the ledger does not have.
+    pub unknown_runs: &'a BTreeSet<RunId>,
     /// The targets that we have.
     pub targets: &'a BTreeSet<Name>,
     /// What was seen the last time.
@@ -182,6 +190,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
             foreign: Vec::new(),
             missing: Vec::new(),
             missing_orphaned: Vec::new(),
+            newer: Vec::new(),
         },
     };
     let there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
@@ -210,7 +219,9 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
     for ours in sorted.ours.values_mut() {
         ours.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
     }
-    sorted.holdings.missing = missing(&sorted.missing, question);
+    sorted.holdings.newer = newer::newer(&sorted.adopted, &sorted.missing, question);
+    let unexplained = newer::unexplained(&sorted.missing, &sorted.holdings.newer);
+    sorted.holdings.missing = missing(&unexplained, question);
     sorted.holdings.foreign = foreign(listing, question);
     sorted
 }

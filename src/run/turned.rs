@@ -1,8 +1,10 @@
 //! Whether the clock jumped since it was looked at last: the wall clock against one that nobody sets, and against what was
 //! recorded. Pure.
 //!
-//! A wall clock that shows less than what was recorded was turned back, or was ahead before. One that is days ahead of the
-//! time since the machine's start was set ahead; after another start nobody can tell, since the machine may have been off.
+//! A wall clock that shows less than what was recorded is behind, or was ahead before: nobody can tell which, so that
+//! lasts until it shows enough again or somebody says that it is right. The least that the time can be goes on with the
+//! machine's own clock, so a clock that stays behind does not catch up by waiting. One that is days ahead of the time
+//! since the machine's start was set ahead; after another start nobody can tell, since the machine may have been off.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -26,11 +28,17 @@ pub struct Look {
 /// What is remembered between two looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
-    /// The newest look that was believed.
+    /// The newest look that was believed; while the clock is behind, with the least that the time could be then.
     pub look: Look,
     /// The clock is ahead of it and nobody said that this is right.
     #[serde(default)]
     pub ahead: Option<Ahead>,
+    /// The clock is behind it and nobody said that this is right.
+    #[serde(default)]
+    pub behind: Option<Behind>,
+    /// What is dated later than it was made is dated up to here: it was written while the clock was ahead.
+    #[serde(default)]
+    pub disowned: Option<Timestamp>,
 }
 
 /// A clock that was set ahead.
@@ -41,118 +49,127 @@ pub struct Ahead {
     pub shown: Timestamp,
 }
 
+/// A clock that shows less than what was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// The newest instant that was recorded before.
+    pub latest: Timestamp,
+    /// What it showed when that was noticed.
+    pub shown: Timestamp,
+    /// What it showed at the newest look.
+    pub wall: Timestamp,
+    /// When it was set back is not known, so what it should show is not either.
+    #[serde(default)]
+    pub vague: bool,
+}
+
 /// What a look tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// As far as anybody can tell it is right.
     None,
-    /// It shows `now`, but `recorded` was written before.
-    Back {
-        recorded: Timestamp,
-    },
+    Back(Behind),
     Ahead(Ahead),
 }
 
-/// Judges a look; answers with what is to be remembered. `recorded` is the newest instant that the ledger has, `accepted`
-/// whether somebody said of this jump ahead that it is right.
+/// Judges a look; answers with what is to be remembered. `recorded` is the newest instant that was written down.
 #[must_use]
-pub fn judge(
-    anchor: Option<&Anchor>,
-    look: &Look,
-    recorded: Option<Timestamp>,
-    accepted: impl Fn(&Ahead) -> bool,
-) -> (Turn, Anchor) {
-    let believed = || Anchor { look: look.clone(), ahead: None };
+pub fn judge(anchor: Option<&Anchor>, look: &Look, recorded: Option<Timestamp>) -> (Turn, Anchor) {
     let now = look.wall;
-    // The clock itself may be right now; what it wrote then is not.
-    if let Some(recorded) = recorded.filter(|recorded| recorded.duration_since(now) > BACK_LEEWAY) {
-        return (Turn::Back { recorded }, believed());
-    }
-    let Some(anchor) = anchor else { return (Turn::None, believed()) };
-    let expected = expected(&anchor.look, look);
-    if expected.is_some_and(|expected| expected.duration_since(now) > BACK_LEEWAY) {
-        return (Turn::Back { recorded: anchor.look.wall }, believed());
-    }
-    let jumped = expected.filter(|expected| now.duration_since(*expected) > AHEAD_LEEWAY);
-    let ahead = match (&anchor.ahead, jumped) {
-        (Some(ahead), Some(_)) => Some(ahead.clone()),
-        (None, Some(expected)) => Some(Ahead { expected, shown: now }),
-        // Another start of the machine: it stays doubtful while the clock shows what it showed then, or more.
-        (Some(ahead), None) if expected.is_none() && now >= ahead.shown => Some(ahead.clone()),
-        _ => None,
+    let disowned = anchor.and_then(|anchor| anchor.disowned);
+    let later = recorded.filter(|recorded| disowned.is_none_or(|until| *recorded > until));
+    let later = later.filter(|recorded| recorded.duration_since(now) > BACK_LEEWAY);
+    let vaguely_behind = |latest| {
+        let behind = Behind { latest, shown: now, wall: now, vague: true };
+        let look = Look { wall: latest, ..look.clone() };
+        (Turn::Back(behind.clone()), Anchor { look, ahead: None, behind: Some(behind), disowned })
     };
-    match ahead.filter(|ahead| !accepted(ahead)) {
-        Some(ahead) => (Turn::Ahead(ahead.clone()), Anchor { ahead: Some(ahead), ..anchor.clone() }),
-        None => (Turn::None, believed()),
+    let Some(anchor) = anchor else {
+        return later.map_or_else(|| (Turn::None, believed(look, disowned)), vaguely_behind);
+    };
+    let least = least(&anchor.look, look);
+    if least.duration_since(now) > BACK_LEEWAY {
+        let behind = still_behind(anchor, look, later);
+        let after = Anchor {
+            look: Look { wall: least, ..look.clone() },
+            ahead: None,
+            behind: Some(behind.clone()),
+            // What was written while it was ahead says nothing of now.
+            disowned: anchor.ahead.as_ref().map_or(disowned, |ahead| disowned.max(Some(written_ahead(ahead, now)))),
+        };
+        return (Turn::Back(behind), after);
+    }
+    let same_start = is_same_start(&anchor.look, look) && !anchor.behind.as_ref().is_some_and(|behind| behind.vague);
+    let by = now.duration_since(least);
+    match &anchor.ahead {
+        Some(ahead) if if same_start { by > BACK_LEEWAY } else { now >= ahead.shown } => {
+            (Turn::Ahead(ahead.clone()), anchor.clone())
+        }
+        // It is where it should be, or was set back at another start: what it wrote in between is known for what it is.
+        Some(ahead) => (Turn::None, believed(look, disowned.max(Some(written_ahead(ahead, now))))),
+        None if same_start && by > AHEAD_LEEWAY => {
+            let ahead = Ahead { expected: least, shown: now };
+            (Turn::Ahead(ahead.clone()), Anchor { ahead: Some(ahead), behind: None, ..anchor.clone() })
+        }
+        None => later.map_or_else(|| (Turn::None, believed(look, disowned)), vaguely_behind),
     }
 }
 
-/// What the wall clock should show by the other one; none after another start.
-fn expected(before: &Look, now: &Look) -> Option<Timestamp> {
-    let passed = SignedDuration::from_millis(now.awake_ms.checked_sub(before.awake_ms)?);
-    (before.boot == now.boot && now.awake_ms >= before.awake_ms).then_some(())?;
-    before.wall.checked_add(passed).ok()
+/// What is remembered when somebody says that what the clock shows is right.
+#[must_use]
+pub fn accept(anchor: Option<&Anchor>, look: &Look) -> Anchor {
+    let Some(anchor) = anchor else { return believed(look, None) };
+    let later = anchor.behind.as_ref().map(|behind| behind.latest.max(least(&anchor.look, look)));
+    believed(look, anchor.disowned.max(later))
+}
+
+fn believed(look: &Look, disowned: Option<Timestamp>) -> Anchor {
+    // What is past by now is as right as anything else.
+    let disowned = disowned.filter(|until| *until > look.wall);
+    Anchor { look: look.clone(), ahead: None, behind: None, disowned }
+}
+
+fn still_behind(anchor: &Anchor, look: &Look, later: Option<Timestamp>) -> Behind {
+    let now = look.wall;
+    let Some(known) = &anchor.behind else {
+        // While it was ahead, what was recorded is no measure.
+        let latest = later.filter(|_| anchor.ahead.is_none()).unwrap_or(anchor.look.wall).max(anchor.look.wall);
+        let vague = !is_same_start(&anchor.look, look);
+        return Behind { latest, shown: now, wall: now, vague };
+    };
+    let passed = if is_same_start(&anchor.look, look) {
+        SignedDuration::from_millis(look.awake_ms - anchor.look.awake_ms)
+    } else {
+        now.duration_since(known.wall).max(SignedDuration::ZERO)
+    };
+    let was_set_again = (now.duration_since(known.wall) - passed).abs() > BACK_LEEWAY;
+    Behind {
+        latest: known.latest.max(later.unwrap_or(known.latest)),
+        shown: if was_set_again { now } else { known.shown },
+        wall: now,
+        vague: known.vague || !is_same_start(&anchor.look, look),
+    }
+}
+
+/// Up to when a clock that was `ahead` and is right `now` may have dated what it wrote.
+fn written_ahead(ahead: &Ahead, now: Timestamp) -> Timestamp {
+    let by = ahead.shown.duration_since(ahead.expected).saturating_add(BACK_LEEWAY);
+    now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// The least that the time can be at `now`. Between two starts of the machine any time may have passed, and a state may
+/// have come from another machine.
+fn least(before: &Look, now: &Look) -> Timestamp {
+    if !is_same_start(before, now) {
+        return before.wall;
+    }
+    let passed = SignedDuration::from_millis(now.awake_ms - before.awake_ms);
+    before.wall.checked_add(passed).unwrap_or(before.wall)
+}
+
+fn is_same_start(before: &Look, now: &Look) -> bool {
+    before.boot == now.boot && now.awake_ms >= before.awake_ms
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY_MS: i64 = 86_400_000;
-
-    fn look(day: i64, awake_days: i64, boot: &str) -> Look {
-        let wall = Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap();
-        Look { wall, awake_ms: awake_days * DAY_MS, boot: boot.to_owned() }
-    }
-
-    fn anchor(look: Look) -> Anchor {
-        Anchor { look, ahead: None }
-    }
-
-    fn never(_: &Ahead) -> bool {
-        false
-    }
-
-    #[test]
-    fn a_clock_that_goes_on_as_time_does_is_believed_also_when_the_machine_was_off_or_asleep() {
-        for (before, now) in [
-            (None, look(0, 1, "a")),
-            (Some(look(0, 1, "a")), look(30, 31, "a")),
-            (Some(look(0, 1, "a")), look(400, 0, "b")),
-            (Some(look(0, 1, "a")), look(7, 1, "a")),
-        ] {
-            let before = before.map(anchor);
-            let recorded = before.as_ref().map(|before| before.look.wall);
-            let (turn, after) = judge(before.as_ref(), &now, recorded, never);
-            assert_eq!((turn, after), (Turn::None, anchor(now)));
-        }
-    }
-
-    #[test]
-    fn a_clock_behind_what_was_recorded_is_told_once() {
-        let recorded = look(400, 0, "a").wall;
-        let now = look(0, 0, "b");
-        let (turn, after) = judge(None, &now, Some(recorded), never);
-        assert_eq!(turn, Turn::Back { recorded });
-        assert_eq!(judge(Some(&after), &look(1, 1, "b"), Some(now.wall), never).0, Turn::None);
-        // Back to the right time, although nothing was recorded at the wrong one.
-        let (turn, _) = judge(Some(&anchor(look(400, 1, "a"))), &look(0, 1, "a"), None, never);
-        assert!(matches!(turn, Turn::Back { .. }));
-    }
-
-    #[test]
-    fn a_clock_that_was_set_ahead_is_doubted_until_it_is_back_or_somebody_says_that_it_is_right() {
-        let first = anchor(look(0, 1, "a"));
-        let (turn, doubted) = judge(Some(&first), &look(400, 1, "a"), Some(first.look.wall), never);
-        let Turn::Ahead(ahead) = turn else { panic!("{turn:?}") };
-        assert_eq!((ahead.expected, ahead.shown), (look(0, 1, "a").wall, look(400, 1, "a").wall));
-        for later in [look(401, 2, "a"), look(500, 1, "b")] {
-            let (turn, after) = judge(Some(&doubted), &later, Some(ahead.shown), never);
-            assert_eq!((turn, after.ahead), (Turn::Ahead(ahead.clone()), Some(ahead.clone())));
-            let (turn, after) = judge(Some(&doubted), &later, Some(ahead.shown), |_| true);
-            assert_eq!((turn, after), (Turn::None, anchor(later)));
-        }
-        let (turn, after) = judge(Some(&doubted), &look(2, 3, "a"), None, never);
-        assert_eq!((turn, after.ahead), (Turn::None, None), "it was set right again");
-    }
-}
+mod tests;

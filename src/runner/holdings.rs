@@ -2,22 +2,29 @@
 //!
 //! The ledger is read before the listing, so what is shipped or forgotten meanwhile is not missed.
 
+pub mod older;
+
 use std::collections::BTreeSet;
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
 use crate::error::Trouble;
 use crate::run::hold::{Finding, HoldKind};
+use crate::run::holdings::newer;
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::store::ledger::Ledger;
 use crate::store::{Batch, StoreError};
 use crate::types::site::SiteId;
-use crate::types::{JobId, Name};
+use crate::types::{JobId, Name, RunId};
 
 /// The code of a trouble about snapshots that are gone.
 pub const VANISHED: &str = "snapshots_vanished";
+
+/// What is wrong with a repository that is not there any more, or not the one that was.
+const LOSSES: [&str; 4] =
+    ["repository_missing", "repository_replaced", "not_a_repository", "repository_parent_missing"];
 
 /// A listing, and what it means.
 #[derive(Clone, Debug)]
@@ -28,11 +35,14 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// An error where snapshots are gone from the repository without us.
+    /// An error where the state is older than the repository, or snapshots are gone from it without us.
     ///
     /// # Errors
     /// The worst of what vanished, and how many other jobs miss some, too.
     pub fn complete(&self, name: &Name) -> Result<(), Trouble> {
+        if let Some(newer) = self.sorted.holdings.newer.iter().max_by_key(|newer| newer.snapshots) {
+            return Err(older::told(name, newer));
+        }
         let missing = &self.sorted.holdings.missing;
         let Some(worst) = missing.iter().max_by_key(|missing| (missing.newest, missing.snapshots)) else {
             return Ok(());
@@ -85,8 +95,30 @@ impl Inventory {
 /// # Errors
 /// When restic could not list it, or the store cannot be read or written.
 pub async fn take(route: &Route, artifacts: &Artifacts) -> Result<Inventory, Trouble> {
-    let (restic, access) = route.open().await?;
-    list(route, &restic, &access, artifacts).await
+    let listed = match route.open().await {
+        Ok((restic, access)) => list(route, &restic, &access, artifacts).await,
+        Err(trouble) => Err(trouble),
+    };
+    note_loss(route, listed.as_ref().err());
+    listed
+}
+
+/// Whoever found that the repository is lost: the pages say so from then on, until somebody finds it.
+fn note_loss(route: &Route, trouble: Option<&Trouble>) {
+    let is_loss = |trouble: &Trouble| LOSSES.contains(&trouble.code.as_str());
+    let noted = match trouble {
+        None => route.world.note_destination(&route.destination, |record| {
+            record.trouble = record.trouble.take().filter(|before| !is_loss(before));
+        }),
+        Some(trouble) if is_loss(trouble) => {
+            route.world.note_destination(&route.destination, |record| record.trouble = Some(trouble.clone()))
+        }
+        Some(_) => return,
+    };
+    if let Err(error) = noted {
+        tracing::error!(destination = %route.destination.name, error = %crate::error::chain(&error), "cannot note a loss");
+    }
+    route.world.listed.notify_one();
 }
 
 /// As [`take`], with the repository open.
@@ -110,6 +142,8 @@ pub async fn list(
     let sorted =
         blocking(move || world.with_destinations(|ledger| write_down(ledger, &name, &for_site, &seen, &before, now)))
             .await?;
+    // What it means for the jobs is seen at once, whoever looked.
+    route.world.listed.notify_one();
     Ok(Inventory { listing, sorted, site })
 }
 
@@ -147,11 +181,13 @@ fn write_down(
     let targets: BTreeSet<Name> =
         jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
     let last = ledger.holdings(name)?;
+    let unknown_runs = unknown_runs(ledger, seen, &books)?;
     let question = Question {
         site,
         then: before,
         books: &books,
         witnessed: &witnessed,
+        unknown_runs: &unknown_runs,
         targets: &targets,
         before: last.as_ref(),
         now,
@@ -162,6 +198,7 @@ fn write_down(
     let missing = std::mem::take(&mut sorted.holdings.missing);
     (sorted.holdings.missing, sorted.holdings.missing_orphaned) =
         missing.into_iter().partition(|missing| is_desired(&missing.job));
+    sorted.holdings.newer.retain(|newer| is_desired(&newer.job));
     lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
     let mut batch = Batch::default();
     for (job, id, known) in &sorted.adopted {
@@ -207,6 +244,16 @@ fn witnessed(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSet<S
         witnessed.extend(of_job.map(|(_, id)| (*id).to_owned()));
     }
     Ok(witnessed)
+}
+
+fn unknown_runs(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSet<RunId>, StoreError> {
+    let mut unknown = BTreeSet::new();
+    for run in newer::unknown_runs(seen, books) {
+        if ledger.run(run)?.is_none() {
+            unknown.insert(run);
+        }
+    }
+    Ok(unknown)
 }
 
 /// Before the first listing that was written down nothing is known of a job's snapshots but the newest, which no
@@ -296,18 +343,21 @@ pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), Sto
         if let Some(mut seen) = ledger.holdings(name)? {
             seen.missing.retain(|missing| missing.job != *job);
             batch.put_holdings(name, &seen)?;
-            if seen.missing.is_empty()
-                && let Some(mut record) = ledger.destination(name)?
-            {
-                // That is what the last check or prune stumbled over.
-                for upkeep in [&mut record.check, &mut record.prune] {
-                    upkeep.trouble = upkeep.trouble.take().filter(|trouble| trouble.code != VANISHED);
-                }
-                batch.put_destination(&record)?;
+            if seen.missing.is_empty() {
+                forgive(ledger, name, VANISHED, &mut batch)?;
             }
         }
         ledger.commit(batch)
     })
+}
+
+/// The last check or prune that stumbled over what was accepted now found nothing else.
+fn forgive(ledger: &Ledger, name: &Name, code: &str, batch: &mut Batch) -> Result<(), StoreError> {
+    let Some(mut record) = ledger.destination(name)? else { return Ok(()) };
+    for upkeep in [&mut record.check, &mut record.prune] {
+        upkeep.trouble = upkeep.trouble.take().filter(|trouble| trouble.code != code);
+    }
+    batch.put_destination(&record)
 }
 
 /// What is said of snapshots that are gone without us.

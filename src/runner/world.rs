@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
 use crate::config::model::Destination;
@@ -46,6 +46,8 @@ pub struct World {
     pub(crate) journals: Mutex<BTreeSet<crate::types::RunId>>,
     /// Targets whose applications are being restored into: no run of them starts.
     pub(crate) restoring: Mutex<BTreeSet<Name>>,
+    /// A repository was listed.
+    pub(crate) listed: Notify,
 }
 
 /// What a world is made of.
@@ -76,6 +78,7 @@ impl World {
             destination_writes: Mutex::default(),
             journals: Mutex::default(),
             restoring: Mutex::default(),
+            listed: Notify::default(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! What a destination's card says of what the repository was seen to hold.
 
+use crate::run::holdings::newer::Newer;
 use crate::run::holdings::{Holdings, Missing, missing_value};
-use crate::runner::holdings::{shared, vanished};
+use crate::runner::holdings::{older, shared, vanished};
 use crate::status::Problem;
 use crate::status::job::problem;
 use crate::types::Name;
 
-/// Snapshots that vanished, one problem a job.
+/// A state that is older than the repository, and snapshots that vanished, one problem a job.
 #[must_use]
 pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
     let one = |missing: &Missing| {
@@ -22,7 +23,15 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
             commands,
         )
     };
-    seen.missing.iter().map(one).collect()
+    let older = |newer: &Newer| {
+        let commands = vec![
+            format!("larder destination test {name}"),
+            format!("larder accept {} {}", newer.job.target, newer.value()),
+        ];
+        let what = format!("The state of {} is older than {name}", newer.job);
+        problem(what, Some(&older::told(name, newer)), "older_state", commands)
+    };
+    seen.newer.iter().map(older).chain(seen.missing.iter().map(one)).collect()
 }
 
 /// Other sites in the same repository, and what is dated in the future.

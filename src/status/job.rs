@@ -6,6 +6,7 @@ use crate::config::model::Policy;
 use crate::error::Trouble;
 use crate::run::hold::{Hold, HoldKind};
 use crate::run::retention::is_future;
+use crate::runner::clock;
 use crate::status::{Health, JobState, Problem};
 use crate::store::record::{JobRecord, RunSummary};
 use crate::types::{Name, Outcome, show_duration};
@@ -138,6 +139,12 @@ fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<
     };
     let health = if succeeded_before || last.outcome == Outcome::Partial { Health::Warning } else { Health::Unknown };
     let mut problem = problem(what, last.trouble.as_ref(), last.outcome.as_str(), vec![log_command(last)]);
+    if problem.code == clock::JUMPED {
+        // No hold is left: what was to be done is done.
+        problem.hint =
+            Some("the clock is right now, or was said to be: the next run forgets again by the policy".to_owned());
+        problem.commands.push(run_command(job));
+    }
     if matches!(last.outcome, Outcome::Cancelled | Outcome::Interrupted | Outcome::Skipped) {
         problem.commands.push(run_command(job));
     }
@@ -161,7 +168,10 @@ fn ahead(job: &JobRecord, now: Timestamp) -> Option<Problem> {
             "it ended at {}: the clock was ahead then, or is behind now",
             success.finished.strftime("%Y-%m-%d %H:%M UTC")
         )),
-        hint: Some("see that the machine's time is right (`timedatectl`); the next run mends it".to_owned()),
+        hint: Some(
+            "if the clock is behind, correct it (`timedatectl`); if it is right, the next run mends this or says what to type"
+                .to_owned(),
+        ),
         commands: vec![run_command(job)],
     })
 }

@@ -77,7 +77,7 @@ impl JobRecord {
             HoldKind::LostMount => {
                 self.usual.mounts.remove(std::path::Path::new(&hold.subject));
             }
-            HoldKind::Vanished => {
+            HoldKind::Vanished | HoldKind::OlderState => {
                 // Nothing is compared with it any more.
                 self.parents.retain(|destination, _| destination.as_str() != hold.subject);
             }

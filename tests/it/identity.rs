@@ -219,11 +219,21 @@ fn runs_while_the_clock_was_400_days_ahead_take_nothing_from_those_after_them() 
     clock.turn_and_look(&site, "2026-11-22T12:00:00Z");
     site.write("data/a.txt", "of today\n");
 
-    // The first run after the jump keeps everything and says so.
-    let first = site.run("files");
-    assert_eq!((outcome(&first), &first["trouble"]["code"]), ("partial", &json!("jumped_clock")), "{first}");
-    assert_eq!(site.snapshots("restic").len(), 3);
-    assert_eq!(site.job("files")["holds"][0]["kind"], "jumped_clock");
+    // Every run keeps everything and says so, and what is to be typed when the clock is right.
+    for there in [3, 4, 5] {
+        held_by_the_clock(&site, there);
+    }
+    let hold = site.job("files")["holds"][0].clone();
+    let first = site.runs("files")[2].clone();
+    assert_eq!((&hold["value"], &hold["since"]), (&json!("2026-11-22"), &first["started"]), "{hold}");
+    let hint = hold["hint"].as_str().unwrap();
+    assert!(hint.contains("what is dated later stays") && !hint.contains("set the machine's time"), "{hint}");
+    assert!(hold["reason"].as_str().unwrap().contains("runs are dated up to 2027-12-27"), "{hold}");
+    for shown in [text(&site.command().arg("status").output().unwrap()), doctor(&site).1, site.get("/")] {
+        assert!(shown.contains("larder accept files 2026-11-22"), "{shown}");
+    }
+    accept(&site, "2026-11-22");
+    assert_eq!(site.job("files")["holds"], json!([]));
     for more in [4, 4] {
         let run = site.run("files");
         assert_eq!(outcome(&run), "success", "{run}");
@@ -235,6 +245,7 @@ fn runs_while_the_clock_was_400_days_ahead_take_nothing_from_those_after_them() 
         let notices = run["notices"].as_array().unwrap();
         assert!(notices.iter().any(|each| each["code"] == "future_snapshots"), "{run}");
     }
+    assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
 
     // The newest is the newest run; the others are shown for what they are.
     assert_eq!(restored(&site, "back", &[]).0, 0);
@@ -246,8 +257,110 @@ fn runs_while_the_clock_was_400_days_ahead_take_nothing_from_those_after_them() 
     let runs = site.runs("files");
     let started: Vec<&str> =
         runs.iter().map(|run| run["started"].as_str().unwrap().split('T').next().unwrap()).collect();
-    assert_eq!(started, ["2026-11-22", "2026-11-22", "2026-11-22", "2027-12-27", "2027-12-27"]);
+    assert_eq!(started, [["2026-11-22"; 5].as_slice(), &["2027-12-27"; 2]].concat());
     assert_eq!(std::fs::read_dir(site.path("backups/files")).unwrap().count(), 1, "the newest runs' artifacts stay");
+}
+
+/// Runs once, held by the clock; afterwards there are so many snapshots.
+fn held_by_the_clock(site: &Site, there: usize) {
+    let run = site.run("files");
+    assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("jumped_clock")), "{run}");
+    assert_eq!(site.snapshots("restic").len(), there, "nothing is forgotten");
+    let job = site.job("files");
+    assert_eq!((&job["holds"][0]["kind"], &job["health"]), (&json!("jumped_clock"), &json!("warning")), "{job}");
+}
+
+fn accept(site: &Site, value: &str) {
+    let accepted = site.command().args(["accept", "files", value]).output().unwrap();
+    assert!(accepted.status.success(), "{}", text(&accepted));
+}
+
+#[test]
+fn a_clock_that_was_set_back_and_stays_there_holds_until_it_is_right_again() {
+    for (wrong, later) in
+        [("2025-10-18T12:00:00Z", "2025-10-20T12:00:00Z"), ("2026-11-19T12:00:00Z", "2026-11-20T12:00:00Z")]
+    {
+        let mut site = configured("{last: 2}", None);
+        let clock = ProcessClock::of(&mut site, "2026-11-22T12:00:00Z");
+        site.start_and_push();
+        for _ in 0..3 {
+            assert_eq!(outcome(&site.run("files")), "success");
+        }
+        let good = ids(&site);
+        assert_eq!(good.len(), 2);
+        clock.turn_and_look(&site, wrong);
+        held_by_the_clock(&site, 3);
+        let hold = site.job("files")["holds"][0].clone();
+        held_by_the_clock(&site, 4);
+        // Neither a restart nor two days at the wrong time end it.
+        site.stop();
+        clock.write(later);
+        site.start();
+        held_by_the_clock(&site, 5);
+        held_by_the_clock(&site, 6);
+        assert!(good.iter().all(|id| ids(&site).contains(id)));
+        let now = site.job("files")["holds"][0].clone();
+        assert_eq!(now["since"], hold["since"]);
+        // This machine's own clock did not go on by those days: to it, the clock was set once more.
+        assert_eq!((hold["value"].as_str(), now["value"].as_str()), (wrong.get(..10), later.get(..10)));
+        // Right again: that is seen by itself, and said as it is.
+        clock.turn_and_look(&site, "2026-11-22T13:00:00Z");
+        let job = wait_for("the end of the hold", Duration::from_secs(60), || {
+            let job = site.job("files");
+            (job["holds"] == json!([])).then_some(job)
+        });
+        assert!(!job["problem"]["hint"].as_str().unwrap().contains("timedatectl"), "{job}");
+        let run = site.run("files");
+        assert_eq!(outcome(&run), "success", "{run}");
+        assert_eq!(site.snapshots("restic").len(), 2, "`last: 2` is applied again");
+        assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
+    }
+}
+
+#[test]
+fn a_clock_that_was_three_days_ahead_pushes_nothing_out_afterwards_and_is_told() {
+    let mut site = configured("{daily: 2}", None);
+    let clock = ProcessClock::of(&mut site, "2026-11-21T12:00:00Z");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    clock.turn_and_look(&site, "2026-11-22T12:00:00Z");
+    assert_eq!(outcome(&site.run("files")), "success");
+    clock.turn_and_look(&site, "2026-11-25T12:00:00Z");
+    assert_eq!(outcome(&site.run("files")), "success", "days may pass while a machine sleeps");
+    let before = ids(&site);
+    clock.turn_and_look(&site, "2026-11-22T13:00:00Z");
+    held_by_the_clock(&site, 3);
+    held_by_the_clock(&site, 4);
+    accept(&site, "2026-11-22");
+    clock.turn_and_look(&site, "2026-11-23T12:00:00Z");
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "success", "{run}");
+    let there = ids(&site);
+    assert_eq!(there.len(), 3, "one of each of the two days, and what is dated in the future");
+    assert!(there.contains(&before[1]), "what is dated in the future stays: {before:?} {there:?}");
+}
+
+#[test]
+fn a_clock_that_was_seen_to_be_set_ahead_and_right_again_needs_nobody() {
+    let mut site = configured("{last: 1}", None);
+    let clock = ProcessClock::of(&mut site, "2026-11-22T12:00:00Z");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    clock.turn_and_look(&site, "2027-12-27T12:00:00Z");
+    held_by_the_clock(&site, 2);
+    held_by_the_clock(&site, 3);
+    let future = ids(&site);
+    clock.turn_and_look(&site, "2026-11-22T12:10:00Z");
+    wait_for("the end of the hold", Duration::from_secs(60), || {
+        (site.job("files")["holds"] == json!([])).then_some(())
+    });
+    for _ in 0..2 {
+        let run = site.run("files");
+        assert_eq!(outcome(&run), "success", "{run}");
+    }
+    let there = ids(&site);
+    assert_eq!(there.len(), 3, "the newest, and two that are dated in the future");
+    assert!(future[1..].iter().all(|id| there.contains(id)));
 }
 
 #[test]

@@ -42,8 +42,17 @@ fn books(all: &[(&str, Known)]) -> Books {
 fn sorted(listing: &[Seen], books: &Books, witnessed: &[&str], before: Option<&Holdings>) -> Sorted {
     let witnessed = witnessed.iter().map(|id| (*id).to_owned()).collect();
     let (site, targets) = (site('a'), [Name::parse("etc").unwrap()].into());
-    let question =
-        Question { site: &site, then: books, books, witnessed: &witnessed, targets: &targets, before, now: at(100) };
+    let question = Question {
+        site: &site,
+        then: books,
+        books,
+        witnessed: &witnessed,
+        // Those of a later state, by the convention of these tests.
+        unknown_runs: &(50..100).map(run).collect(),
+        targets: &targets,
+        before,
+        now: at(100),
+    };
     sort(listing, &question)
 }
 
@@ -121,6 +130,7 @@ fn what_was_shipped_while_the_repository_was_listed_is_not_missing_from_the_list
             then: &then,
             books: &now,
             witnessed: &none,
+            unknown_runs: &BTreeSet::new(),
             targets: &targets,
             before: None,
             now: at(9),
@@ -135,4 +145,49 @@ fn what_larder_did_not_make_is_nobodys() {
     let sorted = sorted(&listing, &Books::default(), &[], None);
     assert_eq!((sorted.holdings.snapshots, sorted.holdings.ours), (1, 0));
     assert!(sorted.holdings.foreign.is_empty());
+}
+
+#[test]
+fn snapshots_of_ours_by_later_runs_that_the_ledger_does_not_know_tell_that_it_is_old() {
+    let a = site('a');
+    let old = books(&[("a1", known(1)), ("a2", known(2))]);
+    // The later state forgot `a1` and made two.
+    let listing = [seen("a2", 2, Some(&a)), seen("a60", 60, Some(&a)), seen("a61", 61, Some(&a))];
+    let first = sorted(&listing, &old, &[], None);
+    let [newer] = &first.holdings.newer[..] else { panic!("{:?}", first.holdings) };
+    assert_eq!((newer.value().as_str(), newer.gone, newer.from, newer.to), ("newer:2", 1, at(60), at(61)));
+    assert_eq!(first.holdings.missing, [], "a later state may have forgotten it");
+    assert_eq!(ids(&first), ["a2", "a60", "a61"], "and the newest is the newest run by the repository");
+
+    // Written down, it stays told until it is accepted; what vanishes of the newer ones is another matter.
+    let mut later = old.clone();
+    later
+        .by_job
+        .get_mut(&job())
+        .unwrap()
+        .extend(first.adopted.iter().map(|(_, id, known)| (id.clone(), known.clone())));
+    later.highest = 4;
+    let second = sorted(&listing, &later, &[], Some(&first.holdings));
+    assert_eq!(second.holdings.newer, first.holdings.newer);
+    let third = sorted(&listing[..2], &later, &[], Some(&second.holdings));
+    assert_eq!(third.holdings.newer.len(), 1);
+    assert_eq!(
+        third.holdings.missing.iter().map(|each| (each.snapshots, each.newest)).collect::<Vec<_>>(),
+        [(1, true)]
+    );
+}
+
+#[test]
+fn a_ledger_that_is_empty_or_knows_the_runs_is_not_old() {
+    let a = site('a');
+    let listing = [seen("a1", 1, Some(&a)), seen("a60", 60, Some(&a))];
+    // A lost state: the snapshots are taken in.
+    assert_eq!(sorted(&listing, &Books::default(), &[], None).holdings.newer, []);
+    // Our own run under way, and one older than what is known.
+    let known = books(&[("a3", known(3))]);
+    let listing = [seen("a2", 2, Some(&a)), seen("a3", 3, Some(&a)), seen("a4", 4, Some(&a))];
+    assert_eq!(sorted(&listing, &known, &[], None).holdings.newer, []);
+    // Another site's.
+    let listing = [seen("a3", 3, Some(&a)), seen("b60", 60, Some(&site('b')))];
+    assert_eq!(sorted(&listing, &known, &[], None).holdings.newer, []);
 }

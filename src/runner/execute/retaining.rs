@@ -17,11 +17,14 @@ impl Journey {
     pub(super) fn take_stock(&mut self) {
         let job = self.record.job.clone();
         let mut lost = Vec::new();
+        let mut older = Vec::new();
         let mut notices = Vec::new();
         for (name, inventory) in &self.inventories {
             let seen = &inventory.sorted.holdings;
             let missing = seen.missing.iter().find(|missing| missing.job == job && missing.newest);
             lost.extend(missing.map(|missing| holdings::lost(name, missing)));
+            let newer = seen.newer.iter().find(|newer| newer.job == job);
+            older.extend(newer.map(|newer| holdings::older::held(name, newer)));
             let others = seen.foreign.iter().filter(|other| other.targets.contains(&job.target));
             notices.extend(others.map(|other| shared(name, other)));
             notices.extend(self.future(name, inventory));
@@ -32,6 +35,7 @@ impl Journey {
         // What was not listed says nothing: its holds go on.
         if self.destinations.iter().all(|each| self.inventories.contains_key(&each.name)) {
             self.judge(HoldKind::Vanished, lost);
+            self.judge(HoldKind::OlderState, older);
         }
     }
 

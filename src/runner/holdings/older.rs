@@ -1,0 +1,85 @@
+//! A state that is older than the repository: what is said of it, what it holds, and how it is taken as it is.
+
+use super::forgive;
+use crate::error::Trouble;
+use crate::run::hold::{Finding, HoldKind};
+use crate::run::holdings::newer::Newer;
+use crate::runner::world::World;
+use crate::store::{Batch, StoreError};
+use crate::types::Name;
+
+/// The code of a trouble about a state that is older than the repository.
+pub const CODE: &str = "older_state";
+
+/// What is said of a state that is older than the repository.
+#[must_use]
+pub fn told(name: &Name, newer: &Newer) -> Trouble {
+    let (count, job) = (newer.snapshots, &newer.job);
+    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    let dated = if newer.from == newer.to {
+        format!("of {}", day(newer.to))
+    } else {
+        format!("from {} to {}", day(newer.from), day(newer.to))
+    };
+    let noun = if count == 1 { "snapshot" } else { "snapshots" };
+    let gone = match newer.gone {
+        0 => String::new(),
+        1 => ", and 1 that it knows is gone, which a later state may have forgotten".to_owned(),
+        gone => format!(", and {gone} that it knows are gone, which a later state may have forgotten"),
+    };
+    Trouble::new(
+        CODE,
+        format!(
+            "the state directory is older than the repository: {name} holds {count} {noun} of {job} {dated} by later runs \
+             of this very site that the state does not know{gone}"
+        ),
+    )
+    .with_hint(format!(
+        "nothing is forgotten, and a restore takes the newest run by the repository. If the newer state or an export of it \
+         is still there, stop the daemon and put it back (`larder import FILE` into an empty state directory); if not, \
+         `larder accept {} {}` takes the repository as it is, for all targets. If another machine runs with a copy of this state, stop one \
+         of the two",
+        job.target,
+        newer.value()
+    ))
+}
+
+/// What holds a job while the state is older than the repository.
+#[must_use]
+pub fn held(name: &Name, newer: &Newer) -> Finding {
+    Finding {
+        kind: HoldKind::OlderState,
+        subject: name.to_string(),
+        trouble: told(name, newer),
+        value: Some(newer.value()),
+        no_worse: false,
+    }
+}
+
+/// The repositories are taken as they are: what a later state made counts, and what it may have forgotten is missed no
+/// longer. It is one state, so what is said of it for one job is said for all.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn accept(world: &World) -> Result<(), StoreError> {
+    world.with_destinations(|ledger| {
+        for (name, mut seen) in ledger.all_holdings()? {
+            let newer = std::mem::take(&mut seen.newer);
+            if newer.is_empty() {
+                continue;
+            }
+            let mut batch = Batch::default();
+            let books = ledger.books(&name)?;
+            for each in &newer {
+                let known = books.by_job.get(&each.job).into_iter().flatten();
+                for (id, _) in known.filter(|(_, known)| known.missing && each.explains(known)) {
+                    batch.remove_known(&name, &each.job, id);
+                }
+            }
+            batch.put_holdings(&name, &seen)?;
+            forgive(ledger, &name, CODE, &mut batch)?;
+            ledger.commit(batch)?;
+        }
+        Ok(())
+    })
+}
