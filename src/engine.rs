@@ -19,6 +19,7 @@ mod snapshots;
 mod stillborn;
 mod upkeep;
 mod wanted;
+mod writable;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub use proof::prove;
 pub use restore::RestoreReport;
 pub use snapshots::{FileList, absent};
 pub use upkeep::{CheckReport, PruneReport};
+pub use writable::writable;
 
 use children::{Child, Children};
 use error::{Complaints, classify};

@@ -17,6 +17,8 @@ mod complete;
 mod config;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/destinations.rs"]
+mod destinations;
 #[path = "it/discover.rs"]
 mod discover;
 #[path = "it/engine.rs"]
@@ -37,6 +39,8 @@ mod mail;
 mod main_job;
 #[path = "it/notice.rs"]
 mod notice;
+#[path = "it/older_state.rs"]
+mod older_state;
 #[path = "it/patterns.rs"]
 mod patterns;
 #[path = "it/plugin.rs"]

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
+use crate::engine::{self, RepositoryAccess};
 use crate::error::Trouble;
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
@@ -146,11 +147,12 @@ fn begin(
     let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
     let site = config.site.clone();
     let read_data = destination.check.as_ref().and_then(|check| check.read_data.clone());
+    let used = Used::of(config, &destination.name);
     tasks.spawn(async move {
         let action = wanted.action;
         let result = match &wanted.lock {
             Some(lock) => unlock_named(&route, id, lock).await,
-            None => act(&route, &site, action, read_data.as_deref()).await,
+            None => act(&route, &site, action, read_data.as_deref(), used).await,
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
@@ -203,8 +205,9 @@ fn note_test(route: &Route, trouble: Option<&Trouble>) {
     if trouble.is_some_and(|trouble| ["cancelled", "repository_locked"].contains(&trouble.code.as_str())) {
         return;
     }
-    // It answers; what vanished from it is told apart.
-    let trouble = trouble.filter(|trouble| trouble.code != holdings::VANISHED);
+    // It answers; what vanished from it, or is newer than the state, is told apart.
+    let apart = [holdings::VANISHED, holdings::older::CODE];
+    let trouble = trouble.filter(|trouble| !apart.contains(&trouble.code.as_str()));
     if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
         tracing::error!(error = %crate::error::chain(&error), "cannot note the test");
     }
@@ -246,6 +249,7 @@ async fn act(
     site: &Site,
     action: DestinationAction,
     read_data: Option<&str>,
+    used: Used,
 ) -> Result<Vec<String>, Trouble> {
     let (width, berths) = route.world.berths(&route.destination.name, route.per_destination);
     // Prune rewrites the repository: it takes every berth, so it waits for the runs and they for it.
@@ -266,6 +270,7 @@ async fn act(
             if let Some(first) = lines.first_mut() {
                 *first = format!("{}: repository {id} answers, {first}", access.location);
             }
+            lines.extend(written_to(name, &access, used, "it can be read").await?);
             Ok(lines)
         }
         DestinationAction::Check => {
@@ -278,6 +283,7 @@ async fn act(
                 None => "no errors were found (structure only; set `check.read_data` to read data too)".to_owned(),
             }];
             lines.extend(found.lines(name));
+            lines.extend(written_to(name, &access, used, "no errors were found").await?);
             Ok(lines)
         }
         DestinationAction::Prune => {
@@ -305,6 +311,32 @@ async fn act(
             Ok(lines)
         }
     }
+}
+
+/// Whether backups go to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Used {
+    Yes,
+    /// No job of the config: what lies there is only kept.
+    No,
+}
+
+impl Used {
+    fn of(config: &Config, name: &Name) -> Self {
+        let used = config.jobs().any(|(_, _, policy)| policy.destinations.contains(name));
+        if used { Self::Yes } else { Self::No }
+    }
+}
+
+/// Says that backups will fail where nothing can be written, although all else is `well`.
+async fn written_to(name: &Name, access: &RepositoryAccess, used: Used, well: &str) -> Result<Option<String>, Trouble> {
+    let Err(error) = engine::writable(access).await else { return Ok(None) };
+    if used == Used::No {
+        return Ok(Some(format!("notice: {error}; nothing is backed up to {name}")));
+    }
+    let mut trouble = error.trouble();
+    trouble.message = format!("backups to {name} will fail ({well}): {}", trouble.message);
+    Err(trouble)
 }
 
 /// Removes the lock that somebody names. It takes no berth: it may watch for minutes, and runs don't wait for that.

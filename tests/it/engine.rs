@@ -634,7 +634,7 @@ impl SmallDisk {
         Self(path)
     }
 
-    fn read_only(&self) {
+    pub fn read_only(&self) {
         let status = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().unwrap();
         assert!(status.success());
     }

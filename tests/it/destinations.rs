@@ -1,0 +1,148 @@
+//! Destinations that can't be used as they should: read-only, partly closed, lost. Whoever looks, status and page are true.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::engine::SmallDisk;
+use crate::site::{Site, text};
+use crate::support::wait_for;
+
+fn outcome(record: &Value) -> &str {
+    record["outcome"].as_str().unwrap_or("unfinished")
+}
+
+/// A site whose repository is at `below` its root.
+fn site_with(below: &str) -> Site {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let root = site.root().display().to_string();
+    site.edit("config/destinations.yaml", &format!("path: {root}/restic"), &format!("path: {root}/{below}"));
+    site.start_and_push();
+    site
+}
+
+/// Exit code and words, which come promptly.
+fn said(site: &Site, args: &[&str]) -> (i32, String) {
+    let start = Instant::now();
+    let done = site.command().args(args).output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(60), "{args:?} took {:?}", start.elapsed());
+    (done.status.code().unwrap(), text(&done))
+}
+
+fn destination(site: &Site) -> Value {
+    site.call("destination.list", json!({})).unwrap()["items"][0].clone()
+}
+
+/// Status and page say that the destination does not work, and why.
+fn told(site: &Site, why: &str) {
+    let shown = destination(site);
+    assert_eq!(shown["health"], "failed", "{shown}");
+    let (code, status) = said(site, &["status"]);
+    assert!(code != 0 && status.contains(why), "{code} {status}");
+    wait_for("the page", Duration::from_secs(20), || {
+        let page = site.get("/").replace("&#x2f;", "/");
+        (page.contains(why) && !page.contains("Everything is proven")).then_some(())
+    });
+}
+
+fn will_fail(site: &Site, args: &[&str], why: &str) {
+    let (code, shown) = said(site, args);
+    assert!(
+        code == 1 && shown.contains("backups to local will fail") && shown.contains(why),
+        "{args:?}: {code} {shown}"
+    );
+    told(site, why);
+}
+
+#[test]
+fn a_repository_that_can_only_be_read_is_told_by_check_test_and_doctor_at_once() {
+    let site = site_with("disk/restic");
+    let disk = SmallDisk::mount(site.path("disk"), "16m");
+    assert_eq!(outcome(&site.run("files")), "success");
+    assert_eq!(said(&site, &["destination", "check", "local"]).0, 0);
+    assert_eq!(said(&site, &["doctor"]).0, 0);
+    disk.read_only();
+    for args in [["destination", "check", "local"].as_slice(), &["destination", "test", "local"], &["doctor"]] {
+        will_fail(&site, args, "Read-only file system");
+    }
+    let (_, shown) = said(&site, &["destination", "check", "local"]);
+    assert!(shown.contains("no errors were found"), "it was read all the same: {shown}");
+    let run = site.run("files");
+    assert_eq!((outcome(&run), &run["trouble"]["code"]), ("failed", &json!("not_writable")), "{run}");
+
+    // Writable again: each look takes its own words back.
+    let again = Command::new("mount").args(["-o", "remount,rw"]).arg(site.path("disk")).status().unwrap();
+    assert!(again.success());
+    assert_eq!(outcome(&site.run("files")), "success");
+    assert_eq!(said(&site, &["destination", "check", "local"]).0, 0);
+    assert_eq!(destination(&site)["health"], "proven");
+    assert_eq!(said(&site, &["doctor"]).0, 0);
+}
+
+#[test]
+fn one_directory_that_takes_no_pack_is_told_too() {
+    let site = site_with("restic");
+    assert_eq!(outcome(&site.run("files")), "success");
+    let data = site.path("restic/data");
+    let bind = |args: &[&str]| Command::new("mount").args(args).arg(&data).status().unwrap().success();
+    assert!(bind(&["--bind", data.to_str().unwrap()]) && bind(&["-o", "remount,bind,ro"]), "this test needs root");
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        will_fail(&site, &["destination", "check", "local"], "restic/data");
+        will_fail(&site, &["doctor"], "restic/data");
+    }));
+    assert!(Command::new("umount").arg(&data).status().unwrap().success());
+    found.unwrap();
+    assert_eq!(said(&site, &["destination", "test", "local"]).0, 0);
+    assert_eq!(said(&site, &["destination", "check", "local"]).0, 0);
+    assert_eq!(destination(&site)["health"], "proven");
+}
+
+#[test]
+fn a_read_only_repository_that_nothing_is_backed_up_to_is_only_said_to_be_one() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let root = site.root().display().to_string();
+    let destinations = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let old = destinations.replace("name: local", "name: archive").replace("/restic", "/archive/restic");
+    site.write("config/destinations.yaml", &format!("{destinations}---\n{old}"));
+    let disk = SmallDisk::mount(site.path("archive"), "8m");
+    let made = Command::new(crate::support::restic())
+        .args(["-r", &format!("{root}/archive/restic"), "init"])
+        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    disk.read_only();
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    let (code, shown) = said(&site, &["destination", "check", "archive"]);
+    assert!(code == 0 && shown.contains("nothing is backed up to archive"), "{code} {shown}");
+    assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
+}
+
+#[test]
+fn a_lost_repository_is_told_by_status_and_page_whoever_found_it() {
+    let site = site_with("restic");
+    assert_eq!(outcome(&site.run("files")), "success");
+    for args in [
+        ["destination", "test", "local"].as_slice(),
+        &["destination", "check", "local"],
+        &["destination", "prune", "local"],
+        &["doctor"],
+        &["run", "files"],
+        &["restore", "files", "--to", "/nowhere/at/all"],
+        &["snapshots"],
+    ] {
+        std::fs::rename(site.path("restic"), site.path("moved")).unwrap();
+        let (code, shown) = said(&site, args);
+        assert!(code == 1 && shown.contains("is not there"), "{args:?}: {code} {shown}");
+        told(&site, "is not there");
+        std::fs::rename(site.path("moved"), site.path("restic")).unwrap();
+        for mend in ["test", "check", "prune"] {
+            assert_eq!(said(&site, &["destination", mend, "local"]).0, 0, "{mend}");
+        }
+        assert_eq!(destination(&site)["health"], "proven", "{args:?}: {}", destination(&site));
+    }
+}
