@@ -2,11 +2,14 @@
 //!
 //! Only whole runs and what somebody accepted become usual, so nothing that is missing ever does by time.
 
+pub mod range;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use self::range::Range;
 use crate::config::model::Retention;
 use crate::run::judgement::SIZES_MAX;
 use crate::types::{ByteSize, Name};
@@ -53,7 +56,13 @@ pub struct Usual {
     /// The rules that the job's first run was made by; none when it had runs before this was noted.
     #[serde(default)]
     pub began: Option<Retention>,
+    /// Between what each part goes up and down; that of the whole has no name.
+    #[serde(default)]
+    pub ranges: BTreeMap<String, Range>,
 }
+
+/// The name of the whole among the parts.
+const WHOLE: &str = "";
 
 impl Load {
     /// Adds what a source has; sources beyond the bound are in the total only.
@@ -84,29 +93,62 @@ impl Usual {
         self.loads.push(load);
         let excess = self.loads.len().saturating_sub(SIZES_MAX);
         self.loads.drain(..excess);
+        let Some(newest) = self.loads.last().cloned() else { return };
+        // A part that left the config is no measure for one of its name that comes later.
+        let loads = &self.loads;
+        self.ranges.retain(|name, _| name == WHOLE || loads.iter().any(|load| load.parts.contains_key(name)));
+        for name in newest.parts.keys().map(String::as_str).chain([WHOLE]) {
+            let Some(usual) = usual_of(&self.before(name)) else { continue };
+            self.ranges.entry(name.to_owned()).or_insert_with(|| Range::of(usual)).widen(usual);
+        }
     }
 
-    /// What of `load` is under half of the usual, a phrase each; empty: nothing.
+    /// `load` was said to be right, so it is what later ones are compared with.
+    pub fn begin_anew(&mut self, load: Option<Load>) {
+        self.loads = load.into_iter().collect();
+        self.ranges = BTreeMap::new();
+        for load in &self.loads {
+            let parts = load.parts.iter().map(|(name, weight)| (name.clone(), *weight));
+            let all = parts.chain([(WHOLE.to_owned(), load.total)]);
+            self.ranges.extend(all.map(|(name, weight)| (name, Range::of(weight))));
+        }
+    }
+
+    /// What of `load` is under half of the usual, or of the least that it came back from, a phrase each; empty: nothing.
     #[must_use]
     pub fn losses(&self, load: &Load) -> Vec<String> {
-        let mut losses = Vec::new();
-        for (name, now) in &load.parts {
-            let before: Vec<Weight> = self.loads.iter().filter_map(|load| load.parts.get(name).copied()).collect();
-            losses.extend(loss(name, &before, *now));
+        let parts = load.parts.iter().map(|(name, now)| (name.as_str(), *now)).chain([(WHOLE, load.total)]);
+        parts.filter_map(|(name, now)| self.loss(name, now)).collect()
+    }
+
+    fn loss(&self, name: &str, now: Weight) -> Option<String> {
+        let shown = if name == WHOLE { "the backup" } else { name };
+        let usual = usual_of(&self.before(name));
+        if let Some(loss) = usual.and_then(|usual| loss(shown, usual, now, "instead of about")) {
+            return Some(loss);
         }
-        let before: Vec<Weight> = self.loads.iter().map(|load| load.total).collect();
-        losses.extend(loss("the backup", &before, load.total));
-        losses
+        loss(shown, self.ranges.get(name)?.low(), now, "after losing a little each time: it had")
+    }
+
+    /// What the newest good runs had of a part.
+    fn before(&self, name: &str) -> Vec<Weight> {
+        let of = |load: &Load| if name == WHOLE { Some(load.total) } else { load.parts.get(name).copied() };
+        self.loads.iter().filter_map(of).collect()
     }
 }
 
-fn loss(name: &str, before: &[Weight], now: Weight) -> Option<String> {
-    let bytes = median(before.iter().map(|weight| weight.bytes));
-    if now.bytes < bytes.div_ceil(2) {
-        return Some(format!("{name} has {} instead of about {}", ByteSize(now.bytes), ByteSize(bytes)));
+fn usual_of(before: &[Weight]) -> Option<Weight> {
+    (!before.is_empty()).then(|| Weight {
+        bytes: median(before.iter().map(|weight| weight.bytes)),
+        files: median(before.iter().map(|weight| weight.files)),
+    })
+}
+
+fn loss(name: &str, before: Weight, now: Weight, instead: &str) -> Option<String> {
+    if now.bytes < before.bytes.div_ceil(2) {
+        return Some(format!("{name} has {} {instead} {}", ByteSize(now.bytes), ByteSize(before.bytes)));
     }
-    let files = median(before.iter().map(|weight| weight.files));
-    (now.files < files.div_ceil(2)).then(|| format!("{name} has {} files instead of about {files}", now.files))
+    (now.files < before.files.div_ceil(2)).then(|| format!("{name} has {} files {instead} {}", now.files, before.files))
 }
 
 /// Of an even number, the lower middle one: a doubt is not enough for an alarm.
@@ -156,6 +198,28 @@ mod tests {
         assert!(usual(&[]).losses(&load(0, 0, &[("/a", 0, 0)])).is_empty());
         let usual = usual(&[load(100, 1, &[]), load(900, 1, &[]), load(100, 1, &[])]);
         assert!(usual.losses(&load(99, 1, &[("/new", 1, 1)])).is_empty());
+    }
+
+    #[test]
+    fn a_slow_loss_is_seen_as_a_whole_and_by_source_and_begins_anew_where_it_is_accepted() {
+        let falls = |usual: &mut Usual| {
+            for night in 0..40_u32 {
+                let left = 1_000_000 * 88_u64.pow(night.min(9)) / 100_u64.pow(night.min(9));
+                let now = load(9_000_000 + left, 20, &[("/a", 9_000_000, 10), ("/b", left, 10)]);
+                let losses = usual.losses(&now);
+                if !losses.is_empty() {
+                    return Some((night, losses, now));
+                }
+                usual.remember(now);
+            }
+            None
+        };
+        let mut usual = usual(&[]);
+        let (night, losses, now) = falls(&mut usual).unwrap();
+        assert_eq!((night, losses.len()), (6, 1), "{losses:?}");
+        assert!(losses[0].starts_with("/b has 453.5 KiB after losing a little each time: it had"), "{losses:?}");
+        usual.begin_anew(Some(now.clone()));
+        assert_eq!(usual.losses(&now), Vec::<String>::new());
     }
 
     #[test]

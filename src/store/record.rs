@@ -72,7 +72,8 @@ impl JobRecord {
         match hold.kind {
             HoldKind::Shrank => {
                 self.sizes = hold.value.iter().filter_map(|bytes| bytes.parse().ok()).collect();
-                self.usual.loads = self.usual.held.take().into_iter().collect();
+                let held = self.usual.held.take();
+                self.usual.begin_anew(held);
             }
             HoldKind::LostMount => {
                 self.usual.mounts.remove(std::path::Path::new(&hold.subject));
