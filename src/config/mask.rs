@@ -34,6 +34,9 @@ const REFERENCES: [&str; 4] = ["file", "env", "credential", "secret"];
 /// A value that is shorter is not looked for in messages: it is part of any word.
 const REPEATED_BYTES_MIN: usize = 4;
 
+/// A word of a value that could not be understood is a secret, too, if it is longer than most words of a message.
+const REPEATED_WORD_MIN: usize = 8;
+
 /// What stands where a secret stood.
 pub(crate) const MASK: &str = "***";
 
@@ -55,6 +58,7 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
     let mut found = userinfo(line);
     found.extend(halves(line));
+    found.extend(logins(line));
     for (start, name) in words(line) {
         if !is_secret_name(name) {
             continue;
@@ -72,9 +76,28 @@ pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
         };
         let value = value.trim_start_matches([' ', '\t']);
         let start = line.len() - value.len();
-        let end = start + value_length(value);
+        let end = start + value_length(value).unwrap_or(value.len());
         if !is_reference(value) && end > start {
             found.push(start..end);
+        }
+    }
+    found
+}
+
+/// `user:secret` behind `-u` or `--user`, and in a field whose name says that one logs in with it.
+fn logins(line: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (start, name) in words(line) {
+        let is_login = matches!(name.to_ascii_lowercase().as_str(), "-u" | "--user" | "auth" | "basic" | "login");
+        let behind = line.get(start + name.len()..).unwrap_or_default();
+        let value = behind.trim_start_matches([' ', '\t', ':', '=', ',', '"', '\'']);
+        if !is_login || value.len() == behind.len() || value.starts_with(['{', '[']) {
+            continue;
+        }
+        let at = line.len() - value.len();
+        let word = value.split([' ', '\t', ',']).next().unwrap_or_default();
+        if let Some(colon) = word.find(':').filter(|colon| !word.get(*colon..).unwrap_or_default().starts_with("://")) {
+            found.push(at + colon + 1..at + word.len());
         }
     }
     found
@@ -102,17 +125,17 @@ fn begins_an_item(line: &str, start: usize) -> bool {
 /// The values in `text` that look like secrets, those over several lines too.
 pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    // The indentation of a secret field whose value goes on, and the quote that it waits for.
-    let mut open: Option<(usize, Option<char>)> = None;
+    let mut open: Option<Open> = None;
     let mut at = 0;
     for whole in text.split_inclusive('\n') {
         let line = whole.trim_end_matches(['\n', '\r']);
         let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
         let content = line.get(indent..).unwrap_or_default();
-        if let Some((field, quote)) = open {
-            let inside = quote.is_some() || indent > field || content.is_empty();
+        if let Some(field) = &open {
+            let is_item = field.is_bare && indent == field.indent && content.starts_with('-');
+            let inside = field.quote.is_some() || indent > field.indent || is_item || content.is_empty();
             if inside && !is_reference(&format!("{{{content}")) {
-                let end = quote.and_then(|quote| line.find(quote).map(|at| at + 1));
+                let end = field.quote.and_then(|quote| line.find(quote).map(|at| at + 1));
                 found.push(at + indent..at + end.unwrap_or(line.len()).max(indent));
                 if end.is_some() {
                     open = None;
@@ -129,26 +152,38 @@ pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Whether the value of a secret field goes on behind this line.
-fn goes_on(content: &str, indent: usize) -> Option<(usize, Option<char>)> {
-    let field = content.trim_start_matches(['-', ' ']);
+/// The value of a secret field that goes on behind a line.
+struct Open {
+    /// Of the field; deeper lines are in it.
+    indent: usize,
+    /// For which it waits.
+    quote: Option<char>,
+    /// Nothing of it stood on the line: a list may follow at the field's own indentation.
+    is_bare: bool,
+}
+
+/// Whether the value of the last secret field on this line goes on behind it.
+fn goes_on(content: &str, indent: usize) -> Option<Open> {
+    let field = content.trim_start_matches(['-', '?', ' ']);
     let indent = indent + content.len() - field.len();
-    let (name, value) = field.split_once(':')?;
-    let value = value.trim();
-    if !is_secret_name(name.trim().trim_matches(['"', '\''])) || is_reference(value) || value.starts_with('#') {
+    if is_secret_name(field.trim().trim_matches(['"', '\''])) && !field.contains([':', '=', ' ']) {
+        // A key on a line of its own, behind `?` or without its colon.
+        return content.starts_with('?').then_some(Open { indent, quote: None, is_bare: true });
+    }
+    let (at, name) = words(field).filter(|(_, name)| is_secret_name(name)).last()?;
+    let value = field.get(at + name.len()..)?.trim_start_matches(['"', '\'', ' ', '\t']);
+    let value = value.strip_prefix(':')?.trim();
+    if is_reference(value) {
         return None;
+    }
+    if value.is_empty() || value.starts_with('#') {
+        return Some(Open { indent, quote: None, is_bare: true });
     }
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
     match quote {
-        Some(_) if value.len() > 1 && is_closed(value) => None,
-        other => Some((indent, other)),
+        Some(_) if closed_length(value).is_some() => None,
+        other => Some(Open { indent, quote: other, is_bare: false }),
     }
-}
-
-fn is_closed(value: &str) -> bool {
-    let length = value_length(value);
-    let quote = value.chars().next();
-    length > 1 && value.get(..length).is_some_and(|text| text.chars().next_back() == quote)
 }
 
 /// The secrets that a message could repeat: the values themselves, without quotes and marks.
@@ -164,6 +199,8 @@ pub(crate) fn repeated<'t>(text: &'t str, places: &[Range<usize>]) -> Vec<&'t st
         let inner = value.trim().trim_end_matches(['}', ']', ',', ' ']).trim_matches(['"', '\'']);
         let parts = inner.split([':', '\n']).map(str::trim);
         found.extend([value.trim(), inner].into_iter().chain(parts).filter(|each| each.len() >= REPEATED_BYTES_MIN));
+        let words = inner.split([' ', '\t', '\n', '"', '\'', '\\', ',', '{', '}', '[', ']']);
+        found.extend(words.filter(|each| each.len() >= REPEATED_WORD_MIN));
     }
     found.sort_by_key(|each| std::cmp::Reverse(each.len()));
     found.dedup();
@@ -215,19 +252,35 @@ fn is_reference(value: &str) -> bool {
     })
 }
 
-/// A quoted value ends at its quote, a plain one at the end of the flow item or line.
-fn value_length(value: &str) -> usize {
-    let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        return value.len();
+/// How long a quoted value is that ends as YAML wants it: at its quote, with nothing but the next field, the end of a flow
+/// or the end of the line behind it. Of any other value nobody knows where it ends.
+fn value_length(value: &str) -> Option<usize> {
+    let length = closed_length(value)?;
+    let behind = value.get(length..)?.trim_start_matches([' ', '\t', '}', ']']);
+    let next = behind.strip_prefix(',').map(|field| field.split_once(':').map_or("", |(name, _)| name).trim());
+    let is_name = |name: &str| {
+        let name = name.trim_matches(['"', '\'']);
+        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
     };
+    (behind.is_empty() || next.is_some_and(is_name)).then_some(length)
+}
+
+/// How long a quoted value is, with its quotes.
+fn closed_length(value: &str) -> Option<usize> {
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let mut escaped = false;
-    for (at, character) in value.char_indices().skip(1) {
+    let mut characters = value.char_indices().skip(1).peekable();
+    while let Some((at, character)) = characters.next() {
         if character == quote && !escaped {
-            return at + 1;
+            // Twice is one that belongs to the text.
+            if quote == '\'' && characters.next_if(|(_, next)| *next == quote).is_some() {
+                continue;
+            }
+            return Some(at + 1);
         }
         escaped = quote == '"' && character == '\\' && !escaped;
     }
-    value.len()
+    None
 }
 
 /// User and password of whatever looks like an address, however broken: from `//` to the last `@` of the line, and
@@ -313,6 +366,18 @@ mod tests {
             "with: {token: [hunter2], x: 1}",
             "secret : : hunter2",
             "p\u{e4}ssword_token: hunter2",
+            "passwd: \"a\"hunter2\"",
+            "password: 'it's hunter2'",
+            "secret: 'a''hunter2",
+            "pw: ''hunter2''",
+            "password: \"a\", \"hunter2\"",
+            "key: \"\":hunter2",
+            "pw: \"# x\" # hunter2",
+            "{key: \"a\"} hunter2",
+            "secret:\"a\\\"hunter2",
+            "auth: \"user:hunter2",
+            "body: curl -u me:hunter2 https://x: [",
+            "[curl, --user, me:hunter2, x]",
         ] {
             assert!(!masked(line).contains("hunter2"), "{line} -> {}", masked(line));
         }
@@ -330,6 +395,9 @@ mod tests {
             "paths: [/srv/private/x, /b]",
             "name: token-service",
             "to: [me@home.lan]",
+            "auth: {type: basic}",
+            "basic: https://x.lan/a",
+            "exec: [run, -u, me, now]",
         ] {
             assert_eq!(masked(line), line);
         }
@@ -349,6 +417,10 @@ mod tests {
             "a: 1\npassword: \"hunter2\n\nhunter3\" \nb: 2\n",
             "a: 1\npassword:\n  hunter2\n   hunter3\nb: 2\n",
             "a: 1\n- password: hunter2\n     hunter3\nb: 2\n",
+            "a: 1\nw: {u: x, access-token:\n  hunter2, hunter3\nb: 2\n",
+            "a: 1\napi_key:\n- hunter2\n- hunter3}\nb: 2\n",
+            "a: 1\n? password\n  : hunter2\nb: 2\n",
+            "a: 1\nw: {\"pw\": \"x\n  hunter2\nhunter3\"}\nb: 2\n",
         ] {
             let mut left = text.to_owned();
             for range in secrets_of(text).into_iter().rev() {

@@ -15,6 +15,7 @@ use crate::plugin::protocol::Request;
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{Tools, file_name};
 
+mod bare;
 mod client;
 mod dump;
 mod explain;

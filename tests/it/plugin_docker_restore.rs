@@ -146,6 +146,24 @@ fn a_volume_is_exactly_what_it_was_with_its_own_owner_attributes_and_names_of_an
 }
 
 #[test]
+fn a_volume_that_a_paused_container_has_open_is_not_replaced() {
+    let Some(podman) = Podman::shared() else { return };
+    let name = fresh("paused");
+    podman.start_container(&name, &["-v", &format!("{name}:/data")], "localtest:1", POLITE);
+    podman.exec(&name, "echo one > /data/a");
+    let bench = docker(&podman.socket(), json!({"containers": [name], "stop_timeout": 2}));
+    let captured = bench.kept();
+    podman.exec(&name, "echo two > /data/a");
+    podman.podman(&["pause", &name]);
+    let failure = restore(&bench, &captured, json!({"overwrite": true})).unwrap_err();
+    assert_eq!(failure.trouble.code, "container_paused", "{failure}");
+    assert_eq!(std::fs::read_to_string(podman.volume(&name).join("a")).unwrap(), "two\n");
+    podman.podman(&["unpause", &name]);
+    restored(&bench, &captured);
+    assert_eq!(podman.exec(&name, "cat /data/a"), "one");
+}
+
+#[test]
 fn what_other_mounts_cover_is_never_written_through() {
     let Some(podman) = Podman::shared() else { return };
     let gate = Gate::before(&podman.socket());

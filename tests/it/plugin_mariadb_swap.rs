@@ -30,6 +30,30 @@ fn databases(server: &Server) -> String {
 }
 
 #[test]
+fn a_view_whose_definer_is_gone_comes_back_too() {
+    let server = Server::start();
+    let name = fresh(&server, "definer");
+    server.sql(
+        &name,
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20)); INSERT INTO t VALUES (1, 'a'), (2, 'b');
+         CREATE USER gone@localhost; CREATE DEFINER = gone@localhost VIEW seen AS SELECT * FROM t; DROP USER gone@localhost",
+    );
+    let bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    server.sql(&name, "DELETE FROM t; DROP VIEW seen");
+    let view = "SELECT table_name, definer FROM information_schema.views WHERE table_schema = DATABASE()";
+    let other = format!("{name}_other");
+    for (options, into) in [(json!({"overwrite": true}), &name), (json!({"into": other}), &other)] {
+        restored(&bench, &captured, options);
+        assert_eq!(server.sql(into, "SELECT COUNT(*) FROM t"), "2");
+        assert_eq!(server.sql(into, view), "seen\tgone@localhost");
+        server.sql(into, "CREATE OR REPLACE USER gone@localhost; GRANT ALL ON *.* TO gone@localhost");
+        assert_eq!(server.sql(into, "SELECT COUNT(*) FROM seen"), "2");
+        server.sql(into, "DROP USER gone@localhost");
+    }
+}
+
+#[test]
 fn an_overwrite_that_fails_leaves_the_live_database_as_it_was() {
     let server = Server::start();
     let name = fresh(&server, "live");

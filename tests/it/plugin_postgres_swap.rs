@@ -113,6 +113,64 @@ fn a_dump_that_loads_only_with_the_search_path_of_the_application_is_loaded_with
 }
 
 #[test]
+fn a_search_path_that_belongs_to_others_is_not_taken_where_it_makes_other_values() {
+    // Its own server: other databases' settings are on it.
+    let cluster = Cluster::start();
+    let name = fresh(&cluster, "whose");
+    cluster.sql(
+        &name,
+        "CREATE SCHEMA app; CREATE SCHEMA legacy;
+         CREATE FUNCTION app.norm(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(t)';
+         CREATE FUNCTION legacy.norm(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT ''OLD-'' || t';
+         SET search_path = app, public;
+         CREATE FUNCTION app.slug(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN norm(t); END';
+         CREATE TABLE app.page (name text, slug text GENERATED ALWAYS AS (app.slug(name)) STORED);
+         INSERT INTO app.page (name) VALUES ('One'), ('Two')",
+    );
+    cluster.sql("postgres", "CREATE DATABASE other");
+    cluster.sql("postgres", "ALTER DATABASE other SET search_path = legacy, public");
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    assert!(captured.notices.iter().any(|notice| notice.code == "needs_search_path"), "{captured:#?}");
+    let pages = "SELECT string_agg(slug, ',' ORDER BY slug) FROM app.page";
+    let failure = not_put_back(&bench, &captured, json!({"overwrite": true}), "search_path_unknown");
+    assert!(failure.trouble.message.contains("norm"), "{failure}");
+    assert_eq!(cluster.sql(&name, pages), "one,two", "the live database is as it was");
+    // Where nothing is lost by it, what cannot be known is not called proven.
+    let elsewhere = format!("{name}_elsewhere");
+    let done = super::database::put_back(&bench, &captured, json!({"into": elsewhere})).unwrap();
+    assert_eq!(verdict(&done.validations), Verdict::CouldNotVerify, "{done:#?}");
+    // As soon as the server says it.
+    cluster.sql("postgres", &format!("ALTER DATABASE {name} SET search_path = app, public"));
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(cluster.sql(&name, pages), "one,two");
+}
+
+#[test]
+fn a_backup_runs_nothing_of_the_application() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "trap");
+    let spring = "INSERT INTO public.sprung VALUES (current_user)";
+    cluster.sql(
+        &name,
+        &format!(
+            "CREATE TABLE sprung (who text); CREATE SEQUENCE number;
+             CREATE FUNCTION checked(i int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN {spring}; RETURN true; END';
+             CREATE TABLE orders (id int CHECK (public.checked(id))); INSERT INTO orders SELECT generate_series(1, 5);
+             CREATE FUNCTION next_number() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT nextval(''public.number'')';
+             CREATE MATERIALIZED VIEW numbers AS SELECT public.next_number() FROM generate_series(1, 3);
+             CREATE FUNCTION public.spring(a text, b bigint) RETURNS text LANGUAGE plpgsql AS 'BEGIN {spring}; RETURN a; END';
+             CREATE OPERATOR public.|| (FUNCTION = public.spring, LEFTARG = text, RIGHTARG = bigint);
+             CREATE FUNCTION public.format(a text, b name, c name) RETURNS text LANGUAGE plpgsql AS 'BEGIN {spring}; RETURN a; END'"
+        ),
+    );
+    let state = "SELECT (SELECT count(*) FROM sprung), last_value FROM number";
+    let before = cluster.sql(&name, state);
+    postgres(&cluster, json!({ "database": name })).proven();
+    assert_eq!(cluster.sql(&name, state), before);
+}
+
+#[test]
 fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
     let cluster = Cluster::start();
     let name = fresh(&cluster, "killed");

@@ -85,8 +85,10 @@ impl Stack {
 
     /// Adds what the compose file at `path` names; relative paths are of `directory`.
     fn follow(&mut self, path: &Path, directory: &Path, variables: &BTreeMap<String, String>, env: bool) {
-        let Some(Value::Mapping(file)) = read(path) else { return };
-        let file = Value::Mapping(file);
+        let file = match read(path) {
+            Ok(file) => file,
+            Err(why) => return self.unfollowed.push(format!("all that {} names ({why})", path.display())),
+        };
         let mut wanted: Vec<(&str, bool)> = Vec::new();
         let mut further: Vec<(&str, Option<&str>)> = Vec::new();
         for (name, service) in entries(file.get("services")) {
@@ -163,11 +165,19 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-fn read(path: &Path) -> Option<Value> {
-    let found = std::fs::metadata(path).ok()?;
-    let text =
-        if found.is_file() && found.len() <= BYTES_MAX { std::fs::read_to_string(path).ok()? } else { return None };
-    serde_yaml::from_str(&text).ok()
+/// A compose file, with what it merges into its services (`<<`); `null` is none, and what is not there is told elsewhere.
+fn read(path: &Path) -> Result<Value, String> {
+    let found = match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => found,
+        _ => return Ok(Value::Null),
+    };
+    if found.len() > BYTES_MAX {
+        return Err(format!("it has {} bytes, at most {BYTES_MAX} are read", found.len()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    let mut file: Value = serde_yaml::from_str(&text).map_err(|_| "it is no YAML".to_owned())?;
+    file.apply_merge().map_err(|_| "what it merges with `<<` is no mapping".to_owned())?;
+    Ok(file)
 }
 
 fn entries(value: Option<&Value>) -> impl Iterator<Item = (&str, &Value)> {
@@ -177,10 +187,10 @@ fn entries(value: Option<&Value>) -> impl Iterator<Item = (&str, &Value)> {
 
 /// One or a list of them.
 fn each_of<'v>(value: Option<&'v Value>, on_each: &mut dyn FnMut(&'v Value)) {
-    match value {
-        Some(Value::Sequence(all)) => all.iter().for_each(on_each),
-        Some(one) => on_each(one),
-        None => {}
+    match (value, value.and_then(Value::as_sequence)) {
+        (_, Some(all)) => all.iter().for_each(on_each),
+        (Some(one), None) => on_each(one),
+        (None, None) => {}
     }
 }
 
@@ -236,6 +246,31 @@ fn dotenv(path: &Path) -> BTreeMap<String, String> {
 mod tests {
     use super::*;
     use crate::plugin::docker::inventory::tests::container;
+
+    #[test]
+    fn what_is_merged_tagged_or_an_alias_is_found_and_what_cannot_be_read_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let compose = "
+x-common: &common {env_file: anchored.env}
+x-more: &more {label_file: labels}
+x-envs: &envs [listed.env]
+services:
+  app: {<<: [*common, *more], image: x}
+  two: {image: x, env_file: *envs}
+  three: {image: x, env_file: !override [tagged.env]}
+include: [broken.yaml]
+";
+        let file = home.path().join("compose.yaml").display().to_string();
+        std::fs::write(&file, compose).unwrap();
+        std::fs::write(home.path().join("broken.yaml"), "a: [").unwrap();
+        let directory = home.path().display().to_string();
+        let labels = [(LABEL_WORKING_DIR, directory.as_str()), (LABEL_CONFIG_FILES, file.as_str())];
+        let found = stack(&[container("app", &labels, &[])], true);
+        for name in ["anchored.env", "labels", "listed.env", "tagged.env", "broken.yaml"] {
+            assert!(found.files.iter().any(|each| each.path.ends_with(name)), "{name}: {:?}", found.files);
+        }
+        assert!(found.unfollowed.iter().any(|told| told.contains("broken.yaml names")), "{:?}", found.unfollowed);
+    }
 
     #[test]
     fn all_that_a_stack_needs_is_found() {

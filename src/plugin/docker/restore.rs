@@ -19,7 +19,7 @@ use crate::plugin::docker::content;
 use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
 use crate::plugin::docker::engine::{Engine, Listed, Mount};
 use crate::plugin::docker::halt::{self, Halted, How};
-use crate::plugin::docker::inventory::{Container, ItemKind, LABEL_SERVICE, key, start_order};
+use crate::plugin::docker::inventory::{Container, ItemKind, LABEL_SERVICE, State, key, start_order};
 use crate::plugin::docker::list::{Dump, Inventory, Kept};
 use crate::plugin::docker::load::{self, Loaded, Server};
 use crate::plugin::docker::put::{self, Part};
@@ -488,5 +488,14 @@ fn to_stop(
             containers.retain(|each| each.id != listed.id);
         }
     }
-    Ok(start_order(containers))
+    // It would go on with the files that it has open, and write into what was replaced.
+    let is_paused = |each: &&Container| each.state == State::Paused && each.mounts.iter().any(written);
+    match containers.iter().find(is_paused) {
+        None => Ok(start_order(containers)),
+        Some(paused) => Err(Failure::new(
+            "container_paused",
+            format!("{} is paused and has open what is to be replaced", paused.name),
+        )
+        .hint(format!("nothing was changed; unpause or stop it first: `docker unpause {}`", paused.name))),
+    }
 }

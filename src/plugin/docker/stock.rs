@@ -80,9 +80,9 @@ impl Stock {
             if then >= SHRUNK_BYTES_MIN && bytes.saturating_mul(SHRUNK_TO) < then && !accept.contains(key) {
                 let told = format!("the dump of {} has {bytes} bytes; it had {then}", shown(key));
                 let trouble = Trouble::new("database_shrunk", told);
-                compared.warnings.push(
-                    trouble.with_hint("look whether something was deleted in it; the next run compares with this one"),
-                );
+                compared.warnings.push(trouble.with_hint(format!(
+                    "look whether something was deleted in it; older backups have it; if that is right: `accept: [{key}]`"
+                )));
             }
         }
         compared

@@ -2,15 +2,16 @@
 //!
 //! Catalogs are open to every role, so they say what there is also where its content is closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::bare::Names;
 use super::scan::Scan;
 use super::server::Server;
 use crate::plugin::builtin::Failure;
 use crate::plugin::databases::remark::Remark;
 
-/// Expressions that are tried under an empty search_path.
-const EXPRESSIONS_MAX: usize = 200;
+/// What is listed of one kind; where there is more, nothing is said of the rest.
+const LISTED_MAX: usize = 5_000;
 
 /// Kinds of objects by what a dump calls them, and how many a database has of them; members of extensions come with these.
 const COUNTS: &str = "
@@ -39,29 +40,46 @@ const SUBSCRIPTIONS: &str =
     "SELECT 'subscription|' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
     WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
 
-/// Expressions that are evaluated while a dump is loaded and call functions of the application, each as a question.
-const EVALUATED: &str = "SET search_path = '';
-    SELECT encode(convert_to(format('%I.%I', nspname, relname), 'UTF8'), 'hex') || '|' || encode(convert_to(format(q, nspname, relname), 'UTF8'), 'hex')
+/// What is computed while a dump is loaded (generated columns, checks, indexes, materialized views) and the functions of
+/// the application that it calls itself: two names a row.
+const COMPUTED: &str = "
+    SELECT DISTINCT format('%I.%I', nspname, relname), proname
     FROM (
-      SELECT adrelid AS rel, 'SELECT ' || replace(pg_get_expr(adbin, adrelid), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000' AS q
-      FROM pg_attrdef d JOIN pg_attribute a ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
-      WHERE EXISTS (SELECT FROM pg_depend p WHERE refclassid = 'pg_proc'::regclass AND refobjid >= 16384
-        AND ((classid = 'pg_attrdef'::regclass AND objid = d.oid) OR (classid = 'pg_class'::regclass AND objid = adrelid AND objsubid = adnum)))
+      SELECT adrelid AS rel, refobjid AS called FROM pg_attrdef d
+      JOIN pg_attribute a ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
+      JOIN pg_depend ON refclassid = 'pg_proc'::regclass
+        AND ((classid = 'pg_attrdef'::regclass AND objid = d.oid) OR (classid = 'pg_class'::regclass AND objid = adrelid AND objsubid = adnum))
       UNION ALL
-      SELECT conrelid, 'SELECT ' || replace(pg_get_expr(conbin, conrelid), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000'
-      FROM pg_constraint o WHERE contype = 'c' AND conrelid <> 0
-      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_constraint'::regclass AND objid = o.oid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
+      SELECT conrelid, refobjid FROM pg_constraint o
+      JOIN pg_depend ON classid = 'pg_constraint'::regclass AND objid = o.oid AND refclassid = 'pg_proc'::regclass
+      WHERE contype = 'c' AND conrelid <> 0
       UNION ALL
-      SELECT indrelid, 'SELECT ' || replace(coalesce(pg_get_expr(indexprs, indrelid), '1') || ', ' || coalesce(pg_get_expr(indpred, indrelid), '1'), '%', '%%') || ' FROM ONLY %I.%I LIMIT 1000'
-      FROM pg_index WHERE (indexprs IS NOT NULL OR indpred IS NOT NULL)
-      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
+      SELECT indrelid, refobjid FROM pg_index
+      JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_proc'::regclass
       UNION ALL
-      SELECT c.oid, 'SELECT * FROM (' || replace(rtrim(pg_get_viewdef(c.oid), ';'), '%', '%%') || ') q LIMIT 10'
-      FROM pg_class c JOIN pg_rewrite r ON ev_class = c.oid WHERE relkind = 'm' AND relispopulated
-      AND EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_rewrite'::regclass AND objid = r.oid AND refclassid = 'pg_proc'::regclass AND refobjid >= 16384)
-    ) e JOIN pg_class ON pg_class.oid = rel JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = rel AND deptype = 'e')
-    LIMIT ";
+      SELECT c.oid, refobjid FROM pg_class c JOIN pg_rewrite r ON ev_class = c.oid
+      JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = r.oid AND refclassid = 'pg_proc'::regclass
+      WHERE relkind = 'm' AND relispopulated
+    ) e JOIN pg_class k ON k.oid = rel JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_proc p ON p.oid = called
+    WHERE called >= 16384
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = rel AND deptype = 'e')";
+
+/// The text of functions that have no search_path of their own.
+const BODIES: &str = "
+    SELECT proname, prosrc FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+    WHERE p.oid >= 16384 AND lanname IN ('sql', 'plpgsql') AND length(prosrc) < 100000
+    AND NOT EXISTS (SELECT FROM unnest(proconfig) each WHERE each LIKE 'search_path=%')";
+
+/// What only a search_path finds by its bare name, by its kind.
+const NAMED: &str = "
+    SELECT 'routine', proname::text FROM pg_proc p WHERE p.oid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_proc o WHERE o.proname = p.proname AND o.pronamespace = 'pg_catalog'::regnamespace)
+    UNION
+    SELECT 'relation', relname FROM pg_class c WHERE c.oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND relnamespace <> 'pg_catalog'::regnamespace
+    UNION
+    SELECT 'type', typname FROM pg_type t WHERE t.oid >= 16384 AND typtype IN ('d', 'e', 'r', 'c')
+    AND typnamespace <> 'pg_catalog'::regnamespace";
 
 /// How many objects there are of each kind.
 pub(super) fn counts(server: &Server<'_>, database: &str) -> Result<BTreeMap<String, u64>, Failure> {
@@ -105,27 +123,48 @@ pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, F
     // Older servers show it to nobody but superusers.
     rows.extend(server.query(database, SUBSCRIPTIONS).unwrap_or_default());
     let mut remarks: Vec<Remark> = rows.iter().filter_map(|row| left_out(server, database, row)).collect();
-    if server.major >= 12 {
-        for row in server.query(database, &format!("{EVALUATED}{EXPRESSIONS_MAX}"))? {
-            let text = |hex: &str| String::from_utf8(hex::decode(hex).ok()?).ok();
-            let both = row.split_once('|').and_then(|(name, sql)| Some((text(name)?, text(sql)?)));
-            let Some((name, sql)) = both else { continue };
-            let tried = server.query(database, &format!("SET search_path = ''; SET statement_timeout = '10s'; {sql}"));
-            let is_lost = tried.is_err_and(|failure| failure.trouble.message.contains("does not exist"));
-            let name = format!("{name} of {database}");
-            if is_lost && !remarks.iter().any(|remark| remark.name == name && remark.code == "needs_search_path") {
-                remarks.push(Remark {
-                    code: "needs_search_path",
-                    sentence: "what loads only with the application's search_path, which a restore by larder sets",
-                    name,
-                    hint: "`pg_restore` by hand refuses it: ALTER FUNCTION … SET search_path mends that for good"
-                        .to_owned(),
-                    is_missing: false,
-                });
-            }
-        }
+    for name in computed_by_path(server, database)? {
+        remarks.push(Remark {
+            code: "needs_search_path",
+            sentence: "what loads only with the application's search_path, which a restore by larder sets",
+            name: format!("{name} of {database}"),
+            hint: "`pg_restore` by hand refuses it: ALTER FUNCTION … SET search_path mends that for good".to_owned(),
+            is_missing: false,
+        });
     }
     Ok(remarks)
+}
+
+/// The tables and views of which something is computed by functions that name others without their schema.
+fn computed_by_path(server: &Server<'_>, database: &str) -> Result<BTreeSet<String>, Failure> {
+    if server.major < 12 {
+        return Ok(BTreeSet::new());
+    }
+    let computed = pairs(server, database, COMPUTED)?;
+    if computed.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut names = Names::default();
+    for (name, body) in pairs(server, database, BODIES)? {
+        names.bodies.entry(name).or_default().push(body);
+    }
+    for (kind, name) in pairs(server, database, NAMED)? {
+        match kind.as_str() {
+            "routine" => names.routines.insert(name),
+            "relation" => names.relations.insert(name),
+            _ => names.types.insert(name),
+        };
+    }
+    Ok(computed.into_iter().filter(|(_, called)| names.need_path(called)).map(|(name, _)| name).collect())
+}
+
+/// Two texts a row; they cross the pipe as hex, since a name may have any character.
+fn pairs(server: &Server<'_>, database: &str, sql: &str) -> Result<Vec<(String, String)>, Failure> {
+    let hex = |column: &str| format!("encode(convert_to({column}::text, 'UTF8'), 'hex')");
+    let sql = format!("SELECT {} || '|' || {} FROM ({sql} LIMIT {LISTED_MAX}) q (a, b)", hex("a"), hex("b"));
+    let text = |hex: &str| String::from_utf8(hex::decode(hex).ok()?).ok();
+    let read = |row: &String| row.split_once('|').and_then(|(a, b)| Some((text(a)?, text(b)?)));
+    Ok(server.query(database, &sql)?.iter().filter_map(read).collect())
 }
 
 fn left_out(server: &Server<'_>, database: &str, row: &str) -> Option<Remark> {

@@ -25,7 +25,7 @@ mod load;
 mod roles;
 mod swap;
 
-use load::How;
+use load::{How, SearchPath};
 pub(super) use swap::recover;
 use swap::{Place, Places};
 
@@ -197,24 +197,49 @@ impl Work<'_> {
         if !load::may_be_path(&first) {
             return Err(failure);
         }
-        for path in load::paths(server, &plan.scan, self.apart)? {
+        for SearchPath { path, is_its } in load::paths(server, (&plan.scan, &plan.goal), self.apart)? {
             if let Some((places, place)) = beside {
                 places.again(place, plan.scan.made.as_deref())?;
             }
             let tick = || voice.progress(0, plan.bytes);
             let ran = load::with_path(server, &plan.file, self.staging, database, &path, how, tick)?;
-            if ran.exit == Exit::Success {
-                voice.notice(
-                    Trouble::new(
-                        "loaded_with_search_path",
-                        format!("{} was loaded with the search_path {path}: with none it is not loadable", plan.goal),
-                    )
-                    .with_hint("ALTER FUNCTION … SET search_path mends that for good"),
-                );
-                return Ok(());
+            if ran.exit != Exit::Success {
+                continue;
             }
+            voice.notice(
+                Trouble::new(
+                    "loaded_with_search_path",
+                    format!("{} was loaded with the search_path {path}: with none it is not loadable", plan.goal),
+                )
+                .with_hint("ALTER FUNCTION … SET search_path mends that for good"),
+            );
+            return if is_its { Ok(()) } else { self.guessed(plan, database, &path, voice) };
         }
         Err(failure)
+    }
+
+    /// What was computed with a guessed path may be something else than the application computes.
+    fn guessed(&self, plan: &Plan, database: &str, path: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let names = load::ambiguous(self.server, database)?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let told = format!(
+            "{} is in more than one schema, and nothing says with which search_path {} computes",
+            names.join(", "),
+            plan.goal
+        );
+        if plan.is_full {
+            let hint = format!(
+                "the database that is there was not touched; say it on the server, then restore again: \
+                 ALTER DATABASE {} SET search_path = …",
+                identifier(&plan.goal)
+            );
+            return Err(Failure::new("search_path_unknown", told).hint(hint));
+        }
+        let name = format!("what {} computes is as it was", plan.goal);
+        voice.validation(name, Verdict::CouldNotVerify, &format!("{told}; it was loaded with {path}"));
+        Ok(())
     }
 
     fn compare(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {

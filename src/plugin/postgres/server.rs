@@ -12,6 +12,9 @@ use crate::plugin::digest;
 use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
 use crate::process::Exit;
 
+/// Rows of an answer that are kept.
+const ROWS_MAX: usize = 20_000;
+
 pub(super) struct Server<'a> {
     pub(super) settings: &'a PostgresSettings,
     pub(super) tools: Tools,
@@ -48,16 +51,17 @@ impl<'a> Server<'a> {
     /// Asks one question of `database`; answers its rows.
     pub(super) fn query(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
         let mut rows = Vec::new();
-        let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", sql].map(OsString::from).to_vec();
+        // Functions and operators of the application could stand in for the server's own, with the rights of this role.
+        let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", "SET search_path = ''", "-c", sql];
         let ran = self.tools.run(
             &self.client.tool("psql"),
-            args,
+            args.map(OsString::from).to_vec(),
             // Not by argument: there a name with `=` in it would be read as a connection string.
             &[("PGDATABASE", database)],
             // A DROP of a large database takes its time, a question does not.
             if sql.starts_with("SELECT") { DEADLINE_OF_QUESTION } else { DEADLINE_OF_WORK },
             |line| {
-                if rows.len() <= DATABASES_MAX && !line.is_empty() {
+                if rows.len() <= ROWS_MAX && !line.is_empty() {
                     rows.push(line.to_owned());
                 }
             },

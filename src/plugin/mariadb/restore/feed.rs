@@ -181,12 +181,47 @@ fn is_code(line: &[u8]) -> bool {
     line.starts_with(b"SET ") || (line.starts_with(b"/*!") && !line.starts_with(b"/*!40000 "))
 }
 
+/// How the line begins that makes a view.
+const VIEW: &[u8] = b"/*!50001 VIEW ";
+
 /// The line with the new name, if it is one that names the database.
 fn renamed(line: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+    if line.starts_with(VIEW) {
+        return Some(renamed_in_view(line, old.as_bytes(), new.as_bytes()));
+    }
     let rest = |head: &str| line.strip_prefix(head.as_bytes())?.strip_prefix(old.as_bytes());
     let heads = ["USE ", "CREATE DATABASE /*!32312 IF NOT EXISTS*/ ", "CREATE DATABASE "];
     let (head, rest) = heads.iter().find_map(|head| Some((head, rest(head)?)))?;
     Some([head.as_bytes(), new.as_bytes(), rest].concat())
+}
+
+/// A view with the new name where its columns are named with the database, as those of a definer who is gone are.
+fn renamed_in_view(line: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    let mut rest = line;
+    let mut quote = None;
+    while let Some((first, behind)) = rest.split_first() {
+        let is_start = quote.is_none() && out.last().is_none_or(|last| !matches!(last, b'.' | b'`'));
+        if let Some(after) = rest.strip_prefix(old).filter(|after| is_start && after.first() == Some(&b'.')) {
+            out.extend_from_slice(new);
+            rest = after;
+            continue;
+        }
+        out.push(*first);
+        rest = behind;
+        match (quote, *first) {
+            (None, b'\'' | b'"' | b'`') => quote = Some(*first),
+            (Some(b'\'' | b'"'), b'\\') => {
+                if let Some((escaped, behind)) = rest.split_first() {
+                    out.push(*escaped);
+                    rest = behind;
+                }
+            }
+            (Some(open), last) if open == last => quote = None,
+            _ => {}
+        }
+    }
+    out
 }
 
 /// The line that makes an event, which is then not due.
@@ -209,6 +244,9 @@ mod tests {
         let create = "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `a``b` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;\n";
         assert!(line(create).unwrap().starts_with("CREATE DATABASE /*!32312 IF NOT EXISTS*/ `new` /*!40100"));
         assert_eq!(line("USE `other`;\n"), None);
+        let view = "/*!50001 VIEW `v` AS select `a``b`.`t`.`id` AS `x`,'`a``b`.' AS `y`,`c`.`a``b`.`d`,'\\'`a``b`.' from `t` */;\n";
+        let wanted = "/*!50001 VIEW `v` AS select `new`.`t`.`id` AS `x`,'`a``b`.' AS `y`,`c`.`a``b`.`d`,'\\'`a``b`.' from `t` */;\n";
+        assert_eq!(line(view).as_deref(), Some(wanted));
         assert_eq!(line("INSERT INTO `t` VALUES ('USE `a``b`;');\n"), None);
     }
 

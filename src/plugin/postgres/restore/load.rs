@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::plugin::builtin::Failure;
 use crate::plugin::postgres::explain::explain;
 use crate::plugin::postgres::scan::Scan;
-use crate::plugin::postgres::server::{Server, connection};
+use crate::plugin::postgres::server::{Server, connection, literal};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
 
@@ -124,27 +124,55 @@ pub(super) fn may_be_path(ran: &Ran) -> bool {
         && !["role \"", "database \"", "tablespace \""].iter().any(|what| ran.stderr.contains(what))
 }
 
-/// The paths to try, as `SET` takes them: what the backup says of its database, what the server says of roles, and the
-/// dump's own schemas.
-pub(super) fn paths(server: &Server<'_>, scan: &Scan, apart: &str) -> Result<Vec<String>, Failure> {
+/// A search_path, as `SET` takes it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SearchPath {
+    pub(super) path: String,
+    /// The backup or the server says that it is this database's.
+    pub(super) is_its: bool,
+}
+
+/// The paths to try: what the backup and the server say of this database; then guesses: what the server says of roles,
+/// and the dump's own schemas.
+pub(super) fn paths(server: &Server<'_>, plan: (&Scan, &str), apart: &str) -> Result<Vec<SearchPath>, Failure> {
+    let (scan, goal) = plan;
     let of_backup = scan.own.iter().filter_map(|statement| {
         let (_, path) = statement.split_once(" SET search_path TO ")?;
         Some(path.trim_end_matches(';').to_owned())
     });
-    let sql = "SELECT DISTINCT substr(each, 13) FROM pg_db_role_setting, unnest(setconfig) each \
-               WHERE each LIKE 'search_path=%' ORDER BY 1";
-    let of_server = server.query(apart, sql)?;
+    let set = |whose: &str| {
+        format!(
+            "SELECT DISTINCT substr(each, 13) FROM pg_db_role_setting LEFT JOIN pg_database d ON d.oid = setdatabase, \
+             unnest(setconfig) each WHERE each LIKE 'search_path=%' AND {whose} ORDER BY 1"
+        )
+    };
+    let of_database = server.query(apart, &set(&format!("setrole = 0 AND datname = {}", literal(goal))))?;
+    let roles = format!("setrole <> 0 AND (setdatabase = 0 OR datname = {})", literal(goal));
+    let of_roles = server.query(apart, &set(&roles))?;
     let schemas: Vec<&str> = scan.schemas.iter().map(String::as_str).filter(|schema| *schema != "public").collect();
     let public_first = std::iter::once("public").chain(schemas.iter().copied()).collect::<Vec<_>>().join(", ");
     let public_last = schemas.iter().copied().chain(["public"]).collect::<Vec<_>>().join(", ");
-    let all = of_backup.chain(of_server).chain(["public".to_owned(), public_first, public_last]);
-    let mut paths: Vec<String> = Vec::new();
-    for path in all.filter(|path| !path.trim_matches(['\'', '"', ' ']).is_empty() && !path.contains([';', '\n'])) {
-        if !paths.contains(&path) && paths.len() < PATHS_MAX {
-            paths.push(path);
+    let its = of_backup.chain(of_database).map(|path| SearchPath { path, is_its: true });
+    let guesses = of_roles.into_iter().chain(["public".to_owned(), public_first, public_last]);
+    let guesses = guesses.map(|path| SearchPath { path, is_its: false });
+    let mut paths: Vec<SearchPath> = Vec::new();
+    for each in its.chain(guesses) {
+        let is_path = !each.path.trim_matches(['\'', '"', ' ']).is_empty() && !each.path.contains([';', '\n']);
+        if is_path && paths.len() < PATHS_MAX && !paths.iter().any(|other| other.path == each.path) {
+            paths.push(each);
         }
     }
     Ok(paths)
+}
+
+/// Names that more than one schema of `database` has: with another search_path they are other things.
+pub(super) fn ambiguous(server: &Server<'_>, database: &str) -> Result<Vec<String>, Failure> {
+    let sql = "SELECT name FROM (
+          SELECT proname AS name, pronamespace AS place FROM pg_proc
+          UNION ALL SELECT relname, relnamespace FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f')
+        ) q JOIN pg_namespace n ON n.oid = place WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+        GROUP BY name HAVING count(DISTINCT place) > 1 ORDER BY 1 LIMIT 20";
+    server.query(database, sql)
 }
 
 /// Why a load failed, with the next step.
