@@ -164,12 +164,16 @@ struct Open {
 
 /// Whether the value of the last secret field on this line goes on behind it.
 fn goes_on(content: &str, indent: usize) -> Option<Open> {
-    let field = content.trim_start_matches(['-', '?', ' ']);
-    let indent = indent + content.len() - field.len();
-    if is_secret_name(field.trim().trim_matches(['"', '\''])) && !field.contains([':', '=', ' ']) {
-        // A key on a line of its own, behind `?` or without its colon.
-        return content.starts_with('?').then_some(Open { indent, quote: None, is_bare: true });
+    if let Some(key) = content.strip_prefix('?') {
+        // A key on a line of its own.
+        return is_secret_name(key.trim().trim_matches(['"', '\''])).then_some(Open {
+            indent,
+            quote: None,
+            is_bare: true,
+        });
     }
+    let field = content.trim_start_matches(['-', ' ']);
+    let indent = indent + content.len() - field.len();
     let (at, name) = words(field).filter(|(_, name)| is_secret_name(name)).last()?;
     let value = field.get(at + name.len()..)?.trim_start_matches(['"', '\'', ' ', '\t']);
     let value = value.strip_prefix(':')?.trim();
