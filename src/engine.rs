@@ -10,6 +10,7 @@ mod error;
 mod find;
 mod hanging;
 mod locks;
+mod making;
 mod messages;
 mod proof;
 mod repository;

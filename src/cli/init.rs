@@ -116,6 +116,7 @@ pub(crate) fn make(seed: &SiteSeed) -> Result<(), Trouble> {
 }
 
 fn files(seed: &SiteSeed) -> Vec<(String, String)> {
+    let repository = plain(&seed.repository);
     let mut files = vec![
         (
             "site.yaml".to_owned(),
@@ -133,8 +134,8 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
                 "{SCHEMA_LINE}\n# One restic repository. A second one on another machine makes it a real backup.\nkind: Destination\nname: local\n\
                  repository: {{type: local, path: {}{}}}\npassword: {{file: {}}}\ncheck: {{schedule: \"0 5 * * 0\", read_data: 5%}}\n\
                  prune: {{schedule: \"0 4 * * 0\"}}\n",
-                quote(&seed.repository),
-                mounted(&seed.repository, "require_mount"),
+                quote(&repository),
+                mounted(&repository, "require_mount"),
                 quote(&password_file(seed))
             ),
         ),
@@ -149,6 +150,7 @@ fn files(seed: &SiteSeed) -> Vec<(String, String)> {
         ("larder.schema.json".to_owned(), crate::cli::config_schema_text()),
     ];
     let own = file_targets(seed).into_iter().map(|(name, path)| {
+        let path = plain(&path);
         let mounted = mounted(&path, "require_mount");
         format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{}]{mounted}}}\n", quote(&path))
     });
@@ -237,10 +239,27 @@ fn quote(path: &Path) -> String {
     serde_json::Value::String(path.display().to_string()).to_string()
 }
 
+/// A path below the mount that it lies on: where a link leads there, without the link. With the disk away the link would
+/// lead into the empty mount point, and a mount that is not above the path cannot be required.
+fn plain(path: &Path) -> PathBuf {
+    match crate::artifact::mount::point_of(path) {
+        Some(point) if !path.starts_with(&point) => resolved(path),
+        _ => path.to_owned(),
+    }
+}
+
+/// Without links as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(found), ..) => found,
+        (Err(_), Some(parent), Some(name)) => resolved(parent).join(name),
+        (Err(_), ..) => path.to_owned(),
+    }
+}
+
 /// Where a path lies on a mounted disk or share: that nothing is done without it.
 fn mounted(path: &Path, field: &str) -> String {
     match crate::artifact::mount::point_of(path) {
-        // Also where the text lies elsewhere than the disk: through a link the mount is not above it.
         Some(point) if path.starts_with(&point) => format!(", {field}: {}", quote(&point)),
         _ => String::new(),
     }

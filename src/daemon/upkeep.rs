@@ -15,7 +15,7 @@ use crate::error::Trouble;
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::holdings;
-use crate::runner::ship::Route;
+use crate::runner::ship::{NOT_MADE, Route};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, UpkeepDecision};
@@ -258,7 +258,10 @@ async fn act(
         berths = berths.acquire_many_owned(wanted) => berths.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
-    let (restic, access) = route.open().await?;
+    let (restic, access) = match route.open().await {
+        Err(trouble) if trouble.code == NOT_MADE => return Ok(vec![trouble.message]),
+        opened => opened?,
+    };
     let name = &route.destination.name;
     match action {
         DestinationAction::Test => {

@@ -1,10 +1,12 @@
 //! Which repository is this? Opening, making once, and never making again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::making::{self, Making};
 use super::messages::{self, Message};
 use super::stillborn;
 use super::{Call, EngineError, RepositoryAccess, Restic};
@@ -13,6 +15,10 @@ use crate::process::{Context, Exit};
 
 /// Largest `config` file of a local repository that is looked at, in bytes (restic's have some 155).
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// Longest wait for somebody else who makes the repository, and how often it is looked.
+const MAKING_MAX: Duration = Duration::from_secs(120);
+const MAKING_EVERY: Duration = Duration::from_millis(200);
 
 /// A local repository's `config` file that was once read by restic, and the id that was in it.
 ///
@@ -31,17 +37,29 @@ impl Restic {
     /// With an expected id: the repository is missing or another one. Without: the place holds something else, or the
     /// directory above it is missing. And everything that restic can fail with.
     pub async fn open_or_init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+        match self.open(access, context).await? {
+            Some(id) => Ok(id),
+            None => self.init(access, context).await,
+        }
+    }
+
+    /// Opens the repository and returns its id; none: none is expected, and there is none yet.
+    ///
+    /// # Errors
+    /// As [`Self::open_or_init`].
+    pub async fn open(&self, access: &RepositoryAccess, context: &Context) -> Result<Option<String>, EngineError> {
         if access.expected_id.is_some() {
             self.check_identity(access, context).await?;
-            return access.expected_id.clone().ok_or_else(|| garbled("cat config"));
+            return Ok(access.expected_id.clone());
         }
         // No config file: restic need not be asked (and would try for a quarter of an hour where a file is in the way).
         if config_of(access).await? == Some(None) {
-            return self.init(access, context).await;
+            room(access).await?;
+            return Ok(None);
         }
         match self.read_id(access, context).await {
-            Err(EngineError::RepositoryMissing { .. }) => self.init(access, context).await,
-            found => found,
+            Err(EngineError::RepositoryMissing { .. }) => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -74,12 +92,10 @@ impl Restic {
     }
 
     async fn init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
-        if let Some(path) = local_path(access) {
-            let (looked, location) = (path.clone(), access.location.clone());
-            look::at(&path, LOOK_MAX, move || room_for_repository(&looked, &location))
-                .await
-                .map_err(|silent| EngineError::Silent { silent })??;
-        }
+        let _making = match turn(access).await? {
+            Turn::Made => return self.read_id(access, context).await,
+            Turn::Ours(making) => making,
+        };
         let mut made = None;
         let mut hear = |line: &str| {
             if let Some(Message::Initialized { id }) = messages::parse(line) {
@@ -101,6 +117,48 @@ impl Restic {
     }
 }
 
+enum Turn {
+    /// Elsewhere there is nothing to keep apart.
+    Ours(Option<Making>),
+    /// Somebody else made it meanwhile.
+    Made,
+}
+
+/// Waits until this process may make the repository, with an empty place for it, or somebody else has made it.
+async fn turn(access: &RepositoryAccess) -> Result<Turn, EngineError> {
+    let Some(path) = local_path(access) else { return Ok(Turn::Ours(None)) };
+    room(access).await?;
+    let not_writable = |detail: String| EngineError::NotWritable { location: access.location.clone(), detail };
+    let begun = std::time::Instant::now();
+    loop {
+        let place = path.clone();
+        let taken = look::at(&path, LOOK_MAX, move || making::begin(&place)).await;
+        let taken = taken.map_err(|silent| EngineError::Silent { silent })?;
+        let making = taken.map_err(|error| not_writable(error.to_string()))?;
+        if config_of(access).await? != Some(None) {
+            return Ok(Turn::Made);
+        }
+        if let Some(making) = making {
+            let (place, location) = (path.clone(), access.location.clone());
+            let cleared = look::at(&path, LOOK_MAX, move || clear(&place, &location)).await;
+            cleared.map_err(|silent| EngineError::Silent { silent })??;
+            return Ok(Turn::Ours(Some(making)));
+        }
+        if begun.elapsed() > MAKING_MAX {
+            return Err(not_writable("somebody else is making a repository there".to_owned()));
+        }
+        tokio::time::sleep(MAKING_EVERY).await;
+    }
+}
+
+async fn room(access: &RepositoryAccess) -> Result<(), EngineError> {
+    let Some(path) = local_path(access) else { return Ok(()) };
+    let (looked, location) = (path.clone(), access.location.clone());
+    look::at(&path, LOOK_MAX, move || room_for_repository(&looked, &location))
+        .await
+        .map_err(|silent| EngineError::Silent { silent })?
+}
+
 /// The path of a repository on this machine.
 pub(super) fn local_path(access: &RepositoryAccess) -> Option<PathBuf> {
     path_of(&access.location)
@@ -115,12 +173,15 @@ pub(super) fn path_of(location: &str) -> Option<PathBuf> {
 /// Whether a repository may be made at `path`: absent below a directory that is there, or an empty directory.
 fn room_for_repository(path: &Path, location: &str) -> Result<(), EngineError> {
     match std::fs::read_dir(path) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) if stillborn::is(path) => stillborn::clear(path)
-                .map_err(|error| EngineError::NotWritable { location: location.to_owned(), detail: error.to_string() }),
-            Some(_) => Err(EngineError::NotARepository { location: location.to_owned() }),
-        },
+        Ok(entries) => {
+            let is_free = entries.flatten().all(|entry| making::is_marker(&entry.file_name()));
+            // What somebody else has finished meanwhile is no bar either.
+            if is_free || stillborn::is(path) || path.join("config").exists() {
+                Ok(())
+            } else {
+                Err(EngineError::NotARepository { location: location.to_owned() })
+            }
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if path.parent().is_some_and(Path::is_dir) {
                 Ok(())
@@ -133,6 +194,15 @@ fn room_for_repository(path: &Path, location: &str) -> Result<(), EngineError> {
         }
         Err(error) => Err(EngineError::NotWritable { location: location.to_owned(), detail: error.to_string() }),
     }
+}
+
+/// Takes away what a killed `init` left.
+fn clear(path: &Path, location: &str) -> Result<(), EngineError> {
+    if !stillborn::is(path) {
+        return Ok(());
+    }
+    stillborn::clear(path)
+        .map_err(|error| EngineError::NotWritable { location: location.to_owned(), detail: error.to_string() })
 }
 
 /// The hash of a local repository's `config` file; inner none: there is no such file; outer none: not local, or not

@@ -83,8 +83,39 @@ impl Restic {
             let failed = summary.items.saturating_sub(summary.items_restored);
             return Err(EngineError::RestoreIncomplete { failed, detail });
         }
+        // restic's word is not believed alone: what it counted lies there.
+        let place = to.to_owned();
+        let there = look::work(to, move || below(&place)).await.map_err(|silent| EngineError::Silent { silent })?;
+        let (items, bytes) = there.map_err(|error| EngineError::Files(to.to_owned(), error))?;
+        if items < summary.items_restored || bytes < summary.bytes_restored {
+            let detail = format!(
+                "restic told of {} items and {} bytes, {items} and {bytes} are there",
+                summary.items_restored, summary.bytes_restored
+            );
+            let failed = summary.items_restored.saturating_sub(items).max(1);
+            return Err(EngineError::RestoreIncomplete { failed, detail });
+        }
         Ok(RestoreReport { items: summary.items_restored, bytes: summary.bytes_restored, duration: answer.wall })
     }
+}
+
+/// How many items lie below a directory, and how many bytes are in its files.
+fn below(directory: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut items, mut bytes) = (0, 0);
+    let mut next = vec![directory.to_owned()];
+    while let Some(directory) = next.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let found = entry.metadata()?;
+            items += 1;
+            if found.is_dir() {
+                next.push(entry.path());
+            } else if found.is_file() {
+                bytes += found.len();
+            }
+        }
+    }
+    Ok((items, bytes))
 }
 
 /// Tells a full disk below `to` from a full disk of the repository, which a restore writes nothing to but its lock.

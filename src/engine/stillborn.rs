@@ -6,6 +6,8 @@
 use std::io;
 use std::path::Path;
 
+use super::making;
+
 /// The directories that restic makes; `data` has 256 more, with two hex digits each.
 const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 
@@ -20,6 +22,9 @@ pub(super) fn is(path: &Path) -> bool {
         seen += 1;
         let Ok(entry) = entry else { return false };
         let (name, Ok(kind)) = (entry.file_name(), entry.file_type()) else { return false };
+        if making::is_marker(&name) {
+            continue;
+        }
         let name = name.to_string_lossy();
         let fits = if kind.is_dir() {
             DIRECTORIES.contains(&&*name) && (name == "keys" || is_hollow(&entry.path()))
@@ -47,6 +52,9 @@ fn is_hollow(path: &Path) -> bool {
 pub(super) fn clear(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
+        if making::is_marker(&entry.file_name()) {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
             std::fs::remove_dir_all(entry.path())?;
         } else {

@@ -115,8 +115,20 @@ impl Route {
     /// restic and the way into the repository, which is the pinned one or is pinned now.
     ///
     /// # Errors
-    /// When it is not mounted, restic or the password is missing, or the repository is another one.
+    /// When it is not mounted, restic or the password is missing, or the repository is another one or not made yet.
     pub async fn open(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.enter(false).await
+    }
+
+    /// As [`Self::open`]; makes the repository if there was never one. Only what writes into it may.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_or_make(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.enter(true).await
+    }
+
+    async fn enter(&self, make: bool) -> Result<(Restic, RepositoryAccess), Trouble> {
         present(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
@@ -126,7 +138,12 @@ impl Route {
             look::at(path, LOOK_MAX, move || may_be_made(&destination))
                 .await
                 .map_err(|silent| silent.trouble("destination_hanging", "the repository"))??;
-            let id = restic.open_or_init(&access, &self.context).await.map_err(|error| error.trouble())?;
+            let id = if make {
+                Some(restic.open_or_init(&access, &self.context).await)
+            } else {
+                restic.open(&access, &self.context).await.transpose()
+            };
+            let id = id.ok_or_else(|| not_made(&access.location))?.map_err(|error| error.trouble())?;
             access.expected_id = Some(id.clone());
             self.world
                 .note_destination(&self.destination, |record| {
@@ -137,6 +154,14 @@ impl Route {
         }
         Ok((restic, access))
     }
+}
+
+/// Nothing was ever shipped there.
+pub const NOT_MADE: &str = "repository_not_made";
+
+fn not_made(location: &str) -> Trouble {
+    Trouble::new(NOT_MADE, format!("there is no repository at {location} yet; the first run makes it"))
+        .with_hint("push a target and `larder run` it; if there was one, mount its disk")
 }
 
 /// Makes one snapshot of `cargo`; what went wrong is in the shipment.
@@ -298,7 +323,7 @@ async fn attempt(
         berth = berths.acquire_owned() => berth.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
-    let (restic, access) = route.open().await?;
+    let (restic, access) = route.open_or_make().await?;
     let parent = match parent {
         Some(parent) => Some(parent),
         None => newest_of_ours(route, &restic, &access, cargo).await?,

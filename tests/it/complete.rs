@@ -125,6 +125,16 @@ fn what_init_writes_of_a_repository_on_a_mount_makes_no_second_one_when_the_moun
     assert!(done.status.success(), "{}", text(&done));
     let written = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     assert!(written.contains(&format!("require_mount: \"{}\"", site.path("disk").display())), "{written}");
+
+    // Also where a link leads there.
+    std::os::unix::fs::symlink("disk", site.path("backup")).unwrap();
+    let linked = site.path("linked");
+    let done =
+        site.command().arg("init").arg(&linked).arg("--repository").arg(site.path("backup/restic")).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    assert_eq!(std::fs::read_to_string(linked.join("destinations.yaml")).unwrap(), written);
+    std::fs::remove_dir_all(linked).unwrap();
+
     site.start();
     let pushed = site.git(&["push", "-q", "origin", "HEAD:main"]);
     assert!(pushed.status.success(), "{}", text(&pushed));

@@ -421,6 +421,53 @@ async fn a_repository_is_made_only_where_there_is_room_for_one() {
 }
 
 #[tokio::test]
+async fn several_that_make_one_repository_at_once_agree_on_it() {
+    for program in programs() {
+        let place = Place::with(&program).await;
+        for round in 0..3 {
+            let location = place.path(&format!("shared-{round}")).display().to_string();
+            let each = |number: u32| RepositoryAccess {
+                location: location.clone(),
+                cache: place.path(&format!("cache-{round}-{number}")),
+                ..place.access.clone()
+            };
+            let (one, two, three) = (each(1), each(2), each(3));
+            let (one, two, three) = tokio::join!(
+                place.restic.open_or_init(&one, &place.context),
+                place.restic.open_or_init(&two, &place.context),
+                place.restic.open_or_init(&three, &place.context)
+            );
+            let ids = [one.unwrap(), two.unwrap(), three.unwrap()];
+            assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+            let access = RepositoryAccess { expected_id: Some(ids[0].clone()), ..each(4) };
+            assert_eq!(place.restic.snapshots(&access, &[], &place.context).await.unwrap().len(), 0);
+            let left = std::fs::read_dir(&location).unwrap().flatten().map(|entry| entry.file_name());
+            assert!(
+                left.filter(|name| name.to_string_lossy().contains("larder")).count() == 0,
+                "nothing of ours stays"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_restic_only_tells_of_is_not_believed() {
+    for program in programs() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::opened(&liar(&program, directory.path())).await;
+        place.write("a", "something");
+        let snapshot = place.backup().await.unwrap().snapshot;
+        let summary =
+            r#"{"message_type":"summary","total_files":3,"files_restored":3,"total_bytes":9,"bytes_restored":9}"#;
+        std::fs::write(directory.path().join("answer"), summary).unwrap();
+        std::fs::write(directory.path().join("garble"), "restore").unwrap();
+        let to = place.path("to");
+        let told = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await;
+        assert_eq!(told.unwrap_err().code(), "restore_incomplete");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_makes_a_backup_partial_and_is_named() {
     for program in programs() {
         let place = Place::opened(&program).await;
