@@ -72,6 +72,8 @@ pub enum SourceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("{git_dir}/HEAD is damaged: git takes no push into {path}")]
+    Head { path: PathBuf, git_dir: PathBuf },
     #[error("{branch:?} cannot be the name of a branch")]
     BranchName { branch: String },
     #[error("the branch {branch} of {path} cannot be read")]
@@ -113,7 +115,7 @@ impl SourceError {
             Self::NoRepository { .. } => "not_a_repository",
             Self::Reftable { .. } => "reftable",
             Self::Sha256 { .. } => "sha256_repository",
-            Self::Open { .. } => "repository_damaged",
+            Self::Open { .. } | Self::Head { .. } => "repository_damaged",
             Self::BranchName { .. } => "branch_name",
             Self::Branch { .. } => "branch_damaged",
             Self::NotACommit { .. } => "branch_no_commit",
@@ -154,6 +156,9 @@ impl SourceError {
                     "look at it with `git -C {} fsck --full`; pushing again restores missing objects",
                     path.display()
                 )
+            }
+            Self::Head { git_dir, .. } => {
+                format!("write it anew: `echo 'ref: refs/heads/main' > {}/HEAD`", git_dir.display())
             }
             Self::BranchName { .. } => "give a name such as main, without refs/heads/".to_owned(),
             Self::Branch { path, branch, .. } => {

@@ -72,6 +72,10 @@ impl Bare {
         if storage.is_some_and(|storage| !storage.eq_ignore_ascii_case(b"files")) {
             return Err(SourceError::Reftable { path });
         }
+        // gix does not mind, and git takes no push: "not a git repository".
+        if scratch.is_none() && is_head_damaged(local.git_dir()) {
+            return Err(SourceError::Head { path, git_dir: local.git_dir().to_owned() });
+        }
         Ok(Self { repository, path, scratch })
     }
 
@@ -218,6 +222,15 @@ pub(super) fn object_id(path: &Path, revision: &Revision) -> Result<gix::ObjectI
     })
 }
 
+/// Whether HEAD is there and names neither a ref nor a commit.
+fn is_head_damaged(git_dir: &Path) -> bool {
+    let Ok(head) = std::fs::read(git_dir.join("HEAD")) else { return false };
+    let head = head.trim_ascii_end();
+    let is_commit = head.len() == 40 && head.iter().all(u8::is_ascii_hexdigit);
+    let is_ref = head.strip_prefix(b"ref:").is_some_and(|name| name.trim_ascii().starts_with(b"refs/"));
+    !is_commit && !is_ref
+}
+
 fn why_not_opened(path: PathBuf, view: &Path, error: gix::Error) -> SourceError {
     let git_dir = if view.join(".git").exists() { view.join(".git") } else { view.to_owned() };
     // gix was built without SHA-256 and reports such a repository as unreadable config.
@@ -250,6 +263,25 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_that_git_does_not_understand_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = std::process::Command::new("git").args(["init", "-q", "--bare"]).arg(dir.path()).status().unwrap();
+        assert!(run.success());
+        for (head, is_good) in [
+            ("ref: refs/heads/main\n", true),
+            ("ref:refs/heads/other", true),
+            ("0123456789abcdef0123456789abcdef01234567\n", true),
+            ("garbage", false),
+            ("", false),
+            ("ref: nowhere\n", false),
+            ("\0\0\0\0", false),
+        ] {
+            std::fs::write(dir.path().join("HEAD"), head).unwrap();
+            assert_eq!(Bare::open(dir.path()).is_ok(), is_good, "{head:?}");
+        }
+    }
 
     #[test]
     fn impossible_branch_names_are_refused_before_git_is_asked() {

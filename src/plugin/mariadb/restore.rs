@@ -222,7 +222,7 @@ impl Work<'_> {
     /// Puts one in its place.
     pub(super) fn put(&self, plan: &Plan, place: &mut Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
         if !place.is_refilled {
-            return self.swap.swap(place, &plan.file);
+            return self.swap.swap(place, &plan.file, &format!("`{}`", plan.quoted));
         }
         voice.log(format!("no database can be made beside {}: it is written down first, and filled anew", plan.goal));
         let copy = place.clone();

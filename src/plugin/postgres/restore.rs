@@ -238,7 +238,7 @@ impl Work<'_> {
             return Err(Failure::new("search_path_unknown", told).hint(hint));
         }
         let name = format!("what {} computes is as it was", plan.goal);
-        voice.validation(name, Verdict::CouldNotVerify, &format!("{told}; it was loaded with {path}"));
+        voice.validation(name, Verdict::CouldNotVerify, format!("{told}; it was loaded with {path}"));
         Ok(())
     }
 

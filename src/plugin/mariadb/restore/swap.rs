@@ -160,8 +160,9 @@ impl<'s> Swap<'s> {
         kept(&self.directory, place)
     }
 
-    /// Puts what is beside in the place of what is there. `dump` is what was loaded beside.
-    pub(super) fn swap(&self, place: &mut Place, dump: &Path) -> Result<(), Failure> {
+    /// Puts what is beside in the place of what is there. `dump` is what was loaded beside, and `named` how its database
+    /// stands in it.
+    pub(super) fn swap(&self, place: &mut Place, dump: &Path, named: &str) -> Result<(), Failure> {
         let server = self.server;
         if place.exists {
             // Meanwhile the application worked on.
@@ -195,7 +196,8 @@ impl<'s> Swap<'s> {
         }
         self.script(place, &sql)?;
         if new.has_code() {
-            self.feed(place, dump, Part::Code)?;
+            let names = (named.to_owned(), identifier(&place.goal));
+            self.feed_as(place, dump, Part::Code, Some(names), |_| {})?;
         }
         self.give_rights(place)?;
         let found = Objects::of(server, &place.goal)?;
