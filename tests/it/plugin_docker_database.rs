@@ -74,6 +74,33 @@ fn a_postgresql_database_that_is_emptied_or_dropped_is_never_a_plain_success() {
 }
 
 #[test]
+fn a_dump_that_no_pg_restore_of_this_host_reads_is_read_by_the_one_in_the_container() {
+    let Some(podman) = Podman::shared() else { return };
+    let name = fresh("pgv");
+    if !postgres(&podman, &name, &[]) {
+        return;
+    }
+    podman.exec(&name, "psql -X -q -U app -d postgres -c 'CREATE TABLE t AS SELECT generate_series(1, 100) n'");
+    let bench = docker(&podman.socket(), json!({"containers": [name]}));
+    let captured = bench.proven_docker();
+    // Its head says that it is of a version that nobody here knows.
+    let path = bench.staging().join(format!("dumps/{name}/postgres.dump"));
+    let mut dump = std::fs::read(&path).unwrap();
+    dump[6] = 99;
+    std::fs::write(&path, dump).unwrap();
+    let told = || {
+        let all = bench.validate(&captured).unwrap();
+        all.into_iter().find(|each| each.name.starts_with("the dump of postgres in")).unwrap()
+    };
+    let asked = told();
+    assert_eq!(asked.verdict, Verdict::CouldNotVerify, "{asked:?}");
+    assert!(asked.detail.contains(&format!("pg_restore in {name} ended with code 1")), "{asked:?}");
+    podman.podman(&["stop", "-t", "3", &name]);
+    let asked = told();
+    assert!(asked.verdict == Verdict::CouldNotVerify && asked.detail.ends_with("does not run"), "{asked:?}");
+}
+
+#[test]
 fn what_lies_beside_the_data_of_a_database_is_kept_or_told() {
     let Some(podman) = Podman::shared() else { return };
     let (name, sidecar) = (fresh("pgx"), fresh("side"));

@@ -206,6 +206,33 @@ fn a_mariadb_in_a_container_is_what_it_was_whatever_fails_and_whenever_it_is_kil
 }
 
 #[test]
+fn killed_at_random_instants_a_mariadb_in_a_container_has_the_old_or_the_new() {
+    let Some(podman) = Podman::shared() else { return };
+    let Some(maria) = Maria::start(&podman, &["MARIADB_ALLOW_EMPTY_ROOT_PASSWORD=1"], &[]) else { return };
+    maria.sample();
+    let kept = maria.state();
+    let mut bench = maria.bench(&podman.socket());
+    let captured = bench.kept();
+    maria.change();
+    let live = maria.state();
+    for wait in [900, 2_700, 4_300, 6_100, 8_300] {
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let _ = super::database::put_back_noted(
+            &bench,
+            &captured,
+            json!({"overwrite": true}),
+            Some(Duration::from_millis(wait)),
+        );
+        recovered(&bench, "a kill");
+        let now = maria.state();
+        assert!(now == live || now == kept, "killed after {wait} ms:\n{now}\n-- was\n{live}\n{}", bench.log());
+        if now == kept {
+            maria.change();
+        }
+    }
+}
+
+#[test]
 fn a_mariadb_whose_user_has_one_database_gets_it_back_or_keeps_it() {
     let Some(podman) = Podman::shared() else { return };
     let env =

@@ -463,3 +463,37 @@ fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_
     }
     assert!(olds > 1 && news > 0, "{olds} times the old ones, {news} times the new ones");
 }
+
+#[test]
+fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can mount");
+        return;
+    }
+    let device = Device::start();
+    let mounted =
+        |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(device.at("data")).status().unwrap().success();
+    if !mounted(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
+        println!("skipped: nothing can be mounted here");
+        return;
+    }
+    let bench = device.bench();
+    for n in 0..20 {
+        write(&device.at(&format!("data/{n:02}.bin")), &format!("{n:02}").repeat(60_000));
+    }
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    for n in 0..20 {
+        write(&device.at(&format!("data/{n:02}.bin")), &format!("{n:02}live").repeat(20_000));
+    }
+    let live = content(&device.at("data"));
+    let failure = bench.restore_app(&captured, json!({}), false);
+    let now = content(&device.at("data"));
+    bench.recover_app().unwrap();
+    assert!(mounted(&["umount"]));
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.trouble.code, "disk_full", "{failure}");
+    assert!(now == live, "{failure}: {:?}", now.keys());
+    assert!(failure.to_string().contains("make room on the device"), "{failure}");
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}

@@ -138,8 +138,12 @@ fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Vo
     match read() {
         Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
         Ok(None) => (Verdict::CouldNotVerify, format!("{why}, and {} does not run", dump.container)),
-        // It read it, and not to its end.
-        Err(failure) if failure.trouble.code == load::NOT_READ => (Verdict::Failed, failure.trouble.message),
+        // It read it, and not to its end; an older one does not even begin.
+        Err(failure)
+            if failure.trouble.code == load::NOT_READ && !failure.trouble.message.contains("unsupported version") =>
+        {
+            (Verdict::Failed, failure.trouble.message)
+        }
         Err(failure) => (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message)),
     }
 }

@@ -1,5 +1,7 @@
 //! What rsync says that it does or would do, name by name, and names as its patterns; pure.
 
+use std::collections::BTreeSet;
+
 use super::stats::Stats;
 
 /// What a transfer would do.
@@ -10,6 +12,8 @@ pub(super) struct Changes {
     pub(super) created: Vec<String>,
     /// What is there and is not sent.
     pub(super) extra: Vec<String>,
+    /// Directories that get files, with a slash, but for the root.
+    pub(super) into: BTreeSet<String>,
 }
 
 impl Changes {
@@ -18,6 +22,9 @@ impl Changes {
         let Some((what, name)) = change.split_at_checked(12) else { return };
         // A name of other bytes cannot be given back.
         let Some(name) = unescaped(name).filter(|name| name != "./") else { return };
+        if what.starts_with("<f") || what.starts_with(">f") {
+            self.into.insert(name.rfind('/').and_then(|at| name.get(..=at)).unwrap_or_default().to_owned());
+        }
         if what.starts_with("*deleting") {
             self.extra.push(name);
         } else if what.contains("+++++") {
@@ -94,6 +101,7 @@ mod tests {
         }
         assert_eq!(changes.extra, ["app.db-wal", "old/", "old/f\u{fc}r\nx"]);
         assert_eq!(outermost(&changes.extra), ["app.db-wal", "old/"]);
+        assert_eq!(changes.into.iter().collect::<Vec<_>>(), ["", "dir/"]);
         assert_eq!(outermost(&changes.created), ["dir/", "new file"]);
         assert_eq!(escaped("a*[b]\\"), "a\\*\\[b]\\\\");
     }

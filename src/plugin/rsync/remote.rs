@@ -17,6 +17,8 @@ use crate::plugin::transcript::tidy;
 use crate::process::{self, Exit};
 use crate::types::show_duration;
 
+/// Where files lie, in the directory that they go to, until all of them are there.
+pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.
 const LISTED: &str = "=larder= ";
 /// Names that one command line gets.
@@ -148,7 +150,15 @@ impl<'s> Remote<'s> {
         args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
         args.extend(kept_in(aside));
         self.add_ends(&mut args, from, path);
-        self.run(args, voice)
+        self.run(args, voice).map_err(|failure| match failure.trouble.code.as_str() {
+            "disk_full" => {
+                let (host, said) = (&self.settings.host, &failure.trouble.message);
+                let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said);
+                Failure::new("disk_full", format!("{host} has no room for what is restored: {said}"))
+                    .hint("what was there is as it was; make room on the device: old and new lie there side by side")
+            }
+            _ => failure,
+        })
     }
 
     /// Sends what is in `from` to the directory `path` of the device, whose own attributes stay as they are.
@@ -292,6 +302,7 @@ impl<'s> Remote<'s> {
     fn common(&self, apply: Apply) -> Vec<OsString> {
         let mut args = self.base(apply);
         args.extend(["-aHAX", "--numeric-ids"].map(OsString::from));
+        args.push(format!("--partial-dir={PARTIAL}").into());
         args
     }
 
@@ -301,7 +312,6 @@ impl<'s> Remote<'s> {
         let mut args: Vec<OsString> = vec![
             "--stats".into(),
             "--no-human-readable".into(),
-            "--partial-dir=.larder-partial".into(),
             format!("--timeout={}", settings.silence.0.as_secs().max(1)).into(),
             "-e".into(),
             self.shell.clone().into(),

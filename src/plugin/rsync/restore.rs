@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::changes::{Changes, outermost};
-use super::remote::{Outcome, Remote};
+use super::remote::{Outcome, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
@@ -63,6 +63,9 @@ struct Note {
     aside: String,
     /// What was not there before.
     created: Vec<String>,
+    /// What files that did not come to their place lie in.
+    #[serde(default)]
+    partial: Vec<String>,
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -154,7 +157,8 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
             whole(&remote.send_entries(kept.path(), &note.base, voice)?)?;
         }
         let skeleton = scratch(".larder-empty")?;
-        let away: Vec<String> = note.created.iter().cloned().chain([format!("{}/", note.aside)]).collect();
+        let away = note.created.iter().chain(&note.partial).cloned().chain([format!("{}/", note.aside)]);
+        let away: Vec<String> = away.collect();
         remote.take_away(&note.base, &away, None, skeleton.path(), voice)?;
         voice.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
@@ -172,11 +176,12 @@ impl Work {
     ) -> Result<Self, Failure> {
         let changes = remote.look(&from, &to, voice)?;
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
+        let partial = changes.into.iter().map(|directory| format!("{directory}{PARTIAL}/")).collect();
         let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
         if from.is_dir() {
             let is_read = |name: &String| databases.iter().any(|each| is_read_into(each, &from, name));
             let (leaves, stays): (Vec<String>, Vec<String>) = changes.extra.iter().cloned().partition(is_read);
-            let note = Note { base: to.clone(), aside, created: outermost(&changes.created) };
+            let note = Note { base: to.clone(), aside, created: outermost(&changes.created), partial };
             return Ok(Self { from, to, note, changes, leaves: outermost(&leaves), stays });
         }
         // A single file: what belongs to a database lies beside it.
@@ -186,7 +191,7 @@ impl Work {
         let beside: Vec<String> =
             beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists()).collect();
         let created = if changes.created.is_empty() { Vec::new() } else { vec![name.to_owned()] };
-        let note = Note { base, aside, created };
+        let note = Note { base, aside, created, partial };
         let leaves = if beside.is_empty() || !changes.created.is_empty() {
             Vec::new()
         } else {
