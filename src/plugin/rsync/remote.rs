@@ -404,7 +404,8 @@ impl<'s> Remote<'s> {
                 "correct `paths`, or mount what they lie on",
             ),
             23 => Ok(Outcome::Partial(said)),
-            11 if stderr.contains("no space left") => {
+            // Where the other end could not write, its word may be lost on the way.
+            11 if stderr.contains("no space left") || stderr.trim().is_empty() => {
                 Err(Failure::new("disk_full", format!("there is no room for the copy: {said}"))
                     .hint("make room where `copy` lies")
                     .later())
