@@ -405,7 +405,7 @@ impl<'s> Remote<'s> {
             ),
             23 => Ok(Outcome::Partial(said)),
             // Where the other end could not write, its word may be lost on the way.
-            11 if stderr.contains("no space left") || stderr.trim().is_empty() => {
+            11 if stderr.contains("no space left") || stderr.lines().all(|line| line.starts_with("rsync error:")) => {
                 Err(Failure::new("disk_full", format!("there is no room for the copy: {said}"))
                     .hint("make room where `copy` lies")
                     .later())
