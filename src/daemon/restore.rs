@@ -15,7 +15,7 @@ use crate::artifact::Shelf;
 use crate::artifact::manifest::{self, Manifest};
 use crate::config::model::{Artifacts, Config, Destination, Target};
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
-use crate::engine::Snapshot;
+use crate::engine::{Snapshot, Unkept};
 use crate::error::{Trouble, chain};
 use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
@@ -180,7 +180,11 @@ async fn restore(
                     route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
                 }
                 return match goal {
-                    Goal::Directory(to) => into_directory(route, &snapshot, to, &request.include, id).await,
+                    Goal::Directory(to) => {
+                        let mut lines = into_directory(route, &snapshot, to, &request.include, id).await?;
+                        lines.extend(unkept(route, &snapshot, to).await);
+                        Ok(lines)
+                    }
                     Goal::Application(target) => {
                         into_application(route, &snapshot, target, request, &place.shelf, id).await
                     }
@@ -294,6 +298,42 @@ async fn into_directory(
         ),
         format!("into {}", to.display()),
     ])
+}
+
+/// Says what only root could have given back.
+async fn unkept(route: &Route, snapshot: &Snapshot, to: &Path) -> Option<String> {
+    let found = match route.open().await {
+        Ok((restic, access)) => {
+            restic.unkept(&access, &snapshot.id, to, &route.context).await.map_err(|error| error.trouble())
+        }
+        Err(trouble) => Err(trouble),
+    };
+    match found {
+        Ok(found) => found.and_then(|found| told_of(found, nix::unistd::geteuid().as_raw())),
+        Err(trouble) => Some(format!(
+            "note: whether owners were kept is not known ({}); only root can give files to others",
+            trouble.message
+        )),
+    }
+}
+
+fn told_of(unkept: Unkept, user: u32) -> Option<String> {
+    if unkept.owners == 0 {
+        return None;
+    }
+    let plural = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let set_id = match unkept.set_id {
+        0 => String::new(),
+        count => format!(
+            "{} with the set-uid or set-gid bit that now run with the rights of uid {user}, ",
+            plural(count, "file", "files")
+        ),
+    };
+    Some(format!(
+        "note: not kept: the owners of {}, {set_id}and capabilities of files that had any; only root can give them \
+         (the daemon runs as uid {user})",
+        plural(unkept.owners, "item", "items")
+    ))
 }
 
 async fn into_application(
@@ -425,4 +465,19 @@ fn told(restored: &Restored, dry_run: bool) -> Vec<String> {
 
 fn percent(done: u64, total: u64) -> u8 {
     u8::try_from(done.saturating_mul(100) / total.max(1)).unwrap_or(100).min(99)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_root_can_give_is_said_and_nothing_where_nothing_is_lost() {
+        assert_eq!(told_of(Unkept::default(), 1000), None);
+        let told = told_of(Unkept { owners: 3, set_id: 1 }, 65534).unwrap();
+        for part in ["owners of 3 items", "1 file with the set-uid", "capabilities", "uid 65534", "only root"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told_of(Unkept { owners: 1, set_id: 0 }, 1000).unwrap().contains("set-uid"));
+    }
 }

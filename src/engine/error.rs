@@ -181,7 +181,9 @@ impl EngineError {
             Self::SnapshotId { .. } => "give 8 to 64 hex digits as `larder snapshots` shows them".to_owned(),
             Self::SnapshotMissing { .. } => "`larder snapshots` lists what is there".to_owned(),
             Self::NothingMatches { .. } => {
-                "list the snapshot's files; a pattern is a path from / on, or a name with * in it".to_owned()
+                "a pattern is a path from / on, or a name with * in it; what there is: `larder restore` without `--include`, or \
+                 restic's own `ls` of that snapshot"
+                    .to_owned()
             }
             Self::DestinationNotEmpty(path) => {
                 format!("restore into a directory that does not exist yet, such as {}/restored", path.display())

@@ -135,6 +135,26 @@ pub(super) fn parse(line: &str) -> Option<Message> {
     })
 }
 
+/// Who owns one item of `ls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) path: String,
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
+/// Reads one line of `ls`; none when it is about no item.
+pub(super) fn rights(line: &str) -> Option<Rights> {
+    let value: Value = serde_json::from_str(line.trim()).ok()?;
+    let kind = value.get("message_type").or_else(|| value.get("struct_type")).and_then(Value::as_str);
+    if kind != Some("node") {
+        return None;
+    }
+    // Older versions leave a zero out.
+    let owner = |name: &str| u32::try_from(value.get(name).map_or(Some(0), Value::as_u64)?).ok();
+    Some(Rights { path: value.get("path")?.as_str()?.to_owned(), user: owner("uid")?, group: owner("gid")? })
+}
+
 /// The version in `restic 0.18.0 compiled with go1.24.4 on linux/amd64`.
 pub(super) fn version(line: &str) -> Option<(u32, u32, u32)> {
     let word = line.strip_prefix("restic ")?.split_ascii_whitespace().next()?;

@@ -184,6 +184,49 @@ fn a_push_as_root_that_the_daemon_may_not_read_says_so_and_is_an_incident() {
 }
 
 #[test]
+fn a_restore_without_root_says_which_owners_it_could_not_give_back() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let root = site.root().to_owned();
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let suid = site.path("data/suid");
+    std::fs::write(&suid, "s").unwrap();
+    std::fs::write(site.path("data/other"), "o").unwrap();
+    for owned in ["state", "backups", "secrets", "data"] {
+        let done = Command::new("chown").args(["-R", "65534:65534"]).arg(site.path(owned)).status().unwrap();
+        assert!(done.success());
+    }
+    std::os::unix::fs::chown(&suid, Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(&suid, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    std::os::unix::fs::chown(site.path("data/other"), Some(1234), Some(1234)).unwrap();
+    std::fs::create_dir(site.path("restic")).unwrap();
+    std::fs::create_dir(site.path("out")).unwrap();
+    for place in ["restic", "out"] {
+        std::os::unix::fs::chown(site.path(place), Some(65534), Some(65534)).unwrap();
+    }
+    std::fs::write(site.path("daemon.log"), "").unwrap();
+    site.daemon_as(65534);
+    site.start_and_push();
+    assert_eq!(site.run("files")["outcome"], "success");
+    for output in [&[][..], &["--output", "json"]] {
+        let to = site.path("out").join(if output.is_empty() { "text" } else { "json" });
+        let done = site.command().args(["restore", "files", "--to"]).arg(&to).args(output).output().unwrap();
+        let told = text(&done);
+        assert!(done.status.success(), "{told}");
+        for part in ["owners of ", "1 file with the set-uid", "capabilities", "uid 65534"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+    // Where all belongs to the daemon's user, nothing is lost and nothing said.
+    let to = site.path("out/one");
+    let mine = std::fs::read_dir(site.path("data")).unwrap().flatten().map(|entry| entry.path());
+    let mut mine = mine.filter(|path| path.is_file() && path != &suid && !path.ends_with("other"));
+    let mine = mine.next().unwrap();
+    let done = site.command().args(["restore", "files", "--to"]).arg(&to).arg("--include").arg(&mine).output().unwrap();
+    assert!(done.status.success() && text(&done).contains("restored and verified"), "{}", text(&done));
+}
+
+#[test]
 fn a_push_to_another_branch_is_told_which_one_is_watched() {
     let site = Site::running();
     let pushed = site.git(&["push", "origin", "main:master"]);
