@@ -1,4 +1,4 @@
-//! What is inside of a file of free content: through gzip, xz, zstd, bzip2, tar and zip, in any order, down to what was meant
+//! What is inside of a file of free content: through gzip, xz, lzma, lz4, lzip, zstd, bzip2, tar and zip, in any order, down to what was meant
 //! to be kept.
 //!
 //! `pg_dump … | gzip` of a dump that failed is a whole gzip of nothing. So nothing, however wrapped, is refused when it is
@@ -247,6 +247,11 @@ enum Wrapper {
     Xz,
     Zstd,
     Bzip2,
+    Lz4,
+    Lzma,
+    Lzip,
+    Lzop,
+    Compress,
     Zip,
     Tar,
 }
@@ -262,6 +267,11 @@ impl Wrapper {
             () if starts(&[0xfd, b'7', b'z', b'X', b'Z', 0]) => Self::Xz,
             () if starts(&[0x28, 0xb5, 0x2f, 0xfd]) => Self::Zstd,
             () if bzip2 => Self::Bzip2,
+            () if starts(&[0x04, 0x22, 0x4d, 0x18]) || starts(&[0x02, 0x21, 0x4c, 0x18]) => Self::Lz4,
+            () if is_lzma(head) => Self::Lzma,
+            () if starts(b"LZIP\x01") => Self::Lzip,
+            () if starts(&[0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', 0x1a, b'\n']) => Self::Lzop,
+            () if starts(&[0x1f, 0x9d]) => Self::Compress,
             // Also one without a member, which is its end alone.
             () if starts(b"PK\x03\x04") || starts(b"PK\x05\x06") => Self::Zip,
             () if head.get(257..262).is_some_and(|magic| magic == b"ustar") => Self::Tar,
@@ -275,10 +285,22 @@ impl Wrapper {
             Self::Xz => "an xz",
             Self::Zstd => "a zstd",
             Self::Bzip2 => "a bzip2",
+            Self::Lz4 => "an lz4",
+            Self::Lzma => "an lzma",
+            Self::Lzip => "an lzip",
+            Self::Lzop => "an lzop",
+            Self::Compress => "a compress",
             Self::Zip => "a zip",
             Self::Tar => "a tar",
         }
     }
+}
+
+/// It has no magic but its usual settings, and a length that is unknown or has zeros at its end.
+fn is_lzma(head: &[u8]) -> bool {
+    let length = head.get(5..13).unwrap_or_default();
+    let is_length = length.iter().all(|byte| *byte == 0xff) || length.get(5..).is_some_and(|end| end == [0, 0, 0]);
+    head.starts_with(&[0x5d, 0, 0]) && length.len() == 8 && is_length
 }
 
 struct Walker<'w> {
@@ -311,9 +333,14 @@ impl Walker<'_> {
                 let mut unpacked = MultiGzDecoder::new(BufReader::with_capacity(64 << 10, whole));
                 self.walk(&mut unpacked, depth + 1, layers, leaf)
             }
-            Wrapper::Xz => self.through("xz", &mut whole, depth, layers, leaf),
+            // The one program knows the older format too.
+            Wrapper::Xz | Wrapper::Lzma => self.through("xz", &mut whole, depth, layers, leaf),
             Wrapper::Zstd => self.through("zstd", &mut whole, depth, layers, leaf),
             Wrapper::Bzip2 => self.through("bzip2", &mut whole, depth, layers, leaf),
+            Wrapper::Lz4 => self.through("lz4", &mut whole, depth, layers, leaf),
+            Wrapper::Lzip => self.through("lzip", &mut whole, depth, layers, leaf),
+            Wrapper::Lzop => self.through("lzop", &mut whole, depth, layers, leaf),
+            Wrapper::Compress => self.through("gzip", &mut whole, depth, layers, leaf),
             Wrapper::Tar => self.tar(&mut whole, depth, layers, leaf),
             Wrapper::Zip => self.zip(&mut whole, depth, layers, leaf),
         }

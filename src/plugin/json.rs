@@ -23,9 +23,9 @@ pub(crate) enum Probe {
     Other,
 }
 
-/// Reads a whole document.
-pub(crate) fn probe(source: impl Read) -> serde_json::Result<Probe> {
-    whole(source)
+/// Reads a whole document, whatever is in it.
+pub(crate) fn read(source: impl Read) -> serde_json::Result<()> {
+    whole::<IgnoredAny>(source).map(drop)
 }
 
 /// Reads a whole document that must be an object, and probes each of its fields.
@@ -38,6 +38,83 @@ fn whole<T: for<'de> Deserialize<'de>>(source: impl Read) -> serde_json::Result<
     let read = T::deserialize(&mut reader)?;
     reader.end()?;
     Ok(read)
+}
+
+/// What a whole document is, and whether anything is in it: nothing in brackets is nothing.
+fn judge(source: impl Read) -> Result<(Probe, bool), serde_json::Error> {
+    let held: Held = whole(source)?;
+    Ok((held.probe, held.is_something))
+}
+
+struct Held {
+    probe: Probe,
+    /// A number, a truth or a text that is not empty is somewhere in it.
+    is_something: bool,
+}
+
+impl Held {
+    fn other(is_something: bool) -> Self {
+        Self { probe: Probe::Other, is_something }
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+        impl<'de> Visitor<'de> for Look {
+            type Value = Held;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Held, A::Error> {
+                let (mut count, mut is_something) = (0, false);
+                while let Some((_, value)) = map.next_entry::<IgnoredAny, Held>()? {
+                    (count, is_something) = (count + 1, is_something || value.is_something);
+                }
+                Ok(Held { probe: Probe::Object(count), is_something })
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Held, A::Error> {
+                let (mut count, mut is_something) = (0, false);
+                while let Some(value) = list.next_element::<Held>()? {
+                    (count, is_something) = (count + 1, is_something || value.is_something);
+                }
+                Ok(Held { probe: Probe::List(count), is_something })
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Held, E> {
+                let probe = Probe::Text(text.chars().take(TEXT_CHARS_MAX).collect());
+                Ok(Held { probe, is_something: !text.trim().is_empty() })
+            }
+            fn visit_unit<E>(self) -> Result<Held, E> {
+                Ok(Held::other(false))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Held, E> {
+                Ok(Held::other(true))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Held, E> {
+                Ok(Held::other(true))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Held, E> {
+                Ok(Held::other(true))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Held, E> {
+                Ok(Held::other(true))
+            }
+        }
+        deserializer.deserialize_any(Look)
+    }
+}
+
+/// Says what a document that must be an export is, or why it is none.
+pub(crate) fn export(source: impl Read) -> Result<Probe, String> {
+    match judge(source) {
+        Err(error) if error.is_io() => Err(format!("it cannot be read: {error}")),
+        Err(error) => Err(format!("it breaks at line {} column {}", error.line(), error.column())),
+        Ok((Probe::Object(0), _)) => Err("it is an empty object".to_owned()),
+        Ok((Probe::List(0), _)) => Err("it is an empty list".to_owned()),
+        Ok((Probe::Text(_) | Probe::Other, _)) => Err("it is a single value, neither an object nor a list".to_owned()),
+        Ok((_, false)) => Err("nothing is in it but empty objects, lists and texts".to_owned()),
+        Ok((probe, true)) => Ok(probe),
+    }
 }
 
 struct Fields(BTreeMap<String, Probe>);
@@ -126,12 +203,24 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_nothing_is_no_export_however_it_is_wrapped() {
+        for empty in
+            ["{}", "[]", "null", "\"\"", " [ ] ", "[{}]", "[[],[null]]", "{\"data\":{\"items\":[]}}", "[\"\",\" \"]"]
+        {
+            assert!(export(empty.as_bytes()).is_err(), "{empty}");
+        }
+        for something in ["{\"items\":[],\"total\":0}", "[1]", "[false]", "{\"a\":{\"b\":[\"x\"]}}"] {
+            assert!(export(something.as_bytes()).is_ok(), "{something}");
+        }
+    }
+
+    #[test]
     fn what_is_cut_or_goes_on_is_no_document() {
         let text = r#"{"a": [1, 2.5, -3, true, "x"]}"#;
-        assert_eq!(probe(text.as_bytes()).unwrap(), Probe::Object(1));
+        assert_eq!(export(text.as_bytes()).unwrap(), Probe::Object(1));
         for cut in 0..text.len() {
-            assert!(probe(&text.as_bytes()[..cut]).is_err() && fields(&text.as_bytes()[..cut]).is_err());
+            assert!(export(&text.as_bytes()[..cut]).is_err() && fields(&text.as_bytes()[..cut]).is_err());
         }
-        assert!(probe("{} {}".as_bytes()).is_err() && fields("[]".as_bytes()).is_err());
+        assert!(export("[1] {}".as_bytes()).is_err() && fields("[]".as_bytes()).is_err());
     }
 }

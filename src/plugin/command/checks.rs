@@ -1,7 +1,7 @@
 //! What the files of a program must be, as far as the config says.
 
 use std::fs::File;
-use std::io::{BufReader, Read as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::CommandSettings;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::inside::{AtLeast, Inside};
+use crate::plugin::json::{self, Probe};
 use crate::plugin::protocol::Request;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Tools};
 use crate::plugin::{Verdict, digest, plain};
@@ -23,7 +24,7 @@ const TEXT_BYTES_MAX: usize = 4096;
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Checks {
-    /// One JSON value, read to its end.
+    /// One JSON object or list with something in it, read to its end.
     #[serde(default)]
     json: bool,
     /// Compressed by gzip; read to its end, with its checksum.
@@ -64,14 +65,13 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
             format!("{bytes} bytes, at least {}", checks.min_size.0.max(1)),
         );
         if checks.json {
-            let read = plain::open(&path)
-                .map_err(serde_json::Error::io)
-                .and_then(|file| serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::new(file)));
-            tell(
-                voice,
-                format!("{shown} is JSON"),
-                read.map(|_| "one value".to_owned()).map_err(|error| error.to_string()),
-            );
+            let read = plain::open(&path).map_err(|error| error.to_string()).and_then(json::export);
+            let read = read.map(|probe| match probe {
+                Probe::Object(count) => format!("an object with {count} fields"),
+                Probe::List(count) => format!("a list of {count}"),
+                Probe::Text(_) | Probe::Other => "one value".to_owned(),
+            });
+            tell(voice, format!("{shown} is JSON"), read);
         }
         if checks.gzip {
             tell(voice, format!("{shown} is whole gzip"), gzip(&path, &request.staging)?);

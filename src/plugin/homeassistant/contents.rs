@@ -186,7 +186,7 @@ fn read_part(
             contents.storage_files += 1;
             // Those of Home Assistant itself are JSON; integrations may keep what they like.
             if name.starts_with("core.") || name == "auth" {
-                json::probe(source).map_err(|_| broken(&format!(".storage/{name} is no JSON")))?;
+                json::read(source).map_err(|_| broken(&format!(".storage/{name} is no JSON")))?;
             }
         } else if inner.name == DATABASE || inner.name == DATABASE_LOG {
             database.unpack(inner, source, scratch)?;

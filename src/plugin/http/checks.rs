@@ -213,13 +213,10 @@ fn look_at_json(path: &Path) -> Result<Seen, Failure> {
             .hint("it was cut on its way, or is something else; look at what the application answers")
     };
     let text = plain::open(path).map_err(|error| broken(&error.to_string()))?;
-    match json::probe(text) {
-        Ok(Probe::Object(0)) => Err(broken("it is an empty object")),
-        Ok(Probe::List(0)) => Err(broken("it is an empty list")),
-        Ok(Probe::Text(_) | Probe::Other) => Err(broken("it is a single value, neither an object nor a list")),
-        Ok(Probe::Object(count)) => Ok(Seen::new(format!("an object with {count} fields"), &[("fields", count)])),
-        Ok(Probe::List(count)) => Ok(Seen::new(format!("a list of {count}"), &[("items", count)])),
-        Err(error) => Err(broken(&format!("it breaks at line {} column {}", error.line(), error.column()))),
+    match json::export(text).map_err(|why| broken(&why))? {
+        Probe::Text(_) | Probe::Other => Err(broken("it is a single value")),
+        Probe::Object(count) => Ok(Seen::new(format!("an object with {count} fields"), &[("fields", count)])),
+        Probe::List(count) => Ok(Seen::new(format!("a list of {count}"), &[("items", count)])),
     }
 }
 
@@ -257,7 +254,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(looked(&Check::Json, &whole[..cut]).is_err(), "cut at {cut}");
         }
-        for empty in ["{}", "[]", "null", "3", "\"x\"", "<html>", "{} {}"] {
+        for empty in ["{}", "[]", "null", "[{}]", "{\"items\": []}", "3", "\"x\"", "<html>", "{} {}"] {
             assert!(looked(&Check::Json, empty.as_bytes()).is_err(), "{empty}");
         }
     }

@@ -92,6 +92,37 @@ fn nothing_is_nothing_however_it_is_wrapped() {
 }
 
 #[test]
+fn packers_without_a_wrapper_of_their_own_here_are_never_looked_through_as_plain_text() {
+    let lzma = |bytes: &[u8]| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in");
+        std::fs::write(&path, bytes).unwrap();
+        let packed = Command::new("xz").args(["--format=lzma", "-c"]).arg(&path).output().unwrap();
+        assert!(packed.status.success());
+        packed.stdout
+    };
+    assert_eq!(looked(&lzma(b"")).unwrap(), Content::Nothing("an lzma of nothing".to_owned()));
+    assert_eq!(looked(&lzma(b"x")).unwrap(), Content::Something);
+    assert_eq!(looked(b"]00 is no lzma, and neither is this").unwrap(), Content::Something);
+    // The frame of nothing; its program may be missing.
+    let lz4 = [0x04, 0x22, 0x4d, 0x18, 0x64, 0x40, 0xa7, 0, 0, 0, 0, 0x05, 0x5d, 0xcc, 0x02];
+    let nothing = looked(&lz4).unwrap();
+    assert!(matches!(&nothing, Content::Unknown(_)) || nothing == Content::Nothing("an lz4 of nothing".to_owned()));
+    let mut cut = lz4.to_vec();
+    cut.truncate(9);
+    cut.extend(b"\x50\0\0\x80CREATE TABLE t (a int);");
+    assert_ne!(looked(&cut).ok(), Some(Content::Nothing(String::new())));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dump.lz4");
+    std::fs::write(&path, &cut).unwrap();
+    let mut said = Vec::new();
+    let inside: Inside = serde_json::from_str("{\"contains\": \"CREATE TABLE\"}").unwrap();
+    inside.tell(&path, directory.path(), &mut Voice { out: &mut said });
+    let said = String::from_utf8(said).unwrap();
+    assert!(!said.contains("\"proven\""), "what is cut is no proof: {said}");
+}
+
+#[test]
 fn something_is_something_and_what_cannot_be_opened_too() {
     let mut somethings = vec![
         b"x".to_vec(),
