@@ -12,6 +12,8 @@ pub(crate) mod tree;
 
 /// So many bytes of a file tell what it is.
 pub(crate) const HEAD_BYTES: usize = 128;
+/// How SQLite's rollback journals begin.
+const JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 /// More databases than this in one place are counted, not named.
 const NAMED_MAX: usize = 200;
 
@@ -19,7 +21,7 @@ const NAMED_MAX: usize = 200;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Sqlite,
-    /// A write-ahead log whose database does not begin as SQLite's do: it is encrypted.
+    /// A write-ahead log or a journal whose database does not begin as SQLite's do: it is encrypted.
     SqliteEncrypted,
     Berkeley,
     Lmdb,
@@ -73,7 +75,7 @@ impl Kind {
 pub(crate) fn is_worth_a_look(name: &[u8], size: u64) -> bool {
     let base = base(name);
     // All of them are written in pages, but for the few whose name tells.
-    size > 0 && (size.is_multiple_of(512) || is_named(base) || base.ends_with(b"-wal"))
+    size > 0 && (size.is_multiple_of(512) || is_named(base) || base.ends_with(b"-wal") || base.ends_with(b"-journal"))
 }
 
 fn is_named(base: &[u8]) -> bool {
@@ -98,6 +100,8 @@ pub(crate) fn recognise(name: &[u8], head: &[u8]) -> Option<Kind> {
     match () {
         () if at(0, b"SQLite format 3\0") => Some(Kind::Sqlite),
         () if base.ends_with(b"-wal") && either(0, &[0x377f_0682, 0x377f_0683]) => Some(Kind::SqliteEncrypted),
+        // SQLite begins it so, encrypted or not; one that is done with begins with zeros.
+        () if base.ends_with(b"-journal") && at(0, &JOURNAL) => Some(Kind::SqliteEncrypted),
         () if base == b"PG_VERSION" && head.first().is_some_and(u8::is_ascii_digit) => Some(Kind::Postgres),
         () if base == b"CURRENT" && text().starts_with(b"MANIFEST-") => Some(Kind::LevelDb),
         () if base == b"WiredTiger" && text().starts_with(b"WiredTiger") => Some(Kind::WiredTiger),
@@ -131,7 +135,9 @@ impl Found {
     pub(crate) fn add(&mut self, name: &[u8], kind: Kind) {
         let length = name.len() - base(name).len();
         let place = match kind {
-            Kind::SqliteEncrypted => name.strip_suffix(b"-wal").unwrap_or(name),
+            Kind::SqliteEncrypted => {
+                name.strip_suffix(b"-wal").or_else(|| name.strip_suffix(b"-journal")).unwrap_or(name)
+            }
             _ if kind.is_a_directory() => name.get(..length.saturating_sub(1)).unwrap_or_default(),
             _ => name,
         };
@@ -190,6 +196,8 @@ mod tests {
             ("db/CURRENT", vec![(0, b"MANIFEST-000004\n")], Some(Kind::LevelDb)),
             ("portainer.db", vec![(16, &[0xed, 0xda, 0x0c, 0xed])], Some(Kind::Bolt)),
             ("x-wal", vec![(0, &[0x37, 0x7f, 0x06, 0x82])], Some(Kind::SqliteEncrypted)),
+            ("x.db-journal", vec![(0, &JOURNAL)], Some(Kind::SqliteEncrypted)),
+            ("x.db-journal", vec![(0, &[0; 8])], None),
             ("photo.jpg", vec![(0, &[0xff, 0xd8])], None),
             ("CURRENT", vec![(0, b"the current state of affairs")], None),
         ] {
@@ -213,6 +221,8 @@ mod tests {
             ("app.db", Kind::Sqlite),
             ("app.db-wal", Kind::SqliteEncrypted),
             ("secret.db-wal", Kind::SqliteEncrypted),
+            ("app.db-journal", Kind::SqliteEncrypted),
+            ("signal.db-journal", Kind::SqliteEncrypted),
         ] {
             found.add(name.as_bytes(), kind);
         }
@@ -221,6 +231,9 @@ mod tests {
             .iter()
             .map(|(name, kind)| format!("{} {kind:?}", String::from_utf8_lossy(name)))
             .collect();
-        assert_eq!(shown, ["app.db Sqlite", "my InnoDb", "pg Postgres", "secret.db SqliteEncrypted"]);
+        assert_eq!(
+            shown,
+            ["app.db Sqlite", "my InnoDb", "pg Postgres", "secret.db SqliteEncrypted", "signal.db SqliteEncrypted"]
+        );
     }
 }

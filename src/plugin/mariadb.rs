@@ -267,7 +267,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         }
         let before = |what: &str| previous?.figures.get(&format!("{what}.{key}")).copied();
         remarks.extend(gaps::unseen(&server, &sight, database, now, &before));
-        remarks.extend(since::emptied(previous, &key, database, now.rows, settings.allow_empty));
+        let emptied = since::emptied(previous, &key, database, now.rows, settings.allow_empty);
+        if emptied.is_none() {
+            let rows = |name: &str| dumped.scan.tables.get(name).map(|table| table.rows);
+            remarks.extend(since::tables_of(previous, &key, database, dumped.scan.tables.len() as u64, &rows));
+        }
+        remarks.extend(emptied);
         remarks.extend(dumped.remarks);
         for (table, found) in dumped.scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {
             voice.figure(format!("rows.{key}.{table}"), found.rows);

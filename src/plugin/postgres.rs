@@ -258,8 +258,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         Chosen::All => {
             let names = server.databases()?;
             let files = |names: &[String]| names.iter().map(|name| dump_name(name)).collect::<Vec<_>>();
-            remarks.extend(since::gone(previous, &[FORMAT_DUMP], &files(&names), &files(&settings.except)));
-            remarks.extend(server.closed()?);
+            let closed = server.closed()?;
+            // What is closed is still there.
+            let there: Vec<String> =
+                names.iter().chain(closed.iter().map(|remark| &remark.name)).map(|name| dump_name(name)).collect();
+            remarks.extend(since::gone(previous, &[FORMAT_DUMP], &there, &files(&settings.except)));
+            remarks.extend(closed);
             names
         }
     };
@@ -277,8 +281,16 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 told += 1;
             }
             rows += scan.rows();
-            let may_be_empty = settings.allow_empty;
-            remarks.extend(since::emptied(previous, &key, database, scan.rows(), may_be_empty));
+            voice.figure(format!("tables.{key}"), dumped.tables);
+            let emptied = since::emptied(previous, &key, database, scan.rows(), settings.allow_empty);
+            if emptied.is_none() {
+                let now = |name: &str| scan.tables.get(name).map(|table| table.rows);
+                // What has a space in it and no quotes is no table.
+                let of_tables =
+                    |name: &str| if name.contains(' ') && !name.contains('"') { Some(1) } else { now(name) };
+                remarks.extend(since::tables_of(previous, &key, database, dumped.tables, &of_tables));
+            }
+            remarks.extend(emptied);
         }
         remarks.extend(dumped.remarks);
         dumped.log.iter().for_each(|line| voice.log(line));

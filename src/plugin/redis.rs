@@ -11,18 +11,19 @@ use serde::Deserialize;
 
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
-use crate::plugin::protocol::Request;
+use crate::plugin::databases::remark::{self, Remark};
+use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::{Verdict, digest};
 
 mod check;
 pub(in crate::plugin) mod checksum;
 pub(in crate::plugin) mod compare;
-mod instance;
+pub(in crate::plugin) mod instance;
 mod restore;
 
 use check::Checked;
-use instance::Instance;
+use instance::{Info, Instance};
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "redis",
@@ -184,10 +185,42 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 .with_hint("install redis-tools of the server's version, or a newer one"),
         ),
     }
+    for (name, keys) in &after.databases {
+        voice.figure(format!("keys.{name}"), keys.lasting);
+    }
+    if let Some(libraries) = after.libraries() {
+        voice.figure("function_libraries", libraries);
+    }
+    remark::tell(lost(request.previous.as_ref(), [&before, &after], settings.allow_empty), voice);
     voice.figure("keys_before", before.keys);
     voice.figure("keys_after", after.keys);
     voice.artifact(FILE, FORMAT, digest::sha256(&file, |_| {})?);
     Ok(())
+}
+
+/// Databases and functions of the last capture that are no more, neither before nor after this one.
+fn lost(previous: Option<&CaptureFacts>, now: [&Info; 2], may_be_empty: bool) -> Vec<Remark> {
+    let remark = |name: String| Remark {
+        code: "database_emptied",
+        sentence: "nothing is left of what the last backup has",
+        name,
+        hint: "look whether it was emptied on purpose; then say `allow_empty: true`".to_owned(),
+        is_missing: !may_be_empty,
+    };
+    let figures = previous.into_iter().flat_map(|facts| &facts.figures).filter(|(_, before)| **before > 0);
+    let told = figures.filter_map(|(name, before)| {
+        let database = name.strip_prefix("keys.");
+        let is_there = match database {
+            Some(database) => now.iter().any(|info| info.databases.contains_key(database)),
+            None if name == "function_libraries" => now.iter().any(|info| info.libraries() != Some(0)),
+            None => true,
+        };
+        (!is_there).then(|| match database {
+            Some(database) => remark(format!("{database} (it had {before} keys)")),
+            None => remark(format!("functions (there were {before} libraries)")),
+        })
+    });
+    told.collect()
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::error::chain;
 use crate::plugin::builtin::{self, Builtin, Failure, Restore, Voice};
+use crate::plugin::databases::{remark, since};
 use crate::plugin::protocol::Request;
 use crate::plugin::settings::exactly_one_of;
 use crate::plugin::tool::file_name;
@@ -107,6 +108,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let paths = settings.chosen()?;
     let mut totals = content::Totals::default();
     let mut names: Vec<String> = Vec::new();
+    let mut remarks = Vec::new();
     for path in &paths {
         let name = free_name(path, &names);
         let copy = request.staging.join(&name);
@@ -120,6 +122,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         }
         let prefix = if paths.len() > 1 { format!("{name}/") } else { String::new() };
         emptied(path, &prefix, &found, request.previous.as_ref(), &settings)?;
+        if let Some(previous) = request.previous.as_ref().filter(|_| found.rows > 0) {
+            let of_it = format!("{prefix}rows.");
+            let shown = path.display().to_string();
+            remarks.extend(since::tables(previous, &of_it, &shown, &|_| true, &|name| found.rows_of(name)));
+        }
         for (figure, value) in found.figures(&prefix) {
             voice.figure(figure, value);
         }
@@ -127,6 +134,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         voice.artifact(&name, FORMAT, digest::sha256(&copy, |_| {})?);
         names.push(name);
     }
+    remark::tell(remarks, voice);
     voice.version(format!("SQLite {}", rusqlite::version()));
     voice.figure("databases", paths.len() as u64);
     voice.figure("tables", totals.tables);

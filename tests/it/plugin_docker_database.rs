@@ -137,6 +137,14 @@ fn what_lies_beside_the_data_of_a_database_is_kept_or_told() {
         ["-e", "PGDATA=/data/pgdata", "-e", "PG_MAJOR=15", "-e", "POSTGRES_USER=app", "-v", &format!("{volume}:/data")];
     server(&podman, &parent, &env, "postgres:15", script);
     until_it_works(&podman, &parent, "psql -X -q -U app -d postgres -c 'CREATE TABLE t (x int)'");
+    // Nothing is beside it: no word, and no archive that would say so at a restore.
+    let captured = docker(&podman.socket(), json!({"containers": [parent]})).proven_docker();
+    assert_eq!((codes(&captured), captured.figures["volumes"]), (vec![], 0), "{captured:?}");
+    assert!(captured.artifacts.iter().all(|each| !each.path.starts_with("volumes")), "{captured:?}");
+    assert_eq!(
+        codes(&docker(&podman.socket(), json!({"containers": [parent], "in_place": true})).kept()),
+        Vec::<&str>::new()
+    );
     std::fs::write(podman.volume(&volume).join("beside"), "x").unwrap();
     let bench = docker(&podman.socket(), json!({"containers": [parent]}));
     bench.proven_docker();
@@ -202,6 +210,17 @@ fn a_redis_that_lost_its_keys_is_told() {
     let bench = docker(&podman.socket(), json!({"containers": [name]}));
     let first = next(&bench, None);
     assert_eq!((codes(&first), first.figures[&format!("tables.{name}/keys")]), (vec!["left_out"], 1), "{first:?}");
+    podman.exec(&name, "redis-cli -n 3 set a b; redis-cli -x function load <<X\n#!lua name=l\nredis.register_function('f', function() return 1 end)\nX");
+    let more = next(&bench, Some(&first));
+    assert_eq!(
+        (more.figures[&format!("tables.{name}/db3")], more.figures[&format!("tables.{name}/functions")]),
+        (1, 1)
+    );
+    podman.exec(&name, "redis-cli -n 3 flushdb; redis-cli function flush");
+    let less = next(&bench, Some(&more));
+    let told: Vec<&str> =
+        less.warnings.iter().filter(|each| each.code == "database_emptied").map(|each| each.message.as_str()).collect();
+    assert!(told.len() == 2 && told[0].contains("db3") && told[1].contains("functions"), "{less:?}");
     podman.exec(&name, "redis-cli flushall");
     assert!(codes(&next(&bench, Some(&first))).contains(&"database_emptied"));
 }

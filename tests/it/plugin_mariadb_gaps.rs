@@ -78,7 +78,19 @@ fn a_database_that_is_gone_or_emptied_is_told_until_that_is_said_to_be_right() {
         server.create_database(name);
         server.sql(name, "CREATE TABLE t (a INT); INSERT INTO t SELECT seq FROM seq_1_to_20000");
     }
+    server.sql(
+        "app",
+        "CREATE TABLE u (a INT); INSERT INTO u VALUES (1); CREATE TABLE v (a INT); INSERT INTO v VALUES (1)",
+    );
     let mut bench = mariadb(&server, json!({"all": true}));
+    bench.beside.previous = Some(facts(&bench.proven()));
+    server.sql("app", "DROP TABLE u; TRUNCATE v");
+    let captured = bench.proven();
+    let told: Vec<&str> = captured.notices.iter().map(|notice| notice.message.as_str()).collect();
+    assert!(captured.warnings.is_empty() && told.len() == 2, "{captured:?}");
+    assert!(told.concat().contains("u of app (it had 1)") && told.concat().contains("v of app (it had 1)"), "{told:?}");
+    server.sql("app", "DROP TABLE v");
+    bench.beside.previous = None;
     let captured = bench.proven();
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
     bench.beside.previous = Some(facts(&captured));

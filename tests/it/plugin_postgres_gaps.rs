@@ -33,7 +33,9 @@ fn a_database_that_is_gone_closed_or_emptied_is_told_until_that_is_said_to_be_ri
     codes.sort_unstable();
     assert_eq!(codes, ["database_closed", "database_emptied", "database_gone"], "{:?}", captured.warnings);
     let gone = captured.warnings.iter().find(|warning| warning.code == "database_gone").unwrap();
-    assert!(gone.message.contains("shop"), "{gone}");
+    assert!(gone.message.contains("shop") && !gone.message.contains("attic"), "what is closed is not gone: {gone}");
+    let failure = postgres(&cluster, json!({"database": "attic"})).refused("database_closed");
+    assert!(failure.to_string().contains("ALLOW_CONNECTIONS"), "{failure}");
     bench.target.settings["except"] = json!(["shop", "attic"]);
     bench.target.settings["allow_empty"] = json!(true);
     let captured = bench.proven();
@@ -41,6 +43,24 @@ fn a_database_that_is_gone_closed_or_emptied_is_told_until_that_is_said_to_be_ri
     cluster.sql("app", "DROP TABLE t");
     bench.target.settings["allow_empty"] = json!(false);
     bench.refused("database_empty");
+}
+
+#[test]
+fn a_table_or_schema_that_is_gone_or_emptied_is_said_and_the_run_is_a_success() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "lost");
+    cluster.sql(&name, "CREATE SCHEMA old; CREATE TABLE old.t AS SELECT 1 AS a; CREATE TABLE a AS SELECT 1 AS a; CREATE TABLE b AS SELECT 1 AS a; CREATE TABLE c AS SELECT 1 AS a; CREATE TABLE never (a int)");
+    let mut bench = postgres(&cluster, json!({ "database": name }));
+    bench.beside.previous = Some(facts(&bench.proven()));
+    assert!(bench.proven().notices.is_empty());
+    cluster.sql(&name, "DROP SCHEMA old CASCADE; DROP TABLE b; TRUNCATE c; CREATE TABLE new (a int)");
+    let captured = bench.proven();
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    let told: Vec<(&str, &str)> =
+        captured.notices.iter().map(|notice| (notice.code.as_str(), notice.message.as_str())).collect();
+    let of = |code: &str| told.iter().find(|each| each.0 == code).unwrap().1;
+    assert!(of("table_gone").contains("public.b of") && of("table_gone").contains("old.t of"), "{told:?}");
+    assert!(of("table_emptied").contains("public.c of") && !of("table_emptied").contains("never"), "{told:?}");
 }
 
 #[test]

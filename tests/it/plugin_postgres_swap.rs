@@ -113,6 +113,52 @@ fn a_dump_that_loads_only_with_the_search_path_of_the_application_is_loaded_with
 }
 
 #[test]
+fn partition_keys_and_checks_of_domains_that_need_the_search_path_are_told_at_the_capture_and_loaded_with_it() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "keys");
+    cluster.sql(
+        &name,
+        "CREATE FUNCTION norm(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(t)';
+         CREATE FUNCTION slug(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN norm(t); END';
+         CREATE TABLE part (n text) PARTITION BY HASH (slug(n));
+         CREATE TABLE part_0 PARTITION OF part FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE part_1 PARTITION OF part FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         INSERT INTO part SELECT 'N' || g FROM generate_series(1, 100) g;
+         CREATE DOMAIN word AS text CHECK (slug(value) <> 'never'); CREATE TABLE words (w word); INSERT INTO words VALUES ('x')",
+    );
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    let told: Vec<&str> = captured.notices.iter().map(|notice| notice.code.as_str()).collect();
+    assert_eq!(told, ["needs_search_path"], "{captured:#?}");
+    let message = &captured.notices[0].message;
+    assert!(message.contains("public.part of") && message.contains("public.word of"), "{message}");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(cluster.sql(&name, "SELECT count(*) FROM part"), "100");
+}
+
+#[test]
+fn a_check_that_reads_rows_which_come_later_is_told_at_the_capture_and_the_last_attempt_says_what_is_wrong() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "later");
+    cluster.sql(
+        &name,
+        "CREATE TABLE zref (x int); INSERT INTO zref SELECT generate_series(1, 10);
+         CREATE FUNCTION okx(i int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN EXISTS (SELECT FROM zref WHERE x = i); END';
+         CREATE TABLE aa (x int CHECK (okx(x))); INSERT INTO aa SELECT generate_series(1, 10);
+         CREATE TABLE plain (x int CHECK (x > 0)); CREATE FUNCTION big(i int) RETURNS bool LANGUAGE sql AS 'SELECT i > 0';
+         CREATE TABLE calm (x int CHECK (public.big(x)))",
+    );
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    let notice = captured.notices.iter().find(|notice| notice.code == "reads_tables").unwrap();
+    assert!(notice.message.contains("public.aa of") && !notice.message.contains("calm"), "{notice}");
+    let failure = super::database::put_back(&bench, &captured, json!({"overwrite": true})).unwrap_err();
+    let told = failure.to_string();
+    assert!(told.contains("violates check constraint") && told.contains("search_path"), "{told}");
+    assert_eq!(cluster.sql(&name, "SELECT count(*) FROM aa"), "10");
+}
+
+#[test]
 fn a_search_path_that_belongs_to_others_is_not_taken_where_it_makes_other_values() {
     // Its own server: other databases' settings are on it.
     let cluster = Cluster::start();

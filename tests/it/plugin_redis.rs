@@ -368,6 +368,33 @@ fn a_server_that_writes_its_own_file_is_kept_too() {
 }
 
 #[test]
+fn one_database_that_is_emptied_and_functions_that_are_flushed_are_missed() {
+    let instance = Redis::start();
+    instance.fill();
+    instance.fill_more();
+    instance.cli(&["-n", "5", "SET", "lasting", "x"]);
+    let mut bench = redis(&instance, json!({}));
+    let captured = bench.capture().unwrap();
+    assert!(captured.warnings.is_empty() && captured.notices.is_empty(), "{captured:?}");
+    bench.beside.previous = Some(super::simulated::facts(&captured));
+    // All keys of the one run out by themselves.
+    for command in [&["-n", "3", "FLUSHDB"][..], &["-n", "5", "FLUSHDB"], &["FUNCTION", "FLUSH"]] {
+        instance.cli(command);
+    }
+    let captured = bench.capture().unwrap();
+    let told: Vec<&str> = captured.warnings.iter().map(|each| each.code.as_str()).collect();
+    assert_eq!(told, ["database_emptied"], "{captured:?}");
+    let message = &captured.warnings[0].message;
+    assert!(
+        message.contains("db5 (it had 1 keys)") && message.contains("functions") && !message.contains("db3"),
+        "{message}"
+    );
+    bench.target.settings["allow_empty"] = json!(true);
+    let captured = bench.capture().unwrap();
+    assert!(captured.warnings.is_empty() && captured.notices.len() == 1, "{captured:?}");
+}
+
+#[test]
 fn an_instance_that_refuses_is_down_or_empty_is_told() {
     let instance = Redis::start();
     redis(&instance, json!({})).refused("database_empty");

@@ -417,6 +417,59 @@ fn what_only_the_application_can_check_is_kept_and_could_not_be_verified_and_dam
 }
 
 #[test]
+fn a_full_text_index_with_the_applications_own_tokenizer_could_not_be_verified_and_damage_in_it_is_damage() {
+    for kind in ["fts4", "fts5"] {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("metadata.db");
+        let sql = format!(
+            "c.execute('CREATE VIRTUAL TABLE words USING {kind}(t)')\n\
+             c.execute('CREATE TABLE books (id INTEGER PRIMARY KEY, t TEXT)')\n\
+             c.executemany('INSERT INTO words VALUES (?)', [('word %d' % n,) for n in range(500)])\n\
+             c.executemany('INSERT INTO books (t) VALUES (?)', [('book %d' % n,) for n in range(500)])\n\
+             c.execute('PRAGMA writable_schema=ON')\n\
+             c.execute('UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = ?', ('(t)', '(t, tokenize=calibre)', 'words'))"
+        );
+        as_the_application(&path, &sql);
+        let mut bench = sqlite(&path);
+        let captured = bench.capture_beside(None).unwrap();
+        assert_eq!(captured.figures["rows.books"], 500);
+        let validations = bench.validate_beside(&captured, None).unwrap();
+        assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{kind}: {validations:#?}");
+        let integrity = validations.iter().find(|each| each.name.starts_with("integrity_check")).unwrap();
+        assert!(
+            integrity.detail.contains("words (") && integrity.detail.contains("tokenizer: calibre"),
+            "{integrity:?}"
+        );
+        bench.target.settings["accept_unchecked"] = json!(true);
+        let validations = bench.validate_beside(&captured, None).unwrap();
+        assert_eq!(verdict(&validations), Verdict::Proven, "{kind}: {validations:#?}");
+
+        let copy = bench.staging().join("metadata.db");
+        let mut bytes = std::fs::read(&copy).unwrap();
+        let at = bytes.windows(8).rposition(|bytes| bytes == b"book 499").unwrap();
+        bytes[at - 5..at + 8].fill(0xff);
+        std::fs::write(&copy, &bytes).unwrap();
+        assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed, "{kind}");
+    }
+}
+
+#[test]
+fn a_table_that_is_gone_or_emptied_is_said_and_no_more() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("app.db");
+    let sql = "CREATE TABLE a (x); INSERT INTO a VALUES (1); CREATE TABLE \"b c\" (x); INSERT INTO \"b c\" VALUES (1); CREATE TABLE d (x); INSERT INTO d VALUES (1);";
+    drop(database(&path, sql));
+    let bench = sqlite(&path);
+    let previous = super::simulated::facts(&bench.proven());
+    drop(database(&path, "DROP TABLE a; DELETE FROM \"b c\";"));
+    bench.again();
+    let captured = bench.capture_beside(Some(previous)).unwrap();
+    let told: Vec<&str> = captured.notices.iter().map(|notice| notice.message.as_str()).collect();
+    assert!(captured.warnings.is_empty() && told.len() == 2, "{captured:?}");
+    assert!(told.concat().contains("a of ") && told.concat().contains("b c of "), "{told:?}");
+}
+
+#[test]
 fn a_database_that_lost_all_its_rows_is_no_backup() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().join("app.db");

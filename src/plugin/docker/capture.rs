@@ -122,11 +122,16 @@ impl<'a> Work<'a> {
         for item in &items {
             let quiet = !writers.contains(&(item.kind, volume_of(item).to_owned()));
             let kept = if settings.in_place {
-                self.in_place(item, quiet, voice)?
+                Some(self.in_place(item, quiet, voice)?)
             } else {
                 self.tar(item, quiet, &mut done, voice)?
             };
-            inventory.volumes.push(kept);
+            if kept.is_none() {
+                let what = format!("{} ({} in {})", item.name, item.destination, item.container_name);
+                let why = "its database has a dump, and nothing lies beside its data".to_owned();
+                inventory.left_out.push(LeftOut { name: item.name.clone(), what, why, by: By::Nature });
+            }
+            inventory.volumes.extend(kept);
         }
         for volume in &found.unmounted {
             inventory.volumes.push(self.in_place(volume, true, voice)?);
@@ -174,6 +179,7 @@ impl<'a> Work<'a> {
         self.dump(database, container, inventory, voice)?;
         let key = |name: &String| format!("{}/{name}", container.name);
         self.stock.tables.extend(told.stock.iter().map(|(name, count)| (key(name), *count)));
+        self.stock.passing.extend(told.passing.iter().map(key));
         let by = |each: LeftOut| match each.by {
             By::Nobody if self.settings.accept.contains(&each.name) => LeftOut { by: By::Config, ..each },
             _ => each,
@@ -245,7 +251,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn tar(&mut self, item: &Item, quiet: bool, done: &mut u64, voice: &mut Voice<'_>) -> Result<Kept, Failure> {
+    fn tar(
+        &mut self,
+        item: &Item,
+        quiet: bool,
+        done: &mut u64,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<Kept>, Failure> {
         let directory = if item.kind == ItemKind::Volume { "volumes" } else { "binds" };
         self.make_directory(directory)?;
         let artifact = format!("{directory}/{}.tar", file_name(&item.name));
@@ -296,9 +308,14 @@ impl<'a> Work<'a> {
                 sha256 = digest::sha256(&path, |_| {})?;
             }
         }
+        if contents.files == 0 && self.is_a_servers(item) {
+            // Nothing is beside the data: an archive of that would say that the volume was empty.
+            std::fs::remove_file(&path).map_err(|error| unwritable(&path, &error))?;
+            return Ok(None);
+        }
         self.note_empty(item, &contents);
         self.artifacts.push((artifact.clone(), FORMAT_TAR, sha256));
-        Ok(Kept { databases, ..kept(item, Some(artifact), contents) })
+        Ok(Some(Kept { databases, ..kept(item, Some(artifact), contents) }))
     }
 
     /// The databases in it of which there is no dump beside.
@@ -368,8 +385,14 @@ impl<'a> Work<'a> {
         Ok(Kept { databases, ..kept(item, None, contents) })
     }
 
+    /// Whether a part of it is the data of a server that has a dump, and so left out.
+    fn is_a_servers(&self, item: &Item) -> bool {
+        let is_out = |data: &&DataDirectory| item.without.contains(&data.path);
+        self.data.iter().filter(is_out).any(|data| data.mount() == volume_of(item))
+    }
+
     fn note_empty(&mut self, item: &Item, contents: &Contents) {
-        if contents.files == 0 {
+        if contents.files == 0 && !self.is_a_servers(item) {
             self.empty.push(item.name.clone());
         }
     }
@@ -450,7 +473,7 @@ impl<'a> Work<'a> {
         }
         let compared = self.stock.compare(&before, &self.settings.accept);
         compared.warnings.into_iter().for_each(|each| voice.warning(each));
-        compared.accepted.into_iter().for_each(|each| voice.notice(each));
+        compared.accepted.into_iter().chain(compared.notices).for_each(|each| voice.notice(each));
         for (name, value) in compared.figures {
             voice.figure(name, value);
         }

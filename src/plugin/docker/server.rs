@@ -8,6 +8,7 @@ use crate::plugin::builtin::Failure;
 use crate::plugin::docker::database::{self, DataDirectory, Database, Kind, Login, MysqlLogin};
 use crate::plugin::docker::engine::Engine;
 use crate::plugin::docker::inventory::{By, Container, LeftOut};
+use crate::plugin::redis::instance::Keys;
 
 /// More files beside a server's own than this are not named.
 const BESIDE_MAX: usize = 20;
@@ -17,13 +18,17 @@ const BESIDE_MAX: usize = 20;
 pub(super) struct Told {
     /// Its databases with how many tables each has; of a Redis, all its keys.
     pub(super) stock: BTreeMap<String, u64>,
+    /// Databases of a Redis whose keys all run out by themselves: they may be empty at any time.
+    pub(super) passing: Vec<String>,
     pub(super) data: Vec<DataDirectory>,
     /// What no dump has.
     pub(super) left_out: Vec<LeftOut>,
 }
 
 /// The one name under which the keys of a Redis go.
-const KEYS: &str = "keys";
+pub(super) const KEYS: &str = "keys";
+/// And its libraries of functions.
+pub(super) const LIBRARIES: &str = "functions";
 
 pub(super) fn ask(engine: &Engine, container: &Container, database: &Database) -> Result<Told, Failure> {
     let login = Login { engine, container };
@@ -157,9 +162,21 @@ fn redis(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
     };
     let mut told = Told::default();
     let keyspace = ask(&["info", "keyspace"])?;
-    let keys =
-        keyspace.lines().filter_map(|line| line.split_once(":keys=")?.1.split(',').next()?.trim().parse::<u64>().ok());
-    told.stock.insert(KEYS.to_owned(), keys.sum::<u64>());
+    let databases = keyspace.lines().filter_map(|line| line.split_once(':'));
+    let databases: Vec<(&str, Keys)> =
+        databases.filter_map(|(name, value)| Some((name, Keys::of(name, value)?))).collect();
+    told.stock.insert(KEYS.to_owned(), databases.iter().map(|(_, keys)| keys.all).sum());
+    for (name, keys) in databases {
+        if keys.lasting > 0 {
+            told.stock.insert(name.to_owned(), keys.all);
+        } else {
+            told.passing.push(name.to_owned());
+        }
+    }
+    // Servers before version 7 have none and do not tell.
+    let memory = ask(&["info", "memory"]).unwrap_or_default();
+    let libraries = memory.lines().find_map(|line| line.strip_prefix("number_of_libraries:")?.trim().parse().ok());
+    told.stock.extend(libraries.map(|count| (LIBRARIES.to_owned(), count)));
     // Some forbid the question.
     let directory = ask(&["config", "get", "dir"]).ok().and_then(|said| said.lines().nth(1).map(str::to_owned));
     let directory = directory.filter(|directory| directory.starts_with('/')).unwrap_or_else(|| "/data".to_owned());

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Trouble;
+use crate::plugin::docker::server::{KEYS, LIBRARIES};
 
 /// Figures: how many tables (of a Redis: keys) a database has, how many it had before it was lost, and how long its
 /// container's dump is in bytes.
@@ -24,6 +25,8 @@ pub(super) struct Stock {
     pub(super) tables: BTreeMap<String, u64>,
     /// Bytes of dumps, by `container/database`.
     pub(super) dumped: BTreeMap<String, u64>,
+    /// Databases of a Redis, by `container/database`, whose keys all run out by themselves.
+    pub(super) passing: BTreeSet<String>,
     /// Containers that are there and were not asked: they stand still, or the config is not about them any more.
     pub(super) unasked: BTreeSet<String>,
 }
@@ -32,6 +35,8 @@ pub(super) struct Stock {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Compared {
     pub(super) warnings: Vec<Trouble>,
+    /// What may be as it should.
+    pub(super) notices: Vec<Trouble>,
     /// What was accepted.
     pub(super) accepted: Vec<Trouble>,
     pub(super) figures: BTreeMap<String, u64>,
@@ -54,14 +59,23 @@ impl Stock {
         had.retain(|_, count| *count > 0);
         for (key, count) in &had {
             let Some((container, database)) = key.split_once('/') else { continue };
-            if self.tables.get(key).is_some_and(|now| *now > 0) || self.moved(container, database) {
+            if let Some(now) = self.tables.get(key).filter(|now| **now > 0) {
+                compared.notices.extend(fewer(key, *now, *count));
+                continue;
+            }
+            // That all keys of it are gone is told once.
+            let is_of_redis = self.tables.get(&format!("{container}/{KEYS}"));
+            let is_part =
+                database != KEYS && is_of_redis == Some(&0) && had.contains_key(&format!("{container}/{KEYS}"));
+            if self.passing.contains(key) || is_part || self.moved(container, database) {
                 continue;
             }
             if self.unasked.contains(container) {
                 compared.figures.insert(format!("{HAD}{key}"), *count);
                 continue;
             }
-            let told = match self.tables.get(key) {
+            // A Redis lists no database without a key.
+            let told = match self.tables.get(key).or(is_of_redis) {
                 Some(_) => Trouble::new("database_emptied", format!("{} is empty; it had {count}", shown(key))),
                 None => Trouble::new("database_gone", format!("{} is gone; it had {count}", shown(key))),
             };
@@ -122,10 +136,25 @@ impl Stock {
     }
 }
 
+/// Fewer tables than there were; keys come and go.
+fn fewer(key: &str, now: u64, had: u64) -> Option<Trouble> {
+    let (_, name) = key.split_once('/')?;
+    let number = name.strip_prefix("db").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    if now >= had || number || [KEYS, LIBRARIES].contains(&name) {
+        return None;
+    }
+    let told = format!("{} has {now} tables; it had {had} at the last backup", shown(key));
+    Some(
+        Trouble::new("table_gone", told)
+            .with_hint("nothing is to be done if that is right; else older backups have them"),
+    )
+}
+
 /// `container/database` in words.
 fn shown(key: &str) -> String {
     match key.split_once('/') {
-        Some((container, "keys")) => format!("the Redis in {container}"),
+        Some((container, KEYS)) => format!("the Redis in {container}"),
+        Some((container, LIBRARIES)) => format!("the library of functions of the Redis in {container}"),
         Some((container, database)) => format!("the database {database} in {container}"),
         None => key.to_owned(),
     }
@@ -163,6 +192,30 @@ mod tests {
         assert_eq!((codes(&after), after.accepted.len()), (vec![], 1), "whoever accepts the loss is not asked again");
         let back = stock(&[("db/shop", 2)]).compare(&fourth.figures, &[]);
         assert_eq!((codes(&back), back.figures.len()), (vec![], 1));
+    }
+
+    #[test]
+    fn one_database_of_a_redis_and_its_functions_are_missed_and_what_runs_out_by_itself_is_not() {
+        let before = stock(&[("r/keys", 4000), ("r/db0", 2000), ("r/db3", 2000), ("r/functions", 1)]);
+        let before = before.compare(&BTreeMap::new(), &[]).figures;
+        let told = stock(&[("r/keys", 2000), ("r/db0", 1), ("r/functions", 0)]).compare(&before, &[]);
+        assert_eq!(codes(&told), ["database_emptied", "database_emptied"]);
+        assert!(told.warnings[0].message.contains("db3") && told.warnings[1].message.contains("functions"), "{told:?}");
+        assert!(told.notices.is_empty());
+        let mut passing = stock(&[("r/keys", 2001), ("r/db0", 2000), ("r/functions", 1)]);
+        passing.passing.insert("r/db3".to_owned());
+        assert_eq!(codes(&passing.compare(&before, &[])), Vec::<&str>::new());
+        let all = stock(&[("r/keys", 0), ("r/functions", 1)]).compare(&before, &[]);
+        assert_eq!(codes(&all), ["database_emptied"], "it is told once");
+    }
+
+    #[test]
+    fn fewer_tables_are_said_and_no_loss() {
+        let before = BTreeMap::from([("tables.db/shop".to_owned(), 6)]);
+        let told = stock(&[("db/shop", 5)]).compare(&before, &[]);
+        assert_eq!((codes(&told), told.notices.len()), (vec![], 1));
+        assert!(told.notices[0].message.contains("has 5 tables; it had 6"), "{told:?}");
+        assert!(stock(&[("db/shop", 6)]).compare(&before, &[]).notices.is_empty());
     }
 
     #[test]

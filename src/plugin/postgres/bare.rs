@@ -13,6 +13,8 @@ const BEFORE_TABLES: [&str; 6] = ["from", "join", "update", "only", "table", "in
 pub(super) struct Names {
     /// The text of functions without a search_path of their own, by their name; the same name may stand several times.
     pub(super) bodies: BTreeMap<String, Vec<String>>,
+    /// The same of those that have one.
+    pub(super) safe: BTreeMap<String, Vec<String>>,
     /// Functions, tables and types that no search_path is needed for are not among them.
     pub(super) routines: BTreeSet<String>,
     pub(super) relations: BTreeSet<String>,
@@ -38,6 +40,30 @@ impl Names {
                     if mention.what == What::Routine && seen.insert(mention.name.clone()) {
                         next.push(mention.name);
                     }
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Names {
+    /// Whether `routine`, or one that it calls, reads a table or view of the database.
+    pub(super) fn read_tables(&self, routine: &str) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![routine.to_owned()];
+        while let Some(name) = next.pop() {
+            for mention in [&self.bodies, &self.safe]
+                .into_iter()
+                .filter_map(|each| each.get(&name))
+                .flatten()
+                .flat_map(|body| mentions(body))
+            {
+                if mention.what == What::Relation && self.relations.contains(&mention.name) {
+                    return true;
+                }
+                if mention.what == What::Routine && seen.insert(mention.name.clone()) {
+                    next.push(mention.name);
                 }
             }
         }
@@ -257,6 +283,23 @@ mod tests {
             assert!(!names(&[("f", body)]).need_path("f"), "{body}");
         }
         assert!(!names(&[]).need_path("f"), "of a function in C there is no text");
+    }
+
+    #[test]
+    fn tables_that_are_read_are_seen_with_and_without_their_schema() {
+        for body in
+            ["SELECT exists(SELECT FROM word)", "SELECT 1 FROM app.word", "SELECT 1 FROM x JOIN \"Word\" ON true"]
+        {
+            assert!(names(&[("f", body)]).read_tables("f"), "{body}");
+        }
+        for body in
+            ["SELECT lower(t)", "SELECT 'FROM word'", "SELECT 1 FROM generate_series(1, 2)", "SELECT 1 FROM pg_class"]
+        {
+            assert!(!names(&[("f", body)]).read_tables("f"), "{body}");
+        }
+        let mut of_its_own = names(&[("f", "SELECT app.g(t)")]);
+        of_its_own.safe.insert("g".to_owned(), vec!["SELECT 1 FROM word".to_owned()]);
+        assert!(of_its_own.read_tables("f") && !of_its_own.need_path("f"));
     }
 
     #[test]

@@ -34,6 +34,32 @@ const MEANINGS: &[Meaning] = &[
         retry: true,
     },
     Meaning {
+        any: &["is not currently accepting connections"],
+        code: "database_closed",
+        hint: "ALTER DATABASE … ALLOW_CONNECTIONS true opens it; a database that shall stay closed is no target",
+        retry: false,
+    },
+    Meaning {
+        any: &["prepared transaction using the database", "prepared transactions using the database"],
+        code: "database_in_use",
+        hint: "no session but a prepared transaction is in it: SELECT gid FROM pg_prepared_xacts, then COMMIT PREPARED or \
+               ROLLBACK PREPARED; it was not touched",
+        retry: false,
+    },
+    Meaning {
+        any: &["must be member of role", "must be able to set role"],
+        code: "not_member",
+        hint: "say `--option owner=false`, or name a target whose role is a superuser or a member of that role",
+        retry: false,
+    },
+    Meaning {
+        any: &["invalid value for parameter \"default_tablespace\""],
+        code: "tablespace_missing",
+        hint: "make that tablespace on this server first (CREATE TABLESPACE), or have the backup's ones made: \
+               `--option globals=true`",
+        retry: false,
+    },
+    Meaning {
         any: &["is being accessed by other users"],
         code: "database_in_use",
         hint: "stop the application that uses it; it was not touched",
@@ -220,6 +246,17 @@ mod tests {
                 "connection_lost",
             ),
             ("pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout".to_owned(), "table_locked"),
+            ("pg_restore: error: could not execute query: ERROR:  must be member of role \"keeper\"".to_owned(), "not_member"),
+            (
+                "ERROR:  invalid value for parameter \"default_tablespace\": \"small\"\nDETAIL:  Tablespace \"small\" does not exist."
+                    .to_owned(),
+                "tablespace_missing",
+            ),
+            (
+                "ERROR:  database \"a\" is being accessed by other users\nDETAIL:  There is 1 prepared transaction using the database."
+                    .to_owned(),
+                "database_in_use",
+            ),
             ("something else".to_owned(), "pg_failed"),
         ] {
             assert_eq!(code(&message).0, wanted, "{message}");

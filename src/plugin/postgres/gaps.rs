@@ -40,35 +40,45 @@ const SUBSCRIPTIONS: &str =
     "SELECT 'subscription|' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
     WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
 
-/// What is computed while a dump is loaded (generated columns, checks, indexes, materialized views) and the functions of
-/// the application that it calls itself: two names a row.
+/// What is computed while a dump is loaded (generated columns, checks, also of domains, partition keys, indexes,
+/// materialized views) and the functions of the application that it calls itself: two names a row. In front of the first
+/// stands `r` where it is computed while rows are loaded, `l` where that is later, when all rows are there.
 const COMPUTED: &str = "
-    SELECT DISTINCT format('%I.%I', nspname, relname), proname
+    SELECT time || format('%I.%I', nspname, relname), proname
     FROM (
-      SELECT adrelid AS rel, refobjid AS called FROM pg_attrdef d
+      SELECT 'r' AS time, adrelid AS rel, refobjid AS called FROM pg_attrdef d
       JOIN pg_attribute a ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
       JOIN pg_depend ON refclassid = 'pg_proc'::regclass
         AND ((classid = 'pg_attrdef'::regclass AND objid = d.oid) OR (classid = 'pg_class'::regclass AND objid = adrelid AND objsubid = adnum))
       UNION ALL
-      SELECT conrelid, refobjid FROM pg_constraint o
+      SELECT 'r', conrelid, refobjid FROM pg_constraint o
       JOIN pg_depend ON classid = 'pg_constraint'::regclass AND objid = o.oid AND refclassid = 'pg_proc'::regclass
       WHERE contype = 'c' AND conrelid <> 0
       UNION ALL
-      SELECT indrelid, refobjid FROM pg_index
+      SELECT 'r', partrelid, refobjid FROM pg_partitioned_table
+      JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = partrelid AND refclassid = 'pg_proc'::regclass
+      UNION ALL
+      SELECT 'l', indrelid, refobjid FROM pg_index
       JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid AND refclassid = 'pg_proc'::regclass
       UNION ALL
-      SELECT c.oid, refobjid FROM pg_class c JOIN pg_rewrite r ON ev_class = c.oid
+      SELECT 'l', c.oid, refobjid FROM pg_class c JOIN pg_rewrite r ON ev_class = c.oid
       JOIN pg_depend ON classid = 'pg_rewrite'::regclass AND objid = r.oid AND refclassid = 'pg_proc'::regclass
       WHERE relkind = 'm' AND relispopulated
     ) e JOIN pg_class k ON k.oid = rel JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_proc p ON p.oid = called
     WHERE called >= 16384
-    AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = rel AND deptype = 'e')";
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = rel AND deptype = 'e')
+    UNION
+    SELECT 'r' || format('%I.%I', nspname, typname), proname FROM pg_constraint o
+    JOIN pg_depend ON classid = 'pg_constraint'::regclass AND objid = o.oid AND refclassid = 'pg_proc'::regclass
+    JOIN pg_type t ON t.oid = contypid JOIN pg_namespace n ON n.oid = typnamespace JOIN pg_proc p ON p.oid = refobjid
+    WHERE refobjid >= 16384
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_type'::regclass AND objid = t.oid AND deptype = 'e')";
 
-/// The text of functions that have no search_path of their own.
+/// The text of functions; in front of their names stands `o` where they have a search_path of their own, else `n`.
 const BODIES: &str = "
-    SELECT proname, prosrc FROM pg_proc p JOIN pg_language l ON l.oid = prolang
-    WHERE p.oid >= 16384 AND lanname IN ('sql', 'plpgsql') AND length(prosrc) < 100000
-    AND NOT EXISTS (SELECT FROM unnest(proconfig) each WHERE each LIKE 'search_path=%')";
+    SELECT CASE WHEN EXISTS (SELECT FROM unnest(proconfig) each WHERE each LIKE 'search_path=%') THEN 'o' ELSE 'n' END || proname,
+           prosrc FROM pg_proc p JOIN pg_language l ON l.oid = prolang
+    WHERE p.oid >= 16384 AND lanname IN ('sql', 'plpgsql') AND length(prosrc) < 100000";
 
 /// What only a search_path finds by its bare name, by its kind.
 const NAMED: &str = "
@@ -123,7 +133,20 @@ pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, F
     // Older servers show it to nobody but superusers.
     rows.extend(server.query(database, SUBSCRIPTIONS).unwrap_or_default());
     let mut remarks: Vec<Remark> = rows.iter().filter_map(|row| left_out(server, database, row)).collect();
-    for name in computed_by_path(server, database)? {
+    let computed = computed(server, database)?;
+    for name in computed.by_rows {
+        remarks.push(Remark {
+            code: "reads_tables",
+            sentence: "what is computed or checked for each row while it is loaded, by functions that use tables: when \
+                       the rows of those come later, no restore loads it, whatever the search_path",
+            name: format!("{name} of {database}"),
+            hint: "try it once: `larder restore TARGET --into TARGET --option into=NAME`; a trigger in place of the check \
+                   mends that for good"
+                .to_owned(),
+            is_missing: false,
+        });
+    }
+    for name in computed.by_path {
         remarks.push(Remark {
             code: "needs_search_path",
             sentence: "what loads only with the application's search_path, which a restore by larder sets",
@@ -135,18 +158,31 @@ pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, F
     Ok(remarks)
 }
 
-/// The tables and views of which something is computed by functions that name others without their schema.
-fn computed_by_path(server: &Server<'_>, database: &str) -> Result<BTreeSet<String>, Failure> {
+/// What is computed by functions of the application: tables, views and domains.
+#[derive(Debug, Default)]
+struct Computed {
+    /// By functions that name others without their schema.
+    by_path: BTreeSet<String>,
+    /// Row by row, by functions that read tables.
+    by_rows: BTreeSet<String>,
+}
+
+fn computed(server: &Server<'_>, database: &str) -> Result<Computed, Failure> {
+    let mut computed = Computed::default();
     if server.major < 12 {
-        return Ok(BTreeSet::new());
+        return Ok(computed);
     }
-    let computed = pairs(server, database, COMPUTED)?;
-    if computed.is_empty() {
-        return Ok(BTreeSet::new());
+    let called = pairs(server, database, COMPUTED)?;
+    if called.is_empty() {
+        return Ok(computed);
     }
     let mut names = Names::default();
     for (name, body) in pairs(server, database, BODIES)? {
-        names.bodies.entry(name).or_default().push(body);
+        if let Some(name) = name.strip_prefix('o') {
+            names.safe.entry(name.to_owned()).or_default().push(body);
+        } else if let Some(name) = name.strip_prefix('n') {
+            names.bodies.entry(name.to_owned()).or_default().push(body);
+        }
     }
     for (kind, name) in pairs(server, database, NAMED)? {
         match kind.as_str() {
@@ -155,7 +191,19 @@ fn computed_by_path(server: &Server<'_>, database: &str) -> Result<BTreeSet<Stri
             _ => names.types.insert(name),
         };
     }
-    Ok(computed.into_iter().filter(|(_, called)| names.need_path(called)).map(|(name, _)| name).collect())
+    for (name, function) in called {
+        let (is_row_by_row, name) = match name.strip_prefix('r') {
+            Some(name) => (true, name),
+            None => (false, name.strip_prefix('l').unwrap_or(&name)),
+        };
+        if names.need_path(&function) {
+            computed.by_path.insert(name.to_owned());
+        }
+        if is_row_by_row && names.read_tables(&function) {
+            computed.by_rows.insert(name.to_owned());
+        }
+    }
+    Ok(computed)
 }
 
 /// Two texts a row; they cross the pipe as hex, since a name may have any character.

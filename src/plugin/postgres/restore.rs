@@ -193,7 +193,8 @@ impl Work<'_> {
         if first.exit == Exit::Success {
             return Ok(());
         }
-        let failure = load::failure(server, &plan.goal, &first);
+        // The last attempt says what is really wrong: the first one may only have lacked the path.
+        let mut failure = load::failure(server, &plan.goal, &first);
         if !load::may_be_path(&first) {
             return Err(failure);
         }
@@ -204,6 +205,9 @@ impl Work<'_> {
             let tick = || voice.progress(0, plan.bytes);
             let ran = load::with_path(server, &plan.file, self.staging, database, &path, how, tick)?;
             if ran.exit != Exit::Success {
+                failure = load::failure(server, &plan.goal, &ran);
+                failure.trouble.message =
+                    format!("{} (with the search_path {path}, and not with none)", failure.trouble.message);
                 continue;
             }
             voice.notice(

@@ -29,10 +29,38 @@ pub(super) struct Info {
     pub(super) version: String,
     /// In all databases.
     pub(super) keys: u64,
+    /// By their names, such as `db0`; those without a key are not told.
+    pub(super) databases: BTreeMap<String, Keys>,
     fields: BTreeMap<String, String>,
 }
 
+/// How many keys a database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::plugin) struct Keys {
+    pub(in crate::plugin) all: u64,
+    /// Those that no time takes away.
+    pub(in crate::plugin) lasting: u64,
+}
+
+impl Keys {
+    /// From a line of `INFO keyspace`: `db3` and `keys=2000,expires=0,avg_ttl=0`.
+    pub(in crate::plugin) fn of(name: &str, value: &str) -> Option<Self> {
+        name.strip_prefix("db").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let field = |wanted: &str| {
+            let mut fields = value.trim_end().split(',').filter_map(|field| field.split_once('='));
+            fields.find(|(name, _)| *name == wanted)?.1.parse::<u64>().ok()
+        };
+        let all = field("keys")?;
+        Some(Self { all, lasting: all.saturating_sub(field("expires").unwrap_or(0)) })
+    }
+}
+
 impl Info {
+    /// How many libraries of functions there are; none: the server does not tell, as those before version 7.
+    pub(super) fn libraries(&self) -> Option<u64> {
+        self.fields.get("number_of_libraries")?.parse().ok()
+    }
+
     /// Whether it still reads its file, and holds a part of it only.
     pub(super) fn is_loading(&self) -> bool {
         self.fields.get("loading").is_some_and(|value| value != "0")
@@ -105,7 +133,7 @@ impl<'a> Instance<'a> {
     pub(super) fn info(&self) -> Result<Info, Failure> {
         // Not `INFO everything`, and one section a call: older servers know no more.
         let mut fields = BTreeMap::new();
-        for section in ["server", "keyspace", "persistence"] {
+        for section in ["server", "keyspace", "persistence", "memory"] {
             let lines = self.ask(&["INFO", section])?;
             fields.extend(
                 lines
@@ -122,12 +150,10 @@ impl<'a> Instance<'a> {
                     .hint("check `host` and `port`"));
             }
         };
-        let keys = |name: &String, value: &String| {
-            let number = name.strip_prefix("db").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-            number.and_then(|_| value.strip_prefix("keys=")?.split(',').next()?.parse::<u64>().ok())
-        };
-        let keys = fields.iter().filter_map(|(name, value)| keys(name, value)).sum();
-        Ok(Info { version, keys, fields })
+        let databases: BTreeMap<String, Keys> =
+            fields.iter().filter_map(|(name, value)| Some((name.clone(), Keys::of(name, value)?))).collect();
+        let keys = databases.values().map(|each| each.all).sum();
+        Ok(Info { version, keys, databases, fields })
     }
 
     /// Has a snapshot in `file`, in the way that the settings name.

@@ -3,6 +3,8 @@
 //! An application may bring its own collations, functions and tokenizers (Plex, Android, Calibre). Without them SQLite
 //! refuses to touch what uses them: that is no damage, and no proof either.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 
 use super::{findings, shorten};
@@ -31,15 +33,61 @@ pub(super) fn needs_the_application(said: &str) -> bool {
 
 /// What the integrity check of the whole database came to; where the application is missed, table by table.
 pub(in crate::plugin) fn integrity(connection: &Connection, accept_unchecked: bool) -> (Verdict, String) {
-    match findings(connection, "PRAGMA integrity_check(100)") {
-        Ok(found) if found == ["ok"] => (Verdict::Proven, "ok".to_owned()),
-        Ok(found) if found.iter().all(|each| !needs_the_application(each)) => (Verdict::Failed, shorten(&found)),
-        Err(error) if !needs_the_application(&chain(&error)) => (Verdict::Failed, chain(&error)),
-        _ => by_table(connection, accept_unchecked),
+    let found = findings(connection, "PRAGMA integrity_check(100)");
+    if matches!(&found, Ok(found) if found == &["ok"]) {
+        return (Verdict::Proven, "ok".to_owned());
+    }
+    let lacking = lacking(connection);
+    let is_of_the_application =
+        |said: &str| needs_the_application(said) || lacking.keys().any(|table| is_about(said, table));
+    match found {
+        Ok(found) if !found.iter().any(|each| is_of_the_application(each)) => (Verdict::Failed, shorten(&found)),
+        Err(error) if (lacking.is_empty() || is_damage(&error)) && !needs_the_application(&chain(&error)) => {
+            (Verdict::Failed, chain(&error))
+        }
+        _ => by_table(connection, &lacking, accept_unchecked),
     }
 }
 
-fn by_table(connection: &Connection, accept_unchecked: bool) -> (Verdict, String) {
+/// Virtual tables that do not work without the application, and what SQLite misses for each. A check of one ends with
+/// nothing but `SQL logic error`; its use says more. A search is what calls a tokenizer.
+fn lacking(connection: &Connection) -> BTreeMap<String, String> {
+    let names = || -> rusqlite::Result<Vec<String>> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'";
+        let mut statement = connection.prepare(sql)?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    let mut lacking = BTreeMap::new();
+    for name in names().unwrap_or_default() {
+        let table = format!("\"{}\"", name.replace('"', "\"\""));
+        let uses = [
+            format!("SELECT 1 FROM {table} WHERE {table} MATCH 'a' LIMIT 1"),
+            format!("SELECT 1 FROM {table} LIMIT 1"),
+        ];
+        let said = uses.iter().find_map(|sql| {
+            let used = connection.prepare(sql).and_then(|mut statement| statement.query([])?.next().map(|_| ()));
+            used.err().map(|error| chain(&error)).filter(|said| needs_the_application(said))
+        });
+        lacking.extend(said.map(|said| (name, said)));
+    }
+    lacking
+}
+
+/// Whether SQLite says of itself that the file is not as it should be.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode;
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure)
+    )
+}
+
+/// Whether a finding is about this table and not about how its rows are kept.
+fn is_about(said: &str, table: &str) -> bool {
+    said.contains("unable to validate the inverted index") && said.contains(table)
+}
+
+fn by_table(connection: &Connection, lacking: &BTreeMap<String, String>, accept_unchecked: bool) -> (Verdict, String) {
     let names = || -> rusqlite::Result<Vec<String>> {
         let mut statement = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
         statement.query_map([], |row| row.get(0))?.collect()
@@ -54,13 +102,19 @@ fn by_table(connection: &Connection, accept_unchecked: bool) -> (Verdict, String
         let said = match findings(connection, &pragma) {
             Ok(found) if found == ["ok"] => continue,
             Ok(found) => {
-                let damage: Vec<String> = found.iter().filter(|each| !needs_the_application(each)).cloned().collect();
+                let is_damage = |each: &&String| {
+                    !(needs_the_application(each) || lacking.contains_key(name) && is_about(each, name))
+                };
+                let damage: Vec<String> = found.iter().filter(is_damage).cloned().collect();
                 if !damage.is_empty() {
                     return (Verdict::Failed, shorten(&damage));
                 }
                 shorten(&found)
             }
             Err(error) if needs_the_application(&chain(&error)) => chain(&error),
+            Err(error) if !is_damage(&error) && lacking.contains_key(name) => {
+                lacking.get(name).cloned().unwrap_or_default()
+            }
             Err(error) => return (Verdict::Failed, chain(&error)),
         };
         unchecked.push(format!("{name} ({said})"));

@@ -49,6 +49,12 @@ impl Totals {
 }
 
 impl Content {
+    /// How many rows a table has; none: it is not there. One that only the application can read may have any.
+    pub(super) fn rows_of(&self, table: &str) -> Option<u64> {
+        let read = self.each.iter().find(|each| each.name == table).map(|each| each.rows);
+        read.or_else(|| self.unread.iter().any(|each| each.starts_with(table)).then_some(1))
+    }
+
     /// `rows.<table>` and `content.<table>` for the first tables by name.
     pub(super) fn figures(&self, prefix: &str) -> Vec<(String, u64)> {
         let told = self.each.iter().take(TABLES_TOLD_MAX);
