@@ -377,6 +377,51 @@ fn databases(podman: &Podman, name: &str) -> String {
 }
 
 #[test]
+fn a_restore_that_fails_beside_volumes_leaves_no_copy_in_the_server() {
+    let Some(podman) = Podman::shared() else { return };
+    if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
+        return eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+    }
+    let name = fresh("pgcopy");
+    let script = "[ -e $PGDATA/PG_VERSION ] || initdb -D $PGDATA -U postgres --no-sync; \
+                  exec postgres -D $PGDATA -c listen_addresses= -c fsync=off";
+    let (data, files) = (format!("{name}:/var/lib/postgresql/data"), format!("{name}_files:/data"));
+    server(
+        &podman,
+        &name,
+        &["-e", "PGDATA=/var/lib/postgresql/data", "-v", &data, "-v", &files],
+        "postgres:15",
+        script,
+    );
+    support::wait_for("PostgreSQL", Duration::from_secs(60), || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sql(&podman, &name, "template1", "SELECT 1"))).ok()
+    });
+    sql(&podman, &name, "template1", "CREATE DATABASE shop");
+    // Loading it writes what the backup does not have, so the comparison fails.
+    sql(&podman, &name, "shop", "CREATE TABLE audit (x int)");
+    let check =
+        "CREATE FUNCTION seen(i int) RETURNS bool LANGUAGE sql AS 'INSERT INTO public.audit VALUES (1); SELECT true'";
+    sql(&podman, &name, "shop", check);
+    sql(&podman, &name, "shop", "CREATE TABLE z (i int CHECK (seen(i)))");
+    sql(&podman, &name, "shop", "INSERT INTO z VALUES (1), (2)");
+    podman.exec(&name, "echo one > /data/f");
+    let mut bench = docker(&podman.socket(), json!({"containers": [name], "stop_timeout": 5}));
+    let captured = bench.kept();
+    podman.exec(&name, "echo two > /data/f");
+    for _ in 0..2 {
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let failure = restore(&bench, &captured, json!({"overwrite": true})).unwrap_err();
+        assert_eq!(failure.trouble.code, "load_differs", "{failure}");
+        support::wait_for("PostgreSQL", Duration::from_secs(60), || {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sql(&podman, &name, "template1", "SELECT 1"))).ok()
+        });
+        assert_eq!(databases(&podman, &name), "postgrestrue,shoptrue", "{}", bench.log());
+        assert_eq!((podman.exec(&name, "cat /data/f").as_str(), podman.state(&name).as_str()), ("two", "running"));
+        assert_eq!(sql(&podman, &name, "shop", "SELECT count(*) FROM z"), "2");
+    }
+}
+
+#[test]
 fn a_database_in_a_container_is_replaced_only_by_one_that_is_loaded_and_compared() {
     let Some(podman) = Podman::shared() else { return };
     let Some(name) = shop(&podman) else { return };

@@ -137,6 +137,12 @@ impl DataDirectory {
         self.key == key(mount) && self.subpath == mount.subpath
     }
 
+    /// Whether it is a part of what is kept of a volume or bind, `without` some of it.
+    pub(super) fn is_part_of(&self, named: &(ItemKind, String), subpath: Option<&str>, without: &[String]) -> bool {
+        let is_out = |path: &String| self.path == *path || below(&self.path, path).is_some();
+        self.key == *named && self.subpath.as_deref() == subpath && !without.iter().any(is_out)
+    }
+
     /// The volume's name or the bind's path.
     pub(super) fn mount(&self) -> &str {
         &self.key.1

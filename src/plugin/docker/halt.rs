@@ -212,6 +212,29 @@ pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>)
     first.map_or(Ok(()), Err)
 }
 
+/// Stops those again that were stopped and were started meanwhile for a part of the work.
+pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    for (_, value) in journal.entries::<Value>()? {
+        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
+        let works = || Ok::<_, Failure>(engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running));
+        if note.how != How::Stop || note.putting_back || !works()? {
+            continue;
+        }
+        voice.log(format!("stopping {} again", note.name));
+        engine.switch(&note.id, "stop", &[("t", &note.stop_timeout_s.to_string())])?;
+        let until = Instant::now() + Duration::from_secs(u64::from(note.stop_timeout_s)) + STOP_GRACE;
+        while works()? {
+            if Instant::now() > until {
+                return Err(Failure::new("stop_timed_out", format!("{} does not stop", note.name))
+                    .hint("stop it by hand: what was there is put back then"));
+            }
+            voice.progress(0, 0);
+            std::thread::sleep(TICK);
+        }
+    }
+    Ok(())
+}
+
 /// Waits while a stop or pause that was asked for may still come.
 fn settle(engine: &Engine, note: &Note) -> Result<(), Failure> {
     let longest = Duration::from_secs(u64::from(note.stop_timeout_s)) + STOP_GRACE;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::plugin::builtin::{Failure, Voice};
-use crate::plugin::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
+use crate::plugin::docker::database::{DataDirectory, FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
 use crate::plugin::docker::engine::{Engine, Switched};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::{Dump, Inventory};
@@ -128,6 +128,20 @@ impl Server<'_> {
             Self::MySql(server) => &server.container.id,
             Self::Redis(server) => &server.container.id,
         }
+    }
+
+    /// Where its data lies as far as its container says it; none: in no mount.
+    pub(super) fn data(&self) -> Option<DataDirectory> {
+        let (container, directory) = match self {
+            Self::Postgres(server) => {
+                let container = &server.container;
+                let said = container.env("PGDATA").or_else(|| container.env("POSTGRESQL_DATA_DIR"));
+                (container, said.unwrap_or("/var/lib/postgresql/data"))
+            }
+            Self::MySql(server) => (&server.container, "/var/lib/mysql"),
+            Self::Redis(server) => (&server.container, "/data"),
+        };
+        DataDirectory::at(container, directory)
     }
 
     /// The databases that would have to be replaced, as `name in container`.

@@ -65,6 +65,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Whether the data of a server is put back with it.
+    fn holds(&self, server: &Server<'_>) -> bool {
+        let subpath = self.kept.subpath.as_deref();
+        server.data().is_some_and(|data| data.is_part_of(&self.named, subpath, &self.without))
+    }
+
     pub(super) fn shown(&self) -> String {
         thing(self.kept)
     }
@@ -225,7 +231,10 @@ impl Work<'_> {
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
         let (engine, journal, staging) = (self.engine, self.journal, self.request.staging.as_path());
-        // A server whose own volume is put back is filled after that.
+        // Undoing a volume undoes what was loaded into a database that lives in it; in others that must be dropped.
+        let holding: Vec<&str> =
+            servers.iter().filter(|server| parts.iter().any(|part| part.place.holds(server))).map(Server::id).collect();
+        // A server that stands still for a volume, perhaps its own, is filled after that.
         let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
         let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
         for server in early {
@@ -239,7 +248,7 @@ impl Work<'_> {
             part.swap(engine, journal, staging, voice)?;
         }
         for server in late {
-            server.prepare(engine, &self.at(true), loaded, voice)?;
+            server.prepare(engine, &self.at(holding.contains(&server.id())), loaded, voice)?;
         }
         for each in loaded.iter_mut() {
             each.swap(engine, &self.at(false), voice)?;
@@ -261,6 +270,10 @@ fn undo(
 ) -> Result<(), Failure> {
     stack_files::recover(journal, committed, voice)?;
     load::recover(engine, journal, staging, committed, voice)?;
+    if !committed {
+        // One that was started to be filled has other volumes yet that go back.
+        halt::again(engine, journal, voice)?;
+    }
     put::recover(engine, journal, committed, voice)
 }
 

@@ -347,8 +347,8 @@ impl<'e> Login<'e> {
             })
             .map(|ran| self.succeeded("psql", &ran));
         let _ = std::fs::remove_file(&sql);
-        // With it the first message says more.
-        if loaded?.is_err() { failed } else { Ok(()) }
+        // The first attempt may only have lacked the path.
+        loaded?
     }
 
     /// The dump as SQL, with a search path.
