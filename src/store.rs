@@ -17,6 +17,7 @@ pub mod layout;
 pub mod ledger;
 pub mod memory;
 pub mod outbox;
+mod peaks;
 pub mod record;
 pub mod scan;
 pub mod sled_store;

@@ -27,6 +27,8 @@ mod engine;
 mod hanging;
 #[path = "it/holds.rs"]
 mod holds;
+#[path = "it/holds_newest.rs"]
+mod holds_newest;
 #[path = "it/hooks.rs"]
 mod hooks;
 #[path = "it/identity.rs"]

@@ -54,14 +54,15 @@ impl Finding {
 
 pub(crate) fn doctor(global: &Global, args: &Doctor) -> Done {
     let mut findings = vec![git()];
-    findings.extend(daemon(global, args)?);
+    let (others, known) = daemon(global, args)?;
+    findings.extend(others);
     let bad = findings.iter().any(|each| each.grade == Grade::Bad);
     if global.output == Output::Json {
         output::json(&findings);
     } else {
         show(&findings);
     }
-    Ok(if bad { Code::Failed } else { Code::Done })
+    Ok(if bad { Code::Failed } else { known })
 }
 
 fn show(findings: &[Finding]) {
@@ -104,12 +105,12 @@ fn said(program: impl AsRef<Path>, args: &[&str]) -> Option<String> {
 }
 
 /// What only the daemon can tell: it knows the config, the secrets and the mounts. Whatever one look comes to, the others
-/// are made too.
-fn daemon(global: &Global, args: &Doctor) -> Result<Vec<Finding>, CallError> {
+/// are made too. Beside them, what `larder status` exits with.
+fn daemon(global: &Global, args: &Doctor) -> Result<(Vec<Finding>, Code), CallError> {
     let client = Client::connect(global)?;
     let status = match runs::status_of(&client) {
         Ok(status) => status,
-        Err(CallError::NotReachable(trouble)) => return Ok(vec![Finding::bad("daemon", &trouble)]),
+        Err(CallError::NotReachable(trouble)) => return Ok((vec![Finding::bad("daemon", &trouble)], Code::Failed)),
         Err(refused) => return Err(refused),
     };
     let mut findings =
@@ -122,7 +123,9 @@ fn daemon(global: &Global, args: &Doctor) -> Result<Vec<Finding>, CallError> {
     findings.extend(targets(&status));
     findings.extend(said_or(destinations(&client, global), "destinations"));
     findings.extend(said_or(mail(&client, args).map(|finding| vec![finding]), "mail"));
-    Ok(findings)
+    // The looks may have found something that the jobs are judged by.
+    let known = runs::status_of(&client).map_or(Code::Failed, |status| runs::code_of(&status));
+    Ok((findings, known))
 }
 
 /// The findings, or as one what kept them from being made.
@@ -203,7 +206,7 @@ fn config(config: &Value) -> Finding {
         let trouble =
             Trouble::new("rejected", format!("revision {} was rejected: {first}", short(&config["rejected"])))
                 .with_hint("mend it and push again; the config before it stays in force");
-        return Finding::bad("config", &trouble);
+        return graded("config", false, trouble);
     }
     if config["state"] == "held" {
         let revision = short(&config["held"]);
@@ -278,8 +281,7 @@ fn targets(status: &Value) -> Vec<Finding> {
 /// What is not well with a job; none when it is proven.
 fn unwell(what: &str, target: &str, job: &Value) -> Option<Finding> {
     if let Some(trouble) = problem_of(&job["problem"]) {
-        // A part that was kept, or a hold, needs a person as much as a failure.
-        return Some(graded(what, job["health"] == "failed" || job["health"] == "warning", trouble));
+        return Some(graded(what, job["health"] == "failed", trouble));
     }
     if let Some(until) = job["suspended"]["until"].as_str() {
         let hint = format!("`larder resume {target}` schedules it again");

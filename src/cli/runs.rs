@@ -29,8 +29,9 @@ pub(crate) fn run(global: &Global, args: &Run) -> Done {
     let client = Client::connect(global)?;
     let targets = if args.all { enabled_targets(&client)? } else { args.targets.clone() };
     if targets.is_empty() {
+        // For scripts: no backup was made.
         output::note("there is no enabled target; push one first");
-        return Ok(Code::Done);
+        return Ok(Code::Failed);
     }
     let mut runs = Vec::new();
     for target in &targets {
@@ -121,8 +122,18 @@ pub(crate) fn status(global: &Global) -> Done {
     } else {
         crate::cli::show::status(&status);
     }
-    // For scripts: what is red on the page is no success here.
-    Ok(if status["verdict"]["health"] == "failed" { Code::Failed } else { Code::Done })
+    Ok(code_of(&status))
+}
+
+/// For scripts, and the same for `status` and `doctor`: what is red on the page is a failure, and what else needs a person
+/// (held, partial, put off, rejected) is not all of it.
+pub(crate) fn code_of(status: &Value) -> Code {
+    if status["verdict"]["health"] == "failed" {
+        return Code::Failed;
+    }
+    let counts = |each: &Value| ["config", "destination", "job"].iter().any(|kind| each["kind"] == *kind);
+    let remarked = status["attention"].as_array().into_iter().flatten().any(counts);
+    if remarked { Code::Partial } else { Code::Done }
 }
 
 /// The daemon at a glance, with every target in `targets`.

@@ -6,7 +6,7 @@ use crate::config::model::Site;
 use crate::run::hold::{Accepted, HoldKind};
 use crate::run::judgement::Verdict;
 use crate::run::recovery::{self, RetryAfter};
-use crate::run::usual::Usual;
+use crate::run::usual::{Usual, Weighed};
 use crate::run::{self, Event, RunState};
 use crate::runner::execute::Ended;
 use crate::store::ledger::Ledger;
@@ -54,6 +54,7 @@ pub(crate) fn write(
         let mut after = settle(before, &run, outcome, now);
         after.parents.extend(ended.parents.clone());
         if matches!(outcome, Outcome::Success | Outcome::Partial) {
+            after.bare_since = None;
             // A run that kept nothing ends no hold.
             after.usual = usual(before, &run, ended, outcome);
             for destination in &ended.retained {
@@ -170,9 +171,12 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
 /// Only a whole run becomes usual; a destination that failed says nothing of what was captured.
 fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -> Usual {
     let mut usual = before.usual.clone();
+    if let Some(paths) = ended.load.as_ref().and_then(|weighed| weighed.paths.as_ref()) {
+        usual.only(paths);
+    }
     if outcome == Outcome::Success || run.warnings.is_empty() {
-        usual.held = None;
-        ended.load.iter().for_each(|load| usual.remember(load.clone()));
+        usual.hold(None);
+        ended.load.iter().for_each(|weighed| usual.remember(&weighed.load));
         if let Some(mounted) = &ended.mounted {
             usual.mounts = mounted
                 .iter()
@@ -181,10 +185,14 @@ fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -
                 .cloned()
                 .collect();
         }
-    } else if let Some(load) = &ended.load
-        && !usual.held.as_ref().is_some_and(|shown| load.is_no_worse_than(shown))
+    } else if let Some(weighed) = &ended.load
+        && !usual.is_no_worse(&weighed.load)
     {
-        usual.held = Some(load.clone());
+        usual.hold(Some(&weighed.load));
+    }
+    if let Some(Weighed { load, oldest, .. }) = &ended.load {
+        // What only a part of was kept is kept, too, and may be lost.
+        usual.keep(load, run.id, *oldest);
     }
     usual
 }

@@ -1,5 +1,7 @@
 //! Holds that end because somebody accepts them, by RPC or in Git, and the weekly reminder of those that do not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use crate::config::model::Config;
@@ -42,7 +44,7 @@ impl Keeper {
             .jobs
             .values()
             .filter(|job| job.id.target == *target)
-            .filter_map(|job| accepted(job, &|hold| hold::is_value(hold, value), now))
+            .filter_map(|job| accepted(job, &|shown| hold::is_value(shown, value), now))
             .collect();
         let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.to_owned()]);
         let mut told = self.accept_older_losses(of_target).map_err(|error| error.trouble())?;
@@ -199,11 +201,19 @@ impl Keeper {
         }
     }
 
-    fn write_accepted(&mut self, changed: Vec<(JobRecord, Vec<Hold>)>, now: Timestamp) -> Result<(), StoreError> {
+    fn write_accepted(&mut self, mut changed: Vec<(JobRecord, Vec<Hold>)>, now: Timestamp) -> Result<(), StoreError> {
+        for (job, holds) in &mut changed {
+            // That the loss is known is no backup.
+            let lost = holds.iter().any(|hold| hold.kind == HoldKind::Vanished);
+            if lost && holdings::is_bare(&self.world.ledger, &job.id)? {
+                job.bare_since = Some(now);
+            }
+        }
         let site = self.config.borrow().site.clone();
         let mut batch = Batch::default();
         for (job, holds) in &changed {
             batch.put_job(job)?;
+            batch.put_peaks(&job.id, &job.usual.peaks)?;
             if let Some(mail) = crate::alert::mail_for_accepted(&site, job, holds, now) {
                 batch.enqueue_mail(&mail)?;
             }
@@ -254,6 +264,43 @@ impl Keeper {
     }
 }
 
+/// What `desired` accepts anew of targets that are held, and what holds them for something else.
+pub(super) fn accepted_for_nothing(
+    before: &Config,
+    desired: &Config,
+    jobs: &BTreeMap<JobId, JobRecord>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for target in desired.targets.values() {
+        let known = before.targets.get(&target.name).map(|before| before.accept.as_slice()).unwrap_or_default();
+        let of_target: Vec<&JobRecord> = jobs.values().filter(|job| job.id.target == target.name).collect();
+        let commands: BTreeSet<String> = of_target
+            .iter()
+            .flat_map(|job| &job.holds)
+            .filter_map(|hold| Some(hold::accept_command(&target.name, hold.value.as_deref()?)))
+            .take(NAMED_MAX)
+            .collect();
+        if commands.is_empty() {
+            continue;
+        }
+        for value in target.accept.iter().filter(|value| !known.contains(value)) {
+            let is_it = |shown: &str| hold::is_value(shown, value);
+            let is_meant = |job: &JobRecord| {
+                job.holds.iter().any(|hold| hold.is_accepted_by(&is_it))
+                    || job.accepted.iter().any(|each| is_it(&each.value))
+            };
+            if !of_target.iter().any(|job| is_meant(job)) {
+                let shown = commands.iter().cloned().collect::<Vec<_>>().join(", ");
+                lines.push(format!(
+                    "! `accept: [{value}]` of {} accepts nothing: what it is held for is accepted by {shown}",
+                    target.name
+                ));
+            }
+        }
+    }
+    lines
+}
+
 fn lost(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
     let missing = seen.missing.iter().find(|missing| missing.job == *job && missing.newest)?;
     Some(holdings::lost(name, missing))
@@ -266,8 +313,7 @@ fn older(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
 
 /// The job without the holds whose value `matches`, and these; none when there is none.
 fn accepted(job: &JobRecord, matches: &dyn Fn(&str) -> bool, now: Timestamp) -> Option<(JobRecord, Vec<Hold>)> {
-    let (gone, left): (Vec<Hold>, Vec<Hold>) =
-        job.holds.iter().cloned().partition(|hold| hold.value.as_deref().is_some_and(matches));
+    let (gone, left): (Vec<Hold>, Vec<Hold>) = job.holds.iter().cloned().partition(|hold| hold.is_accepted_by(matches));
     if gone.is_empty() {
         return None;
     }

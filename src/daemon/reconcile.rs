@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
+use crate::daemon::holds;
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::error::Trouble;
 use crate::look;
@@ -293,9 +294,11 @@ impl Reconciler {
             jobs.insert(job.id.clone(), job.clone());
         }
         self.record = record;
+        let mut lines = plan.lines(now);
+        lines.extend(holds::accepted_for_nothing(&self.config, desired, jobs));
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
-        Ok(self.verdict(Some(revision), VerdictResult::Applied, plan.lines(now), start))
+        Ok(self.verdict(Some(revision), VerdictResult::Applied, lines, start))
     }
 
     /// Takes in what the container engine has. Nothing that it says needs a confirmation: it removes no backup.

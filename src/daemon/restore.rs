@@ -21,6 +21,7 @@ use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::cut;
 use crate::runner::holdings;
 use crate::runner::journal;
 use crate::runner::ship::Route;
@@ -99,7 +100,18 @@ fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTre
             "a dry run and options are for a restore into an application".to_owned(),
             "give `into` with a target instead of `to` with a directory",
         ),
-        (Some(to), None) => Ok(Goal::Directory(to.clone())),
+        (Some(to), None) => {
+            // By their names only: a look at them may hang.
+            let own = cut::own_of(config, world.paths.root());
+            match own.iter().find(|own| to.starts_with(&own.path)) {
+                Some(owner) => refuse(
+                    "own_directory",
+                    format!("{} lies in {}, which is Larder's own", to.display(), owner.path.display()),
+                    "give a directory outside of the repositories, the artifacts and the state",
+                ),
+                None => Ok(Goal::Directory(to.clone())),
+            }
+        }
         (None, Some(_)) if !request.include.is_empty() => refuse(
             "bad_restore",
             "`include` is for a restore into a directory".to_owned(),

@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub paths: Vec<String>,
     pub tags: Vec<String>,
     pub parent: Option<String>,
+    /// The id that it had before `restic tag` or `rewrite` wrote it anew.
+    pub original: Option<String>,
     /// Bytes and files that the backup looked at; none where an old restic did not write it down.
     pub bytes: Option<u64>,
     pub files: Option<u64>,
@@ -214,6 +216,7 @@ fn snapshot(value: &Value) -> Option<Snapshot> {
         paths: texts(value, "paths"),
         tags: texts(value, "tags"),
         parent: value.get("parent").and_then(Value::as_str).map(str::to_owned),
+        original: value.get("original").and_then(Value::as_str).map(str::to_owned),
         bytes: totals.map(|(bytes, _)| bytes),
         files: totals.map(|(_, files)| files),
     })

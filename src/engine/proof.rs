@@ -147,6 +147,7 @@ mod tests {
             paths: vec!["/srv/a".to_owned(), "/srv/c".to_owned()],
             tags: vec!["run:1".to_owned(), "larder".to_owned()],
             parent: None,
+            original: None,
             bytes: Some(10),
             files: Some(3),
         }

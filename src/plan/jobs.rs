@@ -128,6 +128,7 @@ fn unknown(id: JobId) -> JobRecord {
         incomplete: 0,
         troubled_since: None,
         overdue_told: None,
+        bare_since: None,
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),

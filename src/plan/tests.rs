@@ -551,6 +551,7 @@ fn a_policy_with_a_new_name_takes_over_what_is_usual_for_its_target_and_what_hol
         since: noon(),
         trouble: crate::error::Trouble::new("lost_mount", "it is not there"),
         value: Some("/srv/a/docs".to_owned()),
+        shown: Vec::new(),
         told: noon(),
     };
     let id = site.jobs.keys().next().unwrap().to_string();

@@ -9,13 +9,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
-use crate::types::ByteSize;
+use crate::types::{ByteSize, Name};
 
 /// Between two reminders of the same hold.
 pub const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Holds that a job keeps; a run with more has one cause, and twenty say enough of it.
 const HOLDS_MAX: usize = 20;
+
+/// Values that a hold remembers to have shown.
+const SHOWN_MAX: usize = 50;
 
 /// Acceptances that a job remembers.
 const ACCEPTED_MAX: usize = 20;
@@ -106,8 +109,29 @@ pub struct Hold {
     pub trouble: Trouble,
     #[serde(default)]
     pub value: Option<String>,
+    /// What runs showed since for the same, newest last: whoever read one of them types that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<String>,
     /// When somebody was last told of it.
     pub told: Timestamp,
+}
+
+impl Hold {
+    /// Whether `is_meant` says so of a value that was shown for it.
+    #[must_use]
+    pub fn is_accepted_by(&self, is_meant: &dyn Fn(&str) -> bool) -> bool {
+        self.value.as_deref().is_some_and(|value| is_meant(value) || self.shown.iter().any(|shown| is_meant(shown)))
+    }
+
+    /// What was shown for it so far, with `newest`.
+    fn shown_with(&self, newest: Option<&str>) -> Vec<String> {
+        let newest = newest.filter(|newest| self.value.as_deref() != Some(*newest)).map(str::to_owned);
+        let mut shown: Vec<String> = self.shown.iter().filter(|each| Some(*each) != newest.as_ref()).cloned().collect();
+        shown.extend(newest);
+        let excess = shown.len().saturating_sub(SHOWN_MAX);
+        shown.drain(..excess);
+        shown
+    }
 }
 
 /// A hold that somebody accepted.
@@ -155,15 +179,15 @@ impl Judged {
                 continue;
             }
             let known = before.iter().find(|hold| same(hold.kind, &hold.subject));
+            // What is worse is not what was shown before.
+            let going_on = known.filter(|hold| finding.no_worse && hold.value.is_some());
             after.push(Hold {
                 kind: finding.kind,
                 subject: finding.subject.clone(),
                 since: known.map_or(started, |hold| hold.since),
                 trouble: finding.trouble.clone(),
-                value: known
-                    .filter(|_| finding.no_worse)
-                    .and_then(|hold| hold.value.clone())
-                    .or_else(|| finding.value.clone()),
+                value: going_on.map_or_else(|| finding.value.clone(), |hold| hold.value.clone()),
+                shown: going_on.map(|hold| hold.shown_with(finding.value.as_deref())).unwrap_or_default(),
                 told: known.map_or(started, |hold| hold.told),
             });
         }
@@ -186,6 +210,16 @@ pub fn reminder_is_due(holds: &[Hold], now: Timestamp) -> bool {
     let Some(told) = holds.iter().map(|hold| hold.told).max() else { return false };
     let ago = now.duration_since(told);
     ago >= REMIND_EVERY || ago < -CLOCK_LEEWAY
+}
+
+/// What is typed to accept `value` of `target`, fit for a shell.
+#[must_use]
+pub fn accept_command(target: &Name, value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return format!("larder accept {target} {value}");
+    }
+    format!("larder accept {target} '{}'", value.replace('\'', "'\\''"))
 }
 
 /// Whether what was typed is the value that is shown: white space and case make no difference, and a number of bytes
@@ -303,6 +337,34 @@ mod tests {
         next.no_worse = false;
         let holds = judged(HoldKind::Shrank, vec![next]).holds(&first, &[], at(2));
         assert_eq!(holds[0].value.as_deref(), Some("999"));
+    }
+
+    #[test]
+    fn every_value_that_was_shown_since_it_was_as_bad_accepts_and_none_of_before() {
+        let mut holds = judged(HoldKind::Shrank, vec![finding(HoldKind::Shrank, "", "2000")]).holds(&[], &[], at(0));
+        let mut later = |value: &str, no_worse: bool| {
+            let next = Finding { no_worse, ..finding(HoldKind::Shrank, "", value) };
+            holds = judged(HoldKind::Shrank, vec![next]).holds(&holds, &[], at(2));
+            holds[0].clone()
+        };
+        later("1999", true);
+        let hold = later("2001", true);
+        let accepts = |hold: &Hold, typed: &str| hold.is_accepted_by(&|shown| is_value(shown, typed));
+        assert!(["2000", "1999", "2001"].iter().all(|value| accepts(&hold, value)), "{hold:?}");
+        assert!(!accepts(&hold, "2002"));
+        let hold = later("500", false);
+        assert!(accepts(&hold, "500") && !accepts(&hold, "2000") && !accepts(&hold, "2001"), "{hold:?}");
+        (0..200).for_each(|n| drop(later(&(500 + n).to_string(), true)));
+        let hold = later("700", true);
+        assert!(accepts(&hold, "500") && accepts(&hold, "699") && hold.shown.len() <= SHOWN_MAX, "{hold:?}");
+    }
+
+    #[test]
+    fn what_is_typed_is_fit_for_a_shell() {
+        let target = Name::parse("docs").unwrap();
+        assert_eq!(accept_command(&target, "20971520"), "larder accept docs 20971520");
+        assert_eq!(accept_command(&target, "/srv/my docs"), "larder accept docs '/srv/my docs'");
+        assert_eq!(accept_command(&target, "/srv/Tom's"), "larder accept docs '/srv/Tom'\\''s'");
     }
 
     #[test]

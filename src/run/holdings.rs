@@ -5,6 +5,7 @@
 //! may have one of the same name in one repository. What the ledger knows and nobody of us removed must be there.
 
 pub mod newer;
+pub mod renamed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ pub struct Seen {
     /// None: it was made before sites had an identity.
     pub site: Option<String>,
     pub host: String,
+    /// The id that it had before it was written anew.
+    pub original: Option<String>,
 }
 
 /// A snapshot that the ledger knows to be there.

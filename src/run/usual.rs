@@ -1,27 +1,37 @@
 //! What is usual for a job, from its good runs, and what of a new run is less than that. Pure.
 //!
-//! Only whole runs and what somebody accepted become usual, so nothing that is missing ever does by time.
+//! Only whole runs and what somebody accepted become usual, so nothing that is missing ever does by time. What arrived in
+//! the newest runs is in no usual yet: so the newest whole run counts too, and the most that a kept backup has.
 
+pub mod peaks;
 pub mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use self::peaks::Peaks;
 use self::range::Range;
 use crate::config::model::Retention;
 use crate::run::judgement::SIZES_MAX;
-use crate::types::{ByteSize, Name};
+use crate::types::{ByteSize, Name, RunId};
 
-/// Parts that are weighed one by one; more are weighed with the rest.
+/// Parts of which every one of the newest runs is remembered; of more only the most.
 const PARTS_MAX: usize = 16;
 
-/// Longest name of a part, in bytes: a job's record is bounded.
+/// Longest name of a part that is kept as it is, in bytes; a longer one is kept by its hash.
 const PART_BYTES_MAX: usize = 160;
 
 /// A hold that is shown stays as it is while what is there is at least nine tenths of it.
 const NO_WORSE_TENTHS: u64 = 9;
+
+/// So many files less are a loss beside the newest run or a kept backup: the journal of a closed database is none.
+const FILES_LESS_MIN: u64 = 3;
+
+/// Losses that are named one by one.
+const NAMED_MAX: usize = 5;
 
 /// Bytes and files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +40,32 @@ pub struct Weight {
     pub files: u64,
 }
 
+impl Weight {
+    fn less(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_sub(other.bytes), files: self.files.saturating_sub(other.files) }
+    }
+
+    fn most(self, other: Self) -> Self {
+        Self { bytes: self.bytes.max(other.bytes), files: self.files.max(other.files) }
+    }
+}
+
 /// What one run kept, as a whole and by source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     pub total: Weight,
     #[serde(default)]
     pub parts: BTreeMap<String, Weight>,
+}
+
+/// What a run's snapshots have, and what is needed to weigh it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Weighed {
+    pub load: Load,
+    /// The first run of which a snapshot is kept, where every destination told.
+    pub oldest: Option<RunId>,
+    /// The sources that the config names; none when it is the application that names them.
+    pub paths: Option<BTreeSet<PathBuf>>,
 }
 
 /// What a job usually has.
@@ -59,26 +89,56 @@ pub struct Usual {
     /// Between what each part goes up and down; that of the whole has no name.
     #[serde(default)]
     pub ranges: BTreeMap<String, Range>,
+    /// The most that kept backups have, of every part; the store keeps it beside the record, since it may be long.
+    #[serde(skip)]
+    pub peaks: Peaks,
 }
 
 /// The name of the whole among the parts.
 const WHOLE: &str = "";
 
+/// How a part is named in what is kept: short names as they are.
+fn kept_name(part: &str) -> String {
+    if part.len() <= PART_BYTES_MAX { part.to_owned() } else { format!("#{}", short_hash(part)) }
+}
+
+/// Eight bytes of a hash, in hex.
+fn short_hash(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes())).chars().take(16).collect()
+}
+
 impl Load {
-    /// Adds what a source has; sources beyond the bound are in the total only.
+    /// Adds what a source has.
     pub fn add(&mut self, part: &str, weight: Weight) {
-        if self.parts.len() < PARTS_MAX && part.len() <= PART_BYTES_MAX {
-            self.parts.insert(part.to_owned(), weight);
-        }
+        self.parts.insert(part.to_owned(), weight);
     }
 
-    /// Whether nothing here is notably less than in `shown`.
-    #[must_use]
-    pub fn is_no_worse_than(&self, shown: &Self) -> bool {
-        let enough = |now: u64, then: u64| now >= then / 10 * NO_WORSE_TENTHS;
-        let fine = |now: Weight, then: Weight| enough(now.bytes, then.bytes) && enough(now.files, then.files);
-        fine(self.total, shown.total)
-            && self.parts.iter().all(|(name, now)| shown.parts.get(name).is_none_or(|then| fine(*now, *then)))
+    /// As it is kept: few parts, with short names.
+    fn kept(&self) -> Self {
+        let parts = self.parts.iter().take(PARTS_MAX).map(|(part, weight)| (kept_name(part), *weight));
+        Self { total: self.total, parts: parts.collect() }
+    }
+
+    /// The whole, without a name, and the parts.
+    fn all(&self) -> impl Iterator<Item = (&str, Weight)> {
+        let parts = self.parts.iter().map(|(part, weight)| (part.as_str(), *weight));
+        parts.chain([(WHOLE, self.total)])
+    }
+
+    fn of(&self, kept_name: &str) -> Option<Weight> {
+        if kept_name == WHOLE { Some(self.total) } else { self.parts.get(kept_name).copied() }
+    }
+
+    /// Without the parts that `is_gone`, and what they had of the whole.
+    fn without(&mut self, is_gone: &impl Fn(&str) -> bool) {
+        let total = &mut self.total;
+        self.parts.retain(|part, weight| {
+            let gone = is_gone(part);
+            if gone {
+                *total = total.less(*weight);
+            }
+            !gone
+        });
     }
 }
 
@@ -89,52 +149,132 @@ impl Usual {
         self.retained.get(destination).or(self.began.as_ref())
     }
 
-    pub fn remember(&mut self, load: Load) {
-        self.loads.push(load);
+    /// A good run had `load`.
+    pub fn remember(&mut self, load: &Load) {
+        self.hold(None);
+        self.loads.push(load.kept());
         let excess = self.loads.len().saturating_sub(SIZES_MAX);
         self.loads.drain(..excess);
         let Some(newest) = self.loads.last().cloned() else { return };
         // A part that left the config is no measure for one of its name that comes later.
         let loads = &self.loads;
         self.ranges.retain(|name, _| name == WHOLE || loads.iter().any(|load| load.parts.contains_key(name)));
-        for name in newest.parts.keys().map(String::as_str).chain([WHOLE]) {
+        for (name, _) in newest.all() {
             let Some(usual) = usual_of(&self.before(name)) else { continue };
             self.ranges.entry(name.to_owned()).or_insert_with(|| Range::of(usual)).widen(usual);
         }
     }
 
-    /// `load` was said to be right, so it is what later ones are compared with.
-    pub fn begin_anew(&mut self, load: Option<Load>) {
-        self.loads = load.into_iter().collect();
-        self.ranges = BTreeMap::new();
+    /// The snapshot of `run` has `load`, and `oldest` is the first run of which one is kept still.
+    pub fn keep(&mut self, load: &Load, run: RunId, oldest: Option<RunId>) {
+        self.peaks.take_in(load, run, oldest);
+    }
+
+    /// The job is held for `load`; none: it is not held any more.
+    pub fn hold(&mut self, load: Option<&Load>) {
+        self.held = load.map(Load::kept);
+        self.peaks.hold(load);
+    }
+
+    /// Whether the job is held for something, and nothing in `load` is notably less than in that.
+    #[must_use]
+    pub fn is_no_worse(&self, load: &Load) -> bool {
+        let enough = |now: u64, then: u64| now >= then / 10 * NO_WORSE_TENTHS;
+        let fine = |now: Weight, then: Weight| enough(now.bytes, then.bytes) && enough(now.files, then.files);
+        let shown = |name: &str| {
+            let held = self.held.as_ref()?;
+            held.of(&kept_name(name)).or_else(|| self.peaks.held(name))
+        };
+        self.held.is_some() && load.all().all(|(name, now)| shown(name).is_none_or(|then| fine(now, then)))
+    }
+
+    /// What the job is held for was said to be right, so it is what later runs are compared with.
+    pub fn begin_anew(&mut self) {
+        self.loads = self.held.take().into_iter().collect();
+        self.peaks.begin_anew();
+        let before = std::mem::take(&mut self.ranges);
         for load in &self.loads {
-            let parts = load.parts.iter().map(|(name, weight)| (name.clone(), *weight));
-            let all = parts.chain([(WHOLE.to_owned(), load.total)]);
-            self.ranges.extend(all.map(|(name, weight)| (name, Range::of(weight))));
+            let begun = |(name, weight): (&str, Weight)| {
+                let range = before.get(name).map_or_else(|| Range::of(weight), |range| range.fallen_to(weight));
+                (name.to_owned(), range)
+            };
+            self.ranges.extend(load.all().map(begun));
         }
     }
 
-    /// What of `load` is under half of the usual, or of the least that it came back from, a phrase each; empty: nothing.
+    /// The config names `paths` and no other source: what others had is no measure any more, for the whole neither.
+    ///
+    /// One that another source holds now is still there.
+    pub fn only(&mut self, paths: &BTreeSet<PathBuf>) {
+        let names: BTreeSet<String> = paths.iter().map(|path| kept_name(&part_name(path))).collect();
+        let within = |part: &str| paths.iter().any(|path| Path::new(part).starts_with(path));
+        let is_gone = |part: &str| !names.contains(part) && !within(part);
+        for load in self.loads.iter_mut().chain(&mut self.held) {
+            load.without(&is_gone);
+        }
+        let gone: Vec<(String, Range)> = self
+            .ranges
+            .iter()
+            .filter(|(part, _)| *part != WHOLE && is_gone(part))
+            .map(|(part, range)| (part.clone(), *range))
+            .collect();
+        for (part, range) in gone {
+            self.ranges.remove(&part);
+            if let Some(whole) = self.ranges.get_mut(WHOLE) {
+                whole.without(&range);
+            }
+        }
+        let hashes = paths.iter().map(|path| peaks::key(&part_name(path))).collect();
+        let inner = self.loads.iter().flat_map(|load| load.parts.keys()).filter(|part| within(part));
+        self.peaks.only(&hashes, &inner.map(|part| peaks::key(part)).collect());
+    }
+
+    /// What of `load` is under half of the usual, of the newest whole run, of what a kept backup has, or of the least that
+    /// it came back from, a phrase each; empty: nothing.
     #[must_use]
     pub fn losses(&self, load: &Load) -> Vec<String> {
-        let parts = load.parts.iter().map(|(name, now)| (name.as_str(), *now)).chain([(WHOLE, load.total)]);
-        parts.filter_map(|(name, now)| self.loss(name, now)).collect()
+        // One part is the whole.
+        let parts = load.all().filter(|(name, _)| *name == WHOLE || load.parts.len() > 1);
+        let mut losses: Vec<String> = parts.filter_map(|(name, now)| self.loss(name, now)).collect();
+        let more = losses.len().saturating_sub(NAMED_MAX);
+        if more > 1 {
+            losses.truncate(NAMED_MAX);
+            losses.push(format!("and so have {more} others"));
+        }
+        losses
     }
 
     fn loss(&self, name: &str, now: Weight) -> Option<String> {
         let shown = if name == WHOLE { "the backup" } else { name };
-        let usual = usual_of(&self.before(name));
+        let kept = kept_name(name);
+        let usual = usual_of(&self.before(&kept));
         if let Some(loss) = usual.and_then(|usual| loss(shown, usual, now, "instead of about")) {
             return Some(loss);
         }
-        loss(shown, self.ranges.get(name)?.low(), now, "after losing a little each time: it had")
+        let newest = self.loads.last().and_then(|load| load.of(&kept));
+        if let Some(loss) = newest.and_then(|newest| marked_loss(shown, newest, now, "where the newest whole run had"))
+        {
+            return Some(loss);
+        }
+        let range = self.ranges.get(&kept);
+        let most = self.peaks.most(name).map(|most| range.map_or(most, |range| range.unless_it_rotates(most, now)));
+        if let Some(loss) = most.and_then(|most| marked_loss(shown, most, now, "where a backup that is still kept has"))
+        {
+            return Some(loss);
+        }
+        loss(shown, range?.low(), now, "after losing a little each time: it had")
     }
 
     /// What the newest good runs had of a part.
-    fn before(&self, name: &str) -> Vec<Weight> {
-        let of = |load: &Load| if name == WHOLE { Some(load.total) } else { load.parts.get(name).copied() };
-        self.loads.iter().filter_map(of).collect()
+    fn before(&self, kept_name: &str) -> Vec<Weight> {
+        self.loads.iter().filter_map(|load| load.of(kept_name)).collect()
     }
+}
+
+/// How a source is named as a part: one path has one name, however it is written.
+#[must_use]
+pub fn part_name(path: &Path) -> String {
+    path.components().collect::<PathBuf>().display().to_string()
 }
 
 fn usual_of(before: &[Weight]) -> Option<Weight> {
@@ -151,6 +291,12 @@ fn loss(name: &str, before: Weight, now: Weight, instead: &str) -> Option<String
     (now.files < before.files.div_ceil(2)).then(|| format!("{name} has {} files {instead} {}", now.files, before.files))
 }
 
+/// As [`loss`], but for a few files that come and go.
+fn marked_loss(name: &str, before: Weight, now: Weight, instead: &str) -> Option<String> {
+    let files = if before.files.saturating_sub(now.files) < FILES_LESS_MIN { now.files } else { before.files };
+    loss(name, Weight { files, ..before }, now, instead)
+}
+
 /// Of an even number, the lower middle one: a doubt is not enough for an alarm.
 fn median(values: impl Iterator<Item = u64>) -> u64 {
     let mut values: Vec<u64> = values.collect();
@@ -159,76 +305,4 @@ fn median(values: impl Iterator<Item = u64>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(bytes: u64, files: u64, parts: &[(&str, u64, u64)]) -> Load {
-        let mut load = Load { total: Weight { bytes, files }, ..Load::default() };
-        for (name, bytes, files) in parts {
-            load.add(name, Weight { bytes: *bytes, files: *files });
-        }
-        load
-    }
-
-    fn usual(loads: &[Load]) -> Usual {
-        let mut usual = Usual::default();
-        for load in loads {
-            usual.remember(load.clone());
-        }
-        usual
-    }
-
-    #[test]
-    fn many_small_files_lost_beside_a_large_one_are_seen_by_their_number() {
-        let usual = usual(&[load(20_002_000, 2001, &[]), load(20_002_000, 2001, &[])]);
-        assert_eq!(usual.losses(&load(20_000_000, 1, &[])), ["the backup has 1 files instead of about 2001"]);
-        assert!(usual.losses(&load(20_001_100, 1100, &[])).is_empty());
-    }
-
-    #[test]
-    fn a_small_source_that_lost_all_is_seen_beside_a_large_one() {
-        let usual = usual(&[load(1_000_100, 20, &[("/a", 1_000_000, 10), ("/b", 100, 10)])]);
-        let losses = usual.losses(&load(1_000_010, 19, &[("/a", 1_000_000, 10), ("/b", 10, 9)]));
-        assert_eq!(losses.len(), 1);
-        assert!(losses[0].starts_with("/b has 10 B instead of"), "{losses:?}");
-    }
-
-    #[test]
-    fn a_first_run_a_new_source_and_one_odd_size_are_no_loss() {
-        assert!(usual(&[]).losses(&load(0, 0, &[("/a", 0, 0)])).is_empty());
-        let usual = usual(&[load(100, 1, &[]), load(900, 1, &[]), load(100, 1, &[])]);
-        assert!(usual.losses(&load(99, 1, &[("/new", 1, 1)])).is_empty());
-    }
-
-    #[test]
-    fn a_slow_loss_is_seen_as_a_whole_and_by_source_and_begins_anew_where_it_is_accepted() {
-        let falls = |usual: &mut Usual| {
-            for night in 0..40_u32 {
-                let left = 1_000_000 * 88_u64.pow(night.min(9)) / 100_u64.pow(night.min(9));
-                let now = load(9_000_000 + left, 20, &[("/a", 9_000_000, 10), ("/b", left, 10)]);
-                let losses = usual.losses(&now);
-                if !losses.is_empty() {
-                    return Some((night, losses, now));
-                }
-                usual.remember(now);
-            }
-            None
-        };
-        let mut usual = usual(&[]);
-        let (night, losses, now) = falls(&mut usual).unwrap();
-        assert_eq!((night, losses.len()), (6, 1), "{losses:?}");
-        assert!(losses[0].starts_with("/b has 453.5 KiB after losing a little each time: it had"), "{losses:?}");
-        usual.begin_anew(Some(now.clone()));
-        assert_eq!(usual.losses(&now), Vec::<String>::new());
-    }
-
-    #[test]
-    fn only_the_last_five_count_and_what_is_shown_stays_while_nothing_is_worse() {
-        let mut usual = usual(&[]);
-        (0..9).for_each(|n| usual.remember(load(n, n, &[])));
-        assert_eq!(usual.loads.len(), SIZES_MAX);
-        assert!(load(95, 10, &[]).is_no_worse_than(&load(100, 10, &[])));
-        assert!(!load(80, 10, &[]).is_no_worse_than(&load(100, 10, &[])));
-        assert!(!load(100, 5, &[]).is_no_worse_than(&load(100, 10, &[])));
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
-use crate::run::usual::Load;
+use crate::run::usual::Weighed;
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
 use crate::runner::holdings::Inventory;
@@ -88,7 +88,7 @@ pub struct Ended {
     /// What was looked at that may hold retention, and what was found.
     pub judged: Judged,
     /// What the snapshots have, and the mounts that were there.
-    pub load: Option<Load>,
+    pub load: Option<Weighed>,
     pub mounted: Option<BTreeSet<PathBuf>>,
     /// Where the policy's retention was applied.
     pub retained: BTreeSet<Name>,
@@ -143,7 +143,7 @@ struct Journey {
     after_is_due: bool,
     during: During,
     judged: Judged,
-    load: Option<Load>,
+    load: Option<Weighed>,
     mounted: Option<BTreeSet<PathBuf>>,
     retained: BTreeSet<Name>,
     /// The first remark that is no hold of a kind of its own.

@@ -10,8 +10,8 @@ use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
 use crate::error::Trouble;
 use crate::run::hold::{Finding, HoldKind};
-use crate::run::holdings::newer;
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
+use crate::run::holdings::{newer, renamed};
 use crate::runner::ship::Route;
 use crate::runner::world::World;
 use crate::store::ledger::Ledger;
@@ -164,6 +164,7 @@ fn seen(snapshot: &Snapshot) -> Seen {
         run: snapshot.tag("run").and_then(|run| run.parse().ok()),
         site: snapshot.tag("site").map(str::to_owned),
         host: snapshot.host.clone(),
+        original: snapshot.original.clone(),
     }
 }
 
@@ -175,7 +176,10 @@ fn write_down(
     before: &Books,
     now: jiff::Timestamp,
 ) -> Result<Sorted, StoreError> {
-    let books = ledger.books(name)?;
+    let (mut books, mut before) = (ledger.books(name)?, before.clone());
+    let renamed = renamed::renamed(seen, &books, site);
+    books.rename(&renamed);
+    before.rename(&renamed);
     let witnessed = witnessed(ledger, seen, &books)?;
     let jobs = ledger.jobs()?;
     let targets: BTreeSet<Name> =
@@ -184,7 +188,7 @@ fn write_down(
     let unknown_runs = unknown_runs(ledger, seen, &books)?;
     let question = Question {
         site,
-        then: before,
+        then: &before,
         books: &books,
         witnessed: &witnessed,
         unknown_runs: &unknown_runs,
@@ -201,6 +205,10 @@ fn write_down(
     sorted.holdings.newer.retain(|newer| is_desired(&newer.job));
     lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
     let mut batch = Batch::default();
+    for each in &renamed {
+        batch.remove_known(name, &each.job, &each.from);
+        batch.put_known(name, &each.job, &each.to, &each.known)?;
+    }
     for (job, id, known) in &sorted.adopted {
         batch.put_known(name, job, id, known)?;
     }
@@ -349,6 +357,21 @@ pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), Sto
         }
         ledger.commit(batch)
     })
+}
+
+/// Whether no repository has a snapshot of the job any more, as far as they were listed.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn is_bare(ledger: &Ledger, job: &JobId) -> Result<bool, StoreError> {
+    for (name, _) in ledger.all_holdings()? {
+        let books = ledger.books(&name)?;
+        let mut known = books.by_job.get(job).into_iter().flat_map(|known| known.values());
+        if known.any(|known| !known.missing && !known.leaving) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The last check or prune that stumbled over what was accepted now found nothing else.

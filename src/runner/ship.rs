@@ -302,7 +302,11 @@ fn told(total: u64, what: &str, named: &[String]) -> String {
     let more = total.saturating_sub(shown.len() as u64);
     let tail = if more > 0 && !shown.is_empty() { format!(" and {more} more") } else { String::new() };
     let noun = if total == 1 { "file" } else { "files" };
-    format!("{total} {noun} {what}: {}{tail}", shown.join(", "))
+    if total == 0 {
+        return format!("some files {what}, and restic did not name them");
+    }
+    let names = if shown.is_empty() { String::new() } else { format!(": {}{tail}", shown.join(", ")) };
+    format!("{total} {noun} {what}{names}")
 }
 
 /// A snapshot that was made, and what the repository holds since; else why that could not be seen.

@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::artifact::mount;
+use crate::config::model::Target;
 use crate::plugin::{Source, count, is_excluded};
-use crate::run::usual::{Load, Weight};
+use crate::run::usual::{Load, Weight, part_name};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
+
+/// The plugin whose sources are what its settings name.
+const FILES: &str = "files";
 
 /// Kinds of file systems that come and go by themselves or hold nothing of anybody's: their absence is no loss.
 const FLEETING: &[&str] = &[
@@ -60,14 +64,26 @@ pub(super) fn load(shipments: &[Shipment], sources: &[Source]) -> Option<Load> {
     let mut load = Load::default();
     load.total.bytes = usable().map(|each| each.bytes).max()?;
     load.total.files = usable().map(|each| each.files).max()?;
-    if sources.len() > 1 {
-        for source in sources {
-            if let Some((files, bytes)) = count(source) {
-                load.add(&source.path.display().to_string(), Weight { bytes, files });
-            }
+    if let [only] = sources {
+        // Counted by restic already.
+        load.add(&part_name(&only.path), load.total);
+        return Some(load);
+    }
+    for source in sources {
+        if let Some((files, bytes)) = count(source) {
+            load.add(&part_name(&source.path), Weight { bytes, files });
         }
     }
     Some(load)
+}
+
+/// The sources that the config names itself. One that is not there any more was taken out by somebody.
+pub(super) fn named(target: &Target) -> Option<BTreeSet<PathBuf>> {
+    if target.plugin.as_str() != FILES {
+        return None;
+    }
+    let paths = target.settings.get("paths")?.as_array()?;
+    Some(paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from).collect())
 }
 
 /// The mount points at, above and below `sources` that hold something; none when the kernel does not tell. Blocking.

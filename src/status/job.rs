@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Policy;
 use crate::error::Trouble;
-use crate::run::hold::{Hold, HoldKind};
+use crate::run::hold::{self, Hold, HoldKind};
 use crate::run::retention::is_future;
 use crate::runner::clock;
 use crate::status::{Health, JobState, Problem};
@@ -43,6 +43,9 @@ pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Ti
             return Standing { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
         }
         return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
+    }
+    if let Some(since) = job.bare_since {
+        return Standing { state: JobState::Warning, health: Health::Unknown, problem: Some(bare(job, since)) };
     }
     if let Some(problem) = ahead(job, now) {
         return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
@@ -158,6 +161,20 @@ fn is_lost(job: &JobRecord) -> bool {
     since.is_some_and(|since| made.is_none_or(|made| made.finished < since))
 }
 
+/// All its snapshots are gone, which somebody said to be known: that is no backup.
+fn bare(job: &JobRecord, since: Timestamp) -> Problem {
+    Problem {
+        code: "no_backup".to_owned(),
+        what: "There is no backup".to_owned(),
+        why: Some(format!(
+            "all its snapshots are gone, which was accepted at {}, and no run has made one since",
+            since.strftime("%Y-%m-%d %H:%M UTC")
+        )),
+        hint: None,
+        commands: vec![run_command(job)],
+    }
+}
+
 /// The newest success is dated in the future, so its age says nothing: the clock was ahead, or is behind.
 fn ahead(job: &JobRecord, now: Timestamp) -> Option<Problem> {
     let success = job.last_success.as_ref().filter(|last| is_future(last.finished, now))?;
@@ -193,12 +210,7 @@ fn held(job: &JobRecord) -> Option<Problem> {
 /// What is typed to accept the hold; none when it can only be mended.
 #[must_use]
 pub fn accept_command(target: &Name, hold: &Hold) -> Option<String> {
-    let value = hold.value.as_ref()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        return Some(format!("larder accept {target} {value}"));
-    }
-    Some(format!("larder accept {target} '{}'", value.replace('\'', "'\\''")))
+    Some(hold::accept_command(target, hold.value.as_ref()?))
 }
 
 fn log_command(run: &RunSummary) -> String {

@@ -68,6 +68,7 @@ pub fn job(target: &str) -> JobRecord {
         incomplete: 0,
         troubled_since: None,
         overdue_told: None,
+        bare_since: None,
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),

@@ -41,7 +41,11 @@ impl Batch {
     /// # Errors
     /// When the record cannot be written as JSON.
     pub fn put_job(&mut self, job: &JobRecord) -> Result<(), StoreError> {
-        self.put_fitted(Tree::Jobs, job_key(&job.id), job)
+        self.put_fitted(Tree::Jobs, job_key(&job.id), job)?;
+        if !job.usual.peaks.parts.is_empty() {
+            self.put_peaks(&job.id, &job.usual.peaks)?;
+        }
+        Ok(())
     }
 
     /// Puts a run, its place in the job's history, and whether it is open (not finished).

@@ -58,13 +58,17 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read.
     pub fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
-        self.list(Tree::Jobs, &[])
+        let mut jobs = self.list(Tree::Jobs, &[])?;
+        self.join_peaks(&mut jobs)?;
+        Ok(jobs)
     }
 
     /// # Errors
     /// When the store cannot be read or the record cannot be understood.
     pub fn job(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
-        self.record(Tree::Jobs, &job_key(id))
+        let Some(mut job) = self.record::<JobRecord>(Tree::Jobs, &job_key(id))? else { return Ok(None) };
+        self.join_peaks(std::slice::from_mut(&mut job))?;
+        Ok(Some(job))
     }
 
     /// # Errors

@@ -52,6 +52,9 @@ pub struct JobRecord {
     /// When somebody was told that the newest success is older than the policy's `max_age`; none once there is a newer one.
     #[serde(default)]
     pub overdue_told: Option<Timestamp>,
+    /// When the loss of all its snapshots was accepted; none again once a run made one.
+    #[serde(default)]
+    pub bare_since: Option<Timestamp>,
     /// Newest snapshot in each destination: the parent of the next.
     #[serde(default)]
     pub parents: BTreeMap<Name, String>,
@@ -72,8 +75,7 @@ impl JobRecord {
         match hold.kind {
             HoldKind::Shrank => {
                 self.sizes = hold.value.iter().filter_map(|bytes| bytes.parse().ok()).collect();
-                let held = self.usual.held.take();
-                self.usual.begin_anew(held);
+                self.usual.begin_anew();
             }
             HoldKind::LostMount => {
                 self.usual.mounts.remove(std::path::Path::new(&hold.subject));

@@ -31,6 +31,7 @@ pub(in crate::alert) fn job() -> JobRecord {
         incomplete: 0,
         troubled_since: None,
         overdue_told: None,
+        bare_since: None,
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),

@@ -26,6 +26,7 @@ fn seen(id: &str, n: u8, site: Option<&SiteId>) -> Seen {
         run: Some(run(n)),
         site: site.map(|site| site.as_str().to_owned()),
         host: "home".to_owned(),
+        original: None,
     }
 }
 
@@ -190,4 +191,26 @@ fn a_ledger_that_is_empty_or_knows_the_runs_is_not_old() {
     // Another site's.
     let listing = [seen("a3", 3, Some(&a)), seen("b60", 60, Some(&site('b')))];
     assert_eq!(sorted(&listing, &known, &[], None).holdings.newer, []);
+}
+
+#[test]
+fn what_was_tagged_or_rewritten_by_hand_is_the_same_snapshot_and_not_gone() {
+    let a = site('a');
+    let mut known =
+        books(&[("a1", known(1)), ("a2", known(2)), ("a3", Known { run: None, missing: true, ..known(3) })]);
+    let mut third = seen("n3", 3, Some(&a));
+    third.original = Some("a3".to_owned());
+    let listing = [seen("n1", 1, Some(&a)), seen("n2", 2, Some(&a)), seen("m2", 2, Some(&a)), third];
+    let renamed = renamed::renamed(&listing, &known, &a);
+    let ids_of: Vec<(&str, &str)> = renamed.iter().map(|each| (each.from.as_str(), each.to.as_str())).collect();
+    assert_eq!(ids_of, [("a1", "n1"), ("a2", "n2"), ("a3", "n3")]);
+    known.rename(&renamed);
+    let found = sorted(&listing, &known, &[], None);
+    assert_eq!((found.holdings.missing.len(), found.missing.len(), found.adopted.len()), (0, 0, 1), "{found:?}");
+    assert_eq!(ids(&found), ["n1", "n2", "n3", "m2"], "in the places of those of before");
+    // Another site's is not ours, and what is there has its own id.
+    let known = books(&[("a1", super::Known { ..self::known(1) })]);
+    assert_eq!(renamed::renamed(&[seen("n1", 1, Some(&site('b')))], &known, &a), []);
+    assert_eq!(renamed::renamed(&[seen("a1", 1, Some(&a)), seen("n1", 1, Some(&a))], &known, &a), []);
+    assert_eq!(renamed::renamed(&[seen("n2", 2, Some(&a))], &known, &a), []);
 }

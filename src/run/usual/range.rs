@@ -30,12 +30,24 @@ struct Reach {
     /// The least since it was last back.
     dip: u64,
     calm: u32,
+    /// As `low`, but only what it came down to and came back from; none: it never did.
+    #[serde(default)]
+    back: Option<u64>,
+    /// A fall that somebody accepted, from where and to where, until it is back.
+    #[serde(default)]
+    fell: Option<[u64; 2]>,
 }
 
 impl Range {
     #[must_use]
     pub fn of(weight: Weight) -> Self {
         Self { bytes: Reach::of(weight.bytes), files: Reach::of(weight.files) }
+    }
+
+    /// That it has `now` is right: it begins anew, but what it came back from is known.
+    #[must_use]
+    pub fn fallen_to(&self, now: Weight) -> Self {
+        Self { bytes: self.bytes.fallen_to(now.bytes), files: self.files.fallen_to(now.files) }
     }
 
     /// Takes in what is usual after a good run.
@@ -49,18 +61,52 @@ impl Range {
     pub fn low(&self) -> Weight {
         Weight { bytes: self.bytes.low, files: self.files.low }
     }
+
+    /// The `most` that is kept, or `now` where it came down to as little by itself before and came back.
+    #[must_use]
+    pub fn unless_it_rotates(&self, most: Weight, now: Weight) -> Weight {
+        let measure = |reach: &Reach, most: u64, now: u64| {
+            if reach.back.is_some_and(|back| now >= back.div_ceil(2)) { now } else { most }
+        };
+        Weight {
+            bytes: measure(&self.bytes, most.bytes, now.bytes),
+            files: measure(&self.files, most.files, now.files),
+        }
+    }
+
+    /// What is left where a part with the range `gone` left the config.
+    pub fn without(&mut self, gone: &Self) {
+        self.bytes.without(gone.bytes);
+        self.files.without(gone.files);
+    }
 }
 
 impl Reach {
     fn of(now: u64) -> Self {
-        Self { most: now, low: now, dip: now, calm: 0 }
+        Self { most: now, low: now, dip: now, calm: 0, back: None, fell: None }
+    }
+
+    fn fallen_to(&self, now: u64) -> Self {
+        let fell = if now < self.most { Some([self.most, now]) } else { None };
+        let fell = match (self.fell, fell) {
+            (Some([from, to]), Some([also, now])) => Some([from.max(also), to.min(now)]),
+            (before, fell) => fell.or(before),
+        };
+        // What falls further than ever is no rotation.
+        let back = self.back.filter(|back| now >= back.div_ceil(2));
+        Self { back, fell, ..Self::of(now) }
     }
 
     fn widen(&mut self, now: u64) {
+        if let Some([_, to]) = self.fell.filter(|[from, _]| now >= from / 10 * BACK_TENTHS) {
+            self.back = Some(self.back.map_or(to, |back| back.min(to)));
+            self.fell = None;
+        }
         let near = self.most / 10 * BACK_TENTHS;
         if now >= near {
             if self.dip < near {
                 self.low = self.low.min(self.dip);
+                self.back = Some(self.back.map_or(self.dip, |back| back.min(self.dip)));
             }
             self.dip = now;
         } else {
@@ -70,7 +116,16 @@ impl Reach {
         self.calm = if now >= self.most / 2 { self.calm.saturating_add(1) } else { 0 };
         if self.calm >= CALM_RUNS {
             self.low = self.most;
+            self.back = None;
         }
+    }
+
+    fn without(&mut self, gone: Self) {
+        self.most = self.most.saturating_sub(gone.most);
+        self.low = self.low.saturating_sub(gone.most);
+        self.dip = self.dip.saturating_sub(gone.most);
+        self.back = self.back.map(|back| back.saturating_sub(gone.most));
+        self.fell = None;
     }
 }
 

@@ -10,11 +10,13 @@ use super::{Journey, MOUNTS_MAX};
 use crate::error::Trouble;
 use crate::look;
 use crate::plugin::{Captured, Source};
-use crate::run::hold::{Finding, HoldKind};
+use crate::run::hold::{self, Finding, HoldKind};
 use crate::run::judgement;
 use crate::run::retention::{self, Candidate};
+use crate::run::usual::Weighed;
+use crate::runner::holdings::Inventory;
 use crate::runner::weigh;
-use crate::types::{ByteSize, Name};
+use crate::types::{ByteSize, Name, RunId};
 
 /// The path of the first source, for looks at all of them.
 fn first_of(sources: &[Source]) -> PathBuf {
@@ -32,25 +34,46 @@ impl Journey {
             Err(stop) => return self.warn(stop.trouble),
         };
         self.record.bytes = load.total.bytes;
-        let mut losses = self.job.usual.losses(&load);
+        let weighed = Weighed { load, oldest: self.oldest_kept(), paths: weigh::named(&self.target) };
+        let load = &weighed.load;
+        let mut usual = self.job.usual.clone();
+        if let Some(paths) = &weighed.paths {
+            usual.only(paths);
+        }
+        let mut losses = usual.losses(load);
         // What an older Larder recorded has no files and no parts.
         if self.job.usual.loads.is_empty() && judgement::shrink_guard(&self.job.sizes, captured.bytes) {
             losses.push(format!("the backup has {} only", ByteSize(captured.bytes)));
         }
-        let shown = self.job.usual.held.as_ref();
+        let no_worse = usual.is_no_worse(load);
+        let now = load.total.bytes.to_string();
+        let hold = self.job.holds.iter().find(|hold| hold.kind == HoldKind::Shrank).filter(|_| no_worse);
+        let command =
+            hold::accept_command(&self.record.job.target, hold.and_then(|hold| hold.value.as_deref()).unwrap_or(&now));
         let shrank = (!losses.is_empty()).then(|| Finding {
             kind: HoldKind::Shrank,
             subject: String::new(),
             trouble: Trouble::new("shrank", format!("far less than usual: {}", losses.join("; "))).with_hint(format!(
                 "look whether data is missing; old backups are kept until the size is usual again, or until \
-                 `larder accept {} {}` says that it is right",
-                self.record.job.target, load.total.bytes
+                 `{command}` says that it is right"
             )),
-            value: Some(load.total.bytes.to_string()),
-            no_worse: shown.is_some_and(|shown| load.is_no_worse_than(shown)),
+            value: Some(now),
+            no_worse,
         });
         self.judge(HoldKind::Shrank, shrank);
-        self.load = Some(load);
+        self.load = Some(weighed);
+    }
+
+    /// The first run of this job that a repository has a snapshot of; none when one of them was not listed.
+    fn oldest_kept(&self) -> Option<RunId> {
+        let of_job = |inventory: &Inventory| {
+            let ours = inventory.sorted.ours.get(&self.record.job)?;
+            let ours: BTreeSet<&str> = ours.iter().map(|each| each.id.as_str()).collect();
+            let kept = inventory.listing.iter().filter(|snapshot| ours.contains(snapshot.id.as_str()));
+            kept.map(|snapshot| snapshot.tag("run")?.parse::<RunId>().ok()).min()?
+        };
+        let each = self.destinations.iter().map(|each| of_job(self.inventories.get(&each.name)?));
+        each.collect::<Option<Vec<RunId>>>()?.into_iter().min()
     }
 
     /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
@@ -99,7 +122,8 @@ impl Journey {
                         format!("{shown} was mounted at the last good run and is not there or is empty: this backup is without it"),
                     )
                     .with_hint(format!(
-                        "mount it again; old backups are kept until then, or until `larder accept {target} {shown}` says that it is right"
+                        "mount it again; old backups are kept until then, or until `{}` says that it is right",
+                        hold::accept_command(&target, &shown)
                     )),
                     value: Some(shown),
                     no_worse: true,
@@ -165,7 +189,8 @@ impl Journey {
                 ),
             )
             .with_hint(format!(
-                "nothing is forgotten until `larder accept {target} {value}`, or until the policy keeps more again"
+                "nothing is forgotten until `{}`, or until the policy keeps more again",
+                hold::accept_command(target, &value)
             )),
             value: Some(value),
             no_worse: false,
