@@ -164,19 +164,19 @@ struct Open {
 
 /// Whether the value of the last secret field on this line goes on behind it.
 fn goes_on(content: &str, indent: usize) -> Option<Open> {
-    if let Some(key) = content.strip_prefix('?') {
-        // A key on a line of its own.
-        return is_secret_name(key.trim().trim_matches(['"', '\''])).then_some(Open {
-            indent,
-            quote: None,
-            is_bare: true,
-        });
+    // A key on a line of its own. Its value may stand anywhere in what follows, deeper or not.
+    if let Some((before, key)) = content.rsplit_once('?')
+        && (before.is_empty() || before.ends_with([' ', '{', ',', '[']))
+        && is_secret_name(key.trim().trim_matches(['"', '\'']))
+        && !key.contains([':', '='])
+    {
+        return Some(Open { indent: 0, quote: None, is_bare: true });
     }
     let field = content.trim_start_matches(['-', ' ']);
     let indent = indent + content.len() - field.len();
     let (at, name) = words(field).filter(|(_, name)| is_secret_name(name)).last()?;
     let value = field.get(at + name.len()..)?.trim_start_matches(['"', '\'', ' ', '\t']);
-    let value = value.strip_prefix(':')?.trim();
+    let value = value.strip_prefix([':', '='])?.trim();
     if is_reference(value) {
         return None;
     }
@@ -220,6 +220,14 @@ pub(crate) fn cleaned(message: &str, secrets: &[&str]) -> String {
         }
     }
     let mut places = userinfo(&text);
+    // What is repeated may be a field and its value, which nobody read as that.
+    let mut at = 0;
+    for (number, part) in text.split('`').enumerate() {
+        if number % 2 == 1 {
+            places.extend(looks_secret(part).into_iter().map(|range| at + range.start..at + range.end));
+        }
+        at += part.len() + 1;
+    }
     places.sort_by_key(|place| place.start);
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
@@ -424,6 +432,9 @@ mod tests {
             "a: 1\nw: {u: x, access-token:\n  hunter2, hunter3\nb: 2\n",
             "a: 1\napi_key:\n- hunter2\n- hunter3}\nb: 2\n",
             "a: 1\n? password\n  : hunter2\nb: 2\n",
+            "a: 1\nw:\n    ? password\n  : hunter2\nb: 2\n",
+            "a: 1\nw: {x: y, ? password\n   = {x: hunter2}\nb: 2\n",
+            "a: 1\naccess-token=\n    hunter2\nb: 2\n",
             "a: 1\nw: {\"pw\": \"x\n  hunter2\nhunter3\"}\nb: 2\n",
         ] {
             let mut left = text.to_owned();
@@ -444,5 +455,9 @@ mod tests {
             "`***` is no number, see nas and ***"
         );
         assert_eq!(cleaned("`x://a:b@c` is no address", &[]), "`x://***@c` is no address");
+        assert_eq!(
+            cleaned("`with` has no field `pw= > a geheim1`, see `password: {file: /x}`", &[]),
+            "`with` has no field `pw= ***`, see `password: {file: /x}`"
+        );
     }
 }
