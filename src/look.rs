@@ -1,14 +1,19 @@
 //! Looks at paths that somebody named, off the caller's thread and with an end.
 //!
 //! A share whose server is gone answers never, and a thread in such a call can't be ended. So each look has a thread of
-//! its own, its caller waits for a while only, and a path that is being waited for is not looked at a second time: it
-//! costs one thread, and a caller that asks again is told at once. When the path answers after all, the thread ends and
-//! the next look is a new one. Deliberately absent: what is looked for.
+//! its own, its caller waits for a while only, and a path that is being waited for is not looked at a second time: a caller
+//! that asks again is told at once. When the path answers after all, the thread ends and the next look is a new one.
+//!
+//! A thread may be waiting for something that is not at the path any more: an unmounted share, a pipe that was replaced. So
+//! a path is looked at anew as soon as other mounts are at it, and by time, each pause twice as long as the one before.
+//! Deliberately absent: what is looked for.
 
 mod ahead;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +26,47 @@ pub const LOOK_MAX: Duration = Duration::from_secs(20);
 /// Looks that may hang at once, all over the process; each costs a thread.
 const HANGING_MAX: usize = 256;
 
-/// Paths that did not answer in time and still don't, and since when.
-static HANGING: Mutex<BTreeMap<PathBuf, Instant>> = Mutex::new(BTreeMap::new());
+/// Before a path that hangs is looked at anew although nothing is seen to have changed.
+const AGAIN_FIRST: Duration = Duration::from_secs(45);
+const AGAIN_LAST: Duration = Duration::from_hours(6);
+
+/// Paths that did not answer in time and still don't.
+static HANGING: Mutex<BTreeMap<PathBuf, Hanging>> = Mutex::new(BTreeMap::new());
+
+/// Threads that nobody waits for any more.
+static STUCK: AtomicUsize = AtomicUsize::new(0);
+
+/// A path that hangs.
+#[derive(Clone, Debug)]
+struct Hanging {
+    since: Instant,
+    /// Which mounts the newest look went to.
+    mounts: Vec<u64>,
+    /// When it is looked at anew, and how long after that again.
+    again: Instant,
+    pause: Duration,
+}
+
+impl Hanging {
+    /// Whether it is looked at anew: other `mounts` are there, or enough time passed. Counts as looked at, then.
+    fn is_due(&mut self, now: Instant, mounts: Vec<u64>) -> bool {
+        if self.mounts == mounts && now < self.again {
+            return false;
+        }
+        if self.mounts != mounts {
+            self.pause = AGAIN_FIRST;
+        }
+        self.mounts = mounts;
+        self.again = now + self.pause;
+        self.pause = (self.pause * 2).min(AGAIN_LAST);
+        true
+    }
+}
+
+/// Ends the programs that look ahead where a look hangs; for the end of the process, which must leave none behind.
+pub fn end_all() {
+    ahead::end_all();
+}
 
 /// A path that does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,50 +177,81 @@ pub fn open_file(path: &Path) -> std::io::Result<Option<std::fs::File>> {
 struct Waiting {
     path: PathBuf,
     started: Instant,
-    done: Arc<Mutex<bool>>,
+    mounts: Vec<u64>,
+    stand: Arc<Mutex<Stand>>,
+}
+
+/// How a look stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    Looking,
+    /// Nobody waits for it any more.
+    GivenUp,
+    Done,
 }
 
 impl Waiting {
     fn start(path: &Path, look: impl FnOnce() + Send + 'static) -> Result<Self, Silent> {
         let refused = |waited| Silent { path: path.to_owned(), waited };
+        let mounts = mounts::at(path);
         {
-            let hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-            let oldest = hanging.values().min().filter(|_| hanging.len() >= HANGING_MAX);
-            if let Some(since) = hanging.get(path).or(oldest) {
+            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_full = STUCK.load(Ordering::Relaxed) >= HANGING_MAX;
+            let oldest = hanging.values().map(|each| each.since).min().filter(|_| is_full);
+            let known = hanging.get_mut(path);
+            let is_due = known.map(|known| (known.since, known.is_due(Instant::now(), mounts.clone())));
+            if let Some(since) = is_due.filter(|(_, due)| !due).map(|(since, _)| since).or(oldest) {
                 return Err(refused(since.elapsed()));
             }
+            if is_due.is_some() {
+                // Where one of before still looks at what is not there any more.
+                ahead::end(path);
+            }
         }
-        let done = Arc::new(Mutex::new(false));
-        let (theirs, ended) = (path.to_owned(), done.clone());
+        let stand = Arc::new(Mutex::new(Stand::Looking));
+        let (theirs, ended) = (path.to_owned(), stand.clone());
         let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
             // However the look ends, by a panic too.
-            let end = End { path: theirs, done: ended };
+            let end = End { path: theirs, stand: ended };
             ahead::send(&end.path);
             look();
         });
         spawned.map_err(|_| refused(Duration::ZERO))?;
-        Ok(Self { path: path.to_owned(), started: Instant::now(), done })
+        Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand })
     }
 
     /// From now on the path hangs, until this look ends.
     fn give_up(&self) -> Silent {
-        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*done {
-            HANGING.lock().unwrap_or_else(PoisonError::into_inner).entry(self.path.clone()).or_insert(self.started);
+        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.started;
+        if *stand == Stand::Looking {
+            *stand = Stand::GivenUp;
+            STUCK.fetch_add(1, Ordering::Relaxed);
+            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = hanging.entry(self.path.clone()).or_insert_with(|| Hanging {
+                since: self.started,
+                mounts: self.mounts.clone(),
+                again: Instant::now() + AGAIN_FIRST,
+                pause: AGAIN_FIRST * 2,
+            });
+            since = known.since;
         }
-        Silent { path: self.path.clone(), waited: self.started.elapsed() }
+        Silent { path: self.path.clone(), waited: since.elapsed() }
     }
 }
 
 /// The end of a look's thread.
 struct End {
     path: PathBuf,
-    done: Arc<Mutex<bool>>,
+    stand: Arc<Mutex<Stand>>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *stand, Stand::Done) == Stand::GivenUp {
+            STUCK.fetch_sub(1, Ordering::Relaxed);
+        }
         HANGING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
     }
 }
@@ -208,6 +283,22 @@ mod tests {
             within(path, LOOK_MAX, || 9).ok()
         });
         assert_eq!(again, Some(9));
+    }
+
+    #[test]
+    fn a_path_that_hangs_is_looked_at_anew_when_other_mounts_are_there_and_ever_more_seldom_by_time() {
+        let begun = Instant::now();
+        let mut hanging = Hanging { since: begun, mounts: vec![1], again: begun + AGAIN_FIRST, pause: AGAIN_FIRST * 2 };
+        assert!(!hanging.is_due(begun, vec![1]));
+        assert!(hanging.is_due(begun, vec![2]), "another mount is there");
+        assert!(!hanging.is_due(begun, vec![2]), "and is looked at once");
+        let mut looks = 0;
+        for minute in 1..60 * 24 * 30 {
+            looks += usize::from(hanging.is_due(begun + Duration::from_mins(minute), vec![2]));
+        }
+        assert!((100..140).contains(&looks), "{looks} threads in a month");
+        let recently = Duration::from_mins(60 * 24 * 30);
+        assert!(hanging.is_due(begun + recently + AGAIN_LAST, vec![2]));
     }
 
     #[tokio::test]

@@ -45,5 +45,6 @@ async fn listen(cancel: CancellationToken) {
 
 #[expect(clippy::exit, reason = "a thread that hangs in the kernel can't be ended otherwise")]
 fn leave() {
+    crate::look::end_all();
     std::process::exit(0);
 }

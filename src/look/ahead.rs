@@ -4,19 +4,43 @@
 //! somebody else serves, `stat` is therefore sent ahead: it may hang in the place of a thread of ours, which waits for it
 //! and can be left at any time. Where there is no `stat`, or the way leads over a link, the thread takes the risk.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::mounts::{self, Mount};
 
 /// How the types of file systems begin that a server or another program answers for.
 const SERVED: [&str; 13] =
     ["fuse", "nfs", "cifs", "smb", "9p", "ceph", "autofs", "afs", "glusterfs", "lustre", "davfs", "coda", "virtiofs"];
 
+/// Programs that look, and at what; none of them is reaped while it is here, so its pid is its own.
+static LOOKING: Mutex<Vec<(Pid, PathBuf)>> = Mutex::new(Vec::new());
+
+/// Ends those that look at `path`: the threads that wait for them end, too.
+pub(super) fn end(path: &Path) {
+    end_those(|looked| looked == path);
+}
+
+pub(super) fn end_all() {
+    end_those(|_| true);
+}
+
+fn end_those(is_meant: impl Fn(&Path) -> bool) {
+    let looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    for (pid, _) in looking.iter().filter(|(_, path)| is_meant(path)) {
+        // It ended in this moment, when this fails.
+        let _ = kill(*pid, Signal::SIGKILL);
+    }
+}
+
 /// Has `stat` look at `path` where that may hang; comes back when it is gone. Blocking.
 pub(super) fn send(path: &Path) {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    if !is_served(&table, path) {
+    if !is_served(&mounts::all(), path) {
         return;
     }
     let stat = Command::new("stat")
@@ -29,45 +53,23 @@ pub(super) fn send(path: &Path) {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
+        .spawn();
+    let Ok(mut stat) = stat else { return };
+    let pid = i32::try_from(stat.id()).ok().map(Pid::from_raw);
+    if let Some(pid) = pid {
+        LOOKING.lock().unwrap_or_else(PoisonError::into_inner).push((pid, path.to_owned()));
+        // Not reaped yet: until it is out of the list its pid must not be another's.
+        let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        LOOKING.lock().unwrap_or_else(PoisonError::into_inner).retain(|(each, _)| *each != pid);
+    }
     // Whatever it found: that it ended is the answer.
-    drop(stat);
+    let _ = stat.wait();
 }
 
 /// Whether the deepest mount above `path`, as it is written, is one that somebody else answers for.
-fn is_served(table: &[u8], path: &Path) -> bool {
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(mount);
-    let above = mounts.filter(|(point, _)| path.starts_with(point) && point != Path::new("/"));
-    let deepest = above.max_by_key(|(point, _)| point.components().count());
-    deepest.is_some_and(|(_, kind)| SERVED.iter().any(|served| kind.starts_with(served)))
-}
-
-/// Mount point and type in a line of the kernel's list.
-fn mount(line: &[u8]) -> Option<(PathBuf, String)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let point = unescaped(fields.nth(4)?);
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some((point, String::from_utf8_lossy(kind).into_owned()))
-}
-
-/// The kernel writes blank, tab, newline and backslash as `\` and three octal digits.
-fn unescaped(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let digits = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
+fn is_served(table: &[Mount], path: &Path) -> bool {
+    let deepest = mounts::above(table, path).filter(|mount| mount.point != Path::new("/"));
+    deepest.is_some_and(|mount| SERVED.iter().any(|served| mount.kind.starts_with(served)))
 }
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
 33 32 0:42 / /mnt/my\\040nas/local rw - ext4 /dev/vdb rw\n\
 34 27 0:43 / /home/me/phone rw - fuse.sshfs phone:/ rw\n\
 nonsense\n\\";
-        let served = |path: &str| is_served(table, Path::new(path));
+        let served = |path: &str| is_served(&mounts::read(table), Path::new(path));
         assert!(served("/mnt/my nas/restic") && served("/mnt/auto") && served("/home/me/phone/x"));
         assert!(!served("/mnt/my nas/local/x") && !served("/srv/data/x") && !served("/etc/x") && !served("/"));
     }

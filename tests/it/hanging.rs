@@ -1,5 +1,6 @@
 //! Files that never answer: each costs its own target alone, and the daemon answers and ends all the while.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -171,4 +172,51 @@ fn a_pipe_in_the_place_of_a_secret_is_refused_at_once() {
     let record = prompt("the run", || site.run("files"));
     assert_eq!(record["outcome"], "failed");
     assert!(record["trouble"]["message"].as_str().unwrap().contains("is no regular file"), "{record}");
+}
+
+#[test]
+fn what_hung_is_looked_at_anew_once_the_share_is_unmounted_and_nothing_is_left_behind() {
+    let mut site = Site::new();
+    site.write("far/token", "a token of the test");
+    site.write("far/data/x.txt", "what lies below the mount point\n");
+    let share = DeadShare::mount(site.path("far"));
+    site.base_config("\"0 3 * * *\"");
+    site.write(
+        "config/far.yaml",
+        &format!("kind: Target\nname: far\nplugin: files\nwith: {{paths: [{}/far/data]}}\n", site.root().display()),
+    );
+    site.start();
+    assert!(site.push("first").status.success());
+    let (ended, trouble) = outcome(&site, &start(&site, "far"));
+    assert!(ended != "success" && trouble.contains("has not answered"), "{ended}: {trouble}");
+    // As the hint says; the server is there still and never answers.
+    assert!(Command::new("umount").arg("-l").arg(site.path("far")).status().unwrap().success());
+    assert_eq!(prompt("the run", || outcome(&site, &start(&site, "far"))).0, "success");
+    site.stop();
+    let root = site.root().display().to_string();
+    wait_for("no program that looks", PROMPT, || {
+        let listed = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        (!text(&listed).lines().any(|line| line.starts_with("stat ") && line.contains(&root))).then_some(())
+    });
+    drop(share);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_watched_branch_is_over_when_the_branch_is_back() {
+    let mut site = Site::running();
+    let branch = site.path("larder.git/refs/heads/main");
+    let head = std::fs::read(&branch).unwrap();
+    std::fs::remove_file(&branch).unwrap();
+    nix::unistd::mkfifo(&branch, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    wait_for("the incident", GIVEN_UP, || {
+        let status = site.call("system.status", json!({})).ok()?;
+        (status["config"]["state"] == "unreadable").then_some(())
+    });
+    std::fs::remove_file(&branch).unwrap();
+    std::fs::write(&branch, head).unwrap();
+    wait_for("the end of it", GIVEN_UP, || {
+        let status = site.call("system.status", json!({})).ok()?;
+        (status["ready"] == true).then_some(())
+    });
+    site.stop();
 }
