@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::model::{Config, Email, Site};
 use crate::error::Trouble;
 use crate::run::hold::{self, Hold};
+use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
 use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, Upkeep};
 use crate::types::{Name, Outcome, Revision};
@@ -128,6 +129,12 @@ pub fn mail_for_state(site: &Site, incident: &Incident, now: Timestamp) -> Optio
 #[must_use]
 pub fn mail_for_state_back(site: &Site, incident: &Incident, now: Timestamp) -> Option<OutboxMail> {
     letter::of_state_back(site, incident, now).mail(site, now)
+}
+
+/// The mail about a state store that was lost and made anew.
+#[must_use]
+pub fn mail_for_loss(site: &Site, damage: &Damage, target: &str, now: Timestamp) -> Option<OutboxMail> {
+    letter::of_loss(site, damage, target).mail(site, now)
 }
 
 /// The mail about a check or prune (`work`) of a destination that began to fail or works again.

@@ -70,9 +70,6 @@ pub struct Settings {
 pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), Trouble> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = SledStore::open(&settings.state).map_err(|error| error.trouble())?;
-    if let Some(aside) = &opened.set_aside {
-        tracing::error!(aside = %aside.display(), restored = ?opened.restored, "the state store was damaged and is set aside; no backup is lost");
-    }
     let watched_state = state_watch::Opened::look(&opened.state);
     let ledger = Ledger::new(Arc::new(opened.store));
     let program = std::env::current_exe()
@@ -175,6 +172,8 @@ async fn run(
     if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
+    housekeeping::export_at_the_end(world).await;
+    crate::look::end_all();
     tracing::info!("larder stopped");
     Ok(())
 }

@@ -17,6 +17,7 @@ mod identity;
 pub(crate) mod journal;
 
 pub mod live;
+pub mod lost;
 
 pub mod operations;
 

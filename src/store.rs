@@ -203,6 +203,11 @@ pub trait Store: Send + Sync + 'static {
     /// When a value is too large or the write fails.
     fn commit(&self, batch: Batch) -> Result<(), StoreError>;
 
+    /// How many batches were committed since it was opened: whether there is anything new.
+    fn writes(&self) -> u64 {
+        0
+    }
+
     /// Reads everything and compares it with what was ever acknowledged; nothing is written meanwhile.
     ///
     /// # Errors

@@ -154,6 +154,15 @@ impl RunId {
         }
     }
 
+    /// The instant that it was made for.
+    #[must_use]
+    pub fn time(self) -> jiff::Timestamp {
+        i64::try_from(self.0.timestamp_ms())
+            .ok()
+            .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(jiff::Timestamp::MAX)
+    }
+
     /// The sixteen bytes in big-endian order, as the store's keys have them.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {

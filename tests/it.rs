@@ -35,6 +35,8 @@ mod hooks;
 mod identity;
 #[path = "it/incident.rs"]
 mod incident;
+#[path = "it/lost_state.rs"]
+mod lost_state;
 #[path = "it/mail.rs"]
 mod mail;
 #[path = "it/main_job.rs"]

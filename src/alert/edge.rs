@@ -30,6 +30,9 @@ pub(super) fn track(before: &JobRecord, after: &mut JobRecord, outcome: Outcome,
             after.troubled_since = None;
             after.overdue_told = None;
         }
+        Outcome::Partial if is_told_for_all(after) => {
+            after.troubled_since = before.troubled_since.or(Some(now));
+        }
         Outcome::Partial => {
             after.incomplete = before.incomplete.saturating_add(1);
             after.troubled_since = before.troubled_since.or(Some(now));
@@ -51,12 +54,19 @@ pub fn of_run(before: &JobRecord, after: &JobRecord, run: &RunRecord) -> Option<
     }
     match outcome {
         // While runs fail, a partial one is no news: it is better than nothing and worse than a recovery.
-        Outcome::Partial if before.incomplete == 0 && before.failing == 0 => Some(Edge::Incomplete),
+        Outcome::Partial if before.incomplete == 0 && before.failing == 0 && !is_told_for_all(after) => {
+            Some(Edge::Incomplete)
+        }
         Outcome::Success if before.failing > 0 || before.incomplete > 0 || before.overdue_told.is_some() => {
             Some(Edge::Recovered)
         }
         _ => None,
     }
+}
+
+/// Whether all that keeps the job from being well is told once for all jobs.
+fn is_told_for_all(job: &JobRecord) -> bool {
+    !job.holds.is_empty() && job.holds.iter().all(|hold| hold.kind.is_told_for_all())
 }
 
 /// Holds that began with a run and have their own mail.
@@ -70,7 +80,7 @@ pub(super) fn ended<'a>(before: &'a JobRecord, after: &JobRecord) -> Vec<&'a Hol
 }
 
 fn own(mut holds: Vec<&Hold>) -> Vec<&Hold> {
-    holds.retain(|hold| !hold.kind.is_told_as_incomplete());
+    holds.retain(|hold| !hold.kind.is_told_as_incomplete() && !hold.kind.is_told_for_all());
     holds
 }
 

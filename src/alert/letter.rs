@@ -12,6 +12,7 @@ use crate::error::Trouble;
 use crate::run::hold::Hold;
 use crate::status::job::accept_command;
 use crate::status::render;
+use crate::store::damage::Damage;
 use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
 use crate::types::{JobId, Name, Revision, show_duration};
 
@@ -295,6 +296,17 @@ pub(super) fn of_state(site: &Site, incident: &Incident) -> Letter {
     let headline = "The state directory is lost: no backup is made until it is back".to_owned();
     let mut letter = Letter::new(site, Template::Failed, &subject, "bad", headline).trouble(Some(&incident.trouble));
     letter.fact("since", say_time(site, incident.since));
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_loss(site: &Site, damage: &Damage, target: &str) -> Letter {
+    let trouble = Trouble::new("lost_state", damage.sentence()).with_hint(damage.hint(target));
+    let headline = "The state store was lost and made anew: nothing is forgotten until that is accepted".to_owned();
+    let subject = "FAILED: the state store was lost";
+    let mut letter = Letter::new(site, Template::Failed, subject, "bad", headline).trouble(Some(&trouble));
+    letter.fact("noticed", say_time(site, damage.at));
+    letter.commands = vec![format!("larder accept {target} {}", damage.value())];
     letter.link = page(site, "");
     letter
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::args::{Export, Global, Import, Rebuild};
 use crate::cli::{Code, Done, output};
 use crate::error::Trouble;
+use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
 use crate::store::sled_store::SledStore;
 use crate::store::{Batch, StoreError};
@@ -29,6 +30,13 @@ pub(crate) fn import(global: &Global, args: &Import) -> Done {
     let mut file = std::fs::File::open(&args.file)
         .map_err(|error| Trouble::new("cannot_read", format!("cannot read {}: {error}", args.file.display())))?;
     let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
+    let ledger = Ledger::new(std::sync::Arc::new(opened.store));
+    if let Some(damage) = ledger.loss().map_err(|error| error.trouble())?.filter(|damage| damage.restored.is_none()) {
+        let mut batch = Batch::default();
+        let restored = Some(args.file.clone());
+        let noted = batch.put_loss(&Damage { restored, ..damage }).and_then(|()| ledger.commit(batch));
+        noted.map_err(|error| error.trouble())?;
+    }
     output::note(&format!("read {count} entries into {}", state.display()));
     Ok(Code::Done)
 }
@@ -49,10 +57,17 @@ pub(crate) fn rebuild(global: &Global, args: &Rebuild) -> Done {
         return Ok(Code::Done);
     };
     let mut batch = Batch::default();
+    // What this site knew is lost, else nobody would have to say who it is.
+    if before.as_ref() != Some(site) && ledger.loss().map_err(|error| error.trouble())?.is_none() {
+        let detail = format!("its identity was set to {site} by `larder rebuild`");
+        batch.put_loss(&Damage::new(None, &detail, None)).map_err(|error| error.trouble())?;
+    }
     batch.put_site_id(site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
     let instead = before.filter(|before| before != site).map(|before| format!(" instead of {before}"));
     output::line(&format!("the identity of this site is {site}{}", instead.unwrap_or_default()));
-    output::note("start the daemon: its next run, and `larder doctor`, take in the snapshots that bear it");
+    output::note(
+        "start the daemon: its next run, and `larder doctor`, take in the snapshots that bear it; none of them is forgotten until the loss is accepted",
+    );
     Ok(Code::Done)
 }
 

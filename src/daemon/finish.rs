@@ -171,6 +171,9 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
 /// Only a whole run becomes usual; a destination that failed says nothing of what was captured.
 fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -> Usual {
     let mut usual = before.usual.clone();
+    if let Some(recalled) = &ended.recalled {
+        usual.recall(recalled);
+    }
     if let Some(paths) = ended.load.as_ref().and_then(|weighed| weighed.paths.as_ref()) {
         usual.only(paths);
     }

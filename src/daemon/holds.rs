@@ -10,7 +10,8 @@ use crate::error::Trouble;
 use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
 use crate::run::holdings::{Holdings, missing_value};
 use crate::runner::control::Acceptance;
-use crate::runner::{clock, holdings};
+use crate::runner::{clock, holdings, lost};
+use crate::store::damage::Damage;
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
@@ -47,6 +48,11 @@ impl Keeper {
             .filter_map(|job| accepted(job, &|shown| hold::is_value(shown, value), now))
             .collect();
         let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.to_owned()]);
+        if changed.is_empty()
+            && let Some(told) = self.accept_loss_without_jobs(value, now).map_err(|error| error.trouble())?
+        {
+            return Ok(vec![told]);
+        }
         let mut told = self.accept_older_losses(of_target).map_err(|error| error.trouble())?;
         if changed.is_empty() && told.is_empty() {
             return Err(self.not_held(target, value));
@@ -131,6 +137,48 @@ impl Keeper {
         Ok(told)
     }
 
+    /// Accepts a loss of the state that no job shows: the config has none, or none of `target` yet.
+    fn accept_loss_without_jobs(&mut self, value: &str, now: Timestamp) -> Result<Option<Acceptance>, StoreError> {
+        let Some(damage) = self.world.ledger.loss()?.filter(|damage| hold::is_value(&damage.value(), value)) else {
+            return Ok(None);
+        };
+        lost::accept(&self.world)?;
+        holdings::older::accept(&self.world)?;
+        tracing::info!(value, "the loss of the state was accepted");
+        self.take_holdings();
+        self.changed.notify_one();
+        let Ok(policy) = Name::parse("state") else { return Ok(None) };
+        let since = damage.at.min(now);
+        Ok(Some(Acceptance { policy, kind: HoldKind::LostState, since, reason: damage.sentence() }))
+    }
+
+    /// Says once that the state was lost, wherever that showed.
+    pub(super) fn tell_loss(&mut self, loss: Option<Damage>) {
+        let Some(damage) = loss else {
+            self.readiness.loss_is(None);
+            return;
+        };
+        self.readiness.loss_is(Some(damage.sentence()));
+        let site = self.config.borrow().site.clone();
+        let target = self.jobs.keys().next().map_or("state", |job| job.target.as_str());
+        let Some(mail) =
+            crate::alert::mail_for_loss(&site, &damage, target, self.world.clock.now()).filter(|_| !damage.told)
+        else {
+            return;
+        };
+        let mut batch = Batch::default();
+        let written = batch
+            .enqueue_mail(&mail)
+            .and_then(|_| batch.put_loss(&Damage { told: true, ..damage }))
+            .and_then(|()| self.world.ledger.commit(batch));
+        match written {
+            Ok(()) => self.mail.notify_one(),
+            Err(error) => {
+                tracing::error!(error = %crate::error::chain(&error), "cannot write the mail about the lost state");
+            }
+        }
+    }
+
     /// Holds jobs whose newest snapshot was found to be gone, or to be unknown to the state, while no run of theirs was
     /// under way, and ends such holds.
     ///
@@ -144,18 +192,28 @@ impl Keeper {
                 return;
             }
         };
+        let loss = match self.world.ledger.loss() {
+            Ok(loss) => loss,
+            Err(error) => {
+                tracing::error!(error = %crate::error::chain(&error), "cannot read whether the state was lost");
+                return;
+            }
+        };
         let is_running = |job: &JobId| self.running.values().any(|each| each.job == *job);
         let mut changed = Vec::new();
         for job in self.jobs.values().filter(|job| job.orphaned_since.is_none() && !is_running(&job.id)) {
             let mut judged = Judged::default();
-            judged.add(HoldKind::Vanished, seen.iter().filter_map(|(name, seen)| lost(name, seen, &job.id)));
+            judged.add(HoldKind::Vanished, seen.iter().filter_map(|(name, seen)| vanished(name, seen, &job.id)));
             judged.add(HoldKind::OlderState, seen.iter().filter_map(|(name, seen)| older(name, seen, &job.id)));
+            let found = loss.as_ref().map(|damage| lost::finding(damage, &job.id.target));
+            judged.add(HoldKind::LostState, found);
             let holds = judged.holds(&job.holds, &job.accepted, now);
             if holds != job.holds {
                 changed.push(JobRecord { holds, ..job.clone() });
             }
         }
-        self.write_holds(changed, "what vanished from a repository changed");
+        self.write_holds(changed, "what is known of the repositories and the state changed");
+        self.tell_loss(loss);
     }
 
     /// Ends the holds for a clock that jumped as soon as it is right, and tells of it as it is now.
@@ -231,6 +289,11 @@ impl Keeper {
                         _ => {}
                     }
                 }
+                if hold.kind == HoldKind::LostState {
+                    lost::accept(&self.world)?;
+                    // It is one state: what it lost may be what the repositories have beyond it.
+                    holdings::older::accept(&self.world)?;
+                }
                 tracing::info!(job = %job.id, kind = hold.kind.as_str(), value = hold.value, "a hold was accepted");
             }
             self.jobs.insert(job.id.clone(), job);
@@ -301,7 +364,7 @@ pub(super) fn accepted_for_nothing(
     lines
 }
 
-fn lost(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
+fn vanished(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
     let missing = seen.missing.iter().find(|missing| missing.job == *job && missing.newest)?;
     Some(holdings::lost(name, missing))
 }

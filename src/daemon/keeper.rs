@@ -121,6 +121,7 @@ impl Keeper {
         self.readiness.store_is_open(true);
         self.look(None);
         self.accept_from_config();
+        self.take_holdings();
         self.plan_upkeep();
         let (seen, world) = (self.seen.clone(), self.world.clone());
         loop {
@@ -392,6 +393,7 @@ impl Keeper {
             judged: Judged::default(),
             load: None,
             mounted: None,
+            recalled: None,
             retained: std::collections::BTreeSet::new(),
             retention: crate::config::model::Retention::default(),
         });
@@ -429,6 +431,7 @@ impl Keeper {
             judged: Judged::default(),
             load: None,
             mounted: None,
+            recalled: None,
             retained: std::collections::BTreeSet::new(),
             retention: crate::config::model::Retention::default(),
         });
@@ -527,6 +530,9 @@ impl Keeper {
             self.schedules.clear();
             self.plan_upkeep();
             self.accept_from_config();
+            self.take_holdings();
+            let (world, site) = (self.world.clone(), self.config.borrow().site.clone());
+            self.upkeep.spawn(async move { world.look_for_an_earlier_state(&site.artifacts).await });
         }
         let pause = if self.reconciler.is_troubled() { LOOK_AT_TROUBLED_SOURCE_EVERY } else { LOOK_AT_SOURCE_EVERY };
         self.source_due = Instant::now() + pause;

@@ -62,6 +62,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
             judged: Judged::default(),
             load: None,
             mounted: None,
+            recalled: None,
             retained: std::collections::BTreeSet::new(),
             retention: crate::config::model::Retention::default(),
             run,

@@ -163,6 +163,7 @@ impl Keeper {
                 judged: Judged::default(),
                 load: None,
                 mounted: None,
+                recalled: None,
                 retained: std::collections::BTreeSet::new(),
                 retention: crate::config::model::Retention::default(),
             });

@@ -20,9 +20,10 @@ use crate::error::{Trouble, chain};
 use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
+use crate::run::holdings::newer::Newer;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::cut;
-use crate::runner::holdings;
+use crate::runner::holdings::{self, Inventory};
 use crate::runner::journal;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
@@ -246,6 +247,12 @@ async fn find(
     id: OperationId,
 ) -> Result<Choice, Trouble> {
     let inventory = holdings::take(route, artifacts).await?;
+    if let Some(damage) = route.world.ledger.loss().map_err(|error| error.trouble())? {
+        route
+            .world
+            .operations
+            .line(id, &format!("note: {}; the newest run by the repository is taken", damage.sentence()));
+    }
     for newer in inventory.sorted.holdings.newer.iter().filter(|newer| newer.job.target == request.target) {
         route
             .world
@@ -258,6 +265,9 @@ async fn find(
         of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
     let ours = found.iter().filter_map(|each| Some((inventory.order(&each.id)?, *each)));
     if let Some((_, snapshot)) = ours.max_by_key(|(order, _)| *order) {
+        if wanted.is_none() {
+            of_this_machine(&inventory, snapshot, request, &route.destination.name)?;
+        }
         return Ok(Choice::Found { snapshot: Box::new(snapshot.clone()), of_another_site: None });
     }
     let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
@@ -276,6 +286,39 @@ async fn find(
         },
         (None, _) => Choice::None { of_others: None },
     })
+}
+
+/// What another machine made by a copy of this state is restored by name only.
+fn of_this_machine(
+    inventory: &Inventory,
+    snapshot: &Snapshot,
+    request: &RestoreRequest,
+    name: &Name,
+) -> Result<(), Trouble> {
+    let on = snapshot.tag("on");
+    let of_target =
+        |newer: &&Newer| newer.job.target == request.target && newer.on.is_some() && newer.on.as_deref() == on;
+    let Some(newer) = inventory.sorted.holdings.newer.iter().find(of_target) else { return Ok(()) };
+    let target = &request.target;
+    let before =
+        inventory.listing.iter().filter(|each| each.tag("target") == Some(target.as_str()) && each.tag("on") != on);
+    let own = before.filter_map(|each| Some((inventory.order(&each.id)?, each))).max_by_key(|(order, _)| *order);
+    let own = own.map_or_else(
+        || "none of this machine is left".to_owned(),
+        |(_, each)| format!("the newest of this machine is `--snapshot {}`", short(&each.id)),
+    );
+    Err(Trouble::new(
+        holdings::older::CODE,
+        format!(
+            "the newest snapshot of {target} in {name} was made on {} by a run that this state does not know: which one is meant?",
+            on.unwrap_or_default()
+        ),
+    )
+    .with_hint(format!(
+        "`larder restore {target} --snapshot {}` takes that one, {own}; {}",
+        short(&snapshot.id),
+        holdings::older::told(name, newer).hint.unwrap_or_default()
+    )))
 }
 
 fn whose(snapshot: &Snapshot) -> String {

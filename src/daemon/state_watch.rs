@@ -5,7 +5,7 @@
 //! would begin anew in an empty mount point, and look well.
 //! Deliberately absent: a trial write at every look, which would keep the disk of an idle daemon awake.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +30,21 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How many looks in a row must find something.
 const LOOKS: u32 = 2;
 
+/// What is read of a file's begin, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
 /// A directory that does not answer for this long hangs.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// Before each try of a mail: it cannot wait in a store that is lost.
 const MAIL_TRIES: [Duration; 4] =
     [Duration::ZERO, Duration::from_secs(30), Duration::from_mins(5), Duration::from_mins(30)];
+
+/// The file with the records is never smaller than one segment of it, less a byte.
+const SEGMENT_BYTES: u64 = (512 << 10) - 1;
+
+/// The code of a trouble about files that lost what they had.
+const EMPTIED: &str = "state_emptied";
 
 type Identity = (u64, u64);
 
@@ -44,6 +53,15 @@ type Identity = (u64, u64);
 pub(crate) struct Opened {
     root: PathBuf,
     marks: Vec<(PathBuf, Option<Identity>)>,
+    contents: Vec<(PathBuf, Content)>,
+}
+
+/// What a file of the store has, as far as a cheap look tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Content {
+    bytes: u64,
+    /// Whether its first page has anything but zeros: a file that was cut off and written on has a hole there.
+    begins: bool,
 }
 
 /// What one look found.
@@ -68,17 +86,23 @@ impl Opened {
     pub(crate) fn look(paths: &StateDir) -> Self {
         let store = paths.store();
         let marks = [paths.root().to_owned(), store.clone(), store.join("db"), paths.lock_file()];
+        let files = [store.join("db"), store.join("conf")];
+        let contents = files.into_iter().filter_map(|path| Some((path.clone(), content(&path)?))).collect();
         let identity = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
         Self {
             root: paths.root().to_owned(),
             marks: marks.into_iter().map(|path| (path.clone(), identity(&path))).collect(),
+            contents,
         }
     }
 
     /// What is wrong with it now. Blocking.
     fn trouble(&self) -> Option<Trouble> {
         let seen = |(path, opened): &(PathBuf, Option<Identity>)| Some((path.clone(), (*opened)?, see(path)));
-        lost(&self.root, self.marks.iter().filter_map(seen)).or_else(|| cramped(&self.root, &room(&self.root)))
+        let contents = self.contents.iter().filter_map(|(path, opened)| Some((path, *opened, content(path)?)));
+        lost(&self.root, self.marks.iter().filter_map(seen))
+            .or_else(|| emptied(contents))
+            .or_else(|| cramped(&self.root, &room(&self.root)))
     }
 }
 
@@ -88,6 +112,30 @@ fn see(path: &Path) -> Seen {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Seen::Gone,
         Err(error) => Seen::Unreadable(error.to_string()),
     }
+}
+
+/// None when it cannot be read, which is told otherwise.
+fn content(path: &Path) -> Option<Content> {
+    let mut page = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    let bytes = file.metadata().ok()?.len();
+    file.take(PAGE_BYTES).read_to_end(&mut page).ok()?;
+    Some(Content { bytes, begins: page.iter().any(|byte| *byte != 0) })
+}
+
+/// The first file that has less than no working store ever leaves; pure.
+fn emptied<'a>(contents: impl Iterator<Item = (&'a PathBuf, Content, Content)>) -> Option<Trouble> {
+    for (path, opened, now) in contents {
+        if now.bytes >= opened.bytes.min(SEGMENT_BYTES) && (now.begins || !opened.begins) {
+            continue;
+        }
+        let message =
+            format!("{} was emptied or cut off while it was in use: it has {} bytes", path.display(), now.bytes);
+        let hint = "find out who did that. What the daemon knows was written to the newest file in its directory `export`, where \
+                    that was possible; restart the daemon: it sets aside what is left and begins from there";
+        return Some(Trouble::new(EMPTIED, message).with_hint(hint));
+    }
+    None
 }
 
 fn room(root: &Path) -> Room {
@@ -186,6 +234,9 @@ pub(super) async fn keep(
         if next.is_none() {
             tracing::info!("the state directory is there again");
         }
+        if next.as_ref().is_some_and(|incident| incident.trouble.code == EMPTIED) && known.is_none() {
+            keep_what_is_known(&world).await;
+        }
         world.live.state_is(next.clone());
         readiness.state_is(next.as_ref().map(|incident| incident.trouble.message.clone()));
         changed.notify_one();
@@ -198,6 +249,21 @@ pub(super) async fn keep(
         if let (Some(mail), Some(email)) = (mail, site.email) {
             tokio::spawn(send(email, mail, cancel.clone()));
         }
+    }
+}
+
+/// Exports what the daemon has in its memory, where that is whole: the next start finds nothing else.
+async fn keep_what_is_known(world: &Arc<World>) {
+    let theirs = world.clone();
+    let kept = tokio::task::spawn_blocking(move || {
+        theirs.ledger.store().verify().and_then(|()| super::housekeeping::write_export(&theirs))
+    });
+    match kept.await {
+        Ok(Ok(path)) => tracing::warn!(path = %path.display(), "what the state had was exported from memory"),
+        Ok(Err(error)) => {
+            tracing::error!(error = %crate::error::chain(&error), "what the state had cannot be exported any more");
+        }
+        Err(error) => tracing::error!(%error, "the export from memory broke"),
     }
 }
 
@@ -266,6 +332,20 @@ mod tests {
         std::fs::rename(dir.path().join("db"), paths.store().join("db")).unwrap();
         std::fs::remove_file(paths.lock_file()).unwrap();
         assert_eq!(code(opened.trouble()), "state_unlocked");
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_cut_off_or_has_a_hole_for_its_begin_is_told_and_one_that_shrinks_by_itself_is_not() {
+        let content = |bytes, begins| Content { bytes, begins };
+        let path = PathBuf::from("/state/store/db");
+        let told = |opened, now| code(emptied([(&path, opened, now)].into_iter()));
+        let opened = content(3 * SEGMENT_BYTES, true);
+        for now in [content(0, false), content(100_000, true), content(3 * SEGMENT_BYTES, false)] {
+            assert_eq!(told(opened, now), EMPTIED, "{now:?}");
+        }
+        assert_eq!(told(opened, content(SEGMENT_BYTES, true)), "");
+        assert_eq!(told(content(62, true), content(0, false)), EMPTIED);
+        assert_eq!(told(content(62, true), content(62, true)), "");
     }
 
     #[test]

@@ -25,6 +25,8 @@ struct Inner {
     source: Mutex<Option<String>>,
     /// What is wrong with the state directory.
     state: Mutex<Option<String>>,
+    /// What was lost of the state, until somebody accepts it.
+    loss: Mutex<Option<String>>,
 }
 
 impl Readiness {
@@ -46,6 +48,11 @@ impl Readiness {
         exchanged(&self.inner.state, trouble)
     }
 
+    /// What was lost of the state; none: nothing, or somebody accepted it. Answers whether that is news.
+    pub fn loss_is(&self, loss: Option<String>) -> bool {
+        exchanged(&self.inner.loss, loss)
+    }
+
     /// The scheduler looked what is due.
     pub fn turned(&self, now: Instant) {
         *self.inner.turned.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
@@ -61,9 +68,11 @@ impl Readiness {
         if !self.inner.config_applied.load(Ordering::Relaxed) {
             missing.push("no config has been applied".to_owned());
         }
-        for (what, trouble) in
-            [("the state directory is lost", &self.inner.state), ("the config cannot be read", &self.inner.source)]
-        {
+        for (what, trouble) in [
+            ("the state directory is lost", &self.inner.state),
+            ("what the state knew is lost", &self.inner.loss),
+            ("the config cannot be read", &self.inner.source),
+        ] {
             let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
             missing.extend(trouble.map(|trouble| format!("{what}: {trouble}")));
         }

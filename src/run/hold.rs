@@ -44,6 +44,8 @@ pub enum HoldKind {
     Vanished,
     /// The repository holds snapshots of this site by later runs that the state does not know.
     OlderState,
+    /// The state store was lost, and with it what else may hold the job.
+    LostState,
     /// Something was left out, for another reason that the run names.
     Incomplete,
 }
@@ -59,6 +61,7 @@ impl HoldKind {
             Self::JumpedClock => "jumped_clock",
             Self::Vanished => "vanished",
             Self::OlderState => "older_state",
+            Self::LostState => "lost_state",
             Self::Incomplete => "incomplete",
         }
     }
@@ -67,6 +70,12 @@ impl HoldKind {
     #[must_use]
     pub fn is_told_as_incomplete(self) -> bool {
         matches!(self, Self::MissingProof | Self::Incomplete)
+    }
+
+    /// It is about the whole daemon, which tells of it once for all jobs.
+    #[must_use]
+    pub fn is_told_for_all(self) -> bool {
+        self == Self::LostState
     }
 }
 

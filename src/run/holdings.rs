@@ -34,6 +34,8 @@ pub struct Seen {
     pub host: String,
     /// The id that it had before it was written anew.
     pub original: Option<String>,
+    /// The machine that made it; none: that was not noted.
+    pub on: Option<String>,
 }
 
 /// A snapshot that the ledger knows to be there.
@@ -170,6 +172,8 @@ pub struct Question<'a> {
     pub witnessed: &'a BTreeSet<String>,
     /// Runs of snapshots in the listing that the ledger does not have.
     pub unknown_runs: &'a BTreeSet<RunId>,
+    /// What this machine calls itself.
+    pub machine: Option<&'a str>,
     /// The targets that we have.
     pub targets: &'a BTreeSet<Name>,
     /// What was seen the last time.
@@ -222,7 +226,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
     for ours in sorted.ours.values_mut() {
         ours.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
     }
-    sorted.holdings.newer = newer::newer(&sorted.adopted, &sorted.missing, question);
+    sorted.holdings.newer = newer::newer(listing, &sorted.adopted, &sorted.missing, question);
     let unexplained = newer::unexplained(&sorted.missing, &sorted.holdings.newer);
     sorted.holdings.missing = missing(&unexplained, question);
     sorted.holdings.foreign = foreign(listing, question);

@@ -9,6 +9,7 @@ pub mod range;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -92,6 +93,16 @@ pub struct Usual {
     /// The most that kept backups have, of every part; the store keeps it beside the record, since it may be long.
     #[serde(skip)]
     pub peaks: Peaks,
+    /// When the state was lost that this was last filled up for from what the repositories have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recalled: Option<Timestamp>,
+}
+
+/// What the snapshots of a job have that are still there after the state was lost, and when that was noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recalled {
+    pub at: Timestamp,
+    pub load: Load,
 }
 
 /// The name of the whole among the parts.
@@ -199,6 +210,23 @@ impl Usual {
                 (name.to_owned(), range)
             };
             self.ranges.extend(load.all().map(begun));
+        }
+    }
+
+    /// Fills up what is known from what is still there after a loss of the state, once a loss: in doubt the most that there is
+    /// was usual. What is known of the parts stays.
+    pub fn recall(&mut self, recalled: &Recalled) {
+        if self.recalled == Some(recalled.at) {
+            return;
+        }
+        self.recalled = Some(recalled.at);
+        let known = usual_of(&self.before(WHOLE)).unwrap_or_default();
+        let there = recalled.load.total;
+        if there.bytes > known.bytes || there.files > known.files {
+            let parts = self.loads.last().map(|load| load.parts.clone()).unwrap_or_default();
+            let load = Load { total: there.most(known), parts };
+            self.ranges = load.all().map(|(name, weight)| (name.to_owned(), Range::of(weight))).collect();
+            self.loads = vec![load];
         }
     }
 

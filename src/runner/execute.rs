@@ -22,7 +22,7 @@ use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
-use crate::run::usual::Weighed;
+use crate::run::usual::{Recalled, Weighed};
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
 use crate::runner::holdings::Inventory;
@@ -90,6 +90,8 @@ pub struct Ended {
     /// What the snapshots have, and the mounts that were there.
     pub load: Option<Weighed>,
     pub mounted: Option<BTreeSet<PathBuf>>,
+    /// What the repositories still have, after the state was lost.
+    pub recalled: Option<Recalled>,
     /// Where the policy's retention was applied.
     pub retained: BTreeSet<Name>,
     pub retention: Retention,
@@ -145,6 +147,7 @@ struct Journey {
     judged: Judged,
     load: Option<Weighed>,
     mounted: Option<BTreeSet<PathBuf>>,
+    recalled: Option<Recalled>,
     retained: BTreeSet<Name>,
     /// The first remark that is no hold of a kind of its own.
     remark: Option<Trouble>,
@@ -178,6 +181,7 @@ impl Journey {
             judged: Judged::default(),
             load: None,
             mounted: None,
+            recalled: None,
             retained: BTreeSet::new(),
             remark: None,
             inventories: BTreeMap::new(),
@@ -224,6 +228,7 @@ impl Journey {
         }
         self.advance(Event::Shipped, None).await?;
         self.miss_mounts(before, after, &captured).await;
+        self.look_for_a_lost_state();
         self.weigh(&captured).await;
         self.take_stock();
         self.look_at_clock().await;
@@ -478,6 +483,7 @@ impl Journey {
             judged: self.judged,
             load: self.load,
             mounted: self.mounted,
+            recalled: self.recalled,
             retained: self.retained,
             retention: self.policy.retention,
         }

@@ -4,7 +4,7 @@
 
 pub mod older;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
@@ -12,8 +12,10 @@ use crate::error::Trouble;
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
+use crate::runner::lost;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
+use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
 use crate::store::{Batch, StoreError};
 use crate::types::site::SiteId;
@@ -139,9 +141,19 @@ pub async fn list(
     let listing = restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble())?;
     let (world, name) = (route.world.clone(), route.destination.name.clone());
     let (seen, now, for_site) = (listing.iter().map(seen).collect::<Vec<_>>(), world.clock.now(), site.clone());
-    let sorted =
-        blocking(move || world.with_destinations(|ledger| write_down(ledger, &name, &for_site, &seen, &before, now)))
-            .await?;
+    let sorted = blocking(move || {
+        let write = |ledger: &Ledger| write_down(ledger, &name, &for_site, &seen, &before, now);
+        let (sorted, from_before) = world.with_destinations(write)?;
+        if from_before > 0 {
+            let noun = if from_before == 1 { "snapshot" } else { "snapshots" };
+            lost::note(
+                &world,
+                &format!("{name} holds {from_before} {noun} of this site by runs that it does not know"),
+            )?;
+        }
+        Ok(sorted)
+    })
+    .await?;
     // What it means for the jobs is seen at once, whoever looked.
     route.world.listed.notify_one();
     Ok(Inventory { listing, sorted, site })
@@ -165,6 +177,7 @@ fn seen(snapshot: &Snapshot) -> Seen {
         site: snapshot.tag("site").map(str::to_owned),
         host: snapshot.host.clone(),
         original: snapshot.original.clone(),
+        on: snapshot.tag("on").map(str::to_owned),
     }
 }
 
@@ -175,7 +188,7 @@ fn write_down(
     seen: &[Seen],
     before: &Books,
     now: jiff::Timestamp,
-) -> Result<Sorted, StoreError> {
+) -> Result<(Sorted, u64), StoreError> {
     let (mut books, mut before) = (ledger.books(name)?, before.clone());
     let renamed = renamed::renamed(seen, &books, site);
     books.rename(&renamed);
@@ -186,17 +199,20 @@ fn write_down(
         jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
     let last = ledger.holdings(name)?;
     let unknown_runs = unknown_runs(ledger, seen, &books)?;
+    let machine = crate::engine::machine();
     let question = Question {
         site,
         then: &before,
         books: &books,
         witnessed: &witnessed,
         unknown_runs: &unknown_runs,
+        machine: machine.as_deref(),
         targets: &targets,
         before: last.as_ref(),
         now,
     };
     let mut sorted = holdings::sort(seen, &question);
+    let from_before = newer::from_before(&sorted, &question);
     // What left the config goes by somebody's hand: that is said, and is no trouble.
     let is_desired = |id: &JobId| jobs.iter().any(|job| job.id == *id && job.orphaned_since.is_none());
     let missing = std::mem::take(&mut sorted.holdings.missing);
@@ -225,7 +241,7 @@ fn write_down(
         batch.put_holdings(name, &sorted.holdings)?;
     }
     ledger.commit(batch)?;
-    Ok(sorted)
+    Ok((sorted, from_before))
 }
 
 /// Known snapshots that went missing since the last listing, or are back; whether they are missing now.
@@ -256,8 +272,22 @@ fn witnessed(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSet<S
 
 fn unknown_runs(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSet<RunId>, StoreError> {
     let mut unknown = BTreeSet::new();
-    for run in newer::unknown_runs(seen, books) {
-        if ledger.run(run)?.is_none() {
+    let mut oldest: BTreeMap<&JobId, Option<RunId>> = BTreeMap::new();
+    // A loss explains what was made before it where nothing was brought back of what was known; beside an export of before,
+    // only what an acceptance has covered.
+    let knows_none = books.by_job.values().all(BTreeMap::is_empty);
+    let explains = |loss: &Damage| loss.restored.is_none() || (knows_none && loss.accepted.is_some());
+    let lost = ledger.newest_loss()?.filter(explains).map(|loss| loss.accepted.unwrap_or(loss.at));
+    for (job, run) in newer::unknown_runs(seen, books) {
+        if lost.is_some_and(|lost| run.time() <= lost) || ledger.run(run)?.is_some() {
+            continue;
+        }
+        // A history that is full has lost its oldest runs by itself.
+        let pruned = match oldest.get(job) {
+            Some(known) => *known,
+            None => *oldest.entry(job).or_insert(ledger.oldest_of_full(job)?),
+        };
+        if pruned.is_none_or(|oldest| run > oldest) {
             unknown.insert(run);
         }
     }

@@ -8,6 +8,7 @@ use crate::artifact::Shelf;
 use crate::config::model::Artifacts;
 use crate::error::Trouble;
 use crate::look::{self, LOOK_MAX};
+use crate::runner::lost;
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::types::site::SiteId;
@@ -23,18 +24,36 @@ impl World {
             return Ok(site.clone());
         }
         let (ledger, shelf) = (self.ledger.clone(), Shelf::new(artifacts));
-        let site = look::at(&artifacts.path, LOOK_MAX, move || -> Result<SiteId, Trouble> {
+        let site = look::at(&artifacts.path, LOOK_MAX, move || -> Result<(SiteId, bool), Trouble> {
             if let Some(site) = ledger.site_id().map_err(|error| error.trouble())? {
-                return Ok(site);
+                return Ok((site, false));
             }
-            let site = recovered(&shelf).unwrap_or_else(SiteId::generate);
+            let found = recovered(&shelf);
+            let is_found = found.is_some();
+            let site = found.unwrap_or_else(SiteId::generate);
             let mut batch = Batch::default();
             batch.put_site_id(&site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
-            Ok(site)
+            Ok((site, is_found))
         });
-        let site = site.await.map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
+        let (site, is_found) = site.await.map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
+        if is_found {
+            let detail =
+                format!("it knows no site, although the manifests in {} are of {site}", artifacts.path.display());
+            lost::note(self, &detail).map_err(|error| error.trouble())?;
+        }
         tracing::info!(%site, "the identity of this site");
         Ok(known.insert(site).clone())
+    }
+
+    /// Looks whether manifests tell of a state before this one, where the state knows no site yet; draws none.
+    pub(crate) async fn look_for_an_earlier_state(&self, artifacts: &Artifacts) {
+        let (ledger, shelf) = (self.ledger.clone(), Shelf::new(artifacts));
+        let look = move || matches!(ledger.site_id(), Ok(None)) && recovered(&shelf).is_some();
+        if look::at(&artifacts.path, LOOK_MAX, look).await == Ok(true)
+            && let Err(trouble) = self.site(artifacts).await
+        {
+            tracing::error!(%trouble, "the identity of this site cannot be written down");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::Trouble;
 use crate::run::hold::Hold;
 use crate::run::holdings::Holdings;
 use crate::runner::live::RunUpdate;
+use crate::runner::lost;
 use crate::schedule::Schedule;
 use crate::status::job::{accept_command, fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
@@ -20,6 +21,7 @@ use crate::status::{
     TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
 use crate::status::{discovery, holdings};
+use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::types::Name;
 
@@ -45,6 +47,10 @@ impl View {
         let discovery = discovery::view(reading);
         let state = reading.state.as_ref().map(|incident| state_problem(incident, &reading.zone()));
         let mut attention = attention(reading, &targets, &destinations, &config, &mail, discovery.as_ref());
+        if let Some(problem) = reading.loss.as_ref().map(|damage| loss_problem(damage, &reading.jobs)) {
+            let (kind, subject) = ("loss".to_owned(), "state store".to_owned());
+            attention.insert(0, Attention { health: Health::Failed, kind, subject, target: None, problem });
+        }
         if let Some(problem) = &state {
             let (kind, subject) = ("state".to_owned(), "state".to_owned());
             // Nothing else that is said can be relied on before this is mended.
@@ -88,6 +94,18 @@ fn state_problem(incident: &Incident, zone: &TimeZone) -> Problem {
         why: Some(incident.trouble.message.clone()),
         hint: incident.trouble.hint.clone(),
         commands: Vec::new(),
+    }
+}
+
+fn loss_problem(damage: &Damage, jobs: &[JobRecord]) -> Problem {
+    let job = jobs.iter().find(|job| job.orphaned_since.is_none());
+    let target = job.map_or("state", |job| job.id.target.as_str());
+    Problem {
+        code: lost::CODE.to_owned(),
+        what: "The state store was lost; nothing is forgotten until that is accepted".to_owned(),
+        why: Some(damage.sentence()),
+        hint: Some(damage.hint(target)),
+        commands: vec![format!("larder accept {target} {}", damage.value())],
     }
 }
 

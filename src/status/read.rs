@@ -11,6 +11,7 @@ use crate::run::holdings::Holdings;
 use crate::runner::live::{Discovery, Live, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
+use crate::store::damage::Damage;
 use crate::store::history::RunFilter;
 use crate::store::ledger::Ledger;
 use crate::store::record::{
@@ -49,6 +50,8 @@ pub struct Reading {
     pub discovery: Discovery,
     /// What is wrong with the state directory.
     pub state: Option<Incident>,
+    /// A loss of the store that nobody accepted yet.
+    pub loss: Option<Damage>,
 }
 
 /// What the last runs of one job leave on a page; the records themselves are dropped at once.
@@ -109,6 +112,7 @@ impl Reading {
             mail_error: mails.into_iter().rev().find_map(|(_, mail)| mail.last_error),
             discovery: live.discovery(),
             state: live.state(),
+            loss: ledger.loss()?,
         })
     }
 

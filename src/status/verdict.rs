@@ -50,6 +50,7 @@ fn failure(counts: &Counts, attention: &[Attention]) -> Option<String> {
     let destinations = failed("destination").map(|a| a.subject.as_str()).collect::<BTreeSet<_>>().len() as u64;
     let mut parts = Vec::new();
     parts.extend(failed("state").next().map(|_| "the state directory is lost".to_owned()));
+    parts.extend(failed("loss").next().map(|_| "the state store was lost".to_owned()));
     parts.extend(failed("config").next().map(|_| "the config cannot be read".to_owned()));
     match (jobs, destinations) {
         (0, 0) => {}

@@ -1,55 +1,125 @@
-//! What is remembered of a store that was damaged: so that a person hears of it who never reads the daemon's log.
+//! What is remembered of a store that was damaged or is gone: so that a person hears of it who never reads the daemon's log.
+//!
+//! It stays until somebody accepts it by its value, since the holds and the history that were lost with the store can't
+//! say themselves that they are missing.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Where the newest [`Damage`] is in the tree `meta`; it goes when the directory that was set aside is gone.
+use super::ledger::Ledger;
+use super::{Batch, StoreError};
+
+/// Where the newest [`Damage`] is in the tree `meta`.
 pub const KEY: &str = "store/damage";
 
-/// A store that was set aside, and what the present one was made from.
+/// A store that was lost, and what the present one was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
     pub at: Timestamp,
     /// What did not add up.
     pub detail: String,
-    /// Where the damaged store is now.
-    pub set_aside: PathBuf,
+    /// Where the damaged store is now; none: there was nothing left of it.
+    #[serde(default)]
+    pub set_aside: Option<PathBuf>,
     /// The export that the present one was filled from.
     pub restored: Option<PathBuf>,
     /// How many runs were brought back from manifests; none: that was not done yet.
     #[serde(default)]
     pub from_manifests: Option<u64>,
+    /// When somebody said that it is known.
+    #[serde(default)]
+    pub accepted: Option<Timestamp>,
+    /// Whether the mail about it was written.
+    #[serde(default)]
+    pub told: bool,
 }
 
 impl Damage {
-    pub(super) fn new(set_aside: &Path, detail: &str, restored: Option<&Path>) -> Self {
+    #[must_use]
+    pub fn new(set_aside: Option<&Path>, detail: &str, restored: Option<&Path>) -> Self {
         Self {
             at: Timestamp::now(),
             detail: detail.to_owned(),
-            set_aside: set_aside.to_owned(),
+            set_aside: set_aside.map(Path::to_owned),
             restored: restored.map(Path::to_owned),
             from_manifests: None,
+            accepted: None,
+            told: false,
         }
     }
 
-    /// In one sentence.
+    /// What is typed to accept it.
     #[must_use]
-    pub fn sentence(&self) -> String {
-        let from = match &self.restored {
-            Some(export) => format!("from the export {}", export.display()),
-            None => "from nothing but Git and the manifests, since no export could be read".to_owned(),
-        };
-        format!("the state store was damaged ({}) and was made anew {from}", self.detail)
+    pub fn value(&self) -> String {
+        format!("lost:{}", self.at.strftime("%Y-%m-%dT%H:%M:%S"))
     }
 
-    /// What to do next.
+    /// What was lost and from what it was made again, in one sentence.
     #[must_use]
-    pub fn hint(&self) -> String {
+    pub fn sentence(&self) -> String {
+        let export = match &self.restored {
+            Some(export) => {
+                let name = export.file_name().unwrap_or_default().to_string_lossy();
+                let of = super::export::time_of(export).map_or_else(String::new, |at| format!(" of {at}"));
+                format!("from the export{of} ({name}), so runs, holds and acceptances since then are lost")
+            }
+            None => {
+                "without an export, since none could be read, so the history of runs, holds and acceptances are lost"
+                    .to_owned()
+            }
+        };
+        let manifests = match self.from_manifests {
+            None | Some(0) => String::new(),
+            Some(1) => "; 1 run was found again in its manifest".to_owned(),
+            Some(runs) => format!("; {runs} runs were found again in their manifests"),
+        };
         format!(
-            "no backup is lost, history since the export may be; look at the disk (dmesg, smartctl), then remove {}",
-            self.set_aside.display()
+            "the state store was lost ({}), noticed {}, and was made anew {export}{manifests}",
+            self.detail,
+            self.at.strftime("%Y-%m-%d %H:%M UTC")
         )
+    }
+
+    /// What to do next, with the command that accepts it.
+    #[must_use]
+    pub fn hint(&self, target: &str) -> String {
+        let aside = match &self.set_aside {
+            Some(aside) => format!(", then remove {}", aside.display()),
+            None => String::new(),
+        };
+        format!(
+            "no backup is lost, and nothing is forgotten until this is accepted. Look at the disk (dmesg, smartctl){aside}; if \
+             a newer copy of the state directory is there, stop the daemon and put it back; if not, see whether each job has \
+             what it should, and `larder accept {target} {}` goes on for all targets",
+            self.value()
+        )
+    }
+}
+
+impl Ledger {
+    /// The newest loss of the store, accepted or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the record cannot be understood.
+    pub fn newest_loss(&self) -> Result<Option<Damage>, StoreError> {
+        self.meta_get(KEY)
+    }
+
+    /// The loss of the store that nobody accepted yet.
+    ///
+    /// # Errors
+    /// As [`Self::newest_loss`].
+    pub fn loss(&self) -> Result<Option<Damage>, StoreError> {
+        Ok(self.newest_loss()?.filter(|damage| damage.accepted.is_none()))
+    }
+}
+
+impl Batch {
+    /// # Errors
+    /// When the record cannot be written as JSON.
+    pub fn put_loss(&mut self, damage: &Damage) -> Result<(), StoreError> {
+        self.meta_put(KEY, damage)
     }
 }

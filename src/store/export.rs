@@ -9,6 +9,7 @@
 //! What can be derived (a job's history index, the list of open runs) is left out and made again at the import, so an
 //! export that was taken while runs went on is still consistent in itself. A value that is no JSON is kept as `value_hex`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,9 @@ const ENTRIES_MAX: u64 = 2_000_000;
 /// What the names of scheduled exports start with; a sortable time and [`EXPORT_SUFFIX`] follow.
 const EXPORT_PREFIX: &str = "state-";
 const EXPORT_SUFFIX: &str = ".ndjson";
+
+/// Exports that stay whatever day they are of.
+const NEWEST_KEPT: usize = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,8 +101,9 @@ pub fn export(store: &dyn Store, writer: &mut dyn Write) -> Result<u64, StoreErr
 /// `NotEmpty` when the store has records; `Import` with the line that is not as it should be.
 pub fn import(store: &dyn Store, reader: &mut dyn Read) -> Result<u64, StoreError> {
     for tree in Tree::ALL {
-        let found = store.scan(tree, &[], None, Order::Ascending, 2)?;
-        if found.iter().any(|(key, _)| !(tree == Tree::Meta && key == super::FORMAT_KEY.as_bytes())) {
+        let found = store.scan(tree, &[], None, Order::Ascending, 3)?;
+        let is_fresh = |key: &[u8]| key == super::FORMAT_KEY.as_bytes() || key == super::damage::KEY.as_bytes();
+        if found.iter().any(|(key, _)| tree != Tree::Meta || !is_fresh(key)) {
             return Err(StoreError::NotEmpty { tree: tree.as_str() });
         }
     }
@@ -108,7 +113,8 @@ pub fn import(store: &dyn Store, reader: &mut dyn Read) -> Result<u64, StoreErro
     Ok(entries)
 }
 
-/// Writes `state-<time>.ndjson` into `dir`, whole or not at all, and keeps the newest `keep` of them.
+/// Writes `state-<time>.ndjson` into `dir`, whole or not at all, and keeps the newest `keep` of them, and the newest of each
+/// of the newest `keep` days: many of one day must not push out those of before.
 ///
 /// # Errors
 /// When the store cannot be read or the file cannot be written.
@@ -124,12 +130,38 @@ pub fn write_export(store: &dyn Store, dir: &Path, keep: usize, now: Timestamp) 
     file.as_file().sync_all().map_err(refuse)?;
     file.persist(&path).map_err(|error| refuse(error.error))?;
     sync_dir(dir).map_err(refuse)?;
-    for old in exports(dir).into_iter().skip(keep.max(1)) {
+    for old in superfluous(exports(dir), keep.max(1)) {
         if let Err(error) = std::fs::remove_file(&old) {
             tracing::warn!(path = %old.display(), %error, "an old export cannot be removed");
         }
     }
     Ok(path)
+}
+
+/// Those of `all` (newest first) that may go.
+fn superfluous(all: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
+    let mut days: BTreeSet<String> = BTreeSet::new();
+    let mut gone = Vec::new();
+    for (index, path) in all.into_iter().enumerate() {
+        let day: String = stamp(&path).unwrap_or_default().chars().take(8).collect();
+        let is_new_day = days.len() < keep && days.insert(day);
+        if index >= NEWEST_KEPT.min(keep) && !is_new_day {
+            gone.push(path);
+        }
+    }
+    gone
+}
+
+/// The time in the name of an export.
+fn stamp(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix(EXPORT_PREFIX)?.strip_suffix(EXPORT_SUFFIX)
+}
+
+/// When a scheduled export was written, for people.
+pub(super) fn time_of(path: &Path) -> Option<String> {
+    let stamp = stamp(path)?;
+    let (day, time) = (stamp.get(..8)?, stamp.get(9..13)?);
+    Some(format!("{}-{}-{} {}:{} UTC", day.get(..4)?, day.get(4..6)?, day.get(6..)?, time.get(..2)?, time.get(2..)?))
 }
 
 /// The scheduled exports in `dir`, newest first.

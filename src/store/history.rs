@@ -106,6 +106,15 @@ impl Ledger {
         Ok(made)
     }
 
+    /// The oldest run of a job whose history is as long as it gets; none: it is not, so nothing was removed from it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn oldest_of_full(&self, job: &JobId) -> Result<Option<RunId>, StoreError> {
+        let kept = self.run_ids(job, None, KEEP_RUNS_DEFAULT)?;
+        Ok(kept.last().copied().filter(|_| kept.len() >= KEEP_RUNS_DEFAULT))
+    }
+
     /// The newest run of a job.
     ///
     /// # Errors

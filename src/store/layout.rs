@@ -148,21 +148,31 @@ impl StateDir {
         }
     }
 
-    /// The id of this state, made at the first call: it tells this daemon's children from those of another one.
+    /// The id of this state: it tells this daemon's children from those of another one. None: it has none yet.
+    pub(super) fn id(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.id_file()).ok()?;
+        Some(text.trim().to_owned()).filter(|id| is_id(id))
+    }
+
+    /// Writes the id; only once there is a store, since the id tells that there was one.
     ///
     /// # Errors
-    /// When it can be neither read nor written.
-    pub fn id(&self) -> Result<String, StoreError> {
+    /// When it cannot be written.
+    pub(super) fn put_id(&self, id: &str) -> Result<(), StoreError> {
         let path = self.id_file();
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            let id = text.trim();
-            if (1..=STATE_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-                return Ok(id.to_owned());
-            }
-        }
-        let id = ulid::Ulid::new().to_string().to_ascii_lowercase();
-        write_whole(&path, format!("{id}\n").as_bytes()).map_err(|source| StoreError::Open { path, source })?;
-        Ok(id)
+        write_whole(&path, format!("{id}\n").as_bytes()).map_err(|source| StoreError::Open { path, source })
+    }
+
+    /// The first thing here that only a daemon with a store leaves; none: this is a first start.
+    pub(super) fn trace(&self) -> Option<PathBuf> {
+        let id = Some(self.id_file()).filter(|id| std::fs::metadata(id).is_ok_and(|about| about.len() > 0));
+        let log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
+        let aside =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SET_ASIDE_PREFIX));
+        id.or_else(|| super::export::exports(&self.export()).into_iter().next())
+            .or_else(|| entries(&self.logs()).find(log))
+            .or_else(|| entries(&self.pages()).next())
+            .or_else(|| entries(&self.root).find(aside))
     }
 
     /// Where a damaged store is moved to.
@@ -249,6 +259,15 @@ impl StateDir {
             }
         }
     }
+}
+
+/// Whether `text` may be the id of a state.
+pub(super) fn is_id(text: &str) -> bool {
+    (1..=STATE_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Writes a file so that it is there whole or not at all, even after a power cut; mode 0600.

@@ -84,7 +84,11 @@ impl JobRecord {
                 // Nothing is compared with it any more.
                 self.parents.retain(|destination, _| destination.as_str() != hold.subject);
             }
-            HoldKind::RetentionCut | HoldKind::MissingProof | HoldKind::JumpedClock | HoldKind::Incomplete => {}
+            HoldKind::RetentionCut
+            | HoldKind::MissingProof
+            | HoldKind::JumpedClock
+            | HoldKind::LostState
+            | HoldKind::Incomplete => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ use jiff::Timestamp;
 use sled::Transactional as _;
 
 use super::chain::{self, Chain, Links};
-use super::damage::{self, Damage};
-use super::layout::StateDir;
+use super::damage::Damage;
+use super::layout::{self, StateDir};
 use super::scan::key_range;
 use super::witness::{Mark, Witness};
 use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export, show_key};
@@ -29,6 +30,9 @@ const CACHE_BYTES: u64 = 4 << 20;
 
 /// Where the chain is in sled's own default tree.
 const CHAIN_KEY: &str = "chain";
+
+/// Where the id of the state directory that a store belongs to is in sled's own default tree.
+const STATE_KEY: &str = "state";
 
 /// How long to wait for sled's threads to let go of the file.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
@@ -54,9 +58,16 @@ pub struct SledStore {
     identity: Option<(u64, u64)>,
     /// None after a failure, until it is opened anew.
     open: RwLock<Option<Open>>,
+    /// Batches that were committed since it was opened.
+    writes: AtomicU64,
+    /// How far its chain is known to have come.
+    sequence: AtomicU64,
     // Below `open`, so it is let go after sled is.
     _lock: std::fs::File,
 }
+
+/// Where a lost store was moved to, and what did not add up.
+type Loss<'a> = Option<(Option<&'a Path>, &'a str)>;
 
 #[derive(Debug)]
 struct Open {
@@ -79,53 +90,90 @@ impl SledStore {
     ///
     /// A store that is damaged, or lacks anything that was acknowledged, is set aside; an empty one is filled from the
     /// newest export that can be read. A store is made whole beside its place and then put there by one rename, so a
-    /// process that is killed here leaves nothing that looks like damage.
+    /// process that is killed here leaves nothing that looks like damage. Where no store is although the directory has
+    /// traces of one, or another directory's is there, that is a loss as well: it is noted in the new one.
     ///
     /// # Errors
     /// `InUse` when another process holds the directory, `Open` when the file system refuses, `Newer` when a later
     /// Larder wrote it.
     pub fn open(dir: &Path) -> Result<Opened, StoreError> {
         let state = StateDir::new(dir);
+        let trace = state.trace();
         state.make()?;
         let lock = state.lock()?;
-        let state_id = state.id()?;
         let path = state.store();
         let mut restored = None;
         let mut set_aside = None;
         state.finish_exchange()?;
+        let gone = trace.filter(|trace| trace.exists()).map(|trace| {
+            let name = trace.strip_prefix(state.root()).unwrap_or(&trace).display().to_string();
+            format!("{} is gone or empty, although {name} shows that a store was there", path.display())
+        });
+        let known_id = state.id();
         if !is_begun(&path) {
-            restored = make(&state, None)?;
+            restored = make(&state, gone.as_deref().map(|detail| (None, detail)))?;
             state.put_in_place()?;
         }
-        let open = match open_whole(&path) {
+        let open = match open_whole(&path, known_id.as_deref()) {
             Ok(open) => open,
             Err(StoreError::Damaged { detail, .. }) => {
                 let aside = state.aside(Timestamp::now());
                 tracing::error!(path = %path.display(), aside = %aside.display(), detail, "the state store is damaged and is set aside");
-                restored = make(&state, Some((&aside, &detail)))?;
+                restored = make(&state, Some((Some(&aside), &detail)))?;
                 state.exchange(&aside)?;
                 set_aside = Some(aside);
-                open_whole(&path)?
+                open_whole(&path, known_id.as_deref())?
             }
             Err(error) => return Err(error),
         };
-        let store = Self { identity: identity(&path), path, open: RwLock::new(Some(open)), _lock: lock };
+        let store = Self {
+            identity: identity(&path),
+            path,
+            open: RwLock::new(Some(open)),
+            writes: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            _lock: lock,
+        };
         if store.get(Tree::Meta, FORMAT_KEY.as_bytes())?.is_none() {
-            // A Larder from before was killed before it wrote the first thing.
-            restored = store.first_content(&state, None)?;
+            // Its files were removed one by one, or a Larder from before was killed before it wrote the first thing.
+            restored = store.first_content(&state, gone.as_deref().map(|detail| (None, detail)))?;
         }
+        let state_id = store.belong(&state, known_id)?;
         Ok(Opened { store, set_aside, restored, state, state_id })
     }
 
+    /// Writes into the store and beside it which state it belongs to, where one does not know it yet.
+    fn belong(&self, state: &StateDir, known: Option<String>) -> Result<String, StoreError> {
+        let key = STATE_KEY.as_bytes();
+        let own = |open: &Open| open.trees.last().map(|tree| tree.get(key)).transpose().map(Option::flatten);
+        let inside = self.with(StoreError::Read, own)?;
+        let is_written = inside.is_some();
+        let inside = inside.and_then(|id| String::from_utf8(id.to_vec()).ok()).filter(|id| layout::is_id(id));
+        let is_known = known.is_some();
+        let id = known.or(inside).unwrap_or_else(|| ulid::Ulid::new().to_string().to_ascii_lowercase());
+        if !is_written {
+            self.with(StoreError::Write, |open| {
+                open.trees.last().map(|tree| tree.insert(key, id.as_bytes())).transpose()?;
+                open.db.flush().map(|_| ())
+            })?;
+        }
+        if !is_known {
+            state.put_id(&id)?;
+        }
+        Ok(id)
+    }
+
     /// Fills an empty store from the newest export, and notes why it was made.
-    fn first_content(&self, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
+    fn first_content(&self, state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
         let restored = export::restore_newest(self, &state.export())?;
         let mut batch = Batch::default();
         if restored.is_none() {
             batch.put(Tree::Meta, FORMAT_KEY, FORMAT.to_string());
         }
         if let Some((aside, detail)) = damage {
-            batch.meta_put(damage::KEY, &Damage::new(aside, detail, restored.as_deref()))?;
+            let damage = Damage::new(aside, detail, restored.as_deref());
+            tracing::error!("{}", damage.sentence());
+            batch.put_loss(&damage)?;
         }
         self.commit(batch)?;
         Ok(restored)
@@ -151,7 +199,14 @@ impl SledStore {
                     return Err(StoreError::Open { path: self.path.clone(), source });
                 }
                 tracing::warn!(path = %self.path.display(), "the state store is opened anew after a failure");
-                *guard = Some(open_trees(&self.path)?);
+                let open = open_trees(&self.path)?;
+                let at = open.tail.lock().unwrap_or_else(PoisonError::into_inner).chain.sequence;
+                if at < self.sequence.load(Ordering::Relaxed) {
+                    close(Some(open));
+                    let detail = "it has less than was written".to_owned();
+                    return Err(StoreError::Damaged { path: self.path.clone(), detail });
+                }
+                *guard = Some(open);
             }
         };
         if answer.is_err() {
@@ -203,7 +258,14 @@ impl Store for SledStore {
         for (tree, key, value) in batch.writes {
             last.insert((tree, key), value);
         }
-        self.with(StoreError::Write, |open| open.write(last))
+        let sequence = self.with(StoreError::Write, |open| open.write(last))?;
+        self.sequence.fetch_max(sequence, Ordering::Relaxed);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     fn verify(&self) -> Result<(), StoreError> {
@@ -228,8 +290,8 @@ impl Open {
         self.trees.get(place(tree)).ok_or_else(|| sled::Error::Unsupported(format!("no tree {}", tree.as_str())))
     }
 
-    /// Writes records and chain in one transaction, between the two marks of the witness.
-    fn write(&self, writes: BTreeMap<(Tree, Vec<u8>), Option<Vec<u8>>>) -> Result<(), sled::Error> {
+    /// Writes records and chain in one transaction, between the two marks of the witness; answers how far the chain is.
+    fn write(&self, writes: BTreeMap<(Tree, Vec<u8>), Option<Vec<u8>>>) -> Result<u64, sled::Error> {
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = tail.chain.clone();
         next.sequence += 1;
@@ -269,7 +331,7 @@ impl Open {
             tracing::warn!(%error, "the second chain of the state store cannot be written");
         }
         tail.chain = next;
-        Ok(())
+        Ok(tail.chain.sequence)
     }
 
     /// Reads every record and compares them with the chain; nobody writes meanwhile.
@@ -277,6 +339,17 @@ impl Open {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.count()?;
         tail.chain.differs_from(&found).map_or(Ok(()), |detail| Err(senseless(detail)))
+    }
+
+    /// Whether the store is that of the state directory with this `id`; one of before, or without an id beside it, may be.
+    fn check_home(&self, id: Option<&str>) -> Result<(), sled::Error> {
+        let inside = self.trees.last().map(|tree| tree.get(STATE_KEY)).transpose()?.flatten();
+        match (inside, id) {
+            (Some(inside), Some(id)) if &*inside != id.as_bytes() => {
+                Err(senseless("it is the store of another state directory".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the trees hold.
@@ -325,7 +398,7 @@ fn is_begun(path: &Path) -> bool {
 }
 
 /// Makes a whole store beside its place: filled from the newest export, or empty.
-fn make(state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
+fn make(state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
     let path = state.begin_store()?;
     let filled = fill(&path, state, damage);
     if filled.is_err() {
@@ -337,7 +410,7 @@ fn make(state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBu
     Ok(restored)
 }
 
-fn fill(path: &Path, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<Option<PathBuf>, StoreError> {
+fn fill(path: &Path, state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
     let refuse = |source| StoreError::Open { path: path.to_owned(), source };
     // The lock of the state directory is held, and this file stands in for it.
     let lock = std::fs::File::open(path).map_err(refuse)?;
@@ -345,14 +418,18 @@ fn fill(path: &Path, state: &StateDir, damage: Option<(&Path, &str)>) -> Result<
     let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
     let open = Open { db: open.0, trees: open.1, tail: Mutex::new(Tail { chain: Chain::default(), witness }) };
     let identity = identity(path);
-    let store = SledStore { path: path.to_owned(), identity, open: RwLock::new(Some(open)), _lock: lock };
+    let open = RwLock::new(Some(open));
+    let (writes, sequence) = (AtomicU64::new(0), AtomicU64::new(0));
+    let store = SledStore { path: path.to_owned(), identity, open, writes, sequence, _lock: lock };
     store.first_content(state, damage)
 }
 
 /// Opens the store, reads every record once, and compares what is there with both chains.
-fn open_whole(path: &Path) -> Result<Open, StoreError> {
+fn open_whole(path: &Path, id: Option<&str>) -> Result<Open, StoreError> {
     let open = open_trees(path)?;
-    let read = guarded(path, StoreError::Read, || open.verify()).and_then(|()| check_format(path, &open));
+    let read = guarded(path, StoreError::Read, || open.verify())
+        .and_then(|()| check_format(path, &open))
+        .and_then(|()| guarded(path, StoreError::Read, || open.check_home(id)));
     match read {
         Ok(()) => Ok(open),
         Err(error) => {

@@ -137,6 +137,7 @@ fn a_site_whose_state_was_lost_is_itself_again_by_its_manifests_and_by_its_expor
     std::fs::create_dir(site.path("state")).unwrap();
     site.start();
     assert_eq!(restored(&site, "back", &[]).0, 0);
+    accept_the_loss(&site, 4);
     assert_eq!(outcome(&site.run("files")), "success");
     let snapshots = site.snapshots("restic");
     assert_eq!((snapshots.len(), count_of(&snapshots, &identity)), (3, 3), "the ones of before count");
@@ -172,9 +173,22 @@ fn a_site_whose_state_was_lost_is_itself_again_by_its_manifests_and_by_its_expor
     let rebuilt = site.command().args(["rebuild", "--site", &identity]).output().unwrap();
     assert!(rebuilt.status.success(), "{}", text(&rebuilt));
     site.start();
+    accept_the_loss(&site, 5);
     assert_eq!(outcome(&site.run("files")), "success");
     let snapshots = site.snapshots("restic");
     assert_eq!(snapshots.len(), 3, "{snapshots:?}");
+}
+
+/// A run forgets nothing, so that there are so many, until it is said that the state was lost.
+fn accept_the_loss(site: &Site, snapshots: usize) {
+    let held = site.run("files");
+    assert_eq!(outcome(&held), "partial", "{held}");
+    assert_eq!(site.snapshots("restic").len(), snapshots);
+    let holds = site.job("files")["holds"].clone();
+    assert_eq!((holds.as_array().unwrap().len(), &holds[0]["kind"]), (1, &serde_json::json!("lost_state")), "{holds}");
+    let value = holds[0]["value"].as_str().unwrap();
+    let accepted = site.command().args(["accept", "files", value]).output().unwrap();
+    assert!(accepted.status.success(), "{}", text(&accepted));
 }
 
 fn walk(root: &std::path::Path) -> Vec<PathBuf> {

@@ -27,6 +27,7 @@ fn seen(id: &str, n: u8, site: Option<&SiteId>) -> Seen {
         site: site.map(|site| site.as_str().to_owned()),
         host: "home".to_owned(),
         original: None,
+        on: Some("here".to_owned()),
     }
 }
 
@@ -50,6 +51,7 @@ fn sorted(listing: &[Seen], books: &Books, witnessed: &[&str], before: Option<&H
         witnessed: &witnessed,
         // Those of a later state, by the convention of these tests.
         unknown_runs: &(50..100).map(run).collect(),
+        machine: Some("here"),
         targets: &targets,
         before,
         now: at(100),
@@ -132,6 +134,7 @@ fn what_was_shipped_while_the_repository_was_listed_is_not_missing_from_the_list
             books: &now,
             witnessed: &none,
             unknown_runs: &BTreeSet::new(),
+            machine: Some("here"),
             targets: &targets,
             before: None,
             now: at(9),
@@ -176,6 +179,22 @@ fn snapshots_of_ours_by_later_runs_that_the_ledger_does_not_know_tell_that_it_is
         third.holdings.missing.iter().map(|each| (each.snapshots, each.newest)).collect::<Vec<_>>(),
         [(1, true)]
     );
+}
+
+#[test]
+fn snapshots_of_ours_among_the_known_runs_that_the_ledger_does_not_know_are_another_machines() {
+    let a = site('a');
+    let known = books(&[("a1", known(1)), ("a70", known(70))]);
+    let elsewhere = Seen { on: Some("elsewhere".to_owned()), ..seen("a60", 60, Some(&a)) };
+    let listing = [seen("a1", 1, Some(&a)), elsewhere, seen("a70", 70, Some(&a))];
+    let first = sorted(&listing, &known, &[], None);
+    let [newer] = &first.holdings.newer[..] else { panic!("{:?}", first.holdings) };
+    assert_eq!((newer.value().as_str(), newer.beside, newer.on.as_deref()), ("newer:1", true, Some("elsewhere")));
+    // By the same machine it is the older state only.
+    let listing = [seen("a1", 1, Some(&a)), seen("a70", 70, Some(&a)), seen("a71", 71, Some(&a))];
+    let later = sorted(&listing, &known, &[], None);
+    let [newer] = &later.holdings.newer[..] else { panic!("{:?}", later.holdings) };
+    assert_eq!((newer.beside, &newer.on), (false, &None));
 }
 
 #[test]

@@ -222,3 +222,21 @@ fn a_path_that_was_taken_out_of_the_config_is_no_loss_and_one_that_is_there_is()
     usual.only(&paths(&["/"]));
     assert_eq!(usual.losses(&load(100_000, 10, &[("/", 100_000, 10)])).len(), 1);
 }
+
+#[test]
+fn after_a_loss_of_the_state_the_most_that_is_still_there_was_usual_and_is_taken_once() {
+    let there = Recalled { at: Timestamp::UNIX_EPOCH, load: load(1000, 20, &[]) };
+    for mut usual in [usual(&[]), usual(&[load(10, 1, &[("/a", 9, 1)]), load(11, 1, &[])])] {
+        usual.recall(&there);
+        assert_eq!(usual.losses(&load(300, 20, &[])).len(), 1, "{usual:?}");
+        assert_eq!(usual.losses(&load(1000, 9, &[])).len(), 1, "{usual:?}");
+        assert!(usual.losses(&load(600, 12, &[])).is_empty());
+        usual.hold(Some(&load(300, 20, &[])));
+        usual.begin_anew();
+        usual.recall(&there);
+        assert!(usual.losses(&load(300, 20, &[])).is_empty(), "what was accepted since is usual");
+    }
+    let mut more = usual(&[load(5000, 50, &[])]);
+    more.recall(&there);
+    assert_eq!(more.losses(&load(1000, 20, &[])).len(), 1);
+}

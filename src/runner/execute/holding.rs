@@ -15,7 +15,7 @@ use crate::run::judgement;
 use crate::run::retention::{self, Candidate};
 use crate::run::usual::Weighed;
 use crate::runner::holdings::Inventory;
-use crate::runner::weigh;
+use crate::runner::{lost, weigh};
 use crate::types::{ByteSize, Name, RunId};
 
 /// The path of the first source, for looks at all of them.
@@ -24,6 +24,22 @@ fn first_of(sources: &[Source]) -> PathBuf {
 }
 
 impl Journey {
+    /// Holds the job while a loss of the state is not accepted, and takes what is usual from what is still there.
+    pub(super) fn look_for_a_lost_state(&mut self) {
+        let lost = match self.world.ledger.loss() {
+            Ok(lost) => lost,
+            Err(error) => return self.warn(error.trouble()),
+        };
+        if let Some(damage) = &lost {
+            self.recalled = lost::recall(damage, self.inventories.values(), &self.record.job, self.record.id);
+            if let Some(recalled) = &self.recalled {
+                self.job.usual.recall(recalled);
+            }
+        }
+        let target = self.record.job.target.clone();
+        self.judge(HoldKind::LostState, lost.map(|damage| lost::finding(&damage, &target)));
+    }
+
     /// Weighs what the snapshots have, and holds retention when that is far less than usual.
     pub(super) async fn weigh(&mut self, captured: &Captured) {
         let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());

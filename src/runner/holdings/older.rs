@@ -27,14 +27,28 @@ pub fn told(name: &Name, newer: &Newer) -> Trouble {
         1 => ", and 1 that it knows is gone, which a later state may have forgotten".to_owned(),
         gone => format!(", and {gone} that it knows are gone, which a later state may have forgotten"),
     };
-    Trouble::new(
-        CODE,
+    let on = newer.on.as_ref().map_or_else(String::new, |on| format!(", made on {on}"));
+    let message = if newer.beside {
+        format!(
+            "another machine runs with a copy of this state: {name} holds {count} {noun} of {job} {dated} by runs of this very \
+             site that the state does not know{on}{gone}"
+        )
+    } else {
         format!(
             "the state directory is older than the repository: {name} holds {count} {noun} of {job} {dated} by later runs \
-             of this very site that the state does not know{gone}"
-        ),
-    )
-    .with_hint(format!(
+             of this very site that the state does not know{on}{gone}"
+        )
+    };
+    if newer.beside {
+        return Trouble::new(CODE, message).with_hint(format!(
+            "nothing is forgotten, and no file of the other machine is restored unasked. Stop one of the two: to back up on \
+             both, remove the state directory and the artifacts of the copy, and give it another repository. If only this one runs now, \
+             `larder accept {} {}` takes the repository as it is, for all targets",
+            job.target,
+            newer.value()
+        ));
+    }
+    Trouble::new(CODE, message).with_hint(format!(
         "nothing is forgotten, and a restore takes the newest run by the repository. If the newer state or an export of it \
          is still there, stop the daemon and put it back (`larder import FILE` into an empty state directory); if not, \
          `larder accept {} {}` takes the repository as it is, for all targets. If another machine runs with a copy of this state, stop one \

@@ -131,7 +131,7 @@ fn nothing_is_silent(template: &Template, dir: &Path, what: &str, further: bool)
     if let Some(aside) = &opened.set_aside {
         assert!(aside.is_dir(), "{what}: {}", aside.display());
         let told: Damage = Ledger::new(Arc::new(opened.store)).meta_get(larder::store::damage::KEY).unwrap().unwrap();
-        assert_eq!((&told.set_aside, &told.restored), (aside, &opened.restored), "{what}");
+        assert_eq!((told.set_aside.as_ref(), &told.restored), (Some(aside), &opened.restored), "{what}");
     } else {
         drop(opened.store);
     }
