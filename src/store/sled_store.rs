@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +26,7 @@ use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, ex
 
 mod guard;
 
-use guard::{guarded, is_held};
+use guard::{close, identity, is_begun, is_held, is_of_the_system, panic_text};
 
 /// Memory for pages. A homelab's state is a few MiB; 70,000 records idle at some 20 MB resident with this.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -388,19 +387,6 @@ fn senseless(detail: String) -> sled::Error {
     sled::Error::Io(io::Error::new(ErrorKind::InvalidData, detail))
 }
 
-/// Device and inode of a directory; none when it is not there.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
-}
-
-/// Whether a directory is a store that somebody began: an empty one is none, and one that is no directory is refused.
-fn is_begun(path: &Path) -> bool {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_some() || std::fs::remove_dir(path).is_err(),
-        Err(error) => error.kind() != ErrorKind::NotFound,
-    }
-}
-
 /// Makes a whole store beside its place: filled from the newest export, or empty.
 fn make(state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
     let path = state.begin_store()?;
@@ -550,9 +536,48 @@ fn open_once_let_go(config: &sled::Config) -> Result<sled::Db, sled::Error> {
     }
 }
 
-/// Drops sled; it writes when it is dropped and may panic there too.
-fn close<T>(open: Option<T>) {
-    if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
-        tracing::warn!("the state store panicked while it was closed");
+/// Calls sled; a panic and an error that only damage explains become `Damaged`, what the system refused becomes `wrap`.
+fn guarded<T>(
+    path: &Path,
+    wrap: fn(io::Error) -> StoreError,
+    act: impl FnOnce() -> Result<T, sled::Error>,
+) -> Result<T, StoreError> {
+    let damaged = |detail: String| StoreError::Damaged { path: path.to_owned(), detail };
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if is_of_the_system(&error) => Err(wrap(error)),
+        Ok(Err(error)) => Err(damaged(error.to_string())),
+        Err(panic) => Err(damaged(format!("sled panicked: {}", panic_text(panic.as_ref())))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_and_senseless_content_are_damage_and_a_refusal_of_the_system_is_not() {
+        let told = |answer: Result<(), sled::Error>| guarded(Path::new("/s"), StoreError::Read, || answer).unwrap_err();
+        let io = |kind: ErrorKind, text: &str| told(Err(sled::Error::Io(io::Error::new(kind, text))));
+        let damaged = [
+            guarded::<()>(Path::new("/s"), StoreError::Read, || panic!("tried to serialize Uninitialized"))
+                .unwrap_err(),
+            told(Err(sled::Error::Corruption { at: None, bt: () })),
+            io(ErrorKind::UnexpectedEof, "failed to fill whole buffer"),
+            io(ErrorKind::Other, "bad header"),
+        ];
+        for error in damaged {
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+            assert!(error.hint().contains("sets the damaged store aside"));
+        }
+        let refused = [
+            io(ErrorKind::StorageFull, "no space"),
+            io(ErrorKind::PermissionDenied, "no"),
+            io(ErrorKind::ReadOnlyFilesystem, "no"),
+            io(ErrorKind::Other, "could not acquire lock on \"/s/db\""),
+        ];
+        for error in refused {
+            assert!(matches!(error, StoreError::Read(_)), "{error:?}");
+        }
     }
 }
