@@ -5,7 +5,8 @@
 //! that asks again is told at once. When the path answers after all, the thread ends and the next look is a new one.
 //!
 //! A thread may be waiting for something that is not at the path any more: an unmounted share, a pipe that was replaced. So
-//! a path is looked at anew as soon as other mounts are at it, and by time, each pause twice as long as the one before.
+//! a path is looked at anew as soon as other mounts are at it. By time, too, each pause twice as long as the one before: then
+//! the caller is told at once as ever, and the look goes on by itself; when it comes back, the path answers again.
 //! Deliberately absent: what is looked for.
 
 mod ahead;
@@ -49,18 +50,30 @@ struct Hanging {
 
 impl Hanging {
     /// Whether it is looked at anew: other `mounts` are there, or enough time passed. Counts as looked at, then.
-    fn is_due(&mut self, now: Instant, mounts: Vec<u64>) -> bool {
-        if self.mounts == mounts && now < self.again {
-            return false;
-        }
-        if self.mounts != mounts {
+    fn due(&mut self, now: Instant, mounts: Vec<u64>) -> Due {
+        let due = match (self.mounts == mounts, now < self.again) {
+            (true, true) => return Due::Not,
+            (true, false) => Due::Beside,
+            (false, _) => Due::Anew,
+        };
+        if due == Due::Anew {
             self.pause = AGAIN_FIRST;
         }
         self.mounts = mounts;
         self.again = now + self.pause;
         self.pause = (self.pause * 2).min(AGAIN_LAST);
-        true
+        due
     }
+}
+
+/// Whether a path that hangs is looked at anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Not,
+    /// It is, and nobody waits for it.
+    Beside,
+    /// As one that was never looked at.
+    Anew,
 }
 
 /// Ends the programs that look ahead where a look hangs; for the end of the process, which must leave none behind.
@@ -103,7 +116,7 @@ pub fn within<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Silent> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-    let waiting = Waiting::start(path, move || {
+    let waiting = Waiting::start(path, Kind::Look, move || {
         // Nobody waits any more when this fails.
         let _ = sender.send(look());
     })?;
@@ -120,7 +133,7 @@ pub async fn at<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Silent> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let waiting = Waiting::start(path, move || {
+    let waiting = Waiting::start(path, Kind::Look, move || {
         let _ = sender.send(look());
     })?;
     match tokio::time::timeout(bound, receiver).await {
@@ -136,7 +149,7 @@ pub async fn at<T: Send + 'static>(
 /// The path did not answer an earlier look yet, or the work broke.
 pub async fn work<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Silent> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let waiting = Waiting::start(path, move || {
+    let waiting = Waiting::start(path, Kind::Work, move || {
         let _ = sender.send(work());
     })?;
     receiver.await.map_err(|_| Silent { path: path.to_owned(), waited: waiting.started.elapsed() })
@@ -173,6 +186,14 @@ pub fn open_file(path: &Path) -> std::io::Result<Option<std::fs::File>> {
     Ok(file.metadata()?.is_file().then_some(file))
 }
 
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Look,
+    /// What nobody waits for is not done: the path is looked at only.
+    Work,
+}
+
 /// A look in progress.
 struct Waiting {
     path: PathBuf,
@@ -191,32 +212,49 @@ enum Stand {
 }
 
 impl Waiting {
-    fn start(path: &Path, look: impl FnOnce() + Send + 'static) -> Result<Self, Silent> {
+    fn start(path: &Path, kind: Kind, look: impl FnOnce() + Send + 'static) -> Result<Self, Silent> {
         let refused = |waited| Silent { path: path.to_owned(), waited };
         let mounts = mounts::at(path);
-        {
+        let beside = {
             let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
             let is_full = STUCK.load(Ordering::Relaxed) >= HANGING_MAX;
             let oldest = hanging.values().map(|each| each.since).min().filter(|_| is_full);
             let known = hanging.get_mut(path);
-            let is_due = known.map(|known| (known.since, known.is_due(Instant::now(), mounts.clone())));
-            if let Some(since) = is_due.filter(|(_, due)| !due).map(|(since, _)| since).or(oldest) {
+            let due = known.map(|known| (known.since, known.due(Instant::now(), mounts.clone())));
+            if let Some(since) = due.filter(|(_, due)| *due == Due::Not).map(|(since, _)| since).or(oldest) {
                 return Err(refused(since.elapsed()));
             }
-            if is_due.is_some() {
+            if due.is_some() {
                 // Where one of before still looks at what is not there any more.
                 ahead::end(path);
             }
-        }
-        let stand = Arc::new(Mutex::new(Stand::Looking));
+            due.filter(|(_, due)| *due == Due::Beside).map(|(since, _)| since)
+        };
+        let stand = match beside {
+            Some(_) => {
+                STUCK.fetch_add(1, Ordering::Relaxed);
+                Stand::GivenUp
+            }
+            None => Stand::Looking,
+        };
+        let stand = Arc::new(Mutex::new(stand));
         let (theirs, ended) = (path.to_owned(), stand.clone());
         let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
             // However the look ends, by a panic too.
             let end = End { path: theirs, stand: ended };
             ahead::send(&end.path);
-            look();
+            match (kind, beside) {
+                (Kind::Work, Some(_)) => touch(&end.path),
+                _ => look(),
+            }
         });
-        spawned.map_err(|_| refused(Duration::ZERO))?;
+        if spawned.is_err() {
+            STUCK.fetch_sub(usize::from(beside.is_some()), Ordering::Relaxed);
+            return Err(refused(Duration::ZERO));
+        }
+        if let Some(since) = beside {
+            return Err(refused(since.elapsed()));
+        }
         Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand })
     }
 
@@ -289,16 +327,16 @@ mod tests {
     fn a_path_that_hangs_is_looked_at_anew_when_other_mounts_are_there_and_ever_more_seldom_by_time() {
         let begun = Instant::now();
         let mut hanging = Hanging { since: begun, mounts: vec![1], again: begun + AGAIN_FIRST, pause: AGAIN_FIRST * 2 };
-        assert!(!hanging.is_due(begun, vec![1]));
-        assert!(hanging.is_due(begun, vec![2]), "another mount is there");
-        assert!(!hanging.is_due(begun, vec![2]), "and is looked at once");
+        assert_eq!(hanging.due(begun, vec![1]), Due::Not);
+        assert_eq!(hanging.due(begun, vec![2]), Due::Anew, "another mount is there");
+        assert_eq!(hanging.due(begun, vec![2]), Due::Not, "and is looked at once");
         let mut looks = 0;
         for minute in 1..60 * 24 * 30 {
-            looks += usize::from(hanging.is_due(begun + Duration::from_mins(minute), vec![2]));
+            looks += usize::from(hanging.due(begun + Duration::from_mins(minute), vec![2]) == Due::Beside);
         }
         assert!((100..140).contains(&looks), "{looks} threads in a month");
         let recently = Duration::from_mins(60 * 24 * 30);
-        assert!(hanging.is_due(begun + recently + AGAIN_LAST, vec![2]));
+        assert_eq!(hanging.due(begun + recently + AGAIN_LAST, vec![2]), Due::Beside);
     }
 
     #[tokio::test]
