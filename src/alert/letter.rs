@@ -10,6 +10,7 @@ use super::edge::Edge;
 use crate::config::model::Site;
 use crate::error::Trouble;
 use crate::run::hold::Hold;
+use crate::runner::lost;
 use crate::status::job::accept_command;
 use crate::status::render;
 use crate::store::damage::Damage;
@@ -301,12 +302,12 @@ pub(super) fn of_state(site: &Site, incident: &Incident) -> Letter {
 }
 
 pub(super) fn of_loss(site: &Site, damage: &Damage, target: &str) -> Letter {
-    let trouble = Trouble::new("lost_state", damage.sentence()).with_hint(damage.hint(target));
+    let trouble = lost::told(damage, target);
     let headline = "The state store was lost and made anew: nothing is forgotten until that is accepted".to_owned();
     let subject = "FAILED: the state store was lost";
     let mut letter = Letter::new(site, Template::Failed, subject, "bad", headline).trouble(Some(&trouble));
     letter.fact("noticed", say_time(site, damage.at));
-    letter.commands = vec![format!("larder accept {target} {}", damage.value())];
+    letter.commands = vec![damage.accept_command(target)];
     letter.link = page(site, "");
     letter
 }

@@ -153,7 +153,7 @@ fn room(root: &Path) -> Room {
 /// The first of what was opened that is not there as it was; pure.
 fn lost(root: &Path, marks: impl Iterator<Item = (PathBuf, Identity, Seen)>) -> Option<Trouble> {
     let back = "bring it back (mount its disk, undo the move) and the daemon goes on by itself; if it is lost for good, restart \
-                the daemon, which begins anew: no backup is lost";
+                the daemon, which begins anew: no backup is lost, and none is forgotten until you accept the loss";
     for (path, opened, seen) in marks {
         let shown = path.display();
         let (code, message, hint) = match seen {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
-use crate::types::{ByteSize, Name};
+use crate::types::ByteSize;
 
 /// Between two reminders of the same hold.
 pub const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -223,7 +223,7 @@ pub fn reminder_is_due(holds: &[Hold], now: Timestamp) -> bool {
 
 /// What is typed to accept `value` of `target`, fit for a shell.
 #[must_use]
-pub fn accept_command(target: &Name, value: &str) -> String {
+pub fn accept_command(target: impl std::fmt::Display, value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return format!("larder accept {target} {value}");
@@ -283,6 +283,7 @@ pub fn remember_accepted(accepted: &mut Vec<Accepted>, new: Accepted) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Name;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + hours * 3600).unwrap()

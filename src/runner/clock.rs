@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::error::Trouble;
-use crate::run::hold::{Finding, HoldKind};
+use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::turned::{self, Anchor, Look, Turn};
 use crate::runner::world::World;
 use crate::store::record::JobRecord;
@@ -70,9 +70,10 @@ pub fn finding(turn: &Turn, target: &Name) -> Option<Finding> {
                 between(behind.shown, behind.latest)
             );
             let hint = format!(
-                "nothing is forgotten until that is known. If the clock is right now, `larder accept {target} {value}` says \
+                "nothing is forgotten until that is known. If the clock is right now, `{}` says \
                  so for all targets: what is dated later stays, is flagged and pushes no other snapshot out. If it is behind, correct it \
-                 (`timedatectl`): the hold ends by itself"
+                 (`timedatectl`): the hold ends by itself",
+                accept_command(target, &value)
             );
             (message, value, hint)
         }
@@ -85,8 +86,9 @@ pub fn finding(turn: &Turn, target: &Name) -> Option<Finding> {
                 shown(ahead.expected)
             );
             let hint = format!(
-                "set the machine's time right (`timedatectl`); nothing is forgotten until then, or until `larder accept \
-                 {target} {value}` says for all targets that it is right"
+                "set the machine's time right (`timedatectl`); nothing is forgotten until then, or until `{}` \
+                 says for all targets that it is right",
+                accept_command(target, &value)
             );
             (message, value, hint)
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
 use crate::error::Trouble;
-use crate::run::hold::{Finding, HoldKind};
+use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
 use crate::runner::lost;
@@ -434,8 +434,8 @@ pub fn vanished(name: &Name, missing: &Missing) -> Trouble {
     )
     .with_hint(format!(
         "find out who removed them, and do not prune: `restic recover` may bring the data back; \
-         `larder accept {target} {}` says that it is right",
-        holdings::missing_value(count)
+         `{}` says that it is right",
+        accept_command(target, &holdings::missing_value(count))
     ))
 }
 

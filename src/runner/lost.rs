@@ -16,13 +16,19 @@ use crate::types::{JobId, Name, RunId};
 /// The code of a trouble about a state store that was lost.
 pub const CODE: &str = "lost_state";
 
+/// What is said of it, with the command for `target`.
+#[must_use]
+pub fn told(damage: &Damage, target: &str) -> Trouble {
+    Trouble::new(CODE, damage.sentence()).with_hint(damage.hint(target))
+}
+
 /// What holds the jobs of `target` until the loss is accepted.
 #[must_use]
 pub fn finding(damage: &Damage, target: &Name) -> Finding {
     Finding {
         kind: HoldKind::LostState,
         subject: String::new(),
-        trouble: Trouble::new(CODE, damage.sentence()).with_hint(damage.hint(target.as_str())),
+        trouble: told(damage, target.as_str()),
         value: Some(damage.value()),
         no_worse: false,
     }

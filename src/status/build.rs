@@ -100,12 +100,13 @@ fn state_problem(incident: &Incident, zone: &TimeZone) -> Problem {
 fn loss_problem(damage: &Damage, jobs: &[JobRecord]) -> Problem {
     let job = jobs.iter().find(|job| job.orphaned_since.is_none());
     let target = job.map_or("state", |job| job.id.target.as_str());
+    let trouble = lost::told(damage, target);
     Problem {
         code: lost::CODE.to_owned(),
         what: "The state store was lost; nothing is forgotten until that is accepted".to_owned(),
-        why: Some(damage.sentence()),
-        hint: Some(damage.hint(target)),
-        commands: vec![format!("larder accept {target} {}", damage.value())],
+        why: Some(trouble.message),
+        hint: trouble.hint,
+        commands: vec![damage.accept_command(target)],
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a destination's card says of what the repository was seen to hold.
 
+use crate::run::hold::accept_command;
 use crate::run::holdings::newer::Newer;
 use crate::run::holdings::{Holdings, Missing, missing_value};
 use crate::runner::holdings::{older, shared, vanished};
@@ -12,10 +13,8 @@ use crate::types::Name;
 pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
     let one = |missing: &Missing| {
         let Missing { job, snapshots, .. } = missing;
-        let commands = vec![
-            format!("larder destination test {name}"),
-            format!("larder accept {} {}", job.target, missing_value(*snapshots)),
-        ];
+        let commands =
+            vec![format!("larder destination test {name}"), accept_command(&job.target, &missing_value(*snapshots))];
         problem(
             format!("Snapshots of {job} vanished from {name}"),
             Some(&vanished(name, missing)),
@@ -24,10 +23,8 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
         )
     };
     let older = |newer: &Newer| {
-        let commands = vec![
-            format!("larder destination test {name}"),
-            format!("larder accept {} {}", newer.job.target, newer.value()),
-        ];
+        let commands =
+            vec![format!("larder destination test {name}"), accept_command(&newer.job.target, &newer.value())];
         let what = format!("The state of {} is older than {name}", newer.job);
         problem(what, Some(&older::told(name, newer)), "older_state", commands)
     };

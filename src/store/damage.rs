@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
 use super::{Batch, StoreError};
+use crate::run::hold::accept_command;
 
 /// Where the newest [`Damage`] is in the tree `meta`.
 pub const KEY: &str = "store/damage";
@@ -82,6 +83,12 @@ impl Damage {
         )
     }
 
+    /// What accepts it.
+    #[must_use]
+    pub fn accept_command(&self, target: &str) -> String {
+        accept_command(target, &self.value())
+    }
+
     /// What to do next, with the command that accepts it.
     #[must_use]
     pub fn hint(&self, target: &str) -> String {
@@ -92,8 +99,8 @@ impl Damage {
         format!(
             "no backup is lost, and nothing is forgotten until this is accepted. Look at the disk (dmesg, smartctl){aside}; if \
              a newer copy of the state directory is there, stop the daemon and put it back; if not, see whether each job has \
-             what it should, and `larder accept {target} {}` goes on for all targets",
-            self.value()
+             what it should, and `{}` goes on for all targets",
+            self.accept_command(target)
         )
     }
 }

@@ -85,19 +85,25 @@ fn what_arrived_in_the_newest_run_and_is_lost_is_held_and_every_value_that_was_s
     assert_eq!((said(&site, &["status"]).0, said(&site, &["doctor"]).0), (0, 0));
 }
 
-#[test]
-fn the_twentieth_source_is_weighed_and_one_with_a_long_name() {
-    let long = "x".repeat(200);
-    let many: Vec<String> = (10..30).map(|n| format!("many/{n}")).chain([format!("many/{long}")]).collect();
-    let mut site = keeping_two(&many.join(" "));
-    let fill = |path: &str| (0..4).for_each(|n| site.write(&format!("{path}/{n}"), &format!("{n}").repeat(5000)));
-    for path in &many {
-        fill(path);
+/// A site with four files in each source, after two good runs.
+fn backed_up_twice(sources: &[impl AsRef<str>]) -> Site {
+    let sources: Vec<&str> = sources.iter().map(AsRef::as_ref).collect();
+    let mut site = keeping_two(&sources.join(" "));
+    for path in sources {
+        (0..4).for_each(|n| site.write(&format!("{path}/{n}"), &format!("{n}").repeat(5000)));
     }
     site.start_and_push();
     for _ in 0..2 {
         assert_eq!(outcome(&site.run("files")), "success");
     }
+    site
+}
+
+#[test]
+fn the_twentieth_source_is_weighed_and_one_with_a_long_name() {
+    let long = "x".repeat(200);
+    let many: Vec<String> = (10..30).map(|n| format!("many/{n}")).chain([format!("many/{long}")]).collect();
+    let site = backed_up_twice(&many);
     for lost in ["many/29", &format!("many/{long}")] {
         (1..4).for_each(|n| std::fs::remove_file(site.path(&format!("{lost}/{n}"))).unwrap());
         let record = site.run("files");
@@ -111,15 +117,7 @@ fn the_twentieth_source_is_weighed_and_one_with_a_long_name() {
 #[test]
 fn a_source_that_left_the_config_is_no_loss() {
     let many = ["many/9", "many/10", "many/11"];
-    let mut site = keeping_two(&many.join(" "));
-    let fill = |path: &str| (0..4).for_each(|n| site.write(&format!("{path}/{n}"), &format!("{n}").repeat(5000)));
-    for path in &many {
-        fill(path);
-    }
-    site.start_and_push();
-    for _ in 0..2 {
-        assert_eq!(outcome(&site.run("files")), "success");
-    }
+    let site = backed_up_twice(&many);
     // All but two, and then all but one.
     let root = site.root().display().to_string();
     for left in ["many/10 many/11", "many/11"] {

@@ -423,7 +423,22 @@ fn a_state_directory_that_was_replaced_by_an_empty_one_is_lost_until_a_restart()
     assert_eq!(std::fs::read_dir(site.path("state")).unwrap().count(), 0, "nothing is written into it");
     site.stop();
     site.start();
-    wait_for("a new begin", SOON, || over_tcp(port, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    let ready = wait_for("a new begin", SOON, || {
+        let ready = over_tcp(port, "/readyz");
+        ready.contains("what the state knew is lost").then_some(ready)
+    });
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("was made anew"), "{ready}");
+    // It backs up, and holds what it might forget until somebody says that the loss is known.
+    assert_eq!(site.run("files")["outcome"], "partial");
+    let status = wait_for("its place on top", SOON, || {
+        let status = status(&site);
+        (status["attention"][0]["kind"] == "loss").then_some(status)
+    });
+    let command = status["attention"][0]["problem"]["commands"][0].as_str().unwrap();
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    assert_eq!(said(&site, &words).0, Some(0), "{command}");
+    wait_for("its end", SOON, || over_tcp(port, "/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    assert_eq!(site.run("files")["outcome"], "success");
 }
 
 #[test]

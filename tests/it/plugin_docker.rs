@@ -349,8 +349,17 @@ fn a_postgresql_in_a_container_is_dumped_by_its_own_client() {
         &name,
         "PGPASSWORD=\"$POSTGRES_PASSWORD\" psql -X -U app -d shop -c \"CREATE TABLE t AS SELECT generate_series(1, 5000) n\"",
     );
+    let in_shop = |sql: &str| {
+        podman.exec(&name, &format!("PGPASSWORD=\"$POSTGRES_PASSWORD\" psql -X -A -t -U app -d shop -c \"{sql}\""))
+    };
+    // It would be taken for the server's own.
+    in_shop(
+        "CREATE SEQUENCE sprung; CREATE FUNCTION public.convert_to(t text, e text) RETURNS bytea LANGUAGE plpgsql AS \
+         'BEGIN PERFORM nextval(''public.sprung''); RETURN pg_catalog.convert_to(t, ''UTF8''); END'",
+    );
     let bench = docker(&podman.socket(), json!({"containers": [name], "stop": "stop", "stop_timeout": 5}));
     let captured = bench.kept();
+    assert_eq!(in_shop("SELECT is_called FROM sprung"), "f", "a capture runs nothing of the application");
     let wanted = format!("dumps/{name}/shop.dump");
     assert!(artifacts(&captured).contains(&wanted), "{:?}", artifacts(&captured));
     assert_eq!((captured.figures["dumps"], captured.figures["volumes"]), (3, 0), "its volume is left out");

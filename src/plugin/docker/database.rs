@@ -245,6 +245,12 @@ pub(super) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// How psql is asked one question. Functions and operators of the application could stand in for the server's own, with the
+/// rights of this role: no search_path finds them.
+pub(super) fn psql(sql: &str) -> [&str; 12] {
+    ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", "SET search_path = ''", "-c", sql]
+}
+
 /// What the clients of PostgreSQL in a container need to log in.
 pub(super) fn postgres_env(engine: &Engine, container: &Container) -> Result<Vec<(String, SecretString)>, Failure> {
     let user = container.env("POSTGRES_USER").or_else(|| container.env("POSTGRESQL_USERNAME")).unwrap_or("postgres");
@@ -261,7 +267,7 @@ fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     // In hex, so that any name comes as one line.
     let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
                WHERE datallowconn AND NOT datistemplate ORDER BY datname";
-    let ask = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", "template1", "-c", sql];
+    let ask: Vec<&str> = psql(sql).into_iter().chain(["-d", "template1"]).collect();
     let told = login.ask(&ask, env.clone(), "the list of databases")?;
     let rows: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
     let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::plugin::builtin::{Failure, Voice};
-use crate::plugin::docker::database::{DataDirectory, FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
+use crate::plugin::docker::database::{DataDirectory, FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login};
 use crate::plugin::docker::engine::{Engine, Switched};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::{Dump, Inventory};
@@ -274,6 +274,16 @@ fn until_ready<T>(
         voice.progress(0, 0);
         std::thread::sleep(READY_TICK);
     }
+}
+
+/// Fails while the image's entrypoint prepares a fresh server with one of its own.
+fn past_entrypoint(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    let login = Login { engine, container };
+    let first = login.ask(&["cat", "/proc/1/comm"], Vec::new(), "its first program").unwrap_or_default();
+    if first.starts_with("docker-ent") {
+        return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
+    }
+    Ok(())
 }
 
 /// Has a container stand still, whose volume is about to become another one.

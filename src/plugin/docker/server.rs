@@ -58,9 +58,9 @@ fn postgres(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
     // In hex, so that any name comes as one line.
     let ask = |database: &str, sql: &str| -> Result<Vec<String>, Failure> {
         let sql = format!("SELECT encode(convert_to(r.c::text, 'UTF8'), 'hex') FROM ({sql}) AS r(c)");
-        let words = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", &sql];
         let database = ("PGDATABASE".to_owned(), SecretString::from(database.to_owned()));
-        let told = login.ask(&words, env.iter().cloned().chain([database]).collect(), "what the server has")?;
+        let told =
+            login.ask(&database::psql(&sql), env.iter().cloned().chain([database]).collect(), "what the server has")?;
         Ok(unhex(&told))
     };
     let mut told = Told::default();

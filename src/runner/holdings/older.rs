@@ -2,7 +2,7 @@
 
 use super::forgive;
 use crate::error::Trouble;
-use crate::run::hold::{Finding, HoldKind};
+use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::newer::Newer;
 use crate::runner::world::World;
 use crate::store::{Batch, StoreError};
@@ -15,6 +15,7 @@ pub const CODE: &str = "older_state";
 #[must_use]
 pub fn told(name: &Name, newer: &Newer) -> Trouble {
     let (count, job) = (newer.snapshots, &newer.job);
+    let accept = accept_command(&job.target, &newer.value());
     let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
     let dated = if newer.from == newer.to {
         format!("of {}", day(newer.to))
@@ -43,18 +44,14 @@ pub fn told(name: &Name, newer: &Newer) -> Trouble {
         return Trouble::new(CODE, message).with_hint(format!(
             "nothing is forgotten, and no file of the other machine is restored unasked. Stop one of the two: to back up on \
              both, remove the state directory and the artifacts of the copy, and give it another repository. If only this one runs now, \
-             `larder accept {} {}` takes the repository as it is, for all targets",
-            job.target,
-            newer.value()
+             `{accept}` takes the repository as it is, for all targets"
         ));
     }
     Trouble::new(CODE, message).with_hint(format!(
         "nothing is forgotten, and a restore takes the newest run by the repository. If the newer state or an export of it \
          is still there, stop the daemon and put it back (`larder import FILE` into an empty state directory); if not, \
-         `larder accept {} {}` takes the repository as it is, for all targets. If another machine runs with a copy of this state, stop one \
-         of the two",
-        job.target,
-        newer.value()
+         `{accept}` takes the repository as it is, for all targets. If another machine runs with a copy of this state, stop one \
+         of the two"
     ))
 }
 

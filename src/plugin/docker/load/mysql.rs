@@ -10,7 +10,7 @@ use std::rc::Rc;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{Place, TICKING, start, stopped, until_ready};
+use super::{Place, TICKING, past_entrypoint, start, stopped, until_ready};
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::database::{self, Login, MysqlLogin, words};
 use crate::plugin::docker::engine::Engine;
@@ -221,13 +221,9 @@ impl<'e> Inside<'e> {
         Ok(Self { engine, container, user, env })
     }
 
-    /// Fails while the server starts, or while the image's entrypoint prepares a fresh one with a server of its own.
+    /// Fails while the server starts.
     fn answers(&self) -> Result<(), Failure> {
-        let login = Login { engine: self.engine, container: self.container };
-        let first = login.ask(&["cat", "/proc/1/comm"], Vec::new(), "its first program").unwrap_or_default();
-        if first.starts_with("docker-ent") {
-            return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
-        }
+        past_entrypoint(self.engine, self.container)?;
         let ran = self.run(
             Program::Shell,
             ["--batch", "--execute=SELECT 1"].map(OsString::from).to_vec(),

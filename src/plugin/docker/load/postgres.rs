@@ -10,7 +10,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{NOT_READ, Place, TICKING, start, until_ready};
+use super::{NOT_READ, Place, TICKING, past_entrypoint, start, until_ready};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
@@ -178,12 +178,9 @@ impl<'e> Login<'e> {
         Ok(Self { engine, container, env: database::postgres_env(engine, container)? })
     }
 
-    /// Fails while the server starts, or while the image's entrypoint prepares a fresh one with a server of its own.
+    /// Fails while the server starts.
     fn answers(&self) -> Result<(), Failure> {
-        let first = self.output(&["cat", "/proc/1/comm"], None).unwrap_or_default();
-        if first.starts_with("docker-ent") {
-            return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
-        }
+        past_entrypoint(self.engine, self.container)?;
         self.ask("template1", "SELECT 'x'").map(drop)
     }
 
@@ -191,8 +188,7 @@ impl<'e> Login<'e> {
     fn ask(&self, database: &str, sql: &str) -> Result<String, Failure> {
         // One column, whatever its name.
         let sql = format!("SELECT encode(convert_to(r.c::text, 'UTF8'), 'hex') FROM ({sql}) AS r(c)");
-        let words = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", &sql];
-        self.output(&words, Some(database))
+        self.output(&database::psql(&sql), Some(database))
     }
 
     fn output(&self, command: &[&str], database: Option<&str>) -> Result<String, Failure> {
@@ -332,7 +328,9 @@ impl<'e> Login<'e> {
         // What a function of it names without a schema is found only where the application looks.
         let path = match (&beside.own().search_path, beside.replaces()) {
             (Some(path), _) => path.clone(),
-            (None, Some(live)) => names(&self.ask(live, "SELECT current_setting('search_path')")?)?.concat(),
+            (None, Some(live)) => {
+                names(&self.ask(live, "SELECT reset_val FROM pg_settings WHERE name = 'search_path'")?)?.concat()
+            }
             (None, None) => "\"$user\", public".to_owned(),
         };
         voice.log(format!("loading {temporary} again, with the search_path {path}"));
