@@ -26,9 +26,9 @@ pub(crate) fn export(global: &Global, args: &Export) -> Done {
 
 pub(crate) fn import(global: &Global, args: &Import) -> Done {
     let state = crate::cli::state_dir(global)?;
-    let opened = SledStore::open(&state).map_err(in_use)?;
     let mut file = std::fs::File::open(&args.file)
         .map_err(|error| Trouble::new("cannot_read", format!("cannot read {}: {error}", args.file.display())))?;
+    let opened = SledStore::open(&state).map_err(in_use)?;
     let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
     let ledger = Ledger::new(std::sync::Arc::new(opened.store));
     if let Some(damage) = ledger.loss().map_err(|error| error.trouble())?.filter(|damage| damage.restored.is_none()) {

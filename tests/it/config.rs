@@ -195,6 +195,13 @@ fn what_has_no_usable_form_in_the_settings_is_refused_before_a_run() {
     {
         assert!(said.contains(part), "{part:?} is missing in {said}");
     }
+    let text = "kind: Target\nname: photos\nplugin: files\nwith:\n  paths: [/srv/photos..old, /srv/../etc]\n  \
+                require_mount: /srv/..\n";
+    let said = messages(catalogue(), text);
+    assert_eq!(said.len(), 2, "{said:?}");
+    for part in ["`with.paths[1]` must be a path without `..`", "`with.require_mount` must be a path without `..`"] {
+        assert!(said.iter().any(|said| said.contains(part)), "{part:?} is missing in {said:?}");
+    }
 }
 
 #[test]

@@ -101,6 +101,9 @@ impl<'s> Validator<'s> {
         }
         match schema.get("pattern").and_then(Json::as_str)? {
             "^/" if !text.starts_with('/') => must("relative_path", "an absolute path", "a path starts with `/`"),
+            "^/" if text.split('/').any(|part| part == "..") => {
+                must("invalid_path", "a path without `..`", "write the path that is meant")
+            }
             DURATION_PATTERN
                 if settings && !crate::types::parse_duration(text).is_ok_and(|duration| !duration.is_zero()) =>
             {
