@@ -199,12 +199,17 @@ impl Keeper {
                 return;
             }
         };
+        let config = self.config.borrow().clone();
         let is_running = |job: &JobId| self.running.values().any(|each| each.job == *job);
         let mut changed = Vec::new();
         for job in self.jobs.values().filter(|job| job.orphaned_since.is_none() && !is_running(&job.id)) {
             let mut judged = Judged::default();
-            judged.add(HoldKind::Vanished, seen.iter().filter_map(|(name, seen)| vanished(name, seen, &job.id)));
-            judged.add(HoldKind::OlderState, seen.iter().filter_map(|(name, seen)| older(name, seen, &job.id)));
+            // As a run does: what its policy does not name any more says nothing of it.
+            let policy = config.policies.get(&job.id.policy);
+            let is_its = |name: &Name| policy.is_none_or(|policy| policy.destinations.contains(name));
+            let seen = || seen.iter().filter(|(name, _)| is_its(name));
+            judged.add(HoldKind::Vanished, seen().filter_map(|(name, seen)| vanished(name, seen, &job.id)));
+            judged.add(HoldKind::OlderState, seen().filter_map(|(name, seen)| older(name, seen, &job.id)));
             let found = loss.as_ref().map(|damage| lost::finding(damage, &job.id.target));
             judged.add(HoldKind::LostState, found);
             let holds = judged.holds(&job.holds, &job.accepted, now);

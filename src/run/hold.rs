@@ -157,6 +157,8 @@ pub struct Accepted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     kinds: Vec<HoldKind>,
+    /// What of these kinds could not be looked at.
+    unseen: Vec<(HoldKind, String)>,
     found: Vec<Finding>,
 }
 
@@ -167,10 +169,24 @@ impl Judged {
         self.found.extend(found);
     }
 
+    /// As [`Judged::add`], where the subjects `unseen` could not be looked at: what was found at others counts, and only
+    /// the holds of the unseen go on as they are.
+    pub fn add_but(
+        &mut self,
+        kind: HoldKind,
+        unseen: impl IntoIterator<Item = String>,
+        found: impl IntoIterator<Item = Finding>,
+    ) {
+        self.unseen.extend(unseen.into_iter().map(|subject| (kind, subject)));
+        self.add(kind, found);
+    }
+
     /// Those of `before` that nobody looked at.
     #[must_use]
     pub fn untouched(&self, before: &[Hold]) -> Vec<Hold> {
-        before.iter().filter(|hold| !self.kinds.contains(&hold.kind)).cloned().collect()
+        let is_unseen =
+            |hold: &Hold| self.unseen.iter().any(|(kind, subject)| *kind == hold.kind && *subject == hold.subject);
+        before.iter().filter(|hold| !self.kinds.contains(&hold.kind) || is_unseen(hold)).cloned().collect()
     }
 
     /// The holds of a job after the run, from those `before` it.
@@ -326,6 +342,19 @@ mod tests {
         );
         assert_eq!(Judged::default().holds(&holds, &[], at(2)), holds);
         assert_eq!(judged(HoldKind::Shrank, Vec::new()).holds(&holds, &[], at(2)), holds);
+    }
+
+    #[test]
+    fn what_is_found_at_one_subject_holds_while_another_could_not_be_looked_at() {
+        let kind = HoldKind::OlderState;
+        let away = judged(kind, vec![finding(kind, "away", "newer:1"), finding(kind, "gone", "newer:1")]);
+        let before = away.holds(&[], &[], at(0));
+        let mut judged = Judged::default();
+        judged.add_but(kind, ["away".to_owned()], [finding(kind, "there", "newer:2")]);
+        let holds = judged.holds(&before, &[], at(2));
+        let of: Vec<(&str, Timestamp)> = holds.iter().map(|hold| (hold.subject.as_str(), hold.since)).collect();
+        assert_eq!(of, [("away", at(0)), ("there", at(2))]);
+        assert_eq!(judged.untouched(&before), before[..1]);
     }
 
     #[test]

@@ -17,9 +17,8 @@ use crate::run::retention::{Candidate, is_future};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, RunId};
 
-/// Other sites and targets of theirs that are named, and jobs with missing snapshots: a record is bounded.
+/// Other sites and targets of theirs that are named. What holds a job has no bound: each is judged.
 const NAMED_MAX: usize = 20;
-const JOBS_MAX: usize = 60;
 
 /// A snapshot as a repository lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,7 +274,7 @@ fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<
             to: gone.iter().map(|(_, known)| known.time).max()?,
         })
     };
-    missing.iter().filter_map(summary).take(JOBS_MAX).collect()
+    missing.iter().filter_map(summary).collect()
 }
 
 fn foreign(listing: &[Seen], question: &Question<'_>) -> Vec<Foreign> {

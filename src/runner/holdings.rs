@@ -28,6 +28,9 @@ pub const VANISHED: &str = "snapshots_vanished";
 const LOSSES: [&str; 4] =
     ["repository_missing", "repository_replaced", "not_a_repository", "repository_parent_missing"];
 
+/// Jobs that left the config and miss snapshots, as far as they are named.
+const LINES_MAX: usize = 20;
+
 /// A listing, and what it means.
 #[derive(Clone, Debug)]
 pub struct Inventory {
@@ -64,7 +67,7 @@ impl Inventory {
         let seen = &self.sorted.holdings;
         let none = if seen.missing_orphaned.is_empty() { "none is missing" } else { "none of the config is missing" };
         let mut lines = vec![format!("{} snapshots, {} of them of this site, and {none}", seen.snapshots, seen.ours)];
-        lines.extend(seen.missing_orphaned.iter().map(|missing| {
+        lines.extend(seen.missing_orphaned.iter().take(LINES_MAX).map(|missing| {
             let (job, count) = (&missing.job, missing.snapshots);
             let noun = if count == 1 { "snapshot is" } else { "snapshots are" };
             format!(
@@ -220,6 +223,7 @@ fn write_down(
         missing.into_iter().partition(|missing| is_desired(&missing.job));
     sorted.holdings.newer.retain(|newer| is_desired(&newer.job));
     lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
+    sorted.holdings.missing.sort_by(|a, b| a.job.cmp(&b.job));
     let mut batch = Batch::default();
     for each in &renamed {
         batch.remove_known(name, &each.job, &each.from);
@@ -238,7 +242,7 @@ fn write_down(
         batch.put_known(name, job, id, &Known { missing, ..known.clone() })?;
     }
     if last.as_ref().is_none_or(|last| Holdings { at: now, ..last.clone() } != sorted.holdings) || !batch.is_empty() {
-        batch.put_holdings(name, &sorted.holdings)?;
+        ledger.put_holdings(&mut batch, name, &sorted.holdings)?;
     }
     ledger.commit(batch)?;
     Ok((sorted, from_before))
@@ -380,7 +384,7 @@ pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), Sto
         }
         if let Some(mut seen) = ledger.holdings(name)? {
             seen.missing.retain(|missing| missing.job != *job);
-            batch.put_holdings(name, &seen)?;
+            ledger.put_holdings(&mut batch, name, &seen)?;
             if seen.missing.is_empty() {
                 forgive(ledger, name, VANISHED, &mut batch)?;
             }

@@ -8,6 +8,9 @@ use crate::status::Problem;
 use crate::status::job::problem;
 use crate::types::Name;
 
+/// Problems that a card names one by one.
+const SHOWN_MAX: usize = 60;
+
 /// A state that is older than the repository, and snapshots that vanished, one problem a job.
 #[must_use]
 pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
@@ -28,7 +31,19 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
         let what = format!("The state of {} is older than {name}", newer.job);
         problem(what, Some(&older::told(name, newer)), "older_state", commands)
     };
-    seen.newer.iter().map(older).chain(seen.missing.iter().map(one)).collect()
+    let all = seen.newer.iter().map(older).chain(seen.missing.iter().map(one));
+    let mut shown: Vec<Problem> = all.clone().take(SHOWN_MAX).collect();
+    let left = all.count() - shown.len();
+    if left > 0 {
+        shown.push(Problem {
+            code: "more".to_owned(),
+            what: format!("{left} more of the kind in {name}: each job is held, and shows its own"),
+            why: None,
+            hint: None,
+            commands: vec!["larder status".to_owned()],
+        });
+    }
+    shown
 }
 
 /// Other sites in the same repository, and what is dated in the future.

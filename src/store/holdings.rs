@@ -2,22 +2,43 @@
 //!
 //! ```text
 //! meta  kept/<destination>/<target>/<policy>/<snapshot>   Known
-//! meta  holdings/<destination>                            Holdings
+//! meta  holdings/<destination>                            Holdings, without what is said of single jobs
+//! meta  found/<destination>/<target>/<policy>             Found
 //! meta  site/id                                           SiteId
 //! ```
 //! A snapshot is written down when a listing shows it for the first time, marked before it is forgotten, and taken out
 //! when it is gone. So what is here, unmarked and not in the repository vanished without us.
+//!
+//! What is found of a job has a record of its own, since a value is bounded and the number of jobs is not: one that was left
+//! out would not be held.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, parse};
 use super::{Batch, StoreError, Tree};
-use crate::run::holdings::{Books, Holdings, Known};
+use crate::run::holdings::newer::Newer;
+use crate::run::holdings::{Books, Holdings, Known, Missing};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name};
 
 const KEPT: &str = "kept/";
 const HOLDINGS: &str = "holdings/";
+const FOUND: &str = "found/";
 const SITE: &str = "site/id";
 const HIGHEST: &str = "kept-highest";
+
+/// What a listing shows of one job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Found {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missing_orphaned: Option<Missing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    newer: Option<Newer>,
+}
 
 impl Ledger {
     /// The identity of this site; none before its first use.
@@ -49,7 +70,8 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read or the record cannot be understood.
     pub fn holdings(&self, destination: &Name) -> Result<Option<Holdings>, StoreError> {
-        self.meta_get(&format!("{HOLDINGS}{destination}"))
+        let Some(holdings) = self.meta_get(&format!("{HOLDINGS}{destination}"))? else { return Ok(None) };
+        self.with_found(destination, holdings).map(Some)
     }
 
     /// What every repository was seen to hold the last time.
@@ -57,11 +79,70 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read.
     pub fn all_holdings(&self) -> Result<Vec<(Name, Holdings)>, StoreError> {
-        let all = self.meta_list::<Holdings>(HOLDINGS)?;
-        let named =
-            |(key, holdings): (String, Holdings)| Some((Name::parse(key.strip_prefix(HOLDINGS)?).ok()?, holdings));
-        Ok(all.into_iter().filter_map(named).collect())
+        let mut all = Vec::new();
+        for (key, holdings) in self.meta_list::<Holdings>(HOLDINGS)? {
+            let Some(Ok(name)) = key.strip_prefix(HOLDINGS).map(Name::parse) else { continue };
+            let holdings = self.with_found(&name, holdings)?;
+            all.push((name, holdings));
+        }
+        Ok(all)
     }
+
+    /// Puts what a repository was seen to hold: of the jobs only what changed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the records cannot be written as JSON.
+    pub fn put_holdings(&self, batch: &mut Batch, destination: &Name, holdings: &Holdings) -> Result<(), StoreError> {
+        let (before, after) = (self.found(destination)?, found_in(holdings));
+        let jobs: BTreeSet<&JobId> = before.keys().chain(after.keys()).collect();
+        for job in jobs {
+            let key = format!("{FOUND}{destination}/{job}");
+            match after.get(job) {
+                Some(found) if before.get(job) == Some(found) => {}
+                Some(found) => batch.meta_put(&key, found)?,
+                None => batch.meta_remove(&key),
+            }
+        }
+        let (missing, missing_orphaned, newer) = (Vec::new(), Vec::new(), Vec::new());
+        let rest = Holdings { missing, missing_orphaned, newer, ..holdings.clone() };
+        batch.put_fitted(Tree::Meta, format!("{HOLDINGS}{destination}"), &rest)
+    }
+
+    fn found(&self, destination: &Name) -> Result<BTreeMap<JobId, Found>, StoreError> {
+        let prefix = format!("{FOUND}{destination}/");
+        let mut all = BTreeMap::new();
+        for (key, found) in self.meta_list::<Found>(&prefix)? {
+            if let Some(Ok(job)) = key.strip_prefix(&prefix).map(str::parse) {
+                all.insert(job, found);
+            }
+        }
+        Ok(all)
+    }
+
+    /// `holdings` with what was found of each job, by job; an older Larder wrote all into one record.
+    fn with_found(&self, destination: &Name, mut holdings: Holdings) -> Result<Holdings, StoreError> {
+        for (_, found) in self.found(destination)? {
+            holdings.missing.extend(found.missing);
+            holdings.missing_orphaned.extend(found.missing_orphaned);
+            holdings.newer.extend(found.newer);
+        }
+        Ok(holdings)
+    }
+}
+
+/// What is found of each job.
+fn found_in(holdings: &Holdings) -> BTreeMap<JobId, Found> {
+    let mut all: BTreeMap<JobId, Found> = BTreeMap::new();
+    for missing in &holdings.missing {
+        all.entry(missing.job.clone()).or_default().missing = Some(missing.clone());
+    }
+    for missing in &holdings.missing_orphaned {
+        all.entry(missing.job.clone()).or_default().missing_orphaned = Some(missing.clone());
+    }
+    for newer in &holdings.newer {
+        all.entry(newer.job.clone()).or_default().newer = Some(newer.clone());
+    }
+    all
 }
 
 impl Batch {
@@ -90,12 +171,6 @@ impl Batch {
     /// When it cannot be written as JSON.
     pub fn put_highest_order(&mut self, order: u64) -> Result<(), StoreError> {
         self.meta_put(HIGHEST, &order)
-    }
-
-    /// # Errors
-    /// When the record cannot be written as JSON.
-    pub fn put_holdings(&mut self, destination: &Name, holdings: &Holdings) -> Result<(), StoreError> {
-        self.put_fitted(Tree::Meta, format!("{HOLDINGS}{destination}"), holdings)
     }
 }
 
@@ -141,6 +216,50 @@ mod tests {
         assert_eq!(books.by_job[&photos].keys().collect::<Vec<_>>(), ["bb"]);
         assert_eq!(books.by_job[&etc]["cc"], known(2));
         assert_eq!(books.by_job.len(), 2);
+    }
+
+    #[test]
+    fn what_is_found_of_each_of_many_jobs_is_kept_and_what_is_well_again_goes() {
+        let ledger = Ledger::new(Arc::new(MemoryStore::default()));
+        let at: jiff::Timestamp = "2026-11-29T02:00:00Z".parse().unwrap();
+        let job = |n: u32| -> JobId { format!("target-with-a-long-name-{n:04}/daily").parse().unwrap() };
+        let newer = |n: u32| Newer {
+            job: job(n),
+            snapshots: 1,
+            gone: 0,
+            since: at,
+            from: at,
+            to: at,
+            order: 1,
+            beside: false,
+            on: None,
+        };
+        let missing = |n: u32| Missing { job: job(n), snapshots: 1, newest: true, since: at, from: at, to: at };
+        let mut holdings = Holdings {
+            at,
+            snapshots: 9,
+            ours: 9,
+            future: 0,
+            foreign: Vec::new(),
+            missing: (500..1000).map(missing).collect(),
+            missing_orphaned: vec![missing(1000)],
+            newer: (0..700).map(newer).collect(),
+        };
+        // As an older Larder wrote it, and as it is written anew.
+        let mut batch = Batch::default();
+        let few = Holdings { missing: vec![missing(1)], newer: vec![newer(2)], ..holdings.clone() };
+        batch.meta_put("holdings/nas", &few).unwrap();
+        ledger.commit(batch).unwrap();
+        assert_eq!(ledger.holdings(&name("nas")).unwrap(), Some(few));
+        for _ in 0..2 {
+            let mut batch = Batch::default();
+            ledger.put_holdings(&mut batch, &name("nas"), &holdings).unwrap();
+            ledger.commit(batch).unwrap();
+            assert_eq!(ledger.holdings(&name("nas")).unwrap().as_ref(), Some(&holdings));
+            assert_eq!(ledger.all_holdings().unwrap(), [(name("nas"), holdings.clone())]);
+            holdings.missing.remove(7);
+            holdings.newer.remove(7);
+        }
     }
 
     #[test]

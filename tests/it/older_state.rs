@@ -155,3 +155,130 @@ fn what_is_said_of_an_older_state_for_one_target_is_said_for_all() {
     }
     assert_eq!(said(&site, &["doctor"]).0, 0);
 }
+
+/// A site of two destinations that keeps the newest snapshot, and whose state is of its first run, while both have its
+/// second.
+fn put_back_with_two_destinations() -> Site {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.edit("config/policies.yaml", "{last: 3}", "{last: 1}");
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let at = site.path("restic").display().to_string();
+    let away = local.replace("name: local", "name: away").replace(&at, &site.path("away").display().to_string());
+    site.write("config/destinations.yaml", &format!("{local}---\n{away}"));
+    site.edit("config/policies.yaml", "[local]", "[local, away]");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    site.stop();
+    copy(&site.path("state"), &site.path("state.old"));
+    site.start();
+    site.write("data/much.txt", &"of the second run\n".repeat(2000));
+    assert_eq!(outcome(&site.run("files")), "success");
+    site.stop();
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::rename(site.path("state.old"), site.path("state")).unwrap();
+    site
+}
+
+fn held_at(site: &Site) -> Vec<String> {
+    let job = site.job("files");
+    let holds = job["holds"].as_array().unwrap().iter().filter(|hold| hold["kind"] == "older_state");
+    holds.map(|hold| hold["subject"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_destination_that_is_away_hides_nothing_of_what_another_shows() {
+    let mut site = put_back_with_two_destinations();
+    std::fs::rename(site.path("away"), site.path("elsewhere")).unwrap();
+    site.start();
+    for there in [2, 3] {
+        let run = site.run("files");
+        assert_ne!(outcome(&run), "success", "{run}");
+        assert_eq!(site.snapshots("restic").len(), there, "nothing is forgotten: {run}");
+        assert_eq!(held_at(&site), ["local"]);
+    }
+    // And the other way round: what was found at one that is away now goes on.
+    std::fs::rename(site.path("elsewhere"), site.path("away")).unwrap();
+    std::fs::rename(site.path("restic"), site.path("elsewhere")).unwrap();
+    let run = site.run("files");
+    assert_eq!((outcome(&run), site.snapshots("away").len()), ("partial", 2), "{run}");
+    assert_eq!(held_at(&site), ["away", "local"]);
+    std::fs::rename(site.path("elsewhere"), site.path("restic")).unwrap();
+    let value = site.job("files")["holds"][0]["value"].as_str().unwrap().to_owned();
+    assert_eq!(said(&site, &["accept", "files", &value]).0, 0);
+    assert_eq!(site.job("files")["holds"], json!([]));
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "success", "{run}");
+    assert_eq!((site.snapshots("restic").len(), site.snapshots("away").len()), (1, 1));
+}
+
+/// Snapshots of other targets as this very site would have made them, as quickly as restic makes them.
+fn made_elsewhere(site: &Site, targets: &[String], like: &Value) {
+    let tag = |kind: &str| {
+        let tags = like["tags"].as_array().unwrap().iter();
+        tags.filter_map(Value::as_str).find(|tag| tag.starts_with(kind)).unwrap().to_owned()
+    };
+    let run = tag("run:");
+    for some in targets.chunks(4) {
+        let made: Vec<_> = some
+            .iter()
+            .map(|target| {
+                // Its own run: the last letters are of no time.
+                let number: usize = target[1..].parse().unwrap();
+                let run = format!("{}{:03}", &run[..run.len() - 3], number);
+                Command::new(crate::support::restic())
+                    .args(["-q", "-r", site.path("restic").to_str().unwrap(), "--no-cache", "backup"])
+                    .args(["--tag", &tag("site:"), "--tag", &format!("target:{target}"), "--tag", &tag("policy:")])
+                    .args(["--tag", &run, "--tag", "larder", site.path("data/a.txt").to_str().unwrap()])
+                    .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for mut made in made {
+            assert!(made.wait().unwrap().success());
+        }
+    }
+}
+
+#[test]
+fn the_last_of_many_jobs_is_held_as_the_first() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.edit("config/policies.yaml", "{last: 3}", "{last: 1}");
+    let targets = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    let many: Vec<String> = (101..=161).map(|n| format!("e{n}")).collect();
+    let more: Vec<String> = many.iter().map(|name| targets.replace("name: files", &format!("name: {name}"))).collect();
+    site.write("config/targets.yaml", &format!("{targets}---\n{}", more.join("---\n")));
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    site.stop();
+    copy(&site.path("state"), &site.path("state.old"));
+    site.start();
+    assert_eq!(outcome(&site.run("files")), "success");
+    made_elsewhere(&site, &many, &site.snapshots("restic")[0]);
+    site.stop();
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::rename(site.path("state.old"), site.path("state")).unwrap();
+    site.start();
+    let run = site.run("files");
+    assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("older_state")), "{run}");
+    assert_eq!(site.snapshots("restic").len(), 63, "nothing is forgotten");
+    for name in ["e101", "e161"] {
+        wait_for("the hold", Duration::from_secs(20), || {
+            (site.job(name)["holds"][0]["kind"] == "older_state").then_some(())
+        });
+    }
+    // What vanishes of all of them holds all of them.
+    let value = site.job("files")["holds"][0]["value"].as_str().unwrap().to_owned();
+    assert_eq!(said(&site, &["accept", "files", &value]).0, 0);
+    for snapshot in std::fs::read_dir(site.path("restic/snapshots")).unwrap().flatten() {
+        std::fs::remove_file(snapshot.path()).unwrap();
+    }
+    assert_eq!(said(&site, &["destination", "test", "local"]).0, 1);
+    for name in ["e101", "e161", "files"] {
+        wait_for("the hold", Duration::from_secs(20), || {
+            (site.job(name)["holds"][0]["kind"] == "vanished").then_some(())
+        });
+    }
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Books, JOBS_MAX, Known, Question, Seen, Sorted};
+use super::{Books, Known, Question, Seen, Sorted};
 use crate::types::{JobId, RunId};
 
 /// Snapshots of a job that the ledger should know and does not.
@@ -108,7 +108,7 @@ pub(super) fn newer(
         let gone = missing.get(&each.job).into_iter().flatten();
         each.gone = gone.filter(|(_, known)| each.explains(known)).count() as u64;
     }
-    found.into_values().take(JOBS_MAX).collect()
+    found.into_values().collect()
 }
 
 /// The missing without those that a later state may have forgotten.

@@ -198,6 +198,24 @@ fn snapshots_of_ours_among_the_known_runs_that_the_ledger_does_not_know_are_anot
 }
 
 #[test]
+fn every_job_is_judged_however_many_there_are() {
+    let a = site('a');
+    let of = |n: u32| -> JobId { format!("t{n:04}/nightly").parse().unwrap() };
+    let known_by_id = |n: u32| KnownById::from([(format!("k{n}"), known(1))]);
+    let known = Books { by_job: (0..300).map(|n| (of(n), known_by_id(n))).collect(), highest: 1 };
+    let of_job = |n: u32, seen: Seen| Seen { job: Some(of(n)), ..seen };
+    let there = |n: u32| of_job(n, seen(&format!("k{n}"), 1, Some(&a)));
+    let unknown = (0..300).map(|n| of_job(n, seen(&format!("u{n}"), 60, Some(&a))));
+    let older = sorted(&unknown.chain((0..300).map(there)).collect::<Vec<_>>(), &known, &[], None);
+    assert_eq!(
+        older.holdings.newer.iter().map(|newer| &newer.job).collect::<Vec<_>>(),
+        known.by_job.keys().collect::<Vec<_>>()
+    );
+    let gone = sorted(&[], &known, &[], None);
+    assert_eq!(gone.holdings.missing.len(), 300);
+}
+
+#[test]
 fn a_ledger_that_is_empty_or_knows_the_runs_is_not_old() {
     let a = site('a');
     let listing = [seen("a1", 1, Some(&a)), seen("a60", 60, Some(&a))];

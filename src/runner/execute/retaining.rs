@@ -1,11 +1,13 @@
 //! Retention: what this run's listings show, what may go, and whether this run's own snapshot is there at its end.
 
+use std::collections::BTreeSet;
+
 use jiff::tz::TimeZone;
 
 use super::Journey;
 use crate::engine;
 use crate::error::Trouble;
-use crate::run::hold::HoldKind;
+use crate::run::hold::{Finding, HoldKind};
 use crate::run::retention::{self, Candidate};
 use crate::runner::holdings::{self, Inventory, shared};
 use crate::runner::ship;
@@ -32,11 +34,20 @@ impl Journey {
         for notice in notices {
             self.note(notice);
         }
-        // What was not listed says nothing: its holds go on.
-        if self.destinations.iter().all(|each| self.inventories.contains_key(&each.name)) {
-            self.judge(HoldKind::Vanished, lost);
-            self.judge(HoldKind::OlderState, older);
+        // What was not listed says nothing, and takes nothing from what the others say: its own holds go on.
+        let listed: BTreeSet<Name> = self.inventories.keys().cloned().collect();
+        self.judge_at(HoldKind::Vanished, &listed, lost);
+        self.judge_at(HoldKind::OlderState, &listed, older);
+    }
+
+    /// Judges what was found at the destinations that were `seen`; the holds of the others go on.
+    fn judge_at(&mut self, kind: HoldKind, seen: &BTreeSet<Name>, found: Vec<Finding>) {
+        let names = self.destinations.iter().map(|each| &each.name);
+        let unseen: Vec<String> = names.filter(|name| !seen.contains(*name)).map(Name::to_string).collect();
+        for finding in &found {
+            self.remark_on(finding.trouble.clone());
         }
+        self.judged.add_but(kind, unseen, found);
     }
 
     fn future(&self, name: &Name, inventory: &Inventory) -> Option<Trouble> {
@@ -57,7 +68,7 @@ impl Journey {
     pub(super) async fn retain(&mut self) {
         let zone = TimeZone::get(&self.policy.schedule.timezone).unwrap_or(TimeZone::UTC);
         let (now, job) = (self.world.clock.now(), self.record.job.clone());
-        let mut cuts = Vec::new();
+        let (mut cuts, mut judged) = (Vec::new(), BTreeSet::new());
         for index in 0..self.record.shipments.len() {
             let Some(shipment) = self.record.shipments.get(index) else { break };
             let Some(destination) = self.destinations.iter().find(|each| each.name == shipment.destination) else {
@@ -67,6 +78,7 @@ impl Journey {
             if shipment.outcome != Outcome::Success {
                 continue;
             }
+            judged.insert(destination.name.clone());
             let there: Vec<Candidate> =
                 inventory.sorted.ours.get(&job).into_iter().flatten().map(Candidate::from).collect();
             if let Some(finding) = self.cut(&destination.name, &there, &zone, now) {
@@ -91,7 +103,7 @@ impl Journey {
                 Err(trouble) => self.warn(trouble),
             }
         }
-        self.judge(HoldKind::RetentionCut, cuts);
+        self.judge_at(HoldKind::RetentionCut, &judged, cuts);
     }
 
     /// Whether the snapshots of this run are still there now that all is done; one that is not makes its shipment failed.

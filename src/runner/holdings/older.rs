@@ -87,7 +87,7 @@ pub fn accept(world: &World) -> Result<(), StoreError> {
                     batch.remove_known(&name, &each.job, id);
                 }
             }
-            batch.put_holdings(&name, &seen)?;
+            ledger.put_holdings(&mut batch, &name, &seen)?;
             forgive(ledger, &name, CODE, &mut batch)?;
             ledger.commit(batch)?;
         }
