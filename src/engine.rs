@@ -21,6 +21,7 @@ mod snapshots;
 mod stillborn;
 mod upkeep;
 mod wanted;
+mod weigh;
 mod writable;
 
 use std::ffi::OsString;

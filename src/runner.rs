@@ -23,6 +23,7 @@ pub mod operations;
 
 pub mod ship;
 
+mod recall;
 mod weigh;
 
 pub mod world;

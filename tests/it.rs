@@ -53,6 +53,8 @@ mod plugin;
 mod process;
 #[path = "it/process_clock.rs"]
 mod process_clock;
+#[path = "it/recalled.rs"]
+mod recalled;
 #[path = "it/recipes.rs"]
 mod recipes;
 #[path = "it/rpc.rs"]

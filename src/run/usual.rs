@@ -5,16 +5,17 @@
 
 pub mod peaks;
 pub mod range;
+pub mod recall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use self::peaks::Peaks;
 use self::range::Range;
+use self::recall::{Read, Recalled};
 use crate::config::model::Retention;
 use crate::run::judgement::SIZES_MAX;
 use crate::types::{ByteSize, Name, RunId};
@@ -93,16 +94,9 @@ pub struct Usual {
     /// The most that kept backups have, of every part; the store keeps it beside the record, since it may be long.
     #[serde(skip)]
     pub peaks: Peaks,
-    /// When the state was lost that this was last filled up for from what the repositories have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recalled: Option<Timestamp>,
-}
-
-/// What the snapshots of a job have that are still there after the state was lost, and when that was noticed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recalled {
-    pub at: Timestamp,
-    pub load: Load,
+    /// What was read of the snapshots that the state may have known nothing of, by destination.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub read: BTreeMap<Name, Read>,
 }
 
 /// The name of the whole among the parts.
@@ -213,21 +207,30 @@ impl Usual {
         }
     }
 
-    /// Fills up what is known from what is still there after a loss of the state, once a loss: in doubt the most that there is
-    /// was usual. What is known of the parts stays.
+    /// Fills up what is known from what the snapshots have that the state may not know: in doubt the most that there is was
+    /// usual.
     pub fn recall(&mut self, recalled: &Recalled) {
-        if self.recalled == Some(recalled.at) {
-            return;
+        for (destination, read) in &recalled.read {
+            self.read.insert(destination.clone(), read.clone());
         }
-        self.recalled = Some(recalled.at);
-        let known = usual_of(&self.before(WHOLE)).unwrap_or_default();
-        let there = recalled.load.total;
-        if there.bytes > known.bytes || there.files > known.files {
+        let there = recalled.load.kept();
+        let known = |usual: &Self, name: &str| usual_of(&usual.before(name)).unwrap_or_default();
+        let is_more = |(name, there): (&str, Weight)| {
+            let known = known(self, name);
+            there.bytes > known.bytes || there.files > known.files
+        };
+        if there.all().any(is_more) {
             let parts = self.loads.last().map(|load| load.parts.clone()).unwrap_or_default();
-            let load = Load { total: there.most(known), parts };
-            self.ranges = load.all().map(|(name, weight)| (name.to_owned(), Range::of(weight))).collect();
+            let mut load = Load { total: there.total.most(known(self, WHOLE)), parts };
+            for (part, weight) in &there.parts {
+                load.parts.insert(part.clone(), weight.most(known(self, part)));
+            }
+            for (name, weight) in load.all() {
+                self.ranges.entry(name.to_owned()).or_insert_with(|| Range::of(weight));
+            }
             self.loads = vec![load];
         }
+        self.peaks.recall(&recalled.load);
     }
 
     /// The config names `paths` and no other source: what others had is no measure any more, for the whole neither.

@@ -22,7 +22,8 @@ use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
-use crate::run::usual::{Recalled, Weighed};
+use crate::run::usual::Weighed;
+use crate::run::usual::recall::Recalled;
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
 use crate::runner::holdings::Inventory;
@@ -90,7 +91,7 @@ pub struct Ended {
     /// What the snapshots have, and the mounts that were there.
     pub load: Option<Weighed>,
     pub mounted: Option<BTreeSet<PathBuf>>,
-    /// What the repositories still have, after the state was lost.
+    /// What the repositories have that the state may not have known.
     pub recalled: Option<Recalled>,
     /// Where the policy's retention was applied.
     pub retained: BTreeSet<Name>,
@@ -229,6 +230,7 @@ impl Journey {
         self.advance(Event::Shipped, None).await?;
         self.miss_mounts(before, after, &captured).await;
         self.look_for_a_lost_state();
+        self.recall().await;
         self.weigh(&captured).await;
         self.take_stock();
         self.look_at_clock().await;

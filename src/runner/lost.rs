@@ -1,17 +1,14 @@
 //! A state store that was lost: what it holds, where else it shows, and how it is taken as it is.
 //!
 //! What the store knew of holds, sizes and acceptances is gone with it, so every job waits with its retention until somebody
-//! has seen it. What the repositories still have says what was usual (`recall`).
+//! has seen it. What the repositories still have says what was usual (`recall.rs`).
 
 use crate::error::Trouble;
 use crate::run::hold::{Finding, HoldKind};
-use crate::run::holdings::{Ours, Sorted};
-use crate::run::usual::{Load, Recalled, Weight};
-use crate::runner::holdings::Inventory;
 use crate::runner::world::World;
 use crate::store::damage::Damage;
 use crate::store::{Batch, StoreError};
-use crate::types::{JobId, Name, RunId};
+use crate::types::Name;
 
 /// The code of a trouble about a state store that was lost.
 pub const CODE: &str = "lost_state";
@@ -60,29 +57,4 @@ pub fn accept(world: &World) -> Result<(), StoreError> {
     let mut batch = Batch::default();
     batch.put_loss(&Damage { accepted: Some(world.clock.now()), ..damage })?;
     world.ledger.commit(batch)
-}
-
-/// What the snapshots of `job` that are still there have, the most of them, without that of `run`; none: nothing.
-#[must_use]
-pub fn recall<'a>(
-    damage: &Damage,
-    inventories: impl Iterator<Item = &'a Inventory>,
-    job: &JobId,
-    run: RunId,
-) -> Option<Recalled> {
-    let run = run.to_string();
-    let mut most = Weight::default();
-    for inventory in inventories {
-        let ours = |sorted: &Sorted, id: &str| sorted.ours.get(job).is_some_and(|all| has(all, id));
-        let listed = inventory.listing.iter().filter(|each| ours(&inventory.sorted, &each.id));
-        for snapshot in listed.filter(|each| each.tag("run") != Some(run.as_str())) {
-            most.bytes = most.bytes.max(snapshot.bytes.unwrap_or_default());
-            most.files = most.files.max(snapshot.files.unwrap_or_default());
-        }
-    }
-    (most != Weight::default()).then(|| Recalled { at: damage.at, load: Load { total: most, ..Load::default() } })
-}
-
-fn has(ours: &[Ours], id: &str) -> bool {
-    ours.iter().any(|each| each.id == id)
 }

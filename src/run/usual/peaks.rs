@@ -96,6 +96,17 @@ impl Peaks {
         self.parts.retain(|_, peak| !peak.is_empty());
     }
 
+    /// Kept backups that the state may not know have `load`: it goes with the newer span.
+    pub fn recall(&mut self, load: &Load) {
+        for (part, weight) in load.all().filter(|(_, weight)| *weight != Weight::default()) {
+            let key = key(part);
+            if self.has_room_for(&key) {
+                let peak = self.parts.entry(key).or_default();
+                peak.newer = Some(peak.newer.map_or(weight, |before| before.most(weight)));
+            }
+        }
+    }
+
     /// The job is held for `load`; none: for nothing.
     pub fn hold(&mut self, load: Option<&Load>) {
         for peak in self.parts.values_mut() {

@@ -223,9 +223,13 @@ fn a_path_that_was_taken_out_of_the_config_is_no_loss_and_one_that_is_there_is()
     assert_eq!(usual.losses(&load(100_000, 10, &[("/", 100_000, 10)])).len(), 1);
 }
 
+fn recalled(load: Load) -> Recalled {
+    Recalled { load, ..Recalled::default() }
+}
+
 #[test]
-fn after_a_loss_of_the_state_the_most_that_is_still_there_was_usual_and_is_taken_once() {
-    let there = Recalled { at: Timestamp::UNIX_EPOCH, load: load(1000, 20, &[]) };
+fn after_a_loss_of_the_state_the_most_that_is_still_there_was_usual() {
+    let there = recalled(load(1000, 20, &[]));
     for mut usual in [usual(&[]), usual(&[load(10, 1, &[("/a", 9, 1)]), load(11, 1, &[])])] {
         usual.recall(&there);
         assert_eq!(usual.losses(&load(300, 20, &[])).len(), 1, "{usual:?}");
@@ -233,10 +237,30 @@ fn after_a_loss_of_the_state_the_most_that_is_still_there_was_usual_and_is_taken
         assert!(usual.losses(&load(600, 12, &[])).is_empty());
         usual.hold(Some(&load(300, 20, &[])));
         usual.begin_anew();
-        usual.recall(&there);
         assert!(usual.losses(&load(300, 20, &[])).is_empty(), "what was accepted since is usual");
     }
     let mut more = usual(&[load(5000, 50, &[])]);
     more.recall(&there);
     assert_eq!(more.losses(&load(1000, 20, &[])).len(), 1);
+}
+
+#[test]
+fn what_each_source_had_comes_back_too_however_many_they_are() {
+    let many = |lost: Option<u64>| {
+        let mut all = load(900_000_000, 90_000, &[]);
+        for n in 0..40 {
+            let weight = if lost == Some(n) { Weight { bytes: 2, files: 1 } } else { Weight { bytes: 9000, files: 9 } };
+            all.add(&format!("/srv/{n:02}"), weight);
+        }
+        all
+    };
+    // One of before, and one whose state knew that source only when it was small.
+    for mut usual in [usual(&[]), usual(&[many(Some(3)), many(Some(30))])] {
+        usual.recall(&recalled(many(None)));
+        for lost in [3, 30] {
+            let losses = usual.losses(&many(Some(lost)));
+            assert!(losses.len() == 1 && losses[0].starts_with(&format!("/srv/{lost:02} has 2 B")), "{losses:?}");
+        }
+        assert_eq!(usual.losses(&many(None)), Vec::<String>::new());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,8 +15,9 @@ use crate::run::hold::{self, Finding, HoldKind};
 use crate::run::judgement;
 use crate::run::retention::{self, Candidate};
 use crate::run::usual::Weighed;
+use crate::run::usual::recall::Kept;
 use crate::runner::holdings::Inventory;
-use crate::runner::{lost, weigh};
+use crate::runner::{lost, recall, weigh};
 use crate::types::{ByteSize, Name, RunId};
 
 /// The path of the first source, for looks at all of them.
@@ -24,20 +26,58 @@ fn first_of(sources: &[Source]) -> PathBuf {
 }
 
 impl Journey {
-    /// Holds the job while a loss of the state is not accepted, and takes what is usual from what is still there.
+    /// Holds the job while a loss of the state is not accepted.
     pub(super) fn look_for_a_lost_state(&mut self) {
         let lost = match self.world.ledger.loss() {
             Ok(lost) => lost,
             Err(error) => return self.warn(error.trouble()),
         };
-        if let Some(damage) = &lost {
-            self.recalled = lost::recall(damage, self.inventories.values(), &self.record.job, self.record.id);
-            if let Some(recalled) = &self.recalled {
-                self.job.usual.recall(recalled);
-            }
-        }
         let target = self.record.job.target.clone();
         self.judge(HoldKind::LostState, lost.map(|damage| lost::finding(&damage, &target)));
+    }
+
+    /// Takes what is usual from what is there, where the state may have forgotten it; whether somebody accepted that the
+    /// state is lost or old says nothing of the data.
+    pub(super) async fn recall(&mut self) {
+        let unread = recall::unread(&self.world, self.inventories.iter(), &self.job, self.record.id);
+        let (told, mut recalled) = match unread {
+            Ok(Some(unread)) => unread,
+            Ok(None) => return,
+            Err(error) => return self.warn(error.trouble()),
+        };
+        let looked_into = recall::looked_into(&told);
+        let begun = Instant::now();
+        for destination in &self.destinations.clone() {
+            let here = looked_into.iter().filter(|each| each.destination == destination.name);
+            let here: Vec<Kept> = here.map(|each| (*each).clone()).collect();
+            match recall::look_into(&self.route(destination), &here, begun).await {
+                Ok(loads) => {
+                    for load in &loads {
+                        recalled.take_in(load);
+                    }
+                    if loads.len() < here.len() {
+                        let message = format!(
+                            "{} of {} older backups in {} could be looked into for what each source had",
+                            loads.len(),
+                            here.len(),
+                            destination.name
+                        );
+                        self.context.log.line(&message);
+                    }
+                }
+                // It is tried again by the next run, which no retention comes before.
+                Err(trouble) => {
+                    recalled.read.remove(&destination.name);
+                    let message = format!(
+                        "what older backups in {} have of each source could not be read: {trouble}",
+                        destination.name
+                    );
+                    self.warn(Trouble::new("sources_unknown", message).with_hint("the next run tries it again"));
+                }
+            }
+        }
+        self.job.usual.recall(&recalled);
+        self.recalled = Some(recalled);
     }
 
     /// Weighs what the snapshots have, and holds retention when that is far less than usual.
