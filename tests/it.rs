@@ -57,6 +57,8 @@ mod process_clock;
 mod recalled;
 #[path = "it/recipes.rs"]
 mod recipes;
+#[path = "it/restore_newest.rs"]
+mod restore_newest;
 #[path = "it/rpc.rs"]
 mod rpc;
 #[path = "it/site.rs"]

@@ -77,8 +77,12 @@ pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
         let value = value.trim_start_matches([' ', '\t']);
         let start = line.len() - value.len();
         let end = start + value_length(value).unwrap_or(value.len());
-        if !is_reference(value) && end > start {
-            found.push(start..end);
+        // What stands beside a reference, or in it beside its place, is none.
+        let shown = reference_length(value).unwrap_or(0);
+        let (place, behind) = value.split_at_checked(shown).unwrap_or_default();
+        let is_next = place.ends_with('}') && ends_or_goes_on(behind);
+        if !is_next && end > start + shown {
+            found.push(start + shown..end);
         }
     }
     found
@@ -91,10 +95,15 @@ fn logins(line: &str) -> Vec<Range<usize>> {
         let is_login = matches!(name.to_ascii_lowercase().as_str(), "-u" | "--user" | "auth" | "basic" | "login");
         let behind = line.get(start + name.len()..).unwrap_or_default();
         let value = behind.trim_start_matches([' ', '\t', ':', '=', ',', '"', '\'']);
-        if !is_login || value.len() == behind.len() || value.starts_with(['{', '[']) {
+        if !is_login || value.len() == behind.len() || value.starts_with('{') {
             continue;
         }
         let at = line.len() - value.len();
+        // A list of a name and its password.
+        if value.starts_with('[') {
+            found.extend(value.find(',').map(|comma| at + comma + 1..line.len()));
+            continue;
+        }
         let word = value.split([' ', '\t', ',']).next().unwrap_or_default();
         if let Some(colon) = word.find(':').filter(|colon| !word.get(*colon..).unwrap_or_default().starts_with("://")) {
             found.push(at + colon + 1..at + word.len());
@@ -253,28 +262,42 @@ pub(crate) fn continues_a_secret(text: &str, start: usize) -> bool {
     false
 }
 
-/// `{file: ...}` and friends name a place, and a place may be shown.
 fn is_reference(value: &str) -> bool {
-    let Some(inner) = value.strip_prefix('{').map(|inner| inner.trim_start_matches([' ', '"', '\''])) else {
-        return false;
+    reference_length(value).is_some()
+}
+
+/// How much of a value is a reference: `{file: ...}` and friends name a place, and a place may be shown. Up to its `}`, or
+/// to where something else begins in it.
+fn reference_length(value: &str) -> Option<usize> {
+    let inner = value.strip_prefix('{')?.trim_start_matches([' ', '"', '\'']);
+    let named = REFERENCES.iter().find_map(|kind| inner.strip_prefix(kind))?;
+    let place = named.trim_start_matches([' ', '"', '\'']).strip_prefix(':')?.trim_start_matches([' ', '\t']);
+    let quoted = closed_length(place).unwrap_or(0);
+    let behind = place.get(quoted..)?;
+    let length = match behind.find([',', '}']) {
+        Some(at) if behind.get(at..)?.starts_with('}') => at + 1,
+        Some(at) => at,
+        None => behind.find([' ', '\t']).unwrap_or(behind.len()),
     };
-    REFERENCES.iter().any(|kind| {
-        let rest = inner.strip_prefix(kind).map(|rest| rest.trim_start_matches([' ', '"', '\'']));
-        rest.is_some_and(|rest| rest.starts_with(':'))
-    })
+    Some(value.len() - behind.len() + length)
+}
+
+/// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around.
+fn ends_or_goes_on(rest: &str) -> bool {
+    let rest = rest.trim_start_matches([' ', '\t', '}', ']']);
+    let next = rest.strip_prefix(',').map(|field| field.split_once(':').map_or("", |(name, _)| name).trim());
+    let is_name = |name: &str| {
+        let name = name.trim_matches(['"', '\'']);
+        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    };
+    rest.is_empty() || next.is_some_and(is_name)
 }
 
 /// How long a quoted value is that ends as YAML wants it: at its quote, with nothing but the next field, the end of a flow
 /// or the end of the line behind it. Of any other value nobody knows where it ends.
 fn value_length(value: &str) -> Option<usize> {
     let length = closed_length(value)?;
-    let behind = value.get(length..)?.trim_start_matches([' ', '\t', '}', ']']);
-    let next = behind.strip_prefix(',').map(|field| field.split_once(':').map_or("", |(name, _)| name).trim());
-    let is_name = |name: &str| {
-        let name = name.trim_matches(['"', '\'']);
-        !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
-    };
-    (behind.is_empty() || next.is_some_and(is_name)).then_some(length)
+    value.get(length..).is_some_and(ends_or_goes_on).then_some(length)
 }
 
 /// How long a quoted value is, with its quotes.
@@ -399,6 +422,9 @@ mod tests {
     fn references_and_common_fields_are_shown() {
         for line in [
             "password: {file: /run/nas}",
+            "password: {file: \"/run/a, b\"}",
+            "with: {password: {file: /run/nas}, host: db.lan}",
+            "with: {tls: {key: {file: /run/nas}}, token: {env: X}}",
             "keep_runs: 3",
             "host: db.lan",
             "smtp: smtps://mail.lan:465",
@@ -412,6 +438,23 @@ mod tests {
             "exec: [run, -u, me, now]",
         ] {
             assert_eq!(masked(line), line);
+        }
+    }
+
+    #[test]
+    fn what_stands_in_or_behind_a_reference_is_none() {
+        for (line, shown) in [
+            ("password: {env: X, default: geheim}", "password: {env: X***"),
+            ("password: {file: /x, value: geheim}", "password: {file: /x***"),
+            ("password: {file: \"/x, y\", value: geheim}", "password: {file: \"/x, y\"***"),
+            ("password: {file: /x} geheim", "password: {file: /x}***"),
+            ("password: {file: /x}, geheim", "password: {file: /x}***"),
+            ("password: {file: /x}: geheim", "password: {file: /x}***"),
+            ("password: {file: /x geheim", "password: {file: /x***"),
+            ("basic: [u, geheim]", "basic: [u,***"),
+            ("auth: [\"u\", \"geheim\"]", "auth: [\"u\",***"),
+        ] {
+            assert_eq!(masked(line), shown, "{line}");
         }
     }
 

@@ -3,6 +3,8 @@
 //! Into an application only what Git names is written to: the target that is restored into is one of the config, so a
 //! caller of the RPC can send secrets nowhere else. While it goes on, no run of that target starts.
 
+mod choose;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,16 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::Shelf;
 use crate::artifact::manifest::{self, Manifest};
 use crate::config::model::{Artifacts, Config, Destination, Target};
+use crate::daemon::restore::choose::Chosen;
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::{Snapshot, Unkept};
 use crate::error::{Trouble, chain};
 use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
-use crate::run::holdings::newer::Newer;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::cut;
-use crate::runner::holdings::{self, Inventory};
 use crate::runner::journal;
 use crate::runner::ship::Route;
 use crate::runner::world::World;
@@ -184,147 +185,17 @@ async fn restore(
     place: &Place,
     id: OperationId,
 ) -> Result<Vec<String>, Trouble> {
-    let mut troubles = Vec::new();
-    let mut others = Vec::new();
-    for route in routes {
-        match find(route, request, &place.artifacts, id).await {
-            Ok(Choice::Found { snapshot, of_another_site }) => {
-                if let Some(whose) = of_another_site {
-                    route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
-                }
-                return match goal {
-                    Goal::Directory(to) => {
-                        let mut lines = into_directory(route, &snapshot, to, &request.include, id).await?;
-                        lines.extend(unkept(route, &snapshot, to).await);
-                        Ok(lines)
-                    }
-                    Goal::Application(target) => {
-                        into_application(route, &snapshot, target, request, &place.shelf, id).await
-                    }
-                };
-            }
-            Ok(Choice::None { of_others }) => others.extend(of_others),
-            Err(trouble) => troubles.push(trouble),
+    let Chosen { route, snapshot, of_another_site, .. } = choose::choose(routes, request, &place.artifacts, id).await?;
+    if let Some(whose) = of_another_site {
+        route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
+    }
+    match goal {
+        Goal::Directory(to) => {
+            let mut lines = into_directory(route, &snapshot, to, &request.include, id).await?;
+            lines.extend(unkept(route, &snapshot, to).await);
+            Ok(lines)
         }
-    }
-    if let Some(trouble) = troubles.into_iter().next() {
-        return Err(trouble);
-    }
-    if let Some(other) = others.into_iter().next() {
-        return Err(Trouble::new(
-            "no_snapshot",
-            format!("no destination has a snapshot of {} that this site made; {other}", request.target),
-        )
-        .with_hint("`larder snapshots --all` lists them: restore one with `--snapshot ID`, or, if that site is this one before its state was lost, stop the daemon and run `larder rebuild --site IDENTITY`"));
-    }
-    Err(match &request.snapshot {
-        Some(snapshot) => {
-            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
-        }
-        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
-    }
-    .with_hint("see `larder snapshots` for what there is"))
-}
-
-/// What one destination has of what was asked for.
-enum Choice {
-    Found {
-        snapshot: Box<Snapshot>,
-        /// Whose it is, when it was named and is not ours.
-        of_another_site: Option<String>,
-    },
-    None {
-        /// What there is of others, in words.
-        of_others: Option<String>,
-    },
-}
-
-/// The snapshot that is named, else the one of our newest run, whatever the dates say.
-async fn find(
-    route: &Route,
-    request: &RestoreRequest,
-    artifacts: &Artifacts,
-    id: OperationId,
-) -> Result<Choice, Trouble> {
-    let inventory = holdings::take(route, artifacts).await?;
-    if let Some(damage) = route.world.ledger.loss().map_err(|error| error.trouble())? {
-        route
-            .world
-            .operations
-            .line(id, &format!("note: {}; the newest run by the repository is taken", damage.sentence()));
-    }
-    for newer in inventory.sorted.holdings.newer.iter().filter(|newer| newer.job.target == request.target) {
-        route
-            .world
-            .operations
-            .line(id, &format!("note: {}", holdings::older::told(&route.destination.name, newer).message));
-    }
-    let of_target = inventory.listing.iter().filter(|each| each.tag("target") == Some(request.target.as_str()));
-    let wanted = request.snapshot.as_deref();
-    let found: Vec<&Snapshot> =
-        of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
-    let ours = found.iter().filter_map(|each| Some((inventory.order(&each.id)?, *each)));
-    if let Some((_, snapshot)) = ours.max_by_key(|(order, _)| *order) {
-        if wanted.is_none() {
-            of_this_machine(&inventory, snapshot, request, &route.destination.name)?;
-        }
-        return Ok(Choice::Found { snapshot: Box::new(snapshot.clone()), of_another_site: None });
-    }
-    let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
-    Ok(match (other, wanted) {
-        (Some(snapshot), Some(_)) => {
-            let of_another_site = Some(whose(snapshot));
-            Choice::Found { snapshot: Box::new(snapshot.clone()), of_another_site }
-        }
-        (Some(snapshot), None) => Choice::None {
-            of_others: Some(format!(
-                "the newest in {} is {}, {}",
-                route.destination.name,
-                short(&snapshot.id),
-                whose(snapshot)
-            )),
-        },
-        (None, _) => Choice::None { of_others: None },
-    })
-}
-
-/// What another machine made by a copy of this state is restored by name only.
-fn of_this_machine(
-    inventory: &Inventory,
-    snapshot: &Snapshot,
-    request: &RestoreRequest,
-    name: &Name,
-) -> Result<(), Trouble> {
-    let on = snapshot.tag("on");
-    let of_target =
-        |newer: &&Newer| newer.job.target == request.target && newer.on.is_some() && newer.on.as_deref() == on;
-    let Some(newer) = inventory.sorted.holdings.newer.iter().find(of_target) else { return Ok(()) };
-    let target = &request.target;
-    let before =
-        inventory.listing.iter().filter(|each| each.tag("target") == Some(target.as_str()) && each.tag("on") != on);
-    let own = before.filter_map(|each| Some((inventory.order(&each.id)?, each))).max_by_key(|(order, _)| *order);
-    let own = own.map_or_else(
-        || "none of this machine is left".to_owned(),
-        |(_, each)| format!("the newest of this machine is `--snapshot {}`", short(&each.id)),
-    );
-    Err(Trouble::new(
-        holdings::older::CODE,
-        format!(
-            "the newest snapshot of {target} in {name} was made on {} by a run that this state does not know: which one is meant?",
-            on.unwrap_or_default()
-        ),
-    )
-    .with_hint(format!(
-        "`larder restore {target} --snapshot {}` takes that one, {own}; {}",
-        short(&snapshot.id),
-        holdings::older::told(name, newer).hint.unwrap_or_default()
-    )))
-}
-
-fn whose(snapshot: &Snapshot) -> String {
-    match snapshot.tag("site") {
-        Some(site) => format!("of another site ({}, identity {site})", snapshot.host),
-        None => format!("of an older Larder ({}) that this site's history does not have", snapshot.host),
+        Goal::Application(target) => into_application(route, &snapshot, target, request, &place.shelf, id).await,
     }
 }
 

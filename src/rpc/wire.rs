@@ -361,7 +361,7 @@ pub struct RestoreParams {
     /// The newest of the target when not given.
     #[serde(default)]
     pub snapshot: Option<String>,
-    /// The first destination that has it when not given.
+    /// Where the newest run is when not given.
     #[serde(default)]
     pub destination: Option<Name>,
     /// A directory on the daemon's host: absolute; made when missing; must be empty. Either it or `into` is given.

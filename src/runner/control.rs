@@ -134,7 +134,7 @@ pub struct RestoreRequest {
     /// The newest snapshot of the target when not given.
     #[serde(default)]
     pub snapshot: Option<String>,
-    /// The first destination that has it when not given.
+    /// Where the newest run is when not given.
     #[serde(default)]
     pub destination: Option<Name>,
     /// A directory: absolute; made when missing; must be empty. Either it or `into` is given.

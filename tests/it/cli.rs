@@ -19,13 +19,14 @@ fn first_backup_commands() -> Vec<String> {
     block.lines().map(str::to_owned).collect()
 }
 
-/// Types these lines one after the other, then `larder status`; a daemon that was started ends with it.
-fn type_in(home: &std::path::Path, commands: &[String]) -> std::process::Output {
+/// Types these lines one after the other as `user`, then `larder status`; a daemon that was started ends with it.
+fn type_in(home: &std::path::Path, commands: &[String], user: Option<&str>) -> std::process::Output {
     let bin = home.join("bin");
     std::fs::create_dir(&bin).unwrap();
-    std::os::unix::fs::symlink(larder(), bin.join("larder")).unwrap();
+    // Copies: another user need not get to where these lie.
+    std::fs::copy(larder(), bin.join("larder")).unwrap();
     if let Ok(restic) = restic().canonicalize() {
-        std::os::unix::fs::symlink(restic, bin.join("restic")).unwrap();
+        std::fs::copy(restic, bin.join("restic")).unwrap();
     }
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     // A reader types the next line when the last has answered; the daemon needs a moment to listen.
@@ -41,32 +42,43 @@ fn type_in(home: &std::path::Path, commands: &[String]) -> std::process::Output 
         }
     }
     script.push_str("larder status\n");
-    Command::new("timeout")
-        .args(["120", "bash", "-c", &script])
+    let mut words: Vec<&str> =
+        user.map(|user| vec!["setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups"]).unwrap_or_default();
+    words.extend(["timeout", "120", "bash", "-c", &script]);
+    Command::new(words[0])
+        .args(&words[1..])
         .env_clear()
         .env("HOME", home)
         .env("PATH", path)
         // Root's state would be in /var/lib: this site is the test's own.
-        .env("LARDER_STATE", home.join("state"))
+        .envs(user.is_none().then(|| ("LARDER_STATE", home.join("state"))))
+        .current_dir(home)
         .stdin(Stdio::null())
         .output()
         .unwrap()
 }
 
 #[test]
-fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands() {
+fn the_readme_leads_from_nothing_to_the_first_own_backup_in_four_commands_as_root_and_as_another() {
     let commands = first_backup_commands();
     assert!(commands.len() <= 4, "{commands:?}");
-    let home = tempfile::tempdir().unwrap();
-    std::fs::create_dir(home.path().join("Documents")).unwrap();
-    std::fs::write(home.path().join("Documents/letter.txt"), "dear reader\n").unwrap();
-    let done = type_in(home.path(), &commands);
-    let said = text(&done);
-    assert!(done.status.success(), "{said}");
-    assert!(said.contains("applied"), "the push shows its verdict:\n{said}");
-    assert!(said.contains("documents") && said.contains("success"), "the run is shown:\n{said}");
-    let backups = home.path().join("state/backups/documents");
-    assert!(backups.is_dir(), "{said}");
+    let root = nix::unistd::geteuid().is_root();
+    for user in [None, Some("nobody")].into_iter().take(if root { 2 } else { 1 }) {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(".profile"), "umask 022\n").unwrap();
+        if let Some(user) = user {
+            let owned = Command::new("chown").arg("-R").arg(user).arg(home.path()).status().unwrap();
+            assert!(owned.success(), "only root gives a directory away");
+        }
+        let done = type_in(home.path(), &commands, user);
+        let said = text(&done);
+        assert!(done.status.success(), "{user:?}: {said}");
+        assert!(said.contains("applied"), "the push shows its verdict:\n{said}");
+        assert!(said.contains("profile") && said.contains("success"), "the run is shown:\n{said}");
+        let state = if user.is_none() { "state" } else { ".local/state/larder" };
+        let backups = home.path().join(state).join("backups/profile");
+        assert!(backups.is_dir(), "{} in {said}", backups.display());
+    }
 }
 
 #[test]
@@ -196,7 +208,7 @@ fn a_postgresql_that_lets_its_owner_in_is_backed_up_by_four_commands() {
         "git -C ~/backups push".to_owned(),
         "larder run --all".to_owned(),
     ];
-    let done = type_in(home.path(), &commands);
+    let done = type_in(home.path(), &commands, None);
     let said = text(&done);
     assert!(done.status.success(), "{said}");
     assert!(said.contains(&format!("target postgres, read as the role {me}")), "{said}");

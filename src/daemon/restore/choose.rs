@@ -1,0 +1,255 @@
+//! Which snapshot a restore takes: the one that is named, else the one of our newest run in any destination.
+
+use crate::config::model::Artifacts;
+use crate::daemon::upkeep::short;
+use crate::engine::Snapshot;
+use crate::error::Trouble;
+use crate::run::hold::HoldKind;
+use crate::run::holdings::Known;
+use crate::run::holdings::newer::Newer;
+use crate::runner::control::{OperationId, RestoreRequest};
+use crate::runner::holdings::{self, Inventory};
+use crate::runner::ship::Route;
+use crate::types::{JobId, Name};
+
+/// What is restored, and from where.
+pub(super) struct Chosen<'r> {
+    pub(super) route: &'r Route,
+    pub(super) snapshot: Snapshot,
+    /// Whose it is, when it was named and is not ours.
+    pub(super) of_another_site: Option<String>,
+}
+
+/// What one destination has of what was asked for.
+enum Choice {
+    Found {
+        snapshot: Box<Snapshot>,
+        /// Its place in the order of our runs; none: it is not ours.
+        order: Option<u64>,
+        of_another_site: Option<String>,
+    },
+    None {
+        /// What there is of others, in words.
+        of_others: Option<String>,
+    },
+}
+
+/// One that may be taken.
+struct Candidate<'r> {
+    order: u64,
+    chosen: Chosen<'r>,
+    inventory: Inventory,
+}
+
+/// Looks at every destination: the first by name need not have the newest run.
+///
+/// # Errors
+/// When no destination has what is asked for; when the newest run was made by another machine; and, where an application is
+/// about to be replaced, when a newer run is known to be in a destination that cannot be read.
+pub(super) async fn choose<'r>(
+    routes: &'r [Route],
+    request: &RestoreRequest,
+    artifacts: &Artifacts,
+    id: OperationId,
+) -> Result<Chosen<'r>, Trouble> {
+    let (mut found, mut silent, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    note_loss(routes, id)?;
+    for route in routes {
+        let inventory = match holdings::take(route, artifacts).await {
+            Ok(inventory) => inventory,
+            Err(trouble) => {
+                silent.push((route, trouble));
+                continue;
+            }
+        };
+        note_newer(route, &inventory, request, id);
+        match find(route, request, &inventory) {
+            Choice::Found { snapshot, order, of_another_site } => {
+                let chosen = Chosen { route, snapshot: *snapshot, of_another_site };
+                match order.filter(|_| request.snapshot.is_none()) {
+                    Some(order) => found.push(Candidate { order, chosen, inventory }),
+                    None => return Ok(chosen),
+                }
+            }
+            Choice::None { of_others } => others.extend(of_others),
+        }
+    }
+    let Some(best) = newest(found) else { return Err(nothing(request, silent, others)) };
+    of_this_machine(&best, request)?;
+    for (route, trouble) in silent {
+        let known = newest_known(route, &request.target).await?;
+        unread(route, &trouble, known.filter(|known| known.order > best.order).as_ref(), request, id)?;
+    }
+    note_holds(&best.chosen, id)?;
+    Ok(best.chosen)
+}
+
+/// The one of the newest run; of several places that have that run, the first.
+fn newest(found: Vec<Candidate<'_>>) -> Option<Candidate<'_>> {
+    let newest = found.iter().max_by_key(|candidate| candidate.order)?;
+    let order = newest.order;
+    let run = newest.chosen.snapshot.tag("run").map(str::to_owned);
+    found
+        .into_iter()
+        .find(|each| each.order == order || (run.is_some() && each.chosen.snapshot.tag("run") == run.as_deref()))
+}
+
+fn nothing(request: &RestoreRequest, silent: Vec<(&Route, Trouble)>, others: Vec<String>) -> Trouble {
+    if let Some((_, trouble)) = silent.into_iter().next() {
+        return trouble;
+    }
+    if let Some(other) = others.into_iter().next() {
+        return Trouble::new(
+            "no_snapshot",
+            format!("no destination has a snapshot of {} that this site made; {other}", request.target),
+        )
+        .with_hint("`larder snapshots --all` lists them: restore one with `--snapshot ID`, or, if that site is this one before its state was lost, stop the daemon and run `larder rebuild --site IDENTITY`");
+    }
+    match &request.snapshot {
+        Some(snapshot) => {
+            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
+        }
+        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
+    }
+    .with_hint("see `larder snapshots` for what there is")
+}
+
+/// Says that a destination was not looked at, and what is known to be there. An application is not put back to an older
+/// state than the one that is asked for.
+fn unread(
+    route: &Route,
+    trouble: &Trouble,
+    newer: Option<&Known>,
+    request: &RestoreRequest,
+    id: OperationId,
+) -> Result<(), Trouble> {
+    let (name, target) = (&route.destination.name, &request.target);
+    let Some(newer) = newer else {
+        let line =
+            format!("note: {name} could not be looked at ({}); no newer run is known to be there", trouble.message);
+        route.world.operations.line(id, &line);
+        return Ok(());
+    };
+    let message = format!(
+        "the newest run of {target} (of {}) is in {name} alone, which cannot be read: {}",
+        newer.time.strftime("%Y-%m-%d %H:%M UTC"),
+        trouble.message
+    );
+    if request.into.is_some() && !request.dry_run {
+        return Err(Trouble::new("newest_unreadable", message).with_hint(format!(
+            "bring {name} back, or name what is to be put back instead: `--snapshot ID` (see `larder snapshots --target {target}`)"
+        )));
+    }
+    route.world.operations.line(id, &format!("note: {message}; what is restored is older"));
+    Ok(())
+}
+
+/// The newest snapshot of `target` that this site's books have of a destination.
+async fn newest_known(route: &Route, target: &Name) -> Result<Option<Known>, Trouble> {
+    let (ledger, name, target) = (route.world.ledger.clone(), route.destination.name.clone(), target.clone());
+    let read = move || {
+        let books = ledger.books(&name)?;
+        let of_target = books.by_job.into_iter().filter(|(job, _)| job.target == target);
+        let there =
+            of_target.flat_map(|(_, known)| known.into_values()).filter(|known| !known.missing && !known.leaving);
+        Ok::<_, crate::store::StoreError>(there.max_by_key(|known| known.order))
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Trouble::new("internal", error.to_string()))?
+        .map_err(|error| error.trouble())
+}
+
+fn note_loss(routes: &[Route], id: OperationId) -> Result<(), Trouble> {
+    let Some(Route { world, .. }) = routes.first() else { return Ok(()) };
+    if let Some(damage) = world.ledger.loss().map_err(|error| error.trouble())? {
+        world.operations.line(id, &format!("note: {}; the newest run by the repository is taken", damage.sentence()));
+    }
+    Ok(())
+}
+
+fn note_newer(route: &Route, inventory: &Inventory, request: &RestoreRequest, id: OperationId) {
+    for newer in inventory.sorted.holdings.newer.iter().filter(|newer| newer.job.target == request.target) {
+        let told = holdings::older::told(&route.destination.name, newer);
+        route.world.operations.line(id, &format!("note: {}", told.message));
+    }
+}
+
+/// The newest backup need not have everything: says what is held for having less than usual.
+fn note_holds(chosen: &Chosen<'_>, id: OperationId) -> Result<(), Trouble> {
+    let Chosen { route, snapshot, .. } = chosen;
+    let tag = |name| snapshot.tag(name).and_then(|name| Name::parse(name).ok());
+    let (Some(target), Some(policy)) = (tag("target"), tag("policy")) else { return Ok(()) };
+    let job = route.world.ledger.job(&JobId { target, policy }).map_err(|error| error.trouble())?;
+    let less = |kind| matches!(kind, HoldKind::Shrank | HoldKind::LostMount | HoldKind::Incomplete);
+    for hold in job.iter().flat_map(|job| &job.holds).filter(|hold| less(hold.kind)) {
+        let since = hold.since.strftime("%Y-%m-%d %H:%M UTC");
+        let line = format!("note: held since {since}: {}; an older snapshot may have more", hold.trouble.message);
+        route.world.operations.line(id, &line);
+    }
+    Ok(())
+}
+
+/// The snapshot that is named, else the one of our newest run, whatever the dates say.
+fn find(route: &Route, request: &RestoreRequest, inventory: &Inventory) -> Choice {
+    let of_target = inventory.listing.iter().filter(|each| each.tag("target") == Some(request.target.as_str()));
+    let wanted = request.snapshot.as_deref();
+    let found: Vec<&Snapshot> =
+        of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
+    let ours = found.iter().filter_map(|each| Some((inventory.order(&each.id)?, *each)));
+    if let Some((order, snapshot)) = ours.max_by_key(|(order, _)| *order) {
+        return Choice::Found { snapshot: Box::new(snapshot.clone()), order: Some(order), of_another_site: None };
+    }
+    let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
+    match (other, wanted) {
+        (Some(snapshot), Some(_)) => {
+            let of_another_site = Some(whose(snapshot));
+            Choice::Found { snapshot: Box::new(snapshot.clone()), order: None, of_another_site }
+        }
+        (Some(snapshot), None) => Choice::None {
+            of_others: Some(format!(
+                "the newest in {} is {}, {}",
+                route.destination.name,
+                short(&snapshot.id),
+                whose(snapshot)
+            )),
+        },
+        (None, _) => Choice::None { of_others: None },
+    }
+}
+
+/// What another machine made by a copy of this state is restored by name only.
+fn of_this_machine(best: &Candidate<'_>, request: &RestoreRequest) -> Result<(), Trouble> {
+    let Candidate { chosen: Chosen { route, snapshot, .. }, inventory, .. } = best;
+    let (on, name) = (snapshot.tag("on"), &route.destination.name);
+    let of_target =
+        |newer: &&Newer| newer.job.target == request.target && newer.on.is_some() && newer.on.as_deref() == on;
+    let Some(newer) = inventory.sorted.holdings.newer.iter().find(of_target) else { return Ok(()) };
+    let target = &request.target;
+    let before =
+        inventory.listing.iter().filter(|each| each.tag("target") == Some(target.as_str()) && each.tag("on") != on);
+    let own = before.filter_map(|each| Some((inventory.order(&each.id)?, each))).max_by_key(|(order, _)| *order);
+    let own = own.map_or_else(
+        || "none of this machine is left".to_owned(),
+        |(_, each)| format!("the newest of this machine is `--snapshot {}`", short(&each.id)),
+    );
+    Err(Trouble::new(
+        holdings::older::CODE,
+        format!(
+            "the newest snapshot of {target} in {name} was made on {} by a run that this state does not know: which one is meant?",
+            on.unwrap_or_default()
+        ),
+    )
+    .with_hint(format!(
+        "`larder restore {target} --snapshot {}` takes that one, {own}; {}",
+        short(&snapshot.id),
+        holdings::older::told(name, newer).hint.unwrap_or_default()
+    )))
+}
+
+fn whose(snapshot: &Snapshot) -> String {
+    match snapshot.tag("site") {
+        Some(site) => format!("of another site ({}, identity {site})", snapshot.host),
+        None => format!("of an older Larder ({}) that this site's history does not have", snapshot.host),
+    }
+}
