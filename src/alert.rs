@@ -20,6 +20,7 @@ use crate::run::hold::{self, Hold};
 use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
 use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, Upkeep};
+use crate::store::unfinished::Unfinished;
 use crate::types::{Name, Outcome, Revision};
 
 use edge::Edge;
@@ -135,6 +136,17 @@ pub fn mail_for_state_back(site: &Site, incident: &Incident, now: Timestamp) -> 
 #[must_use]
 pub fn mail_for_loss(site: &Site, damage: &Damage, target: &str, now: Timestamp) -> Option<OutboxMail> {
     letter::of_loss(site, damage, target).mail(site, now)
+}
+
+/// The mail about what could not be put back on an application, or about the end of that.
+#[must_use]
+pub fn mail_for_unfinished(site: &Site, unfinished: &Unfinished, now: Timestamp) -> Option<OutboxMail> {
+    let letter = if unfinished.ended {
+        letter::of_finished(site, unfinished, now)
+    } else {
+        letter::of_unfinished(site, unfinished)
+    };
+    letter.mail(site, now)
 }
 
 /// The mail about a check or prune (`work`) of a destination that began to fail or works again.

@@ -14,6 +14,7 @@ mod restore;
 mod source_watch;
 mod state_watch;
 pub(crate) mod stop;
+mod undo;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -163,7 +164,8 @@ async fn run(
         crate::process::Spared::new(world.paths.spared()),
         serving.clone(),
     ));
-    tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), serving.clone()));
+    let tell = undo::teller(config.clone(), keeper.changed.clone(), keeper.mail.clone());
+    tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), tell, serving.clone()));
     tasks.close();
 
     tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "larder turns");

@@ -65,6 +65,13 @@ impl Page {
         )?;
         let loss = view.attention.iter().any(|each| each.kind == "loss");
         self.gauge("larder_state_lost", "1 while a loss of the state store is not accepted.", &[], one(flag(loss)))?;
+        let undo = one(number(view.attention.iter().filter(|each| each.kind == "undo").count() as u64));
+        self.gauge(
+            "larder_not_put_back",
+            "Changes of runs and restores to applications that are not put back.",
+            &[],
+            undo,
+        )?;
         let total = one(number(view.config.rejected_total));
         self.counter("larder_config_rejected_total", "Revisions refused so far.", &[], total)?;
         self.gauge("larder_runs_in_progress", "Runs queued or in progress.", &[], one(number(view.counts.running)))?;

@@ -22,6 +22,7 @@ pub mod record;
 pub mod scan;
 pub mod sled_store;
 pub mod trouble;
+pub mod unfinished;
 mod witness;
 
 /// Largest value in bytes. sled 0.34 leaks the blob files that it makes of values of 128 KiB and more: 2.5 MiB of

@@ -15,6 +15,7 @@ use crate::status::job::accept_command;
 use crate::status::render;
 use crate::store::damage::Damage;
 use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
+use crate::store::unfinished::Unfinished;
 use crate::types::{JobId, Name, Revision, show_duration};
 
 /// Longest subject, in characters.
@@ -308,6 +309,30 @@ pub(super) fn of_loss(site: &Site, damage: &Damage, target: &str) -> Letter {
     let mut letter = Letter::new(site, Template::Failed, subject, "bad", headline).trouble(Some(&trouble));
     letter.fact("noticed", say_time(site, damage.at));
     letter.commands = vec![damage.accept_command(target)];
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_unfinished(site: &Site, unfinished: &Unfinished) -> Letter {
+    let whose = unfinished.target.as_ref().map_or_else(|| unfinished.run.to_string(), ToString::to_string);
+    let subject = format!("FAILED: the application of {whose} is not put back as it was");
+    let headline = format!("What was changed on the application of {whose} could not be put back");
+    let trouble = Trouble { hint: Some(unfinished.hint()), ..unfinished.trouble.clone() };
+    let mut letter = Letter::new(site, Template::Failed, &subject, "bad", headline).trouble(Some(&trouble));
+    letter.fact("since", say_time(site, unfinished.since));
+    letter.commands = vec![unfinished.accept_command()];
+    letter.link = page(site, "");
+    letter
+}
+
+pub(super) fn of_finished(site: &Site, unfinished: &Unfinished, now: Timestamp) -> Letter {
+    let whose = unfinished.target.as_ref().map_or_else(|| unfinished.run.to_string(), ToString::to_string);
+    let subject = format!("Recovered: the application of {whose} is put back");
+    let headline = format!("What was changed on the application of {whose} is put back as it was");
+    let mut letter = Letter::new(site, Template::Recovered, &subject, "good", headline);
+    letter.fact("since", say_time(site, unfinished.since));
+    letter.fact("for", say_age(unfinished.since, now));
+    letter.fact("because", plain(&unfinished.trouble.message, MESSAGE_CHARS_MAX));
     letter.link = page(site, "");
     letter
 }

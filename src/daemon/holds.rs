@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
+use crate::daemon::undo;
 use crate::error::Trouble;
 use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
 use crate::run::holdings::{Holdings, missing_value};
@@ -51,6 +52,12 @@ impl Keeper {
         if changed.is_empty()
             && let Some(told) = self.accept_loss_without_jobs(value, now).map_err(|error| error.trouble())?
         {
+            return Ok(vec![told]);
+        }
+        if changed.is_empty()
+            && let Some(told) = undo::accept(&self.world, target, value)?
+        {
+            self.changed.notify_one();
             return Ok(vec![told]);
         }
         let mut told = self.accept_older_losses(of_target).map_err(|error| error.trouble())?;

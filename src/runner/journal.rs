@@ -2,7 +2,8 @@
 //!
 //! `<state>/journal/<run>/order.json` says for which target with which settings (references, no secrets), so a target
 //! that left the config in the meantime is recovered too; `<state>/journal/<run>/notes/` is the plugin's. A journal
-//! whose notes are gone is removed; one that cannot be recovered stays and is tried again.
+//! whose notes are gone is removed; one that cannot be recovered stays, is told, and is tried again until somebody gives it
+//! up.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,9 @@ use crate::config::model::Target;
 use crate::error::Trouble;
 use crate::process::{Context, Limits, Log, Redactor};
 use crate::runner::world::World;
+use crate::store::ledger::Ledger;
+use crate::store::unfinished::Unfinished;
+use crate::store::{Batch, StoreError};
 use crate::types::{Name, RunId};
 
 /// The longest that one `recover` may take.
@@ -24,6 +29,9 @@ const RECOVER_MAX: Duration = Duration::from_mins(10);
 
 /// How often what could not be recovered is tried again.
 const RECOVER_EVERY: Duration = Duration::from_mins(5);
+
+/// What ends the name of a journal that somebody gave up.
+const GIVEN_UP: &str = "given-up";
 
 /// The longest that putting back what a restore replaced may take: it may be a whole volume.
 const UNDO_MAX: Duration = Duration::from_hours(12);
@@ -93,8 +101,11 @@ fn in_use(world: &World) -> MutexGuard<'_, BTreeSet<RunId>> {
 /// # Errors
 /// When something could not be undone; it is tried again later.
 pub(crate) async fn close(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {
-    let closed = close_as_it_is(world, run, log).await;
+    let closed = attempt(world, run, log).await;
     in_use(world).remove(&run);
+    if closed.is_err() {
+        world.unfinished.notify_one();
+    }
     closed
 }
 
@@ -103,19 +114,125 @@ pub(crate) fn is_left(world: &World, run: RunId) -> bool {
     world.paths.journal().join(run.to_string()).exists()
 }
 
-/// Recovers what earlier runs left, now and every few minutes while something is left.
-pub(crate) async fn keep_recovering(world: Arc<World>, cancel: CancellationToken) {
+/// Recovers what earlier runs left: now, when something could not be put back, and every few minutes. `tell` is called after
+/// each round, with what is known by then.
+pub(crate) async fn keep_recovering(world: Arc<World>, tell: impl Fn(&World), cancel: CancellationToken) {
+    sweep_given_up(&world);
     loop {
         for run in left(&world) {
-            if let Err(trouble) = close_as_it_is(&world, run, Log::discard()).await {
+            if !in_use(&world).insert(run) {
+                continue;
+            }
+            let attempted = attempt(&world, run, Log::discard()).await;
+            in_use(&world).remove(&run);
+            if let Err(trouble) = attempted {
                 tracing::error!(%run, %trouble, "an interrupted run left something behind");
             }
         }
+        let theirs = world.clone();
+        let dropped = tokio::task::spawn_blocking(move || drop_records_without_journal(&theirs)).await;
+        if let Ok(Err(error)) = dropped {
+            tracing::error!(error = %crate::error::chain(&error), "cannot read what is still to be put back");
+        }
+        tell(&world);
         tokio::select! {
             () = cancel.cancelled() => return,
+            () = world.unfinished.notified() => {}
             () = tokio::time::sleep(RECOVER_EVERY) => {}
         }
     }
+}
+
+/// Gives up what is still to be put back after `run`, since somebody put the application right.
+///
+/// # Errors
+/// When it is being put back at this moment, or the journal cannot be removed.
+pub(crate) fn give_up(world: &World, run: RunId) -> Result<(), Trouble> {
+    let directory = world.paths.journal().join(run.to_string());
+    if in_use(world).contains(&run) {
+        return Err(Trouble::new(
+            "target_busy",
+            format!("what the run {run} changed is being put back at this moment"),
+        )
+        .with_hint("wait for the end of that (`larder status`)"));
+    }
+    let given_up = directory.with_extension(GIVEN_UP);
+    match fs::rename(&directory, &given_up) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Trouble::new(
+                "journal_unwritable",
+                format!("the journal {} cannot be given up: {error}", directory.display()),
+            ));
+        }
+        _ => {}
+    }
+    // What was set aside may be a whole volume.
+    std::thread::spawn(move || remove_given_up(&given_up));
+    let mut batch = Batch::default();
+    batch.remove_unfinished(run);
+    world.ledger.commit(batch).map_err(|error| error.trouble())?;
+    world.unfinished.notify_one();
+    Ok(())
+}
+
+fn sweep_given_up(world: &World) {
+    for entry in fs::read_dir(world.paths.journal()).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == GIVEN_UP) {
+            remove_given_up(&entry.path());
+        }
+    }
+}
+
+fn remove_given_up(directory: &Path) {
+    if let Some(staged) = order(directory).ok().and_then(|order| order.staged) {
+        let _ = fs::remove_dir_all(staged);
+    }
+    let _ = fs::remove_dir_all(directory);
+}
+
+/// A record whose journal is gone says nothing any more.
+fn drop_records_without_journal(world: &World) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    for unfinished in world.ledger.unfinished()?.iter().filter(|each| !each.ended && !is_left(world, each.run)) {
+        batch.remove_unfinished(unfinished.run);
+    }
+    world.ledger.commit(batch)
+}
+
+/// Tries to put back what `run` changed, and notes how that went.
+async fn attempt(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {
+    let directory = world.paths.journal().join(run.to_string());
+    let target = order(&directory).ok().map(|order| order.target);
+    let done = close_as_it_is(world, run, log).await;
+    let (ledger, now) = (world.ledger.clone(), world.clock.now());
+    let trouble = done.as_ref().err().cloned();
+    let noted = tokio::task::spawn_blocking(move || note(&ledger, run, target, trouble, now)).await;
+    if let Ok(Err(error)) = noted {
+        tracing::error!(%run, error = %crate::error::chain(&error), "cannot note what is still to be put back");
+    }
+    done
+}
+
+fn note(
+    ledger: &Ledger,
+    run: RunId,
+    target: Option<Name>,
+    trouble: Option<Trouble>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let known = ledger.unfinished()?.into_iter().find(|known| known.run == run);
+    let mut batch = Batch::default();
+    match (known, trouble) {
+        (None, None) => return Ok(()),
+        (Some(known), None) if known.told => batch.put_unfinished(&Unfinished { ended: true, ..known })?,
+        (Some(_), None) => batch.remove_unfinished(run),
+        (Some(known), Some(trouble)) => batch.put_unfinished(&Unfinished { trouble, ended: false, ..known })?,
+        (None, Some(trouble)) => {
+            let unfinished = Unfinished { run, target, since: now, trouble, told: false, ended: false };
+            batch.put_unfinished(&unfinished)?;
+        }
+    }
+    ledger.commit(batch)
 }
 
 async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {

@@ -46,6 +46,8 @@ pub struct World {
     pub(crate) journals: Mutex<BTreeSet<crate::types::RunId>>,
     /// Targets whose applications are being restored into: no run of them starts.
     pub(crate) restoring: Mutex<BTreeSet<Name>>,
+    /// Something on an application could not be put back.
+    pub(crate) unfinished: Notify,
     /// A repository was listed.
     pub(crate) listed: Notify,
 }
@@ -78,6 +80,7 @@ impl World {
             destination_writes: Mutex::default(),
             journals: Mutex::default(),
             restoring: Mutex::default(),
+            unfinished: Notify::default(),
             listed: Notify::default(),
         }
     }

@@ -23,6 +23,7 @@ use crate::status::{
 use crate::status::{discovery, holdings};
 use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
+use crate::store::unfinished::Unfinished;
 use crate::types::Name;
 
 /// How long after its time a prune or check may start before that is remarked.
@@ -47,6 +48,8 @@ impl View {
         let discovery = discovery::view(reading);
         let state = reading.state.as_ref().map(|incident| state_problem(incident, &reading.zone()));
         let mut attention = attention(reading, &targets, &destinations, &config, &mail, discovery.as_ref());
+        let undo = reading.unfinished.iter().map(unfinished_attention);
+        attention.splice(0..0, undo);
         if let Some(problem) = reading.loss.as_ref().map(|damage| loss_problem(damage, &reading.jobs)) {
             let (kind, subject) = ("loss".to_owned(), "state store".to_owned());
             attention.insert(0, Attention { health: Health::Failed, kind, subject, target: None, problem });
@@ -108,6 +111,19 @@ fn loss_problem(damage: &Damage, jobs: &[JobRecord]) -> Problem {
         hint: trouble.hint,
         commands: vec![damage.accept_command(target)],
     }
+}
+
+fn unfinished_attention(unfinished: &Unfinished) -> Attention {
+    let subject = unfinished.target.as_ref().map_or_else(|| unfinished.run.to_string(), Name::to_string);
+    let problem = Problem {
+        code: unfinished.trouble.code.clone(),
+        what: format!("What was changed on the application of {subject} is not put back"),
+        why: Some(unfinished.trouble.message.clone()),
+        hint: Some(unfinished.hint()),
+        commands: vec![unfinished.accept_command()],
+    };
+    let (kind, target) = ("undo".to_owned(), unfinished.target.clone());
+    Attention { health: Health::Failed, kind, subject, target, problem }
 }
 
 fn running_view(update: &RunUpdate) -> RunningView {

@@ -17,6 +17,7 @@ use crate::store::ledger::Ledger;
 use crate::store::record::{
     ArtifactSummary, ConfigRecord, DestinationRecord, Incident, JobRecord, RunRecord, Shipment,
 };
+use crate::store::unfinished::Unfinished;
 use crate::types::{JobId, Name, Outcome, RunId};
 
 /// How many waiting mails are looked at for the newest error.
@@ -52,6 +53,8 @@ pub struct Reading {
     pub state: Option<Incident>,
     /// A loss of the store that nobody accepted yet.
     pub loss: Option<Damage>,
+    /// What runs and restores changed on applications and could not put back.
+    pub unfinished: Vec<Unfinished>,
 }
 
 /// What the last runs of one job leave on a page; the records themselves are dropped at once.
@@ -113,6 +116,7 @@ impl Reading {
             discovery: live.discovery(),
             state: live.state(),
             loss: ledger.loss()?,
+            unfinished: ledger.unfinished()?.into_iter().filter(|each| !each.ended).collect(),
         })
     }
 

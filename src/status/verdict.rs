@@ -51,6 +51,8 @@ fn failure(counts: &Counts, attention: &[Attention]) -> Option<String> {
     let mut parts = Vec::new();
     parts.extend(failed("state").next().map(|_| "the state directory is lost".to_owned()));
     parts.extend(failed("loss").next().map(|_| "the state store was lost".to_owned()));
+    let undo = failed("undo").count() as u64;
+    parts.extend((undo > 0).then(|| format!("{} put back as it was", of_applications(undo))));
     parts.extend(failed("config").next().map(|_| "the config cannot be read".to_owned()));
     match (jobs, destinations) {
         (0, 0) => {}
@@ -62,6 +64,10 @@ fn failure(counts: &Counts, attention: &[Attention]) -> Option<String> {
         }
     }
     (!parts.is_empty()).then(|| capital(&parts.join(", and ")))
+}
+
+fn of_applications(count: u64) -> String {
+    if count == 1 { "1 application is not".to_owned() } else { format!("{count} applications are not") }
 }
 
 fn short_of_failure(counts: &Counts, attention: &[Attention], config: &ConfigView) -> (Health, String) {

@@ -235,3 +235,76 @@ fn what_a_killed_restore_left_on_an_application_is_put_right() {
     });
     assert_eq!(std::fs::read_dir(site.path("backups/.larder/staging")).unwrap().count(), 0);
 }
+
+#[test]
+fn what_cannot_be_put_back_is_said_everywhere_and_mailed_once_until_it_is_or_is_given_up() {
+    let mut site = site();
+    std::fs::create_dir_all(site.path("post")).unwrap();
+    let server = crate::alert::server::Server::start(&site.path("post"), "plain", "", 0);
+    let smtp = format!("smtp+plain://localhost:{}", server.port);
+    let email = format!("email: {{smtp: \"{smtp}\", from: larder@home.test, to: [me@home.test]}}\n");
+    site.edit("config/site.yaml", "kind: Site\n", &format!("kind: Site\n{email}"));
+    assert!(site.push("mail").status.success());
+    assert_eq!(site.run("box")["outcome"], "success");
+    site.write("app/hang", "");
+    site.write("app/engine-down", "");
+    site.call("restore.start", json!({"target": "box", "into": "box"})).unwrap();
+    wait_for("the restore", Duration::from_secs(30), || site.path("app/stopped").exists().then_some(()));
+    site.kill();
+    site.start();
+    let problem = |site: &Site| {
+        let status = site.call("system.status", json!({})).ok()?;
+        let first = status["attention"].as_array()?.iter().find(|each| each["kind"] == "undo")?.clone();
+        Some((status["verdict"].clone(), first))
+    };
+    let (verdict, first) = wait_for("the first look", Duration::from_secs(30), || problem(&site));
+    assert_eq!(verdict["health"], "failed", "{verdict}");
+    assert!(verdict["sentence"].as_str().unwrap().contains("1 application is not put back as it was"), "{verdict}");
+    assert_eq!(first["target"], "box", "{first}");
+    assert!(first["problem"]["why"].as_str().unwrap().contains("the engine is down"), "{first}");
+    let command = first["problem"]["commands"][0].as_str().unwrap().to_owned();
+    assert!(command.starts_with("larder accept box undo:"), "{command}");
+    for words in ["status", "doctor"] {
+        let shown = site.command().arg(words).output().unwrap();
+        assert_eq!(shown.status.code(), Some(1), "{}", text(&shown));
+        assert!(text(&shown).contains("the engine is down") && text(&shown).contains(&command), "{}", text(&shown));
+    }
+    assert!(site.get("/metrics").lines().any(|line| line == "larder_not_put_back 1"));
+    wait_for("the page", Duration::from_secs(20), || site.get("/").contains(&command).then_some(()));
+    assert_eq!(server.taken().len(), 0, "what may be well at the next try wakes nobody");
+
+    // Ten minutes later, and again: one mail.
+    let later = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10);
+    site.kill();
+    let _clock = crate::process_clock::ProcessClock::of(&mut site, &later.to_string());
+    for _ in 0..2 {
+        site.start();
+        let mails = server.wait_for(1);
+        assert_eq!(mails.len(), 1);
+        assert!(mails[0].header("Subject").contains("the application of box is not put back"), "{}", mails[0].text);
+        site.kill();
+    }
+    let before = site.log().len();
+    site.start();
+    wait_for("the end of one more try", Duration::from_secs(30), || {
+        site.log()[before..].contains("an interrupted run left something behind").then_some(())
+    });
+    assert!(problem(&site).is_some());
+
+    // The operator puts it right by hand and says so: nothing is tried on it any more.
+    std::fs::remove_file(site.path("app/engine-down")).unwrap();
+    std::fs::remove_file(site.path("app/hang")).unwrap();
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let wrong = site.command().args(["accept", "box", "undo:01ARZ3NDEKTSV4RRFFQ69G5FAV"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong));
+    let accepted = site.command().args(&words).output().unwrap();
+    assert!(accepted.status.success(), "{}", text(&accepted));
+    assert_eq!(problem(&site), None);
+    wait_for("the end of the journals", Duration::from_secs(10), || {
+        std::fs::read_dir(site.path("state/journal")).unwrap().next().is_none().then_some(())
+    });
+    assert!(site.path("app/stopped").exists(), "nothing was put back");
+    wait_for("what was set aside to go", Duration::from_secs(10), || {
+        (std::fs::read_dir(site.path("backups/.larder/staging")).unwrap().count() == 0).then_some(())
+    });
+}
