@@ -73,3 +73,5 @@ mod support;
 mod upkeep;
 #[path = "it/whole.rs"]
 mod whole;
+#[path = "it/written_anew.rs"]
+mod written_anew;

@@ -217,6 +217,7 @@ impl Keeper {
             let seen = || seen.iter().filter(|(name, _)| is_its(name));
             judged.add(HoldKind::Vanished, seen().filter_map(|(name, seen)| vanished(name, seen, &job.id)));
             judged.add(HoldKind::OlderState, seen().filter_map(|(name, seen)| older(name, seen, &job.id)));
+            judged.add(HoldKind::Altered, seen().filter_map(|(name, seen)| altered(name, seen, &job.id)));
             let found = loss.as_ref().map(|damage| lost::finding(damage, &job.id.target));
             judged.add(HoldKind::LostState, found);
             let holds = judged.holds(&job.holds, &job.accepted, now);
@@ -298,6 +299,7 @@ impl Keeper {
                     match hold.kind {
                         HoldKind::Vanished => holdings::accept_missing(&self.world, &destination, &job.id)?,
                         HoldKind::OlderState => holdings::older::accept(&self.world)?,
+                        HoldKind::Altered => holdings::altered::accept(&self.world, &destination, &job.id)?,
                         _ => {}
                     }
                 }
@@ -384,6 +386,11 @@ fn vanished(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
 fn older(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
     let newer = seen.newer.iter().find(|newer| newer.job == *job)?;
     Some(holdings::older::held(name, newer))
+}
+
+fn altered(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
+    let altered = seen.altered.iter().find(|altered| altered.job == *job)?;
+    Some(holdings::altered::held(name, altered))
 }
 
 /// The job without the holds whose value `matches`, and these; none when there is none.

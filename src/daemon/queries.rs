@@ -82,9 +82,10 @@ impl Repositories {
                 let of_target = query.target.as_ref().is_none_or(|name| snapshot.tag("target") == Some(name.as_str()));
                 let order = inventory.order(&snapshot.id);
                 // What Larder did not make is nobody's.
-                let is_others = order.is_none() && snapshot.tag("target").is_some();
+                let is_ours = order.is_some() || inventory.is_copy(&snapshot.id);
+                let is_others = !is_ours && snapshot.tag("target").is_some();
                 if of_target && (query.all || !is_others) {
-                    found.push((order, info(name.clone(), snapshot, order.is_some(), now)));
+                    found.push((order, info(name.clone(), snapshot, is_ours, now)));
                 }
             }
         }

@@ -206,7 +206,7 @@ fn note_test(route: &Route, trouble: Option<&Trouble>) {
         return;
     }
     // It answers; what vanished from it, or is newer than the state, is told apart.
-    let apart = [holdings::VANISHED, holdings::older::CODE];
+    let apart = [holdings::VANISHED, holdings::older::CODE, holdings::altered::CODE];
     let trouble = trouble.filter(|trouble| !apart.contains(&trouble.code.as_str()));
     if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
         tracing::error!(error = %crate::error::chain(&error), "cannot note the test");

@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub parent: Option<String>,
     /// The id that it had before `restic tag` or `rewrite` wrote it anew.
     pub original: Option<String>,
+    /// The id of what is in it.
+    pub tree: Option<String>,
     /// Bytes and files that the backup looked at; none where an old restic did not write it down.
     pub bytes: Option<u64>,
     pub files: Option<u64>,
@@ -217,6 +219,7 @@ fn snapshot(value: &Value) -> Option<Snapshot> {
         tags: texts(value, "tags"),
         parent: value.get("parent").and_then(Value::as_str).map(str::to_owned),
         original: value.get("original").and_then(Value::as_str).map(str::to_owned),
+        tree: value.get("tree").and_then(Value::as_str).map(str::to_owned),
         bytes: totals.map(|(bytes, _)| bytes),
         files: totals.map(|(_, files)| files),
     })

@@ -148,6 +148,7 @@ mod tests {
             tags: vec!["run:1".to_owned(), "larder".to_owned()],
             parent: None,
             original: None,
+            tree: None,
             bytes: Some(10),
             files: Some(3),
         }

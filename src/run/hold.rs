@@ -44,6 +44,8 @@ pub enum HoldKind {
     Vanished,
     /// The repository holds snapshots of this site by later runs that the state does not know.
     OlderState,
+    /// Snapshots hold something else than their runs put there.
+    Altered,
     /// The state store was lost, and with it what else may hold the job.
     LostState,
     /// Something was left out, for another reason that the run names.
@@ -61,6 +63,7 @@ impl HoldKind {
             Self::JumpedClock => "jumped_clock",
             Self::Vanished => "vanished",
             Self::OlderState => "older_state",
+            Self::Altered => "altered",
             Self::LostState => "lost_state",
             Self::Incomplete => "incomplete",
         }

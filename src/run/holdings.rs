@@ -4,7 +4,10 @@
 //! Ours is what bears our site's mark, or what a run in our ledger made: a name of a target says nothing, since two sites
 //! may have one of the same name in one repository. What the ledger knows and nobody of us removed must be there.
 
+pub mod altered;
+pub mod mark;
 pub mod newer;
+pub mod places;
 pub mod renamed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::altered::Altered;
 use self::newer::Newer;
+use self::places::Orders;
 use crate::run::retention::{Candidate, is_future};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, RunId};
@@ -35,6 +40,10 @@ pub struct Seen {
     pub original: Option<String>,
     /// The machine that made it; none: that was not noted.
     pub on: Option<String>,
+    /// The id of what it holds; none: restic does not tell.
+    pub tree: Option<String>,
+    /// `restic repair` wrote it, with what could still be read.
+    pub repaired: bool,
 }
 
 /// A snapshot that the ledger knows to be there.
@@ -51,6 +60,33 @@ pub struct Known {
     /// The newest listing was without it.
     #[serde(default)]
     pub missing: bool,
+    /// The id that it had first, where somebody wrote it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+    /// What it may hold, by the ids of trees: what its run put there and what somebody accepted since. None: that was not
+    /// noted yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trees: BTreeSet<String>,
+    /// What it, or what was saved of it, holds instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub altered: Option<String>,
+}
+
+impl Known {
+    /// One that was just seen for the first time.
+    #[must_use]
+    pub fn new(order: u64, time: Timestamp) -> Self {
+        Self {
+            order,
+            time,
+            run: None,
+            leaving: false,
+            missing: false,
+            original: None,
+            trees: BTreeSet::new(),
+            altered: None,
+        }
+    }
 }
 
 /// By snapshot id.
@@ -136,6 +172,12 @@ pub struct Holdings {
     /// The ledger is older than the repository, a job each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub newer: Vec<Newer>,
+    /// Snapshots that hold something else than they did, a job each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<Altered>,
+    /// Second snapshots of runs that are known: no retention counts or forgets them.
+    #[serde(default)]
+    pub copies: u64,
 }
 
 /// A listing, sorted out.
@@ -149,6 +191,12 @@ pub struct Sorted {
     pub gone: Vec<(JobId, String)>,
     /// Known, not forgotten, not there.
     pub missing: BTreeMap<JobId, Vec<(String, Known)>>,
+    /// Known and to be written down as they are now: gone, back, or holding something else.
+    pub changed: Vec<(JobId, String, Known)>,
+    /// Second snapshots of runs of ours.
+    pub copies: BTreeSet<String>,
+    /// Those of ours from which somebody took our marks.
+    pub bare: BTreeMap<String, (JobId, Option<RunId>)>,
     pub holdings: Holdings,
 }
 
@@ -171,6 +219,10 @@ pub struct Question<'a> {
     pub witnessed: &'a BTreeSet<String>,
     /// Runs of snapshots in the listing that the ledger does not have.
     pub unknown_runs: &'a BTreeSet<RunId>,
+    /// The order of runs in other repositories.
+    pub elsewhere: &'a Orders,
+    /// Runs under way, and the last of each job: what they make is the newest whatever the clock says.
+    pub newest_runs: &'a BTreeSet<RunId>,
     /// What this machine calls itself.
     pub machine: Option<&'a str>,
     /// The targets that we have.
@@ -185,9 +237,12 @@ pub struct Question<'a> {
 pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
     let mut sorted = Sorted {
         ours: BTreeMap::new(),
-        adopted: adopted(listing, question),
+        adopted: places::adopted(listing, question),
         gone: Vec::new(),
         missing: BTreeMap::new(),
+        changed: Vec::new(),
+        copies: BTreeSet::new(),
+        bare: BTreeMap::new(),
         holdings: Holdings {
             at: question.now,
             snapshots: listing.len() as u64,
@@ -197,9 +252,11 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
             missing: Vec::new(),
             missing_orphaned: Vec::new(),
             newer: Vec::new(),
+            altered: Vec::new(),
+            copies: 0,
         },
     };
-    let there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
+    let there: BTreeMap<&str, &Seen> = listing.iter().map(|seen| (seen.id.as_str(), seen)).collect();
     let mut put = |job: &JobId, id: &str, known: &Known| {
         let is_future = is_future(known.time, question.now);
         sorted.holdings.ours += 1;
@@ -212,7 +269,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
     }
     for (job, all) in &question.books.by_job {
         for (id, known) in all {
-            match (there.contains(id.as_str()), known.leaving) {
+            match (there.contains_key(id.as_str()), known.leaving) {
                 (true, _) => put(job, id, known),
                 (false, true) => sorted.gone.push((job.clone(), id.clone())),
                 (false, false) if !question.then.knows(job, id) => {}
@@ -223,8 +280,31 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
         }
     }
     for ours in sorted.ours.values_mut() {
-        ours.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
+        ours.sort_by(|a, b| (a.order, a.time, &a.id).cmp(&(b.order, b.time, &b.id)));
     }
+    let copies = altered::copies(listing, question);
+    for (_, id, known) in &mut sorted.adopted {
+        let Some(seen) = there.get(id.as_str()) else { continue };
+        known.original.clone_from(&seen.original);
+        *known = altered::noted(known, seen, &[]);
+    }
+    let after = as_of_now(&there, &copies, &sorted.missing, question);
+    let mut altered: BTreeMap<&JobId, Vec<(&String, &Known)>> = BTreeMap::new();
+    for (job, id, known) in after.iter().chain(&sorted.adopted).filter(|(_, _, known)| known.altered.is_some()) {
+        altered.entry(job).or_default().push((id, known));
+    }
+    sorted.holdings.altered = altered::altered(&altered, &sorted.ours, question);
+    let is_new = |job: &JobId, id: &String, known: &Known| {
+        question.books.by_job.get(job).and_then(|all| all.get(id)).is_none_or(|before| before != known)
+    };
+    sorted.changed = after.iter().filter(|(job, id, known)| is_new(job, id, known)).cloned().collect();
+    sorted.copies = copies.values().flatten().map(|seen| seen.id.clone()).collect();
+    sorted.holdings.copies = sorted.copies.len() as u64;
+    sorted.bare = after
+        .iter()
+        .filter(|(_, id, _)| there.get(id.as_str()).is_some_and(|seen| seen.job.is_none()))
+        .map(|(job, id, known)| (id.clone(), (job.clone(), known.run)))
+        .collect();
     sorted.holdings.newer = newer::newer(listing, &sorted.adopted, &sorted.missing, question);
     let unexplained = newer::unexplained(&sorted.missing, &sorted.holdings.newer);
     sorted.holdings.missing = missing(&unexplained, question);
@@ -239,23 +319,29 @@ fn is_ours(seen: &Seen, question: &Question<'_>) -> bool {
     }
 }
 
-/// Ours that are not known yet, behind all that are: in the order of their runs, those dated in the future first, since
-/// nothing is known of when they were really made.
-fn adopted(listing: &[Seen], question: &Question<'_>) -> Vec<(JobId, String, Known)> {
-    let new = listing.iter().filter(|seen| is_ours(seen, question));
-    let mut new: Vec<(&JobId, &Seen)> = new.filter_map(|seen| Some((seen.job.as_ref()?, seen))).collect();
-    new.retain(|(job, seen)| !question.books.knows(job, &seen.id));
-    new.sort_by_key(|(_, seen)| (!is_future(seen.time, question.now), seen.run, seen.time, seen.id.clone()));
-    let numbered = new.into_iter().zip(question.books.highest + 1..);
-    numbered
-        .map(|((job, seen), order)| {
-            (
-                job.clone(),
-                seen.id.clone(),
-                Known { order, time: seen.time, run: seen.run, leaving: false, missing: false },
-            )
-        })
-        .collect()
+/// The known ones as the listing shows them, without those that came since or are gone by us.
+fn as_of_now(
+    there: &BTreeMap<&str, &Seen>,
+    copies: &altered::Copies<'_>,
+    missing: &BTreeMap<JobId, Vec<(String, Known)>>,
+    question: &Question<'_>,
+) -> Vec<(JobId, String, Known)> {
+    let gone: BTreeSet<&String> = missing.values().flatten().map(|(id, _)| id).collect();
+    let mut after = Vec::new();
+    for (job, all) in &question.books.by_job {
+        for (id, known) in all {
+            let now = match there.get(id.as_str()) {
+                Some(seen) => {
+                    let copies = copies.get(&(job, id)).map(Vec::as_slice).unwrap_or_default();
+                    Known { missing: false, ..altered::noted(known, seen, copies) }
+                }
+                None if gone.contains(id) => Known { missing: true, altered: None, ..known.clone() },
+                None => continue,
+            };
+            after.push((job.clone(), id.clone(), now));
+        }
+    }
+    after
 }
 
 fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<'_>) -> Vec<Missing> {
@@ -263,8 +349,9 @@ fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<
         let before = question
             .before
             .and_then(|before| before.missing.iter().chain(&before.missing_orphaned).find(|each| each.job == *job));
-        let newest_known = question.books.by_job.get(job)?.values().map(|known| known.order).max();
-        let newest = gone.iter().map(|(_, known)| known.order).max() == newest_known;
+        let place = |known: &Known| (known.order, known.time);
+        let newest_known = question.books.by_job.get(job)?.values().map(place).max();
+        let newest = gone.iter().map(|(_, known)| place(known)).max() == newest_known;
         Some(Missing {
             job: job.clone(),
             snapshots: gone.len() as u64,

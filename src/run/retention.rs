@@ -50,7 +50,7 @@ pub fn superfluous(snapshots: &[Candidate], rules: &Retention, zone: &TimeZone, 
                 break;
             }
             let is_oldest = at + 1 == ordered.len();
-            if seen.insert(period.of(each, zone)) || is_oldest {
+            if seen.insert(period.of(each, at, zone)) || is_oldest {
                 kept.insert(&each.id);
             }
         }
@@ -103,12 +103,12 @@ enum Period {
 }
 
 impl Period {
-    /// What is equal for snapshots of the same period, and for no others.
-    fn of(self, each: &Candidate, zone: &TimeZone) -> [i64; 5] {
+    /// What is equal for snapshots of the same period, and for no others; `at` is its place among all.
+    fn of(self, each: &Candidate, at: usize, zone: &TimeZone) -> [i64; 5] {
         let civil = each.time.to_zoned(zone.clone());
         let (year, month, day) = (i64::from(civil.year()), i64::from(civil.month()), i64::from(civil.day()));
         match self {
-            Self::Snapshot => [i64::try_from(each.order).unwrap_or(i64::MAX), 0, 0, 0, 0],
+            Self::Snapshot => [i64::try_from(at).unwrap_or(i64::MAX), 0, 0, 0, 0],
             // An hour that comes twice when the clocks go back is two hours.
             Self::Hour => [year, month, day, i64::from(civil.hour()), i64::from(civil.offset().seconds())],
             Self::Day => [year, month, day, 0, 0],

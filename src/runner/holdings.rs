@@ -2,6 +2,7 @@
 //!
 //! The ledger is read before the listing, so what is shipped or forgotten meanwhile is not missed.
 
+pub mod altered;
 pub mod older;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ pub const VANISHED: &str = "snapshots_vanished";
 const LOSSES: [&str; 4] =
     ["repository_missing", "repository_replaced", "not_a_repository", "repository_parent_missing"];
 
+/// What `restic repair snapshots` tags what it writes beside the other one.
+const REPAIRED: &str = "repaired";
+
 /// Jobs that left the config and miss snapshots, as far as they are named.
 const LINES_MAX: usize = 20;
 
@@ -47,6 +51,9 @@ impl Inventory {
     pub fn complete(&self, name: &Name) -> Result<(), Trouble> {
         if let Some(newer) = self.sorted.holdings.newer.iter().max_by_key(|newer| newer.snapshots) {
             return Err(older::told(name, newer));
+        }
+        if let Some(altered) = self.sorted.holdings.altered.iter().max_by_key(|each| (each.newest, each.snapshots)) {
+            return Err(altered::told(name, altered));
         }
         let missing = &self.sorted.holdings.missing;
         let Some(worst) = missing.iter().max_by_key(|missing| (missing.newest, missing.snapshots)) else {
@@ -74,6 +81,14 @@ impl Inventory {
                 "notice: of {job}, which left the config, {count} {noun} gone from {name}; Larder did not forget them"
             )
         }));
+        if seen.copies > 0 {
+            let noun = if seen.copies == 1 { "snapshot of a run" } else { "snapshots of runs" };
+            lines.push(format!(
+                "notice: {} second {noun} that {name} has another one of (`restic rewrite` or `copy`): no retention counts \
+                 or forgets them",
+                seen.copies
+            ));
+        }
         if seen.future > 0 {
             lines
                 .push(format!("{} of them are dated in the future: they stay, and push no other one out", seen.future));
@@ -88,7 +103,13 @@ impl Inventory {
         lines
     }
 
-    /// The order of a snapshot of ours; none: it is not ours.
+    /// Whether it is a second snapshot of a run of ours.
+    #[must_use]
+    pub fn is_copy(&self, id: &str) -> bool {
+        self.sorted.copies.contains(id)
+    }
+
+    /// The order of a snapshot of ours; none: it is not ours, or a second one.
     #[must_use]
     pub fn order(&self, id: &str) -> Option<u64> {
         self.sorted.ours.values().flatten().find(|ours| ours.id == id).map(|ours| ours.order)
@@ -141,7 +162,7 @@ pub async fn list(
     let ledger = route.world.ledger.clone();
     let read = move || ledger.books(&name);
     let before = blocking(read).await?;
-    let listing = restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble())?;
+    let mut listing = restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble())?;
     let (world, name) = (route.world.clone(), route.destination.name.clone());
     let (seen, now, for_site) = (listing.iter().map(seen).collect::<Vec<_>>(), world.clock.now(), site.clone());
     let sorted = blocking(move || {
@@ -159,7 +180,19 @@ pub async fn list(
     .await?;
     // What it means for the jobs is seen at once, whoever looked.
     route.world.listed.notify_one();
+    mark(&mut listing, &sorted, &site);
     Ok(Inventory { listing, sorted, site })
+}
+
+/// Gives those of ours from which somebody took our marks (`restic tag --set`) these back, for whoever looks for them.
+fn mark(listing: &mut [Snapshot], sorted: &Sorted, site: &SiteId) {
+    for snapshot in listing {
+        let Some((job, run)) = sorted.bare.get(&snapshot.id) else { continue };
+        let marks =
+            [("target", job.target.to_string()), ("policy", job.policy.to_string()), ("site", site.to_string())];
+        let run = run.map(|run| ("run", run.to_string()));
+        snapshot.tags.extend(marks.into_iter().chain(run).map(|(kind, value)| format!("{kind}:{value}")));
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -181,6 +214,8 @@ fn seen(snapshot: &Snapshot) -> Seen {
         host: snapshot.host.clone(),
         original: snapshot.original.clone(),
         on: snapshot.tag("on").map(str::to_owned),
+        tree: snapshot.tree.clone(),
+        repaired: snapshot.tags.iter().any(|tag| tag == REPAIRED),
     }
 }
 
@@ -201,7 +236,15 @@ fn write_down(
     let targets: BTreeSet<Name> =
         jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
     let last = ledger.holdings(name)?;
-    let unknown_runs = unknown_runs(ledger, seen, &books)?;
+    let not_known = |seen: &&Seen| !books.by_job.values().any(|all| all.contains_key(&seen.id));
+    let of_jobs: BTreeSet<&JobId> = seen.iter().filter(not_known).filter_map(|seen| seen.job.as_ref()).collect();
+    let (elsewhere, right) = ledger.orders_elsewhere(name, &of_jobs)?;
+    let mut unknown_runs = unknown_runs(ledger, seen, &books)?;
+    // Taken in elsewhere, where nothing is said against it: a repository that was renamed, or copied.
+    unknown_runs.retain(|run| !right.contains(run));
+    let under_way = ledger.open_runs()?.into_iter().map(|run| run.id);
+    let newest_runs: BTreeSet<RunId> =
+        jobs.iter().filter_map(|job| Some(job.last_run.as_ref()?.id)).chain(under_way).collect();
     let machine = crate::engine::machine();
     let question = Question {
         site,
@@ -209,6 +252,8 @@ fn write_down(
         books: &books,
         witnessed: &witnessed,
         unknown_runs: &unknown_runs,
+        elsewhere: &elsewhere,
+        newest_runs: &newest_runs,
         machine: machine.as_deref(),
         targets: &targets,
         before: last.as_ref(),
@@ -222,6 +267,7 @@ fn write_down(
     (sorted.holdings.missing, sorted.holdings.missing_orphaned) =
         missing.into_iter().partition(|missing| is_desired(&missing.job));
     sorted.holdings.newer.retain(|newer| is_desired(&newer.job));
+    sorted.holdings.altered.retain(|altered| is_desired(&altered.job));
     lost_parents(&jobs, name, seen, &books, now, &mut sorted.holdings);
     sorted.holdings.missing.sort_by(|a, b| a.job.cmp(&b.job));
     let mut batch = Batch::default();
@@ -232,33 +278,21 @@ fn write_down(
     for (job, id, known) in &sorted.adopted {
         batch.put_known(name, job, id, known)?;
     }
-    if let Some(highest) = sorted.adopted.iter().map(|(_, _, known)| known.order).max() {
+    let highest = sorted.adopted.iter().map(|(_, _, known)| known.order).max();
+    if let Some(highest) = highest.filter(|highest| *highest > books.highest) {
         batch.put_highest_order(highest)?;
     }
     for (job, id) in &sorted.gone {
         batch.remove_known(name, job, id);
     }
-    for (job, id, known, missing) in changed(&books, &sorted) {
-        batch.put_known(name, job, id, &Known { missing, ..known.clone() })?;
+    for (job, id, known) in &sorted.changed {
+        batch.put_known(name, job, id, known)?;
     }
     if last.as_ref().is_none_or(|last| Holdings { at: now, ..last.clone() } != sorted.holdings) || !batch.is_empty() {
         ledger.put_holdings(&mut batch, name, &sorted.holdings)?;
     }
     ledger.commit(batch)?;
     Ok((sorted, from_before))
-}
-
-/// Known snapshots that went missing since the last listing, or are back; whether they are missing now.
-fn changed<'a>(books: &'a Books, sorted: &Sorted) -> Vec<(&'a JobId, &'a String, &'a Known, bool)> {
-    let missing: BTreeSet<&String> = sorted.missing.values().flatten().map(|(id, _)| id).collect();
-    let there: BTreeSet<&String> = sorted.ours.values().flatten().map(|ours| &ours.id).collect();
-    let all = books.by_job.iter().flat_map(|(job, all)| all.iter().map(move |(id, known)| (job, id, known)));
-    let change = |(job, id, known): (&'a JobId, &'a String, &'a Known)| {
-        let went = !known.missing && missing.contains(id);
-        let came = known.missing && there.contains(id);
-        (went || came).then_some((job, id, known, went))
-    };
-    all.filter_map(change).collect()
 }
 
 /// Those of the snapshots without a mark that a run in our ledger made.
@@ -417,17 +451,18 @@ fn forgive(ledger: &Ledger, name: &Name, code: &str, batch: &mut Batch) -> Resul
     batch.put_destination(&record)
 }
 
+/// From when they are.
+fn dated(from: jiff::Timestamp, to: jiff::Timestamp) -> String {
+    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    if from == to { format!("of {}", day(to)) } else { format!("from {} to {}", day(from), day(to)) }
+}
+
 /// What is said of snapshots that are gone without us.
 #[must_use]
 pub fn vanished(name: &Name, missing: &Missing) -> Trouble {
     let (count, target) = (missing.snapshots, &missing.job.target);
     let (noun, verb) = if count == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
-    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
-    let dated = if missing.from == missing.to {
-        format!("of {}", day(missing.to))
-    } else {
-        format!("from {} to {}", day(missing.from), day(missing.to))
-    };
+    let dated = dated(missing.from, missing.to);
     let newest = if missing.newest { ", the newest among them," } else { "" };
     Trouble::new(
         VANISHED,

@@ -362,7 +362,7 @@ async fn newest_of_ours(
     let look = tokio::task::spawn_blocking(move || {
         let books = ledger.books(&name)?;
         let known = books.by_job.get(&job).into_iter().flatten().filter(|(_, known)| !known.leaving && !known.missing);
-        let newest = known.max_by_key(|(_, known)| known.order).map(|(id, _)| id.clone());
+        let newest = known.max_by_key(|(_, known)| (known.order, known.time)).map(|(id, _)| id.clone());
         Ok::<_, crate::store::StoreError>((newest, ledger.holdings(&name)?.is_some()))
     });
     let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the store stopped: {error}"));

@@ -1,9 +1,10 @@
 //! What a destination's card says of what the repository was seen to hold.
 
 use crate::run::hold::accept_command;
+use crate::run::holdings::altered::Altered;
 use crate::run::holdings::newer::Newer;
 use crate::run::holdings::{Holdings, Missing, missing_value};
-use crate::runner::holdings::{older, shared, vanished};
+use crate::runner::holdings::{altered, older, shared, vanished};
 use crate::status::Problem;
 use crate::status::job::problem;
 use crate::types::Name;
@@ -31,7 +32,13 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
         let what = format!("The state of {} is older than {name}", newer.job);
         problem(what, Some(&older::told(name, newer)), "older_state", commands)
     };
-    let all = seen.newer.iter().map(older).chain(seen.missing.iter().map(one));
+    let altered = |altered: &Altered| {
+        let commands =
+            vec![format!("larder destination check {name}"), accept_command(&altered.job.target, &altered.value())];
+        let what = format!("Snapshots of {} in {name} hold something else than they did", altered.job);
+        problem(what, Some(&altered::told(name, altered)), "altered", commands)
+    };
+    let all = seen.newer.iter().map(older).chain(seen.altered.iter().map(altered)).chain(seen.missing.iter().map(one));
     let mut shown: Vec<Problem> = all.clone().take(SHOWN_MAX).collect();
     let left = all.count() - shown.len();
     if left > 0 {

@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, parse};
 use super::{Batch, StoreError, Tree};
+use crate::run::holdings::altered::Altered;
 use crate::run::holdings::newer::Newer;
+use crate::run::holdings::places::Orders;
 use crate::run::holdings::{Books, Holdings, Known, Missing};
 use crate::types::site::SiteId;
-use crate::types::{JobId, Name};
+use crate::types::{JobId, Name, RunId};
 
 const KEPT: &str = "kept/";
 const HOLDINGS: &str = "holdings/";
@@ -38,6 +40,8 @@ struct Found {
     missing_orphaned: Option<Missing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     newer: Option<Newer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    altered: Option<Altered>,
 }
 
 impl Ledger {
@@ -103,9 +107,38 @@ impl Ledger {
                 None => batch.meta_remove(&key),
             }
         }
-        let (missing, missing_orphaned, newer) = (Vec::new(), Vec::new(), Vec::new());
-        let rest = Holdings { missing, missing_orphaned, newer, ..holdings.clone() };
+        let (missing, missing_orphaned) = (Vec::new(), Vec::new());
+        let rest = Holdings { missing, missing_orphaned, newer: Vec::new(), altered: Vec::new(), ..holdings.clone() };
         batch.put_fitted(Tree::Meta, format!("{HOLDINGS}{destination}"), &rest)
+    }
+
+    /// The order of the runs of `jobs` in other repositories than `destination`, and those of them that are known to be
+    /// right: no older state was found by them there, or that was accepted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn orders_elsewhere(
+        &self,
+        destination: &Name,
+        jobs: &BTreeSet<&JobId>,
+    ) -> Result<(Orders, BTreeSet<RunId>), StoreError> {
+        let (mut orders, mut right) = (Orders::new(), BTreeSet::new());
+        if jobs.is_empty() {
+            return Ok((orders, right));
+        }
+        for (name, holdings) in self.all_holdings()?.into_iter().filter(|(name, _)| name != destination) {
+            for job in jobs {
+                let is_doubted = holdings.newer.iter().any(|newer| newer.job == **job);
+                for (_, known) in self.meta_list::<Known>(&format!("{KEPT}{name}/{job}/"))? {
+                    let Some(run) = known.run else { continue };
+                    orders.entry((*job).clone()).or_default().insert(run, known.order);
+                    if !is_doubted {
+                        right.insert(run);
+                    }
+                }
+            }
+        }
+        Ok((orders, right))
     }
 
     fn found(&self, destination: &Name) -> Result<BTreeMap<JobId, Found>, StoreError> {
@@ -125,6 +158,7 @@ impl Ledger {
             holdings.missing.extend(found.missing);
             holdings.missing_orphaned.extend(found.missing_orphaned);
             holdings.newer.extend(found.newer);
+            holdings.altered.extend(found.altered);
         }
         Ok(holdings)
     }
@@ -141,6 +175,9 @@ fn found_in(holdings: &Holdings) -> BTreeMap<JobId, Found> {
     }
     for newer in &holdings.newer {
         all.entry(newer.job.clone()).or_default().newer = Some(newer.clone());
+    }
+    for altered in &holdings.altered {
+        all.entry(altered.job.clone()).or_default().altered = Some(altered.clone());
     }
     all
 }
@@ -197,7 +234,7 @@ mod tests {
     }
 
     fn known(order: u64) -> Known {
-        Known { order, time: "2026-11-29T02:00:00Z".parse().unwrap(), run: None, leaving: false, missing: false }
+        Known::new(order, "2026-11-29T02:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -244,6 +281,8 @@ mod tests {
             missing: (500..1000).map(missing).collect(),
             missing_orphaned: vec![missing(1000)],
             newer: (0..700).map(newer).collect(),
+            altered: Vec::new(),
+            copies: 0,
         };
         // As an older Larder wrote it, and as it is written anew.
         let mut batch = Batch::default();

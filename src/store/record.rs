@@ -88,6 +88,7 @@ impl JobRecord {
             | HoldKind::MissingProof
             | HoldKind::JumpedClock
             | HoldKind::LostState
+            | HoldKind::Altered
             | HoldKind::Incomplete => {}
         }
     }

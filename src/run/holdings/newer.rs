@@ -24,7 +24,7 @@ pub struct Newer {
     /// What the oldest and newest of the unknown ones are dated.
     pub from: Timestamp,
     pub to: Timestamp,
-    /// The lowest place among them in the order of runs; what is gone from below it is explained.
+    /// Behind all that was known when it was noticed, in the order of runs; what is gone from below it is explained.
     pub order: u64,
     /// Some of them are of the time of runs that the ledger knows: another machine made them beside this one.
     #[serde(default)]
@@ -91,7 +91,7 @@ pub(super) fn newer(
             since: question.now,
             from: known.time,
             to: known.time,
-            order: known.order,
+            order: behind(question, job),
             beside: false,
             on: None,
         });
@@ -102,13 +102,17 @@ pub(super) fn newer(
         each.snapshots += 1;
         each.from = each.from.min(known.time);
         each.to = each.to.max(known.time);
-        each.order = each.order.min(known.order);
     }
     for each in found.values_mut() {
         let gone = missing.get(&each.job).into_iter().flatten();
         each.gone = gone.filter(|(_, known)| each.explains(known)).count() as u64;
     }
     found.into_values().collect()
+}
+
+fn behind(question: &Question<'_>, job: &JobId) -> u64 {
+    let known = question.books.by_job.get(job).into_iter().flat_map(BTreeMap::values);
+    known.map(|known| known.order).max().map_or(0, |order| order + 1)
 }
 
 /// The missing without those that a later state may have forgotten.

@@ -1,10 +1,12 @@
 //! Snapshots that have another id than the one that we know: `restic tag` and `restic rewrite` write a snapshot anew. Pure.
 //!
-//! One run makes one snapshot of a job in a repository. So one of ours that we do not know, by the run of one that is not
-//! there any more, is that one.
+//! One run makes one snapshot of a job in a repository. So what was made of one that is not there any more, or by the same
+//! run, is that one; `restic tag --set` takes every mark of ours from it. Whether it still holds the same is another
+//! question, see `altered`.
 
 use std::collections::BTreeSet;
 
+use super::places::is_of_one_run;
 use super::{Books, Known, Seen};
 use crate::types::JobId;
 use crate::types::site::SiteId;
@@ -21,22 +23,34 @@ pub struct Renamed {
 /// Those of `listing` that are known to `books` by another id.
 #[must_use]
 pub fn renamed(listing: &[Seen], books: &Books, site: &SiteId) -> Vec<Renamed> {
-    let mut there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
+    let there: BTreeSet<&str> = listing.iter().map(|seen| seen.id.as_str()).collect();
+    let known: BTreeSet<&str> = books.by_job.values().flatten().map(|(id, _)| id.as_str()).collect();
+    let may_be =
+        |seen: &&Seen| seen.site.as_deref().is_none_or(|of| of == site.as_str()) && !known.contains(seen.id.as_str());
+    let mut unknown: Vec<&Seen> = listing.iter().filter(may_be).collect();
     let mut renamed = Vec::new();
-    for seen in listing.iter().filter(|seen| seen.site.as_deref().is_none_or(|of| of == site.as_str())) {
-        let Some(job) = &seen.job else { continue };
-        let Some(known) = books.by_job.get(job).filter(|known| !known.contains_key(&seen.id)) else { continue };
-        let is_the_same = |id: &str, known: &Known| {
-            seen.original.as_deref() == Some(id) || (known.run.is_some() && known.run == seen.run)
-        };
-        let before = known.iter().find(|(id, known)| !there.contains(id.as_str()) && is_the_same(id, known));
-        let Some((from, known)) = before else { continue };
-        // Two that were made of one are not both that one.
-        there.insert(from);
-        let known = Known { missing: false, ..known.clone() };
-        renamed.push(Renamed { job: job.clone(), from: from.clone(), to: seen.id.clone(), known });
+    if unknown.is_empty() {
+        return renamed;
+    }
+    for (job, all) in &books.by_job {
+        for (id, known) in all.iter().filter(|(id, _)| !there.contains(id.as_str())) {
+            let same = unknown.iter().filter(|seen| is_the_same(seen, job, id, known));
+            let holds_another = |seen: &Seen| seen.tree.as_ref().is_none_or(|tree| !known.trees.contains(tree));
+            let Some(seen) = same.min_by_key(|seen| (holds_another(seen), seen.repaired)).copied() else { continue };
+            // Two that were made of one are not both that one.
+            unknown.retain(|each| each.id != seen.id);
+            let original = seen.original.clone().or_else(|| known.original.clone()).unwrap_or_else(|| id.clone());
+            let known = Known { missing: false, original: Some(original), ..known.clone() };
+            renamed.push(Renamed { job: job.clone(), from: id.clone(), to: seen.id.clone(), known });
+        }
     }
     renamed
+}
+
+fn is_the_same(seen: &Seen, job: &JobId, id: &str, known: &Known) -> bool {
+    // To the nanosecond.
+    let looks_alike = || seen.time == known.time && seen.tree.as_ref().is_some_and(|tree| known.trees.contains(tree));
+    seen.job.as_ref().is_none_or(|of| of == job) && (is_of_one_run(seen, id, known) || looks_alike())
 }
 
 impl Books {

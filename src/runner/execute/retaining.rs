@@ -20,6 +20,7 @@ impl Journey {
         let job = self.record.job.clone();
         let mut lost = Vec::new();
         let mut older = Vec::new();
+        let mut altered = Vec::new();
         let mut notices = Vec::new();
         for (name, inventory) in &self.inventories {
             let seen = &inventory.sorted.holdings;
@@ -27,6 +28,8 @@ impl Journey {
             lost.extend(missing.map(|missing| holdings::lost(name, missing)));
             let newer = seen.newer.iter().find(|newer| newer.job == job);
             older.extend(newer.map(|newer| holdings::older::held(name, newer)));
+            let of_job = seen.altered.iter().find(|altered| altered.job == job);
+            altered.extend(of_job.map(|of_job| holdings::altered::held(name, of_job)));
             let others = seen.foreign.iter().filter(|other| other.targets.contains(&job.target));
             notices.extend(others.map(|other| shared(name, other)));
             notices.extend(self.future(name, inventory));
@@ -38,6 +41,7 @@ impl Journey {
         let listed: BTreeSet<Name> = self.inventories.keys().cloned().collect();
         self.judge_at(HoldKind::Vanished, &listed, lost);
         self.judge_at(HoldKind::OlderState, &listed, older);
+        self.judge_at(HoldKind::Altered, &listed, altered);
     }
 
     /// Judges what was found at the destinations that were `seen`; the holds of the others go on.

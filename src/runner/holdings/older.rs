@@ -16,12 +16,7 @@ pub const CODE: &str = "older_state";
 pub fn told(name: &Name, newer: &Newer) -> Trouble {
     let (count, job) = (newer.snapshots, &newer.job);
     let accept = accept_command(&job.target, &newer.value());
-    let day = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
-    let dated = if newer.from == newer.to {
-        format!("of {}", day(newer.to))
-    } else {
-        format!("from {} to {}", day(newer.from), day(newer.to))
-    };
+    let dated = super::dated(newer.from, newer.to);
     let noun = if count == 1 { "snapshot" } else { "snapshots" };
     let gone = match newer.gone {
         0 => String::new(),
