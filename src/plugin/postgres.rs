@@ -18,15 +18,22 @@ use crate::plugin::tool::{Tools, file_name};
 mod bare;
 mod client;
 mod dump;
+mod excluded;
 mod explain;
 mod gaps;
+mod globals;
+mod path;
+mod property;
 mod restore;
 mod scan;
 mod server;
 pub(crate) mod sight;
+mod statement;
 mod verify;
 
-pub(in crate::plugin) use restore::{compare, roles_made};
+pub(in crate::plugin) use globals::{Globals, There, tell_left};
+pub(in crate::plugin) use path::Changer as PathChanger;
+pub(in crate::plugin) use restore::compare;
 pub(in crate::plugin) use scan::{Scan as Content, Scanner};
 use server::Server;
 pub(in crate::plugin) use server::identifier;
@@ -68,7 +75,9 @@ superuser, or have CREATEDB and be a member of the roles that own things (or say
 with such a role. A database that has something in it is touched only with `overwrite`: the backup is loaded under another
 name beside it (so there must be room for both), read back and compared with the backup, table by table, and only then both
 change their names, in one transaction; whatever fails before, the live database is as it was. While somebody is connected
-to it, nothing is done. What loads only with the application's search_path is loaded with it. By hand: `psql -X -f globals.sql`, then `pg_restore --create --exit-on-error -d postgres <database>.dump`.";
+to it, or it has replication slots or subscriptions that work, nothing is done. Nor where it has tables that
+`exclude_tables` leaves out, which would go: restore `into` another name then, or say `drop_excluded: true`. Roles that are
+there stay as they are with `globals: true`. What loads only with the application's search_path is loaded with it. By hand: `psql -X -f globals.sql`, then `pg_restore --create --exit-on-error -d postgres <database>.dump`.";
 
 /// The file with roles and tablespaces.
 const GLOBALS: &str = "globals.sql";
@@ -154,6 +163,8 @@ enum Accepted {
     Subscriptions,
     /// Options of user mappings that the role may not see.
     UserMappings,
+    /// What needs a table that `exclude_tables` leaves out, and so is not loaded without that table.
+    NeedsExcluded,
 }
 
 impl Accepted {
@@ -161,6 +172,7 @@ impl Accepted {
         match self {
             Self::Subscriptions => "subscriptions",
             Self::UserMappings => "user_mappings",
+            Self::NeedsExcluded => "needs_excluded",
         }
     }
 }
@@ -291,6 +303,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
                 remarks.extend(since::tables_of(previous, &key, database, dumped.tables, &of_tables));
             }
             remarks.extend(emptied);
+        }
+        let key = figure_key(Path::new(&name), number, settings.password.as_ref());
+        for table in dumped.excluded.iter().take(excluded::NAMED_MAX) {
+            // A restore over the database must not drop them.
+            voice.figure(excluded::figure(&key, table), 1);
         }
         remarks.extend(dumped.remarks);
         dumped.log.iter().for_each(|line| voice.log(line));

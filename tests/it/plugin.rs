@@ -30,6 +30,8 @@ mod docker_database;
 mod docker_kill;
 #[path = "plugin_docker_load.rs"]
 mod docker_load;
+#[path = "plugin_docker_postgres.rs"]
+mod docker_postgres;
 #[path = "plugin_docker_restore.rs"]
 mod docker_restore;
 #[path = "plugin_docker_simulated.rs"]

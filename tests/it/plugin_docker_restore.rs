@@ -363,7 +363,7 @@ fn shop(podman: &Podman) -> Option<String> {
     Some(name)
 }
 
-fn sql(podman: &Podman, name: &str, database: &str, sql: &str) -> String {
+pub(super) fn sql(podman: &Podman, name: &str, database: &str, sql: &str) -> String {
     podman.exec(name, &format!("psql -X -A -t -q -U postgres -d {database} -v ON_ERROR_STOP=1 -c \"{sql}\""))
 }
 

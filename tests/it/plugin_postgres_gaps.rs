@@ -106,3 +106,31 @@ fn large_objects_of_others_are_told_with_a_step_that_works() {
     cluster.sql(&name, &format!("ALTER ROLE {role} SET lo_compat_privileges = on"));
     bench.proven();
 }
+
+#[test]
+fn what_needs_a_table_that_is_left_out_is_told_at_the_capture() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "needs");
+    cluster.sql(
+        &name,
+        "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (id int REFERENCES parent); CREATE TABLE alone (id int);
+         CREATE VIEW seen AS SELECT * FROM parent; CREATE VIEW fine AS SELECT * FROM alone; CREATE TABLE \"row of\" (p parent);
+         CREATE FUNCTION gives() RETURNS parent LANGUAGE sql AS 'SELECT NULL::parent'; CREATE TABLE heir () INHERITS (parent)",
+    );
+    let mut bench = postgres(&cluster, json!({"database": name, "exclude_tables": ["parent"]}));
+    let captured = bench.capture().unwrap();
+    let told = captured.warnings.iter().find(|each| each.code == "needs_excluded").unwrap();
+    for wanted in ["public.child", "public.seen", "public.\"row of\"", "public.gives()", "public.heir"] {
+        assert!(told.message.contains(wanted), "{wanted}: {told}");
+    }
+    assert!(!told.message.contains("fine") && !told.message.contains("alone"), "{told}");
+    assert!(told.hint.as_deref().unwrap().contains("public.parent"), "{told}");
+    bench.target.settings["accept"] = json!(["needs_excluded"]);
+    let captured = bench.capture().unwrap();
+    assert!(captured.warnings.is_empty() && captured.notices.iter().any(|each| each.code == "needs_excluded"));
+    bench.target.settings["exclude_tables"] = json!(["parent", "child", "seen", "row of", "heir", "\"row of\""]);
+    cluster.sql(&name, "DROP FUNCTION gives()");
+    bench.target.settings["accept"] = json!([]);
+    let captured = bench.proven();
+    assert!(captured.warnings.is_empty() && captured.notices.is_empty(), "{captured:#?}");
+}

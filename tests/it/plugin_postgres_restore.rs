@@ -196,3 +196,80 @@ fn the_connection_is_encrypted_and_the_server_looked_at_when_that_is_said() {
     bench(json!({"sslmode": "verify-full", "sslrootcert": other.path().join("server.crt")})).refused("tls");
     bench(json!({"sslmode": "verify-full", "sslrootcert": "/nowhere/ca.crt"})).refused("tls");
 }
+
+#[test]
+fn roles_that_are_there_stay_as_they_are_and_only_what_is_missing_is_made() {
+    // Its own server: roles are all of them looked at.
+    let cluster = Cluster::start();
+    cluster.create_database("shop");
+    let root = |sql: &str| cluster.sql("postgres", sql);
+    root(
+        "CREATE ROLE app LOGIN SUPERUSER PASSWORD 'first'; CREATE ROLE admin SUPERUSER; CREATE ROLE readers; CREATE ROLE gone LOGIN PASSWORD 'gone'; CREATE ROLE \"the Reader\" LOGIN",
+    );
+    root(
+        "GRANT admin, readers TO app; GRANT readers TO gone; GRANT admin TO \"the Reader\"; ALTER ROLE gone SET work_mem = '7MB'",
+    );
+    root(
+        "ALTER ROLE app SET my.note TO E'\nALTER ROLE \"the Reader\" WITH SUPERUSER;\nGRANT admin TO gone;\n'; COMMENT ON ROLE app IS E'x\nCREATE ROLE evil SUPERUSER;\n'",
+    );
+    cluster.sql("shop", "CREATE TABLE t (a int); INSERT INTO t VALUES (1); ALTER TABLE t OWNER TO app");
+    let bench = postgres(&cluster, json!({"all": true}));
+    let captured = bench.proven();
+    root(
+        "ALTER ROLE app NOSUPERUSER PASSWORD 'rotated'; REVOKE admin, readers FROM app; REVOKE admin FROM \"the Reader\"; DROP ROLE readers; DROP ROLE gone; ALTER ROLE app RESET my.note; COMMENT ON ROLE app IS 'mine'",
+    );
+    let state = || {
+        root(
+            "SELECT string_agg(rolname || rolsuper || rolcanlogin || coalesce(rolpassword, '-') || coalesce(rolconfig::text, '-') || coalesce(shobj_description(a.oid, 'pg_authid'), '-'), ',' ORDER BY rolname)
+             FROM pg_authid a LEFT JOIN pg_roles USING (rolname) WHERE rolname NOT IN ('gone', 'readers') AND rolname !~ '^pg_'"
+                .replace("rolsuper ||", "a.rolsuper ||")
+                .replace("rolcanlogin ||", "a.rolcanlogin ||")
+                .replace("coalesce(rolpassword", "coalesce(a.rolpassword")
+                .as_str(),
+        )
+    };
+    let before = state();
+    let told = restored(&bench, &captured, json!({"globals": true, "overwrite": true}));
+    assert_eq!(state(), before, "{told:#?}");
+    let members = root(
+        "SELECT string_agg(roleid::regrole || '>' || member::regrole, ',') FROM pg_auth_members WHERE roleid >= 16384",
+    );
+    assert_eq!(members, "readers>gone", "{told:#?}");
+    assert_eq!(
+        root("SELECT rolcanlogin || array_to_string(rolconfig, ',') FROM pg_roles WHERE rolname = 'gone'"),
+        "truework_mem=7MB"
+    );
+    assert_eq!(root("SELECT count(*) FROM pg_roles WHERE rolname = 'evil'"), "0");
+    let left = told.notices.iter().find(|notice| notice.code == "membership_left").unwrap();
+    assert!(left.message.contains("readers") && left.message.contains("app"), "{left}");
+}
+
+#[test]
+fn what_is_said_of_the_database_itself_is_run_and_no_text_that_looks_like_it() {
+    let cluster = Cluster::start();
+    let name = "my shop";
+    cluster.create_database(name);
+    let root = |sql: &str| cluster.sql("postgres", sql);
+    root("CREATE ROLE app LOGIN; CREATE ROLE evil LOGIN");
+    root("ALTER DATABASE \"my shop\" OWNER TO app");
+    root(
+        "COMMENT ON DATABASE \"my shop\" IS E'it''s\\\\\nALTER DATABASE \"my shop\" OWNER TO evil;\n'; REVOKE CONNECT ON DATABASE \"my shop\" FROM PUBLIC; ALTER DATABASE \"my shop\" SET app.note TO 'a; b''c DATABASE \"my shop\" '; ALTER ROLE app IN DATABASE \"my shop\" SET work_mem = '9MB'",
+    );
+    cluster.sql(name, "CREATE TABLE t (a int); INSERT INTO t VALUES (1); CREATE FUNCTION note() RETURNS text LANGUAGE sql AS $f$ SELECT '
+-- Name: my shop; Type: DATABASE; Schema: -; Owner: app
+
+ALTER ROLE app SUPERUSER;
+ALTER DATABASE \"my shop\" OWNER TO evil;
+COPY t FROM stdin;
+' $f$");
+    let state = || {
+        root(
+            "SELECT datdba::regrole, array(SELECT unnest(datacl)::text ORDER BY 1), shobj_description(oid, 'pg_database'), (SELECT string_agg(setrole::text || setconfig::text, ',' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid), (SELECT rolsuper FROM pg_roles WHERE rolname = 'app') FROM pg_database d WHERE datname = 'my shop'",
+        )
+    };
+    let before = state();
+    let bench = postgres(&cluster, json!({ "database": name }));
+    let captured = bench.proven();
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(state(), before);
+}

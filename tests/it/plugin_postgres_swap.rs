@@ -261,3 +261,85 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
     }
     assert!(finished && olds > 1 && news > 0, "{olds} times the old one, {news} times the new one");
 }
+
+#[test]
+fn an_overwrite_refuses_to_drop_tables_that_the_target_leaves_out_and_names_them() {
+    let cluster = Cluster::shared();
+    let name = fresh(&cluster, "left");
+    cluster.sql(&name, "CREATE SCHEMA app; CREATE TABLE keep (a int); INSERT INTO keep VALUES (1); CREATE TABLE \"Big.Log\" AS SELECT 1 AS a; CREATE TABLE app.audit_1 AS SELECT 1 AS a; CREATE TABLE app.audits (a int)");
+    let bench = postgres(&cluster, json!({"database": name, "exclude_tables": ["\"Big.Log\"", "app.Audit_?"]}));
+    let captured = bench.proven();
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    let rows = || cluster.sql(&name, "SELECT (SELECT count(*) FROM \"Big.Log\"), (SELECT count(*) FROM app.audit_1)");
+    let refused = |bench: &Bench, options: Value| {
+        for failure in [
+            rehearse(bench, &captured, options.clone()).unwrap_err(),
+            not_put_back(bench, &captured, options, "excluded_would_go"),
+        ] {
+            let told = failure.to_string();
+            assert!(told.contains("public.\"Big.Log\"") && told.contains("app.audit_1"), "{told}");
+            assert!(!told.contains("audits"), "{told}");
+            assert_eq!(rows(), "1|1");
+        }
+    };
+    refused(&bench, json!({"overwrite": true}));
+    // The target of the restore may be another one, which leaves nothing out; the capture said what it left out.
+    let mut other = postgres(&cluster, json!({"database": name}));
+    other.directory = bench.directory;
+    other.target.settings["password"] = secret_file(other.directory.path(), super::support::postgres::PASSWORD);
+    refused(&other, json!({"overwrite": true}));
+    restored(&other, &captured, json!({"into": format!("{name}_2")}));
+    restored(&other, &captured, json!({"overwrite": true, "drop_excluded": true}));
+    assert_eq!(cluster.sql(&name, "SELECT to_regclass('public.\"Big.Log\"') IS NULL"), "t");
+    // Nothing of it is there now.
+    cluster.sql(&name, "INSERT INTO keep VALUES (2)");
+    restored(&other, &captured, json!({"overwrite": true}));
+    assert_eq!(cluster.sql(&name, "SELECT count(*) FROM keep"), "1");
+}
+
+#[test]
+fn a_database_that_replication_hangs_on_is_refused_before_anything_is_made_and_a_disabled_subscription_is_no_obstacle()
+{
+    // Its own server: slots and subscriptions are the server's.
+    let cluster = Cluster::start();
+    for name in ["pub", "sub"] {
+        cluster.create_database(name);
+        cluster.sql(name, "CREATE TABLE t (i int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    }
+    let publisher = format!("host=127.0.0.1 port={} dbname=pub user=nobody_there", cluster.port);
+    cluster.sql(
+        "sub",
+        &format!(
+            "CREATE SUBSCRIPTION sb CONNECTION '{publisher}' PUBLICATION p WITH (connect = false, slot_name = 's1')"
+        ),
+    );
+    let bench = postgres(&cluster, json!({"database": "sub"}));
+    let captured = bench.proven();
+    let all = databases(&cluster);
+    cluster.sql("sub", "ALTER SUBSCRIPTION sb ENABLE");
+    for failure in [
+        rehearse(&bench, &captured, json!({"overwrite": true})).unwrap_err(),
+        not_put_back(&bench, &captured, json!({"overwrite": true}), "subscription_enabled"),
+    ] {
+        assert!(failure.trouble.hint.as_deref().unwrap().contains("ALTER SUBSCRIPTION \"sb\" DISABLE"), "{failure}");
+    }
+    assert_eq!(databases(&cluster), all);
+    cluster.sql("sub", "ALTER SUBSCRIPTION sb DISABLE; DELETE FROM t");
+    // What is made beside has the subscription too, and goes without a trace all the same.
+    let mut failing = postgres(&cluster, json!({"database": "sub"}));
+    failing.directory = bench.directory;
+    failing.target.settings["password"] = secret_file(failing.directory.path(), super::support::postgres::PASSWORD);
+    let bin =
+        programs(&cluster, "$r \"$@\"; echo 'ERROR:  could not extend file: No space left on device' >&2; exit 1");
+    failing.target.settings["bin_dir"] = json!(bin.path());
+    not_put_back(&failing, &captured, json!({"overwrite": true}), "disk_full");
+    assert_eq!(databases(&cluster), all);
+    failing.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    let told = restored(&failing, &captured, json!({"overwrite": true}));
+    assert!(told.warnings.is_empty(), "{told:#?}");
+    assert_eq!(databases(&cluster), all);
+    assert_eq!(
+        cluster.sql("sub", "SELECT count(*), (SELECT subslotname || subenabled FROM pg_subscription) FROM t"),
+        "1|s1false"
+    );
+}

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::explain::explain;
 use super::scan::{self, Scan};
 use super::server::Server;
-use super::{LOCK_WAIT_MS, dump_name, gaps, verify};
+use super::{LOCK_WAIT_MS, dump_name, excluded, gaps, verify};
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::databases::remark::Remark;
 use crate::plugin::digest;
@@ -25,6 +25,8 @@ pub(super) struct Dumped {
     pub(super) sha256: String,
     pub(super) scan: Option<Scan>,
     pub(super) log: Vec<String>,
+    /// The tables that the settings leave out.
+    pub(super) excluded: Vec<String>,
     pub(super) remarks: Vec<Remark>,
 }
 
@@ -149,10 +151,12 @@ fn one(
     };
     let sha256 = digest::sha256(&file, |read| tell(read, bytes))?;
     let mut remarks = gaps::look(server, database)?;
+    let excluded: Vec<String> = excluded::of_settings(server, database)?.into_iter().collect();
+    remarks.extend(excluded::needed(server, database, &excluded)?);
     if let Some(scan) = scan.as_ref().filter(|_| server.settings.exclude_tables.is_empty()) {
         remarks.extend(gaps::missing(database, scan, &before, &gaps::counts(server, database)?));
     }
-    Ok(Dumped { tables: contents.tables, sha256, scan, log, remarks })
+    Ok(Dumped { tables: contents.tables, sha256, scan, log, excluded, remarks })
 }
 
 /// Dumps a database again, into nothing but its numbers.

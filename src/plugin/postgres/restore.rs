@@ -11,10 +11,11 @@ use serde::Deserialize;
 
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump, verify};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump, excluded, verify};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
-use crate::plugin::databases::{Choice, Goal};
+use crate::plugin::databases::remark::listed;
+use crate::plugin::databases::{Choice, Goal, figure_key};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
 use crate::plugin::{Verdict, digest};
 use crate::process::Exit;
@@ -29,8 +30,6 @@ use load::{How, SearchPath};
 pub(super) use swap::recover;
 use swap::{Place, Places};
 
-pub(in crate::plugin) use roles::names as roles_made;
-
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +43,10 @@ pub(super) struct PostgresRestore {
     /// Replace a database that has something in it, when the new one is whole.
     #[serde(default)]
     overwrite: bool,
-    /// Make the roles and tablespaces of the backup first; those that are there stay.
+    /// Replace a database also when it has tables that `exclude_tables` left out of the backup: they are dropped then.
+    #[serde(default)]
+    drop_excluded: bool,
+    /// Make the roles and tablespaces of the backup first; those that are there stay as they are.
     #[serde(default)]
     globals: bool,
     /// How many tables are restored at the same time.
@@ -113,7 +115,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         swap::unused(&server, apart, &plan.goal)?;
     }
     if let Some(globals) = globals {
-        roles::restore(&server, &request.staging.join(&globals.path), voice)?;
+        roles::restore(&server, apart, &request.staging.join(&globals.path), &request.staging, voice)?;
     }
     let mut places = Places::new(&server, request, apart)?;
     let work = Work { server: &server, options: &options, staging: &request.staging, apart, same_major };
@@ -155,7 +157,7 @@ impl Work<'_> {
         let (empty, beside): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.exists && !plan.is_full);
         for (number, plan) in beside.iter().enumerate() {
             let place = Place::new(run, number, &plan.goal, plan.exists);
-            places.take(&place, plan.scan.made.as_deref())?;
+            places.take(&place, plan.scan.made().as_deref())?;
             self.load(plan, &place.beside, Some((&*places, &place)), voice)?;
             if self.compare(plan, &place.beside, voice)? == Verdict::Failed && plan.is_full {
                 return Err(Failure::new(
@@ -200,7 +202,7 @@ impl Work<'_> {
         }
         for SearchPath { path, is_its } in load::paths(server, (&plan.scan, &plan.goal), self.apart)? {
             if let Some((places, place)) = beside {
-                places.again(place, plan.scan.made.as_deref())?;
+                places.again(place, plan.scan.made().as_deref())?;
             }
             let tick = || voice.progress(0, plan.bytes);
             let ran = load::with_path(server, &plan.file, self.staging, database, &path, how, tick)?;
@@ -258,15 +260,8 @@ impl Work<'_> {
 
     /// Gives the database itself the owner, rights and settings that the backup tells.
     fn of_itself(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let Some(old) = &plan.scan.database else { return Ok(()) };
-        let is_right = |statement: &str| statement.contains(" OWNER TO ") || statement.contains(" ON DATABASE ");
-        for statement in plan.scan.own.iter().filter(|each| self.options.owner || !is_right(each)) {
-            let named = format!("DATABASE {old} ");
-            if !statement.contains(&named) {
-                continue;
-            }
-            let sql = statement.replacen(&named, &format!("DATABASE {} ", identifier(database)), 1);
-            match self.server.query(self.apart, &sql) {
+        for property in plan.scan.properties().iter().filter(|each| self.options.owner || !each.is_right) {
+            match self.server.query(self.apart, &property.about(database)) {
                 Ok(_) => {}
                 Err(failure) if plan.goal == plan.name => return Err(load::as_administrator(failure)),
                 Err(failure) => voice.warning(Trouble::new("setting_refused", failure.trouble.message)),
@@ -312,7 +307,7 @@ fn plan(
     let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();
-    for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
+    for (number, artifact) in facts.artifacts.iter().enumerate().filter(|(_, each)| each.format == FORMAT_DUMP) {
         let file = staging.join(&artifact.path);
         let contents = verify::contents(&server.tools, &server.client, &file)
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
@@ -334,11 +329,40 @@ fn plan(
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&goal));
         let exists = !server.query(apart(std::iter::once(goal.as_str())), &sql)?.is_empty();
         let is_full = exists && has_content(server, &goal)?;
+        if is_full && options.overwrite {
+            let key = figure_key(&artifact.path, number, server.settings.password.as_ref());
+            replaceable(server, options, &goal, &key, facts)?;
+        }
         plans.push(Plan { file, name, goal, scan, bytes, exists, is_full });
     }
     let goals: Vec<Goal<'_>> = plans.iter().map(|plan| Goal { database: &plan.goal, is_full: plan.is_full }).collect();
     choice.check(&known, &goals, &server.settings.place(), "something in it")?;
     Ok(plans)
+}
+
+/// Refuses a database that holds what the backup never has, and that would go with it.
+fn replaceable(
+    server: &Server<'_>,
+    options: &PostgresRestore,
+    goal: &str,
+    key: &str,
+    facts: &CaptureFacts,
+) -> Result<(), Failure> {
+    swap::unbound(server, apart(std::iter::once(goal)), goal)?;
+    let excluded = excluded::live(server, goal, key, facts)?;
+    if excluded.is_empty() || options.drop_excluded {
+        return Ok(());
+    }
+    let names: Vec<&str> = excluded.iter().map(String::as_str).collect();
+    let told = format!(
+        "the database {goal:?} at {} has tables that `exclude_tables` leaves out of the backup, and would lose them: {}",
+        server.settings.place(),
+        listed(&names)
+    );
+    Err(Failure::new("excluded_would_go", told).hint(
+        "nothing was changed; restore it beside with `--option into=NAME` and move over what you need, or say \
+         `--option drop_excluded=true` to lose them",
+    ))
 }
 
 /// Whether anything was made in the database since it is there.

@@ -10,6 +10,9 @@ use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
+use super::property::{Property, making};
+use super::statement::{Backslash, one};
+
 const CHUNK_BYTES: usize = 1 << 20;
 /// Longest start of a statement or comment that is looked at; names and a function's arguments fit.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -29,14 +32,15 @@ pub(in crate::plugin) struct Scan {
     pub(super) tables: BTreeMap<String, Table>,
     /// Of each kind: TABLE, INDEX, FUNCTION, …
     pub(super) objects: BTreeMap<String, Named>,
-    /// How the database is made, from `WITH` on.
-    pub(super) made: Option<String>,
+    /// How the database is made, from `WITH` on, as the dump has it.
+    made: Option<String>,
     /// The database's name as SQL has it.
-    pub(super) database: Option<String>,
+    database: Option<String>,
+    backslash: Backslash,
     /// The schemas that it makes, as SQL has them.
     pub(super) schemas: Vec<String>,
-    /// The statements that say something of the database itself: owner, rights, settings.
-    pub(super) own: Vec<String>,
+    /// What may be statements about the database itself: owner, rights, settings.
+    own: Vec<String>,
     pub(super) complete: bool,
     /// The major version of the server that it is from.
     pub(super) major: Option<u32>,
@@ -72,6 +76,26 @@ impl Scan {
     /// How many there are of a kind.
     pub(super) fn count(&self, kind: &str) -> u64 {
         self.objects.get(kind).map_or(0, |named| named.count)
+    }
+
+    /// How the database is made, from `WITH` on.
+    pub(in crate::plugin) fn made(&self) -> Option<String> {
+        making(self.made.as_deref()?, self.backslash)
+    }
+
+    /// What is said of the database itself; other statements are none of it, whatever they look like.
+    pub(in crate::plugin) fn properties(&self) -> Vec<Property> {
+        let Some(name) = self.database.as_ref().and_then(|name| one(&format!("{name};"), self.backslash)) else {
+            return Vec::new();
+        };
+        let [name] = name.as_slice() else { return Vec::new() };
+        let Some(name) = name.as_name() else { return Vec::new() };
+        self.own.iter().filter_map(|text| Property::of(text, name, self.backslash)).collect()
+    }
+
+    /// The search_path that the backup says of the database.
+    pub(in crate::plugin) fn search_path(&self) -> Option<String> {
+        self.properties().into_iter().find_map(|property| property.search_path)
     }
 
     /// One number for all content.
@@ -362,6 +386,8 @@ impl Scanner {
             self.scan.own.push(text.clone().into_owned());
         } else if !is_of_session(&text) {
             self.definitions.update(hasher.finalize());
+        } else if text == "SET standard_conforming_strings = off;" {
+            self.scan.backslash = Backslash::Escapes;
         }
         if let Some(name) = text.strip_prefix("CREATE SCHEMA ").and_then(|rest| rest.strip_suffix(';')) {
             self.scan.schemas.push(name.to_owned());

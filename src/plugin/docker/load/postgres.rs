@@ -20,7 +20,7 @@ use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::Dump;
 use crate::plugin::docker::unwritable;
-use crate::plugin::postgres::{self, Content, Scanner, identifier};
+use crate::plugin::postgres::{self, Content, Globals, PathChanger, Scanner, There, identifier, tell_left};
 use crate::plugin::protocol::{Event, Verb};
 
 mod own;
@@ -31,10 +31,6 @@ pub(in crate::plugin::docker) use swap::{Loaded, recover};
 
 /// The same without a word of its own: what the program writes is wanted.
 const QUIET: &str = "n=$1; shift; head -c \"$n\" | \"$@\"";
-/// How a dump keeps names from being looked up in schemas that are not said.
-const NO_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
-/// Where the line above stands at the latest, in bytes.
-const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 
 /// A server and its dumps.
 pub(in crate::plugin::docker) struct Server<'a> {
@@ -67,6 +63,7 @@ impl Server<'_> {
                        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast' \
                        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') LIMIT 1";
             if !login.ask(&dump.database, sql)?.is_empty() {
+                swap::unbound(&login, &dump.database, &self.container.name)?;
                 full.push(dump.database.clone());
             }
         }
@@ -113,7 +110,8 @@ impl Server<'_> {
                 continue;
             }
             // Read to its end before anything is made for it.
-            let (wanted, own) = login.read(&artifact, voice)?;
+            let wanted = login.read(&artifact, voice)?;
+            let own = Own::of(&wanted, &dump.database);
             let named = Named { live: dump.database.clone(), shown: thing(dump) };
             let there = names(&login.ask("template1", "SELECT datname FROM pg_database")?)?;
             let replaces = there.contains(&dump.database);
@@ -123,7 +121,7 @@ impl Server<'_> {
             loaded.push(super::Loaded::Postgres(Box::new(beside)));
             let Some(super::Loaded::Postgres(beside)) = loaded.last() else { continue };
             login.fill(&artifact, &temporary, beside, place.staging, voice)?;
-            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), &mut |_| {}, voice)?;
+            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), voice)?;
             compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, voice)?;
         }
         Ok(())
@@ -146,7 +144,7 @@ pub(super) fn read(
     dump: &Path,
     voice: &mut Voice<'_>,
 ) -> Result<String, Failure> {
-    let (content, _) = Login::open(engine, container)?.read(dump, voice)?;
+    let content = Login::open(engine, container)?.read(dump, voice)?;
     Ok(format!("{} rows", content.rows()))
 }
 
@@ -274,20 +272,20 @@ impl<'e> Login<'e> {
     }
 
     fn load_globals(&self, artifact: &Path, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
+        let globals = Globals::read(artifact).map_err(|error| unwritable(artifact, &error))?;
+        let missing = globals.missing(&self.there()?);
         let missing_only = staging.join(".larder-roles.sql");
-        let sql = std::fs::read_to_string(artifact).map_err(|error| unwritable(artifact, &error))?;
-        std::fs::write(&missing_only, own::for_missing(&sql, &there))
-            .map_err(|error| unwritable(&missing_only, &error))?;
+        std::fs::write(&missing_only, &missing.sql).map_err(|error| unwritable(&missing_only, &error))?;
         let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0"];
         let ran = self.run(&command, Some(&missing_only), Some("template1"), voice);
         let _ = std::fs::remove_file(&missing_only);
         let ran = ran?;
         self.succeeded("psql", &ran)?;
         voice.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
-        let there = names(&self.ask("template1", "SELECT quote_ident(rolname) FROM pg_roles")?)?;
-        let wanted = postgres::roles_made(artifact).map_err(|error| unwritable(artifact, &error))?;
-        let missing: Vec<&String> = wanted.iter().filter(|name| !there.contains(name)).collect();
+        tell_left(&missing, voice);
+        let there = self.there()?;
+        let wanted = globals.roles();
+        let missing: Vec<&&str> = wanted.iter().filter(|name| !there.roles.contains(**name)).collect();
         let (verdict, detail) = match missing.first() {
             None => (Verdict::Proven, format!("{} roles", wanted.len())),
             Some(name) => (Verdict::Failed, format!("{} are missing, {name} among them", missing.len())),
@@ -299,12 +297,18 @@ impl<'e> Login<'e> {
         Ok(())
     }
 
-    /// What a dump holds, and what it says of the database itself.
-    fn read(&self, artifact: &Path, voice: &mut Voice<'_>) -> Result<(Content, Own), Failure> {
-        let mut collector = own::Collector::default();
-        let command = ["pg_restore", "--create", "-f", "-"];
-        let content = self.content(&command, Some(artifact), None, &mut |bytes| collector.push(bytes), voice)?;
-        Ok((content, collector.finish()))
+    /// The roles and tablespaces of the server.
+    fn there(&self) -> Result<There, Failure> {
+        let ask = |sql| names(&self.ask("template1", sql)?).map(|names| names.into_iter().collect());
+        Ok(There {
+            roles: ask("SELECT rolname FROM pg_roles")?,
+            tablespaces: ask("SELECT spcname FROM pg_tablespace")?,
+        })
+    }
+
+    /// What a dump holds.
+    fn read(&self, artifact: &Path, voice: &mut Voice<'_>) -> Result<Content, Failure> {
+        self.content(&["pg_restore", "--create", "-f", "-"], Some(artifact), None, voice)
     }
 
     /// Makes a database and has the dump loaded into it.
@@ -354,27 +358,15 @@ impl<'e> Login<'e> {
         use std::io::Write as _;
         let unwritable = |error: std::io::Error| unwritable(into, &error);
         let mut file = std::io::BufWriter::new(File::create(into).map_err(unwritable)?);
-        let literal = format!("SELECT pg_catalog.set_config('search_path', '{}', false);", path.replace('\'', "''"));
-        let (mut preamble, mut written) = (Some(Vec::new()), Ok(()));
+        let (mut changer, mut written) = (PathChanger::new(path), Ok(()));
         let ran = self.fed(QUIET, &["pg_restore", "-f", "-"], Some(artifact), None, &mut |bytes| {
             voice.progress(0, 0);
-            let Some(begun) = &mut preamble else {
-                written = std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(bytes));
-                return;
-            };
-            begun.extend_from_slice(bytes);
-            let at = begun.windows(NO_SEARCH_PATH.len()).position(|part| part == NO_SEARCH_PATH);
-            if let Some(at) = at {
-                begun.splice(at..at + NO_SEARCH_PATH.len(), literal.bytes());
-            }
-            if at.is_some() || begun.len() > PREAMBLE_BYTES_MAX {
-                written = file.write_all(begun);
-                preamble = None;
-            }
+            let changed = changer.push(bytes);
+            written = std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(&changed));
         })?;
         self.succeeded("pg_restore", &ran)?;
         written.map_err(unwritable)?;
-        file.write_all(&preamble.unwrap_or_default()).and_then(|()| file.flush()).map_err(unwritable)
+        file.write_all(&changer.finish()).and_then(|()| file.flush()).map_err(unwritable)
     }
 
     /// What a program writes as SQL.
@@ -383,13 +375,11 @@ impl<'e> Login<'e> {
         command: &[&str],
         input: Option<&Path>,
         database: Option<&str>,
-        on_bytes: &mut dyn FnMut(&[u8]),
         voice: &mut Voice<'_>,
     ) -> Result<Content, Failure> {
         let mut scanner = Scanner::default();
         let ran = self.fed(QUIET, command, input, database, &mut |bytes| {
             scanner.push(bytes);
-            on_bytes(bytes);
             voice.progress(0, 0);
         })?;
         self.succeeded(command.first().unwrap_or(&""), &ran)?;

@@ -6,23 +6,21 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::plugin::builtin::Failure;
+use crate::plugin::postgres::PathChanger;
 use crate::plugin::postgres::explain::explain;
 use crate::plugin::postgres::scan::Scan;
 use crate::plugin::postgres::server::{Server, connection, literal};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
 
-/// The statement by which a dump empties the path.
-const EMPTIES_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
+const CHUNK_BYTES: usize = 256 << 10;
 /// Paths that are tried.
 const PATHS_MAX: usize = 8;
-/// Longest line in front of that statement.
-const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// How a dump is loaded.
 #[derive(Clone, Copy)]
@@ -55,7 +53,7 @@ pub(super) fn plain(server: &Server<'_>, file: &Path, database: &str, how: How, 
     server.tools.run(&server.client.tool("pg_restore"), args, &[], DEADLINE_OF_WORK, |_| {}, on_tick)
 }
 
-/// Loads `file` into `database` with a search_path, as `SET` takes it.
+/// Loads `file` into `database` with a search_path, as the setting's value.
 pub(super) fn with_path(
     server: &Server<'_>,
     file: &Path,
@@ -83,7 +81,7 @@ pub(super) fn with_path(
             let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(into))) };
             Ok(own.tools.pipe(&own.client.tool("pg_restore"), sql_args, &[], DEADLINE_OF_WORK, ends, || {}))
         });
-        let changing = scope.spawn(move || change(BufReader::new(from), BufWriter::new(writer), path));
+        let changing = scope.spawn(move || change(from, BufWriter::new(writer), path));
         let ends = Ends { stdin: Some(File::from(OwnedFd::from(reader))), stdout: None };
         let env = [("PGDATABASE", database)];
         let ran = server.tools.pipe(&server.client.tool("psql"), args, &env, DEADLINE_OF_WORK, ends, on_tick);
@@ -101,20 +99,19 @@ pub(super) fn with_path(
 }
 
 /// Copies a dump, with a path in place of none.
-fn change(mut from: impl std::io::BufRead, mut into: impl Write, path: &str) -> std::io::Result<()> {
-    let mut line = Vec::new();
+fn change(mut from: impl Read, mut into: impl Write, path: &str) -> std::io::Result<()> {
+    let mut changer = PathChanger::new(path);
+    let mut chunk = vec![0_u8; CHUNK_BYTES];
     loop {
-        line.clear();
-        if from.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            return into.flush();
-        }
-        if line.trim_ascii_end() == EMPTIES_PATH {
-            writeln!(into, "SET search_path TO {path};")?;
-            std::io::copy(&mut from, &mut into)?;
-            return into.flush();
-        }
-        into.write_all(&line)?;
+        let length = match from.read(&mut chunk) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else { break };
+        into.write_all(&changer.push(read))?;
     }
+    into.write_all(&changer.finish())?;
+    into.flush()
 }
 
 /// Whether a failure may be one of the search_path alone.
@@ -124,7 +121,7 @@ pub(super) fn may_be_path(ran: &Ran) -> bool {
         && !["role \"", "database \"", "tablespace \""].iter().any(|what| ran.stderr.contains(what))
 }
 
-/// A search_path, as `SET` takes it.
+/// A search_path, as the setting's value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SearchPath {
     pub(super) path: String,
@@ -136,10 +133,7 @@ pub(super) struct SearchPath {
 /// and the dump's own schemas.
 pub(super) fn paths(server: &Server<'_>, plan: (&Scan, &str), apart: &str) -> Result<Vec<SearchPath>, Failure> {
     let (scan, goal) = plan;
-    let of_backup = scan.own.iter().filter_map(|statement| {
-        let (_, path) = statement.split_once(" SET search_path TO ")?;
-        Some(path.trim_end_matches(';').to_owned())
-    });
+    let of_backup = scan.search_path().into_iter();
     let set = |whose: &str| {
         format!(
             "SELECT DISTINCT substr(each, 13) FROM pg_db_role_setting LEFT JOIN pg_database d ON d.oid = setdatabase, \
@@ -194,24 +188,5 @@ pub(super) fn as_administrator(failure: Failure) -> Failure {
             failure.hint("the server needs room for the old and the new database at once; nothing was changed")
         }
         _ => failure,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_statement_that_empties_the_path_is_changed() {
-        let dump = "-- x\nSELECT pg_catalog.set_config('search_path', '', false);\nCOPY t FROM stdin;\n\
-                    SELECT pg_catalog.set_config('search_path', '', false);\n\\.\n";
-        let mut out = Vec::new();
-        change(dump.as_bytes(), &mut out, "a, \"b c\"").unwrap();
-        let wanted = dump.replacen(
-            "SELECT pg_catalog.set_config('search_path', '', false);",
-            "SET search_path TO a, \"b c\";",
-            1,
-        );
-        assert_eq!(String::from_utf8(out).unwrap(), wanted);
     }
 }

@@ -1,13 +1,13 @@
 //! Makes the roles and tablespaces of a backup that are missing.
 
 use std::collections::BTreeSet;
-use std::io::BufRead as _;
 use std::path::Path;
 
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::postgres::explain::explain;
+use crate::plugin::postgres::globals::{Globals, There, tell_left};
 use crate::plugin::postgres::server::Server;
 use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::process::Exit;
@@ -16,25 +16,44 @@ use crate::process::Exit;
 const COMPLAINTS_MAX: usize = 10;
 /// Roles in a remark.
 const NAMES_MAX: usize = 5;
+/// The file with the statements that are run, in the staging directory.
+const MISSING: &str = ".larder-roles.sql";
 
-/// Runs the file. What is there already is no trouble; what else is refused is told, and the rest goes on.
-pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let args =
-        ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-f"].map(Into::into).into_iter().chain([file.into()]).collect();
-    let env = [("PGDATABASE", "postgres")];
-    let ran = server.tools.run(&server.client.tool("psql"), args, &env, DEADLINE_OF_WORK, |_| {}, || {});
+/// Makes what is missing. What is there stays as it is; what is refused is told, and the rest goes on.
+pub(super) fn restore(
+    server: &Server<'_>,
+    apart: &str,
+    file: &Path,
+    staging: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display()))
+    };
+    let globals = Globals::read(file).map_err(unreadable)?;
+    let missing = globals.missing(&there(server, apart)?);
+    let script = staging.join(MISSING);
+    std::fs::write(&script, &missing.sql)
+        .map_err(|error| Failure::new("internal", format!("{} cannot be written: {error}", script.display())))?;
+    let args: Vec<_> = ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-f"]
+        .map(Into::into)
+        .into_iter()
+        .chain([script.clone().into_os_string()])
+        .collect();
+    let ran =
+        server.tools.run(&server.client.tool("psql"), args, &[("PGDATABASE", apart)], DEADLINE_OF_WORK, |_| {}, || {});
+    let _ = std::fs::remove_file(&script);
     if ran.exit != Exit::Success {
-        return Err(explain("psql with the roles", &server.settings.place(), "postgres", &ran));
+        return Err(explain("psql with the roles", &server.settings.place(), apart, &ran));
     }
     let complaints = ran.stderr.lines().filter(|line| line.contains("ERROR:") || line.contains("error:"));
     for complaint in complaints.filter(|line| !line.contains("already exists")).take(COMPLAINTS_MAX) {
         voice.warning(Trouble::new("role_refused", crate::plugin::transcript::tidy(complaint, 300)));
     }
-    let there: BTreeSet<String> =
-        server.query("postgres", "SELECT quote_ident(rolname) FROM pg_roles")?.into_iter().collect();
-    let wanted = names(file)
-        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display())))?;
-    let missing: Vec<&str> = wanted.iter().filter(|name| !there.contains(*name)).map(String::as_str).collect();
+    tell_left(&missing, voice);
+    let there = there(server, apart)?;
+    let wanted = globals.roles();
+    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !there.roles.contains(*name)).collect();
     let (verdict, detail) = if missing.is_empty() {
         (Verdict::Proven, format!("{} roles", wanted.len()))
     } else {
@@ -45,12 +64,14 @@ pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -
     Ok(())
 }
 
-/// The roles that a file makes, quoted as SQL needs it.
-pub(in crate::plugin) fn names(file: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for line in std::io::BufReader::new(std::fs::File::open(file)?).lines() {
-        let line = line?;
-        names.extend(line.strip_prefix("CREATE ROLE ").and_then(|rest| rest.strip_suffix(';')).map(str::to_owned));
-    }
-    Ok(names)
+/// What the server has, asked in hex: a name may have any character.
+fn there(server: &Server<'_>, apart: &str) -> Result<There, Failure> {
+    let ask = |column: &str, table: &str| -> Result<BTreeSet<String>, Failure> {
+        let sql = format!("SELECT encode(convert_to({column}::text, 'UTF8'), 'hex') FROM {table}");
+        let rows = server.query(apart, &sql)?;
+        let names: Option<BTreeSet<String>> =
+            rows.iter().map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
+        names.ok_or_else(|| Failure::new("server_unexpected", "the server's answer is no list of names"))
+    };
+    Ok(There { roles: ask("rolname", "pg_roles")?, tablespaces: ask("spcname", "pg_tablespace")? })
 }

@@ -28,7 +28,7 @@ fn tables_rows_and_objects_are_read_whatever_the_pieces() {
         [("large objects", 3), ("public.\"odd (name\"", 2), ("public.empty", 0), ("sequence values", 1)]
     );
     assert_eq!((whole.rows(), whole.count("TABLE"), whole.objects.len(), whole.complete), (2, 1, 1, true));
-    assert_eq!(whole.made.as_deref(), Some("WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'C'"));
+    assert_eq!(whole.made().as_deref(), Some("with template = template0 encoding = E'UTF8' locale = E'C'"));
     assert_eq!(whole.database.as_deref(), Some("app"));
     for piece in 1..60 {
         let mut scanner = Scanner::default();
@@ -110,4 +110,26 @@ fn the_order_of_rows_does_not_matter_and_every_change_of_the_content_does() {
 fn no_cut_dump_is_whole() {
     let end = DUMP.find("complete").unwrap();
     assert!((0..end).all(|end| !read(&DUMP.as_bytes()[..end]).unwrap().complete));
+}
+
+#[test]
+fn only_statements_about_this_database_are_about_it_and_no_text_of_the_application_is() {
+    let dump = "CREATE DATABASE \"my shop\" WITH TEMPLATE = template0 ENCODING = 'UTF8';\n\
+        ALTER DATABASE \"my shop\" OWNER TO app;\n\\connect x\n\
+        COMMENT ON DATABASE \"my shop\" IS 'a\nALTER ROLE app SUPERUSER;\n--';\n\
+        CREATE FUNCTION note() RETURNS text LANGUAGE sql AS $f$ select '\n\
+        -- Name: my shop; Type: DATABASE; Schema: -; Owner: app\n\nALTER ROLE app SUPERUSER;\n\
+        ALTER DATABASE \"my shop\" OWNER TO evil;\n' $f$;\n\
+        COMMENT ON FUNCTION note() IS '\n\nALTER DATABASE \"my shop\" OWNER TO evil;\nGRANT postgres TO app;\n';\n\
+        CREATE FUNCTION loader() RETURNS text LANGUAGE sql AS $f$ select '\nCOPY t FROM stdin;\n' $f$;\n\
+        COPY public.t (a) FROM stdin;\nALTER DATABASE \"my shop\" OWNER TO evil;\n\\.\n\
+        ALTER DATABASE other OWNER TO evil;\nALTER ROLE app IN DATABASE other SET a TO 'b';\n\
+        REVOKE ALL ON DATABASE \"my shop\" FROM PUBLIC;\n-- PostgreSQL database dump complete\n";
+    let told: Vec<String> = scan(dump).properties().iter().map(|property| property.about("x")).collect();
+    let wanted = [
+        "alter database \"x\" owner to app",
+        "comment on database \"x\" is E'a\nALTER ROLE app SUPERUSER;\n--'",
+        "revoke all on database \"x\" from public",
+    ];
+    assert_eq!(told, wanted);
 }

@@ -134,7 +134,7 @@ impl Loaded {
         if let Some(before) = &self.database.before {
             let container = self.container(engine)?;
             let login = ready(engine, &container, voice)?;
-            login.sql("template1", &format!("DROP DATABASE IF EXISTS {}", identifier(before)))?;
+            dropped(&login, before, voice)?;
         }
         journal.done(&self.entry)
     }
@@ -164,8 +164,7 @@ impl Loaded {
         if before.is_some() && self.step == Step::Swapping {
             login.sql("template1", &format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", identifier(live)))?;
         }
-        let drop = format!("DROP DATABASE IF EXISTS {}", identifier(temporary));
-        alone(&login, &[temporary], &drop, voice)?;
+        dropped(&login, temporary, voice)?;
         voice.log(format!("{} is what it was", self.shown));
         journal.done(&self.entry)
     }
@@ -176,6 +175,48 @@ impl Loaded {
             .and_then(Container::of)
             .ok_or_else(|| Failure::new("container_gone", format!("the container of the {} was removed", self.shown)))
     }
+}
+
+/// Refuses a live database that replication hangs on: what it gives or takes would be another one's without a word.
+pub(super) fn unbound(login: &Login<'_>, live: &str, container: &str) -> Result<(), Failure> {
+    let live_is = |column: &str| format!("{column} = '{}'", live.replace('\'', "''"));
+    let ask = |sql: String| names(&login.ask("template1", &sql)?);
+    let slots = ask(format!("SELECT slot_name FROM pg_replication_slots WHERE {}", live_is("database")))?;
+    let subscriptions = ask(format!(
+        "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE subenabled AND {}",
+        live_is("datname")
+    ))?;
+    for (code, what, names, hint) in [
+        (
+            "replication_slots",
+            "replication slots, which would go with it",
+            slots,
+            "end what reads from them and drop them",
+        ),
+        ("subscription_enabled", "subscriptions that work", subscriptions, "ALTER SUBSCRIPTION … DISABLE"),
+    ] {
+        if !names.is_empty() {
+            let told = format!("the database {live} in {container} has {what}: {}", names.join(", "));
+            return Err(Failure::new(code, told).hint(format!("nothing was changed; {hint}, then restore again")));
+        }
+    }
+    Ok(())
+}
+
+/// Drops a database with its subscriptions; what these read from keeps its slots.
+fn dropped(login: &Login<'_>, database: &String, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let sql = format!(
+        "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = '{}'",
+        database.replace('\'', "''")
+    );
+    for name in names(&login.ask("template1", &sql)?)? {
+        let (name, database_name) = (identifier(&name), identifier(database));
+        login.sql("template1", &format!("ALTER DATABASE {database_name} WITH ALLOW_CONNECTIONS true"))?;
+        login.sql(database, &format!("ALTER SUBSCRIPTION {name} DISABLE"))?;
+        login.sql(database, &format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"))?;
+        login.sql(database, &format!("DROP SUBSCRIPTION {name}"))?;
+    }
+    alone(login, &[database], &format!("DROP DATABASE IF EXISTS {}", identifier(database)), voice)
 }
 
 fn rename(from: &str, to: &str) -> String {

@@ -1,0 +1,226 @@
+//! The roles and tablespaces of a backup, and what of them a server lacks; pure.
+//!
+//! A role that is there stays as it is: its password, attributes, settings and what it is a member of. Only what is
+//! missing is made, by statements of exactly the kinds that `pg_dumpall` writes.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::statement::{Backslash, Cursor, Piece, sql, statements};
+use crate::error::Trouble;
+use crate::plugin::builtin::Voice;
+
+/// What a file of roles says.
+pub(in crate::plugin) struct Globals {
+    statements: Vec<Vec<Piece>>,
+}
+
+/// What a server has.
+#[derive(Debug, Default)]
+pub(in crate::plugin) struct There {
+    pub(in crate::plugin) roles: BTreeSet<String>,
+    pub(in crate::plugin) tablespaces: BTreeSet<String>,
+}
+
+/// What is to be done for what is missing.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::plugin) struct Missing {
+    pub(in crate::plugin) sql: String,
+    /// Memberships of roles that are there in such as are made: these stay as they are.
+    pub(in crate::plugin) left: Vec<String>,
+}
+
+/// What a statement is about.
+enum About<'p> {
+    Role(&'p str),
+    Tablespace(&'p str),
+    Membership { group: &'p str, member: &'p str },
+}
+
+impl Globals {
+    pub(in crate::plugin) fn read(file: &Path) -> std::io::Result<Self> {
+        let bytes = std::fs::read(file)?;
+        Self::of(&String::from_utf8_lossy(&bytes))
+            .ok_or_else(|| std::io::Error::other("it ends in the middle of a statement"))
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        Some(Self { statements: statements(text, Backslash::Plain)? })
+    }
+
+    /// The names of the roles in it.
+    pub(in crate::plugin) fn roles(&self) -> Vec<&str> {
+        self.statements.iter().filter_map(|statement| role_made(statement)).collect()
+    }
+
+    pub(in crate::plugin) fn missing(&self, there: &There) -> Missing {
+        // Texts are written so that no setting of the server matters; a role may read only by default.
+        let mut missing = Missing {
+            sql: "SET default_transaction_read_only = off;\nSET search_path = '';\n".to_owned(),
+            left: Vec::new(),
+        };
+        for statement in &self.statements {
+            let is_missing = match about(statement) {
+                Some(About::Role(role)) => !there.roles.contains(role),
+                Some(About::Tablespace(name)) => !there.tablespaces.contains(name),
+                Some(About::Membership { group, member }) => {
+                    let is_there = there.roles.contains(member);
+                    if is_there && !there.roles.contains(group) {
+                        missing.left.push(sql(statement));
+                    }
+                    !is_there
+                }
+                None => false,
+            };
+            if is_missing {
+                let _ = writeln!(missing.sql, "{};", sql(statement));
+            }
+        }
+        missing
+    }
+}
+
+/// Says which memberships are not given.
+pub(in crate::plugin) fn tell_left(missing: &Missing, voice: &mut Voice<'_>) {
+    for statement in &missing.left {
+        let told =
+            format!("a role that is there stays as it is, and so is not given what the backup says: {statement}");
+        let trouble = Trouble::new("membership_left", told);
+        voice.notice(trouble.with_hint("run that statement if the role shall have what it says"));
+    }
+}
+
+fn role_made(statement: &[Piece]) -> Option<&str> {
+    let mut cursor = Cursor(statement);
+    cursor.words("create role").then(|| cursor.name()).flatten()
+}
+
+/// Reads a statement of one of the kinds that are run; none: it is none of these.
+fn about(statement: &[Piece]) -> Option<About<'_>> {
+    let mut cursor = Cursor(statement);
+    if cursor.words("create role") {
+        let role = cursor.name()?;
+        return cursor.end().map(|()| About::Role(role));
+    }
+    if cursor.words("alter role") {
+        let role = cursor.name()?;
+        if cursor.words("set") {
+            return cursor.setting().map(|_| About::Role(role));
+        }
+        cursor.words("with").then_some(())?;
+        cursor.plain_until(&[])?;
+        return Some(About::Role(role));
+    }
+    if cursor.words("comment on") {
+        return said_of(cursor);
+    }
+    if cursor.words("security label for") {
+        cursor.name()?;
+        return cursor.words("on").then(|| said_of(cursor)).flatten();
+    }
+    if cursor.words("create tablespace") {
+        let name = cursor.name()?;
+        cursor.words("owner").then(|| cursor.name()).flatten()?;
+        cursor.words("location").then(|| cursor.text()).flatten()?;
+        return cursor.end().map(|()| About::Tablespace(name));
+    }
+    if cursor.words("alter tablespace") {
+        let name = cursor.name()?;
+        let rest = cursor.words("set").then_some(cursor.0)?;
+        let is_plain = rest.iter().all(|piece| !matches!(piece, Piece::Mark(mark) if !"(),=.-".contains(*mark)));
+        return is_plain.then_some(About::Tablespace(name));
+    }
+    granted(cursor)
+}
+
+/// `ROLE name IS 'text'`, or of a tablespace.
+fn said_of(mut cursor: Cursor<'_>) -> Option<About<'_>> {
+    let about = if cursor.words("role") {
+        About::Role(cursor.name()?)
+    } else {
+        cursor.words("tablespace").then_some(())?;
+        About::Tablespace(cursor.name()?)
+    };
+    cursor.words("is").then(|| cursor.text()).flatten()?;
+    cursor.end().map(|()| about)
+}
+
+fn granted(mut cursor: Cursor<'_>) -> Option<About<'_>> {
+    let is_grant = cursor.words("grant");
+    (is_grant || cursor.words("revoke")).then_some(())?;
+    let mut membership = cursor;
+    if let Some(group) = membership.name().filter(|_| is_grant)
+        && membership.words("to")
+    {
+        let member = membership.name()?;
+        if !membership.0.is_empty() {
+            membership.plain_until(&[])?;
+        }
+        return Some(About::Membership { group, member });
+    }
+    cursor.plain_until(&["on"])?;
+    if cursor.words("on tablespace") {
+        let name = cursor.name()?;
+        cursor.words(if is_grant { "to" } else { "from" }).then_some(())?;
+        cursor.plain_until(&[])?;
+        return Some(About::Tablespace(name));
+    }
+    (is_grant && cursor.words("on parameter")).then_some(())?;
+    cursor.name()?;
+    while cursor.mark('.') {
+        cursor.name()?;
+    }
+    let role = cursor.words("to").then(|| cursor.name()).flatten()?;
+    (cursor.0.is_empty() || cursor.words("with grant option")).then_some(())?;
+    cursor.end().map(|()| About::Role(role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SQL: &str = "--\n-- Roles\n--\n\\restrict x\nSET client_encoding = 'UTF8';\nCREATE ROLE app;\n\
+        ALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:a' VALID UNTIL '2031-01-01 00:00:00+00';\n\
+        ALTER ROLE app SET my.note TO '\nGRANT postgres TO reader;\nALTER ROLE reader WITH SUPERUSER;\n';\n\
+        COMMENT ON ROLE app IS 'x\nCREATE ROLE evil;\n';\n\
+        CREATE ROLE \"a b\";\nALTER ROLE \"a b\" WITH LOGIN CONNECTION LIMIT -1;\nCREATE ROLE reader;\n\
+        ALTER ROLE reader WITH NOLOGIN;\nALTER ROLE reader SET search_path TO 'x', 'y;';\n\
+        GRANT app TO \"a b\" WITH ADMIN OPTION GRANTED BY postgres;\nGRANT app TO reader;\nGRANT reader TO app;\n\
+        GRANT ALL ON PARAMETER work_mem TO reader;\n\
+        CREATE TABLESPACE fast OWNER app LOCATION '/fast';\nALTER TABLESPACE fast SET (seq_page_cost=1.0);\n\
+        GRANT ALL ON TABLESPACE fast TO app;\nDROP ROLE app;\nALTER SYSTEM SET x TO 'y';\n";
+
+    fn missing(roles: &[&str], tablespaces: &[&str]) -> Missing {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Globals::of(SQL).unwrap().missing(&There { roles: set(roles), tablespaces: set(tablespaces) })
+    }
+
+    #[test]
+    fn roles_and_tablespaces_that_are_there_stay_as_they_are() {
+        let missing = missing(&["app", "a b"], &["fast"]);
+        let lines: Vec<&str> = missing.sql.lines().skip(2).collect();
+        let wanted = [
+            "create role reader;",
+            "alter role reader with nologin;",
+            "alter role reader set search_path to E'x' , E'y;';",
+            "grant app to reader;",
+            "grant all on parameter work_mem to reader;",
+        ];
+        assert_eq!(lines, wanted);
+        // Who is there becomes no member of what is made.
+        assert_eq!(missing.left, ["grant reader to app"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_no_text_becomes_a_statement() {
+        let missing = missing(&["postgres"], &[]);
+        let all = statements(&missing.sql, Backslash::Plain).unwrap();
+        assert_eq!(all.len(), 2 + 16, "{}", missing.sql);
+        assert!(!all.iter().any(|each| sql(each).contains("ROLE evil") && !sql(each).starts_with("comment")));
+        assert!(!missing.sql.contains("drop role") && !missing.sql.contains("alter system"), "{}", missing.sql);
+        assert_eq!(missing.left, Vec::<String>::new());
+        assert_eq!(Globals::of(SQL).unwrap().roles(), ["app", "a b", "reader"]);
+        assert!(Globals::of("CREATE ROLE x; COMMENT ON ROLE x IS 'cut").is_none());
+    }
+}
