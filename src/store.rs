@@ -16,6 +16,7 @@ pub mod holdings;
 pub mod layout;
 pub mod ledger;
 pub mod memory;
+mod mounts;
 pub mod outbox;
 mod peaks;
 pub mod record;

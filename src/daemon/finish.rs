@@ -20,10 +20,6 @@ const HISTORY_MAX: usize = 1000;
 /// Sizes that the shrink guard compares with.
 const SIZES_MAX: usize = 5;
 
-/// Mounts that a job remembers, and the longest, in bytes: its record is bounded.
-const MOUNTS_MAX: usize = 48;
-const MOUNT_BYTES_MAX: usize = 200;
-
 /// What was written.
 pub(crate) struct Written {
     pub(crate) run: RunRecord,
@@ -71,6 +67,7 @@ pub(crate) fn write(
     });
     if let Some((before, after)) = &job {
         batch.put_job(after)?;
+        batch.put_mounts(&after.id, &after.usual.mounts)?;
         for mail in crate::alert::mails_for(site, before, after, &run, now) {
             batch.enqueue_mail(&mail)?;
             mails += 1;
@@ -181,12 +178,7 @@ fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -
         usual.hold(None);
         ended.load.iter().for_each(|weighed| usual.remember(&weighed.load));
         if let Some(mounted) = &ended.mounted {
-            usual.mounts = mounted
-                .iter()
-                .filter(|point| point.as_os_str().len() <= MOUNT_BYTES_MAX)
-                .take(MOUNTS_MAX)
-                .cloned()
-                .collect();
+            usual.mounts.clone_from(mounted);
         }
     } else if let Some(weighed) = &ended.load
         && !usual.is_no_worse(&weighed.load)

@@ -285,6 +285,7 @@ impl Keeper {
         for (job, holds) in &changed {
             batch.put_job(job)?;
             batch.put_peaks(&job.id, &job.usual.peaks)?;
+            batch.put_mounts(&job.id, &job.usual.mounts)?;
             if let Some(mail) = crate::alert::mail_for_accepted(&site, job, holds, now) {
                 batch.enqueue_mail(&mail)?;
             }

@@ -220,8 +220,18 @@ impl Judged {
             });
         }
         after.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
-        after.truncate(HOLDS_MAX);
+        bound(&mut after);
         after
+    }
+}
+
+/// Many of one kind push none of another out.
+fn bound(holds: &mut Vec<Hold>) {
+    while holds.len() > HOLDS_MAX {
+        let of_kind = |kind: HoldKind| holds.iter().filter(|hold| hold.kind == kind).count();
+        let Some(most) = holds.iter().map(|hold| hold.kind).max_by_key(|kind| of_kind(*kind)) else { return };
+        let Some(last) = holds.iter().rposition(|hold| hold.kind == most) else { return };
+        holds.remove(last);
     }
 }
 
@@ -399,6 +409,17 @@ mod tests {
         (0..200).for_each(|n| drop(later(&(500 + n).to_string(), true)));
         let hold = later("700", true);
         assert!(accepts(&hold, "500") && accepts(&hold, "699") && hold.shown.len() <= SHOWN_MAX, "{hold:?}");
+    }
+
+    #[test]
+    fn many_lost_mounts_push_no_other_hold_out() {
+        let mut judged = Judged::default();
+        let mounts = (100..160).map(|n| finding(HoldKind::LostMount, &format!("/t/{n}"), &n.to_string()));
+        judged.add(HoldKind::LostMount, mounts);
+        judged.add(HoldKind::LostState, [finding(HoldKind::LostState, "", "lost:1")]);
+        let holds = judged.holds(&[], &[], at(0));
+        assert_eq!((holds.len(), holds[0].subject.as_str()), (HOLDS_MAX, "/t/100"));
+        assert_eq!(holds[HOLDS_MAX - 1].kind, HoldKind::LostState);
     }
 
     #[test]

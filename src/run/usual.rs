@@ -3,6 +3,7 @@
 //! Only whole runs and what somebody accepted become usual, so nothing that is missing ever does by time. What arrived in
 //! the newest runs is in no usual yet: so the newest whole run counts too, and the most that a kept backup has.
 
+pub mod mounts;
 pub mod peaks;
 pub mod range;
 pub mod recall;
@@ -79,8 +80,9 @@ pub struct Usual {
     /// Of the hold that is shown.
     #[serde(default)]
     pub held: Option<Load>,
-    /// Mount points at and below the sources at the newest good run; an empty one is left out.
-    #[serde(default)]
+    /// Mount points at and below the sources at the newest good run; an empty one is left out. The store keeps them beside the
+    /// record, since they may be many; an older Larder had them in it.
+    #[serde(default, skip_serializing)]
     pub mounts: BTreeSet<PathBuf>,
     /// By which rules each destination was kept last.
     #[serde(default)]

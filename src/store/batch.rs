@@ -45,6 +45,9 @@ impl Batch {
         if !job.usual.peaks.parts.is_empty() {
             self.put_peaks(&job.id, &job.usual.peaks)?;
         }
+        if !job.usual.mounts.is_empty() {
+            self.put_mounts(&job.id, &job.usual.mounts)?;
+        }
         Ok(())
     }
 

@@ -60,6 +60,7 @@ impl Ledger {
     pub fn jobs(&self) -> Result<Vec<JobRecord>, StoreError> {
         let mut jobs = self.list(Tree::Jobs, &[])?;
         self.join_peaks(&mut jobs)?;
+        self.join_mounts(&mut jobs)?;
         Ok(jobs)
     }
 
@@ -68,6 +69,7 @@ impl Ledger {
     pub fn job(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
         let Some(mut job) = self.record::<JobRecord>(Tree::Jobs, &job_key(id))? else { return Ok(None) };
         self.join_peaks(std::slice::from_mut(&mut job))?;
+        self.join_mounts(std::slice::from_mut(&mut job))?;
         Ok(Some(job))
     }
 

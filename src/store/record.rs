@@ -3,6 +3,7 @@
 //! A field is only ever added, with a serde default; `Meta::format` says which shape a store has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Trouble;
 use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
-use crate::run::usual::Usual;
+use crate::run::usual::{Usual, mounts};
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
 /// A job as the store knows it; key `target/policy` in the tree `jobs`.
@@ -78,7 +79,8 @@ impl JobRecord {
                 self.usual.begin_anew();
             }
             HoldKind::LostMount => {
-                self.usual.mounts.remove(std::path::Path::new(&hold.subject));
+                let is_it = |point: &Path| mounts::name(point) == hold.subject || point == Path::new(&hold.subject);
+                self.usual.mounts.retain(|point| !is_it(point));
             }
             HoldKind::Vanished | HoldKind::OlderState => {
                 // Nothing is compared with it any more.

@@ -328,6 +328,30 @@ fn a_mount_below_a_source_that_went_away_is_named_and_held_until_it_is_back_or_a
     assert_eq!(outcome(&site.run("files")), "success");
 }
 
+#[test]
+fn of_many_mounts_and_those_with_long_paths_every_one_is_missed_also_after_a_restart() {
+    let mut site = keeping_two();
+    let long = format!("data/{}/{}", "x".repeat(150), "y".repeat(150));
+    let many: Vec<String> = (100..160).map(|n| format!("data/m{n}")).chain([long]).collect();
+    let mounted: Vec<Mounted> = many.iter().map(|at| Mounted::new(site.path(at))).collect();
+    for at in &many {
+        site.write(&format!("{at}/file"), "here\n");
+    }
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    site.stop();
+    site.start();
+    for (index, shown) in [(60, "yyy#"), (59, "data/m159")] {
+        mounted[index].away();
+        let record = site.run("files");
+        assert_eq!((outcome(&record), &record["trouble"]["code"]), ("partial", &json!("lost_mount")), "{record}");
+        assert!(record["trouble"]["message"].as_str().unwrap().contains(shown), "{record}");
+        let value = site.job("files")["holds"][0]["value"].as_str().unwrap().to_owned();
+        assert_eq!(accept(&site, &value).0, 0, "{value}");
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+}
+
 /// A site with eight snapshots of a policy that keeps a hundred, and the text of its policies with `last: N` in it.
 fn eight_of_a_hundred() -> (Site, String) {
     let mut site = keeping_two();

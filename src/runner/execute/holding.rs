@@ -14,8 +14,8 @@ use crate::plugin::{Captured, Source};
 use crate::run::hold::{self, Finding, HoldKind};
 use crate::run::judgement;
 use crate::run::retention::{self, Candidate};
-use crate::run::usual::Weighed;
 use crate::run::usual::recall::Kept;
+use crate::run::usual::{Weighed, mounts};
 use crate::runner::holdings::Inventory;
 use crate::runner::{lost, recall, weigh};
 use crate::types::{ByteSize, Name, RunId};
@@ -169,7 +169,7 @@ impl Journey {
         self.judge(
             HoldKind::LostMount,
             lost.iter().map(|point| {
-                let shown = point.display().to_string();
+                let shown = mounts::name(point);
                 Finding {
                     kind: HoldKind::LostMount,
                     subject: shown.clone(),
