@@ -59,6 +59,8 @@ mod recalled;
 mod recipes;
 #[path = "it/restore_newest.rs"]
 mod restore_newest;
+#[path = "it/rotates.rs"]
+mod rotates;
 #[path = "it/rpc.rs"]
 mod rpc;
 #[path = "it/site.rs"]

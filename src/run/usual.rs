@@ -7,6 +7,7 @@ pub mod mounts;
 pub mod peaks;
 pub mod range;
 pub mod recall;
+pub mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -136,6 +137,14 @@ impl Load {
         if kept_name == WHOLE { Some(self.total) } else { self.parts.get(kept_name).copied() }
     }
 
+    /// What it has of a part becomes what `measure` makes of it.
+    fn lower(&mut self, kept_name: &str, measure: impl Fn(Weight) -> Weight) {
+        let weight = if kept_name == WHOLE { Some(&mut self.total) } else { self.parts.get_mut(kept_name) };
+        if let Some(weight) = weight {
+            *weight = measure(*weight);
+        }
+    }
+
     /// Without the parts that `is_gone`, and what they had of the whole.
     fn without(&mut self, is_gone: &impl Fn(&str) -> bool) {
         let total = &mut self.total;
@@ -159,6 +168,7 @@ impl Usual {
     /// A good run had `load`.
     pub fn remember(&mut self, load: &Load) {
         self.hold(None);
+        self.turn(load);
         self.loads.push(load.kept());
         let excess = self.loads.len().saturating_sub(SIZES_MAX);
         self.loads.drain(..excess);
@@ -169,6 +179,22 @@ impl Usual {
         for (name, _) in newest.all() {
             let Some(usual) = usual_of(&self.before(name)) else { continue };
             self.ranges.entry(name.to_owned()).or_insert_with(|| Range::of(usual)).widen(usual);
+        }
+    }
+
+    /// What fell as it does in its cycle begins anew, as if that was accepted again.
+    fn turn(&mut self, load: &Load) {
+        for (part, now) in load.all() {
+            let name = kept_name(part);
+            let Some(range) = self.ranges.get_mut(&name) else { continue };
+            let before = *range;
+            let measure = |then: Weight| before.unless_it_turns(then, now);
+            for load in &mut self.loads {
+                load.lower(&name, measure);
+            }
+            self.peaks.lower(part, measure);
+            range.turn(now);
+            range.grow(now);
         }
     }
 
@@ -197,12 +223,14 @@ impl Usual {
 
     /// What the job is held for was said to be right, so it is what later runs are compared with.
     pub fn begin_anew(&mut self) {
+        let newest = self.loads.last().cloned().unwrap_or_default();
         self.loads = self.held.take().into_iter().collect();
         self.peaks.begin_anew();
         let before = std::mem::take(&mut self.ranges);
         for load in &self.loads {
             let begun = |(name, weight): (&str, Weight)| {
-                let range = before.get(name).map_or_else(|| Range::of(weight), |range| range.fallen_to(weight));
+                let then = newest.of(name).unwrap_or_default();
+                let range = before.get(name).map_or_else(|| Range::of(weight), |range| range.fallen_to(then, weight));
                 (name.to_owned(), range)
             };
             self.ranges.extend(load.all().map(begun));
@@ -280,17 +308,22 @@ impl Usual {
     fn loss(&self, name: &str, now: Weight) -> Option<String> {
         let shown = if name == WHOLE { "the backup" } else { name };
         let kept = kept_name(name);
-        let usual = usual_of(&self.before(&kept));
+        let range = self.ranges.get(&kept);
+        let unless_it_turns = |before: Weight| range.map_or(before, |range| range.unless_it_turns(before, now));
+        let usual = usual_of(&self.before(&kept)).map(unless_it_turns);
         if let Some(loss) = usual.and_then(|usual| loss(shown, usual, now, "instead of about")) {
             return Some(loss);
         }
-        let newest = self.loads.last().and_then(|load| load.of(&kept));
+        let newest = self.loads.last().and_then(|load| load.of(&kept)).map(unless_it_turns);
         if let Some(loss) = newest.and_then(|newest| marked_loss(shown, newest, now, "where the newest whole run had"))
         {
             return Some(loss);
         }
-        let range = self.ranges.get(&kept);
-        let most = self.peaks.most(name).map(|most| range.map_or(most, |range| range.unless_it_rotates(most, now)));
+        let most = self
+            .peaks
+            .most(name)
+            .map(unless_it_turns)
+            .map(|most| range.map_or(most, |range| range.unless_it_rotates(most, now)));
         if let Some(loss) = most.and_then(|most| marked_loss(shown, most, now, "where a backup that is still kept has"))
         {
             return Some(loss);

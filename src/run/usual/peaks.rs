@@ -121,6 +121,13 @@ impl Peaks {
         self.parts.retain(|_, peak| !peak.is_empty());
     }
 
+    /// What kept backups have of the part becomes what `measure` makes of it.
+    pub fn lower(&mut self, part: &str, measure: impl Fn(Weight) -> Weight) {
+        let Some(peak) = self.parts.get_mut(&key(part)) else { return };
+        peak.newer = peak.newer.map(&measure);
+        peak.older = peak.older.map(&measure);
+    }
+
     /// What is held is right, and nothing before it counts.
     pub fn begin_anew(&mut self) {
         self.since = None;

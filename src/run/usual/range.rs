@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Weight;
+use super::turn::Turn;
 
 /// After so many good runs above half of the most in a row, what was lower before says nothing any more.
 const CALM_RUNS: u32 = 90;
@@ -36,6 +37,9 @@ struct Reach {
     /// A fall that somebody accepted, from where and to where, until it is back.
     #[serde(default)]
     fell: Option<[u64; 2]>,
+    /// The newest fall by more than half that somebody accepted, and how it grew since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turn: Option<Turn>,
 }
 
 impl Range {
@@ -44,10 +48,44 @@ impl Range {
         Self { bytes: Reach::of(weight.bytes), files: Reach::of(weight.files) }
     }
 
-    /// That it has `now` is right: it begins anew, but what it came back from is known.
+    /// That it has `now` is right, where the newest whole run had `newest`: it begins anew, but what it came back from is
+    /// known.
     #[must_use]
-    pub fn fallen_to(&self, now: Weight) -> Self {
-        Self { bytes: self.bytes.fallen_to(now.bytes), files: self.files.fallen_to(now.files) }
+    pub fn fallen_to(&self, newest: Weight, now: Weight) -> Self {
+        Self {
+            bytes: self.bytes.fallen_to(newest.bytes, now.bytes),
+            files: self.files.fallen_to(newest.files, now.files),
+        }
+    }
+
+    /// Takes in a whole run as it is.
+    pub fn grow(&mut self, now: Weight) {
+        for (reach, now) in [(&mut self.bytes, now.bytes), (&mut self.files, now.files)] {
+            if let Some(turn) = &mut reach.turn {
+                turn.grow(now);
+            }
+        }
+    }
+
+    /// What it had `before`, or `now` where that is one more turn of a cycle.
+    #[must_use]
+    pub fn unless_it_turns(&self, before: Weight, now: Weight) -> Weight {
+        let measure = |reach: &Reach, before: u64, now: u64| {
+            if reach.turn.is_some_and(|turn| turn.is_due(now)) { before.min(now) } else { before }
+        };
+        Weight {
+            bytes: measure(&self.bytes, before.bytes, now.bytes),
+            files: measure(&self.files, before.files, now.files),
+        }
+    }
+
+    /// Takes in that it has `now`: where that is one more turn, what it had before counts no longer.
+    pub fn turn(&mut self, now: Weight) {
+        for (reach, now) in [(&mut self.bytes, now.bytes), (&mut self.files, now.files)] {
+            if let Some(turn) = reach.turn.as_mut().filter(|turn| turn.is_due(now)) {
+                turn.turn(now);
+            }
+        }
     }
 
     /// Takes in what is usual after a good run.
@@ -83,10 +121,10 @@ impl Range {
 
 impl Reach {
     fn of(now: u64) -> Self {
-        Self { most: now, low: now, dip: now, calm: 0, back: None, fell: None }
+        Self { most: now, low: now, dip: now, calm: 0, back: None, fell: None, turn: None }
     }
 
-    fn fallen_to(&self, now: u64) -> Self {
+    fn fallen_to(&self, newest: u64, now: u64) -> Self {
         let fell = if now < self.most { Some([self.most, now]) } else { None };
         let fell = match (self.fell, fell) {
             (Some([from, to]), Some([also, now])) => Some([from.max(also), to.min(now)]),
@@ -94,7 +132,8 @@ impl Reach {
         };
         // What falls further than ever is no rotation.
         let back = self.back.filter(|back| now >= back.div_ceil(2));
-        Self { back, fell, ..Self::of(now) }
+        let turn = Turn::accepted(newest, now).or(self.turn);
+        Self { back, fell, turn, ..Self::of(now) }
     }
 
     fn widen(&mut self, now: u64) {
@@ -117,6 +156,7 @@ impl Reach {
         if self.calm >= CALM_RUNS {
             self.low = self.most;
             self.back = None;
+            self.turn = None;
         }
     }
 
@@ -126,6 +166,7 @@ impl Reach {
         self.dip = self.dip.saturating_sub(gone.most);
         self.back = self.back.map(|back| back.saturating_sub(gone.most));
         self.fell = None;
+        self.turn = None;
     }
 }
 

@@ -172,6 +172,92 @@ fn what_rotates_and_what_only_grows_is_not_told_and_a_peak_is_told_once() {
     }
 }
 
+/// How often each of `weeks` weeks of seven dumps is told, of which the first fall that is told is accepted.
+fn told_by_week(last: u64, weeks: usize, dump: impl Fn(u64) -> u64, whole: impl Fn(u64, u64) -> Load) -> Vec<usize> {
+    let mut nights = Nights::keeping(last);
+    let mut accepted = false;
+    let mut night = 0;
+    let mut week = |_| {
+        let mut told = 0;
+        let mut bytes = 0;
+        for day in 1..=7 {
+            bytes += dump(night);
+            night += 1;
+            let losses = nights.night(&whole(bytes, day));
+            told += usize::from(!losses.is_empty());
+            if !losses.is_empty() && !accepted {
+                nights.usual.begin_anew();
+                accepted = true;
+            }
+        }
+        told
+    };
+    (0..weeks).map(&mut week).collect()
+}
+
+#[test]
+fn a_source_that_is_emptied_every_week_is_told_until_that_is_accepted_once() {
+    let uneven = |night: u64| 60_000 + night * 7919 % 5 * 4000;
+    for last in [2, 7, 14, 60] {
+        let alone = |bytes: u64, files: u64| load(700 + bytes, 1 + files, &[]);
+        let mut once = vec![0; 12];
+        once[1] = 1;
+        assert_eq!(told_by_week(last, 12, |_| 60_000, alone), once, "{last}");
+        assert_eq!(told_by_week(last, 12, uneven, alone), once, "{last} uneven");
+        let beside = |bytes: u64, files: u64| {
+            load(9_000_000 + bytes, 90 + files, &[("/a", 9_000_000, 90), ("/dumps", bytes, files)])
+        };
+        assert_eq!(told_by_week(last, 12, uneven, beside), once, "{last} beside another source");
+        // One file that grows and is begun anew.
+        assert_eq!(told_by_week(last, 12, uneven, |bytes, _| load(bytes, 2, &[])), once, "{last} one file");
+    }
+}
+
+#[test]
+fn what_arrives_at_once_and_is_lost_is_told_each_time_whatever_was_accepted() {
+    let (small, large) = (load(700, 2, &[]), load(12_000_000, 302, &[]));
+    let mut nights = Nights::keeping(2);
+    for time in 0..6 {
+        (0..3).for_each(|_| assert!(nights.night(&small).is_empty()));
+        (0..=time).for_each(|_| assert!(nights.night(&large).is_empty()));
+        assert_eq!(nights.night(&small).len(), 1, "{time}");
+        nights.usual.begin_anew();
+    }
+}
+
+#[test]
+fn in_a_source_that_is_emptied_every_week_what_else_is_lost_is_told() {
+    let dumps = |day: u64, photos: u64| load(day * 60_000 + photos * 30_000, day + photos, &[]);
+    let known = || {
+        let mut nights = Nights::keeping(2);
+        for week in 0..3 {
+            for day in 1..=7 {
+                let losses = nights.night(&dumps(day, 0));
+                assert_eq!(losses.is_empty(), week != 1 || day != 1, "{week} {day} {losses:?}");
+                if !losses.is_empty() {
+                    nights.usual.begin_anew();
+                }
+            }
+        }
+        nights
+    };
+    // Photos that arrived in the newest run, on each day of the week and also in the night of the fall.
+    for day in 1..=7 {
+        let mut nights = known();
+        (1..day).for_each(|before| assert!(nights.night(&dumps(before, 0)).is_empty()));
+        assert!(nights.night(&dumps(day, 40)).is_empty(), "{day}");
+        let next = if day == 7 { 1 } else { day + 1 };
+        assert_eq!(nights.night(&dumps(next, 0)).len(), 1, "{day}");
+        assert_eq!(nights.night(&dumps(next + 1, 0)).len(), 1, "{day}, and it stays so");
+    }
+    // The dumps themselves: before it is time, and more than ever.
+    let mut nights = known();
+    (1..=4).for_each(|day| assert_eq!(nights.night(&dumps(day, 0)), Vec::<String>::new(), "{day}"));
+    assert_eq!(nights.night(&dumps(1, 0)).len(), 1, "in the middle of the week");
+    let mut nights = known();
+    assert_eq!(nights.night(&load(0, 0, &[])).len(), 1, "all of them");
+}
+
 #[test]
 fn all_of_a_thousand_sources_are_weighed_and_those_with_long_names() {
     let long = |n: u64| format!("/srv/{}/{n}", "x".repeat(190));

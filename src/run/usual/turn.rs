@@ -1,0 +1,107 @@
+//! Whether a fall is one more turn of a cycle that somebody knows of. Pure.
+//!
+//! Seven dumps a week and then one again is no loss each week, but only a person can say so. Once such a fall was accepted,
+//! the next one is the same where it falls from about as high to about as low, and where what fell had grown back in steps:
+//! what was put back or arrived at once, and is gone from the next run, is a loss whatever was accepted before.
+
+use serde::{Deserialize, Serialize};
+
+/// So many steps make a growth; a restore in parts has fewer.
+const RISES_MIN: u32 = 4;
+
+/// It falls from about as high with so many quarters of that height.
+const TOP_QUARTERS: std::ops::RangeInclusive<u64> = 3..=5;
+
+/// And to about as low with at least so many tenths of that.
+const FLOOR_TENTHS: u64 = 7;
+
+/// A fall that was accepted, and how it grew since the newest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    top: u64,
+    floor: u64,
+    #[serde(default)]
+    rises: u32,
+    /// The largest step.
+    #[serde(default)]
+    step: u64,
+    /// Of the newest whole run.
+    last: u64,
+}
+
+impl Turn {
+    /// That it fell is right; none: it did not fall by more than half.
+    #[must_use]
+    pub fn accepted(from: u64, to: u64) -> Option<Self> {
+        (to < from.div_ceil(2)).then_some(Self { top: from, floor: to, rises: 0, step: 0, last: to })
+    }
+
+    /// Takes in a whole run.
+    pub fn grow(&mut self, now: u64) {
+        if now > self.last {
+            self.rises = self.rises.saturating_add(1);
+            self.step = self.step.max(now - self.last);
+        }
+        self.last = now;
+    }
+
+    /// Whether a fall to `now` is one more of them.
+    #[must_use]
+    pub fn is_due(&self, now: u64) -> bool {
+        let quarter = self.top / 4;
+        let as_high = self.last >= quarter.saturating_mul(*TOP_QUARTERS.start())
+            && self.last <= quarter.saturating_mul(*TOP_QUARTERS.end()).saturating_add(4);
+        let by_steps = self.rises >= RISES_MIN && self.step <= self.last.saturating_sub(self.floor) / 2;
+        as_high && by_steps && now < self.last && now >= self.floor / 10 * FLOOR_TENTHS
+    }
+
+    /// It fell to `now`, as it was due. What it falls to never gets less by itself, and neither does the height.
+    pub fn turn(&mut self, now: u64) {
+        *self = Self { top: self.top.max(self.last), floor: self.floor, rises: 0, step: 0, last: now };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the fall to the last of `nights` is due, after one from 420 to 60 was accepted.
+    fn due(nights: &[u64]) -> bool {
+        let mut turn = Turn::accepted(420, 60).unwrap();
+        let (now, before) = nights.split_last().unwrap();
+        for night in before {
+            turn.grow(*night);
+        }
+        turn.is_due(*now)
+    }
+
+    #[test]
+    fn what_grows_back_in_steps_to_where_it_fell_from_may_fall_again_and_nothing_else() {
+        assert!(due(&[120, 180, 240, 300, 360, 420, 60]));
+        assert!(due(&[90, 200, 210, 290, 400, 460, 50]), "as days are");
+        for (nights, why) in [
+            (&[420, 60][..], "it came back at once"),
+            (&[120, 420, 430, 440, 450, 60], "most of it at once"),
+            (&[180, 300, 420, 60], "in three parts"),
+            (&[120, 180, 240, 300, 60], "not as high"),
+            (&[120, 180, 240, 300, 360, 420, 600, 60], "more arrived"),
+            (&[120, 180, 240, 300, 360, 420, 30], "lower than ever"),
+            (&[120, 180, 240, 300, 360, 420, 0], "all of it"),
+        ] {
+            assert!(!due(nights), "{why}");
+        }
+        assert_eq!(Turn::accepted(100, 60), None);
+    }
+
+    #[test]
+    fn height_and_floor_follow_no_slow_loss() {
+        let mut turn = Turn::accepted(420, 60).unwrap();
+        for (top, floor) in [(420, 60), (400, 45), (380, 43), (360, 42), (340, 42)] {
+            (1..=6).for_each(|day| turn.grow(floor + (top - floor) / 6 * day));
+            assert!(turn.is_due(floor));
+            turn.turn(floor);
+        }
+        (1..=6).for_each(|day| turn.grow(42 + 40 * day));
+        assert!(!turn.is_due(42), "{turn:?}");
+    }
+}
