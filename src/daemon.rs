@@ -16,6 +16,7 @@ mod state_watch;
 pub(crate) mod stop;
 mod undo;
 mod upkeep;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! Holds that end because somebody accepts them, by RPC or in Git, and the weekly reminder of those that do not.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use jiff::Timestamp;
 
 use crate::config::model::Config;
@@ -9,16 +7,13 @@ use crate::daemon::keeper::Keeper;
 use crate::daemon::undo;
 use crate::error::Trouble;
 use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
-use crate::run::holdings::{Holdings, missing_value};
+use crate::run::holdings::{Holdings, mark};
 use crate::runner::control::Acceptance;
 use crate::runner::{clock, holdings, lost};
 use crate::store::damage::Damage;
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
-
-/// How many values a refusal names.
-const NAMED_MAX: usize = 10;
 
 impl Keeper {
     /// Notes the rules that a job's first run is made by, so that a later cut of them is seen even if no run before it
@@ -42,13 +37,14 @@ impl Keeper {
         // A clock that was set meanwhile is not what is shown.
         self.look_at_clock();
         let now = self.world.clock.now();
+        let value = &self.fitting(target, value)?;
         let changed: Vec<(JobRecord, Vec<Hold>)> = self
             .jobs
             .values()
             .filter(|job| job.id.target == *target)
             .filter_map(|job| accepted(job, &|shown| hold::is_value(shown, value), now))
             .collect();
-        let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.to_owned()]);
+        let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.clone()]);
         if changed.is_empty()
             && let Some(told) = self.accept_loss_without_jobs(value, now).map_err(|error| error.trouble())?
         {
@@ -80,10 +76,16 @@ impl Keeper {
             .values()
             .filter_map(|job| {
                 let values = &config.targets.get(&job.id.target)?.accept;
-                accepted(job, &|shown| values.iter().any(|value| hold::is_value(shown, value)), now)
+                // What is in Git stays there: it accepts what fits one finding only.
+                let is_meant =
+                    |shown: &str| !mark::fits_many(shown) && values.iter().any(|value| hold::is_value(shown, value));
+                accepted(job, &is_meant, now)
             })
             .collect();
-        let values = |job: &JobId| config.targets.get(&job.target).map(|target| target.accept.clone());
+        let values = |job: &JobId| {
+            let values = config.targets.get(&job.target)?.accept.iter();
+            Some(values.filter(|value| !mark::fits_many(value)).cloned().collect())
+        };
         if let Err(error) = self.accept_older_losses(values) {
             tracing::error!(error = %crate::error::chain(&error), "cannot note what the config accepts; it is tried again");
         }
@@ -126,7 +128,7 @@ impl Keeper {
         let mut told = Vec::new();
         for (destination, seen) in self.world.ledger.all_holdings()? {
             for missing in seen.missing.iter().filter(|missing| !missing.newest) {
-                let shown = missing_value(missing.snapshots);
+                let shown = missing.value();
                 if !values(&missing.job).is_some_and(|values| values.iter().any(|value| hold::is_value(&shown, value)))
                 {
                     continue;
@@ -319,64 +321,6 @@ impl Keeper {
         self.changed.notify_one();
         Ok(())
     }
-
-    fn not_held(&self, target: &Name, value: &str) -> Trouble {
-        let of_target = || self.jobs.values().filter(|job| job.id.target == *target);
-        if of_target().next().is_none() {
-            return super::requests::unknown_target(&self.config.borrow(), &self.jobs, target);
-        }
-        let mut holds = of_target().flat_map(|job| &job.holds).peekable();
-        if holds.peek().is_none() {
-            return Trouble::new("not_held", format!("nothing of {target} is held"))
-                .with_hint("see `larder status`; what ended by itself needs no acceptance");
-        }
-        let shown: Vec<String> = holds
-            .take(NAMED_MAX)
-            .map(|hold| match crate::status::job::accept_command(target, hold) {
-                Some(command) => format!("`{command}` for: {}", hold.trouble.message),
-                None => format!("can only be mended: {}", hold.trouble.message),
-            })
-            .collect();
-        Trouble::new("not_held", format!("nothing of {target} is held with the value {value:?}"))
-            .with_hint(shown.join("; "))
-    }
-}
-
-/// What `desired` accepts anew of targets that are held, and what holds them for something else.
-pub(super) fn accepted_for_nothing(
-    before: &Config,
-    desired: &Config,
-    jobs: &BTreeMap<JobId, JobRecord>,
-) -> Vec<String> {
-    let mut lines = Vec::new();
-    for target in desired.targets.values() {
-        let known = before.targets.get(&target.name).map(|before| before.accept.as_slice()).unwrap_or_default();
-        let of_target: Vec<&JobRecord> = jobs.values().filter(|job| job.id.target == target.name).collect();
-        let commands: BTreeSet<String> = of_target
-            .iter()
-            .flat_map(|job| &job.holds)
-            .filter_map(|hold| Some(hold::accept_command(&target.name, hold.value.as_deref()?)))
-            .take(NAMED_MAX)
-            .collect();
-        if commands.is_empty() {
-            continue;
-        }
-        for value in target.accept.iter().filter(|value| !known.contains(value)) {
-            let is_it = |shown: &str| hold::is_value(shown, value);
-            let is_meant = |job: &JobRecord| {
-                job.holds.iter().any(|hold| hold.is_accepted_by(&is_it))
-                    || job.accepted.iter().any(|each| is_it(&each.value))
-            };
-            if !of_target.iter().any(|job| is_meant(job)) {
-                let shown = commands.iter().cloned().collect::<Vec<_>>().join(", ");
-                lines.push(format!(
-                    "! `accept: [{value}]` of {} accepts nothing: what it is held for is accepted by {shown}",
-                    target.name
-                ));
-            }
-        }
-    }
-    lines
 }
 
 fn vanished(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
-use crate::daemon::holds;
 use crate::daemon::source_watch::{self, News, Watch};
+use crate::daemon::values;
 use crate::error::Trouble;
 use crate::look;
 use crate::plan::cuts::{self, Kept};
@@ -295,7 +295,7 @@ impl Reconciler {
         }
         self.record = record;
         let mut lines = plan.lines(now);
-        lines.extend(holds::accepted_for_nothing(&self.config, desired, jobs));
+        lines.extend(values::accepted_for_nothing(&self.config, desired, jobs, &world.ledger));
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
         Ok(self.verdict(Some(revision), VerdictResult::Applied, lines, start))

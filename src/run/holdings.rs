@@ -133,12 +133,17 @@ pub struct Missing {
     /// What the oldest and newest of them were dated.
     pub from: Timestamp,
     pub to: Timestamp,
+    /// Which they are, in short.
+    #[serde(default)]
+    pub mark: String,
 }
 
-/// What is typed to accept that so many are gone.
-#[must_use]
-pub fn missing_value(snapshots: u64) -> String {
-    format!("missing:{snapshots}")
+impl Missing {
+    /// What is typed to accept that they are gone.
+    #[must_use]
+    pub fn value(&self) -> String {
+        mark::value("missing", self.snapshots, &self.mark)
+    }
 }
 
 /// Another site's snapshots.
@@ -210,6 +215,8 @@ pub fn unmarked<'a>(listing: &'a [Seen], books: &'a Books) -> impl Iterator<Item
 
 /// What is asked of [`sort`] besides the listing.
 pub struct Question<'a> {
+    /// Where the repository is: a copy of it elsewhere has the same ids.
+    pub destination: &'a Name,
     pub site: &'a SiteId,
     /// As they were before the listing: what came into them since can't be missing from it.
     pub then: &'a Books,
@@ -359,6 +366,7 @@ fn missing(missing: &BTreeMap<JobId, Vec<(String, Known)>>, question: &Question<
             since: before.map_or(question.now, |before| before.since),
             from: gone.iter().map(|(_, known)| known.time).min()?,
             to: gone.iter().map(|(_, known)| known.time).max()?,
+            mark: mark::of(question.destination, gone.iter().map(|(id, _)| id.as_str())),
         })
     };
     missing.iter().filter_map(summary).collect()

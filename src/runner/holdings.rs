@@ -247,6 +247,7 @@ fn write_down(
         jobs.iter().filter_map(|job| Some(job.last_run.as_ref()?.id)).chain(under_way).collect();
     let machine = crate::engine::machine();
     let question = Question {
+        destination: name,
         site,
         then: &before,
         books: &books,
@@ -356,6 +357,7 @@ fn lost_parents(
             since: now,
             from: made,
             to: made,
+            mark: holdings::mark::of(name, [parent.as_str()]),
         });
     }
 }
@@ -474,7 +476,7 @@ pub fn vanished(name: &Name, missing: &Missing) -> Trouble {
     .with_hint(format!(
         "find out who removed them, and do not prune: `restic recover` may bring the data back; \
          `{}` says that it is right",
-        accept_command(target, &holdings::missing_value(count))
+        accept_command(target, &missing.value())
     ))
 }
 
@@ -485,7 +487,7 @@ pub fn lost(name: &Name, missing: &Missing) -> Finding {
         kind: HoldKind::Vanished,
         subject: name.to_string(),
         trouble: vanished(name, missing),
-        value: Some(holdings::missing_value(missing.snapshots)),
+        value: Some(missing.value()),
         no_worse: false,
     }
 }

@@ -3,7 +3,7 @@
 use crate::run::hold::accept_command;
 use crate::run::holdings::altered::Altered;
 use crate::run::holdings::newer::Newer;
-use crate::run::holdings::{Holdings, Missing, missing_value};
+use crate::run::holdings::{Holdings, Missing};
 use crate::runner::holdings::{altered, older, shared, vanished};
 use crate::status::Problem;
 use crate::status::job::problem;
@@ -16,9 +16,8 @@ const SHOWN_MAX: usize = 60;
 #[must_use]
 pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
     let one = |missing: &Missing| {
-        let Missing { job, snapshots, .. } = missing;
-        let commands =
-            vec![format!("larder destination test {name}"), accept_command(&job.target, &missing_value(*snapshots))];
+        let job = &missing.job;
+        let commands = vec![format!("larder destination test {name}"), accept_command(&job.target, &missing.value())];
         problem(
             format!("Snapshots of {job} vanished from {name}"),
             Some(&vanished(name, missing)),

@@ -270,8 +270,17 @@ mod tests {
             order: 1,
             beside: false,
             on: None,
+            mark: String::new(),
         };
-        let missing = |n: u32| Missing { job: job(n), snapshots: 1, newest: true, since: at, from: at, to: at };
+        let missing = |n: u32| Missing {
+            job: job(n),
+            snapshots: 1,
+            newest: true,
+            since: at,
+            from: at,
+            to: at,
+            mark: String::new(),
+        };
         let mut holdings = Holdings {
             at,
             snapshots: 9,

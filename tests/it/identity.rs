@@ -447,13 +447,70 @@ fn snapshots_that_vanish_outside_are_seen_by_doctor_check_and_the_next_run() {
     let run = site.run("files");
     assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("snapshots_vanished")), "{run}");
     let value = site.job("files")["holds"][0]["value"].as_str().unwrap().to_owned();
-    assert_eq!(value, "missing:3");
+    assert!(value.starts_with("missing:3-"), "{value}");
     let accepted = site.command().args(["accept", "files", &value]).output().unwrap();
     assert!(accepted.status.success(), "{}", text(&accepted));
     let run = site.run("files");
     assert_eq!(outcome(&run), "success", "{run}");
     assert_eq!(doctor(&site).0, 0);
     assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
+}
+
+#[test]
+fn what_accepts_a_loss_accepts_no_other_of_as_many() {
+    let site = configured("{last: 6}", None);
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let at = site.path("restic").display().to_string();
+    let second = local.replace("name: local", "name: second").replace(&at, &site.path("second").display().to_string());
+    site.write("config/destinations.yaml", &format!("{local}---\n{second}"));
+    site.edit("config/policies.yaml", "[local]", "[local, second]");
+    let mut site = site;
+    site.start_and_push();
+    let value = |subject: &str| {
+        wait_for("the hold", Duration::from_secs(20), || {
+            let job = site.job("files");
+            let hold = job["holds"].as_array()?.iter().find(|hold| hold["subject"] == subject)?;
+            Some(hold["value"].as_str()?.to_owned())
+        })
+    };
+    let lose_two = |names: &[&str]| {
+        for _ in 0..2 {
+            assert_ne!(outcome(&site.run("files")), "failed");
+        }
+        for (name, directory) in [("local", "restic"), ("second", "second")] {
+            let all = site.snapshots(directory);
+            for lost in all.iter().rev().take(if names.contains(&name) { 2 } else { 0 }) {
+                let id = lost["id"].as_str().unwrap();
+                std::fs::remove_file(site.path(directory).join("snapshots").join(id)).unwrap();
+            }
+            site.command().args(["destination", "test", name]).output().unwrap();
+        }
+    };
+    lose_two(&["local", "second"]);
+    let (local, second) = (value("local"), value("second"));
+    assert!(local != second && [&local, &second].iter().all(|each| each.starts_with("missing:2-")), "{local} {second}");
+    // The number alone fits both.
+    let typed = site.command().args(["accept", "files", "missing:2"]).output().unwrap();
+    let said = text(&typed);
+    assert!(!typed.status.success() && said.contains(&local) && said.contains(&second), "{said}");
+    accept(&site, &local);
+    assert_eq!(site.job("files")["holds"].as_array().unwrap().len(), 1);
+    accept(&site, "missing:2");
+    assert_eq!(site.job("files")["holds"], json!([]));
+
+    // In Git it stays, so there it must fit one loss only.
+    lose_two(&["local"]);
+    let shown = value("local");
+    let targets = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    site.write("config/targets.yaml", &format!("{targets}accept: ['missing:2']\n"));
+    let pushed = text(&site.push("by its number"));
+    assert!(pushed.contains("accepts nothing") && pushed.contains(&format!("`accept: ['{shown}']`")), "{pushed}");
+    assert_eq!(value("local"), shown);
+    site.write("config/targets.yaml", &format!("{targets}accept: ['missing:2', '{shown}']\n"));
+    let pushed = text(&site.push("by its value"));
+    assert_eq!(site.job("files")["holds"], json!([]), "{pushed}");
+    lose_two(&["local"]);
+    assert_ne!(value("local"), shown, "and the next one is another");
 }
 
 #[test]

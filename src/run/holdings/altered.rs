@@ -102,7 +102,7 @@ pub(super) fn altered(
             since: before.iter().find(|each| each.job == **job).map_or(question.now, |each| each.since),
             from: all.iter().map(|(_, known)| known.time).min()?,
             to: all.iter().map(|(_, known)| known.time).max()?,
-            mark: mark::of(parts),
+            mark: mark::of(question.destination, parts),
         })
     };
     altered.iter().filter_map(summary).collect()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Books, Known, Question, Seen, Sorted};
+use super::{Books, Known, Question, Seen, Sorted, mark};
 use crate::types::{JobId, RunId};
 
 /// Snapshots of a job that the ledger should know and does not.
@@ -33,13 +33,16 @@ pub struct Newer {
     /// the ledger knows calls itself so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
+    /// Which they are, in short.
+    #[serde(default)]
+    pub mark: String,
 }
 
 impl Newer {
     /// What is typed to take the repository as it is.
     #[must_use]
     pub fn value(&self) -> String {
-        format!("newer:{}", self.snapshots)
+        mark::value("newer", self.snapshots, &self.mark)
     }
 
     /// Whether a later state may have forgotten it.
@@ -94,12 +97,14 @@ pub(super) fn newer(
             order: behind(question, job),
             beside: false,
             on: None,
+            mark: String::new(),
         });
         each.beside |= newest_known.is_some_and(|(newest, _)| run < newest);
         if let Some(machine) = on(id).filter(|machine| !own.contains(&Some(*machine))) {
             each.on = Some(machine.to_owned());
         }
         each.snapshots += 1;
+        each.mark = mark::of(question.destination, [each.mark.as_str(), id.as_str()]);
         each.from = each.from.min(known.time);
         each.to = each.to.max(known.time);
     }

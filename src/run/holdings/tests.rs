@@ -48,6 +48,7 @@ fn sorted(listing: &[Seen], books: &Books, witnessed: &[&str], before: Option<&H
     let witnessed = witnessed.iter().map(|id| (*id).to_owned()).collect();
     let (site, targets) = (site('a'), [Name::parse("etc").unwrap()].into());
     let question = Question {
+        destination: &Name::parse("nas").unwrap(),
         site: &site,
         then: books,
         books,
@@ -123,6 +124,7 @@ fn what_was_shipped_while_the_repository_was_listed_is_not_missing_from_the_list
     let sorted = sort(
         &listing,
         &Question {
+            destination: &Name::parse("nas").unwrap(),
             site: &site,
             then: &then,
             books: &now,
@@ -155,7 +157,8 @@ fn snapshots_of_ours_by_later_runs_that_the_ledger_does_not_know_tell_that_it_is
     let listing = [seen("a2", 2, Some(&a)), seen("a60", 60, Some(&a)), seen("a61", 61, Some(&a))];
     let first = sorted(&listing, &old, &[], None);
     let [newer] = &first.holdings.newer[..] else { panic!("{:?}", first.holdings) };
-    assert_eq!((newer.value().as_str(), newer.gone, newer.from, newer.to), ("newer:2", 1, at(60), at(61)));
+    assert_eq!((newer.snapshots, newer.gone, newer.from, newer.to), (2, 1, at(60), at(61)));
+    assert_eq!(mark::without(&newer.value()), Some("newer:2"));
     assert_eq!(first.holdings.missing, [], "a later state may have forgotten it");
     assert_eq!(ids(&first), ["a2", "a60", "a61"], "and the newest is the newest run by the repository");
 
@@ -185,12 +188,41 @@ fn snapshots_of_ours_among_the_known_runs_that_the_ledger_does_not_know_are_anot
     let listing = [seen("a1", 1, Some(&a)), elsewhere, seen("a70", 70, Some(&a))];
     let first = sorted(&listing, &known, &[], None);
     let [newer] = &first.holdings.newer[..] else { panic!("{:?}", first.holdings) };
-    assert_eq!((newer.value().as_str(), newer.beside, newer.on.as_deref()), ("newer:1", true, Some("elsewhere")));
+    assert_eq!((newer.snapshots, newer.beside, newer.on.as_deref()), (1, true, Some("elsewhere")));
     // By the same machine it is the older state only.
     let listing = [seen("a1", 1, Some(&a)), seen("a70", 70, Some(&a)), seen("a71", 71, Some(&a))];
     let later = sorted(&listing, &known, &[], None);
     let [newer] = &later.holdings.newer[..] else { panic!("{:?}", later.holdings) };
     assert_eq!((newer.beside, &newer.on), (false, &None));
+}
+
+#[test]
+fn what_is_typed_is_of_this_loss_only_and_stays_while_it_is_the_same() {
+    let a = site('a');
+    let all: Vec<Seen> = (1..=6).map(|n| seen(&format!("s{n}"), n, Some(&a))).collect();
+    let known = books(&(1..=6).map(|n| (all[usize::from(n) - 1].id.as_str(), known(n))).collect::<Vec<_>>());
+    let value = |listing: &[Seen], before: Option<&Holdings>| {
+        let holdings = sorted(listing, &known, &[], before).holdings;
+        (holdings.missing[0].value(), holdings)
+    };
+    let (first, holdings) = value(&all[..4], None);
+    assert_eq!(mark::without(&first), Some("missing:2"));
+    assert_eq!(value(&all[..4], Some(&holdings)).0, first);
+    assert_ne!(value(&all[2..], Some(&holdings)).0, first, "as many others");
+    assert_ne!(value(&all[..3], Some(&holdings)).0, first, "one more");
+    // Of later runs, too: it stays while no more of them are found.
+    let unknown: Vec<Seen> = (60..63).map(|n| seen(&format!("u{n}"), n, Some(&a))).chain(all).collect();
+    let newer = |listing: &[Seen], books: &Books, before: Option<&Holdings>| {
+        let found = sorted(listing, books, &[], before);
+        (found.holdings.newer[0].value(), found)
+    };
+    let (first, found) = newer(&unknown[1..], &known, None);
+    let mut later = known.clone();
+    let taken_in = found.adopted.iter().map(|(_, id, known)| (id.clone(), known.clone()));
+    later.by_job.get_mut(&job()).unwrap().extend(taken_in);
+    assert_eq!(newer(&unknown[1..], &later, Some(&found.holdings)).0, first);
+    assert_ne!(newer(&unknown, &later, Some(&found.holdings)).0, first);
+    assert_ne!(newer(&[&unknown[..1], &unknown[2..]].concat(), &known, None).0, first, "as many others");
 }
 
 #[test]

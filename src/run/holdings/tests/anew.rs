@@ -11,6 +11,7 @@ fn with(listing: &[Seen], books: &Books, elsewhere: &Orders, newest_runs: &[RunI
     sort(
         listing,
         &Question {
+            destination: &Name::parse("nas").unwrap(),
             site: &site,
             then: books,
             books,
