@@ -46,6 +46,9 @@ Not in it: what the login may not read there (told as a warning, the run is part
 change while they are read may be of different moments. Databases that were written to lately are recognised: SQLite ones
 are checked, of the others the run says that nobody can vouch for them. Use their own plugin.
 
+What changed is found by size and time, as rsync does: a file that got other content and kept both is not fetched again. A
+restore reads both sides whole and compares their content.
+
 Least privilege: a login of its own on the device, with a key of its own that may only read:
   restrict,command=\"rrsync -ro /\" ssh-ed25519 AAAA…   in ~/.ssh/authorized_keys there
 rsync is needed on both sides. The host's key must be in `known_hosts` (`ssh-keyscan -p PORT HOST`, compared with the
@@ -283,13 +286,18 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let looked = live::tree::look(&roots, &|_| false);
     live::told::judge_copies(&looked, &request.staging, &accept, voice);
     let remote = Remote::open(&settings, &request.staging)?;
-    // With checksums would read both sides whole; sizes and times are what rsync itself goes by.
+    // With checksums would read both sides whole in every run; a restore compares by them.
     let (verdict, detail) = match remote.fetch(&settings.tree(), remote::Apply::No, voice) {
         // What cannot be read is not even listed: nothing left to fetch would prove nothing.
         Ok((_, Outcome::Partial(said))) => (Verdict::CouldNotVerify, format!("not all could be read there: {said}")),
-        Ok((looked, _)) if looked.transferred == 0 => (Verdict::Proven, "nothing is left to be fetched".to_owned()),
+        Ok((looked, _)) if looked.transferred == 0 => {
+            (Verdict::Proven, "nothing is left to be fetched, by size and time".to_owned())
+        }
         Ok((looked, _)) => {
-            let detail = format!("{} files changed on the device since: the next run has them", looked.transferred);
+            let detail = format!(
+                "{} files changed on the device since, by size and time: the next run has them",
+                looked.transferred
+            );
             (if looked.transferred * 10 <= looked.files { Verdict::Proven } else { Verdict::CouldNotVerify }, detail)
         }
         Err(failure) => (Verdict::CouldNotVerify, failure.trouble.message),

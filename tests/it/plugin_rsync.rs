@@ -497,3 +497,138 @@ fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
     assert!(failure.to_string().contains("make room on the device"), "{failure}");
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
 }
+
+/// What every name below a directory is: kind, rights, owner, time, links and content.
+fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut all = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        let metadata = std::fs::symlink_metadata(&next).unwrap();
+        let what = if metadata.is_dir() {
+            open.extend(std::fs::read_dir(&next).unwrap().flatten().map(|entry| entry.path()));
+            String::new()
+        } else if metadata.is_symlink() {
+            return_link(&next)
+        } else {
+            format!("{} {}", metadata.nlink(), String::from_utf8_lossy(&std::fs::read(&next).unwrap()))
+        };
+        let time = if metadata.is_symlink() { 0 } else { metadata.mtime() };
+        let told = format!("{:o} {}:{} {time} {what}", metadata.mode(), metadata.uid(), metadata.gid());
+        all.insert(next.strip_prefix(directory).unwrap().to_owned(), told);
+    }
+    all
+}
+
+fn return_link(path: &Path) -> String {
+    std::fs::read_link(path).unwrap().display().to_string()
+}
+
+#[test]
+fn a_restore_that_fails_leaves_rights_owners_times_kinds_and_names_of_any_bytes_as_they_were() {
+    use std::os::unix::ffi::OsStrExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can make a file immutable");
+        return;
+    }
+    let device = Device::start();
+    let mut bench = device.bench();
+    let data = device.at("data");
+    let latin = data.join(std::ffi::OsStr::from_bytes(b"latin\xe9"));
+    for name in
+        ["locked", "a", "attr", "gone", "#x", "was-file", "new\nline", "sub/one", "newdir/x", "was-dir/f", "deep/er/y"]
+    {
+        write(&data.join(name), &format!("{name} old"));
+    }
+    write(&latin, "old");
+    std::os::unix::fs::symlink("a", data.join("to")).unwrap();
+    std::fs::hard_link(data.join("a"), data.join("hard")).unwrap();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    let kept = state(&data);
+
+    let immutable = |flag: &str| Command::new("chattr").arg(flag).arg(data.join("locked")).status().unwrap().success();
+    for name in ["locked", "a"] {
+        write(&data.join(name), &format!("{name} newer"));
+    }
+    chmod(&data.join("attr"), 0o600);
+    chmod(&data.join("#x"), 0o640);
+    std::os::unix::fs::chown(data.join("attr"), Some(1234), Some(1234)).unwrap();
+    chmod(&data.join("sub"), 0o700);
+    for name in ["gone", "new\nline", "to", "was-file"] {
+        std::fs::remove_file(data.join(name)).unwrap();
+    }
+    std::fs::remove_file(&latin).unwrap();
+    std::os::unix::fs::symlink("attr", data.join("to")).unwrap();
+    for name in ["newdir", "was-dir", "deep"] {
+        std::fs::remove_dir_all(data.join(name)).unwrap();
+    }
+    write(&data.join("was-file/inside"), "live");
+    std::fs::create_dir(data.join("was-file/empty")).unwrap();
+    write(&data.join("was-dir"), "live");
+    write(&data.join("only-live"), "live");
+    // In the past, so that no time is the same by chance.
+    assert!(
+        Command::new("find")
+            .arg(&data)
+            .args(["-exec", "touch", "-h", "-d", "2024-05-06 07:08:09", "{}", "+"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    if !immutable("+i") {
+        println!("skipped: this file system knows no immutable files");
+        return;
+    }
+    let live = state(&data);
+    let plan = bench.restore_app(&captured, json!({}), true).unwrap();
+    assert!(plan.steps[0].detail.contains("was-file/"), "{:?}", plan.steps);
+    for _ in 0..2 {
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+        assert_eq!(failure.trouble.code, "files_unwritable", "{failure}\n{}", bench.log());
+        assert_eq!(state(&data), live, "{failure}");
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    }
+    assert!(immutable("-i"));
+    bench.run = RunId::generate(jiff::Timestamp::now());
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    let mut now = state(&data);
+    now.retain(|path, _| {
+        !path.to_string_lossy().contains(".larder-before-") && path != Path::new("only-live") && path != Path::new("")
+    });
+    let mut wanted = kept;
+    wanted.remove(Path::new(""));
+    assert_eq!(now, wanted);
+}
+
+#[test]
+fn a_file_of_the_same_size_and_time_gets_its_content_back_and_what_has_holes_keeps_them() {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = Device::start();
+    let mut bench = device.bench();
+    let good = device.at("data/good");
+    let old =
+        || assert!(Command::new("touch").args(["-d", "2024-05-06 07:08:09"]).arg(&good).status().unwrap().success());
+    write(&good, "GOOD CONTENT");
+    old();
+    let sparse = device.at("data/sparse");
+    std::fs::File::create(&sparse).unwrap().set_len(20 << 20).unwrap();
+    let captured = bench.capture_beside(None).unwrap();
+    let told = bench.validate_beside(&captured, None).unwrap();
+    let same = told.iter().find(|each| each.name == "rsync finds both sides the same").unwrap();
+    assert!(same.detail.contains("by size and time"), "{same:?}");
+    assert!(device.copied().join("sparse").metadata().unwrap().blocks() < 1000, "the copy has holes");
+    lay_out(&bench, &device);
+    write(&good, "EVIL CONTENT");
+    old();
+    std::fs::remove_file(&sparse).unwrap();
+    let plan = bench.restore_app(&captured, json!({}), true).unwrap();
+    assert!(plan.steps[0].detail.starts_with("2 of "), "{:?}", plan.steps);
+    bench.run = RunId::generate(jiff::Timestamp::now());
+    let restored = bench.restore_app(&captured, json!({}), false).unwrap();
+    assert_eq!(std::fs::read_to_string(&good).unwrap(), "GOOD CONTENT", "{restored:#?}");
+    assert!(restored.validations[0].detail.contains("by their content"), "{restored:#?}");
+    assert!(sparse.metadata().unwrap().blocks() < 1000, "the restored file has holes");
+}

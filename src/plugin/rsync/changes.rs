@@ -1,45 +1,115 @@
 //! What rsync says that it does or would do, name by name, and names as its patterns; pure.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
+
+/// A name below a directory of the device, of any bytes; directories end with a slash.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
+pub(super) struct Name(pub(super) Vec<u8>);
+
+/// A name as a note has it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Written> for Name {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Text(text) => Self(text.into_bytes()),
+            Written::Bytes(bytes) => Self(bytes),
+        }
+    }
+}
+
+impl From<Name> for Written {
+    fn from(name: Name) -> Self {
+        String::from_utf8(name.0).map_or_else(|error| Self::Bytes(error.into_bytes()), Self::Text)
+    }
+}
+
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl Name {
+    pub(super) fn is_directory(&self) -> bool {
+        self.0.ends_with(b"/")
+    }
+
+    /// Without the slash of a directory.
+    pub(super) fn plain(&self) -> &[u8] {
+        self.0.strip_suffix(b"/").unwrap_or(&self.0)
+    }
+
+    pub(super) fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.plain()))
+    }
+
+    /// Whether it lies somewhere in this directory.
+    pub(super) fn is_below(&self, directory: &[u8]) -> bool {
+        self.0.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/') && rest.len() > 1)
+    }
+}
 
 /// What a transfer would do.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) stats: Stats,
     /// What is not there yet; directories end with a slash.
-    pub(super) created: Vec<String>,
+    pub(super) created: Vec<Name>,
     /// What is there and is not sent.
-    pub(super) extra: Vec<String>,
+    pub(super) extra: Vec<Name>,
+    /// What stays as it is but for its attributes, directories aside.
+    pub(super) attributes: Vec<Name>,
     /// Directories that get files, with a slash, but for the root.
-    pub(super) into: BTreeSet<String>,
+    pub(super) into: BTreeSet<Name>,
 }
 
 impl Changes {
     /// Takes what rsync says of one name: eleven letters of what happens, a blank, the name.
     pub(super) fn hear(&mut self, change: &str) {
         let Some((what, name)) = change.split_at_checked(12) else { return };
-        // A name of other bytes cannot be given back.
-        let Some(name) = unescaped(name).filter(|name| name != "./") else { return };
+        let name = Name(unescaped(name));
+        if name.0 == b"./" {
+            return;
+        }
         if what.starts_with("<f") || what.starts_with(">f") {
-            self.into.insert(name.rfind('/').and_then(|at| name.get(..=at)).unwrap_or_default().to_owned());
+            let end = name.0.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            self.into.insert(Name(name.0.get(..end).unwrap_or_default().to_vec()));
         }
         if what.starts_with("*deleting") {
             self.extra.push(name);
         } else if what.contains("+++++") {
             self.created.push(name);
+        } else if (what.starts_with('.') || what.starts_with('h')) && !name.is_directory() {
+            self.attributes.push(name);
         }
     }
 }
 
 /// Those that lie in none of the others.
-pub(super) fn outermost(names: &[String]) -> Vec<String> {
-    let mut sorted = names.to_vec();
-    sorted.sort();
-    let mut kept: Vec<String> = Vec::new();
-    for name in sorted {
-        if !kept.last().is_some_and(|last| last.ends_with('/') && name.starts_with(last.as_str())) {
+pub(super) fn outermost(names: impl IntoIterator<Item = Name>) -> Vec<Name> {
+    let mut kept: Vec<Name> = Vec::new();
+    for name in names.into_iter().collect::<BTreeSet<Name>>() {
+        if !kept.last().is_some_and(|last| last.is_directory() && name.0.starts_with(&last.0)) {
             kept.push(name);
         }
     }
@@ -47,15 +117,15 @@ pub(super) fn outermost(names: &[String]) -> Vec<String> {
 }
 
 /// A name as rsync says it, with `\#ooo` for what is not plain.
-fn unescaped(name: &str) -> Option<String> {
+fn unescaped(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = name;
     while let Some((before, after)) = rest.split_once("\\#") {
         bytes.extend_from_slice(before.as_bytes());
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
+        match after.split_at_checked(3).and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 8).ok()?, rest))) {
+            Some((byte, behind)) => {
                 bytes.push(byte);
-                rest = after.get(3..)?;
+                rest = behind;
             }
             None => {
                 bytes.extend_from_slice(b"\\#");
@@ -64,17 +134,17 @@ fn unescaped(name: &str) -> Option<String> {
         }
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
+    bytes
 }
 
 /// A name of which nothing is a pattern.
-pub(super) fn escaped(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for letter in name.chars() {
-        if matches!(letter, '*' | '?' | '[' | '\\') {
-            text.push('\\');
+pub(super) fn escaped(name: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(name.len());
+    for letter in name {
+        if matches!(letter, b'*' | b'?' | b'[' | b'\\') {
+            text.push(b'\\');
         }
-        text.push(letter);
+        text.push(*letter);
     }
     text
 }
@@ -95,14 +165,28 @@ mod tests {
             "<f+++++++++ dir/x",
             "<f.st...... changed",
             "cd+++++++++ ./",
+            ".f...po.... attr",
+            ".d..t...... dir2/",
+            "<f+++++++++ latin\\#351",
             "short",
         ] {
             changes.hear(line);
         }
-        assert_eq!(changes.extra, ["app.db-wal", "old/", "old/f\u{fc}r\nx"]);
-        assert_eq!(outermost(&changes.extra), ["app.db-wal", "old/"]);
-        assert_eq!(changes.into.iter().collect::<Vec<_>>(), ["", "dir/"]);
-        assert_eq!(outermost(&changes.created), ["dir/", "new file"]);
-        assert_eq!(escaped("a*[b]\\"), "a\\*\\[b]\\\\");
+        let names = |all: &[&str]| all.iter().map(|name| Name::from(*name)).collect::<Vec<_>>();
+        assert_eq!(changes.extra, names(&["app.db-wal", "old/", "old/f\u{fc}r\nx"]));
+        assert_eq!(outermost(changes.extra), names(&["app.db-wal", "old/"]));
+        assert_eq!(changes.into.into_iter().collect::<Vec<_>>(), names(&["", "dir/"]));
+        assert_eq!(changes.attributes, names(&["attr"]));
+        let mut wanted = names(&["dir/", "new file"]);
+        wanted.insert(1, Name(b"latin\xe9".to_vec()));
+        assert_eq!(outermost(changes.created), wanted);
+        assert_eq!(escaped(b"a*[b]\\"), b"a\\*\\[b]\\\\");
+        for name in wanted {
+            let written = serde_json::to_string(&name).unwrap();
+            assert_eq!(serde_json::from_str::<Name>(&written).unwrap(), name, "{written}");
+        }
+        assert!(
+            Name::from("a/b").is_below(b"a") && !Name::from("ab").is_below(b"a") && !Name::from("a/").is_below(b"a")
+        );
     }
 }

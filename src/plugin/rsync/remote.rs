@@ -1,12 +1,12 @@
 //! The other side: rsync over ssh with exactly one key and one known host, and what its ends mean.
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::changes::{Changes, escaped};
+use super::changes::{Changes, Name, escaped};
 use super::restore::ASIDE;
 use super::stats::Stats;
 use super::{RsyncSettings, below};
@@ -21,6 +21,8 @@ use crate::types::show_duration;
 pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.
 const LISTED: &str = "=larder= ";
+/// How long both sides may say nothing while they read their files whole, in seconds; ssh tells a dead device sooner.
+const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
 /// Names that one command line gets.
 const ENTRIES_MAX: usize = 500;
 
@@ -29,6 +31,15 @@ const ENTRIES_MAX: usize = 500;
 pub(super) enum Apply {
     Yes,
     No,
+}
+
+/// What of a directory is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// All directories below it.
+    Tree,
+    /// It alone.
+    Itself,
 }
 
 /// How far it came.
@@ -126,12 +137,10 @@ impl<'s> Remote<'s> {
     pub(super) fn look(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Changes, Failure> {
         let mut args = self.common(Apply::No);
         args.push("--mkpath".into());
+        args.extend(by_content());
         if from.is_dir() {
             args.push("--delete".into());
-            // Patterns that are bound to the root mean that of the device.
-            let free = self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
-            args.extend(free.map(|pattern| format!("--exclude={pattern}").into()));
-            args.push(format!("--exclude={ASIDE}*").into());
+            args.extend(self.excluded());
         }
         self.add_ends(&mut args, from, path);
         self.listed(args, voice)
@@ -148,6 +157,7 @@ impl<'s> Remote<'s> {
     ) -> Result<(Stats, Outcome), Failure> {
         let mut args = self.common(Apply::Yes);
         args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
+        args.extend(by_content());
         args.extend(kept_in(aside));
         self.add_ends(&mut args, from, path);
         self.run(args, voice).map_err(|failure| match failure.trouble.code.as_str() {
@@ -168,6 +178,8 @@ impl<'s> Remote<'s> {
         entries.sort();
         for some in entries.chunks(ENTRIES_MAX) {
             let mut args = self.common(Apply::Yes);
+            args.extend(by_content());
+            args.extend(with_owners());
             args.push("--".into());
             args.extend(some.iter().cloned());
             args.push(self.directory(path));
@@ -182,14 +194,67 @@ impl<'s> Remote<'s> {
     /// Brings a directory of the device to `into`; none: it has no such directory.
     pub(super) fn bring(&self, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<Option<Outcome>, Failure> {
         let mut args = self.common(Apply::Yes);
-        args.extend(["--".into(), self.directory(path)]);
-        let mut target = into.as_os_str().to_owned();
-        target.push("/");
-        args.push(target);
+        args.extend(with_owners());
+        args.extend(["--".into(), self.directory(path), within(into)]);
+        self.brought(args, voice)
+    }
+
+    /// Brings what undoes a change of attributes: directories below `path` without their files, and what has one of
+    /// `names` whole. None: there is no such directory.
+    pub(super) fn note(
+        &self,
+        path: &str,
+        noted: Noted,
+        names: &[Name],
+        into: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", into.display()));
+        std::fs::create_dir_all(into).map_err(broken)?;
+        let list = into.with_extension("names");
+        let mut text = b".\0".to_vec();
+        // What begins like a comment is a name as well.
+        names.iter().for_each(|name| text.extend([b"./", name.plain(), b"\0"].concat()));
+        std::fs::write(&list, text).map_err(broken)?;
+        let mut args = self.common(Apply::Yes);
+        args.extend(with_owners());
+        args.extend(["--from0".into(), OsString::from("--no-implied-dirs")]);
+        let mut from = OsString::from("--files-from=");
+        from.push(&list);
+        args.extend([from, "--".into(), self.directory(path), within(into)]);
+        let files = self.brought(args, voice);
+        let _ = std::fs::remove_file(&list);
+        let Some(files) = files? else { return Ok(None) };
+        if noted == Noted::Itself || matches!(files, Outcome::Partial(_)) {
+            return Ok(Some(files));
+        }
+        let mut args = self.common(Apply::Yes);
+        args.extend(with_owners());
+        args.extend(self.excluded());
+        args.extend(["--include=*/", "--exclude=*", "--"].map(OsString::from));
+        args.extend([self.directory(path), within(into)]);
+        self.brought(args, voice)
+    }
+
+    /// Gives what [`Self::note`] brought its place and its attributes.
+    pub(super) fn give_back(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Outcome, Failure> {
+        let mut args = self.common(Apply::Yes);
+        args.extend(with_owners());
+        args.extend(["--".into(), within(from), self.directory(path)]);
+        self.run(args, voice).map(|(_, outcome)| outcome)
+    }
+
+    fn brought(&self, args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Option<Outcome>, Failure> {
         match self.run(args, voice) {
             Ok((_, Outcome::Partial(said))) if said.contains("change_dir") && said.contains("(2)") => Ok(None),
             Ok((_, outcome)) => Ok(Some(outcome)),
             Err(failure) if failure.trouble.code == "path_missing" => Ok(None),
+            // With a list of names it ends at once.
+            Err(failure)
+                if failure.trouble.message.contains("change_dir") && failure.trouble.message.contains("(2)") =>
+            {
+                Ok(None)
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -201,7 +266,7 @@ impl<'s> Remote<'s> {
     pub(super) fn take_away(
         &self,
         path: &str,
-        names: &[String],
+        names: &[Name],
         aside: Option<&str>,
         skeleton: &Path,
         voice: &mut Voice<'_>,
@@ -220,10 +285,10 @@ impl<'s> Remote<'s> {
     pub(super) fn are_there(
         &self,
         path: &str,
-        names: &[String],
+        names: &[Name],
         skeleton: &Path,
         voice: &mut Voice<'_>,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Vec<Name>, Failure> {
         let filter = Self::rules(names, skeleton)?;
         let found = self.listed(self.without(path, skeleton, &filter, Apply::No), voice);
         let _ = std::fs::remove_dir_all(skeleton);
@@ -233,19 +298,21 @@ impl<'s> Remote<'s> {
 
     /// Rules by which rsync deletes what has one of `names` and nothing else. It looks only into directories that it is
     /// sent, so those are made below `skeleton`.
-    fn rules(names: &[String], skeleton: &Path) -> Result<PathBuf, Failure> {
+    fn rules(names: &[Name], skeleton: &Path) -> Result<PathBuf, Failure> {
         let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", skeleton.display()));
-        let mut rules = String::new();
+        let mut rules = Vec::new();
         std::fs::create_dir_all(skeleton).map_err(broken)?;
-        for name in names.iter().map(|name| name.trim_end_matches('/')).filter(|name| !name.contains('\n')) {
-            let parent = Path::new(name).parent().unwrap_or(Path::new(""));
+        for name in names {
+            let parent = name.as_path().parent().unwrap_or(Path::new(""));
             std::fs::create_dir_all(skeleton.join(parent)).map_err(broken)?;
+            let name = name.plain();
             let escaped = escaped(name);
             // A backslash is one of the name's own where nothing in it is a pattern.
-            let plain = if name.contains(['*', '?', '[']) { escaped.as_str() } else { name };
-            let _ = writeln!(rules, "R /{plain}\nR /{escaped}/**");
+            let has_pattern = name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+            let plain = if has_pattern { escaped.as_slice() } else { name };
+            rules.extend([b"R /", plain, b"\0R /", &escaped, b"/**\0"].concat());
         }
-        rules.push_str("P *\n");
+        rules.extend(b"P *\0");
         let file = skeleton.with_extension("rules");
         std::fs::write(&file, rules).map_err(broken)?;
         Ok(file)
@@ -253,7 +320,7 @@ impl<'s> Remote<'s> {
 
     fn without(&self, path: &str, skeleton: &Path, filter: &Path, apply: Apply) -> Vec<OsString> {
         let mut args = self.base(apply);
-        args.extend(["-r", "--delete", "--existing", "--ignore-existing"].map(OsString::from));
+        args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
         args.push(format!("--filter=merge {}", filter.display()).into());
         args.push("--".into());
         let mut source = skeleton.as_os_str().to_owned();
@@ -275,6 +342,12 @@ impl<'s> Remote<'s> {
             self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
         self.judge(&ran)?;
         Ok(Changes { stats, ..changes })
+    }
+
+    /// What the settings leave out; patterns that are bound to the root mean that of the device.
+    fn excluded(&self) -> impl Iterator<Item = OsString> {
+        let free = self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
+        free.map(|pattern| format!("--exclude={pattern}").into()).chain([format!("--exclude={ASIDE}*").into()])
     }
 
     fn add_ends(&self, args: &mut Vec<OsString>, from: &Path, path: &str) {
@@ -301,7 +374,8 @@ impl<'s> Remote<'s> {
 
     fn common(&self, apply: Apply) -> Vec<OsString> {
         let mut args = self.base(apply);
-        args.extend(["-aHAX", "--numeric-ids"].map(OsString::from));
+        // What has holes keeps them.
+        args.extend(["-aHAX", "--numeric-ids", "--sparse"].map(OsString::from));
         args.push(format!("--partial-dir={PARTIAL}").into());
         args
     }
@@ -438,6 +512,23 @@ impl<'s> Remote<'s> {
     pub(super) fn places<'t>(&'t self, tree: &'t Path) -> impl Iterator<Item = (&'t str, PathBuf)> {
         self.settings.paths.iter().map(move |path| (path.as_str(), below(tree, path)))
     }
+}
+
+/// A file is the same when its content is: one of the same size and time may have another.
+fn by_content() -> [OsString; 2] {
+    ["--checksum".into(), format!("--timeout={READING_SECONDS_MAX}").into()]
+}
+
+/// Who may not give files to others here keeps owners beside them.
+fn with_owners() -> Option<OsString> {
+    (!nix::unistd::geteuid().is_root()).then(|| "--fake-super".into())
+}
+
+/// A directory of this host whose content is meant.
+fn within(directory: &Path) -> OsString {
+    let mut path = directory.as_os_str().to_owned();
+    path.push(OsStr::from_bytes(b"/"));
+    path
 }
 
 /// The options that keep what gives way.

@@ -1,7 +1,8 @@
 //! The way back: to the paths on the device, all of it or nothing, with what gives way kept there.
 //!
 //! Everything is on the device under other names before the first old file gives way. What gives way goes into a directory
-//! there; so after a failure, or after a kill by `recover`, the old files come back from it and what was new is taken away.
+//! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
+//! What stays in its place and would get other attributes is noted here first, with all directories, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
 //! into the restored one. Other files that the backup has not stay, and are told.
 
@@ -12,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::changes::{Changes, outermost};
-use super::remote::{Outcome, PARTIAL, Remote};
+use super::changes::{Changes, Name, outermost};
+use super::remote::{Noted, Outcome, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
@@ -25,6 +26,8 @@ use crate::plugin::transcript::tidy;
 
 /// The entry that says that all is in place.
 const COMMITTED: &str = "committed";
+/// How the directory in the journal's begins where attributes are kept.
+const KEPT: &str = "attributes-";
 /// How the directory begins where a restore keeps what gave way.
 pub(super) const ASIDE: &str = ".larder-before-";
 /// Names that are told of many.
@@ -47,11 +50,12 @@ struct Work {
     from: PathBuf,
     to: String,
     note: Note,
+    noted: Noted,
     changes: Changes,
     /// What has to leave, by names below the note's directory.
-    leaves: Vec<String>,
+    leaves: Vec<Name>,
     /// What the backup has not and nobody reads into it.
-    stays: Vec<String>,
+    stays: Vec<Name>,
 }
 
 /// What undoes the work at one path.
@@ -62,10 +66,10 @@ struct Note {
     /// The directory in it where what gave way is.
     aside: String,
     /// What was not there before.
-    created: Vec<String>,
+    created: Vec<Name>,
     /// What files that did not come to their place lie in.
     #[serde(default)]
-    partial: Vec<String>,
+    partial: Vec<Name>,
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -99,8 +103,14 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         return Ok(());
     }
     let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+    // Nothing is changed on the device before all of it is noted.
     for (number, each) in work.iter().enumerate() {
-        journal.note(&format!("{number:05}"), &each.note)?;
+        let entry = format!("{number:05}");
+        if let Err(failure) = each.keep(&remote, &journal, &entry, voice) {
+            clear(&journal)?;
+            return Err(failure);
+        }
+        journal.note(&entry, &each.note)?;
     }
     let done = work.iter().try_for_each(|each| each.put(&remote, request, voice));
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
@@ -131,19 +141,31 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 fn clear(journal: &Journal) -> Result<(), Failure> {
     for (entry, _) in journal.entries::<serde_json::Value>()?.iter().filter(|(entry, _)| entry != COMMITTED) {
         journal.done(entry)?;
+        let _ = std::fs::remove_dir_all(kept(journal, entry));
+    }
+    // Of one that was killed before its note was written.
+    let left = std::fs::read_dir(journal.directory()).into_iter().flatten().flatten();
+    for each in left.filter(|each| each.file_name().as_encoded_bytes().starts_with(KEPT.as_bytes())) {
+        let path = each.path();
+        let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
     }
     journal.done(COMMITTED)
 }
 
+/// Where the attributes of what stays are kept for the path of this entry.
+fn kept(journal: &Journal, entry: &str) -> PathBuf {
+    journal.directory().join(format!("{KEPT}{entry}"))
+}
+
 /// Makes every path what it was; may be done twice.
 fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    for (entry, note) in journal.entries::<Note>()?.into_iter().rev() {
+    for (entry, mut note) in journal.entries::<Note>()?.into_iter().rev() {
         let scratch = |what: &str| {
             tempfile::Builder::new().prefix(what).tempdir_in(staging).map_err(|error| {
                 Failure::new("unwritable", format!("{} cannot be written: {error}", staging.display()))
             })
         };
-        let kept = scratch(".larder-kept")?;
+        let (gave_way, skeleton) = (scratch(".larder-kept")?, scratch(".larder-empty")?);
         let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
         let whole = |outcome: &Outcome| match outcome {
             Outcome::Partial(said) => {
@@ -152,18 +174,38 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
             }
             _ => Ok(()),
         };
-        if let Some(outcome) = remote.bring(&aside, kept.path(), voice)? {
-            whole(&outcome)?;
-            whole(&remote.send_entries(kept.path(), &note.base, voice)?)?;
+        let brought = remote.bring(&aside, gave_way.path(), voice)?;
+        brought.as_ref().map_or(Ok(()), whole)?;
+        // What came first: it may stand where something of another kind was.
+        let away = outermost(note.created.iter().chain(&note.partial).cloned());
+        whole(&remote.take_away(&note.base, &away, None, skeleton.path(), voice)?)?;
+        // Another attempt takes away nothing that somebody made meanwhile.
+        (note.created, note.partial) = (Vec::new(), Vec::new());
+        journal.note(&entry, &note)?;
+        let attributes = kept(journal, &entry);
+        let give_back = |voice: &mut Voice<'_>| match attributes.is_dir() {
+            true => remote.give_back(&attributes, &note.base, voice),
+            false => Ok(Outcome::Whole),
+        };
+        if brought.is_some() {
+            // Directories first: what gave way lies in them.
+            give_back(voice)?;
+            whole(&remote.send_entries(gave_way.path(), &note.base, voice)?)?;
+            let aside = [Name(format!("{}/", note.aside).into_bytes())];
+            whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
         }
-        let skeleton = scratch(".larder-empty")?;
-        let away = note.created.iter().chain(&note.partial).cloned().chain([format!("{}/", note.aside)]);
-        let away: Vec<String> = away.collect();
-        remote.take_away(&note.base, &away, None, skeleton.path(), voice)?;
+        // A login that may write there may still own nothing; another attempt would not change that.
+        if let Outcome::Partial(said) = give_back(voice)? {
+            let told =
+                format!("the files of {} are what they were, but not all times, rights and owners: {said}", note.base);
+            voice
+                .warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
+        }
         voice.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
+        let _ = std::fs::remove_dir_all(&attributes);
     }
-    Ok(())
+    clear(journal)
 }
 
 impl Work {
@@ -176,21 +218,29 @@ impl Work {
     ) -> Result<Self, Failure> {
         let changes = remote.look(&from, &to, voice)?;
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
-        let partial = changes.into.iter().map(|directory| format!("{directory}{PARTIAL}/")).collect();
+        let partial =
+            changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
+        let partial = partial.collect();
         let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
         if from.is_dir() {
-            let is_read = |name: &String| databases.iter().any(|each| is_read_into(each, &from, name));
-            let (leaves, stays): (Vec<String>, Vec<String>) = changes.extra.iter().cloned().partition(is_read);
-            let note = Note { base: to.clone(), aside, created: outermost(&changes.created), partial };
-            return Ok(Self { from, to, note, changes, leaves: outermost(&leaves), stays });
+            let is_read = |name: &Name| databases.iter().any(|each| is_read_into(each, &from, name));
+            // A directory that is a file in the backup: rsync gives way to none that has something in it.
+            let stands_for = |name: &Name| {
+                let mut created = changes.created.iter().filter(|created| !created.is_directory());
+                created.any(|created| name.is_below(&created.0) || (name.is_directory() && name.plain() == created.0))
+            };
+            let (leaves, stays): (Vec<Name>, Vec<Name>) =
+                changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
+            let note = Note { base: to.clone(), aside, created: outermost(changes.created.iter().cloned()), partial };
+            return Ok(Self { from, to, note, noted: Noted::Tree, changes, leaves: outermost(leaves), stays });
         }
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
         let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
         let beside = sqlite::BESIDE.iter().map(|end| format!("{name}{end}"));
-        let beside: Vec<String> =
-            beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists()).collect();
-        let created = if changes.created.is_empty() { Vec::new() } else { vec![name.to_owned()] };
+        let beside = beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists());
+        let beside: Vec<Name> = beside.map(|beside| Name(beside.into_bytes())).collect();
+        let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
         let note = Note { base, aside, created, partial };
         let leaves = if beside.is_empty() || !changes.created.is_empty() {
             Vec::new()
@@ -198,7 +248,25 @@ impl Work {
             let skeleton = request.staging.join(".larder-empty");
             remote.are_there(&note.base, &beside, &skeleton, voice)?
         };
-        Ok(Self { from, to, note, changes, leaves, stays: Vec::new() })
+        Ok(Self { from, to, note, noted: Noted::Itself, changes, leaves, stays: Vec::new() })
+    }
+
+    /// Notes here what undoes a change of attributes; nothing is changed on the device.
+    fn keep(&self, remote: &Remote<'_>, journal: &Journal, entry: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let (into, names) = (kept(journal, entry), &self.changes.attributes);
+        match remote.note(&self.note.base, self.noted, names, &into, voice)? {
+            Some(Outcome::Partial(said)) => {
+                let told =
+                    format!("owners and rights below {} cannot be noted, to be put back: {said}", self.note.base);
+                Err(Failure::new("attributes_unknown", told).hint(
+                    "nothing was changed; give the login the right to read there, or leave that out by `exclude`",
+                ))
+            }
+            Some(_) => Ok(()),
+            // There is nothing yet.
+            None => std::fs::remove_dir_all(&into)
+                .map_err(|error| Failure::new("unwritable", format!("{} cannot be removed: {error}", into.display()))),
+        }
     }
 
     fn tell(&self, host: &str, voice: &mut Voice<'_>) {
@@ -209,7 +277,7 @@ impl Work {
             stats.transferred, stats.files, self.note.base, self.note.aside
         );
         if !self.leaves.is_empty() {
-            detail.push_str("; moved there too, since the database would read it: ");
+            detail.push_str("; moved there too, since a database would read it or it stands where a file goes: ");
             detail.push_str(&told(&self.leaves));
         }
         if !self.stays.is_empty() {
@@ -252,12 +320,12 @@ impl Work {
                 .with_hint("owners and attributes need root on the device"),
             );
         }
-        let came: Vec<String> = left.extra.iter().filter(|name| !self.stays.contains(name)).cloned().collect();
-        let others = |what: &str, names: &[String]| match names {
+        let came: Vec<Name> = left.extra.iter().filter(|name| !self.stays.contains(name)).cloned().collect();
+        let others = |what: &str, names: &[Name]| match names {
             [] => String::new(),
             names => format!("; {} {what}: {}", names.len(), told(names)),
         };
-        let mut detail = format!("{} files, 0 differ", left.stats.files);
+        let mut detail = format!("{} files, 0 differ by their content", left.stats.files);
         detail.push_str(&others("stay that the backup has not", &self.stays));
         detail.push_str(&others("came since", &came));
         voice.validation(format!("{} is as in the backup", self.to), Verdict::Proven, detail);
@@ -271,16 +339,16 @@ fn unwritable(path: &str, said: &str) -> Failure {
 }
 
 /// Whether a database of the backup would read what has this name (below `root`), and the backup has not.
-fn is_read_into(database: &live::tree::Database, root: &Path, name: &str) -> bool {
-    let path = root.join(name.trim_end_matches('/'));
+fn is_read_into(database: &live::tree::Database, root: &Path, name: &Name) -> bool {
+    let path = root.join(name.as_path());
     if database.kind.is_a_directory() {
         return path.starts_with(&database.path);
     }
     sqlite::BESIDE.iter().any(|end| sqlite::beside(&database.path, end) == path)
 }
 
-fn told(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
+fn told(names: &[Name]) -> String {
+    let shown = names.iter().take(NAMES_MAX).map(Name::to_string).collect::<Vec<_>>().join(", ");
     let shown = tidy(&shown, 300);
     match names.len().saturating_sub(NAMES_MAX) {
         0 => shown,
