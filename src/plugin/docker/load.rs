@@ -177,6 +177,14 @@ impl Server<'_> {
         }
     }
 
+    /// Keeps what a stop would lose.
+    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Redis(server) => server.keep(engine, place, voice),
+            Self::Postgres(_) | Self::MySql(_) => Ok(()),
+        }
+    }
+
     /// Loads every dump beside the live ones; the server is started where it stands still.
     ///
     /// What is made is in `loaded`, also after a failure.

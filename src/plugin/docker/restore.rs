@@ -240,6 +240,9 @@ impl Work<'_> {
         for server in early {
             server.prepare(engine, &self.at(false), loaded, voice)?;
         }
+        for server in &late {
+            server.keep(engine, &self.at(false), voice)?;
+        }
         halted.halt(How::Stop, stopped, voice)?;
         for part in parts.iter_mut() {
             part.prepare(engine, journal, staging, voice)?;

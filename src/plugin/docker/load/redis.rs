@@ -26,6 +26,8 @@ use crate::plugin::redis::compare::{self, Compared};
 
 /// How long a container may stand still before it counts as one that does not come up.
 const ENDED_MAX: Duration = Duration::from_secs(10);
+/// How long a stop that was begun may take.
+const GOES_ON: Duration = Duration::from_secs(15);
 /// How long it may read its file.
 const LOADING_MAX: Duration = Duration::from_hours(6);
 /// An RDB file of nothing, which every version reads.
@@ -49,6 +51,15 @@ struct Layout {
     log: Option<AppendOnly>,
     owner: (u64, u64),
     keys: u64,
+    /// It writes its keys into its dump before it ends.
+    saves: bool,
+}
+
+impl Layout {
+    /// Whether a stop loses nothing.
+    fn is_saved(&self) -> bool {
+        self.saves || self.log.is_some()
+    }
 }
 
 /// The append-only file that it reads instead of the dump.
@@ -78,8 +89,11 @@ struct Note {
     directory: String,
     /// The archive of what is replaced, with names below the directory.
     before: PathBuf,
-    /// The files may be the new ones already.
+    /// What is replaced was to be saved first: the files may be the new ones already, or the keys be in no file at all.
     changed: bool,
+    /// It was not stopped yet.
+    #[serde(default)]
+    early: bool,
 }
 
 impl<'a> Server<'a> {
@@ -131,6 +145,10 @@ impl<'a> Server<'a> {
             Some(_) => "it becomes the base of its append-only file; the old parts stay there",
             None => "it becomes the file that the server reads at its start",
         };
+        let how = match layout.is_saved() {
+            true => how.to_owned(),
+            false => format!("{how}; it saves nothing when it stops, so its keys are dumped first"),
+        };
         let kept = format!("{}/{}", layout.directory, kept_name(run));
         let (verb, detail) = match (layout.keys > 0, overwrite) {
             (true, true) => (
@@ -148,6 +166,51 @@ impl<'a> Server<'a> {
         voice.step(verb, thing, detail);
     }
 
+    /// Dumps the keys of a server that would not save them when it is stopped.
+    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let Some(layout) = self.layout.as_ref().filter(|layout| !layout.is_saved() && layout.keys > 0) else {
+            return Ok(());
+        };
+        let live = self.live(place);
+        Asked::open(engine, &self.container)?.dump(&live, voice)?;
+        rdb::trim(&live).map_err(|error| unwritable(&live, &error))?;
+        if rdb::look(&live).map_err(|error| unwritable(&live, &error))?.is_damaged() {
+            let told =
+                format!("the Redis in {} saves nothing when it stops, and gives no whole dump", self.container.name);
+            let _ = std::fs::remove_file(&live);
+            return Err(
+                Failure::new("not_kept", told).hint("nothing was changed; look at its log, or set `save` in it")
+            );
+        }
+        let before = self.before(place);
+        let pack = Pack { engine, container: &self.container, layout, run: place.run };
+        let packed = File::create(&before).map(tar::Builder::new).and_then(|mut builder| {
+            pack.file(&mut builder, &layout.file, &live)?;
+            builder.into_inner()?.sync_all()
+        });
+        packed.map_err(|error| unwritable(&before, &error))?;
+        place.journal.note(&self.entry(), &self.note(layout, before, true))
+    }
+
+    fn entry(&self) -> String {
+        format!("redis-{:05}", self.number)
+    }
+
+    /// The keys of the live server.
+    fn live(&self, place: &Place<'_>) -> PathBuf {
+        place.journal.directory().join(format!("{}.rdb", self.entry()))
+    }
+
+    /// The archive of what is replaced; it outlives this process.
+    fn before(&self, place: &Place<'_>) -> PathBuf {
+        place.journal.directory().join(format!("{}.tar", self.entry()))
+    }
+
+    fn note(&self, layout: &Layout, before: PathBuf, early: bool) -> Note {
+        let (redis, name) = (self.container.id.clone(), self.container.name.clone());
+        Note { redis, name, directory: layout.directory.clone(), before, changed: early, early }
+    }
+
     /// Saves what will be replaced, and makes ready what comes; the server stands still by now.
     pub(super) fn prepare(
         &self,
@@ -160,16 +223,21 @@ impl<'a> Server<'a> {
         stopped(engine, &self.container.id, voice)?;
         let at = |what: &str| place.staging.join(format!(".larder-redis-{}-{what}.tar", self.number));
         let artifact = place.staging.join(&self.dump.artifact);
+        let live = Some(self.live(place)).filter(|path| path.is_file());
+        // The one that is there stays whole until the other is.
         let paths = Paths { before: at("before"), new: at("new"), scratch: at("scratch") };
-        Pack { engine, container: &self.container, layout, run: place.run }.all(&artifact, &paths, voice)?;
-        let note = Note {
-            redis: self.container.id.clone(),
-            name: self.container.name.clone(),
-            directory: layout.directory.clone(),
-            before: paths.before,
-            changed: false,
-        };
-        let entry = format!("redis-{:05}", self.number);
+        let pack = Pack { engine, container: &self.container, layout, run: place.run };
+        pack.all(&artifact, live.as_deref(), &paths, voice)?;
+        let before = self.before(place);
+        let half = before.with_extension("half");
+        std::fs::copy(&paths.before, &half)
+            .and_then(|_| File::open(&half)?.sync_all())
+            .and_then(|()| std::fs::rename(&half, &before))
+            .map_err(|error| unwritable(&before, &error))?;
+        let _ = std::fs::remove_file(&paths.before);
+        let mut note = self.note(layout, before, false);
+        note.changed = live.is_some();
+        let entry = self.entry();
         place.journal.note(&entry, &note)?;
         let kept = format!("{}/{}", layout.directory, kept_name(place.run));
         let (container, new) = (self.container.clone(), paths.new);
@@ -212,8 +280,30 @@ impl Loaded {
     }
 
     pub(super) fn finish(self, at: &Place<'_>) -> Result<(), Failure> {
-        at.journal.done(&self.entry)
+        done(at.journal, &self.entry)
     }
+}
+
+/// Removes an entry with what was kept for it.
+fn done(journal: &Journal, entry: &str) -> Result<(), Failure> {
+    journal.done(entry)?;
+    for kind in ["rdb", "tar", "half"] {
+        let _ = std::fs::remove_file(journal.directory().join(format!("{entry}.{kind}")));
+    }
+    Ok(())
+}
+
+/// Whether a server goes on working that may be about to be stopped.
+fn goes_on(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<bool, Failure> {
+    let started = Instant::now();
+    while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
+        if started.elapsed() > GOES_ON {
+            return Ok(true);
+        }
+        voice.progress(0, 0);
+        std::thread::sleep(READY_TICK);
+    }
+    Ok(false)
 }
 
 /// Puts right what a restore that was killed left.
@@ -227,12 +317,14 @@ pub(super) fn recover(
     let note: Note = serde_json::from_value(value).map_err(|error| {
         Failure::new("journal_unreadable", format!("the note {entry} of the journal cannot be read: {error}"))
     })?;
-    if !committed && note.changed && engine.inspect(&note.redis)?.is_some() {
+    let is_there = engine.inspect(&note.redis)?.is_some();
+    // One that was never stopped has its keys, and newer ones.
+    if !committed && note.changed && is_there && !(note.early && goes_on(engine, &note.redis, voice)?) {
         stopped(engine, &note.redis, voice)?;
         engine.load(&note.redis, &note.directory, &note.before)?;
         voice.log(format!("the files of {} are what they were", note.name));
     }
-    journal.done(entry)
+    done(journal, entry)
 }
 
 /// Waits until a server that was started has read its files.
@@ -321,7 +413,9 @@ impl<'e> Asked<'e> {
         let keyspace = self.ask(&["INFO", "keyspace"])?;
         let count =
             |line: &str| line.split_once(":keys=").and_then(|(_, rest)| rest.split(',').next()?.parse::<u64>().ok());
-        Ok(Layout { directory, file, log, owner, keys: keyspace.lines().filter_map(count).sum() })
+        let at_end = self.setting("shutdown-on-sigterm")?.unwrap_or_default();
+        let saves = self.setting("save")?.is_some() && !at_end.contains("nosave");
+        Ok(Layout { directory, file, log, owner, keys: keyspace.lines().filter_map(count).sum(), saves })
     }
 
     /// Has it write all its keys into a file here.
@@ -363,7 +457,8 @@ struct Pack<'p> {
 }
 
 impl Pack<'_> {
-    fn all(&self, artifact: &Path, paths: &Paths, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    /// `live` is the dump of a server that saved none itself.
+    fn all(&self, artifact: &Path, live: Option<&Path>, paths: &Paths, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let layout = self.layout;
         let create = |path: &Path| File::create(path).map(tar::Builder::new).map_err(|error| unwritable(path, &error));
         let (mut before, mut new) = (create(&paths.before)?, create(&paths.new)?);
@@ -373,7 +468,10 @@ impl Pack<'_> {
         };
         // The old ones first: their second names, and what puts them back.
         let second = kept_name(self.run);
-        if !self.save(&layout.file, &second, (&mut before, &mut new), paths, voice)? {
+        if let Some(live) = live {
+            let packed = self.file(&mut before, &layout.file, live).and_then(|()| self.file(&mut new, &second, live));
+            packed.map_err(broken(&paths.before))?;
+        } else if !self.save(&layout.file, &second, (&mut before, &mut new), paths, voice)? {
             // What was not there cannot be removed again: a dump of nothing is the same.
             self.bytes(&mut before, &layout.file, NOTHING).map_err(broken(&paths.before))?;
         }
