@@ -370,3 +370,46 @@ fn bad_input_is_refused_before_anything_is_sent() {
     bench.refused_app(&["data_dir"]);
     assert_eq!(app.state()["snapshots"], json!([]));
 }
+
+#[test]
+fn a_restore_of_files_of_which_one_cannot_be_written_changes_none() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can mount");
+        return;
+    }
+    let real = Real::start(&["--web.enable-admin-api", "--web.enable-lifecycle"]);
+    let bench = real.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    let (config, rules) = (real.directory.path().join("prometheus.yml"), real.directory.path().join("rules"));
+    std::fs::write(&config, "global: {}\n").unwrap();
+    std::fs::write(rules.join("hosts.yml"), "groups: []\n").unwrap();
+    let unharmed = |what: &str| {
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "global: {}\n", "{what}");
+        assert_eq!(std::fs::read_to_string(rules.join("hosts.yml")).unwrap(), "groups: []\n", "{what}");
+        let names = std::fs::read_dir(real.directory.path()).unwrap().chain(std::fs::read_dir(&rules).unwrap());
+        assert!(!names.flatten().any(|each| each.file_name().to_string_lossy().contains(".before-")), "{what}");
+    };
+    let ran =
+        |args: &[&str]| std::process::Command::new(args[0]).args(&args[1..]).arg(&rules).status().unwrap().success();
+    let there = rules.display().to_string();
+    if ran(&["mount", "--bind", &there]) && ran(&["mount", "-o", "remount,ro,bind"]) {
+        for dry_run in [true, false] {
+            let refused = bench.restore_app(&captured, json!({}), dry_run).unwrap_err();
+            assert!(
+                refused.to_string().contains("rules") && refused.to_string().contains("nothing was changed"),
+                "{refused}"
+            );
+            unharmed("a mount that is read-only");
+        }
+        assert!(ran(&["umount"]));
+    }
+    // What only shows when it is tried.
+    let file = rules.join("hosts.yml");
+    if std::process::Command::new("chattr").arg("+i").arg(&file).status().unwrap().success() {
+        let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+        assert!(std::process::Command::new("chattr").arg("-i").arg(&file).status().unwrap().success());
+        assert!(failure.to_string().contains("every file is what it was"), "{failure}");
+        unharmed("a file that may not be replaced");
+    }
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}

@@ -86,7 +86,7 @@ fn put_files(
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
-    let mut written = Vec::new();
+    let mut planned = Vec::new();
     for relative in files::kept(facts) {
         let copy = request.staging.join(relative);
         let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
@@ -109,11 +109,28 @@ fn put_files(
             }
             None => voice.step(Verb::Create, path.display().to_string(), ""),
         }
-        if !dry_run {
-            put(&path, &bytes, &request.run, rights.iter().find(|each| each.path == path))
-                .map_err(|error| unwritable(&path, &error))?;
+        may_put(&path)?;
+        planned.push((path, bytes));
+    }
+    let mut written = Vec::new();
+    if !dry_run {
+        let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+        let note = Files::of(planned.iter().map(|(path, _)| path.as_path()), &request.run);
+        journal.note(FILES_ENTRY, &note)?;
+        for (path, bytes) in planned {
+            let rights = rights.iter().find(|each| each.path == path);
+            if let Err(error) = put(&path, &bytes, &request.run, rights) {
+                let failure = unwritable(&path, &error);
+                let undone = note.undo();
+                let left = undone
+                    .map_err(|left| Failure::new("not_undone", format!("{}; and {left}", failure.trouble.message)));
+                left?;
+                journal.done(FILES_ENTRY)?;
+                return Err(failure.hint("every file is what it was; give the daemon's user write permission there"));
+            }
             written.push((path, bytes));
         }
+        journal.done(FILES_ENTRY)?;
     }
     reload(settings, dry_run, written.is_empty(), voice);
     if !dry_run {
@@ -129,6 +146,62 @@ fn put_files(
         }
     }
     Ok(())
+}
+
+/// The journal's entry of files that are replaced.
+const FILES_ENTRY: &str = "files";
+
+/// What undoes a change of files.
+#[derive(Serialize, Deserialize)]
+struct Files {
+    /// With the name under which the old one is kept; none: there was no old one.
+    files: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Directories that were not there, the inner ones first.
+    directories: Vec<PathBuf>,
+}
+
+impl Files {
+    fn of<'p>(paths: impl Iterator<Item = &'p Path>, run: &str) -> Self {
+        let (mut files, mut directories) = (Vec::new(), std::collections::BTreeSet::new());
+        for path in paths {
+            files.push((path.to_owned(), path.exists().then(|| beside(path, run))));
+            directories.extend(path.ancestors().skip(1).filter(|each| !each.exists()).map(Path::to_owned));
+        }
+        Self { files, directories: directories.into_iter().rev().collect() }
+    }
+
+    /// Makes every file what it was, however far it came; may be done twice.
+    fn undo(&self) -> Result<(), String> {
+        for (path, kept) in &self.files {
+            let done = match kept {
+                // The old one has its second name from before it gave way; it may not have given way.
+                Some(kept) if kept.exists() && fs::read(kept).ok() == fs::read(path).ok() => fs::remove_file(kept),
+                Some(kept) if kept.exists() => fs::rename(kept, path),
+                Some(_) => Ok(()),
+                None => fs::remove_file(path),
+            };
+            match done {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{} is not what it was: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        for directory in &self.directories {
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file that could not be written, before any is.
+fn may_put(path: &Path) -> Result<(), Failure> {
+    let directory = path.ancestors().skip(1).find(|each| each.exists()).unwrap_or(Path::new("/"));
+    // Asked, not tried: a dry run makes nothing.
+    nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).map_err(|error| {
+        unwritable(directory, &error.into())
+            .hint("nothing was changed; give the daemon's user write permission there, or mount it writable")
+    })
 }
 
 fn beside(path: &Path, run: &str) -> PathBuf {
@@ -347,10 +420,20 @@ impl Series {
     }
 }
 
-/// Puts right what a restore that was killed left of time series.
+/// Puts right what a restore that was killed left of files and of time series.
 pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let journal = Journal::of(request)?;
-    for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().filter(|(entry, _)| entry == SERIES) {
+    for (entry, value) in journal.entries::<serde_json::Value>()? {
+        if entry == FILES_ENTRY
+            && let Ok(files) = serde_json::from_value::<Files>(value.clone())
+        {
+            files.undo().map_err(|left| Failure::new("not_undone", left).later())?;
+            voice.log("the files of a restore that was killed are what they were");
+            journal.done(&entry)?;
+        }
+        if entry != SERIES {
+            continue;
+        }
         let Ok(series) = serde_json::from_value::<Series>(value) else { continue };
         stopped(&series.data_dir).map_err(|failure| {
             failure.hint("a restore was killed half-way: stop Prometheus, and what was there is put back by itself")
