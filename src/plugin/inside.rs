@@ -296,11 +296,18 @@ impl Wrapper {
     }
 }
 
-/// It has no magic but its usual settings, and a length that is unknown or has zeros at its end.
+/// It has no magic: possible settings, the size of a dictionary that is a power of two or one and a half of it, and a
+/// length that is unknown or has zeros at its end. No text has these zeros.
 fn is_lzma(head: &[u8]) -> bool {
-    let length = head.get(5..13).unwrap_or_default();
+    const SETTINGS_MAX: u8 = 9 * 5 * 5;
+    const DICTIONARY_BYTES_MIN: u32 = 1 << 12;
+    let Some(([settings, size @ ..], length)) = head.get(..13).and_then(|head| head.split_first_chunk::<5>()) else {
+        return false;
+    };
+    let size = u32::from_le_bytes(*size);
+    let is_size = size.is_power_of_two() || (size % 3 == 0 && (size / 3).is_power_of_two()) || size == u32::MAX;
     let is_length = length.iter().all(|byte| *byte == 0xff) || length.get(5..).is_some_and(|end| end == [0, 0, 0]);
-    head.starts_with(&[0x5d, 0, 0]) && length.len() == 8 && is_length
+    *settings < SETTINGS_MAX && size >= DICTIONARY_BYTES_MIN && is_size && is_length
 }
 
 struct Walker<'w> {
@@ -425,7 +432,13 @@ impl Walker<'_> {
                 (Ok(()), Exit::NotStarted { .. }) => {
                     Err(Stop::Unknown(format!("the program {program} is not installed here")))
                 }
-                (Ok(()), _) => Err(Stop::Damaged(crate::plugin::transcript::tidy(&ran.stderr, 300))),
+                (Ok(()), exit) => {
+                    let said = crate::plugin::transcript::tidy(&ran.stderr, 300);
+                    // Some say nothing of what stands behind the end.
+                    let silent =
+                        || format!("{program} ended with {exit:?} and said nothing: something stands behind its end");
+                    Err(Stop::Damaged(if said.trim().is_empty() { silent() } else { said }))
+                }
             }
         })
     }

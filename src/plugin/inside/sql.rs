@@ -1,6 +1,6 @@
 //! What is read of the files inside: texts that must be there, and whether a dump as SQL is whole.
 //!
-//! A dump is whole when it has the mark that its program writes last. One that has only the marks holds nothing.
+//! A dump is whole when it has the mark that its program writes last, and no table's rows go on up to it. One that has only the marks holds nothing.
 
 use std::io::{self, Read};
 
@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plugin::Verdict;
+use crate::plugin::postgres::Scanner;
 
 const CHUNK_BYTES: usize = 256 << 10;
 /// The marks stand within so much of the beginning and the end.
@@ -73,6 +74,8 @@ impl Reading {
         // The first line begins as if one had ended.
         let mut held = vec![b'\n'];
         let mut objects = 0;
+        // A mark behind rows that never ended is one of them.
+        let mut scanner = (self.kind == Some(Kind::Postgres)).then(Scanner::default);
         let mut chunk = vec![0; CHUNK_BYTES];
         loop {
             let length = source.read(&mut chunk)?;
@@ -91,6 +94,9 @@ impl Reading {
                 tail.extend_from_slice(read);
                 tail.drain(..tail.len().saturating_sub(EDGE_BYTES));
                 objects += statements(&held, seen);
+                if let Some(scanner) = &mut scanner {
+                    scanner.push(read);
+                }
             }
             held.drain(..held.len().saturating_sub(overlap));
         }
@@ -99,6 +105,7 @@ impl Reading {
             match () {
                 () if kind == Kind::Postgres && head.starts_with(b"PGDMP") => self.custom += 1,
                 () if !any(&head, kind.begins()) => {}
+                () if scanner.as_ref().is_some_and(Scanner::is_in_rows) => self.cut += 1,
                 () if any(&tail, kind.ends()) => {
                     self.whole += 1;
                     self.objects += objects;
@@ -113,9 +120,10 @@ impl Reading {
     pub(super) fn dump(&self) -> Result<String, (Verdict, String)> {
         let name = self.kind.map_or("", Kind::name);
         match () {
-            () if self.cut > 0 => {
-                Err((Verdict::Failed, format!("a dump of {name} breaks off: the mark at its end is missing")))
-            }
+            () if self.cut > 0 => Err((
+                Verdict::Failed,
+                format!("a dump of {name} breaks off: the mark at its end, or that of a table's rows, is missing"),
+            )),
             () if self.whole > 0 && self.objects == 0 => {
                 Err((Verdict::Failed, format!("the dump of {name} is whole, and nothing is in it")))
             }

@@ -104,6 +104,22 @@ fn packers_without_a_wrapper_of_their_own_here_are_never_looked_through_as_plain
     assert_eq!(looked(&lzma(b"")).unwrap(), Content::Nothing("an lzma of nothing".to_owned()));
     assert_eq!(looked(&lzma(b"x")).unwrap(), Content::Something);
     assert_eq!(looked(b"]00 is no lzma, and neither is this").unwrap(), Content::Something);
+    for settings in ["lc=0,lp=2,pb=1", "lc=4,lp=0,pb=0,dict=4KiB", "dict=96MiB"] {
+        let option = format!("--lzma1={settings}");
+        let mut child = Command::new("xz")
+            .args(["--format=lzma", "-c", &option])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut child.stdout.take().unwrap(), &mut bytes).unwrap();
+        assert_eq!(looked(&bytes).unwrap(), Content::Nothing("an lzma of nothing".to_owned()), "{settings}");
+    }
+    for plain in [&[0_u8; 64][..], b"\x01\0\0\0\0\0\0\0\0\0\0\0\0\0", b"SQLite format 3\0"] {
+        assert!(!is_lzma(plain), "{plain:?}");
+    }
     // The frame of nothing; its program may be missing.
     let lz4 = [0x04, 0x22, 0x4d, 0x18, 0x64, 0x40, 0xa7, 0, 0, 0, 0, 0x05, 0x5d, 0xcc, 0x02];
     let nothing = looked(&lz4).unwrap();
@@ -192,4 +208,32 @@ fn a_size_is_a_number_or_a_text() {
     assert_eq!(inside("{\"min_size\": 10}").unwrap().min_size, Some(AtLeast(10)));
     assert_eq!(inside("{\"min_size\": \"10KiB\"}").unwrap().min_size, Some(AtLeast(10 << 10)));
     assert!(inside("{\"min_size\": \"ten\"}").is_err() && inside("{\"min_siez\": 1}").is_err());
+}
+
+#[test]
+fn a_dump_whose_rows_go_on_up_to_the_mark_at_its_end_is_cut() {
+    let head = "--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE public.t (i integer);\n\nCOPY public.t (i) FROM stdin;\n1\n2\n";
+    let end = "\n--\n-- PostgreSQL database dump complete\n--\n\n";
+    let whole = format!("{head}\\.\n{end}");
+    assert!(dump(sql::Kind::Postgres, &[&whole]).is_ok());
+    let (verdict, told) = dump(sql::Kind::Postgres, &[&format!("{head}{end}")]).unwrap_err();
+    assert!(verdict == Verdict::Failed && told.contains("rows"), "{told}");
+    // A function may say the same in its text.
+    let body = "CREATE FUNCTION f() RETURNS text AS $$ select '\nCOPY public.t (i) FROM stdin;\n' $$;\n";
+    assert!(dump(sql::Kind::Postgres, &[&whole.replacen("CREATE TABLE", &format!("{body}CREATE TABLE"), 1)]).is_ok());
+}
+
+#[test]
+fn what_stands_behind_an_lz4_is_told() {
+    let junk = [packed("lz4", b"x"), b"junkjunkjunk".repeat(50)].concat();
+    let directory = tempfile::tempdir().unwrap();
+    let mut reason = None;
+    let walker = Walker { scratch: directory.path() };
+    if let Err(Stop::Damaged(why)) = walker.walk(&mut junk.as_slice(), 0, &mut Vec::new(), &mut |source| {
+        std::io::copy(source, &mut std::io::sink()).unwrap();
+        Ok(())
+    }) {
+        reason = Some(why);
+    }
+    assert!(reason.as_ref().is_some_and(|why| !why.trim().is_empty()), "{reason:?}");
 }

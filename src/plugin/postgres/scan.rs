@@ -409,6 +409,11 @@ impl Scanner {
         self.scan.database = Some(name);
     }
 
+    /// Whether the rows of a table have not ended yet.
+    pub(in crate::plugin) fn is_in_rows(&self) -> bool {
+        matches!(self.place, Place::Rows | Place::BeforeRows)
+    }
+
     pub(in crate::plugin) fn finish(mut self) -> Scan {
         match self.place {
             Place::Comment { inside: false } => self.comment(),
