@@ -214,7 +214,9 @@ impl<'s> Remote<'s> {
         let list = into.with_extension("names");
         let mut text = b".\0".to_vec();
         // What begins like a comment is a name as well.
-        names.iter().for_each(|name| text.extend([b"./", name.plain(), b"\0"].concat()));
+        for name in names {
+            text.extend([b"./", name.plain(), b"\0"].concat());
+        }
         std::fs::write(&list, text).map_err(broken)?;
         let mut args = self.common(Apply::Yes);
         args.extend(with_owners());

@@ -183,9 +183,8 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
         let attributes = kept(journal, &entry);
-        let give_back = |voice: &mut Voice<'_>| match attributes.is_dir() {
-            true => remote.give_back(&attributes, &note.base, voice),
-            false => Ok(Outcome::Whole),
+        let give_back = |voice: &mut Voice<'_>| {
+            if attributes.is_dir() { remote.give_back(&attributes, &note.base, voice) } else { Ok(Outcome::Whole) }
         };
         if brought.is_some() {
             // Directories first: what gave way lies in them.

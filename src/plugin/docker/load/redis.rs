@@ -145,9 +145,10 @@ impl<'a> Server<'a> {
             Some(_) => "it becomes the base of its append-only file; the old parts stay there",
             None => "it becomes the file that the server reads at its start",
         };
-        let how = match layout.is_saved() {
-            true => how.to_owned(),
-            false => format!("{how}; it saves nothing when it stops, so its keys are dumped first"),
+        let how = if layout.is_saved() {
+            how.to_owned()
+        } else {
+            format!("{how}; it saves nothing when it stops, so its keys are dumped first")
         };
         let kept = format!("{}/{}", layout.directory, kept_name(run));
         let (verb, detail) = match (layout.keys > 0, overwrite) {
