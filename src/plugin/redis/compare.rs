@@ -30,7 +30,7 @@ const SPARE: u32 = 4096;
 /// What an instance needs besides its data.
 const OVERHEAD_BYTES: u64 = 64 << 20;
 
-/// Leaves out what runs out before ARGV[1], and notes when the rest does in the database ARGV[2]. Noting is the same when
+/// Leaves out what runs out before `ARGV[1]`, and notes when the rest does in the database `ARGV[2]`. Noting is the same when
 /// SCAN shows a key twice.
 const SCRIPT: &str = "
 local cutoff, spare, out = tonumber(ARGV[1]), ARGV[2], {}
