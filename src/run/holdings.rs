@@ -200,6 +200,8 @@ pub struct Sorted {
     pub changed: Vec<(JobId, String, Known)>,
     /// Second snapshots of runs of ours.
     pub copies: BTreeSet<String>,
+    /// Those of ours that hold something else than their runs put there.
+    pub altered: BTreeSet<String>,
     /// Those of ours from which somebody took our marks.
     pub bare: BTreeMap<String, (JobId, Option<RunId>)>,
     pub holdings: Holdings,
@@ -249,6 +251,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
         missing: BTreeMap::new(),
         changed: Vec::new(),
         copies: BTreeSet::new(),
+        altered: BTreeSet::new(),
         bare: BTreeMap::new(),
         holdings: Holdings {
             at: question.now,
@@ -300,6 +303,7 @@ pub fn sort(listing: &[Seen], question: &Question<'_>) -> Sorted {
     for (job, id, known) in after.iter().chain(&sorted.adopted).filter(|(_, _, known)| known.altered.is_some()) {
         altered.entry(job).or_default().push((id, known));
     }
+    sorted.altered = altered.values().flatten().map(|(id, _)| (*id).clone()).collect();
     sorted.holdings.altered = altered::altered(&altered, &sorted.ours, question);
     let is_new = |job: &JobId, id: &String, known: &Known| {
         question.books.by_job.get(job).and_then(|all| all.get(id)).is_none_or(|before| before != known)

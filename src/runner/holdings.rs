@@ -109,6 +109,12 @@ impl Inventory {
         self.sorted.copies.contains(id)
     }
 
+    /// Whether it holds something else than its run put there.
+    #[must_use]
+    pub fn is_altered(&self, id: &str) -> bool {
+        self.sorted.altered.contains(id)
+    }
+
     /// The order of a snapshot of ours; none: it is not ours, or a second one.
     #[must_use]
     pub fn order(&self, id: &str) -> Option<u64> {

@@ -81,6 +81,8 @@ fn a_snapshot_that_was_repaired_to_nothing_is_told_and_holds_its_job_until_that_
         assert!(code != 0 || args == ["status"], "{args:?}: {code} {shown}");
         assert!(shown.contains(&format!("larder accept files {value}")), "{args:?}: {shown}");
     }
+    let (code, shown) = said(&site, &["restore", "files", "--to", site.path("back").to_str().unwrap()]);
+    assert!(code == 0 && shown.contains("not what its run made any more"), "{code} {shown}");
     for there in [3, 4] {
         let run = site.run("files");
         assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("snapshots_altered")), "{run}");

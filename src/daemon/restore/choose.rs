@@ -65,6 +65,9 @@ pub(super) async fn choose<'r>(
         note_newer(route, &inventory, request, id);
         match find(route, request, &inventory) {
             Choice::Found { snapshot, order, of_another_site } => {
+                if request.snapshot.is_some() {
+                    note_altered(route, &inventory, &snapshot, id);
+                }
                 let chosen = Chosen { route, snapshot: *snapshot, of_another_site };
                 match order.filter(|_| request.snapshot.is_none()) {
                     Some(order) => found.push(Candidate { order, chosen, inventory }),
@@ -76,6 +79,7 @@ pub(super) async fn choose<'r>(
     }
     let Some(best) = newest(found) else { return Err(nothing(request, silent, others)) };
     of_this_machine(&best, request)?;
+    note_altered(best.chosen.route, &best.inventory, &best.chosen.snapshot, id);
     for (route, trouble) in silent {
         let known = newest_known(route, &request.target).await?;
         unread(route, &trouble, known.filter(|known| known.order > best.order).as_ref(), request, id)?;
@@ -84,14 +88,15 @@ pub(super) async fn choose<'r>(
     Ok(best.chosen)
 }
 
-/// The one of the newest run; of several places that have that run, the first.
+/// The one of the newest run; of several places that have that run, the first where it is as its run made it.
 fn newest(found: Vec<Candidate<'_>>) -> Option<Candidate<'_>> {
     let newest = found.iter().max_by_key(|candidate| candidate.order)?;
     let order = newest.order;
     let run = newest.chosen.snapshot.tag("run").map(str::to_owned);
-    found
-        .into_iter()
-        .find(|each| each.order == order || (run.is_some() && each.chosen.snapshot.tag("run") == run.as_deref()))
+    let is_it = |each: &Candidate<'_>| {
+        each.order == order || (run.is_some() && each.chosen.snapshot.tag("run") == run.as_deref())
+    };
+    found.into_iter().filter(is_it).min_by_key(|each| each.inventory.is_altered(&each.chosen.snapshot.id))
 }
 
 fn nothing(request: &RestoreRequest, silent: Vec<(&Route, Trouble)>, others: Vec<String>) -> Trouble {
@@ -175,6 +180,17 @@ fn note_newer(route: &Route, inventory: &Inventory, request: &RestoreRequest, id
     }
 }
 
+fn note_altered(route: &Route, inventory: &Inventory, snapshot: &Snapshot, id: OperationId) {
+    if inventory.is_altered(&snapshot.id) {
+        let line = format!(
+            "note: the snapshot {} is not what its run made any more: somebody wrote it anew (`restic repair` or `rewrite`), \
+             and files may be missing from it or empty",
+            short(&snapshot.id)
+        );
+        route.world.operations.line(id, &line);
+    }
+}
+
 /// The newest backup need not have everything: says what is held for having less than usual.
 fn note_holds(chosen: &Chosen<'_>, id: OperationId) -> Result<(), Trouble> {
     let Chosen { route, snapshot, .. } = chosen;
@@ -203,7 +219,11 @@ fn find(route: &Route, request: &RestoreRequest, inventory: &Inventory) -> Choic
     let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
     match (other, wanted) {
         (Some(snapshot), Some(_)) => {
-            let of_another_site = Some(whose(snapshot));
+            let of_another_site = Some(if inventory.is_copy(&snapshot.id) {
+                "a second one of its run, as `restic rewrite` and `copy` make them".to_owned()
+            } else {
+                whose(snapshot)
+            });
             Choice::Found { snapshot: Box::new(snapshot.clone()), order: None, of_another_site }
         }
         (Some(snapshot), None) => Choice::None {
