@@ -24,6 +24,7 @@ mod gaps;
 mod grants;
 pub(in crate::plugin) mod inside;
 pub(in crate::plugin) mod reach;
+mod reading;
 mod restore;
 mod scan;
 mod server;

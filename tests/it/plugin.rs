@@ -56,8 +56,12 @@ mod invoiceninja;
 mod invoiceninja_whole;
 #[path = "plugin_mariadb.rs"]
 mod mariadb;
+#[path = "plugin_mariadb_code.rs"]
+mod mariadb_code;
 #[path = "plugin_mariadb_gaps.rs"]
 mod mariadb_gaps;
+#[path = "plugin_mariadb_stays.rs"]
+mod mariadb_stays;
 #[path = "plugin_mariadb_swap.rs"]
 mod mariadb_swap;
 #[path = "plugin_pihole.rs"]

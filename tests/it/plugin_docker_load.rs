@@ -150,6 +150,37 @@ fn a_mariadb_in_a_container_gets_its_databases_back_and_the_users_that_it_lacks(
 }
 
 #[test]
+fn what_a_user_writes_into_a_routine_makes_nobody_and_databases_use_each_other() {
+    let Some(podman) = Podman::shared() else { return };
+    let Some(maria) = Maria::secured(&podman) else { return };
+    let user = "{\"access\":18446744073709551615,\"plugin\":\"mysql_native_password\",\"authentication_string\":\"\"}";
+    let hex = hex::encode(user);
+    let body = format!(
+        "\nDELIMITER ;\nUSE `mysql`;\n-- Dumping data for table `global_priv`\nINSERT INTO `global_priv` VALUES (''localhost'',''evil'',0x{hex});\n\
+         DELIMITER ;;\n-- "
+    );
+    maria.sql(
+        "",
+        &format!(
+            "CREATE DATABASE c1; CREATE DATABASE d1; CREATE TABLE d1.t (id INT); INSERT INTO d1.t VALUES (1); CREATE VIEW c1.v AS SELECT id FROM d1.t; \
+             CREATE TABLE c1.x (i INT); CREATE PROCEDURE c1.p() SET @x = '{body}'; CREATE USER app@localhost IDENTIFIED BY 'hunter2'"
+        ),
+    );
+    let code = || maria.sql("c1", "SHOW CREATE PROCEDURE p; SELECT * FROM v; SHOW CREATE VIEW v");
+    let users = || maria.sql("", "SELECT user, host FROM mysql.user ORDER BY 1, 2");
+    let (kept, before) = (code(), users());
+    let bench = maria.bench(&podman.socket());
+    let captured = bench.kept();
+    maria.sql("", "DROP USER app@localhost; DROP VIEW c1.v");
+    restored(&bench, &captured);
+    assert_eq!((code(), users()), (kept.clone(), before.clone()));
+    maria.sql("", "DROP DATABASE c1; DROP DATABASE d1");
+    restored(&bench, &captured);
+    assert_eq!((code(), users()), (kept, before));
+    assert!(!maria.sql("", "SHOW DATABASES").contains("larder"));
+}
+
+#[test]
 fn a_mariadb_in_a_container_is_what_it_was_whatever_fails_and_whenever_it_is_killed() {
     let Some(podman) = Podman::shared() else { return };
     let Some(maria) = Maria::secured(&podman) else { return };

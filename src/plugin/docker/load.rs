@@ -231,6 +231,22 @@ pub(super) fn recover(
     committed: bool,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
+    // What one database needs of another is there when that is put right, too.
+    let before = journal.entries::<Value>()?.len();
+    let once = recover_once(engine, journal, staging, committed, voice);
+    if once.is_err() && journal.entries::<Value>()?.len() < before {
+        return recover_once(engine, journal, staging, committed, voice);
+    }
+    once
+}
+
+fn recover_once(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
     let mut first = None;
     for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
         let done = if value.get("database").is_some() {

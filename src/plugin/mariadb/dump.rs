@@ -27,11 +27,11 @@ pub(super) struct Dumped {
 }
 
 /// The options that say what is in a dump; the same for a backup and for the reading back after a restore.
-pub(super) fn what(server: &Server<'_>, database: &str, history: bool) -> Vec<OsString> {
+pub(super) fn what<S: AsRef<str>>(server: &Server<'_>, database: &str, excluded: &[S], history: bool) -> Vec<OsString> {
     let mut args = all_of(server);
-    let excluded = server.settings.excluded(database);
     let at = args.len() - 1;
-    args.splice(at..at, excluded.iter().map(|table| format!("--ignore-table={database}.{table}").into()));
+    let ignored = excluded.iter().map(|table| format!("--ignore-table={database}.{}", table.as_ref()).into());
+    args.splice(at..at, ignored);
     if history {
         args.insert(at, "--dump-history".into());
     }
@@ -65,7 +65,11 @@ pub(super) fn dump(
     remarks.extend(gaps::by_design(server, database, &kept)?);
     remarks.extend(changing(server, database, &kept));
     let size: u64 = kept.iter().map(|table| table.bytes).sum();
-    let mut args = what(server, database, history);
+    let mut args = what(server, database, &excluded, history);
+    if listed.iter().any(Listed::is_sequence) {
+        // A default value that a sequence gives can't be loaded by hand while only its table is locked.
+        args.insert(1, "--skip-add-locks".into());
+    }
     let result_file = format!("--result-file={}", file.display());
     args.insert(1, result_file.into());
     // Behind `--`, a name with a leading dash is a name.
@@ -100,6 +104,8 @@ pub(super) fn dump(
         let _ = std::fs::remove_file(file);
     })?;
     remarks.extend(gaps::missing(server, database, &listed, &scan.counts)?);
+    remarks.extend(gaps::of_excluded(server, database)?);
+    remarks.extend(gaps::too_long(server, database, scan.row_bytes)?);
     Ok(Dumped { bytes, sha256, scan, remarks })
 }
 

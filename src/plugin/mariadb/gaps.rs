@@ -7,6 +7,7 @@ use super::server::{Listed, Server, identifier, literal, unhex};
 use super::{Accepted, dump};
 use crate::plugin::builtin::Failure;
 use crate::plugin::databases::remark::Remark;
+use crate::types::ByteSize;
 
 /// Engines whose rows lie elsewhere; mariadb-dump keeps the table alone.
 const ELSEWHERE: [&str; 7] = ["federated", "mrg_myisam", "merge", "mrg_isam", "connect", "spider", "s3"];
@@ -68,6 +69,11 @@ impl Sight {
 
     pub(super) fn has_everywhere(&self, privilege: &str) -> bool {
         self.grants.everywhere(privilege)
+    }
+
+    /// Whether the user may make a database of this name, and fill it.
+    pub(super) fn may_make(&self, database: &str) -> bool {
+        ["CREATE", "DROP", "INSERT"].iter().all(|privilege| self.grants.on_database(privilege, database))
     }
 
     /// Whether whole databases may be hidden.
@@ -169,6 +175,57 @@ pub(super) fn by_design(server: &Server<'_>, database: &str, kept: &[&Listed]) -
         });
     }
     Ok(remarks)
+}
+
+/// Says which views use what is left out: they can be made only where that is.
+pub(super) fn of_excluded(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, Failure> {
+    let excluded = server.settings.excluded(database);
+    if excluded.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT HEX(table_name), HEX(view_definition) FROM information_schema.views WHERE table_schema = {}",
+        literal(database)
+    );
+    let both = |row: &String| row.split_once('\t').and_then(|(name, text)| Some((unhex(name)?, unhex(text)?)));
+    let views: Vec<(String, String)> = server.query(database, &sql)?.iter().filter_map(both).collect();
+    let used = |text: &str| {
+        let named = |table: &&str| text.contains(&format!("{}.{}", identifier(database), identifier(table)));
+        excluded.iter().copied().find(named)
+    };
+    let kept = views.iter().filter(|(name, _)| !excluded.contains(&name.as_str()));
+    let told = kept.filter_map(|(name, text)| Some((name, used(text)?)));
+    let remark = |(name, table): (&String, &str)| Remark {
+        code: "view_of_excluded",
+        sentence: "views use tables that `exclude_tables` leaves out, so a server that lacks these cannot load this backup",
+        name: format!("{database}.{name} ({table})"),
+        hint: "name the view in `exclude_tables` too, or keep the table".to_owned(),
+        is_missing: true,
+    };
+    Ok(told.map(remark).collect())
+}
+
+/// Says that the server takes no statement as long as the longest row, which is written with two digits a byte.
+pub(super) fn too_long(server: &Server<'_>, database: &str, row_bytes: u64) -> Result<Option<Remark>, Failure> {
+    let limit = packet_max(server)?;
+    Ok((row_bytes + AROUND_ROW_BYTES >= limit).then(|| Remark {
+        code: "row_too_long",
+        sentence: "rows are so long that a server with this max_allowed_packet cannot load them again",
+        name: format!("{database} ({}, the limit is {})", ByteSize(row_bytes), ByteSize(limit)),
+        hint: "SET GLOBAL max_allowed_packet to more than two times the longest value (up to 1 GiB), here and where it is \
+               put back"
+            .to_owned(),
+        is_missing: true,
+    }))
+}
+
+/// What stands around a row in its statement, at most.
+pub(super) const AROUND_ROW_BYTES: u64 = 1 << 10;
+
+/// The longest statement that the server takes.
+pub(super) fn packet_max(server: &Server<'_>) -> Result<u64, Failure> {
+    let told = server.query("", "SELECT @@global.max_allowed_packet")?.concat();
+    Ok(told.parse().unwrap_or(u64::MAX))
 }
 
 /// The FLOAT columns of the kept tables.

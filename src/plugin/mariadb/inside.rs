@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::reach::Reach;
 use super::restore::feed::{Feed, Part, stream};
+use super::restore::names::Names;
 use super::restore::swap::Swap;
-use super::restore::{Plan, Work, not_led_into};
+use super::restore::work::{Plan, Work};
 use super::server::{Server, identifier, literal, series, unhex};
 use super::{MariadbSettings, dump, explain, split};
 use crate::error::Trouble;
@@ -136,9 +137,6 @@ impl<'a> Reached<'a> {
         for kept in &dumped.databases {
             let exists = self.server.exists(&kept.name)?;
             let is_full = exists && !self.server.tables(&kept.name)?.is_empty();
-            if exists {
-                not_led_into(&self.server, &kept.name)?;
-            }
             plans.push(Planned(Plan {
                 file: kept.file.clone(),
                 quoted: kept.quoted.clone(),
@@ -147,8 +145,11 @@ impl<'a> Reached<'a> {
                 bytes: kept.bytes,
                 exists,
                 is_full,
+                stays: Vec::new(),
             }));
         }
+        let swap = Swap::within(&self.server, self.journal);
+        self.work(&swap, dumped).check(&of(&plans))?;
         Ok(plans)
     }
 
@@ -171,32 +172,36 @@ impl<'a> Reached<'a> {
         }
     }
 
-    /// Loads a database beside the live one and compares it; `container` and `in_restored` go into the note of it.
+    /// Loads the databases beside the live ones and compares them; `container` and `in_restored` go into the note of each.
     pub(in crate::plugin) fn beside(
         &self,
         dumped: &Dumped,
-        planned: &Planned,
+        planned: &[Planned],
         note: (&str, usize, &str, bool),
         places: &mut Vec<Place>,
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
-        let (run, number, container, in_restored) = note;
-        let mut place = Place::new(&self.server, run, number, &planned.0.goal, planned.0.exists)?;
-        (place.container, place.in_restored) = (Some(container.to_owned()), in_restored);
+        let (run, from, container, in_restored) = note;
+        let mut fresh = Vec::new();
+        for (number, Planned(plan)) in planned.iter().enumerate() {
+            let mut place = Place::new(&self.server, run, from + number, &plan.goal, plan.exists, &plan.stays)?;
+            (place.container, place.in_restored) = (Some(container.to_owned()), in_restored);
+            fresh.push(place);
+        }
         let swap = Swap::within(&self.server, self.journal);
-        self.work(&swap, dumped).beside(&planned.0, place, places, voice)
+        self.work(&swap, dumped).beside(&of(planned), fresh, places, voice)
     }
 
     /// Puts what was loaded in its place.
     pub(in crate::plugin) fn put(
         &self,
         dumped: &Dumped,
-        planned: &Planned,
-        place: &mut Place,
+        planned: &[Planned],
+        places: &mut [Place],
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
         let swap = Swap::within(&self.server, self.journal);
-        self.work(&swap, dumped).put(&planned.0, place, voice)
+        self.work(&swap, dumped).put(&of(planned), places, voice)
     }
 
     /// Drops what was there before.
@@ -206,14 +211,15 @@ impl<'a> Reached<'a> {
 
     /// Makes the live database what it was.
     pub(in crate::plugin) fn undo(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        Swap::within(&self.server, self.journal).recover_one(place, voice)
+        Swap::within(&self.server, self.journal).recover_all(std::slice::from_ref(place), voice)
     }
 
-    /// Makes the users of the dump that are missing, with their rights; answers whether the dump has any that could be.
+    /// Makes the users of the dump that are missing, with their rights, when its databases are in their places; answers whether the dump has any that could be.
     pub(in crate::plugin) fn users(
         &self,
         dumped: &Dumped,
         note: (&str, usize, &str, bool),
+        places: &mut Vec<Place>,
         voice: &mut Voice<'_>,
     ) -> Result<bool, Failure> {
         let Some(file) = dumped.users.as_ref().filter(|_| self.server.version.is_mariadb) else { return Ok(false) };
@@ -222,21 +228,31 @@ impl<'a> Reached<'a> {
             return Ok(false);
         }
         let (run, number, container, in_restored) = note;
-        let mut place = Place::new(&self.server, run, number, "mysql", false)?;
+        let mut place = Place::new(&self.server, run, number, "mysql", false, &[])?;
         (place.container, place.in_restored) = (Some(container.to_owned()), in_restored);
         let swap = Swap::within(&self.server, self.journal);
+        swap.note(&place)?;
+        places.push(place.clone());
         let beside = place.beside().to_owned();
-        let drop = format!("DROP DATABASE IF EXISTS {}", identifier(&beside));
-        let names = Some(("`mysql`".to_owned(), identifier(&beside)));
-        let feed = Feed { file, part: Part::Beside, names, args: self.server.shell_args() };
-        let made = swap.note(&place).and_then(|()| stream(&self.server, feed, |_| voice.progress(0, 0)));
-        let made = made.and_then(|ran| match ran.exit {
-            Exit::Success => self.take_users(&beside),
-            _ => Err(explain::explain("the load of the users", &self.server.settings.place(), "mysql", &ran)),
-        });
-        let dropped = self.server.query("", &drop).and_then(|_| self.journal.done(&beside));
-        let missing = made?;
-        dropped?;
+        let names = Some(Names::own("`mysql`", &identifier(&beside)));
+        let feed = Feed { file, part: Part::Tables, names, is_beside: true, args: self.server.shell_args() };
+        let ran = stream(&self.server, feed, |_| voice.progress(0, 0))?;
+        if ran.exit != Exit::Success {
+            return Err(explain::explain("the load of the users", &self.server.settings.place(), "mysql", &ran));
+        }
+        let sql = format!(
+            "SELECT HEX(t.User), HEX(t.Host) FROM {}.global_priv t WHERE NOT EXISTS \
+             (SELECT 1 FROM mysql.global_priv g WHERE g.User = t.User AND g.Host = t.Host)",
+            identifier(&beside)
+        );
+        let both = |row: &String| row.split_once('\t').and_then(|(user, host)| Some((unhex(user)?, unhex(host)?)));
+        place.users = self.server.query("mysql", &sql)?.iter().filter_map(both).collect();
+        // Noted before they are made: with the rest of the restore they are undone.
+        swap.note(&place)?;
+        if let Some(last) = places.last_mut() {
+            last.clone_from(&place);
+        }
+        let missing = self.take_users(&beside)?;
         let (verdict, detail) = match missing.first() {
             None => (Verdict::Proven, "every one".to_owned()),
             Some(_) => {
@@ -284,6 +300,21 @@ impl<'a> Reached<'a> {
         );
         Ok(self.server.query("mysql", &sql)?.iter().filter_map(|row| unhex(row)).collect())
     }
+}
+
+/// Takes away the users that a restore made: they were not there before.
+pub(super) fn unmake(server: &Server<'_>, users: &[(String, String)]) -> Result<(), Failure> {
+    for (user, host) in users {
+        for table in OF_USERS {
+            let sql = format!("DELETE FROM mysql.{table} WHERE User = {} AND Host = {}", literal(user), literal(host));
+            server.query("mysql", &sql)?;
+        }
+    }
+    server.query("mysql", "FLUSH PRIVILEGES").map(|_| ())
+}
+
+fn of(planned: &[Planned]) -> Vec<&Plan> {
+    planned.iter().map(|Planned(plan)| plan).collect()
 }
 
 impl Planned {

@@ -169,10 +169,12 @@ impl<'a> Server<'a> {
     }
 
     /// What every call of the client begins with. In binary mode a dump can't run programs (`\!`), and `\r\n` stays.
+    /// Remarks are a part of a routine, and without them some clients lose a trigger's end.
     pub(super) fn shell_args(&self) -> Vec<OsString> {
         let mut args = self.login();
         args.extend(
-            [UTF8, "--batch", "--skip-column-names", "--binary-mode", "--max-allowed-packet=1G"].map(OsString::from),
+            [UTF8, "--batch", "--skip-column-names", "--binary-mode", "--comments", "--max-allowed-packet=1G"]
+                .map(OsString::from),
         );
         args
     }

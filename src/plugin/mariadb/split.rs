@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::restore::feed::{Lines, PIECE_BYTES_MAX};
+use super::restore::feed::PIECE_BYTES_MAX;
+use super::restore::lines::Lines;
 use super::scan;
 
 /// Longest head of a dump, in bytes: what stands before its first database.
@@ -51,7 +52,7 @@ pub(super) fn split(path: &Path, into: &Path, mut on_piece: impl FnMut(u64)) -> 
         }
         done += read as u64;
         on_piece(done);
-        let begins = lines.is_between();
+        let begins = lines.is_plain();
         lines.next(&piece);
         if begins {
             is_skipped = REPLICATION.iter().any(|each| piece.starts_with(each));

@@ -6,12 +6,15 @@ use std::io::BufRead as _;
 use std::path::Path;
 
 use super::explain::explain;
+use super::reading::Reading;
 use super::restore::feed::{Feed, Part, stream};
-use super::server::{Server, unhex};
+use super::restore::names::Tokens;
+use super::server::{Server, identifier, unhex};
 use super::{dump, scan};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::process::Exit;
 
@@ -46,11 +49,78 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
     Err(Failure::new("dump_cut", "the file with the users has no end (`-- Dump completed`)"))
 }
 
-/// Makes the users that are missing. What the restoring user may not grant is told, and the rest goes on.
+/// Makes the users that are missing, and says nothing to those that are there. What the restoring user may not grant is
+/// told, and the rest goes on.
 pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let unreadable =
+        |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", file.display()));
+    let before = there(server)?;
+    let missing = MemoryFile::new(&of_missing(file, &before).map_err(unreadable)?).map_err(unreadable)?;
+    let done = make(server, missing.path(), voice).and_then(|()| judge(server, file, voice));
+    if done.is_err() {
+        let made = there(server)?;
+        for (user, host) in made.difference(&before) {
+            let kind = if host.is_empty() { "ROLE" } else { "USER" };
+            let host = if host.is_empty() { String::new() } else { format!("@{}", identifier(host)) };
+            server.query("mysql", &format!("DROP {kind} IF EXISTS {}{host}", identifier(user)))?;
+        }
+    }
+    done
+}
+
+/// Users and roles of the server.
+fn there(server: &Server<'_>) -> Result<BTreeSet<(String, String)>, Failure> {
+    let both = |row: &String| row.split_once('\t').and_then(|(user, host)| Some((unhex(user)?, unhex(host)?)));
+    Ok(server.query("mysql", "SELECT HEX(user), HEX(host) FROM mysql.user")?.iter().filter_map(both).collect())
+}
+
+/// The statements of a file without those about users and roles that are there: a GRANT would give their old passwords
+/// back, and rights that were taken from them.
+fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Result<Vec<u8>> {
+    let mut from = std::io::BufReader::new(std::fs::File::open(file)?);
+    let (mut reading, mut statement, mut out) = (Reading::default(), Vec::new(), Vec::new());
+    loop {
+        let start = statement.len();
+        let is_end = from.read_until(b'\n', &mut statement)? == 0;
+        reading.push(statement.get(start..).unwrap_or_default());
+        if is_end || reading.is_between() {
+            if subject(&statement).is_none_or(|who| !there.contains(&who)) {
+                out.append(&mut statement);
+            }
+            statement.clear();
+        }
+        if is_end {
+            return Ok(out);
+        }
+    }
+}
+
+/// The user or role that a statement is about; a role has no host.
+fn subject(statement: &[u8]) -> Option<(String, String)> {
+    let mut tokens = Tokens::new(statement);
+    let mut is_next = false;
+    loop {
+        let token = statement.get(tokens.next()?)?;
+        if is_next && matches!(token.first(), Some(b'`' | b'\'')) {
+            let is_host = tokens.next().and_then(|at| statement.get(at)) == Some(b"@");
+            let host = if is_host { unquoted(statement.get(tokens.next()?)?) } else { String::new() };
+            return Some((unquoted(token), host));
+        }
+        is_next = ["TO", "FOR", "USER", "EXISTS"].iter().any(|word| token.eq_ignore_ascii_case(word.as_bytes()));
+    }
+}
+
+fn unquoted(token: &[u8]) -> String {
+    let text = String::from_utf8_lossy(token);
+    let Some(quote) = text.chars().next() else { return String::new() };
+    let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+    inner.replace(&format!("{quote}{quote}"), &quote.to_string())
+}
+
+fn make(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut args = server.shell_args();
     args.push("--force".into());
-    let feed = Feed { file, part: Part::All, names: None, args };
+    let feed = Feed { file, part: Part::All, names: None, is_beside: false, args };
     let ran = stream(server, feed, |_| {})?;
     let complaints: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("ERROR ")).collect();
     if ran.exit != Exit::Success && complaints.iter().all(|line| !line.contains(" at line ")) {
@@ -59,6 +129,11 @@ pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -
     for complaint in complaints.iter().take(COMPLAINTS_MAX) {
         voice.warning(Trouble::new("grant_refused", crate::plugin::transcript::tidy(complaint, 300)));
     }
+    Ok(())
+}
+
+/// Looks whether all users of the backup are there.
+fn judge(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let sql = "SELECT HEX(CONCAT('`', user, '`@`', host, '`')) FROM mysql.user";
     let there: BTreeSet<String> = server.query("mysql", sql)?.iter().filter_map(|row| unhex(row)).collect();
     let wanted = names(file)
@@ -88,4 +163,28 @@ fn names(file: &Path) -> std::io::Result<Vec<String>> {
         names.extend(both);
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_statement_is_about_one_user_or_role_or_about_none() {
+        for (statement, who) in [
+            ("CREATE USER IF NOT EXISTS `r``t`@`%` IDENTIFIED BY PASSWORD '*9B TO `x`@`y`';", Some(("r`t", "%"))),
+            ("/*M!100005 CREATE ROLE IF NOT EXISTS 'rl' WITH ADMIN mariadb_dump_import_role */;", Some(("rl", ""))),
+            ("CREATE ROLE IF NOT EXISTS mariadb_dump_import_role;", None),
+            ("GRANT mariadb_dump_import_role TO CURRENT_USER();", None),
+            ("GRANT SELECT ON `a TO b`.* TO `rot`@`%` IDENTIFIED BY PASSWORD '*9B';", Some(("rot", "%"))),
+            ("GRANT PROXY ON ``@`%` TO `root`@`localhost` WITH GRANT OPTION;", Some(("root", "localhost"))),
+            ("/*M!100005 SET DEFAULT ROLE 'rl' FOR 'rot'@'%' */;", Some(("rot", "%"))),
+            ("/*!80001 ALTER USER 'rot'@'%' DEFAULT ROLE 'rl' */;", Some(("rot", "%"))),
+            ("GRANT USAGE ON *.* TO `rl`;", Some(("rl", ""))),
+            ("/*!40101 SET NAMES utf8mb4 */;", None),
+        ] {
+            let found = subject(statement.as_bytes());
+            assert_eq!(found, who.map(|(user, host)| (user.to_owned(), host.to_owned())), "{statement}");
+        }
+    }
 }

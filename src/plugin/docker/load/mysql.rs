@@ -37,12 +37,15 @@ pub(in crate::plugin::docker) struct Server<'a> {
     planned: Option<Vec<Planned>>,
 }
 
-/// A database that is loaded, or being loaded, beside the live one.
+/// The databases of a server, which are loaded beside the live ones.
 pub(in crate::plugin::docker) struct Loaded {
     container: Container,
     dumped: Rc<Dumped>,
-    planned: Planned,
-    place: inside::Place,
+    planned: Vec<Planned>,
+    places: Vec<inside::Place>,
+    /// The number of its users, which come last.
+    number: usize,
+    in_restored: bool,
 }
 
 impl<'a> Server<'a> {
@@ -117,47 +120,51 @@ impl<'a> Server<'a> {
         let Some(dumped) = &self.dumped else { return Ok(()) };
         let container = &self.container;
         at(engine, container, place.journal, place.staging, voice, |reached, voice| {
-            let note = |number: usize| (place.run, number, container.id.as_str(), place.own);
+            let planned = reached.plan(dumped)?;
+            let mut places = Vec::new();
+            let from = self.number * DATABASES_MAX;
+            let note = (place.run, from, container.id.as_str(), place.own);
+            let done = reached.beside(dumped, &planned, note, &mut places, voice);
+            let (container, dumped, number) = (container.clone(), dumped.clone(), self.number + USERS_FROM);
+            let all = Loaded { container, dumped, planned, places, number, in_restored: place.own };
+            loaded.push(super::Loaded::MySql(Box::new(all)));
+            done
+        })
+    }
+}
+
+/// A dump has fewer databases.
+const DATABASES_MAX: usize = 10_000;
+/// The numbers of databases are below this, those of loaded users are not.
+const USERS_FROM: usize = 1_000_000_000;
+
+impl Loaded {
+    pub(super) fn swap(&mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let Self { container, dumped, planned, places, number, in_restored } = self;
+        self::at(engine, container, at.journal, at.staging, voice, |reached, voice| {
+            reached.put(dumped, planned, places, voice)?;
+            for each in planned.iter() {
+                each.tell_done(&container.name, voice);
+            }
+            // What is in the databases is in its place and compared: only then anybody gets rights on it.
+            let note = (at.run, *number, container.id.as_str(), *in_restored);
             let users = format!("users in {}", container.name);
-            if reached.users(dumped, note(self.number + USERS_FROM), voice)? {
+            if reached.users(dumped, note, places, voice)? {
                 voice.step(Verb::Create, users, "those that are there stay");
             } else if dumped.has_users() {
                 let how =
                     "the dump has them in tables that only MySQL itself may fill: make those that are missing again";
                 voice.step(Verb::Manual, users, how);
             }
-            for planned in reached.plan(dumped)? {
-                let mut places = Vec::new();
-                let done = reached.beside(dumped, &planned, note(loaded.len()), &mut places, voice);
-                let (container, dumped) = (container.clone(), dumped.clone());
-                loaded.extend(
-                    places
-                        .pop()
-                        .map(|place| super::Loaded::MySql(Box::new(Loaded { container, dumped, planned, place }))),
-                );
-                done?;
-            }
             Ok(())
         })
     }
-}
-
-/// The numbers of databases are below this, those of loaded users are not.
-const USERS_FROM: usize = 1_000_000;
-
-impl Loaded {
-    pub(super) fn swap(&mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let Self { container, dumped, planned, place } = self;
-        self::at(engine, container, at.journal, at.staging, voice, |reached, voice| {
-            reached.put(dumped, planned, place, voice)
-        })?;
-        planned.tell_done(&container.name, voice);
-        Ok(())
-    }
 
     pub(super) fn finish(mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let place = &mut self.place;
-        self::at(engine, &self.container, at.journal, at.staging, voice, |reached, _| reached.finish(place))
+        let places = &mut self.places;
+        self::at(engine, &self.container, at.journal, at.staging, voice, |reached, _| {
+            places.iter_mut().try_for_each(|place| reached.finish(place))
+        })
     }
 }
 

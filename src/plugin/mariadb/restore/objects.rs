@@ -17,21 +17,38 @@ pub(super) struct Objects {
     /// With the word that DROP wants before each.
     pub(super) routines: Vec<(String, String)>,
     pub(super) events: Vec<String>,
+    /// Events that end by themselves: a server drops them then, and does not make them later.
+    #[serde(default)]
+    pub(super) passing: Vec<String>,
     /// What users may do with single routines, as the ends of GRANTs, with each routine's kind and name.
     #[serde(default)]
     pub(super) rights: Vec<(String, String, String)>,
 }
 
 impl Objects {
-    pub(super) fn of(server: &Server<'_>, database: &str) -> Result<Self, Failure> {
+    /// What is in a database, but for the tables and views that are named in `besides`, and their triggers.
+    pub(super) fn of(server: &Server<'_>, database: &str, besides: &[String]) -> Result<Self, Failure> {
         let listed = server.tables(database)?;
         let listed = |views: bool| {
-            let named = listed.iter().filter(|each| each.is_view() == views);
+            let named = listed.iter().filter(|each| each.is_view() == views && !besides.contains(&each.name));
             sorted(named.map(|each| each.name.clone()).collect())
         };
         let ask = |sql: &str| server.query(database, &format!("{sql} = {}", literal(database)));
-        let names = |sql: &str| -> Result<Vec<String>, Failure> {
-            Ok(sorted(ask(sql)?.iter().filter_map(|row| unhex(row)).collect()))
+        let trigger = |row: &String| {
+            let (name, table) = row.split_once('\t')?;
+            let (name, table) = (unhex(name)?, unhex(table)?);
+            (!besides.contains(&table)).then_some(name)
+        };
+        let triggers = ask(
+            "SELECT HEX(trigger_name), HEX(event_object_table) FROM information_schema.triggers WHERE trigger_schema",
+        )?;
+        let events = |passing: bool| -> Result<Vec<String>, Failure> {
+            let sql = format!(
+                "SELECT HEX(event_name) FROM information_schema.events WHERE (on_completion = 'NOT PRESERVE' AND \
+                 (execute_at IS NOT NULL OR ends IS NOT NULL)) = {} AND event_schema",
+                u8::from(passing)
+            );
+            Ok(sorted(ask(&sql)?.iter().filter_map(|row| unhex(row)).collect()))
         };
         let routine = |row: &String| {
             let (kind, name) = row.split_once('\t')?;
@@ -60,15 +77,22 @@ impl Objects {
         Ok(Self {
             tables: listed(false),
             views: listed(true),
-            triggers: names("SELECT HEX(trigger_name) FROM information_schema.triggers WHERE trigger_schema")?,
-            events: names("SELECT HEX(event_name) FROM information_schema.events WHERE event_schema")?,
+            triggers: sorted(triggers.iter().filter_map(trigger).collect()),
+            events: events(false)?,
+            passing: events(true)?,
             routines: sorted(routines.iter().filter_map(routine).collect()),
             rights: sorted(rights.unwrap_or_default().iter().filter_map(right).collect()),
         })
     }
 
     pub(super) fn has_code(&self) -> bool {
-        !(self.triggers.is_empty() && self.views.is_empty() && self.routines.is_empty() && self.events.is_empty())
+        let events = self.events.len() + self.passing.len();
+        !(self.triggers.is_empty() && self.views.is_empty() && self.routines.is_empty() && events == 0)
+    }
+
+    /// What no renaming takes along, but for what goes by itself.
+    pub(super) fn code(&self) -> Self {
+        Self { tables: Vec::new(), rights: Vec::new(), passing: Vec::new(), ..self.clone() }
     }
 
     /// How many there are of each kind, for people and to compare.
@@ -91,9 +115,19 @@ impl Objects {
         };
         self.triggers.iter().for_each(|name| put("TRIGGER", name));
         self.views.iter().for_each(|name| put("VIEW", name));
-        // The body of a package goes with it.
-        self.routines.iter().filter(|(kind, _)| kind != "PACKAGE BODY").for_each(|(kind, name)| put(kind, name));
-        self.events.iter().for_each(|name| put("EVENT", name));
+        let is_package = |kind: &str| kind.starts_with("PACKAGE");
+        self.routines.iter().filter(|(kind, _)| !is_package(kind)).for_each(|(kind, name)| put(kind, name));
+        self.events.iter().chain(&self.passing).for_each(|name| put("EVENT", name));
+        // The body of a package goes with it. Only in this mode a server knows what a package is.
+        let packages: Vec<&String> =
+            self.routines.iter().filter(|(kind, _)| kind == "PACKAGE").map(|(_, name)| name).collect();
+        if !packages.is_empty() {
+            sql.push_str("SET @larder_mode = @@sql_mode, sql_mode = ORACLE;\n");
+            for name in packages {
+                let _ = writeln!(sql, "DROP PACKAGE IF EXISTS {database}.{};", identifier(name));
+            }
+            sql.push_str("SET sql_mode = @larder_mode;\n");
+        }
         sql
     }
 

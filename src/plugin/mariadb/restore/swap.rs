@@ -6,44 +6,37 @@
 //! place the old tables are there, under their own name or aside.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use super::feed::{Feed, Part, stream};
+use super::feed::Part;
 use super::objects::Objects;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::journal::Journal;
-use crate::plugin::mariadb::dump;
-use crate::plugin::mariadb::explain::explain;
-use crate::plugin::mariadb::gaps::Sight;
-use crate::plugin::mariadb::reach::{Input, Program};
+use crate::plugin::mariadb::inside;
 use crate::plugin::mariadb::server::{Server, identifier, literal, unhex};
-use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::protocol::Request;
-use crate::plugin::tool::{DEADLINE_OF_WORK, Ends};
-use crate::process::Exit;
 
+/// The code of a failure: somebody else worked on what could not be put back.
+const CHANGED: &str = "changed_since";
 /// How long what a killed restore began may take to end on the server.
 const WORK_ENDS_MAX: Duration = Duration::from_mins(2);
 const TICK: Duration = Duration::from_millis(200);
 /// How long a program that an engine was asked for may take until it works on the server.
 const UNDERWAY: Duration = Duration::from_secs(1);
-/// Said first by every script and feed: which of them works is known by the lock, and a wait for the application ends.
-const LOCK_WAIT_SECONDS: u32 = 60;
 
 /// How far it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Stage {
+pub(super) enum Stage {
     /// Beside only.
     Beside,
     /// The tables or the code may be either ones.
     Swapping,
-    /// The live database is dropped and filled again; its own dump is whole.
+    /// The live tables have other names in their own database, and the new ones are made beside them there.
     Refilling,
     /// All is in its place.
     Done,
@@ -54,17 +47,28 @@ enum Stage {
 pub(in crate::plugin) struct Place {
     pub(in crate::plugin) goal: String,
     pub(super) beside: String,
-    aside: String,
-    stage: Stage,
-    /// No database can be made beside it: it is written down, dropped and filled anew.
+    pub(super) aside: String,
+    pub(super) stage: Stage,
+    /// No database can be made beside it: the new tables are made in it, and the old ones get other names meanwhile.
     #[serde(default)]
     pub(super) is_refilled: bool,
     /// It was there before.
-    exists: bool,
+    pub(super) exists: bool,
     /// Its character set and collation before, as SQL has them.
     made: String,
-    /// What it had before.
-    had: Objects,
+    /// What it had before, and what is to be in it.
+    pub(super) had: Objects,
+    #[serde(default)]
+    pub(super) new: Objects,
+    /// Tables and views that the target leaves out and the backup has not: they stay as they are.
+    #[serde(default)]
+    pub(super) stays: Vec<String>,
+    /// How it was when it could not be put back: whoever changed it since had a reason.
+    #[serde(default)]
+    left: Option<String>,
+    /// Users that were made by this restore, with their hosts.
+    #[serde(default)]
+    pub(in crate::plugin::mariadb) users: Vec<(String, String)>,
     /// The container of its server, where it is in one.
     #[serde(default)]
     pub(in crate::plugin) container: Option<String>,
@@ -74,7 +78,7 @@ pub(in crate::plugin) struct Place {
 }
 
 /// One RENAME of all tables; several databases at once.
-fn renames(moves: &[(&str, &[String], &str)]) -> String {
+pub(super) fn renames(moves: &[(&str, &[String], &str)]) -> String {
     let mut parts = Vec::new();
     for (from, tables, to) in moves {
         let (from, to) = (identifier(from), identifier(to));
@@ -91,14 +95,38 @@ impl Place {
         number: usize,
         goal: &str,
         exists: bool,
+        stays: &[String],
     ) -> Result<Self, Failure> {
-        // Matched by `OURS` of the server.
-        let beside = format!("larder_{}_{number}", run.to_ascii_lowercase());
-        let (made, had) = if exists { (made(server, goal)?, Objects::of(server, goal)?) } else { Default::default() };
-        let aside = format!("{beside}_old");
-        let (goal, stage) = (goal.to_owned(), Stage::Beside);
-        let (container, in_restored, is_refilled) = (None, false, false);
-        Ok(Self { goal, beside, aside, stage, is_refilled, exists, made, had, container, in_restored })
+        let beside = beside(run, number);
+        let made = if exists { made(server, goal)? } else { String::new() };
+        let had = if exists { Objects::of(server, goal, stays)? } else { Objects::default() };
+        Ok(Self {
+            goal: goal.to_owned(),
+            aside: format!("{beside}_old"),
+            beside,
+            stage: Stage::Beside,
+            is_refilled: false,
+            exists,
+            made,
+            had,
+            new: Objects::default(),
+            stays: stays.to_vec(),
+            left: None,
+            users: Vec::new(),
+            container: None,
+            in_restored: false,
+        })
+    }
+
+    /// The name that a table has meanwhile in its own database, by its number.
+    pub(super) fn aside_within(&self, number: usize) -> String {
+        format!("{}_{number}", self.aside)
+    }
+
+    /// What does not count for the database: what stays, and what has another name meanwhile.
+    pub(super) fn besides(&self) -> Vec<String> {
+        let within = (0..self.had.tables.len()).map(|number| self.aside_within(number));
+        self.stays.iter().cloned().chain(within.filter(|_| self.is_refilled)).collect()
     }
 
     pub(in crate::plugin) fn beside(&self) -> &str {
@@ -110,6 +138,11 @@ impl Place {
         let _ = std::fs::remove_file(kept(journal.directory(), self));
         journal.done(&self.beside)
     }
+}
+
+/// The name under which a database is loaded first. Matched by `OURS` of the server.
+pub(in crate::plugin::mariadb) fn beside(run: &str, number: usize) -> String {
+    format!("larder_{}_{number}", run.to_ascii_lowercase())
 }
 
 /// Character set and collation of a database, as SQL has them.
@@ -156,29 +189,58 @@ impl<'s> Swap<'s> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.done(&place.beside))
     }
 
-    fn kept(&self, place: &Place) -> PathBuf {
+    pub(super) fn kept(&self, place: &Place) -> PathBuf {
         kept(&self.directory, place)
     }
 
-    /// Puts what is beside in the place of what is there. `dump` is what was loaded beside, and `named` how its database
-    /// stands in it.
-    pub(super) fn swap(&self, place: &mut Place, dump: &Path, named: &str) -> Result<(), Failure> {
+    /// Whether another database can be made beside it; nothing of it stays.
+    pub(super) fn can_make(&self, place: &Place) -> Result<bool, Failure> {
+        let beside = identifier(&place.beside);
+        match self.script(place, &format!("CREATE DATABASE {beside};\nDROP DATABASE {beside};\n")) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.trouble.code == "permission_denied" && !self.server.exists(&place.beside)? => {
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What stays in the live database is there beside too, without rows, so that views of it can be made.
+    pub(super) fn stand_in(&self, place: &Place) -> Result<(), Failure> {
+        let (beside, goal) = (identifier(&place.beside), identifier(&place.goal));
+        let mut sql = String::new();
+        for listed in self.server.tables(&place.goal)?.iter().filter(|each| place.stays.contains(&each.name)) {
+            let name = identifier(&listed.name);
+            let _ = if listed.is_table() {
+                writeln!(sql, "CREATE TABLE {beside}.{name} LIKE {goal}.{name};")
+            } else {
+                writeln!(sql, "CREATE VIEW {beside}.{name} AS SELECT * FROM {goal}.{name};")
+            };
+        }
+        if sql.is_empty() { Ok(()) } else { self.script(place, &sql) }
+    }
+
+    /// Has the tables of what is beside and of what is there change places. `called` are the names beside of all that is
+    /// put back, with those that they get.
+    pub(super) fn swap(&self, place: &mut Place, called: &[(String, String)]) -> Result<(), Failure> {
         let server = self.server;
         if place.exists {
             // Meanwhile the application worked on.
-            place.had = Objects::of(server, &place.goal)?;
+            place.had = Objects::of(server, &place.goal, &place.stays)?;
         }
         if place.had.has_code() {
-            self.keep(place, true)?;
+            self.keep(place)?;
         }
-        let new = Objects::of(server, &place.beside)?;
+        place.new = Objects::of(server, &place.beside, &place.stays)?;
+        self.leads_nowhere(place)?;
         let made_so = made(server, &place.beside)?;
+        let defaults = self.defaults(place, called)?;
         place.stage = Stage::Swapping;
         self.note(place)?;
         let (goal, aside) = (identifier(&place.goal), identifier(&place.aside));
         // What comes late to a server, when all was put back already, ends here.
         let mut sql = format!("USE {};\n", identifier(&place.beside));
-        sql.push_str(&new.trigger_drops(&place.beside));
+        sql.push_str(&place.new.trigger_drops(&place.beside));
         if place.exists {
             let _ = writeln!(sql, "CREATE DATABASE {aside};");
             sql.push_str(&place.had.trigger_drops(&place.goal));
@@ -187,33 +249,93 @@ impl<'s> Swap<'s> {
         }
         sql.push_str(&renames(&[
             (&place.goal, &place.had.tables, &place.aside),
-            (&place.beside, &new.tables, &place.goal),
+            (&place.beside, &place.new.tables, &place.goal),
         ]));
+        sql.push_str(&defaults);
         if place.exists {
             let _ = writeln!(sql, "ALTER DATABASE {goal} {made_so};");
             let rest = Objects { triggers: Vec::new(), ..place.had.clone() };
             sql.push_str(&rest.drops(&place.goal));
         }
-        self.script(place, &sql)?;
-        if new.has_code() {
-            let names = (named.to_owned(), identifier(&place.goal));
-            self.feed_as(place, dump, Part::Code, Some(names), |_| {})?;
-        }
-        self.give_rights(place)?;
-        let found = Objects::of(server, &place.goal)?;
-        let wrong = found.counts().into_iter().zip(new.counts()).find(|(now, wanted)| now != wanted);
-        match wrong {
+        self.script(place, &sql)
+    }
+
+    /// Refuses tables whose foreign keys would follow what is taken away.
+    fn leads_nowhere(&self, place: &Place) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT DISTINCT HEX(table_name), HEX(referenced_table_name) FROM information_schema.key_column_usage \
+             WHERE table_schema = {} AND referenced_table_schema = {}",
+            literal(&place.beside),
+            literal(&place.goal)
+        );
+        let both = |row: &String| row.split_once('\t').and_then(|(from, to)| Some((unhex(from)?, unhex(to)?)));
+        let rows = self.server.query(&place.goal, &sql)?;
+        match rows.iter().filter_map(both).find(|(_, to)| place.had.tables.contains(to)) {
             None => Ok(()),
-            Some(((what, now), (_, wanted))) => Err(Failure::new(
+            Some((from, to)) => Err(Failure::new(
+                "foreign_keys_to_missing",
+                format!("a foreign key of {from} leads to {to}, which the backup of {} does not have", place.goal),
+            )
+            .hint(format!("nothing was changed; name {to} in `exclude_tables` so that it stays, or use `into`"))),
+        }
+    }
+
+    /// The statements that have default values name the sequences as they are called in their place.
+    fn defaults(&self, place: &Place, called: &[(String, String)]) -> Result<String, Failure> {
+        let sql = format!(
+            "SELECT HEX(table_name), HEX(column_name), HEX(column_default) FROM information_schema.columns \
+             WHERE table_schema = {} AND column_default LIKE '%val(%larder%'",
+            literal(&place.beside)
+        );
+        let mut script = String::new();
+        for row in self.server.query(&place.goal, &sql)? {
+            let columns: Vec<String> = row.split('\t').filter_map(unhex).collect();
+            let [table, column, default] = columns.as_slice() else { continue };
+            let mut value = default.clone();
+            for (beside, goal) in called {
+                value = value.replace(&format!("{}.", identifier(beside)), &format!("{}.", identifier(goal)));
+            }
+            if value != *default && place.new.tables.contains(table) {
+                let (goal, table, column) = (identifier(&place.goal), identifier(table), identifier(column));
+                let _ = writeln!(script, "ALTER TABLE {goal}.{table} ALTER COLUMN {column} SET DEFAULT ({value});");
+            }
+        }
+        if script.is_empty() {
+            return Ok(script);
+        }
+        Ok(format!("SET @@system_versioning_alter_history = 1;\n{script}"))
+    }
+
+    /// Looks whether all is in its place.
+    pub(super) fn is_whole(&self, place: &Place) -> Result<(), Failure> {
+        self.give_rights(place)?;
+        let found = Objects::of(self.server, &place.goal, &place.besides())?;
+        let wrong = found.counts().into_iter().zip(place.new.counts()).find(|(now, wanted)| now != wanted);
+        if let Some(((what, now), (_, wanted))) = wrong {
+            return Err(Failure::new(
                 "restore_differs",
                 format!("{} has {now} {what} instead of {wanted} after the swap", place.goal),
+            ));
+        }
+        let sql = format!(
+            "SELECT DISTINCT referenced_table_schema FROM information_schema.key_column_usage WHERE table_schema = {} \
+             AND referenced_table_schema IN ({}, {})",
+            literal(&place.goal),
+            literal(&place.beside),
+            literal(&place.aside)
+        );
+        match self.server.query(&place.goal, &sql)?.first() {
+            None => Ok(()),
+            Some(other) => Err(Failure::new(
+                "restore_differs",
+                format!("foreign keys of {} lead to {other} after the swap", place.goal),
             )),
         }
     }
 
     /// With a routine that is dropped, what users may do with it goes: given again where it is there.
     fn give_rights(&self, place: &Place) -> Result<(), Failure> {
-        let now = Objects::of(self.server, &place.goal)?;
+        let now = Objects::of(self.server, &place.goal, &place.besides())?;
         let is_there = |kind: &String, name: &String| now.routines.iter().any(|own| (&own.0, &own.1) == (kind, name));
         let missing = place.had.rights.iter().filter(|right| !now.rights.contains(right));
         let sql: Vec<&str> =
@@ -242,30 +364,88 @@ impl<'s> Swap<'s> {
                 let _ = writeln!(sql, "DROP DATABASE IF EXISTS {};", identifier(name));
             }
         }
+        if place.is_refilled && place.stage == Stage::Done {
+            sql.push_str(&self.drops_within(place)?);
+        }
         if !sql.is_empty() {
             self.script(place, &sql)?;
         }
         self.done(place)
     }
 
-    /// Puts all back as it was; does nothing twice.
-    pub(super) fn put_back(&self, place: &Place) -> Result<(), Failure> {
-        match place.stage {
-            Stage::Beside | Stage::Done => {}
-            Stage::Refilling => self.refill_from_kept(place).map_err(|failure| {
-                Failure::new("not_put_back", format!("{} is not as it was: {}", place.goal, failure.trouble.message))
-                    .hint(format!("what it was is in {}; Larder tries again", self.kept(place).display()))
-            })?,
-            Stage::Swapping if !place.exists => self.drop_goal(place)?,
-            Stage::Swapping => self.swap_back(place)?,
+    /// Puts all back as it was; does nothing twice. One that somebody changed since an attempt failed is left to him.
+    pub(super) fn put_back(&self, places: &[Place]) -> Result<(), Failure> {
+        let mut first = None;
+        let mut back = Vec::new();
+        for place in places.iter().rev() {
+            match self.tables_back(place) {
+                Ok(()) => back.push(place),
+                Err(failure) => self.is_left(place, failure, &mut first),
+            }
         }
-        self.sweep(place)
+        for place in back {
+            // The tables of all are there now, so views of other databases can be made.
+            if let Err(failure) = self.code_back(place).and_then(|()| self.sweep(place)) {
+                self.is_left(place, failure, &mut first);
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
-    fn swap_back(&self, place: &Place) -> Result<(), Failure> {
+    fn is_left(&self, place: &Place, failure: Failure, first: &mut Option<Failure>) {
+        if failure.trouble.code != CHANGED
+            && let Ok(left) = self.looks(place)
+        {
+            let _ = self.note(&Place { left: Some(left), ..place.clone() });
+        }
+        first.get_or_insert(failure);
+    }
+
+    /// What a database is like, as one text that changes with it.
+    fn looks(&self, place: &Place) -> Result<String, Failure> {
+        let objects = Objects::of(self.server, &place.goal, &[])?;
+        let objects = Objects { rights: Vec::new(), passing: Vec::new(), ..objects };
+        let goal = literal(&place.goal);
+        let sql = format!(
+            "SELECT HEX(table_name), IFNULL(create_time, '') FROM information_schema.tables WHERE table_schema = {goal} \
+             UNION ALL SELECT HEX(routine_name), last_altered FROM information_schema.routines WHERE routine_schema = {goal} \
+             UNION ALL SELECT HEX(event_name), last_altered FROM information_schema.events WHERE event_schema = {goal}"
+        );
+        let mut rows = self.server.query(&place.goal, &sql)?;
+        rows.sort();
+        let text = format!("{objects:?}{}", rows.concat());
+        Ok(hex::encode(Sha256::digest(text.as_bytes())))
+    }
+
+    fn tables_back(&self, place: &Place) -> Result<(), Failure> {
+        if let Some(left) = &place.left
+            && *left != self.looks(place)?
+        {
+            return Err(Failure::new(
+                CHANGED,
+                format!("{} was changed since a restore of it failed, so nothing is put back by itself", place.goal),
+            )
+            .hint(format!(
+                "its tables from before the restore are in {} or called so, the rest is in {}; when all is right, drop \
+                 what is called so and remove the file {}.json beside it",
+                place.aside,
+                self.kept(place).display(),
+                place.beside
+            )));
+        }
+        match place.stage {
+            Stage::Beside if !place.users.is_empty() => inside::unmake(self.server, &place.users),
+            Stage::Beside | Stage::Done => Ok(()),
+            Stage::Refilling => self.renamed_back(place),
+            Stage::Swapping if !place.exists => self.drop_goal(place),
+            Stage::Swapping => self.swapped_back(place),
+        }
+    }
+
+    fn swapped_back(&self, place: &Place) -> Result<(), Failure> {
         let server = self.server;
-        let now = Objects::of(server, &place.goal)?;
-        let old = Objects::of(server, &place.aside)?;
+        let now = Objects::of(server, &place.goal, &place.stays)?;
+        let old = Objects::of(server, &place.aside, &[])?;
         let mut sql = String::new();
         if !old.tables.is_empty() || now.tables != place.had.tables {
             let _ = writeln!(sql, "CREATE DATABASE IF NOT EXISTS {};", identifier(&place.beside));
@@ -279,13 +459,26 @@ impl<'s> Swap<'s> {
             sql.push_str(&now.drops(&place.goal));
         }
         let _ = writeln!(sql, "ALTER DATABASE {} {};", identifier(&place.goal), place.made);
-        self.script(place, &sql)?;
-        let code = |objects: &Objects| Objects { tables: Vec::new(), rights: Vec::new(), ..objects.clone() };
-        if code(&Objects::of(server, &place.goal)?) != code(&place.had) && place.had.has_code() {
-            self.feed(place, &self.kept(place), Part::Code)?;
-            self.give_rights(place)?;
+        self.script(place, &sql)
+    }
+
+    /// Makes the code again that was there, from what was written down.
+    fn code_back(&self, place: &Place) -> Result<(), Failure> {
+        if !matches!(place.stage, Stage::Swapping | Stage::Refilling) || !place.exists {
+            return Ok(());
         }
-        let found = Objects::of(server, &place.goal)?;
+        let now = Objects::of(self.server, &place.goal, &place.besides())?;
+        if now.code() != place.had.code() {
+            if now.has_code() {
+                self.script(place, &now.drops(&place.goal))?;
+            }
+            if place.had.has_code() {
+                self.feed(place, &self.kept(place), Part::Bodies)?;
+                self.feed(place, &self.kept(place), Part::Views)?;
+                self.give_rights(place)?;
+            }
+        }
+        let found = Objects::of(self.server, &place.goal, &place.besides())?;
         if found.counts() == place.had.counts() {
             return Ok(());
         }
@@ -293,181 +486,12 @@ impl<'s> Swap<'s> {
             .hint(format!("its triggers, views, routines and events are in {}", self.kept(place).display())))
     }
 
-    /// Where no database can be made beside: the live one is dumped, dropped and filled anew. `fill` fills and judges it.
-    pub(super) fn refill(&self, place: &mut Place, fill: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-        if place.exists {
-            place.had = Objects::of(self.server, &place.goal)?;
-            self.may_make_again(place)?;
-            self.keep(place, false)?;
-        }
-        place.stage = Stage::Refilling;
-        self.note(place)?;
-        if let Err(failure) = self.drop_goal(place) {
-            // Who may not drop it changed nothing: then nothing is to be put back.
-            if Objects::of(self.server, &place.goal).is_ok_and(|now| now == place.had) {
-                place.stage = Stage::Beside;
-                self.note(place)?;
-            }
-            return Err(failure);
-        }
-        fill()
-    }
-
-    /// Refuses a live database whose code belongs to others, when the user may not make things in their names.
-    fn may_make_again(&self, place: &Place) -> Result<(), Failure> {
-        let may = ["SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER"];
-        let sight = Sight::of(self.server)?;
-        if may.iter().any(|privilege| sight.has_everywhere(privilege)) {
-            return Ok(());
-        }
-        let of = [
-            ("views", "table_schema"),
-            ("triggers", "trigger_schema"),
-            ("routines", "routine_schema"),
-            ("events", "event_schema"),
-        ];
-        let goal = literal(&place.goal);
-        let parts: Vec<String> = of
-            .iter()
-            .map(|(table, schema)| format!("SELECT definer FROM information_schema.{table} WHERE {schema} = {goal}"))
-            .collect();
-        let sql = format!(
-            "SELECT DISTINCT HEX(definer) FROM ({}) d WHERE definer <> CURRENT_USER() LIMIT 1",
-            parts.join(" UNION ALL ")
-        );
-        match self.server.query(&place.goal, &sql)?.first().and_then(|row| unhex(row)) {
-            None => Ok(()),
-            Some(definer) => Err(Failure::new(
-                "not_kept",
-                format!(
-                    "{} has code of {definer}, which this user could not put back if the restore failed",
-                    place.goal
-                ),
-            )
-            .hint("nothing was changed; restore as a user who may make databases, or set other DEFINERs (SET USER)")),
-        }
-    }
-
-    fn drop_goal(&self, place: &Place) -> Result<(), Failure> {
+    pub(super) fn drop_goal(&self, place: &Place) -> Result<(), Failure> {
         // Where there is none, perhaps none may be dropped either.
         if self.server.exists(&place.goal)? {
             self.script(place, &format!("DROP DATABASE IF EXISTS {};", identifier(&place.goal)))?;
         }
         Ok(())
-    }
-
-    fn refill_from_kept(&self, place: &Place) -> Result<(), Failure> {
-        self.drop_goal(place)?;
-        if place.exists {
-            self.feed(place, &self.kept(place), Part::All)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the live database down, whole or without rows; durable.
-    fn keep(&self, place: &Place, without_rows: bool) -> Result<(), Failure> {
-        let file = self.kept(place);
-        let refuse = |why: String| {
-            Failure::new("not_kept", format!("{} cannot be written down before it is replaced: {why}", place.goal))
-                .hint("nothing was changed; free space in the state directory, or give the user all rights on it")
-        };
-        let mut args = dump::all_of(self.server);
-        if without_rows {
-            args.insert(1, "--no-data".into());
-        }
-        args.extend(["--".into(), place.goal.clone().into()]);
-        let ran = match self.server.reach {
-            Some(reach) => {
-                let mut into = File::create(&file).map_err(|error| refuse(error.to_string()))?;
-                let mut written = Ok(());
-                let hear = &mut |bytes: &[u8]| {
-                    if written.is_ok() {
-                        written = into.write_all(bytes);
-                    }
-                };
-                let ran = reach.run(Program::Dump, args, None, hear, &mut || {})?;
-                written.map_err(|error| refuse(error.to_string()))?;
-                ran
-            }
-            None => {
-                args.insert(1, format!("--result-file={}", file.display()).into());
-                let tools = &self.server.tools;
-                tools.run(&self.server.client.dump, args, &[], DEADLINE_OF_WORK, |_| {}, || {})
-            }
-        };
-        if ran.exit != Exit::Success {
-            let told = explain("the dump", &self.server.settings.place(), &place.goal, &ran);
-            return Err(refuse(told.trouble.message));
-        }
-        let (scan, _) = dump::read_whole(&file, |_| {})?;
-        let of_code = [
-            ("triggers", scan.counts.triggers, place.had.triggers.len()),
-            ("views", scan.counts.views, place.had.views.len()),
-            ("routines", scan.counts.routines, place.had.routines.len()),
-            ("events", scan.counts.events, place.had.events.len()),
-        ];
-        if !scan.complete {
-            return Err(refuse("its dump has no end".to_owned()));
-        }
-        if let Some((what, now, wanted)) = of_code.iter().find(|(_, now, wanted)| *now != *wanted as u64) {
-            return Err(refuse(format!("{now} of {wanted} {what} are in it")));
-        }
-        File::open(&file).and_then(|file| file.sync_all()).map_err(|error| refuse(error.to_string()))
-    }
-
-    fn feed(&self, place: &Place, file: &Path, part: Part) -> Result<(), Failure> {
-        self.feed_as(place, file, part, None, |_| {})
-    }
-
-    /// Has the client read a dump, with one name of its database in place of another.
-    pub(super) fn feed_as(
-        &self,
-        place: &Place,
-        file: &Path,
-        part: Part,
-        names: Option<(String, String)>,
-        on_tick: impl FnMut(u64),
-    ) -> Result<(), Failure> {
-        let mut args = self.server.shell_args();
-        args.push(format!("--init-command={}", Self::first(place)).into());
-        if part == Part::Code {
-            args.push(format!("--database={}", place.goal).into());
-        }
-        let ran = stream(self.server, Feed { file, part, names, args }, on_tick)?;
-        match ran.exit {
-            Exit::Success => Ok(()),
-            _ => Err(explain("the restore", &self.server.settings.place(), &place.goal, &ran)),
-        }
-    }
-
-    /// Who works on a place holds its lock, so that is known after a kill.
-    fn first(place: &Place) -> String {
-        format!(
-            "SET SESSION lock_wait_timeout = {LOCK_WAIT_SECONDS}, foreign_key_checks = 0, @larder = GET_LOCK({}, {LOCK_WAIT_SECONDS})",
-            literal(&place.beside)
-        )
-    }
-
-    /// Runs statements one after the other, up to the first that fails.
-    fn script(&self, place: &Place, sql: &str) -> Result<(), Failure> {
-        let broken = |error: std::io::Error| Failure::new("internal", format!("a script cannot be made: {error}"));
-        let text = format!("{};\n{sql}", Self::first(place));
-        let file = MemoryFile::new(text.as_bytes()).map_err(broken)?;
-        let (from, args) = (File::open(file.path()).map_err(broken)?, self.server.shell_args());
-        let ran = match self.server.reach {
-            Some(reach) => {
-                let input = Some(Input { from, bytes: text.len() as u64 });
-                reach.run(Program::Shell, args, input, &mut |_| {}, &mut || {})?
-            }
-            None => {
-                let (tools, ends) = (&self.server.tools, Ends { stdin: Some(from), stdout: None });
-                tools.pipe(&self.server.client.shell, args, &[], DEADLINE_OF_WORK, ends, || {})
-            }
-        };
-        match ran.exit {
-            Exit::Success => Ok(()),
-            _ => Err(explain("the restore", &self.server.settings.place(), &place.goal, &ran)),
-        }
     }
 
     /// Ends what a killed restore left working on the server, and waits for it.
@@ -495,16 +519,20 @@ impl<'s> Swap<'s> {
     /// Puts right what a restore that was killed left.
     pub(super) fn recover(&self, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        for (_, place) in journal.entries::<Place>()? {
-            self.recover_one(&place, voice)?;
-        }
-        Ok(())
+        let places: Vec<Place> = journal.entries::<Place>()?.into_iter().map(|(_, place)| place).collect();
+        self.recover_all(&places, voice)
     }
 
-    pub(in crate::plugin::mariadb) fn recover_one(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        self.ended(place)?;
-        self.put_back(place)?;
-        voice.log(format!("what a killed restore of {} left is put right", place.goal));
+    pub(in crate::plugin::mariadb) fn recover_all(
+        &self,
+        places: &[Place],
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        places.iter().try_for_each(|place| self.ended(place))?;
+        self.put_back(places)?;
+        for place in places {
+            voice.log(format!("what a killed restore of {} left is put right", place.goal));
+        }
         Ok(())
     }
 }

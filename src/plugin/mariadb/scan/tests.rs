@@ -116,3 +116,29 @@ fn every_change_of_the_content_changes_its_fingerprint() {
         }
     }
 }
+
+#[test]
+fn a_name_with_line_ends_in_it_is_one_name() {
+    let dump = "CREATE TABLE `a\nCREATE TABLE `` (\nb` (\n  `x` int\n);\nINSERT INTO `a\nCREATE TABLE `` (\nb` VALUES\n(1),\n(2);\n\
+                CREATE TABLE `c` (\n  `x` int\n);\nINSERT INTO `c` VALUES\n(1);\n-- Dump completed\n";
+    for piece in [1, 7, 1_000] {
+        let found = scan(dump, piece);
+        assert_eq!(found.tables.keys().collect::<Vec<_>>(), ["a\nCREATE TABLE `` (\nb", "c"]);
+        assert_eq!((found.rows(), found.complete), (3, true));
+    }
+}
+
+#[test]
+fn events_that_end_by_themselves_are_told_from_those_that_stay() {
+    let event = |rest: &str| format!("/*!50106 CREATE*/ /*!50117 DEFINER=`r`@`%`*/ /*!50106 EVENT {rest} DO x */ ;;\n");
+    let dump = [
+        event("`once` ON SCHEDULE AT '2026-11-29 11:03:44' ON COMPLETION NOT PRESERVE ENABLE"),
+        event("`kept` ON SCHEDULE AT '2026-11-29 11:03:44' ON COMPLETION PRESERVE ENABLE"),
+        event("`daily` ON SCHEDULE EVERY 1 DAY STARTS '2026-11-29 10:03:44' ON COMPLETION NOT PRESERVE ENABLE"),
+        event("`fin` ON SCHEDULE EVERY 1 DAY STARTS 'a' ENDS '2026-12-02 10:03:44' ON COMPLETION NOT PRESERVE ENABLE"),
+    ];
+    let found = scan(&format!("DELIMITER ;;\n{}DELIMITER ;\n-- Dump completed\n", dump.concat()), 64);
+    let passing: Vec<&str> =
+        found.events.iter().filter(|(_, passes)| **passes).map(|(name, _)| name.as_str()).collect();
+    assert_eq!((found.counts.events, passing), (4, vec!["fin", "once"]));
+}

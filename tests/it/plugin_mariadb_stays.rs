@@ -1,0 +1,202 @@
+//! What a restore of MariaDB must leave alone stays: excluded tables, users that are there, and what it could not put back.
+
+use super::database::{not_put_back, put_back_noted, rehearse, restored};
+use super::mariadb::{fresh, mariadb, programs};
+use super::support::mariadb::Server;
+use super::*;
+
+fn recovered(bench: &Bench) -> Result<(), PluginFailure> {
+    let (journal, context) = (bench.journal(), bench.context());
+    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
+    runtime().block_on(recovered)
+}
+
+/// A user with all rights on one database, and none elsewhere.
+fn confined(server: &Server, bench: &mut Bench, name: &str) {
+    let user = format!("u{}", &ulid::Ulid::new().to_string().to_lowercase()[10..]);
+    server.sql(
+        "",
+        &format!("CREATE USER {user}@'%' IDENTIFIED BY 'own'; GRANT ALL ON `{name}`.* TO {user}@'%'; GRANT SELECT ON mysql.proc TO {user}@'%'"),
+    );
+    bench.target.settings["user"] = json!(user);
+    bench.target.settings["password"] = secret_file(bench.directory.path(), "own");
+}
+
+#[test]
+fn live_tables_that_the_target_leaves_out_stay() {
+    let server = Server::start();
+    let name = fresh(&server, "left_out");
+    server.sql(
+        &name,
+        "CREATE TABLE keep (i INT); INSERT INTO keep VALUES (1); CREATE TABLE logs (i INT PRIMARY KEY); INSERT INTO logs VALUES (1), (2), (3);
+         CREATE TABLE child (l INT, FOREIGN KEY (l) REFERENCES logs (i)); INSERT INTO child VALUES (2);
+         CREATE TRIGGER loud BEFORE INSERT ON logs FOR EACH ROW SET NEW.i = NEW.i + 10; CREATE VIEW recent AS SELECT i FROM logs",
+    );
+    let mut bench = mariadb(&server, json!({"database": name, "exclude_tables": ["logs"]}));
+    let captured = bench.capture().unwrap();
+    let told = captured.warnings.iter().find(|warning| warning.code == "view_of_excluded").unwrap();
+    assert!(told.message.contains("recent (logs)"), "{told}");
+    server.sql(&name, "INSERT INTO keep VALUES (2); DELETE FROM child");
+    let plan = rehearse(&bench, &captured, json!({"overwrite": true})).unwrap();
+    assert!(plan.steps[0].to_string().contains("left as it is, as `exclude_tables` says: logs"), "{:?}", plan.steps);
+    let whole = |name: &str| {
+        let table = server.sql(name, "SHOW CREATE TABLE child");
+        assert!(table.contains("REFERENCES `logs` (`i`)"), "{table}");
+        assert_eq!(
+            server
+                .sql(name, "SELECT COUNT(*) FROM keep; SELECT i FROM logs; SELECT * FROM recent; SELECT l FROM child"),
+            "1\n1\n2\n3\n1\n2\n3\n2"
+        );
+        server.sql(name, "INSERT INTO logs VALUES (4); DELETE FROM logs WHERE i = 14");
+    };
+    restored(&bench, &captured, json!({"overwrite": true}));
+    whole(&name);
+    confined(&server, &mut bench, &name);
+    server.sql(&name, &format!("DROP TRIGGER loud; CREATE DEFINER = {}@'%' TRIGGER loud BEFORE INSERT ON logs FOR EACH ROW SET NEW.i = NEW.i + 10", bench.target.settings["user"].as_str().unwrap()));
+    server.sql(&name, &format!("CREATE OR REPLACE DEFINER = {}@'%' VIEW recent AS SELECT i FROM logs; INSERT INTO keep VALUES (2); DELETE FROM child", bench.target.settings["user"].as_str().unwrap()));
+    let captured = bench.capture().unwrap();
+    let server_state = server.sql(&name, "SHOW TABLES");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SHOW TABLES"), server_state);
+    // A key from there would follow the old tables.
+    let mut bench = mariadb(&server, json!({"database": name, "exclude_tables": ["child", "recent"]}));
+    bench.run = RunId::generate(jiff::Timestamp::now());
+    let captured = bench.capture().unwrap();
+    not_put_back(&bench, &captured, json!({"overwrite": true}), "foreign_keys_from_excluded");
+    assert_eq!(
+        rehearse(&bench, &captured, json!({"overwrite": true})).unwrap_err().trouble.code,
+        "foreign_keys_from_excluded"
+    );
+}
+
+#[test]
+fn a_key_to_a_table_that_is_nowhere_stays_one() {
+    let server = Server::start();
+    let name = fresh(&server, "dangling");
+    server.sql(&name, "SET foreign_key_checks = 0; CREATE TABLE child (id INT, FOREIGN KEY (id) REFERENCES nothere (id)); INSERT INTO child VALUES (1)");
+    let bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let kept = server.sql(&name, "SHOW CREATE TABLE child");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SHOW CREATE TABLE child"), kept);
+    server.sql("", &format!("DROP DATABASE `{name}`"));
+    restored(&bench, &captured, json!({}));
+    assert_eq!(server.sql(&name, "SHOW CREATE TABLE child"), kept);
+    // It would go with the old tables.
+    server.sql(&name, "CREATE TABLE nothere (id INT PRIMARY KEY); INSERT INTO nothere VALUES (1)");
+    not_put_back(&bench, &captured, json!({"overwrite": true}), "foreign_keys_to_missing");
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM nothere"), "1");
+}
+
+#[test]
+fn users_that_are_there_keep_their_passwords_and_rights() {
+    let server = Server::start();
+    let name = fresh(&server, "users");
+    server.sql(
+        &name,
+        "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE ROLE rl; CREATE USER rot@'%' IDENTIFIED BY 'first'; GRANT rl TO rot@'%';
+         CREATE USER lost@'%' IDENTIFIED BY 'lost'",
+    );
+    server.sql("", &format!("GRANT ALL ON `{name}`.* TO rot@'%'; GRANT SELECT ON `{name}`.* TO lost@'%'"));
+    let bench = mariadb(&server, json!({"database": name, "users": true}));
+    let captured = bench.proven();
+    let grants = |user: &str| server.sql("", &format!("SHOW GRANTS FOR {user}@'%'"));
+    let lost = grants("lost");
+    server.sql("", &format!("SET PASSWORD FOR rot@'%' = PASSWORD('rotated'); REVOKE ALL ON `{name}`.* FROM rot@'%'; REVOKE rl FROM rot@'%'; DROP USER lost@'%'"));
+    let rot = grants("rot");
+    restored(&bench, &captured, json!({"overwrite": true, "users": true}));
+    assert_eq!((grants("rot"), grants("lost")), (rot, lost));
+    // A restore that fails makes none.
+    server.sql("", "DROP USER lost@'%'");
+    let lossy = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac\ngrep -v '^(1)' | mariadb \"$@\"";
+    let bin = programs(&[("mariadb", lossy)]);
+    let mut bench = bench;
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let _ = super::database::put_back(&bench, &captured, json!({"overwrite": true, "users": true})).unwrap_err();
+    assert!(!server.sql("", "SELECT user FROM mysql.user").contains("lost"));
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "1");
+}
+
+#[test]
+fn who_may_make_no_second_database_loses_no_row_whatever_the_new_ones_are() {
+    let server = Server::start();
+    let name = fresh(&server, "confined");
+    server.sql(
+        &name,
+        "CREATE SEQUENCE sq START WITH 100; CREATE TABLE t (id INT DEFAULT NEXTVAL(sq) PRIMARY KEY, v INT); INSERT INTO t (v) VALUES (1), (2);
+         CREATE TABLE c (n INT); INSERT INTO c VALUES (5); SET check_constraint_checks = 0; ALTER TABLE c ADD CONSTRAINT pos CHECK (n < 0)",
+    );
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    confined(&server, &mut bench, &name);
+    let captured = bench.proven();
+    server.sql(&name, "INSERT INTO t (v) VALUES (77); CREATE TABLE later (i INT); INSERT INTO later VALUES (1)");
+    let state = || server.sql(&name, "SELECT * FROM t; SELECT * FROM c; SHOW TABLES; SHOW CREATE TABLE t");
+    let live = state();
+    let file = bench.staging().join(&captured.artifacts[0].path);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let mut broken = captured.clone();
+    broken.artifacts[0].sha256 = None;
+    for wrong in [
+        whole.replacen("CREATE TABLE `t` (", "CREATE TABLE `t` ( nonsense", 1),
+        whole.replacen("-- Dump completed", "INSERT INTO `gone` VALUES (1);\n-- Dump completed", 1),
+    ] {
+        std::fs::write(&file, wrong).unwrap();
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let failure = put_back_noted(&bench, &broken, json!({"overwrite": true}), None).unwrap_err();
+        assert_eq!(failure.trouble.code, "dump_failed", "{failure}");
+        assert_eq!(state(), live);
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    }
+    std::fs::write(&file, whole).unwrap();
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SELECT v FROM t; SELECT n FROM c; SHOW TABLES"), "1\n2\n5\nc\nsq\nt");
+    // Names of keys belong to the whole database.
+    server.sql(&name, "CREATE TABLE k (id INT, CONSTRAINT named FOREIGN KEY (id) REFERENCES t (id))");
+    let captured = bench.proven();
+    let failure = not_put_back(&bench, &captured, json!({"overwrite": true}), "not_kept");
+    assert!(failure.trouble.hint.as_deref().unwrap().contains("GRANT ALL ON `larder\\_%`.*"), "{failure}");
+    assert_eq!(rehearse(&bench, &captured, json!({"overwrite": true})).unwrap_err().trouble.code, "not_kept");
+    let user = bench.target.settings["user"].as_str().unwrap().to_owned();
+    server.sql("", &format!("GRANT ALL ON `larder\\_%`.* TO {user}@'%'"));
+    restored(&bench, &captured, json!({"overwrite": true}));
+}
+
+#[test]
+fn a_database_that_was_mended_by_hand_is_left_alone() {
+    let server = Server::start();
+    let name = fresh(&server, "mended");
+    server.sql(&name, "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE VIEW v AS SELECT i FROM t");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    server.sql(&name, "INSERT INTO t VALUES (2)");
+    let script = format!(
+        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database={name}*) exit 1;; esac; exec mariadb \"$@\""
+    );
+    let bin = programs(&[("mariadb", &script)]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "2", "the rows are back");
+    recovered(&bench).unwrap_err();
+    server.sql("", &format!("DROP DATABASE `{name}`; CREATE DATABASE `{name}`; CREATE TABLE `{name}`.mended (i INT); INSERT INTO `{name}`.mended VALUES (1), (2), (3)"));
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    for _ in 0..2 {
+        assert_eq!(recovered(&bench).unwrap_err().trouble.code, "changed_since");
+        assert_eq!(server.sql(&name, "SHOW TABLES; SELECT COUNT(*) FROM mended"), "mended\n3");
+    }
+}
+
+#[test]
+fn rows_that_the_server_would_not_take_again_are_told() {
+    let server = Server::start();
+    let name = fresh(&server, "long");
+    server
+        .sql(&name, "CREATE TABLE f (id INT PRIMARY KEY, b LONGBLOB); INSERT INTO f VALUES (1, REPEAT('x', 10000000))");
+    let bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.capture().unwrap();
+    assert_eq!(captured.warnings[0].code, "row_too_long", "{:?}", captured.warnings);
+    assert_eq!(rehearse(&bench, &captured, json!({"overwrite": true})).unwrap_err().trouble.code, "row_too_long");
+    server.sql("", "SET GLOBAL max_allowed_packet = 67108864");
+    let captured = bench.proven();
+    assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
+    restored(&bench, &captured, json!({"overwrite": true}));
+}
