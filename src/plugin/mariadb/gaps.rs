@@ -33,7 +33,9 @@ impl Sight {
                 sql = format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}");
             }
         }
-        let grants = Grants::read(&server.query("", &sql)?);
+        // The client doubles backslashes, of which there is one before each `_` that is a letter.
+        let lines: Vec<String> = server.query("", &sql)?.iter().map(|line| line.replace("\\\\", "\\")).collect();
+        let grants = Grants::read(&lines);
         Ok(Self { user: format!("{}@{}", quoted(user), quoted(host)), grants })
     }
 
