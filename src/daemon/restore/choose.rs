@@ -197,7 +197,7 @@ fn note_holds(chosen: &Chosen<'_>, id: OperationId) -> Result<(), Trouble> {
     let tag = |name| snapshot.tag(name).and_then(|name| Name::parse(name).ok());
     let (Some(target), Some(policy)) = (tag("target"), tag("policy")) else { return Ok(()) };
     let job = route.world.ledger.job(&JobId { target, policy }).map_err(|error| error.trouble())?;
-    let less = |kind| matches!(kind, HoldKind::Shrank | HoldKind::LostMount | HoldKind::Altered | HoldKind::Incomplete);
+    let less = |kind| matches!(kind, HoldKind::Shrank | HoldKind::LostMount | HoldKind::Incomplete);
     for hold in job.iter().flat_map(|job| &job.holds).filter(|hold| less(hold.kind)) {
         let since = hold.since.strftime("%Y-%m-%d %H:%M UTC");
         let line = format!("note: held since {since}: {}; an older snapshot may have more", hold.trouble.message);
