@@ -82,8 +82,9 @@ set other DEFINERs (SET USER on MariaDB, SUPER or SET_ANY_DEFINER on MySQL): nam
 A database that has tables is touched only with `overwrite`: the backup is loaded under another name beside it (so there must
 be room for both), read back and compared with the backup, table by table. Only then all tables change places in one
 statement, and triggers, views, routines and events are made anew; those of the live database were written down before and
-are put back when something fails. A user who may make no other database has the live one dumped first, and put back when
-something fails. By hand: `mariadb < <database>.sql`.";
+are put back when something fails. For a user who may make no other database the live tables are renamed inside of theirs
+until the new ones are compared, and renamed back when something fails. Tables that the target leaves out stay, and users
+that are there stay as they are. By hand: `mariadb < <database>.sql`.";
 
 const FORMAT_DUMP: &str = "mariadb-sql";
 const FORMAT_USERS: &str = "mariadb-users";
