@@ -23,6 +23,7 @@ mod describe;
 pub(crate) mod engine;
 mod exec;
 mod halt;
+mod holes;
 mod inventory;
 mod list;
 mod load;

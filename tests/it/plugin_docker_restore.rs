@@ -110,6 +110,7 @@ fn a_volume_is_exactly_what_it_was_with_its_own_owner_attributes_and_names_of_an
             std::fs::write(path, text).unwrap();
         }
         std::fs::write(volume.join("app.db"), "the database").unwrap();
+        std::fs::File::create(volume.join("disk.img")).unwrap().set_len(64 << 20).unwrap();
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(volume.join("app.db"), "user.colour", b"blue", flags).unwrap();
         std::os::unix::fs::chown(volume.join("app.db"), Some(1000), Some(1000)).unwrap();
@@ -129,6 +130,8 @@ fn a_volume_is_exactly_what_it_was_with_its_own_owner_attributes_and_names_of_an
         let done = restored(&bench, &captured);
         assert!(!volume.join("app.db-wal").exists(), "{done:#?}");
         assert_eq!(std::fs::read_to_string(&latin).unwrap(), "latin");
+        let disk = std::fs::metadata(volume.join("disk.img")).unwrap();
+        assert_eq!((disk.len(), disk.blocks()), (64 << 20, 0), "it is one hole");
         assert_eq!(std::fs::read_to_string(volume.join("two\nlines")).unwrap(), "newline");
         assert_eq!(std::fs::read_to_string(long.join("deep")).unwrap(), "deep");
         let own = std::fs::metadata(&volume).unwrap();

@@ -20,6 +20,7 @@ use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::content::{self, Contents, Only};
 use crate::plugin::docker::engine::Engine;
+use crate::plugin::docker::holes;
 use crate::plugin::docker::read;
 use crate::plugin::docker::restore::Place;
 use crate::plugin::exact::Swap;
@@ -130,6 +131,7 @@ impl<'a> Part<'a> {
             Way::Here(swap) => {
                 swap.prepare(&mut self.noting(journal)).map_err(|broken| broken.of(&self.note.shown))?;
                 unpack(&self.rebased, swap.new_content(), voice)?;
+                holes::dig(swap.new_content()).map_err(|error| unreachable_here(swap.new_content(), &error))?;
                 let back = staging.join(".larder-read-back.tar");
                 let at = read::Place { source: swap.new_content(), without: &[], ..self.place.read_at() };
                 let compared = read::by_tar(&at, &back, &mut |bytes| voice.progress(bytes, 0))
