@@ -276,7 +276,8 @@ fn reference_length(value: &str) -> Option<usize> {
     let behind = place.get(quoted..)?;
     let length = match behind.find([',', '}']) {
         Some(at) if behind.get(at..)?.starts_with('}') => at + 1,
-        Some(at) => at,
+        // A second place beside the first is wrong, but no secret.
+        Some(at) => at + reference_length(&format!("{{{}", behind.get(at + 1..)?)).unwrap_or(0),
         None => behind.find([' ', '\t']).unwrap_or(behind.len()),
     };
     Some(value.len() - behind.len() + length)
@@ -424,6 +425,7 @@ mod tests {
             "password: {file: /run/nas}",
             "password: {file: \"/run/a, b\"}",
             "with: {password: {file: /run/nas}, host: db.lan}",
+            "password: {file: /run/nas, env: X}",
             "with: {tls: {key: {file: /run/nas}}, token: {env: X}}",
             "keep_runs: 3",
             "host: db.lan",
