@@ -18,7 +18,6 @@ use larder::types::{Name, Outcome, RunId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-#[path = "alert/server.rs"]
 pub mod server;
 
 use crate::support::{free_port, wait_for};

@@ -1,6 +1,5 @@
 //! Config as a person meets it: samples that must load, samples whose messages are pinned, and hostile text.
 
-#[path = "config/pairs.rs"]
 mod pairs;
 
 use std::path::{Path, PathBuf};

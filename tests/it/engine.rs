@@ -1,6 +1,5 @@
 //! The restic engine with real restic, 0.18 and 0.19.
 
-#[path = "engine/locks.rs"]
 mod locks;
 
 use std::ffi::OsStr;

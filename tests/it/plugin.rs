@@ -14,75 +14,40 @@ use tokio_util::sync::CancellationToken;
 
 use super::support;
 
-#[path = "plugin_arr.rs"]
 mod arr;
-#[path = "plugin_command.rs"]
 mod command;
-#[path = "plugin_contract.rs"]
 mod contract;
-#[path = "plugin_database.rs"]
 mod database;
-#[path = "plugin_docker.rs"]
 mod docker;
-#[path = "plugin_docker_database.rs"]
 mod docker_database;
-#[path = "plugin_docker_kill.rs"]
 mod docker_kill;
-#[path = "plugin_docker_load.rs"]
 mod docker_load;
-#[path = "plugin_docker_postgres.rs"]
 mod docker_postgres;
-#[path = "plugin_docker_restore.rs"]
 mod docker_restore;
-#[path = "plugin_docker_simulated.rs"]
 mod docker_simulated;
-#[path = "plugin_docker_whole.rs"]
 mod docker_whole;
-#[path = "plugin_files.rs"]
 mod files;
-#[path = "plugin_firewall.rs"]
 mod firewall;
-#[path = "plugin_grafana.rs"]
 mod grafana;
-#[path = "plugin_homeassistant.rs"]
 mod homeassistant;
-#[path = "plugin_homeassistant_core.rs"]
 mod homeassistant_core;
-#[path = "plugin_http.rs"]
 mod http;
-#[path = "plugin_invoiceninja.rs"]
 mod invoiceninja;
-#[path = "plugin_invoiceninja_whole.rs"]
 mod invoiceninja_whole;
-#[path = "plugin_mariadb.rs"]
 mod mariadb;
-#[path = "plugin_mariadb_code.rs"]
 mod mariadb_code;
-#[path = "plugin_mariadb_gaps.rs"]
 mod mariadb_gaps;
-#[path = "plugin_mariadb_stays.rs"]
 mod mariadb_stays;
-#[path = "plugin_mariadb_swap.rs"]
 mod mariadb_swap;
-#[path = "plugin_pihole.rs"]
 mod pihole;
-#[path = "plugin_postgres.rs"]
 mod postgres;
-#[path = "plugin_postgres_gaps.rs"]
 mod postgres_gaps;
-#[path = "plugin_postgres_restore.rs"]
 mod postgres_restore;
-#[path = "plugin_postgres_swap.rs"]
 mod postgres_swap;
-#[path = "plugin_prometheus.rs"]
 mod prometheus;
-#[path = "plugin_redis.rs"]
 mod redis;
-#[path = "plugin_rsync.rs"]
 mod rsync;
-#[path = "plugin_simulated.rs"]
 pub(crate) mod simulated;
-#[path = "plugin_sqlite.rs"]
 mod sqlite;
 
 /// One target with its staging directory and log, as a run has them.

@@ -1,8 +1,6 @@
 //! The server over real sockets: what a friendly client gets, and what a hostile one does not.
 
-#[path = "rpc/hostile.rs"]
 mod hostile;
-#[path = "rpc/site.rs"]
 mod site;
 
 use std::collections::BTreeSet;

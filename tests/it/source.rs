@@ -1,8 +1,6 @@
 //! Reading, watching and preparing real repositories, with every Git that is installed here.
 
-#[path = "source/push.rs"]
 mod push;
-#[path = "source/watching.rs"]
 mod watching;
 
 use std::collections::BTreeMap;

@@ -1,17 +1,18 @@
 //! What several parts of the tests need: real programs, ports, waiting with a bound.
 #![allow(dead_code)]
 
-#[path = "support_engine.rs"]
+// The benchmarks take this file from elsewhere, hence the paths.
+#[path = "support/engine.rs"]
 pub mod engine;
-#[path = "support_mariadb.rs"]
+#[path = "support/mariadb.rs"]
 pub mod mariadb;
-#[path = "support_podman.rs"]
+#[path = "support/podman.rs"]
 pub mod podman;
-#[path = "support_postgres.rs"]
+#[path = "support/postgres.rs"]
 pub mod postgres;
-#[path = "support_share.rs"]
+#[path = "support/share.rs"]
 pub mod share;
-#[path = "support_simulator.rs"]
+#[path = "support/simulator.rs"]
 pub mod simulator;
 
 use std::path::PathBuf;
