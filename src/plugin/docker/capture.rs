@@ -272,7 +272,8 @@ impl<'a> Work<'a> {
             without: &item.without,
         };
         let saved = read::save(self.engine, &place, &path, &mut |bytes| {
-            if before + bytes - told > 4 << 20 {
+            // Another way to read it begins anew.
+            if (before + bytes).abs_diff(told) > 4 << 20 {
                 told = before + bytes;
                 voice.progress(told, 0);
             }
