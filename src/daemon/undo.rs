@@ -66,11 +66,25 @@ fn tell(world: &World, site: &Site) -> Result<Vec<Unfinished>, StoreError> {
     Ok(left)
 }
 
+/// What is still to be put back for `target`; where a journal cannot be read, nobody knows whose it is.
+fn left(world: &World, target: &Name) -> Result<Vec<Unfinished>, StoreError> {
+    let of_target = |each: &Unfinished| each.target.as_ref().is_none_or(|whose| whose == target) && !each.ended;
+    Ok(world.ledger.unfinished()?.into_iter().filter(of_target).collect())
+}
+
+/// The commands that give it up, with what each is about.
+pub(super) fn told(world: &World, target: &Name) -> Vec<String> {
+    let all = left(world, target).unwrap_or_else(|error| {
+        tracing::error!(error = %chain(&error), "cannot read what is still to be put back");
+        Vec::new()
+    });
+    all.iter().map(|each| format!("`{}` for: {}", each.accept_command(), each.trouble.message)).collect()
+}
+
 /// Gives up what is shown for `target` with `value`; none: nothing is.
 pub(super) fn accept(world: &World, target: &Name, value: &str) -> Result<Option<Acceptance>, Trouble> {
-    let all = world.ledger.unfinished().map_err(|error| error.trouble())?;
-    let of_target = |each: &&Unfinished| each.target.as_ref().is_none_or(|whose| whose == target) && !each.ended;
-    let Some(unfinished) = all.iter().filter(of_target).find(|each| hold::is_value(&each.value(), value)) else {
+    let all = left(world, target).map_err(|error| error.trouble())?;
+    let Some(unfinished) = all.iter().find(|each| hold::is_value(&each.value(), value)) else {
         return Ok(None);
     };
     journal::give_up(world, unfinished.run)?;

@@ -66,8 +66,9 @@ impl Keeper {
             told_of_hold(target, hold).unwrap_or_else(|| format!("can only be mended: {}", hold.trouble.message))
         });
         let losses = losses(&self.world.ledger, target);
+        let undo = super::undo::told(&self.world, target);
         let all: Vec<String> =
-            held.chain(losses.iter().map(|loss| told_of_loss(target, loss))).take(NAMED_MAX).collect();
+            held.chain(losses.iter().map(|loss| told_of_loss(target, loss))).chain(undo).take(NAMED_MAX).collect();
         if all.is_empty() {
             return Trouble::new("not_held", format!("nothing of {target} is held"))
                 .with_hint("see `larder status`; what ended by itself needs no acceptance");

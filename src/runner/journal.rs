@@ -306,7 +306,7 @@ async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Resul
                 "{}: what the run {run} changed on the application is not put back: {message}",
                 target.name
             ),
-            hint: hint.or_else(|| Some("it is tried again every few minutes; look at the application".to_owned())),
+            hint: hint.or_else(|| Some("look at the application".to_owned())),
         }
     })
 }

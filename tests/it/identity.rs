@@ -2,14 +2,13 @@
 //! whole daemon on real repositories.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::process_clock::ProcessClock;
 use crate::site::{Site, text};
-use crate::support::{restic, wait_for};
+use crate::support::wait_for;
 
 fn outcome(record: &Value) -> &str {
     record["outcome"].as_str().unwrap_or("unfinished")
@@ -34,17 +33,6 @@ fn tag(snapshot: &Value, kind: &str) -> Option<String> {
 
 fn count_of(snapshots: &[Value], site: &str) -> usize {
     snapshots.iter().filter(|each| tag(each, "site").as_deref() == Some(site)).count()
-}
-
-/// restic with words that print no JSON.
-fn restic_says(site: &Site, args: &[&str]) {
-    let done = Command::new(restic())
-        .args(["-r", site.path("restic").to_str().unwrap(), "--no-cache"])
-        .args(args)
-        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", text(&done));
 }
 
 fn restored(site: &Site, to: &str, more: &[&str]) -> (i32, String) {
@@ -212,7 +200,7 @@ fn snapshots_without_a_mark_are_ours_only_where_our_history_has_them() {
     let data = site.path("data").display().to_string();
     let mut args = vec!["backup", &data];
     args.extend(tags);
-    restic_says(&site, &args);
+    site.restic("restic", &args);
     site.start();
     assert_eq!(outcome(&site.run("files")), "success");
     let snapshots = site.snapshots("restic");
@@ -409,7 +397,7 @@ fn snapshots_that_vanish_outside_are_seen_by_doctor_check_and_the_next_run() {
 
     // An older one: a trouble of the destination, and not of the job.
     let all = ids(&site);
-    restic_says(&site, &["forget", &all[0]]);
+    site.restic("restic", &["forget", &all[0]]);
     let (code, said) = doctor(&site);
     assert!(code == 1 && said.contains("1 snapshot of files/daily"), "{code} {said}");
     let destination = || site.call("destination.list", json!({})).unwrap()["items"][0].clone();
@@ -428,7 +416,7 @@ fn snapshots_that_vanish_outside_are_seen_by_doctor_check_and_the_next_run() {
     let all = ids(&site);
     let mut args = vec!["forget"];
     args.extend(all.iter().map(String::as_str));
-    restic_says(&site, &args);
+    site.restic("restic", &args);
     let checked = site.command().args(["destination", "check", "local"]).output().unwrap();
     assert!(!checked.status.success() && text(&checked).contains("gone from local"), "{}", text(&checked));
     let job = wait_for("the hold", Duration::from_secs(20), || {
@@ -523,7 +511,7 @@ fn what_our_own_retention_forgot_is_not_missing_and_older_losses_end_when_the_po
     assert_eq!(doctor(&site).0, 0);
     let all = ids(&site);
     assert_eq!(all.len(), 2);
-    restic_says(&site, &["forget", &all[0]]);
+    site.restic("restic", &["forget", &all[0]]);
     assert_eq!(doctor(&site).0, 1);
     for _ in 0..2 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -542,7 +530,7 @@ fn what_vanished_of_a_job_that_left_the_config_is_said_and_no_trouble() {
     site.write("config/targets.yaml", &targets.replace("name: files", "name: others"));
     assert!(site.push_with("another name", &["-o", "confirm"]).status.success());
     assert_eq!(outcome(&site.run("others")), "success");
-    restic_says(&site, &["forget", &old[0]]);
+    site.restic("restic", &["forget", &old[0]]);
     let checked = site.command().args(["destination", "check", "local"]).output().unwrap();
     let said = crate::site::text(&checked);
     assert!(checked.status.success(), "{said}");

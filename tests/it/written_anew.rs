@@ -1,13 +1,12 @@
 //! Snapshots that somebody wrote anew with restic, or put back: the same ones, second ones, and ones that hold something
 //! else, on real repositories.
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::site::{Site, text};
-use crate::support::{restic, wait_for};
+use crate::support::wait_for;
 
 fn outcome(record: &Value) -> &str {
     record["outcome"].as_str().unwrap_or("unfinished")
@@ -16,17 +15,6 @@ fn outcome(record: &Value) -> &str {
 fn said(site: &Site, args: &[&str]) -> (i32, String) {
     let done = site.command().args(args).output().unwrap();
     (done.status.code().unwrap(), text(&done))
-}
-
-/// restic with words that print no JSON.
-fn restic_says(site: &Site, args: &[&str]) {
-    let done = Command::new(restic())
-        .args(["-r", site.path("restic").to_str().unwrap(), "--no-cache"])
-        .args(args)
-        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", text(&done));
 }
 
 fn ids(site: &Site) -> Vec<String> {
@@ -66,8 +54,8 @@ fn a_snapshot_that_was_repaired_to_nothing_is_told_and_holds_its_job_until_that_
     let packs = walk(&site.path("restic/data"));
     let largest = packs.iter().max_by_key(|pack| pack.metadata().unwrap().len()).unwrap();
     std::fs::remove_file(largest).unwrap();
-    restic_says(&site, &["repair", "index"]);
-    restic_says(&site, &["repair", "snapshots", "--forget"]);
+    site.restic("restic", &["repair", "index"]);
+    site.restic("restic", &["repair", "snapshots", "--forget"]);
     let (code, shown) = said(&site, &["destination", "test", "local"]);
     assert!(code == 1 && shown.contains("not what their runs made any more"), "{code} {shown}");
     let job = wait_for("the hold", Duration::from_secs(20), || {
@@ -111,7 +99,7 @@ fn a_second_snapshot_of_an_old_run_is_not_the_newest_and_pushes_nothing_out() {
     let [old, mid] = &ids(&site)[..] else { panic!() };
     let aside = site.path("aside");
     std::fs::copy(site.path("restic/snapshots").join(old), &aside).unwrap();
-    restic_says(&site, &["rewrite", "--exclude", "secret", old]);
+    site.restic("restic", &["rewrite", "--exclude", "secret", old]);
     assert_eq!(ids(&site).len(), 3);
     let (code, shown) = said(&site, &["destination", "test", "local"]);
     assert!(code == 0 && shown.contains("1 second snapshot"), "{code} {shown}");
@@ -141,10 +129,10 @@ fn a_snapshot_whose_marks_somebody_replaced_is_still_that_of_its_run() {
         assert_eq!(outcome(&site.run("files")), "success");
     }
     for word in ["keep", "more"] {
-        restic_says(&site, &["tag", "--add", word]);
+        site.restic("restic", &["tag", "--add", word]);
         assert_eq!(said(&site, &["destination", "test", "local"]).0, 0);
     }
-    restic_says(&site, &["tag", "--set", "mine", ids(&site).last().unwrap()]);
+    site.restic("restic", &["tag", "--set", "mine", ids(&site).last().unwrap()]);
     let (code, shown) = said(&site, &["destination", "test", "local"]);
     assert!(code == 0 && shown.contains("none is missing"), "{code} {shown}");
     assert_eq!(restored(&site, "back"), "NEW");

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::statement::{behind_comment, dollar_tag};
+
 /// Words behind which a table is named.
 const BEFORE_TABLES: [&str; 6] = ["from", "join", "update", "only", "table", "insert into"];
 
@@ -135,7 +137,7 @@ fn pieces(body: &str) -> Vec<Piece> {
         if rest.starts_with("--") {
             rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
         } else if rest.starts_with("/*") {
-            rest = behind_comment(rest);
+            rest = behind_comment(rest).unwrap_or_default();
         } else if character == '\'' {
             let escapes = matches!(pieces.last(), Some(Piece::Name { text, is_quoted: false }) if text == "e");
             rest = behind_text(after, escapes);
@@ -159,27 +161,6 @@ fn pieces(body: &str) -> Vec<Piece> {
         }
     }
     pieces
-}
-
-/// Comments stand in comments.
-fn behind_comment(mut rest: &str) -> &str {
-    let mut depth = 0_usize;
-    loop {
-        if let Some(inner) = rest.strip_prefix("/*") {
-            (depth, rest) = (depth + 1, inner);
-        } else if let Some(outer) = rest.strip_prefix("*/") {
-            (depth, rest) = (depth.saturating_sub(1), outer);
-            if depth == 0 {
-                return rest;
-            }
-        } else {
-            let mut characters = rest.chars();
-            if characters.next().is_none() {
-                return "";
-            }
-            rest = characters.as_str();
-        }
-    }
 }
 
 fn behind_text(rest: &str, escapes: bool) -> &str {
@@ -216,14 +197,6 @@ fn quoted(rest: &str) -> (String, &str) {
         }
     }
     (text, "")
-}
-
-fn dollar_tag(rest: &str) -> Option<&str> {
-    let end = rest.strip_prefix('$')?.find('$')? + 1;
-    let tag = rest.get(1..end)?;
-    let is_tag = tag.chars().all(|each| each.is_alphanumeric() || each == '_')
-        && !tag.starts_with(|each: char| each.is_ascii_digit());
-    is_tag.then(|| &rest[..=end])
 }
 
 #[cfg(test)]

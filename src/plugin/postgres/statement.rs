@@ -142,7 +142,7 @@ fn quoted(text: &str, quote: char, escapes: bool) -> Option<(String, &str)> {
 }
 
 /// Comments stand in comments.
-fn behind_comment(mut rest: &str) -> Option<&str> {
+pub(super) fn behind_comment(mut rest: &str) -> Option<&str> {
     let mut depth = 0_usize;
     loop {
         if let Some(inner) = rest.strip_prefix("/*") {
@@ -160,7 +160,7 @@ fn behind_comment(mut rest: &str) -> Option<&str> {
     }
 }
 
-fn dollar_tag(rest: &str) -> Option<&str> {
+pub(super) fn dollar_tag(rest: &str) -> Option<&str> {
     let end = rest.strip_prefix('$')?.find('$')? + 1;
     let tag = rest.get(1..end)?;
     let is_tag = tag.chars().all(|each| each.is_alphanumeric() || each == '_')

@@ -50,9 +50,7 @@ fn killed_at(stop: &str, held: &str, pass: usize, meanwhile: &[&str]) {
     });
     gate.release();
     assert!(std::fs::read_dir(&journal).unwrap().next().is_some(), "the journal knows what is to be put back");
-    let recovered =
-        runtime().block_on(bench.catalogue.recover(&bench.target, bench.run, &journal, &bench.context(), bench.limits));
-    recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    bench.put_right();
     assert_eq!(project.states(&podman), ["running", "running"]);
     assert_eq!(std::fs::read_dir(&journal).unwrap().count(), 0);
 }
@@ -115,9 +113,7 @@ fn a_stop_that_comes_after_its_asker_died_is_undone_too() {
         kill(plugin_in(&bench.staging()));
         running.join().unwrap().unwrap_err();
     });
-    let recovered =
-        runtime().block_on(bench.catalogue.recover(&bench.target, bench.run, &journal, &bench.context(), bench.limits));
-    recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    bench.put_right();
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(project.states(&podman), ["running", "running"]);
 }
@@ -130,14 +126,7 @@ fn a_container_that_was_removed_meanwhile_is_not_waited_for() {
     let note = json!({"id": "f".repeat(64), "name": project.of("app"), "how": "stop", "putting_back": true,
         "asked": jiff::Timestamp::now(), "stop_timeout_s": 5});
     std::fs::write(bench.journal().join("00000-x.json"), note.to_string()).unwrap();
-    let recovered = runtime().block_on(bench.catalogue.recover(
-        &bench.target,
-        bench.run,
-        &bench.journal(),
-        &bench.context(),
-        bench.limits,
-    ));
-    recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    bench.put_right();
     assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
 }
 
@@ -212,9 +201,7 @@ fn no_damage_on_the_way_from_the_engine_becomes_a_backup_and_nothing_stays_stopp
     let failure = bench.capture_unlooked().unwrap_err();
     assert_eq!(failure.trouble.code, "no_progress", "{failure}");
     gate.mend();
-    let (journal, context) = (bench.journal(), bench.context());
-    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
-    runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    bench.put_right();
     assert_eq!(project.states(&podman), ["running", "running"]);
     bench.limits.no_progress = None;
     bench.again();

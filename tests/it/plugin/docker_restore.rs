@@ -28,10 +28,8 @@ pub(super) fn killed_at(
         assert_eq!(running.join().unwrap().unwrap_err().trouble.code, "plugin_killed");
     });
     gate.release();
-    let (journal, context) = (bench.journal(), bench.context());
-    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
-    runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
-    assert_eq!(std::fs::read_dir(&journal).unwrap().count(), 0, "the journal is empty");
+    bench.put_right();
+    assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0, "the journal is empty");
 }
 
 /// Puts back as the daemon does, and kills the plugin when a program is run in a container once more than `pass` times;
@@ -61,10 +59,8 @@ pub(super) fn killed_or_ended(bench: &Bench, gate: &Gate, captured: &Captured, p
 
 /// Puts right what a killed plugin left, as the daemon does.
 pub(super) fn recovered(bench: &Bench, what: &str) {
-    let (journal, context) = (bench.journal(), bench.context());
-    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
-    runtime().block_on(recovered).unwrap_or_else(|failure| panic!("{what}: {failure}\n{}", bench.log()));
-    let left: Vec<_> = std::fs::read_dir(&journal).unwrap().flatten().map(|entry| entry.path()).collect();
+    bench.recover_app().unwrap_or_else(|failure| panic!("{what}: {failure}\n{}", bench.log()));
+    let left: Vec<_> = std::fs::read_dir(bench.journal()).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{what}: the journal is not empty: {left:?}");
 }
 

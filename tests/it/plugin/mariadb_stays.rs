@@ -5,12 +5,6 @@ use super::mariadb::{fresh, mariadb, programs};
 use super::support::mariadb::Server;
 use super::*;
 
-fn recovered(bench: &Bench) -> Result<(), PluginFailure> {
-    let (journal, context) = (bench.journal(), bench.context());
-    let recovered = bench.catalogue.recover(&bench.target, bench.run, &journal, &context, bench.limits);
-    runtime().block_on(recovered)
-}
-
 /// A user with all rights on one database, and none elsewhere.
 fn confined(server: &Server, bench: &mut Bench, name: &str) {
     let user = format!("u{}", &ulid::Ulid::new().to_string().to_lowercase()[10..]);
@@ -176,11 +170,11 @@ fn a_database_that_was_mended_by_hand_is_left_alone() {
     bench.target.settings["bin_dir"] = json!(bin.path());
     put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "2", "the rows are back");
-    recovered(&bench).unwrap_err();
+    bench.recover_app().unwrap_err();
     server.sql("", &format!("DROP DATABASE `{name}`; CREATE DATABASE `{name}`; CREATE TABLE `{name}`.mended (i INT); INSERT INTO `{name}`.mended VALUES (1), (2), (3)"));
     bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
     for _ in 0..2 {
-        assert_eq!(recovered(&bench).unwrap_err().trouble.code, "changed_since");
+        assert_eq!(bench.recover_app().unwrap_err().trouble.code, "changed_since");
         assert_eq!(server.sql(&name, "SHOW TABLES; SELECT COUNT(*) FROM mended"), "mended\n3");
     }
 }

@@ -170,14 +170,7 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
         // Its rows are those of one of both at every instant.
         let rows = server.sql(&name, "SELECT COUNT(*) FROM tag");
         assert!(rows == "0" || rows == "2", "killed after {wait:?}: {rows}");
-        let recovered = runtime().block_on(bench.catalogue.recover(
-            &bench.target,
-            bench.run,
-            &bench.journal(),
-            &bench.context(),
-            bench.limits,
-        ));
-        recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        bench.put_right();
         assert_eq!(databases(&server), all, "killed after {wait:?}: all of ours is swept");
         let now = state(&server, &name);
         assert!(

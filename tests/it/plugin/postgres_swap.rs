@@ -235,14 +235,7 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
         let ended = put_back_noted(&bench, &captured, json!({"overwrite": true}), Some(wait));
         let now = content(&cluster, &name);
         assert!(now == live || now == kept, "killed after {wait:?}");
-        let recovered = runtime().block_on(bench.catalogue.recover(
-            &bench.target,
-            bench.run,
-            &bench.journal(),
-            &bench.context(),
-            bench.limits,
-        ));
-        recovered.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        bench.put_right();
         assert_eq!(databases(&cluster), all, "killed after {wait:?}: all of ours is swept");
         let now = content(&cluster, &name);
         assert!(now == live || now == kept, "recovered, killed after {wait:?}");

@@ -171,6 +171,11 @@ impl Bench {
         runtime().block_on(self.catalogue.recover(&self.target, self.run, &journal, &context, self.limits))
     }
 
+    /// Puts right what a killed plugin left, as the daemon does.
+    pub(super) fn put_right(&self) {
+        self.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()));
+    }
+
     /// Restores, and kills the plugin with SIGKILL as soon as `when` is true.
     pub(super) fn killed_in_a_restore(&self, captured: &Captured, options: Value, when: impl Fn() -> bool) {
         std::thread::scope(|scope| {
