@@ -269,18 +269,33 @@ fn is_reference(value: &str) -> bool {
 /// How much of a value is a reference: `{file: ...}` and friends name a place, and a place may be shown. Up to its `}`, or
 /// to where something else begins in it.
 fn reference_length(value: &str) -> Option<usize> {
-    let inner = value.strip_prefix('{')?.trim_start_matches([' ', '"', '\'']);
-    let named = REFERENCES.iter().find_map(|kind| inner.strip_prefix(kind))?;
+    let mut length = 1;
+    let mut known = None;
+    let mut inner = value.strip_prefix('{')?;
+    // A second place beside the first is wrong, but no secret.
+    while let Some(place) = place_length(inner) {
+        length += place;
+        known = Some(length);
+        match value.get(length..)?.chars().next() {
+            Some('}') => return Some(length + 1),
+            Some(',') => {
+                length += 1;
+                inner = value.get(length..)?;
+            }
+            _ => break,
+        }
+    }
+    known
+}
+
+/// How much of `inner`, which stands behind `{` or `,`, is a kind of reference and its place.
+fn place_length(inner: &str) -> Option<usize> {
+    let named = inner.trim_start_matches([' ', '"', '\'']);
+    let named = REFERENCES.iter().find_map(|kind| named.strip_prefix(kind))?;
     let place = named.trim_start_matches([' ', '"', '\'']).strip_prefix(':')?.trim_start_matches([' ', '\t']);
-    let quoted = closed_length(place).unwrap_or(0);
-    let behind = place.get(quoted..)?;
-    let length = match behind.find([',', '}']) {
-        Some(at) if behind.get(at..)?.starts_with('}') => at + 1,
-        // A second place beside the first is wrong, but no secret.
-        Some(at) => at + reference_length(&format!("{{{}", behind.get(at + 1..)?)).unwrap_or(0),
-        None => behind.find([' ', '\t']).unwrap_or(behind.len()),
-    };
-    Some(value.len() - behind.len() + length)
+    let behind = place.get(closed_length(place).unwrap_or(0)..)?;
+    let end = behind.find([',', '}']).or_else(|| behind.find([' ', '\t'])).unwrap_or(behind.len());
+    Some(inner.len() - behind.len() + end)
 }
 
 /// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around.
@@ -440,6 +455,16 @@ mod tests {
             "exec: [run, -u, me, now]",
         ] {
             assert_eq!(masked(line), line);
+        }
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
+        let max = 256 * 1024;
+        for part in ["env:,", "{file: /x, ", "password: {env: X}, ", "a@b:c,", "//u:p", "pw: 'a'', "] {
+            let line = format!("password: {{{}", part.repeat(max / part.len()));
+            let text = format!("a: 1\n{line}\nb: 2\n");
+            assert!(secrets_of(&text).iter().all(|range| text.get(range.clone()).is_some()), "{part}");
         }
     }
 

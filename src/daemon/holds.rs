@@ -142,7 +142,9 @@ impl Keeper {
                 });
             }
         }
-        self.changed.notify_one();
+        if !told.is_empty() {
+            self.changed.notify_one();
+        }
         Ok(told)
     }
 

@@ -185,7 +185,7 @@ async fn restore(
     place: &Place,
     id: OperationId,
 ) -> Result<Vec<String>, Trouble> {
-    let Chosen { route, snapshot, of_another_site, .. } = choose::choose(routes, request, &place.artifacts, id).await?;
+    let Chosen { route, snapshot, of_another_site } = choose::choose(routes, request, &place.artifacts, id).await?;
     if let Some(whose) = of_another_site {
         route.world.operations.line(id, &format!("note: the snapshot {} is {whose}", short(&snapshot.id)));
     }

@@ -23,7 +23,7 @@ pub(super) fn teller(
     config: watch::Receiver<Arc<Config>>,
     changed: Arc<Notify>,
     mail: Arc<Notify>,
-) -> impl Fn(&World) + Send + 'static {
+) -> impl Fn(&World) + Send + Sync + 'static {
     let seen = std::sync::Mutex::new(Vec::new());
     move |world| {
         let site = config.borrow().site.clone();

@@ -6,13 +6,16 @@ use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::error::{Trouble, chain};
 use crate::run::hold::{self, Hold};
-use crate::run::holdings::{Holdings, mark};
+use crate::run::holdings::{Holdings, Missing, mark};
 use crate::store::ledger::Ledger;
 use crate::store::record::JobRecord;
 use crate::types::{JobId, Name};
 
 /// How many values a refusal names.
 const NAMED_MAX: usize = 10;
+
+/// How much of what was typed a refusal repeats.
+const TYPED_CHARS_MAX: usize = 100;
 
 /// A loss of older snapshots, which holds no job.
 struct Loss {
@@ -27,7 +30,7 @@ impl Keeper {
     /// It fits several.
     pub(super) fn fitting(&self, target: &Name, typed: &str) -> Result<String, Trouble> {
         let jobs = || self.jobs.values().filter(|job| job.id.target == *target);
-        let losses = losses(&self.world.ledger, target);
+        let losses = losses(&held_by_all(&self.world.ledger), target);
         let holds = jobs().flat_map(|job| &job.holds);
         let of_holds = holds.clone().flat_map(|hold| hold.value.iter().chain(&hold.shown));
         let shown: BTreeSet<&String> = of_holds.chain(losses.iter().map(|loss| &loss.value)).collect();
@@ -49,7 +52,7 @@ impl Keeper {
                 let all: Vec<String> = held.chain(lost).take(NAMED_MAX).collect();
                 Err(Trouble::new(
                     "ambiguous_value",
-                    format!("{typed:?} fits more than one thing that {target} is held for"),
+                    format!("{} fits more than one thing that {target} is held for", typed_short(typed)),
                 )
                 .with_hint(all.join("; ")))
             }
@@ -65,7 +68,7 @@ impl Keeper {
         let held = of_target().flat_map(|job| &job.holds).map(|hold| {
             told_of_hold(target, hold).unwrap_or_else(|| format!("can only be mended: {}", hold.trouble.message))
         });
-        let losses = losses(&self.world.ledger, target);
+        let losses = losses(&held_by_all(&self.world.ledger), target);
         let undo = super::undo::told(&self.world, target);
         let all: Vec<String> =
             held.chain(losses.iter().map(|loss| told_of_loss(target, loss))).chain(undo).take(NAMED_MAX).collect();
@@ -73,9 +76,14 @@ impl Keeper {
             return Trouble::new("not_held", format!("nothing of {target} is held"))
                 .with_hint("see `larder status`; what ended by itself needs no acceptance");
         }
-        Trouble::new("not_held", format!("nothing of {target} is held with the value {value:?}"))
+        Trouble::new("not_held", format!("nothing of {target} is held with the value {}", typed_short(value)))
             .with_hint(all.join("; "))
     }
+}
+
+/// What was typed may have any length.
+fn typed_short(value: &str) -> String {
+    format!("{:?}", value.chars().take(TYPED_CHARS_MAX).collect::<String>())
 }
 
 fn told_of_hold(target: &Name, hold: &Hold) -> Option<String> {
@@ -87,21 +95,23 @@ fn told_of_loss(target: &Name, loss: &Loss) -> String {
     format!("`{}` for: {}", hold::accept_command(target, &loss.value), loss.what)
 }
 
-/// What is gone of `target` and holds no job.
-fn losses(ledger: &Ledger, target: &Name) -> Vec<Loss> {
-    let all = ledger.all_holdings().unwrap_or_else(|error| {
+/// What every repository was seen to hold the last time.
+fn held_by_all(ledger: &Ledger) -> Vec<(Name, Holdings)> {
+    ledger.all_holdings().unwrap_or_else(|error| {
         tracing::error!(error = %chain(&error), "cannot read what the repositories hold");
         Vec::new()
-    });
-    let of = |(name, seen): (Name, Holdings)| {
-        let missing = seen.missing.into_iter().filter(|each| !each.newest && each.job.target == *target);
-        let loss = move |missing| Loss {
-            value: crate::run::holdings::Missing::value(&missing),
-            what: crate::runner::holdings::vanished(&name, &missing).message,
-        };
-        missing.map(loss).collect::<Vec<_>>()
+    })
+}
+
+/// What is gone of `target` from `all` and holds no job.
+fn losses(all: &[(Name, Holdings)], target: &Name) -> Vec<Loss> {
+    let missing = all.iter().flat_map(|(name, seen)| seen.missing.iter().map(move |missing| (name, missing)));
+    let of_target = missing.filter(|(_, missing)| !missing.newest && missing.job.target == *target);
+    let loss = |(name, missing): (&Name, &Missing)| Loss {
+        value: missing.value(),
+        what: crate::runner::holdings::vanished(name, missing).message,
     };
-    all.into_iter().flat_map(of).collect()
+    of_target.map(loss).collect()
 }
 
 /// What `desired` accepts anew of targets that are held, and what holds them for something else; and what it accepts by a
@@ -112,11 +122,11 @@ pub(super) fn accepted_for_nothing(
     jobs: &BTreeMap<JobId, JobRecord>,
     ledger: &Ledger,
 ) -> Vec<String> {
-    let mut lines = Vec::new();
+    let (mut lines, mut all) = (Vec::new(), None);
     for target in desired.targets.values().filter(|target| !target.accept.is_empty()) {
         let known = before.targets.get(&target.name).map(|before| before.accept.as_slice()).unwrap_or_default();
         let of_target: Vec<&JobRecord> = jobs.values().filter(|job| job.id.target == target.name).collect();
-        let losses = losses(ledger, &target.name);
+        let losses = losses(all.get_or_insert_with(|| held_by_all(ledger)), &target.name);
         let holds = of_target.iter().flat_map(|job| &job.holds);
         let values: BTreeSet<&String> =
             holds.filter_map(|hold| hold.value.as_ref()).chain(losses.iter().map(|loss| &loss.value)).collect();

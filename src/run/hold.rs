@@ -4,6 +4,8 @@
 //! [`Hold`]. Time never ends one: a later run that looked at the same thing and found it well does, or somebody who
 //! accepts it by the value that is shown. While there is one the job is not green, and nothing of it is forgotten.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -227,12 +229,19 @@ impl Judged {
 
 /// Many of one kind push none of another out.
 fn bound(holds: &mut Vec<Hold>) {
-    while holds.len() > HOLDS_MAX {
-        let of_kind = |kind: HoldKind| holds.iter().filter(|hold| hold.kind == kind).count();
-        let Some(most) = holds.iter().map(|hold| hold.kind).max_by_key(|kind| of_kind(*kind)) else { return };
-        let Some(last) = holds.iter().rposition(|hold| hold.kind == most) else { return };
-        holds.remove(last);
+    let mut kept: BTreeMap<HoldKind, usize> = BTreeMap::new();
+    for hold in holds.iter() {
+        *kept.entry(hold.kind).or_default() += 1;
     }
+    for _ in HOLDS_MAX..holds.len() {
+        if let Some(most) = kept.values_mut().max() {
+            *most = most.saturating_sub(1);
+        }
+    }
+    holds.retain(|hold| {
+        let left = kept.get_mut(&hold.kind).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    });
 }
 
 /// Those of `holds` that are not in `others`.

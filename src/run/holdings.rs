@@ -101,7 +101,9 @@ pub struct Books {
 }
 
 impl Books {
-    fn knows(&self, job: &JobId, id: &str) -> bool {
+    /// Whether it is one of the job's.
+    #[must_use]
+    pub fn knows(&self, job: &JobId, id: &str) -> bool {
         self.by_job.get(job).is_some_and(|known| known.contains_key(id))
     }
 }

@@ -242,8 +242,9 @@ fn write_down(
     let targets: BTreeSet<Name> =
         jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
     let last = ledger.holdings(name)?;
-    let not_known = |seen: &&Seen| !books.by_job.values().any(|all| all.contains_key(&seen.id));
-    let of_jobs: BTreeSet<&JobId> = seen.iter().filter(not_known).filter_map(|seen| seen.job.as_ref()).collect();
+    let not_known = |seen: &Seen| !seen.job.as_ref().is_some_and(|job| books.knows(job, &seen.id));
+    let of_jobs: BTreeSet<&JobId> =
+        seen.iter().filter(|seen| not_known(seen)).filter_map(|seen| seen.job.as_ref()).collect();
     let (elsewhere, right) = ledger.orders_elsewhere(name, &of_jobs)?;
     let mut unknown_runs = unknown_runs(ledger, seen, &books)?;
     // Taken in elsewhere, where nothing is said against it: a repository that was renamed, or copied.

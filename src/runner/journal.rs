@@ -116,8 +116,14 @@ pub(crate) fn is_left(world: &World, run: RunId) -> bool {
 
 /// Recovers what earlier runs left: now, when something could not be put back, and every few minutes. `tell` is called after
 /// each round, with what is known by then.
-pub(crate) async fn keep_recovering(world: Arc<World>, tell: impl Fn(&World), cancel: CancellationToken) {
-    sweep_given_up(&world);
+pub(crate) async fn keep_recovering(
+    world: Arc<World>,
+    tell: impl Fn(&World) + Send + Sync + 'static,
+    cancel: CancellationToken,
+) {
+    let (tell, theirs) = (Arc::new(tell), world.clone());
+    // It may take long, and nothing waits for it.
+    tokio::task::spawn_blocking(move || sweep_given_up(&theirs));
     loop {
         for run in left(&world) {
             if !in_use(&world).insert(run) {
@@ -129,12 +135,15 @@ pub(crate) async fn keep_recovering(world: Arc<World>, tell: impl Fn(&World), ca
                 tracing::error!(%run, %trouble, "an interrupted run left something behind");
             }
         }
-        let theirs = world.clone();
-        let dropped = tokio::task::spawn_blocking(move || drop_records_without_journal(&theirs)).await;
-        if let Ok(Err(error)) = dropped {
+        let (theirs, telling) = (world.clone(), tell.clone());
+        let told = tokio::task::spawn_blocking(move || {
+            let dropped = drop_records_without_journal(&theirs);
+            telling(&theirs);
+            dropped
+        });
+        if let Ok(Err(error)) = told.await {
             tracing::error!(error = %crate::error::chain(&error), "cannot read what is still to be put back");
         }
-        tell(&world);
         tokio::select! {
             () = cancel.cancelled() => return,
             () = world.unfinished.notified() => {}
@@ -148,31 +157,37 @@ pub(crate) async fn keep_recovering(world: Arc<World>, tell: impl Fn(&World), ca
 /// # Errors
 /// When it is being put back at this moment, or the journal cannot be removed.
 pub(crate) fn give_up(world: &World, run: RunId) -> Result<(), Trouble> {
-    let directory = world.paths.journal().join(run.to_string());
-    if in_use(world).contains(&run) {
+    // From here on nobody else takes it up.
+    if !in_use(world).insert(run) {
         return Err(Trouble::new(
             "target_busy",
             format!("what the run {run} changed is being put back at this moment"),
         )
         .with_hint("wait for the end of that (`larder status`)"));
     }
-    let given_up = directory.with_extension(GIVEN_UP);
-    match fs::rename(&directory, &given_up) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Trouble::new(
-                "journal_unwritable",
-                format!("the journal {} cannot be given up: {error}", directory.display()),
-            ));
-        }
-        _ => {}
-    }
-    // What was set aside may be a whole volume.
-    std::thread::spawn(move || remove_given_up(&given_up));
+    let renamed = set_aside(world, run);
+    in_use(world).remove(&run);
+    let given_up = renamed?;
+    // What a restore staged may be a whole volume. Where there is no thread, the next start removes it.
+    let _ = std::thread::Builder::new().spawn(move || remove_given_up(&given_up));
     let mut batch = Batch::default();
     batch.remove_unfinished(run);
     world.ledger.commit(batch).map_err(|error| error.trouble())?;
     world.unfinished.notify_one();
     Ok(())
+}
+
+/// Renames the journal, so that nothing is put back by it any more.
+fn set_aside(world: &World, run: RunId) -> Result<PathBuf, Trouble> {
+    let directory = world.paths.journal().join(run.to_string());
+    let given_up = directory.with_extension(GIVEN_UP);
+    match fs::rename(&directory, &given_up) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Trouble::new(
+            "journal_unwritable",
+            format!("the journal {} cannot be given up: {error}", directory.display()),
+        )),
+        _ => Ok(given_up),
+    }
 }
 
 fn sweep_given_up(world: &World) {

@@ -91,16 +91,20 @@ pub(super) fn looked_into(told: &[Kept]) -> Vec<&Kept> {
 /// When restic could not tell.
 pub(super) async fn look_into(route: &Route, chosen: &[Kept], begun: Instant) -> Result<Vec<Load>, Trouble> {
     let mut loads = Vec::new();
+    if chosen.is_empty() {
+        return Ok(loads);
+    }
+    let (restic, access) = route.open().await?;
     for each in chosen {
         // The run itself must end, too.
         let left = LOOKS_MAX.saturating_sub(begun.elapsed()).min(route.deadline / 2);
         if left < Duration::from_secs(1) {
             break;
         }
-        let (restic, access) = route.open().await?;
         let counted = restic.with_deadline(left).weigh(&access, &each.id, &each.sources, &route.context).await;
         let counted = match counted {
             Ok(counted) => counted,
+            Err(crate::engine::EngineError::TooSlow(_)) => break,
             // Somebody removed it meanwhile.
             Err(crate::engine::EngineError::SnapshotMissing { .. }) => continue,
             Err(error) => return Err(error.trouble()),

@@ -51,7 +51,8 @@ fn failure(counts: &Counts, attention: &[Attention]) -> Option<String> {
     let mut parts = Vec::new();
     parts.extend(failed("state").next().map(|_| "the state directory is lost".to_owned()));
     parts.extend(failed("loss").next().map(|_| "the state store was lost".to_owned()));
-    let undo = failed("undo").count() as u64;
+    // Two runs may have left something on one application.
+    let undo = failed("undo").map(|a| a.subject.as_str()).collect::<BTreeSet<_>>().len() as u64;
     parts.extend((undo > 0).then(|| format!("{} put back as it was", of_applications(undo))));
     parts.extend(failed("config").next().map(|_| "the config cannot be read".to_owned()));
     match (jobs, destinations) {

@@ -26,9 +26,6 @@ pub struct Damage {
     pub set_aside: Option<PathBuf>,
     /// The export that the present one was filled from.
     pub restored: Option<PathBuf>,
-    /// How many runs were brought back from manifests; none: that was not done yet.
-    #[serde(default)]
-    pub from_manifests: Option<u64>,
     /// When somebody said that it is known.
     #[serde(default)]
     pub accepted: Option<Timestamp>,
@@ -45,7 +42,6 @@ impl Damage {
             detail: detail.to_owned(),
             set_aside: set_aside.map(Path::to_owned),
             restored: restored.map(Path::to_owned),
-            from_manifests: None,
             accepted: None,
             told: false,
         }
@@ -71,13 +67,8 @@ impl Damage {
                     .to_owned()
             }
         };
-        let manifests = match self.from_manifests {
-            None | Some(0) => String::new(),
-            Some(1) => "; 1 run was found again in its manifest".to_owned(),
-            Some(runs) => format!("; {runs} runs were found again in their manifests"),
-        };
         format!(
-            "the state store was lost ({}), noticed {}, and was made anew {export}{manifests}",
+            "the state store was lost ({}), noticed {}, and was made anew {export}",
             self.detail,
             self.at.strftime("%Y-%m-%d %H:%M UTC")
         )

@@ -1,5 +1,7 @@
 //! Which snapshot a restore takes: the one that is named, else the one of our newest run in any destination.
 
+use jiff::Timestamp;
+
 use crate::config::model::Artifacts;
 use crate::daemon::upkeep::short;
 use crate::engine::Snapshot;
@@ -20,12 +22,15 @@ pub(super) struct Chosen<'r> {
     pub(super) of_another_site: Option<String>,
 }
 
+/// The order of a run, and its date where two have one order: what turned up late has that of the one that it stands before.
+type Place = (u64, Timestamp);
+
 /// What one destination has of what was asked for.
 enum Choice {
     Found {
         snapshot: Box<Snapshot>,
         /// Its place in the order of our runs; none: it is not ours.
-        order: Option<u64>,
+        place: Option<Place>,
         of_another_site: Option<String>,
     },
     None {
@@ -36,7 +41,7 @@ enum Choice {
 
 /// One that may be taken.
 struct Candidate<'r> {
-    order: u64,
+    place: Place,
     chosen: Chosen<'r>,
     inventory: Inventory,
 }
@@ -64,13 +69,13 @@ pub(super) async fn choose<'r>(
         };
         note_newer(route, &inventory, request, id);
         match find(route, request, &inventory) {
-            Choice::Found { snapshot, order, of_another_site } => {
+            Choice::Found { snapshot, place, of_another_site } => {
                 if request.snapshot.is_some() {
                     note_altered(route, &inventory, &snapshot, id);
                 }
                 let chosen = Chosen { route, snapshot: *snapshot, of_another_site };
-                match order.filter(|_| request.snapshot.is_none()) {
-                    Some(order) => found.push(Candidate { order, chosen, inventory }),
+                match place.filter(|_| request.snapshot.is_none()) {
+                    Some(place) => found.push(Candidate { place, chosen, inventory }),
                     None => return Ok(chosen),
                 }
             }
@@ -82,7 +87,7 @@ pub(super) async fn choose<'r>(
     note_altered(best.chosen.route, &best.inventory, &best.chosen.snapshot, id);
     for (route, trouble) in silent {
         let known = newest_known(route, &request.target).await?;
-        unread(route, &trouble, known.filter(|known| known.order > best.order).as_ref(), request, id)?;
+        unread(route, &trouble, known.filter(|known| (known.order, known.time) > best.place).as_ref(), request, id)?;
     }
     note_holds(&best.chosen, id)?;
     Ok(best.chosen)
@@ -90,11 +95,12 @@ pub(super) async fn choose<'r>(
 
 /// The one of the newest run; of several places that have that run, the first where it is as its run made it.
 fn newest(found: Vec<Candidate<'_>>) -> Option<Candidate<'_>> {
-    let newest = found.iter().max_by_key(|candidate| candidate.order)?;
-    let order = newest.order;
+    let newest = found.iter().max_by_key(|candidate| candidate.place)?;
+    let place = newest.place;
     let run = newest.chosen.snapshot.tag("run").map(str::to_owned);
-    let is_it = |each: &Candidate<'_>| {
-        each.order == order || (run.is_some() && each.chosen.snapshot.tag("run") == run.as_deref())
+    let is_it = |each: &Candidate<'_>| match &run {
+        Some(run) => each.chosen.snapshot.tag("run") == Some(run),
+        None => each.place == place,
     };
     found.into_iter().filter(is_it).min_by_key(|each| each.inventory.is_altered(&each.chosen.snapshot.id))
 }
@@ -157,7 +163,7 @@ async fn newest_known(route: &Route, target: &Name) -> Result<Option<Known>, Tro
         let of_target = books.by_job.into_iter().filter(|(job, _)| job.target == target);
         let there =
             of_target.flat_map(|(_, known)| known.into_values()).filter(|known| !known.missing && !known.leaving);
-        Ok::<_, crate::store::StoreError>(there.max_by_key(|known| known.order))
+        Ok::<_, crate::store::StoreError>(there.max_by_key(|known| (known.order, known.time)))
     };
     tokio::task::spawn_blocking(read)
         .await
@@ -212,9 +218,9 @@ fn find(route: &Route, request: &RestoreRequest, inventory: &Inventory) -> Choic
     let wanted = request.snapshot.as_deref();
     let found: Vec<&Snapshot> =
         of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
-    let ours = found.iter().filter_map(|each| Some((inventory.order(&each.id)?, *each)));
-    if let Some((order, snapshot)) = ours.max_by_key(|(order, _)| *order) {
-        return Choice::Found { snapshot: Box::new(snapshot.clone()), order: Some(order), of_another_site: None };
+    let ours = found.iter().filter_map(|each| Some(((inventory.order(&each.id)?, each.time), *each)));
+    if let Some((place, snapshot)) = ours.max_by_key(|(place, _)| *place) {
+        return Choice::Found { snapshot: Box::new(snapshot.clone()), place: Some(place), of_another_site: None };
     }
     let other = found.into_iter().max_by_key(|snapshot| snapshot.time);
     match (other, wanted) {
@@ -224,7 +230,7 @@ fn find(route: &Route, request: &RestoreRequest, inventory: &Inventory) -> Choic
             } else {
                 whose(snapshot)
             });
-            Choice::Found { snapshot: Box::new(snapshot.clone()), order: None, of_another_site }
+            Choice::Found { snapshot: Box::new(snapshot.clone()), place: None, of_another_site }
         }
         (Some(snapshot), None) => Choice::None {
             of_others: Some(format!(

@@ -61,7 +61,11 @@ pub(super) fn noted(known: &Known, seen: &Seen, copies: &[&Seen]) -> Known {
     let repaired = copies.iter().find(|each| each.repaired && !after.may_hold(each));
     after.altered = match (repaired, &seen.tree) {
         _ if !after.trees.is_empty() && !after.may_hold(seen) => seen.tree.clone(),
-        (Some(repaired), _) => repaired.tree.clone(),
+        (Some(repaired), tree) => {
+            // Nobody noted what the one beside it holds: it is what its run made.
+            after.trees.extend(tree.clone().filter(|_| after.trees.is_empty() && !seen.repaired));
+            repaired.tree.clone()
+        }
         // Nobody noted what it held.
         (None, Some(tree)) if after.trees.is_empty() && seen.repaired => Some(tree.clone()),
         (None, Some(tree)) => {
@@ -94,7 +98,9 @@ pub(super) fn altered(
     let before = question.before.map(|before| before.altered.as_slice()).unwrap_or_default();
     let summary = |(job, all): (&&JobId, &Vec<(&String, &Known)>)| {
         let newest = ours.get(*job).and_then(|ours| ours.last()).map(|newest| &newest.id);
-        let parts = all.iter().flat_map(|(id, known)| [id.as_str(), known.altered.as_deref().unwrap_or_default()]);
+        // In one order, whoever found them first.
+        let by_id: BTreeMap<&String, &Known> = all.iter().copied().collect();
+        let parts = by_id.iter().flat_map(|(id, known)| [id.as_str(), known.altered.as_deref().unwrap_or_default()]);
         Some(Altered {
             job: (*job).clone(),
             snapshots: all.len() as u64,

@@ -48,11 +48,11 @@ impl Turn {
     /// Whether a fall to `now` is one more of them.
     #[must_use]
     pub fn is_due(&self, now: u64) -> bool {
-        let quarter = self.top / 4;
-        let as_high = self.last >= quarter.saturating_mul(*TOP_QUARTERS.start())
-            && self.last <= quarter.saturating_mul(*TOP_QUARTERS.end()).saturating_add(4);
+        let quarters = self.last.saturating_mul(4);
+        let as_high = quarters >= self.top.saturating_mul(*TOP_QUARTERS.start())
+            && quarters <= self.top.saturating_mul(*TOP_QUARTERS.end());
         let by_steps = self.rises >= RISES_MIN && self.step <= self.last.saturating_sub(self.floor) / 2;
-        as_high && by_steps && now < self.last && now >= self.floor / 10 * FLOOR_TENTHS
+        as_high && by_steps && now < self.last && now.saturating_mul(10) >= self.floor.saturating_mul(FLOOR_TENTHS)
     }
 
     /// It fell to `now`, as it was due. What it falls to never gets less by itself, and neither does the height.

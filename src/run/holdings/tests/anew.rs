@@ -188,3 +188,26 @@ fn a_snapshot_that_lost_our_marks_is_known_by_what_it_was_made_of_and_by_what_it
     let marks: Vec<(&str, Option<RunId>)> = sorted.bare.iter().map(|(id, (_, run))| (id.as_str(), *run)).collect();
     assert_eq!(marks, [("n1", Some(run(1))), ("n2", Some(run(2))), ("n3", Some(run(3)))]);
 }
+
+#[test]
+fn the_value_of_what_was_found_at_once_is_the_same_at_the_next_look() {
+    // In the order of their runs at first, in that of their ids later.
+    let repaired = |id: &str, n: u8| Seen { repaired: true, ..rewritten(id, &format!("gone{n}"), n) };
+    let listing = [repaired("z", 1), repaired("b", 2), repaired("m", 3)];
+    let first = with(&listing, &Books::default(), &Orders::new(), &[]);
+    let again = with(&listing, &taken_in(Books::default(), &first), &Orders::new(), &[]);
+    assert_eq!(first.holdings.altered[0].snapshots, 3);
+    assert_eq!(again.holdings.altered[0].value(), first.holdings.altered[0].value());
+}
+
+#[test]
+fn what_stands_beside_a_repaired_one_is_asked_about_once() {
+    let older = Known { trees: BTreeSet::new(), ..known(1) };
+    let known = books(&[("a1", older)]);
+    let listing = [of_a("a1", 1), Seen { repaired: true, ..rewritten("r1", "a1", 1) }];
+    let first = with(&listing, &known, &Orders::new(), &[]);
+    assert_eq!(first.holdings.altered.len(), 1);
+    let mut books = taken_in(known, &first);
+    books.by_job.get_mut(&job()).unwrap().get_mut("a1").unwrap().accept_altered();
+    assert_eq!(with(&listing, &books, &Orders::new(), &[]).holdings.altered, []);
+}
