@@ -228,6 +228,13 @@ impl From<&Trouble> for ManifestNotice {
     }
 }
 
+impl From<&ManifestNotice> for Trouble {
+    fn from(notice: &ManifestNotice) -> Self {
+        let ManifestNotice { code, message, hint } = notice.clone();
+        Self { code, message, hint }
+    }
+}
+
 impl From<&Validation> for ManifestValidation {
     fn from(validation: &Validation) -> Self {
         Self {

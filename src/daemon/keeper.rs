@@ -22,6 +22,7 @@ use crate::run::hold::Judged;
 use crate::runner::control::{Request, Verdict, VerdictResult};
 use crate::runner::execute::{self, Ended, Order};
 use crate::runner::live::{Discovery, RunUpdate};
+use crate::runner::lost;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
@@ -532,7 +533,10 @@ impl Keeper {
             self.accept_from_config();
             self.take_holdings();
             let (world, site) = (self.world.clone(), self.config.borrow().site.clone());
-            self.upkeep.spawn(async move { world.look_for_an_earlier_state(&site.artifacts).await });
+            self.upkeep.spawn(async move {
+                world.look_for_an_earlier_state(&site.artifacts).await;
+                lost::find_runs_again(&world, &site.artifacts).await;
+            });
         }
         let pause = if self.reconciler.is_troubled() { LOOK_AT_TROUBLED_SOURCE_EVERY } else { LOOK_AT_SOURCE_EVERY };
         self.source_due = Instant::now() + pause;

@@ -192,7 +192,7 @@ pub struct RunInfo {
     /// `queued`, `capturing`, … or `finished`.
     pub state: String,
     pub outcome: Option<Outcome>,
-    /// `scheduled`, `missed`, `manual` or `retry`.
+    /// `scheduled`, `missed`, `manual` or `retry`; `found-again` of a run that the state lost and its manifest tells of.
     pub trigger: String,
     pub slot: Option<Timestamp>,
     pub revision: Option<Revision>,
@@ -261,6 +261,7 @@ impl From<RunRecord> for RunInfo {
             Trigger::Missed { slot } => ("missed", Some(slot)),
             Trigger::Manual => ("manual", None),
             Trigger::Retry { .. } => ("retry", None),
+            Trigger::FoundAgain => ("found-again", None),
         };
         Self {
             id: run.id,

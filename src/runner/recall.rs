@@ -44,7 +44,7 @@ pub(super) fn unread<'a>(
         let kept = kept(name, inventory, job, run);
         let mut unknown = BTreeSet::new();
         for run in kept.iter().filter_map(|each| each.run) {
-            if pruned.is_none_or(|oldest| run > oldest) && ledger.run(run)?.is_none() {
+            if pruned.is_none_or(|oldest| run > oldest) && !ledger.remembers(run)? {
                 unknown.insert(run);
             }
         }

@@ -15,6 +15,17 @@ use crate::run::hold::accept_command;
 /// Where the newest [`Damage`] is in the tree `meta`.
 pub const KEY: &str = "store/damage";
 
+/// How many runs were found again, after which loss.
+const FOUND_AGAIN_KEY: &str = "store/found-again";
+
+/// The record at [`FOUND_AGAIN_KEY`].
+#[derive(Serialize, Deserialize)]
+struct FoundAgain {
+    /// [`Damage::value`].
+    loss: String,
+    runs: u64,
+}
+
 /// A store that was lost, and what the present one was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
@@ -26,6 +37,10 @@ pub struct Damage {
     pub set_aside: Option<PathBuf>,
     /// The export that the present one was filled from.
     pub restored: Option<PathBuf>,
+    /// How many runs were found again in the manifests of their artifacts; none: that was not looked for yet. It has a record
+    /// of its own, since it is written while somebody accepts the loss.
+    #[serde(skip)]
+    pub found_again: Option<u64>,
     /// When somebody said that it is known.
     #[serde(default)]
     pub accepted: Option<Timestamp>,
@@ -42,6 +57,7 @@ impl Damage {
             detail: detail.to_owned(),
             set_aside: set_aside.map(Path::to_owned),
             restored: restored.map(Path::to_owned),
+            found_again: None,
             accepted: None,
             told: false,
         }
@@ -67,8 +83,13 @@ impl Damage {
                     .to_owned()
             }
         };
+        let again = match self.found_again {
+            None | Some(0) => String::new(),
+            Some(1) => "; 1 run was found again in its manifest".to_owned(),
+            Some(runs) => format!("; {runs} runs were found again in their manifests"),
+        };
         format!(
-            "the state store was lost ({}), noticed {}, and was made anew {export}",
+            "the state store was lost ({}), noticed {}, and was made anew {export}{again}",
             self.detail,
             self.at.strftime("%Y-%m-%d %H:%M UTC")
         )
@@ -102,7 +123,10 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read or the record cannot be understood.
     pub fn newest_loss(&self) -> Result<Option<Damage>, StoreError> {
-        self.meta_get(KEY)
+        let Some(mut damage) = self.meta_get::<Damage>(KEY)? else { return Ok(None) };
+        let found = self.meta_get::<FoundAgain>(FOUND_AGAIN_KEY)?.filter(|found| found.loss == damage.value());
+        damage.found_again = found.map(|found| found.runs);
+        Ok(Some(damage))
     }
 
     /// The loss of the store that nobody accepted yet.
@@ -119,5 +143,11 @@ impl Batch {
     /// When the record cannot be written as JSON.
     pub fn put_loss(&mut self, damage: &Damage) -> Result<(), StoreError> {
         self.meta_put(KEY, damage)
+    }
+
+    /// # Errors
+    /// When the record cannot be written as JSON.
+    pub fn put_found_again(&mut self, damage: &Damage, runs: u64) -> Result<(), StoreError> {
+        self.meta_put(FOUND_AGAIN_KEY, &FoundAgain { loss: damage.value(), runs })
     }
 }

@@ -44,7 +44,7 @@ impl RunRecord {
     pub fn attempt(&self) -> u32 {
         match self.trigger {
             Trigger::Retry { attempt, .. } => attempt,
-            Trigger::Scheduled { .. } | Trigger::Missed { .. } | Trigger::Manual => 0,
+            Trigger::Scheduled { .. } | Trigger::Missed { .. } | Trigger::Manual | Trigger::FoundAgain => 0,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::batch::{CONFIG_KEY, OPEN_PREFIX, job_key};
-use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunEvent, RunRecord};
+use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunEvent, RunRecord, Trigger};
 use super::scan::walk;
 use super::{Batch, Order, Store, StoreError, Tree, show_key};
 use crate::types::{JobId, Name, RunId};
@@ -77,6 +77,14 @@ impl Ledger {
     /// When the store cannot be read or the record cannot be understood.
     pub fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
         self.record(Tree::Runs, &id.to_bytes())
+    }
+
+    /// Whether what a run did is known; of one that was found again in its manifest it is not.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn remembers(&self, id: RunId) -> Result<bool, StoreError> {
+        Ok(self.run(id)?.is_some_and(|run| run.trigger != Trigger::FoundAgain))
     }
 
     /// A run's log, oldest first.

@@ -141,6 +141,9 @@ pub enum Trigger {
         of: RunId,
         attempt: u32,
     },
+    /// Nobody knows any more: the state was lost, and the run was found again in its manifest. Its destinations are not
+    /// known either.
+    FoundAgain,
 }
 
 /// A run; key: the id's sixteen bytes in the tree `runs`.

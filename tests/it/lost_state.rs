@@ -87,10 +87,39 @@ fn is_told(site: &Site, cause: &str) -> String {
     command.strip_prefix("larder accept files ").unwrap_or_else(|| panic!("{command}")).to_owned()
 }
 
+/// Every run of `before` is in the history again, and none of those that only a manifest tells of is a success.
+fn runs_are_there(site: &Site, before: &Value, damage: &str) {
+    let ids = |runs: &Value| -> Vec<String> {
+        runs.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let runs = wait_for("the runs", SOON, || {
+        let runs = site.call("run.list", json!({"target": "files"})).ok()?["items"].clone();
+        (ids(&runs).len() >= 3).then_some(runs)
+    });
+    assert_eq!(ids(&runs), ids(before), "{damage}");
+    for (run, before) in runs.as_array().unwrap().iter().zip(before.as_array().unwrap()) {
+        if run["trigger"] == "found-again" {
+            assert_eq!((outcome(run), &run["trouble"]["code"]), ("partial", &json!("found_again")), "{damage}: {run}");
+            assert_eq!((&run["artifact"], &run["revision"]), (&before["artifact"], &before["revision"]), "{damage}");
+        } else {
+            assert_eq!(run, before, "{damage}");
+        }
+    }
+    if runs.as_array().unwrap().iter().any(|run| run["trigger"] == "found-again") {
+        wait_for("what is said of them", SOON, || {
+            let status = site.call("system.status", json!({})).ok()?;
+            status["attention"][0]["problem"]["why"].as_str()?.contains("found again in").then_some(())
+        });
+    }
+}
+
 #[test]
 fn however_the_store_is_lost_what_has_the_data_stays_until_both_the_loss_and_the_size_are_accepted() {
     let (mut site, server) = shrunken();
     let root = site.root().to_owned();
+    site.start();
+    let before = site.call("run.list", json!({"target": "files"})).unwrap()["items"].clone();
+    site.stop();
     shell("cp -a state state.good; cp -a restic restic.good; cp -a backups backups.good", &root);
     let mut losses = 0;
     for (damage, cause) in [
@@ -110,6 +139,7 @@ fn however_the_store_is_lost_what_has_the_data_stays_until_both_the_loss_and_the
         );
         site.start();
         let value = is_told(&site, cause);
+        runs_are_there(&site, &before, damage);
         for there in 4..7 {
             let run = site.run("files");
             assert_eq!(outcome(&run), "partial", "{damage}: {run}");
