@@ -50,6 +50,9 @@ struct Note {
     how: How,
     /// Set once it is being put back: nothing is being stopped any more.
     putting_back: bool,
+    /// Set once it stands still; a container that works before that may never have been stopped.
+    #[serde(default = "crate::plugin::settings::yes")]
+    halted: bool,
     asked: Timestamp,
     stop_timeout_s: u32,
 }
@@ -107,6 +110,7 @@ impl<'a> Halted<'a> {
                 name: container.name.clone(),
                 how,
                 putting_back: false,
+                halted: false,
                 asked: Timestamp::now(),
                 stop_timeout_s: self.stop_timeout_s,
             };
@@ -126,6 +130,10 @@ impl<'a> Halted<'a> {
                     }
                 }
                 self.halt_one(how, container)?;
+            }
+            if let Some((entry, note)) = self.notes.last_mut() {
+                note.halted = true;
+                self.journal.map_or(Ok(()), |journal| journal.note(entry, note))?;
             }
         }
         Ok(())
@@ -154,7 +162,7 @@ impl<'a> Halted<'a> {
             }
             Switched::Done | Switched::Already => {}
         }
-        let until = Instant::now() + Duration::from_secs(u64::from(self.stop_timeout_s)) + STOP_GRACE;
+        let until = Instant::now() + longest(self.stop_timeout_s);
         loop {
             match self.engine.inspect(&container.id)?.as_ref().map(State::of) {
                 None => return Err(gone(container)),
@@ -202,7 +210,7 @@ pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>)
     for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
         // Others are of what a restore changes.
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
-        let settled = if note.putting_back { Ok(()) } else { settle(engine, &note) };
+        let settled = if note.putting_back { Ok(()) } else { settle(engine, &note, voice) };
         let done = settled.and_then(|()| put_back(engine, &note, voice)).and_then(|()| journal.done(&entry));
         if let Err(failure) = done {
             voice.log(failure.trouble.message.clone());
@@ -217,12 +225,12 @@ pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -
     for (_, value) in journal.entries::<Value>()? {
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         let works = || Ok::<_, Failure>(engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running));
-        if note.how != How::Stop || note.putting_back || !works()? {
+        if note.how != How::Stop || note.putting_back || !note.halted || !works()? {
             continue;
         }
         voice.log(format!("stopping {} again", note.name));
         engine.switch(&note.id, "stop", &[("t", &note.stop_timeout_s.to_string())])?;
-        let until = Instant::now() + Duration::from_secs(u64::from(note.stop_timeout_s)) + STOP_GRACE;
+        let until = Instant::now() + longest(note.stop_timeout_s);
         while works()? {
             if Instant::now() > until {
                 return Err(Failure::new("stop_timed_out", format!("{} does not stop", note.name))
@@ -235,13 +243,33 @@ pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -
     Ok(())
 }
 
+/// Whether a container works on, when what its note says was asked for can come no more; without a note nothing was.
+pub(super) fn goes_on(
+    engine: &Engine,
+    journal: &Journal,
+    container: &str,
+    voice: &mut Voice<'_>,
+) -> Result<bool, Failure> {
+    let notes = journal.entries::<Value>()?.into_iter().filter_map(|(_, value)| serde_json::from_value(value).ok());
+    for note in notes.filter(|note: &Note| note.id == container) {
+        settle(engine, &note, voice)?;
+    }
+    Ok(engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running))
+}
+
+/// How long a stop may take with the engine's last signal to it.
+fn longest(stop_timeout_s: u32) -> Duration {
+    Duration::from_secs(u64::from(stop_timeout_s)) + STOP_GRACE
+}
+
 /// Waits while a stop or pause that was asked for may still come.
-fn settle(engine: &Engine, note: &Note) -> Result<(), Failure> {
-    let longest = Duration::from_secs(u64::from(note.stop_timeout_s)) + STOP_GRACE;
-    // A clock that was turned makes it wait no longer than that.
-    let since = Duration::try_from(Timestamp::now().duration_since(note.asked)).unwrap_or(longest);
+fn settle(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let longest = longest(note.stop_timeout_s);
+    // A clock that was set back makes it wait all of that, and no longer.
+    let since = Duration::try_from(Timestamp::now().duration_since(note.asked)).unwrap_or_default();
     let until = Instant::now() + longest.saturating_sub(since);
     while engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running) && Instant::now() < until {
+        voice.progress(0, 0);
         std::thread::sleep(TICK);
     }
     Ok(())

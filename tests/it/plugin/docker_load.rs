@@ -312,11 +312,14 @@ fn redis(podman: &Podman, more: &str) -> Option<String> {
         eprintln!("SKIPPED: the image has Redis only where the host has it");
         return None;
     }
+    Some(redis_by(podman, &format!("exec redis-server --dir /data {more}")))
+}
+
+fn redis_by(podman: &Podman, script: &str) -> String {
     let name = fresh("redis");
-    let script = format!("exec redis-server --dir /data {more}");
-    server(podman, &name, &["-v", &format!("{name}:/data")], "redis:7", &script);
+    server(podman, &name, &["-v", &format!("{name}:/data")], "redis:7", script);
     until_it_works(podman, &name, "test \"$(redis-cli ping)\" = PONG");
-    Some(name)
+    name
 }
 
 fn keys(podman: &Podman, name: &str) -> String {
@@ -369,6 +372,30 @@ fn a_redis_in_a_container_reads_its_dump_again_whatever_it_keeps_beside_it() {
     }
 }
 
+/// A restore whose plugin is killed when it makes a call, where it comes so far.
+fn restore_killed_at(gate: &Gate, bench: &Bench, captured: &Captured, held: &str, pass: usize) {
+    gate.hold(held, pass);
+    restore_killed_when(bench, captured, || gate.arrived());
+}
+
+fn restore_killed_when(bench: &Bench, captured: &Captured, is_so_far: impl Fn() -> bool) {
+    let finished = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let _ = restore(bench, captured, json!({"overwrite": true}));
+            finished.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        support::wait_for("what it is killed at, or the end", Duration::from_secs(120), || {
+            (is_so_far() || finished.load(std::sync::atomic::Ordering::SeqCst)).then_some(())
+        });
+        if is_so_far() {
+            let pid = super::docker_kill::plugin_in(&bench.staging());
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        running.join().unwrap();
+    });
+}
+
 #[test]
 fn a_redis_in_a_container_is_what_it_was_when_the_dump_is_not_for_it_or_larder_is_killed() {
     let Some(podman) = Podman::shared() else { return };
@@ -399,22 +426,7 @@ fn a_redis_in_a_container_is_what_it_was_when_the_dump_is_not_for_it_or_larder_i
             [("/stop", 0), ("PUT /", 0), ("/start", 0), ("/exec HTTP", 12), ("/exec HTTP", 16), ("/exec HTTP", 1_000)]
         {
             bench.run = RunId::generate(jiff::Timestamp::now());
-            gate.hold(held, pass);
-            let finished = std::sync::atomic::AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let running = scope.spawn(|| {
-                    let _ = restore(&bench, &captured, json!({"overwrite": true}));
-                    finished.store(true, std::sync::atomic::Ordering::SeqCst);
-                });
-                support::wait_for("the held call or the end", Duration::from_secs(120), || {
-                    (gate.arrived() || finished.load(std::sync::atomic::Ordering::SeqCst)).then_some(())
-                });
-                if gate.arrived() {
-                    let pid = super::docker_kill::plugin_in(&bench.staging());
-                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-                }
-                running.join().unwrap();
-            });
+            restore_killed_at(&gate, &bench, &captured, held, pass);
             gate.release();
             recovered(&bench, held);
             assert_eq!(podman.state(&name), "running", "{more}, killed at {held} {pass}");
@@ -432,5 +444,42 @@ fn a_redis_in_a_container_is_what_it_was_when_the_dump_is_not_for_it_or_larder_i
             podman.exec(&name, "redis-cli flushall; redis-cli set other 1");
         }
         assert!(olds > 2 && news > 0, "{more}: {olds} times the old ones, {news} times the new ones");
+    }
+}
+
+#[test]
+fn a_redis_that_saves_nothing_has_its_keys_when_a_stop_comes_late_or_never() {
+    let Some(podman) = Podman::shared() else { return };
+    if redis(&podman, "").is_none() {
+        return;
+    }
+    for comes in [true, false] {
+        // It ends by no signal but the last, and has its keys in its memory alone.
+        let script = "trap '' TERM; redis-server --dir /data --save '' & while :; do sleep 0.05; done";
+        let name = redis_by(&podman, script);
+        fill(&podman, &name);
+        let gate = Gate::before(&podman.socket());
+        let bench = docker(&gate.socket(), json!({"containers": [name], "stop_timeout": 18}));
+        let captured = bench.kept();
+        podman.exec(&name, "redis-cli flushall; redis-cli set other 1");
+        let live = keys(&podman, &name);
+        if comes {
+            restore_killed_when(&bench, &captured, || {
+                let is_asked = bench.log().contains("stopping ");
+                if is_asked {
+                    // The engine has heard of it then.
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+                is_asked
+            });
+        } else {
+            restore_killed_at(&gate, &bench, &captured, "/stop", 0);
+            gate.release();
+        }
+        let started = podman.podman(&["inspect", "-f", "{{.State.StartedAt}}", &name]);
+        recovered(&bench, "the stop");
+        assert_eq!((keys(&podman, &name), podman.state(&name)), (live, "running".to_owned()), "{}", bench.log());
+        let again = podman.podman(&["inspect", "-f", "{{.State.StartedAt}}", &name]);
+        assert_eq!(again != started, comes, "it is started again when it was stopped: {}", bench.log());
     }
 }

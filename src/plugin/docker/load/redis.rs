@@ -19,15 +19,13 @@ use crate::plugin::docker::database::{self, Login, words};
 use crate::plugin::docker::engine::Engine;
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::Dump;
-use crate::plugin::docker::{exec, rdb, unwritable};
+use crate::plugin::docker::{exec, halt, rdb, unwritable};
 use crate::plugin::journal::Journal;
 use crate::plugin::protocol::Verb;
 use crate::plugin::redis::compare::{self, Compared};
 
 /// How long a container may stand still before it counts as one that does not come up.
 const ENDED_MAX: Duration = Duration::from_secs(10);
-/// How long a stop that was begun may take.
-const GOES_ON: Duration = Duration::from_secs(15);
 /// How long it may read its file.
 const LOADING_MAX: Duration = Duration::from_hours(6);
 /// An RDB file of nothing, which every version reads.
@@ -294,19 +292,6 @@ fn done(journal: &Journal, entry: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a server goes on working that may be about to be stopped.
-fn goes_on(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<bool, Failure> {
-    let started = Instant::now();
-    while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
-        if started.elapsed() > GOES_ON {
-            return Ok(true);
-        }
-        voice.progress(0, 0);
-        std::thread::sleep(READY_TICK);
-    }
-    Ok(false)
-}
-
 /// Puts right what a restore that was killed left.
 pub(super) fn recover(
     engine: &Engine,
@@ -320,7 +305,7 @@ pub(super) fn recover(
     })?;
     let is_there = engine.inspect(&note.redis)?.is_some();
     // One that was never stopped has its keys, and newer ones.
-    if !committed && note.changed && is_there && !(note.early && goes_on(engine, &note.redis, voice)?) {
+    if !committed && note.changed && is_there && !(note.early && halt::goes_on(engine, journal, &note.redis, voice)?) {
         stopped(engine, &note.redis, voice)?;
         engine.load(&note.redis, &note.directory, &note.before)?;
         voice.log(format!("the files of {} are what they were", note.name));
