@@ -47,6 +47,7 @@ mod postgres_swap;
 mod prometheus;
 mod redis;
 mod rsync;
+mod rsync_undo;
 pub(crate) mod simulated;
 mod sqlite;
 

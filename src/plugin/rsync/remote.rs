@@ -52,6 +52,17 @@ pub(super) enum Outcome {
     Partial(String),
 }
 
+impl Outcome {
+    /// What is lacking, in words; none: nothing.
+    pub(super) fn lacks(&self) -> Option<&str> {
+        match self {
+            Self::Whole => None,
+            Self::Vanished => Some("files vanished while they were read"),
+            Self::Partial(said) => Some(said),
+        }
+    }
+}
+
 pub(super) struct Remote<'s> {
     settings: &'s RsyncSettings,
     tools: Tools,
@@ -134,7 +145,7 @@ impl<'s> Remote<'s> {
     }
 
     /// What a transfer of `from` to its path on the device would change, and what lies there that `from` has not.
-    pub(super) fn look(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Changes, Failure> {
+    pub(super) fn look(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
         let mut args = self.common(Apply::No);
         args.push("--mkpath".into());
         args.extend(by_content());
@@ -173,10 +184,7 @@ impl<'s> Remote<'s> {
 
     /// Sends what is in `from` to the directory `path` of the device, whose own attributes stay as they are.
     pub(super) fn send_entries(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Outcome, Failure> {
-        let mut entries: Vec<OsString> =
-            std::fs::read_dir(from).into_iter().flatten().flatten().map(|entry| entry.path().into()).collect();
-        entries.sort();
-        for some in entries.chunks(ENTRIES_MAX) {
+        for some in entries_in(from)?.chunks(ENTRIES_MAX) {
             let mut args = self.common(Apply::Yes);
             args.extend(by_content());
             args.extend(with_owners());
@@ -295,7 +303,18 @@ impl<'s> Remote<'s> {
         let found = self.listed(self.without(path, skeleton, &filter, Apply::No), voice);
         let _ = std::fs::remove_dir_all(skeleton);
         let _ = std::fs::remove_file(&filter);
-        found.map(|found| found.extra)
+        let (found, outcome) = found?;
+        match outcome.lacks() {
+            Some(said) => Err(self.unread(path, said)),
+            None => Ok(found.extra),
+        }
+    }
+
+    /// Why nothing is decided: what is not seen is neither new nor missing.
+    pub(super) fn unread(&self, path: &str, said: &str) -> Failure {
+        let told = format!("not all of {path} on {} can be compared with the backup: {said}", self.settings.host);
+        Failure::new("not_compared", told)
+            .hint("nothing was changed; give the login the right to read there, or leave that out by `exclude`")
     }
 
     /// Rules by which rsync deletes what has one of `names` and nothing else. It looks only into directories that it is
@@ -332,7 +351,7 @@ impl<'s> Remote<'s> {
     }
 
     /// Runs with a line for each change.
-    fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Changes, Failure> {
+    fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
         args.insert(0, format!("--out-format={LISTED}%i %n").into());
         let mut changes = Changes::default();
         let mut stats = Stats::default();
@@ -342,8 +361,8 @@ impl<'s> Remote<'s> {
         };
         let ran =
             self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
-        self.judge(&ran)?;
-        Ok(Changes { stats, ..changes })
+        let outcome = self.judge(&ran)?;
+        Ok((Changes { stats, ..changes }, outcome))
     }
 
     /// What the settings leave out; patterns that are bound to the root mean that of the device.
@@ -526,6 +545,17 @@ fn with_owners() -> Option<OsString> {
     (!nix::unistd::geteuid().is_root()).then(|| "--fake-super".into())
 }
 
+/// What is in a directory of this host. One that cannot be read is not empty: what was brought may be the only copy.
+fn entries_in(directory: &Path) -> Result<Vec<OsString>, Failure> {
+    let paths = |entries: std::fs::ReadDir| entries.map(|entry| Ok(entry?.path().into())).collect();
+    let read: std::io::Result<Vec<OsString>> = std::fs::read_dir(directory).and_then(paths);
+    let mut entries = read.map_err(|error| {
+        Failure::new("unreadable", format!("{} cannot be read: {error}", directory.display())).later()
+    })?;
+    entries.sort();
+    Ok(entries)
+}
+
 /// A directory of this host whose content is meant.
 fn within(directory: &Path) -> OsString {
     let mut path = directory.as_os_str().to_owned();
@@ -553,4 +583,18 @@ fn said(stderr: &str) -> String {
 /// rsync splits the shell's command at blanks, and knows quotes.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_no_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("b"), "").unwrap();
+        std::fs::write(directory.path().join("a"), "").unwrap();
+        assert_eq!(entries_in(directory.path()).unwrap(), [directory.path().join("a"), directory.path().join("b")]);
+        assert_eq!(entries_in(&directory.path().join("gone")).unwrap_err().trouble.code, "unreadable");
+    }
 }

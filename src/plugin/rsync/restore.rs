@@ -2,6 +2,8 @@
 //!
 //! Everything is on the device under other names before the first old file gives way. What gives way goes into a directory
 //! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
+//! That directory may be the only copy then: it is removed only when all of it was read, and sent to its place. And what
+//! cannot be compared is not taken for new, since what is new is taken away.
 //! What stays in its place and would get other attributes is noted here first, with all directories, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
 //! into the restored one. Other files that the backup has not stay, and are told.
@@ -167,12 +169,13 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         };
         let (gave_way, skeleton) = (scratch(".larder-kept")?, scratch(".larder-empty")?);
         let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
-        let whole = |outcome: &Outcome| match outcome {
-            Outcome::Partial(said) => {
+        // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
+        let whole = |outcome: &Outcome| match outcome.lacks() {
+            Some(said) => {
                 let told = format!("{} is not what it was: {said}", note.base);
                 Err(Failure::new("not_undone", told).hint(format!("what was there is in {aside} on the device")))
             }
-            _ => Ok(()),
+            None => Ok(()),
         };
         let brought = remote.bring(&aside, gave_way.path(), voice)?;
         brought.as_ref().map_or(Ok(()), whole)?;
@@ -194,7 +197,7 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
             whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
         }
         // A login that may write there may still own nothing; another attempt would not change that.
-        if let Outcome::Partial(said) = give_back(voice)? {
+        if let Some(said) = give_back(voice)?.lacks() {
             let told =
                 format!("the files of {} are what they were, but not all times, rights and owners: {said}", note.base);
             voice
@@ -215,7 +218,11 @@ impl Work {
         to: String,
         voice: &mut Voice<'_>,
     ) -> Result<Self, Failure> {
-        let changes = remote.look(&from, &to, voice)?;
+        let (changes, outcome) = remote.look(&from, &to, voice)?;
+        if let Some(said) = outcome.lacks() {
+            // What is there and cannot be seen would count as new, and be taken away to undo a restore.
+            return Err(remote.unread(&to, said));
+        }
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
         let partial =
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
@@ -289,18 +296,19 @@ impl Work {
     fn put(&self, remote: &Remote<'_>, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let aside = Some(self.note.aside.as_str());
         let skeleton = request.staging.join(".larder-empty");
-        if !self.leaves.is_empty()
-            && let Outcome::Partial(said) = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?
-        {
-            return Err(unwritable(&self.to, &said));
+        if !self.leaves.is_empty() {
+            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?;
+            outcome.lacks().map_or(Ok(()), |said| Err(unwritable(&self.to, said)))?;
         }
         let (_, outcome) = remote.send(&self.from, &self.to, aside, voice)?;
         // Both ways: what differs or is missing there, and what is there beside.
-        let left = remote.look(&self.from, &self.to, voice)?;
-        if left.stats.transferred > 0 {
-            return Err(match outcome {
-                Outcome::Partial(said) => unwritable(&self.to, &said),
-                _ => Failure::new(
+        let (left, compared) = remote.look(&self.from, &self.to, voice)?;
+        // What vanished here is neither sent nor compared; nor may be what could be read neither time.
+        let is_less = outcome == Outcome::Vanished || (outcome != Outcome::Whole && compared != Outcome::Whole);
+        if left.stats.transferred > 0 || is_less {
+            return Err(match outcome.lacks() {
+                Some(said) => unwritable(&self.to, said),
+                None => Failure::new(
                     "restore_differs",
                     format!(
                         "{} of {} files of {} are not as in the backup",
@@ -327,7 +335,14 @@ impl Work {
         let mut detail = format!("{} files, 0 differ by their content", left.stats.files);
         detail.push_str(&others("stay that the backup has not", &self.stays));
         detail.push_str(&others("came since", &came));
-        voice.validation(format!("{} is as in the backup", self.to), Verdict::Proven, detail);
+        let verdict = match compared.lacks() {
+            Some(said) => {
+                detail = format!("{detail}; not all could be compared: {said}");
+                Verdict::CouldNotVerify
+            }
+            None => Verdict::Proven,
+        };
+        voice.validation(format!("{} is as in the backup", self.to), verdict, detail);
         Ok(())
     }
 }

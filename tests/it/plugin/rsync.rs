@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 
 /// A device: an sshd of our own, with a tree of files to keep.
-struct Device {
+pub(super) struct Device {
     child: Child,
     port: u16,
     directory: tempfile::TempDir,
@@ -14,7 +14,7 @@ struct Device {
 }
 
 impl Device {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("larder-sshd-").tempdir_in("/tmp").unwrap();
         let at = |name: &str| directory.path().join(name);
         for name in ["host", "other-host", "login", "other-login"] {
@@ -54,12 +54,12 @@ impl Device {
         device
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Whether the login is taken, and what it may do: a forced command, or everything.
-    fn allow(&self, command: &str) {
+    pub(super) fn allow(&self, command: &str) {
         let key = std::fs::read_to_string(self.at("login.pub")).unwrap();
         let forced = if command.is_empty() { String::new() } else { format!("command=\"{command}\" ") };
         std::fs::write(self.at("authorized"), format!("{forced}{key}")).unwrap();
@@ -80,7 +80,7 @@ impl Device {
         let _ = std::os::unix::fs::symlink("a dir", self.at("data/link"));
     }
 
-    fn bench(&self) -> Bench {
+    pub(super) fn bench(&self) -> Bench {
         let settings = json!({
             "host": "127.0.0.1", "port": self.port, "user": self.user, "known_hosts": self.at("known_hosts"),
             "paths": [self.at("data")], "copy": self.at("copy"), "silence": "3s",
@@ -96,14 +96,14 @@ impl Device {
 }
 
 /// Lays what the copy has into the restored tree, as restic would.
-fn lay_out(bench: &Bench, device: &Device) {
+pub(super) fn lay_out(bench: &Bench, device: &Device) {
     let place = bench.directory.path().join("tree").join(device.copied().strip_prefix("/").unwrap());
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     assert!(Command::new("cp").arg("-a").arg(device.copied()).arg(&place).status().unwrap().success());
 }
 
 /// Every file below a directory with its content; not what a restore kept there.
-fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
     while let Some(next) = open.pop() {
@@ -120,7 +120,7 @@ fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-fn write(path: &Path, text: &str) {
+pub(super) fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
 }
