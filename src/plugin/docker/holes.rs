@@ -1,68 +1,84 @@
-//! Long runs of zeros in unpacked files become holes: an archive has none, and a disk image or a database of 100 GiB that was
-//! mostly hole would fill the disk. What is read is the same.
+//! Gives sparse files their holes back after they were unpacked: an archive has none.
+//!
+//! A disk image or a database of 100 GiB that was mostly hole would fill the disk. What is read is the same, so a file whose
+//! holes cannot be made stays as it is; whatever is wrong with it is found by the comparison that follows.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
 /// The bytes that are looked at at once; a hole is this long or longer, so that small files and busy ones stay as they are.
 const RUN_BYTES: usize = 1 << 20;
+/// How often it is said that something is done.
+const TICK: Duration = Duration::from_secs(1);
 
-/// Gives the files below `directory` their holes. How far it came does not matter to what they hold.
-///
-/// # Errors
-/// When something cannot be read, or the holes of a file cannot be made for another reason than that its file system has none.
-pub(super) fn dig(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            dig(&entry.path())?;
-        } else if kind.is_file() && entry.metadata()?.len() >= RUN_BYTES as u64 {
-            dig_file(&entry.path())?;
-        }
-    }
-    Ok(())
+/// Gives the files below `directory` their holes; calls `tick` each second, so that nobody takes it for stuck.
+pub(super) fn dig(directory: &Path, tick: &mut dyn FnMut()) {
+    Digger { tick, ticked: None }.directory(directory);
 }
 
-fn dig_file(path: &Path) -> io::Result<()> {
-    let mut file = File::options().read(true).write(true).open(path)?;
-    let before = file.metadata()?;
-    if before.nlink() > 1 && before.blocks() * 512 < before.len() {
-        // Another of its names was here before.
-        return Ok(());
-    }
-    let mut buffer = vec![0; RUN_BYTES];
-    let (mut at, mut dug) = (0, false);
-    loop {
-        let mut length = 0;
-        while length < RUN_BYTES {
-            match file.read(buffer.get_mut(length..).unwrap_or_default())? {
-                0 => break,
-                read => length += read,
+struct Digger<'t> {
+    tick: &'t mut dyn FnMut(),
+    ticked: Option<Instant>,
+}
+
+impl Digger<'_> {
+    /// What cannot be read or opened is skipped: a path may be too long, a file immutable.
+    fn directory(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            self.tick();
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                self.directory(&entry.path());
+            } else if kind.is_file() && entry.metadata().is_ok_and(|metadata| metadata.len() >= RUN_BYTES as u64) {
+                let _ = self.file(&entry.path());
             }
         }
-        let long = i64::try_from(length).map_err(io::Error::other)?;
-        if length == RUN_BYTES && buffer.iter().all(|byte| *byte == 0) {
-            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            match fallocate(&file, flags, at, long) {
-                Ok(()) => dug = true,
-                Err(nix::errno::Errno::EOPNOTSUPP) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        at += long;
-        if length < RUN_BYTES {
-            break;
-        }
     }
-    if dug {
+
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let before = file.metadata()?;
+        if before.nlink() > 1 && before.blocks() * 512 < before.len() {
+            // Another of its names was here before.
+            return Ok(());
+        }
+        let dug = self.holes(&file);
+        // Also behind a part of them.
         file.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))?;
+        dug
     }
-    Ok(())
+
+    fn holes(&mut self, mut file: &File) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let (mut buffer, mut at) = (vec![0; RUN_BYTES], 0);
+        loop {
+            self.tick();
+            let mut length = 0;
+            while length < RUN_BYTES {
+                match file.read(buffer.get_mut(length..).unwrap_or_default())? {
+                    0 => return Ok(()),
+                    read => length += read,
+                }
+            }
+            let long = i64::try_from(length).map_err(io::Error::other)?;
+            if buffer.iter().all(|byte| *byte == 0) {
+                fallocate(file, flags, at, long)?;
+            }
+            at += long;
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
+            (self.tick)();
+            self.ticked = Some(Instant::now());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,10 +101,32 @@ mod tests {
         let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
         File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         File::open(&path).unwrap().sync_all().unwrap();
-        dig(directory.path()).unwrap();
+        let mut ticks = 0;
+        dig(directory.path(), &mut || ticks += 1);
+        assert!(ticks > 0);
         assert_eq!(fs::read(&path).unwrap(), content);
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!(metadata.modified().unwrap(), long_ago);
         assert!(metadata.blocks() * 512 <= 4 * RUN_BYTES as u64, "{} blocks", metadata.blocks());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_skipped_and_the_rest_gets_its_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let zeros = |path: &Path| fs::write(path, vec![0; 2 * RUN_BYTES]).unwrap();
+        let deep = |top: &str| {
+            let mut path = directory.path().join(top);
+            path.extend((0..12).map(|_| "d".repeat(200)));
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let (below, above) = (deep("below"), deep("above"));
+        zeros(&below.join("disk.img"));
+        // Each path alone can be named; one below the other is too long.
+        fs::rename(directory.path().join("below"), above.join("below")).unwrap();
+        zeros(&directory.path().join("z.img"));
+        dig(directory.path(), &mut || {});
+        assert_eq!(fs::metadata(directory.path().join("z.img")).unwrap().blocks(), 0);
+        dig(&directory.path().join("gone"), &mut || {});
     }
 }
