@@ -31,19 +31,24 @@ impl Changer {
     pub(in crate::plugin) fn push<'b>(&mut self, bytes: &'b [u8]) -> std::borrow::Cow<'b, [u8]> {
         let Some(head) = &mut self.head else { return bytes.into() };
         head.extend_from_slice(bytes);
-        let (mut ready, mut is_done) = (Vec::new(), false);
-        while let Some(end) = head.iter().position(|byte| *byte == b'\n').filter(|_| !is_done) {
-            let rest = head.split_off(end + 1);
-            let line = std::mem::replace(head, rest);
+        let (mut ready, mut is_done, mut at) = (Vec::new(), false, 0);
+        while !is_done
+            && let Some(line) = head.get(at..).and_then(|rest| rest.split_inclusive(|byte| *byte == b'\n').next())
+        {
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            at += line.len();
             let text = line.trim_ascii_end();
             if text == EMPTIES_PATH {
                 ready.extend_from_slice(self.statement.as_bytes());
                 is_done = true;
             } else {
                 is_done = !text.is_empty() && !BEFORE.iter().any(|start| text.starts_with(start));
-                ready.extend_from_slice(&line);
+                ready.extend_from_slice(line);
             }
         }
+        head.drain(..at);
         if is_done || head.len() > HEAD_BYTES_MAX {
             ready.append(head);
             self.head = None;

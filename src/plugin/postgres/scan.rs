@@ -164,7 +164,7 @@ enum Place {
     Quoted,
     /// In a name between double quotes.
     Name,
-    /// Behind a dollar sign: what came of the tag.
+    /// Behind a dollar sign: what came of the tag; a longer one than a head is none.
     Tag(Vec<u8>),
     /// Between two tags; how much of the second one came, when its dollar sign did.
     Dollars {
@@ -275,7 +275,7 @@ impl Scanner {
                 self.piece(b"$");
                 Place::Dollars { tag, came: None }
             }
-            (Place::Tag(mut tag), byte) if is_of_tag(byte, tag.is_empty()) => {
+            (Place::Tag(mut tag), byte) if is_of_tag(byte, tag.is_empty()) && tag.len() < HEAD_BYTES_MAX => {
                 self.piece(&[byte]);
                 tag.push(byte);
                 Place::Tag(tag)

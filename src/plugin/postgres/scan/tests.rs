@@ -133,3 +133,13 @@ fn only_statements_about_this_database_are_about_it_and_no_text_of_the_applicati
     ];
     assert_eq!(told, wanted);
 }
+
+#[test]
+fn a_tag_that_does_not_end_grows_no_longer_than_a_head() {
+    let mut scanner = Scanner::default();
+    scanner.push(b"SELECT $");
+    (0..3).for_each(|_| scanner.push(&vec![b'a'; HEAD_BYTES_MAX]));
+    assert!(matches!(scanner.place, Place::Plain));
+    scanner.push(b";\n-- PostgreSQL database dump complete\n");
+    assert!(scanner.finish().complete);
+}
