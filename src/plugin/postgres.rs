@@ -16,6 +16,7 @@ use crate::plugin::settings::{Secret, exactly_one_of};
 use crate::plugin::tool::{Tools, file_name};
 
 mod bare;
+mod bound;
 mod client;
 mod dump;
 mod excluded;
@@ -31,12 +32,13 @@ pub(crate) mod sight;
 mod statement;
 mod verify;
 
-pub(in crate::plugin) use globals::{Globals, There, tell_left};
+pub(in crate::plugin) use bound::{bound, subscriptions};
+pub(in crate::plugin) use globals::{Globals, There};
 pub(in crate::plugin) use path::Changer as PathChanger;
 pub(in crate::plugin) use restore::compare;
 pub(in crate::plugin) use scan::{Scan as Content, Scanner};
 use server::Server;
-pub(in crate::plugin) use server::identifier;
+pub(in crate::plugin) use server::{UTF8, identifier, in_hex, literal, names};
 pub(in crate::plugin) use verify::prove_dump;
 
 pub(crate) const BUILTIN: Builtin = Builtin {

@@ -9,9 +9,13 @@ use crate::plugin::builtin::Failure;
 use crate::plugin::docker::engine::{Engine, Mount};
 use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, ItemKind, State, below, key};
+use crate::plugin::postgres::{in_hex, names};
 
 /// More databases than this in one server are an error.
 const DATABASES_MAX: usize = 1_000;
+/// In UTF-8, unless the server has something that is in no encoding, and gives it only as it is.
+const ROLES: &str = "if PGCLIENTENCODING=UTF8 pg_dumpall \"$@\" >/dev/null 2>&1; then export PGCLIENTENCODING=UTF8; fi; \
+                     exec pg_dumpall \"$@\"";
 /// The code of a failure: nothing tells how to log in.
 pub(super) const NO_PASSWORD: &str = "no_password";
 /// Longest answer to a question, in bytes.
@@ -264,14 +268,11 @@ pub(super) fn postgres_env(engine: &Engine, container: &Container) -> Result<Vec
 fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     let container = login.container;
     let env = postgres_env(login.engine, container)?;
-    // In hex, so that any name comes as one line.
-    let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
-               WHERE datallowconn AND NOT datistemplate ORDER BY datname";
-    let ask: Vec<&str> = psql(sql).into_iter().chain(["-d", "template1"]).collect();
+    let sql = in_hex("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname");
+    let ask: Vec<&str> = psql(&sql).into_iter().chain(["-d", "template1"]).collect();
     let told = login.ask(&ask, env.clone(), "the list of databases")?;
-    let rows: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
-    let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
-    if names.is_empty() || names.len() != rows.len() || names.len() > DATABASES_MAX {
+    let names = names(told.lines().filter(|line| !line.is_empty())).unwrap_or_default();
+    if names.is_empty() || names.len() > DATABASES_MAX {
         return Err(Failure::new("no_databases", format!("{} lists no databases that can be dumped", container.name)));
     }
     let mut parts: Vec<Part> = names
@@ -289,7 +290,7 @@ fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
         file: "globals.sql".to_owned(),
         format: FORMAT_GLOBALS,
         database: "roles and tablespaces".to_owned(),
-        command: words(&["pg_dumpall", "--globals-only", "-w"]),
+        command: words(&["sh", "-c", ROLES, "larder", "--globals-only", "-w"]),
         env,
     });
     Ok(parts)

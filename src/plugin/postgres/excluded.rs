@@ -62,8 +62,7 @@ fn names(server: &Server<'_>, database: &str, oids: &str) -> Result<BTreeSet<Str
          AND NOT (k.nspname OPERATOR(pg_catalog.~) '^pg_') AND k.nspname OPERATOR(pg_catalog.<>) 'information_schema' \
          LIMIT 20000"
     );
-    let rows = server.query(database, &sql)?;
-    Ok(rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect())
+    Ok(super::names(server.query(database, &sql)?)?.into_iter().collect())
 }
 
 /// What is kept and needs what is left out: a restore of the whole does not come to its end.
@@ -87,7 +86,7 @@ pub(super) fn needed(server: &Server<'_>, database: &str, left_out: &[String]) -
                 UNION SELECT conrelid FROM pg_constraint WHERE contype = 'f' AND confrelid IN (SELECT oid FROM gone)
                 UNION SELECT inhrelid FROM pg_inherits WHERE inhparent IN (SELECT oid FROM gone)
                 UNION SELECT objid FROM uses WHERE classid = 'pg_class'::regclass)
-         SELECT encode(convert_to(name, 'UTF8'), 'hex') FROM (
+         SELECT name FROM (
            SELECT format('%I.%I', nspname, relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
            WHERE c.oid IN (SELECT oid FROM user_of) AND c.oid NOT IN (SELECT oid FROM gone) AND relkind IN ('r', 'p', 'v', 'm', 'f')
            UNION
@@ -95,8 +94,7 @@ pub(super) fn needed(server: &Server<'_>, database: &str, left_out: &[String]) -
            WHERE p.oid IN (SELECT objid FROM uses WHERE classid = 'pg_proc'::regclass)
          ) q ORDER BY 1 LIMIT {NAMED_MAX}"
     );
-    let rows = server.query(database, &sql)?;
-    let users = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok());
+    let users = server.names(database, &sql)?.into_iter();
     let is_accepted = server.settings.accept.contains(&super::Accepted::NeedsExcluded);
     let remark = |name: String| Remark {
         code: "needs_excluded",

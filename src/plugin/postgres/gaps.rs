@@ -36,6 +36,8 @@ const LEFT_OUT: &str = "
     SELECT 'mapping|' || srvname || ' for ' || usename FROM pg_user_mappings
     WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
 
+/// The version that brought subscriptions.
+const SUBSCRIPTIONS_SINCE: u32 = 10;
 const SUBSCRIPTIONS: &str =
     "SELECT 'subscription|' || subname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid
     WHERE datname = current_database() AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
@@ -130,8 +132,10 @@ pub(super) fn missing(
 /// What pg_dump leaves out of `database`, and what loads only with the application's search_path.
 pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, Failure> {
     let mut rows = server.query(database, &format!("SELECT * FROM ({LEFT_OUT}) q"))?;
-    // Older servers show it to nobody but superusers.
-    rows.extend(server.query(database, SUBSCRIPTIONS).unwrap_or_default());
+    if server.major >= SUBSCRIPTIONS_SINCE {
+        // Not every server shows it to everybody.
+        rows.extend(server.query(database, SUBSCRIPTIONS).unwrap_or_default());
+    }
     let mut remarks: Vec<Remark> = rows.iter().filter_map(|row| left_out(server, database, row)).collect();
     let computed = computed(server, database)?;
     for name in computed.by_rows {
@@ -210,7 +214,7 @@ fn computed(server: &Server<'_>, database: &str) -> Result<Computed, Failure> {
 fn pairs(server: &Server<'_>, database: &str, sql: &str) -> Result<Vec<(String, String)>, Failure> {
     let hex = |column: &str| format!("encode(convert_to({column}::text, 'UTF8'), 'hex')");
     let sql = format!("SELECT {} || '|' || {} FROM ({sql} LIMIT {LISTED_MAX}) q (a, b)", hex("a"), hex("b"));
-    let text = |hex: &str| String::from_utf8(hex::decode(hex).ok()?).ok();
+    let text = |hex: &str| super::names([hex]).ok().map(|names| names.concat());
     let read = |row: &String| row.split_once('|').and_then(|(a, b)| Some((text(a)?, text(b)?)));
     Ok(server.query(database, &sql)?.iter().filter_map(read).collect())
 }

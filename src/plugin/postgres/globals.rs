@@ -1,4 +1,4 @@
-//! The roles and tablespaces of a backup, and what of them a server lacks; pure.
+//! The roles and tablespaces of a backup, what of them a server lacks, and what came of making it.
 //!
 //! A role that is there stays as it is: its password, attributes, settings and what it is a member of. Only what is
 //! missing is made, by statements of exactly the kinds that `pg_dumpall` writes.
@@ -9,7 +9,12 @@ use std::path::Path;
 
 use super::statement::{Backslash, Cursor, Piece, sql, statements};
 use crate::error::Trouble;
-use crate::plugin::builtin::Voice;
+use crate::plugin::Verdict;
+use crate::plugin::builtin::{Failure, Voice};
+use crate::plugin::databases::remark::listed;
+
+/// What could not be done is told so often.
+const COMPLAINTS_MAX: usize = 10;
 
 /// What a file of roles says.
 pub(in crate::plugin) struct Globals {
@@ -39,10 +44,22 @@ enum About<'p> {
 }
 
 impl Globals {
-    pub(in crate::plugin) fn read(file: &Path) -> std::io::Result<Self> {
-        let bytes = std::fs::read(file)?;
-        Self::of(&String::from_utf8_lossy(&bytes))
-            .ok_or_else(|| std::io::Error::other("it ends in the middle of a statement"))
+    /// Names are compared with those of a server, and run as statements, so they must be what they were.
+    pub(in crate::plugin) fn read(file: &Path) -> Result<Self, Failure> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = std::fs::read(file)
+            .map_err(|error| Failure::new("artifact_unreadable", format!("{name} cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).ok().filter(|text| text.is_ascii() || is_utf8(text)).ok_or_else(|| {
+            let hint = "nothing was changed; take another snapshot: names are kept in UTF-8 since; one that its server \
+                        itself has in no encoding must be renamed first. Or go without the roles, and run the file by hand: \
+                        `psql -X -f globals.sql`";
+            Failure::new("globals_not_utf8", format!("{name} is not in UTF-8, so names of roles in it are unknown"))
+                .hint(hint)
+        })?;
+        Self::of(&text).ok_or_else(|| {
+            Failure::new("dump_damaged", format!("{name} cannot be used: it ends in the middle of a statement"))
+                .hint("nothing was changed; take another snapshot")
+        })
     }
 
     fn of(text: &str) -> Option<Self> {
@@ -57,7 +74,8 @@ impl Globals {
     pub(in crate::plugin) fn missing(&self, there: &There) -> Missing {
         // Texts are written so that no setting of the server matters; a role may read only by default.
         let mut missing = Missing {
-            sql: "SET default_transaction_read_only = off;\nSET search_path = '';\n".to_owned(),
+            sql: "SET client_encoding = 'UTF8';\nSET default_transaction_read_only = off;\nSET search_path = '';\n"
+                .to_owned(),
             left: Vec::new(),
         };
         for statement in &self.statements {
@@ -79,10 +97,40 @@ impl Globals {
         }
         missing
     }
+
+    /// Says what came of it: `there` is what the server has now, `stderr` what psql said.
+    pub(in crate::plugin) fn tell(
+        &self,
+        name: String,
+        missing: &Missing,
+        there: &There,
+        stderr: &str,
+        voice: &mut Voice<'_>,
+    ) {
+        let complaints = stderr.lines().filter(|line| line.contains("ERROR:") || line.contains("error:"));
+        for complaint in complaints.filter(|line| !line.contains("already exists")).take(COMPLAINTS_MAX) {
+            voice.warning(Trouble::new("role_refused", crate::plugin::transcript::tidy(complaint, 300)));
+        }
+        tell_left(missing, voice);
+        let wanted = self.roles();
+        let lacking: Vec<&str> = wanted.iter().copied().filter(|role| !there.roles.contains(*role)).collect();
+        let (verdict, detail) = if lacking.is_empty() {
+            (Verdict::Proven, format!("{} roles", wanted.len()))
+        } else {
+            (Verdict::Failed, format!("{} are missing: {}", lacking.len(), listed(&lacking)))
+        };
+        voice.validation(name, verdict, detail);
+    }
+}
+
+/// Whether a text of other letters than ASCII's says that they are UTF-8; a server without an encoding has what it got.
+fn is_utf8(text: &str) -> bool {
+    let said = text.lines().find_map(|line| line.strip_prefix("SET client_encoding = "));
+    said.is_none_or(|said| ["'UTF8';", "'SQL_ASCII';"].contains(&said.trim_end()))
 }
 
 /// Says which memberships are not given.
-pub(in crate::plugin) fn tell_left(missing: &Missing, voice: &mut Voice<'_>) {
+fn tell_left(missing: &Missing, voice: &mut Voice<'_>) {
     for statement in &missing.left {
         let told =
             format!("a role that is there stays as it is, and so is not given what the backup says: {statement}");
@@ -199,7 +247,7 @@ mod tests {
     #[test]
     fn roles_and_tablespaces_that_are_there_stay_as_they_are() {
         let missing = missing(&["app", "a b"], &["fast"]);
-        let lines: Vec<&str> = missing.sql.lines().skip(2).collect();
+        let lines: Vec<&str> = missing.sql.lines().skip(3).collect();
         let wanted = [
             "create role reader;",
             "alter role reader with nologin;",
@@ -216,11 +264,27 @@ mod tests {
     fn what_is_missing_is_made_and_no_text_becomes_a_statement() {
         let missing = missing(&["postgres"], &[]);
         let all = statements(&missing.sql, Backslash::Plain).unwrap();
-        assert_eq!(all.len(), 2 + 16, "{}", missing.sql);
+        assert_eq!(all.len(), 3 + 16, "{}", missing.sql);
         assert!(!all.iter().any(|each| sql(each).contains("ROLE evil") && !sql(each).starts_with("comment")));
         assert!(!missing.sql.contains("drop role") && !missing.sql.contains("alter system"), "{}", missing.sql);
         assert_eq!(missing.left, Vec::<String>::new());
         assert_eq!(Globals::of(SQL).unwrap().roles(), ["app", "a b", "reader"]);
         assert!(Globals::of("CREATE ROLE x; COMMENT ON ROLE x IS 'cut").is_none());
+    }
+
+    #[test]
+    fn what_is_not_in_utf8_is_refused_and_no_name_becomes_another() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(file.path(), bytes).unwrap();
+            Globals::read(file.path()).map(|globals| globals.roles().concat()).map_err(|failure| failure.trouble.code)
+        };
+        let refused = Err("globals_not_utf8".to_owned());
+        assert_eq!(read("SET client_encoding = 'UTF8';\nCREATE ROLE \"josé\";\n".as_bytes()), Ok("josé".to_owned()));
+        assert_eq!(read(b"SET client_encoding = 'LATIN1';\nCREATE ROLE jose;\n"), Ok("jose".to_owned()));
+        assert_eq!(read(b"SET client_encoding = 'LATIN1';\nCREATE ROLE \"jos\xe9\";\n"), refused);
+        assert_eq!(read(b"SET client_encoding = 'LATIN1';\nCREATE ROLE \"jos\xc3\xa9\";\n"), refused);
+        assert_eq!(read(b"SET client_encoding = 'UTF8';\nCREATE ROLE \"jos\xe9\";\n"), refused);
+        assert_eq!(read(b"CREATE ROLE \"cut"), Err("dump_damaged".to_owned()));
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump, excluded, verify};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, verify};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::remark::listed;
@@ -95,6 +95,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     if options.globals && globals.is_none() {
         return Err(Failure::new("no_globals", "the backup holds no roles").hint("leave `globals` out"));
     }
+    let mut roles = None;
     if let Some(globals) = globals {
         let file = request.staging.join(&globals.path);
         let whole = verify::ends_well(&file).unwrap_or(false);
@@ -102,6 +103,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         if !whole || !same {
             return Err(damaged(&globals.path, "it is not as it was captured"));
         }
+        roles = Some(Globals::read(&file)?);
         voice.step(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
     }
     for plan in &plans {
@@ -114,8 +116,8 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     for plan in plans.iter().filter(|plan| plan.exists) {
         swap::unused(&server, apart, &plan.goal)?;
     }
-    if let Some(globals) = globals {
-        roles::restore(&server, apart, &request.staging.join(&globals.path), &request.staging, voice)?;
+    if let Some(globals) = &roles {
+        roles::restore(&server, apart, globals, &request.staging, voice)?;
     }
     let mut places = Places::new(&server, request, apart)?;
     let work = Work { server: &server, options: &options, staging: &request.staging, apart, same_major };

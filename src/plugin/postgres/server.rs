@@ -9,11 +9,13 @@ use super::{DATABASES_MAX, PostgresSettings};
 use crate::plugin::builtin::Failure;
 use crate::plugin::databases::remark::Remark;
 use crate::plugin::digest;
-use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
+use crate::plugin::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::process::Exit;
 
 /// Rows of an answer that are kept.
 const ROWS_MAX: usize = 20_000;
+/// Has a client speak UTF-8 in both directions: else it is what the database it is connected to happens to have.
+pub(in crate::plugin) const UTF8: (&str, &str) = ("PGCLIENTENCODING", "UTF8");
 
 pub(super) struct Server<'a> {
     pub(super) settings: &'a PostgresSettings,
@@ -50,14 +52,25 @@ impl<'a> Server<'a> {
 
     /// Asks one question of `database`; answers its rows.
     pub(super) fn query(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
+        let (mut ran, mut rows) = self.asked(sql, &[("PGDATABASE", database), UTF8]);
+        if is_in_no_encoding(&ran) {
+            (ran, rows) = self.asked(sql, &[("PGDATABASE", database)]);
+        }
+        match ran.exit {
+            Exit::Success => Ok(rows),
+            _ => Err(explain("psql", &self.settings.place(), database, &ran)),
+        }
+    }
+
+    /// `env` names the database: as an argument a name with `=` in it would be read as a connection string.
+    fn asked(&self, sql: &str, env: &[(&str, &str)]) -> (Ran, Vec<String>) {
         let mut rows = Vec::new();
         // Functions and operators of the application could stand in for the server's own, with the rights of this role.
         let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", "SET search_path = ''", "-c", sql];
         let ran = self.tools.run(
             &self.client.tool("psql"),
             args.map(OsString::from).to_vec(),
-            // Not by argument: there a name with `=` in it would be read as a connection string.
-            &[("PGDATABASE", database)],
+            env,
             // A DROP of a large database takes its time, a question does not.
             if sql.starts_with("SELECT") { DEADLINE_OF_QUESTION } else { DEADLINE_OF_WORK },
             |line| {
@@ -67,10 +80,12 @@ impl<'a> Server<'a> {
             },
             || {},
         );
-        match ran.exit {
-            Exit::Success => Ok(rows),
-            _ => Err(explain("psql", &self.settings.place(), database, &ran)),
-        }
+        (ran, rows)
+    }
+
+    /// Asks a question of one column, of names or other text.
+    pub(super) fn names(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
+        names(self.query(database, &in_hex(sql))?)
     }
 
     fn ask_version(&self, database: &str) -> Result<(u32, String), Failure> {
@@ -94,16 +109,14 @@ impl<'a> Server<'a> {
     }
 
     pub(super) fn databases(&self) -> Result<Vec<String>, Failure> {
-        // In hex, so that any name comes as one line.
-        let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
-                   WHERE datallowconn AND NOT datistemplate \
+        let sql = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate \
                    AND datname !~ '^larder_[0-9a-z]{26}_[0-9]+(_old)?$' ORDER BY datname";
-        let rows = self.ask_apart(sql)?;
+        let rows = self.ask_apart(&in_hex(sql))?;
         if rows.len() > DATABASES_MAX {
             return Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")));
         }
-        let names: Vec<String> = rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect();
-        if names.is_empty() || names.len() != rows.len() {
+        let names = names(rows).unwrap_or_default();
+        if names.is_empty() {
             return Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
                 .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
         }
@@ -112,10 +125,8 @@ impl<'a> Server<'a> {
 
     /// Databases that nobody may connect to, and so nobody can dump.
     pub(super) fn closed(&self) -> Result<Vec<Remark>, Failure> {
-        let sql = "SELECT encode(convert_to(datname, 'UTF8'), 'hex') FROM pg_database \
-                   WHERE NOT datallowconn AND datname <> 'template0' ORDER BY datname";
-        let names = self.ask_apart(sql)?;
-        let names = names.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok());
+        let sql = "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY datname";
+        let names = names(self.ask_apart(&in_hex(sql))?)?.into_iter();
         let remark = |name: String| Remark {
             code: "database_closed",
             sentence: "databases that allow no connections are not in this backup",
@@ -142,7 +153,13 @@ impl<'a> Server<'a> {
             args.push("--no-role-passwords".into());
         }
         args.extend([OsString::from("-f"), file.into()]);
-        let ran = self.tools.run(&self.client.tool("pg_dumpall"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+        let run = |env: &[(&str, &str)]| {
+            self.tools.run(&self.client.tool("pg_dumpall"), args.clone(), env, DEADLINE_OF_WORK, |_| {}, || {})
+        };
+        let mut ran = run(&[UTF8]);
+        if is_in_no_encoding(&ran) {
+            ran = run(&[]);
+        }
         if ran.exit == Exit::Success {
             return digest::sha256(file, |_| {});
         }
@@ -158,8 +175,25 @@ impl<'a> Server<'a> {
     }
 }
 
+/// Whether a server has something that is no text in its own encoding, and so in no other; it gives that only as it is.
+fn is_in_no_encoding(ran: &Ran) -> bool {
+    ran.exit != Exit::Success && ran.stderr.contains("encoding \"UTF8\"")
+}
+
+/// A question of one column, to be answered in hex: so any name comes as one line.
+pub(in crate::plugin) fn in_hex(sql: &str) -> String {
+    format!("SELECT encode(convert_to(r.c::text, 'UTF8'), 'hex') FROM ({sql}) AS r(c)")
+}
+
+/// What such a question is answered with.
+pub(in crate::plugin) fn names(rows: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Vec<String>, Failure> {
+    let name = |row: &str| String::from_utf8(hex::decode(row).ok()?).ok();
+    let names: Option<Vec<String>> = rows.into_iter().map(|row| name(row.as_ref())).collect();
+    names.ok_or_else(|| Failure::new("server_unexpected", "the server's answer is no list of names in UTF-8"))
+}
+
 /// A string in SQL.
-pub(super) fn literal(text: &str) -> String {
+pub(in crate::plugin) fn literal(text: &str) -> String {
     // With E, backslashes mean the same whatever the server's settings say.
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

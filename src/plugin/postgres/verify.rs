@@ -13,7 +13,7 @@ use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::figure_key;
 use crate::plugin::postgres::client::{self, Client};
 use crate::plugin::postgres::scan::{self, Scan};
-use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, MAINTENANCE, PostgresSettings, dump_name};
+use crate::plugin::postgres::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump_name};
 use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
 use crate::plugin::{ArtifactFile, Verdict, digest};
@@ -74,7 +74,10 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
             }
             FORMAT_GLOBALS => {
                 let (verdict, detail) = match ends_well(&file) {
-                    Ok(true) => (Verdict::Proven, "its last line is there".to_owned()),
+                    Ok(true) => match Globals::read(&file) {
+                        Ok(_) => (Verdict::Proven, "its last line is there".to_owned()),
+                        Err(failure) => (Verdict::CouldNotVerify, failure.trouble.message),
+                    },
                     Ok(false) => (Verdict::Failed, format!("it does not end with {GLOBALS_END:?}")),
                     Err(error) => (Verdict::Failed, format!("it cannot be read: {error}")),
                 };

@@ -5,16 +5,18 @@ use super::docker_restore::{restored, sql};
 use super::support::podman::Podman;
 use super::*;
 
-fn postgres(podman: &Podman) -> Option<String> {
+fn postgres(podman: &Podman, encoding: &str) -> Option<String> {
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
         eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
         return None;
     }
     let name = fresh("pgown");
     let data = format!("{name}:/var/lib/postgresql/data");
-    let script = "[ -e $PGDATA/PG_VERSION ] || initdb -D $PGDATA -U postgres --no-sync; \
-                  exec postgres -D $PGDATA -c listen_addresses= -c fsync=off";
-    server(podman, &name, &["-e", "PGDATA=/var/lib/postgresql/data", "-v", &data], "postgres:15", script);
+    let script = format!(
+        "[ -e $PGDATA/PG_VERSION ] || initdb -D $PGDATA -U postgres -E {encoding} --no-locale --no-sync; \
+         exec postgres -D $PGDATA -c listen_addresses= -c fsync=off"
+    );
+    server(podman, &name, &["-e", "PGDATA=/var/lib/postgresql/data", "-v", &data], "postgres:15", &script);
     support::wait_for("PostgreSQL", Duration::from_secs(60), || {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sql(podman, &name, "template1", "SELECT 1"))).ok()
     });
@@ -30,7 +32,7 @@ fn script(podman: &Podman, name: &str, user: &str, database: &str, text: &str) {
 #[test]
 fn no_text_of_an_application_is_run_and_roles_that_are_there_stay_as_they_are() {
     let Some(podman) = Podman::shared() else { return };
-    let Some(name) = postgres(&podman) else { return };
+    let Some(name) = postgres(&podman, "UTF8") else { return };
     let root = |text: &str| script(&podman, &name, "postgres", "postgres", text);
     root("CREATE ROLE app LOGIN PASSWORD 'first'");
     root("CREATE ROLE admin SUPERUSER");
@@ -96,4 +98,23 @@ COPY t FROM stdin;
         );
         assert_eq!(sql(&podman, &name, "shop", "SELECT count(*) FROM t"), "1");
     }
+}
+
+#[test]
+fn roles_with_names_beyond_ascii_come_back_whatever_the_encoding_of_the_server() {
+    let Some(podman) = Podman::shared() else { return };
+    let Some(name) = postgres(&podman, "LATIN1") else { return };
+    let root = |text: &str| script(&podman, &name, "postgres", "postgres", text);
+    root("CREATE ROLE U&\"jos\\00e9\" LOGIN");
+    root("CREATE DATABASE shop");
+    let table = "CREATE TABLE t (i int); INSERT INTO t VALUES (1); ALTER TABLE t OWNER TO U&\"jos\\00e9\"";
+    script(&podman, &name, "postgres", "shop", table);
+    let bench = docker(&podman.socket(), json!({"containers": [name], "stop_timeout": 5}));
+    let captured = bench.kept();
+    root("DROP DATABASE shop");
+    root("DROP ROLE U&\"jos\\00e9\"");
+    let done = restored(&bench, &captured);
+    let owner = "SELECT encode(convert_to(relowner::regrole::text, 'UTF8'), 'hex') FROM pg_class WHERE relname = 't'";
+    assert_eq!(sql(&podman, &name, "shop", owner), hex::encode("\"josé\""), "{done:#?}");
+    assert_eq!(sql(&podman, &name, "shop", "SELECT count(*) FROM t"), "1");
 }

@@ -273,3 +273,50 @@ COPY t FROM stdin;
     restored(&bench, &captured, json!({"overwrite": true}));
     assert_eq!(state(), before);
 }
+
+#[test]
+fn roles_with_names_beyond_ascii_come_back_whatever_the_encoding_of_the_server() {
+    let cluster = Cluster::start_in("LATIN1");
+    cluster.create_database("shop");
+    cluster.sql(
+        "shop",
+        "CREATE ROLE U&\"jos\\00e9\" LOGIN; COMMENT ON ROLE U&\"jos\\00e9\" IS U&'gar\\00e7on'; CREATE TABLE t (a text);
+         INSERT INTO t VALUES (U&'\\00fc'); ALTER TABLE t OWNER TO U&\"jos\\00e9\"",
+    );
+    let bench = postgres(&cluster, json!({"all": true}));
+    let captured = bench.proven();
+    let globals = std::fs::read_to_string(bench.staging().join("globals.sql")).unwrap();
+    assert!(globals.contains("CREATE ROLE \"josé\""), "{globals}");
+    cluster.sql("postgres", "DROP DATABASE shop");
+    cluster.sql("postgres", "DROP ROLE U&\"jos\\00e9\"");
+    let told = restored(&bench, &captured, json!({"globals": true, "databases": ["shop"]}));
+    let hex = |text: &str| format!("encode(convert_to({text}, 'UTF8'), 'hex')");
+    let owner = hex("(SELECT tableowner::text FROM pg_tables WHERE tablename = 't')");
+    let comment = hex("(SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname ~ '^jos')");
+    assert_eq!(
+        cluster.sql("shop", &format!("SELECT {owner}, {comment}, {} FROM t", hex("a"))),
+        format!("{}|{}|{}", hex::encode("josé"), hex::encode("garçon"), hex::encode("ü")),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn a_role_whose_name_is_in_no_encoding_is_told_and_no_other_one_is_made_of_it() {
+    let cluster = Cluster::start_in("SQL_ASCII");
+    cluster.create_database("shop");
+    cluster.sql("shop", "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    cluster.sql("shop", r#"DO $$ BEGIN EXECUTE 'CREATE ROLE "jos' || E'\xe9' || '"'; END $$"#);
+    let bench = postgres(&cluster, json!({"all": true}));
+    let captured = bench.capture().unwrap();
+    let validations = bench.validate(&captured).unwrap();
+    let told = validations.iter().find(|each| each.name == "globals.sql is whole").unwrap();
+    assert_eq!(told.verdict, Verdict::CouldNotVerify, "{validations:#?}");
+    assert!(told.detail.contains("UTF-8"), "{told:?}");
+    for failure in [
+        rehearse(&bench, &captured, json!({"globals": true, "overwrite": true})).unwrap_err(),
+        put_back(&bench, &captured, json!({"globals": true, "overwrite": true})).unwrap_err(),
+    ] {
+        assert_eq!(failure.trouble.code, "globals_not_utf8", "{failure}");
+    }
+    restored(&bench, &captured, json!({"overwrite": true, "databases": ["shop"]}));
+}

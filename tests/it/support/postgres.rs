@@ -31,6 +31,11 @@ impl Cluster {
     }
 
     pub fn start() -> Self {
+        Self::start_in("UTF8")
+    }
+
+    /// One whose databases have this encoding.
+    pub fn start_in(encoding: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("larder-pg-").tempdir_in("/tmp").unwrap();
         let user = nix::unistd::geteuid().is_root().then(|| {
             let known = |name| nix::unistd::User::from_name(name).ok().flatten().is_some();
@@ -61,7 +66,7 @@ impl Cluster {
                 "--pwfile",
                 password_file.to_str().unwrap(),
                 "-E",
-                "UTF8",
+                encoding,
                 "--no-locale",
                 "--no-sync",
             ],

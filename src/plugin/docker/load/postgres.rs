@@ -11,7 +11,6 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::{NOT_READ, Place, TICKING, past_entrypoint, start, until_ready};
-use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::database::{self, FORMAT_GLOBALS, FORMAT_POSTGRES, words};
@@ -20,7 +19,7 @@ use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::Dump;
 use crate::plugin::docker::unwritable;
-use crate::plugin::postgres::{self, Content, Globals, PathChanger, Scanner, There, identifier, tell_left};
+use crate::plugin::postgres::{self, Content, Globals, PathChanger, Scanner, There, UTF8, identifier, in_hex, names};
 use crate::plugin::protocol::{Event, Verb};
 
 mod own;
@@ -29,7 +28,7 @@ mod swap;
 use own::Own;
 pub(in crate::plugin::docker) use swap::{Loaded, recover};
 
-/// The same without a word of its own: what the program writes is wanted.
+/// Gives the program so many bytes of standard input and says nothing itself: its output is what is read.
 const QUIET: &str = "n=$1; shift; head -c \"$n\" | \"$@\"";
 
 /// A server and its dumps.
@@ -56,13 +55,13 @@ impl Server<'_> {
             voice.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
         }
         let login = ready(engine, &self.container, voice)?;
-        let there = names(&login.ask("template1", "SELECT datname FROM pg_database WHERE datallowconn")?)?;
+        let there = login.names("template1", "SELECT datname FROM pg_database WHERE datallowconn")?;
         let mut full = Vec::new();
         for dump in self.databases().filter(|dump| there.contains(&dump.database)) {
             let sql = "SELECT 'x' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                        WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast' \
                        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e') LIMIT 1";
-            if !login.ask(&dump.database, sql)?.is_empty() {
+            if !login.names(&dump.database, sql)?.is_empty() {
                 swap::unbound(&login, &dump.database, &self.container.name)?;
                 full.push(dump.database.clone());
             }
@@ -113,7 +112,7 @@ impl Server<'_> {
             let wanted = login.read(&artifact, voice)?;
             let own = Own::of(&wanted, &dump.database);
             let named = Named { live: dump.database.clone(), shown: thing(dump) };
-            let there = names(&login.ask("template1", "SELECT datname FROM pg_database")?)?;
+            let there = login.names("template1", "SELECT datname FROM pg_database")?;
             let replaces = there.contains(&dump.database);
             let entry = format!("db-{:05}", loaded.len());
             let beside = Loaded::note(place, &self.container, entry, &named, replaces, own)?;
@@ -155,15 +154,6 @@ fn thing(dump: &Dump) -> String {
     }
 }
 
-/// Names, each as a line of hex.
-fn names(told: &str) -> Result<Vec<String>, Failure> {
-    let decoded =
-        told.lines().filter(|line| !line.is_empty()).map(|line| String::from_utf8(hex::decode(line).ok()?).ok());
-    decoded
-        .collect::<Option<_>>()
-        .ok_or_else(|| Failure::new("server_unexpected", "the server's answer is no list of names"))
-}
-
 /// The way to talk to a server.
 struct Login<'e> {
     engine: &'e Engine,
@@ -179,33 +169,25 @@ impl<'e> Login<'e> {
     /// Fails while the server starts.
     fn answers(&self) -> Result<(), Failure> {
         past_entrypoint(self.engine, self.container)?;
-        self.ask("template1", "SELECT 'x'").map(drop)
+        self.names("template1", "SELECT 'x'").map(drop)
     }
 
-    /// What the server answers, in hex, a line for each row.
-    fn ask(&self, database: &str, sql: &str) -> Result<String, Failure> {
-        // One column, whatever its name.
-        let sql = format!("SELECT encode(convert_to(r.c::text, 'UTF8'), 'hex') FROM ({sql}) AS r(c)");
-        self.output(&database::psql(&sql), Some(database))
+    /// Asks a question of one column, of names or other text.
+    fn names(&self, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
+        let told = self.output(&database::psql(&in_hex(sql)), Some(database))?;
+        names(told.lines().filter(|line| !line.is_empty()))
     }
 
     fn output(&self, command: &[&str], database: Option<&str>) -> Result<String, Failure> {
         let mut said = Vec::new();
-        let ran = self.exec(words(command), database, &mut |bytes| {
+        let mut program = self.program(words(command), database);
+        program.env.push((UTF8.0.to_owned(), SecretString::from(UTF8.1.to_owned())));
+        let ran = exec::run(self.engine, &program, &mut |bytes| {
             said.extend_from_slice(bytes);
             Ok(())
         })?;
         self.succeeded(command.first().unwrap_or(&""), &ran)?;
         Ok(String::from_utf8_lossy(&said).into_owned())
-    }
-
-    fn exec(
-        &self,
-        command: Vec<String>,
-        database: Option<&str>,
-        on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<Executed, Failure> {
-        exec::run(self.engine, &self.program(command, database), on_bytes)
     }
 
     fn program(&self, command: Vec<String>, database: Option<&str>) -> Program<'_> {
@@ -272,7 +254,7 @@ impl<'e> Login<'e> {
     }
 
     fn load_globals(&self, artifact: &Path, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let globals = Globals::read(artifact).map_err(|error| unwritable(artifact, &error))?;
+        let globals = Globals::read(artifact)?;
         let missing = globals.missing(&self.there()?);
         let missing_only = staging.join(".larder-roles.sql");
         std::fs::write(&missing_only, &missing.sql).map_err(|error| unwritable(&missing_only, &error))?;
@@ -282,24 +264,14 @@ impl<'e> Login<'e> {
         let ran = ran?;
         self.succeeded("psql", &ran)?;
         voice.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
-        tell_left(&missing, voice);
-        let there = self.there()?;
-        let wanted = globals.roles();
-        let missing: Vec<&&str> = wanted.iter().filter(|name| !there.roles.contains(**name)).collect();
-        let (verdict, detail) = match missing.first() {
-            None => (Verdict::Proven, format!("{} roles", wanted.len())),
-            Some(name) => (Verdict::Failed, format!("{} are missing, {name} among them", missing.len())),
-        };
-        voice.validation(format!("the roles of the backup are in {}", self.container.name), verdict, detail);
-        for complaint in ran.stderr.lines().filter(|line| line.contains("ERROR:") && !line.contains("already exists")) {
-            voice.warning(Trouble::new("role_refused", crate::plugin::transcript::tidy(complaint, 300)));
-        }
+        let name = format!("the roles of the backup are in {}", self.container.name);
+        globals.tell(name, &missing, &self.there()?, &ran.stderr, voice);
         Ok(())
     }
 
     /// The roles and tablespaces of the server.
     fn there(&self) -> Result<There, Failure> {
-        let ask = |sql| names(&self.ask("template1", sql)?).map(|names| names.into_iter().collect());
+        let ask = |sql| self.names("template1", sql).map(|names| names.into_iter().collect());
         Ok(There {
             roles: ask("SELECT rolname FROM pg_roles")?,
             tablespaces: ask("SELECT spcname FROM pg_tablespace")?,
@@ -333,7 +305,7 @@ impl<'e> Login<'e> {
         let path = match (&beside.own().search_path, beside.replaces()) {
             (Some(path), _) => path.clone(),
             (None, Some(live)) => {
-                names(&self.ask(live, "SELECT reset_val FROM pg_settings WHERE name = 'search_path'")?)?.concat()
+                self.names(live, "SELECT reset_val FROM pg_settings WHERE name = 'search_path'")?.concat()
             }
             (None, None) => "\"$user\", public".to_owned(),
         };

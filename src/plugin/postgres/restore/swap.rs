@@ -12,6 +12,7 @@ use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::journal::Journal;
 use crate::plugin::postgres::PostgresSettings;
+use crate::plugin::postgres::bound::{Bound, bound, subscriptions};
 use crate::plugin::postgres::server::{Server, identifier, literal};
 use crate::plugin::protocol::Request;
 
@@ -137,13 +138,7 @@ fn drop_database(server: &Server<'_>, apart: &str, name: &str) -> Result<(), Fai
 
 /// Refuses a database that replication hangs on: what it gives or takes would be another one's without a word.
 pub(super) fn unbound(server: &Server<'_>, apart: &str, goal: &str) -> Result<(), Failure> {
-    let name = |column: &str| format!("encode(convert_to({column}::text, 'UTF8'), 'hex')");
-    let ask = |sql: String| -> Result<Vec<String>, Failure> {
-        let rows = server.query(apart, &sql)?;
-        Ok(rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()).collect())
-    };
-    let goal_is = |column: &str| format!("{column} = {}", literal(goal));
-    let slots = ask(format!("SELECT {} FROM pg_replication_slots WHERE {}", name("slot_name"), goal_is("database")))?;
+    let Bound { slots, subscriptions } = bound(goal, |sql| server.names(apart, sql))?;
     let shown = format!("the database {goal:?} at {}", server.settings.place());
     if let Some(slot) = slots.first() {
         let told = format!("{shown} has replication slots, which would go with it: {}", slots.join(", "));
@@ -151,16 +146,6 @@ pub(super) fn unbound(server: &Server<'_>, apart: &str, goal: &str) -> Result<()
         let hint = format!("nothing was changed; end what reads from them, then {drop} in it, and restore again");
         return Err(Failure::new("replication_slots", told).hint(hint));
     }
-    // The column says whether it works; whoever may not see it is told by the sessions.
-    let sql = format!(
-        "SELECT {} FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE subenabled AND {}",
-        name("subname"),
-        goal_is("datname")
-    );
-    let subscriptions = match ask(sql) {
-        Err(failure) if failure.trouble.code == "permission_denied" => Vec::new(),
-        other => other?,
-    };
     if let Some(first) = subscriptions.first() {
         let told = format!("{shown} has subscriptions that work: {}", subscriptions.join(", "));
         let disable = format!("ALTER SUBSCRIPTION {} DISABLE", identifier(first));
@@ -172,17 +157,7 @@ pub(super) fn unbound(server: &Server<'_>, apart: &str, goal: &str) -> Result<()
 
 /// Drops the subscriptions of a database that is about to be dropped; what they read from keeps its slots.
 fn unsubscribed(server: &Server<'_>, apart: &str, database: &str) -> Result<(), Failure> {
-    let sql = format!(
-        "SELECT encode(convert_to(subname::text, 'UTF8'), 'hex') FROM pg_subscription \
-         JOIN pg_database d ON d.oid = subdbid WHERE datname = {}",
-        literal(database)
-    );
-    let rows = match server.query(apart, &sql) {
-        // Who may not see any has made none.
-        Err(failure) if failure.trouble.code == "permission_denied" => return Ok(()),
-        other => other?,
-    };
-    for name in rows.iter().filter_map(|row| String::from_utf8(hex::decode(row).ok()?).ok()) {
+    for name in subscriptions(database, |sql| server.names(apart, sql))? {
         let name = identifier(&name);
         server.query(database, &format!("ALTER SUBSCRIPTION {name} DISABLE"))?;
         server.query(database, &format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"))?;

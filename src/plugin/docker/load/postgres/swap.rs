@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Login, Named, names, ready};
+use super::{Login, Named, ready};
 use crate::error::Trouble;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::docker::engine::Engine;
@@ -16,7 +16,7 @@ use crate::plugin::docker::inventory::Container;
 use crate::plugin::docker::load::postgres::own::Own;
 use crate::plugin::docker::load::stopped;
 use crate::plugin::journal::Journal;
-use crate::plugin::postgres::identifier;
+use crate::plugin::postgres::{self, identifier, literal};
 use crate::plugin::protocol::Verb;
 
 /// How often somebody else's sessions are ended before a database counts as in use.
@@ -148,7 +148,7 @@ impl Loaded {
     ) -> Result<(), Failure> {
         let container = self.container(engine)?;
         let login = ready(engine, &container, voice)?;
-        let there = names(&login.ask("template1", "SELECT datname FROM pg_database")?)?;
+        let there = login.names("template1", "SELECT datname FROM pg_database")?;
         let is_there = |name: &String| there.contains(name);
         let Names { live, temporary, before } = &self.database;
         let swapped = self.step == Step::Swapping && is_there(live) && !is_there(temporary);
@@ -179,21 +179,15 @@ impl Loaded {
 
 /// Refuses a live database that replication hangs on: what it gives or takes would be another one's without a word.
 pub(super) fn unbound(login: &Login<'_>, live: &str, container: &str) -> Result<(), Failure> {
-    let live_is = |column: &str| format!("{column} = '{}'", live.replace('\'', "''"));
-    let ask = |sql: String| names(&login.ask("template1", &sql)?);
-    let slots = ask(format!("SELECT slot_name FROM pg_replication_slots WHERE {}", live_is("database")))?;
-    let subscriptions = ask(format!(
-        "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE subenabled AND {}",
-        live_is("datname")
-    ))?;
+    let bound = postgres::bound(live, |sql| login.names("template1", sql))?;
     for (code, what, names, hint) in [
         (
             "replication_slots",
             "replication slots, which would go with it",
-            slots,
+            bound.slots,
             "end what reads from them and drop them",
         ),
-        ("subscription_enabled", "subscriptions that work", subscriptions, "ALTER SUBSCRIPTION … DISABLE"),
+        ("subscription_enabled", "subscriptions that work", bound.subscriptions, "ALTER SUBSCRIPTION … DISABLE"),
     ] {
         if !names.is_empty() {
             let told = format!("the database {live} in {container} has {what}: {}", names.join(", "));
@@ -205,11 +199,7 @@ pub(super) fn unbound(login: &Login<'_>, live: &str, container: &str) -> Result<
 
 /// Drops a database with its subscriptions; what these read from keeps its slots.
 fn dropped(login: &Login<'_>, database: &String, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let sql = format!(
-        "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = '{}'",
-        database.replace('\'', "''")
-    );
-    for name in names(&login.ask("template1", &sql)?)? {
+    for name in postgres::subscriptions(database, |sql| login.names("template1", sql))? {
         let (name, database_name) = (identifier(&name), identifier(database));
         login.sql("template1", &format!("ALTER DATABASE {database_name} WITH ALLOW_CONNECTIONS true"))?;
         login.sql(database, &format!("ALTER SUBSCRIPTION {name} DISABLE"))?;
@@ -225,13 +215,13 @@ fn rename(from: &str, to: &str) -> String {
 
 /// Runs what needs a database for itself: ends the sessions in it, and tries again where one comes back.
 fn alone(login: &Login<'_>, databases: &[&String], sql: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let list = databases.iter().map(|name| format!("'{}'", name.replace('\'', "''"))).collect::<Vec<_>>().join(", ");
+    let list = databases.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
     let end = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({list}) AND pid <> pg_backend_pid()"
     );
     let mut tries = 0;
     loop {
-        login.ask("template1", &end)?;
+        login.names("template1", &end)?;
         match login.sql("template1", sql) {
             Err(failure) if tries < TRIES_MAX && failure.trouble.message.contains("accessed by other users") => {
                 tries += 1;
