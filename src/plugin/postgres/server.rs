@@ -177,7 +177,7 @@ impl<'a> Server<'a> {
 
 /// Whether a server has something that is no text in its own encoding, and so in no other; it gives that only as it is.
 fn is_in_no_encoding(ran: &Ran) -> bool {
-    ran.exit != Exit::Success && ran.stderr.contains("encoding \"UTF8\"")
+    ran.exit != Exit::Success && ran.stderr.contains("UTF8")
 }
 
 /// A question of one column, to be answered in hex: so any name comes as one line.

@@ -8,6 +8,8 @@
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
 //! into the restored one. Other files that the backup has not stay, and are told.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -179,13 +181,16 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         };
         let brought = remote.bring(&aside, gave_way.path(), voice)?;
         brought.as_ref().map_or(Ok(()), whole)?;
+        let attributes = kept(journal, &entry);
+        if brought.is_none() && attributes.is_dir() {
+            still_there(remote, &note.base, &attributes, scratch(".larder-there")?.path(), voice)?;
+        }
         // What came first: it may stand where something of another kind was.
         let away = outermost(note.created.iter().chain(&note.partial).cloned());
         whole(&remote.take_away(&note.base, &away, None, skeleton.path(), voice)?)?;
         // Another attempt takes away nothing that somebody made meanwhile.
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
-        let attributes = kept(journal, &entry);
         let give_back = |voice: &mut Voice<'_>| {
             if attributes.is_dir() { remote.give_back(&attributes, &note.base, voice) } else { Ok(Outcome::Whole) }
         };
@@ -208,6 +213,26 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         let _ = std::fs::remove_dir_all(&attributes);
     }
     clear(journal)
+}
+
+/// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
+fn still_there(
+    remote: &Remote<'_>,
+    base: &str,
+    had: &Path,
+    scratch: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let names = |directory: &Path| -> BTreeSet<OsString> {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+    };
+    let (had, there) = (names(had), remote.note(base, Noted::Tree, &[], scratch, voice)?.map(|_| names(scratch)));
+    // Some of it may have been removed by somebody.
+    if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
+        return Ok(());
+    }
+    let told = format!("{base} is empty or gone on the device, so what a restore changed there cannot be put back");
+    Err(Failure::new("not_undone", told).hint("is its disk mounted there? It is tried again by itself").later())
 }
 
 impl Work {

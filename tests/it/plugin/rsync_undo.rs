@@ -47,6 +47,18 @@ fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
     assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
     assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "it is tried again");
     std::fs::remove_file(device.at("hide")).unwrap();
+    // Its disk is not mounted, in either way that this looks.
+    std::fs::rename(device.at("data"), device.at("disk")).unwrap();
+    for there in [false, true] {
+        if there {
+            std::fs::create_dir(device.at("data")).unwrap();
+        }
+        let failure = bench.recover_app().unwrap_err();
+        assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+        assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{there}");
+    }
+    std::fs::remove_dir(device.at("data")).unwrap();
+    std::fs::rename(device.at("disk"), device.at("data")).unwrap();
     bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
     assert!(content(&device.at("data")) == live, "{}", bench.log());
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
