@@ -9,9 +9,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::scan::Scan;
 use super::server::{Server, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::Trouble;
+use crate::plugin::ArtifactFile;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
@@ -67,6 +69,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         return Err(Failure::new("no_users", "the backup holds no users").hint("leave `users` out"));
     }
     if let Some(users) = users {
+        whole(users, &request.staging, voice)?;
         voice.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
     }
     let swap = Swap::new(&server, request)?;
@@ -112,6 +115,18 @@ fn tell_version(facts: &CaptureFacts, version: &str, voice: &mut Voice<'_>) -> b
     false
 }
 
+/// Reads a dump to its end; refuses one that is not what was captured.
+fn whole(artifact: &ArtifactFile, staging: &Path, voice: &mut Voice<'_>) -> Result<Scan, Failure> {
+    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+    let is_other = artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256);
+    if scan.complete && !is_other { Ok(scan) } else { Err(damaged(artifact)) }
+}
+
+fn damaged(artifact: &ArtifactFile) -> Failure {
+    Failure::new("dump_damaged", format!("{} is not whole", artifact.path.display()))
+        .hint("nothing was changed; take another snapshot")
+}
+
 /// Decides where each dump goes; refuses what must not be done before anything is.
 fn plan(
     server: &Server<'_>,
@@ -125,12 +140,8 @@ fn plan(
     let mut known = Vec::new();
     for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
         let file = staging.join(&artifact.path);
-        let (scan, sha256) = dump::read_whole(&file, |done| voice.progress(done, 0))?;
-        let damaged = artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256);
-        let Some(quoted) = scan.database.clone().filter(|_| scan.complete && !damaged) else {
-            return Err(Failure::new("dump_damaged", format!("{} is not whole", artifact.path.display()))
-                .hint("nothing was changed; take another snapshot"));
-        };
+        let scan = whole(artifact, staging, voice)?;
+        let quoted = scan.database.clone().ok_or_else(|| damaged(artifact))?;
         let name = quoted.replace("``", "`");
         known.push(name.clone());
         if !choice.has(&name) {

@@ -55,17 +55,18 @@ pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -
     let unreadable =
         |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", file.display()));
     let before = there(server)?;
-    let missing = MemoryFile::new(&of_missing(file, &before).map_err(unreadable)?).map_err(unreadable)?;
-    let done = make(server, missing.path(), voice).and_then(|()| judge(server, file, voice));
-    if done.is_err() {
+    let missing = of_missing(file, &before).map_err(unreadable)?;
+    let script = MemoryFile::new(&missing.script).map_err(unreadable)?;
+    make(server, script.path(), voice).and_then(|()| judge(server, file, voice)).or_else(|failure| {
+        // Whoever else came meanwhile was made by others.
         let made = there(server)?;
-        for (user, host) in made.difference(&before) {
+        for (user, host) in missing.makes.intersection(&made) {
             let kind = if host.is_empty() { "ROLE" } else { "USER" };
             let host = if host.is_empty() { String::new() } else { format!("@{}", identifier(host)) };
             server.query("mysql", &format!("DROP {kind} IF EXISTS {}{host}", identifier(user)))?;
         }
-    }
-    done
+        Err(failure)
+    })
 }
 
 /// Users and roles of the server.
@@ -74,9 +75,17 @@ fn there(server: &Server<'_>) -> Result<BTreeSet<(String, String)>, Failure> {
     Ok(server.query("mysql", "SELECT HEX(user), HEX(host) FROM mysql.user")?.iter().filter_map(both).collect())
 }
 
+/// What a file does for those that are missing.
+struct Missing {
+    script: Vec<u8>,
+    /// The users and roles that it makes; the role that is there while it is read is one.
+    makes: BTreeSet<(String, String)>,
+}
+
 /// The statements of a file without those about users and roles that are there: a GRANT would give their old passwords
 /// back, and rights that were taken from them.
-fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Result<Vec<u8>> {
+fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Result<Missing> {
+    let mut makes = BTreeSet::new();
     let mut from = std::io::BufReader::new(std::fs::File::open(file)?);
     let (mut reading, mut statement, mut out) = (Reading::default(), Vec::new(), Vec::new());
     loop {
@@ -85,14 +94,40 @@ fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Resul
         reading.push(statement.get(start..).unwrap_or_default());
         if is_end || reading.is_between() {
             if subject(&statement).is_none_or(|who| !there.contains(&who)) {
+                makes.extend(made_by(&statement).filter(|who| !there.contains(who)));
                 out.append(&mut statement);
             }
             statement.clear();
         }
         if is_end {
-            return Ok(out);
+            return Ok(Missing { script: out, makes });
         }
     }
+}
+
+/// The user or role that a statement makes.
+fn made_by(statement: &[u8]) -> Option<(String, String)> {
+    let mut tokens = Tokens::new(statement);
+    let mut next = || tokens.next().and_then(|at| statement.get(at));
+    let is = |token: &[u8], word: &str| token.eq_ignore_ascii_case(word.as_bytes());
+    if !is(next()?, "CREATE") {
+        return None;
+    }
+    let kind = next()?;
+    if !is(kind, "USER") && !is(kind, "ROLE") {
+        return None;
+    }
+    let mut name = next()?;
+    if is(name, "IF") {
+        next()?;
+        next()?;
+        name = next()?;
+    }
+    let host = match next() {
+        Some(b"@") => unquoted(next()?),
+        _ => String::new(),
+    };
+    Some((unquoted(name), host))
 }
 
 /// The user or role that a statement is about; a role has no host.
@@ -112,7 +147,9 @@ fn subject(statement: &[u8]) -> Option<(String, String)> {
 
 fn unquoted(token: &[u8]) -> String {
     let text = String::from_utf8_lossy(token);
-    let Some(quote) = text.chars().next() else { return String::new() };
+    let Some(quote) = text.chars().next().filter(|first| matches!(first, '`' | '\'' | '"')) else {
+        return text.into_owned();
+    };
     let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     inner.replace(&format!("{quote}{quote}"), &quote.to_string())
 }
@@ -184,6 +221,24 @@ mod tests {
             ("/*!40101 SET NAMES utf8mb4 */;", None),
         ] {
             let found = subject(statement.as_bytes());
+            assert_eq!(found, who.map(|(user, host)| (user.to_owned(), host.to_owned())), "{statement}");
+        }
+    }
+
+    #[test]
+    fn what_makes_a_user_or_a_role_says_whom() {
+        for (statement, who) in [
+            ("CREATE USER IF NOT EXISTS `r``t`@`%` IDENTIFIED BY PASSWORD '*9B TO `x`@`y`';", Some(("r`t", "%"))),
+            ("CREATE USER `rot`@`localhost`;", Some(("rot", "localhost"))),
+            ("/*M!100005 CREATE ROLE IF NOT EXISTS 'rl' WITH ADMIN mariadb_dump_import_role */;", Some(("rl", ""))),
+            ("CREATE ROLE IF NOT EXISTS mariadb_dump_import_role;", Some(("mariadb_dump_import_role", ""))),
+            ("GRANT mariadb_dump_import_role TO CURRENT_USER();", None),
+            ("GRANT USAGE ON *.* TO `rl`;", None),
+            ("DROP ROLE mariadb_dump_import_role;", None),
+            ("-- CREATE USER `x`@`y`\n", None),
+            ("", None),
+        ] {
+            let found = made_by(statement.as_bytes());
             assert_eq!(found, who.map(|(user, host)| (user.to_owned(), host.to_owned())), "{statement}");
         }
     }

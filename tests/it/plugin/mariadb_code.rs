@@ -104,6 +104,64 @@ fn a_line_with_a_delimiter_in_a_remark_or_a_string_is_text() {
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "3");
 }
 
+/// The character set of a database, and the collation that each of its code was made with.
+fn collations(server: &Server, database: &str) -> String {
+    let of = |what: &str, kind: &str| {
+        format!(
+            "SELECT {what}_name, database_collation FROM information_schema.{kind} WHERE {what}_schema = DATABASE() ORDER BY 1"
+        )
+    };
+    let made = "SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = DATABASE()";
+    [made.to_owned(), of("trigger", "triggers"), of("routine", "routines"), of("event", "events")]
+        .map(|sql| server.sql(database, &sql))
+        .join("\n--\n")
+}
+
+#[test]
+fn code_that_is_older_than_the_character_set_of_its_database_comes_back_with_its_own() {
+    let server = Server::start();
+    let name = fresh(&server, "al`ter");
+    let other = format!("{name}_other");
+    let code = "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.i = 1;
+         CREATE PROCEDURE p() SELECT 1; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1; CREATE VIEW v AS SELECT i FROM t";
+    // A quote in its name and events do not go together in mariadb-dump.
+    server.sql(&name, code.split(" CREATE EVENT").next().unwrap());
+    let plain = fresh(&server, "alter");
+    server.sql(&plain, code);
+    for (name, other) in [(&name, &other), (&plain, &format!("{plain}_other"))] {
+        server.sql(name, "ALTER DATABASE CHARACTER SET latin1");
+        let mut bench = mariadb(&server, json!({ "database": name }));
+        let captured = bench.proven();
+        let kept = collations(&server, name);
+        assert!(kept.starts_with("latin1_swedish_ci") && kept.contains("p\tutf8mb4_general_ci"), "{kept}");
+        // The live one is of another character set now, and its code of two.
+        server.sql(name, "ALTER DATABASE CHARACTER SET ucs2; CREATE FUNCTION f() RETURNS INT DETERMINISTIC RETURN 1");
+        let live = collations(&server, name);
+        for options in [json!({ "into": other }), json!({"into": other, "overwrite": true})] {
+            restored(&bench, &captured, options);
+            assert_eq!((collations(&server, other), collations(&server, name)), (kept.clone(), live.clone()));
+        }
+        let script = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database=*) echo \"$*\" >>$0.fed; \
+                      [ $(grep -c . $0.fed) -ne 3 ] || { sed '/^CREATE DEFINER/,$d' | mariadb \"$@\"; exit 1; };; esac; exec mariadb \"$@\"";
+        let bin = super::mariadb::programs(&[("mariadb", script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        not_put_back(&bench, &captured, json!({"overwrite": true}), "dump_failed");
+        assert!(std::fs::read_to_string(bin.path().join("mariadb.fed")).unwrap().lines().count() > 3);
+        assert_eq!(collations(&server, name), live, "after a restore that failed");
+        bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+        restored(&bench, &captured, json!({"overwrite": true}));
+        assert_eq!(collations(&server, name), kept);
+        server.sql(
+            "",
+            &format!("DROP DATABASE `{0}`; DROP DATABASE `{1}`", name.replace('`', "``"), other.replace('`', "``")),
+        );
+        restored(&bench, &captured, json!({ "into": other }));
+        assert_eq!(collations(&server, other), kept);
+        restored(&bench, &captured, json!({}));
+        assert_eq!(collations(&server, name), kept);
+    }
+}
+
 #[test]
 fn packages_come_back_and_the_live_ones_stay_when_something_fails() {
     let server = Server::start();

@@ -6,7 +6,7 @@ use super::support::mariadb::Server;
 use super::*;
 
 /// A user with all rights on one database, and none elsewhere.
-fn confined(server: &Server, bench: &mut Bench, name: &str) {
+fn confined(server: &Server, bench: &mut Bench, name: &str) -> String {
     let user = format!("u{}", &ulid::Ulid::new().to_string().to_lowercase()[10..]);
     server.sql(
         "",
@@ -14,6 +14,7 @@ fn confined(server: &Server, bench: &mut Bench, name: &str) {
     );
     bench.target.settings["user"] = json!(user);
     bench.target.settings["password"] = secret_file(bench.directory.path(), "own");
+    user
 }
 
 #[test]
@@ -109,6 +110,138 @@ fn users_that_are_there_keep_their_passwords_and_rights() {
     let _ = super::database::put_back(&bench, &captured, json!({"overwrite": true, "users": true})).unwrap_err();
     assert!(!server.sql("", "SELECT user FROM mysql.user").contains("lost"));
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "1");
+}
+
+#[test]
+fn users_of_others_stay_when_those_of_the_backup_cannot_be_made() {
+    let server = Server::start();
+    let name = fresh(&server, "meanwhile");
+    server.sql(&name, "CREATE TABLE t (i INT); CREATE ROLE rl; CREATE USER lost@'%'");
+    let mut bench = mariadb(&server, json!({"database": name, "users": true}));
+    let captured = bench.proven();
+    server.sql("", "DROP ROLE rl; DROP USER lost@'%'");
+    let users = || server.sql("", "SELECT user FROM mysql.user WHERE host <> 'localhost' ORDER BY 1");
+    let seen = bench.directory.path().join("seen");
+    let root = format!("mariadb --no-defaults -u root -S {}", server.socket().display());
+    let script = format!(
+        "case \"$*\" in *--force*) {root} -e \"CREATE USER guest@'%'; CREATE ROLE helpers\"; sed '/^GRANT USAGE/,$d' | mariadb \"$@\"; \
+         {root} -BNe 'SELECT user FROM mysql.user' >{}; kill -9 $$;; esac; exec mariadb \"$@\"",
+        seen.display()
+    );
+    let bin = programs(&[("mariadb", &script)]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let before = users();
+    not_put_back(&bench, &captured, json!({"overwrite": true, "users": true}), "dump_killed");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(
+        ["lost", "rl", "mariadb_dump_import_role"].iter().all(|made| seen.lines().any(|user| user == *made)),
+        "{seen}"
+    );
+    let mut wanted: Vec<&str> = before.lines().chain(["guest", "helpers"]).collect();
+    wanted.sort_unstable();
+    assert_eq!(users().lines().collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn users_that_are_damaged_are_refused_before_a_database_is_replaced() {
+    let server = Server::start();
+    let name = fresh(&server, "damaged");
+    server.sql(&name, "CREATE TABLE t (i INT)");
+    let bench = mariadb(&server, json!({"database": name, "users": true}));
+    let captured = bench.proven();
+    server.sql(&name, "INSERT INTO t VALUES (1)");
+    let index = captured.artifacts.iter().position(|artifact| artifact.path == Path::new("users.sql")).unwrap();
+    let mut without_hash = captured.clone();
+    without_hash.artifacts[index].sha256 = None;
+    let file = bench.staging().join("users.sql");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let other = whole.replace("ACCOUNT LOCK", "");
+    assert_ne!(whole, other);
+    let options = json!({"overwrite": true, "users": true});
+    for (text, captured) in
+        [(&whole[..whole.len() / 2], &captured), (&whole[..whole.len() / 2], &without_hash), (&other, &captured)]
+    {
+        std::fs::write(&file, text).unwrap();
+        not_put_back(&bench, captured, options.clone(), "dump_damaged");
+        assert_eq!(rehearse(&bench, captured, options.clone()).unwrap_err().trouble.code, "dump_damaged");
+        assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "1");
+    }
+    // Who leaves the users out needs them not.
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "0");
+}
+
+#[test]
+fn who_may_make_no_second_database_gets_the_character_set_back_that_a_failed_restore_changed() {
+    let server = Server::start();
+    let name = fresh(&server, "set");
+    server.sql(&name, "CREATE TABLE t (i INT); INSERT INTO t VALUES (1)");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let user = confined(&server, &mut bench, &name);
+    let function = |says: u8| format!("CREATE DEFINER={user}@'%' FUNCTION f() RETURNS INT DETERMINISTIC RETURN {says}");
+    let code = format!(
+        "CREATE DEFINER={user}@'%' PROCEDURE p() SELECT 1; ALTER DATABASE CHARACTER SET latin1; {}",
+        function(1)
+    );
+    server.sql(&name, &code);
+    let captured = bench.proven();
+    // The function is called as that of the backup is, and is another one.
+    server.sql(
+        &name,
+        &format!("ALTER DATABASE CHARACTER SET ucs2; INSERT INTO t VALUES (2); DROP FUNCTION f; {}", function(2)),
+    );
+    let state = || {
+        server.sql(
+            &name,
+            "SELECT default_character_set_name, (SELECT COUNT(*) FROM t), f(), (SELECT GROUP_CONCAT(database_collation ORDER BY routine_name)
+             FROM information_schema.routines WHERE routine_schema = DATABASE()) FROM information_schema.schemata WHERE schema_name = DATABASE()",
+        )
+    };
+    let live = state();
+    assert_eq!(live, "ucs2\t2\t2\tucs2_general_ci,utf8mb4_general_ci");
+    for (fed, code) in [
+        ("'/^CREATE DEFINER.*PROCEDURE/,$d' $0.all | mariadb \"$@\"; exit 1", "dump_failed"),
+        ("'s/^(1)/(7)/' $0.all | mariadb \"$@\"; exit", "restore_differs"),
+    ] {
+        let script = format!(
+            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if grep -q '^INSERT' $0.all; then sed {fed}; fi; exec mariadb \"$@\" <$0.all"
+        );
+        let bin = programs(&[("mariadb", &script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        not_put_back(&bench, &captured, json!({"overwrite": true}), code);
+        assert_eq!(state(), live, "{code}");
+    }
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(state(), "latin1\t1\t1\tlatin1_swedish_ci,utf8mb4_general_ci");
+}
+
+#[test]
+fn code_without_a_table_stays_when_that_of_the_backup_is_called_so_and_fails() {
+    let server = Server::start();
+    let name = fresh(&server, "code");
+    let mut bench = mariadb(&server, json!({"database": name, "allow_empty": true}));
+    let user = confined(&server, &mut bench, &name);
+    let function =
+        |says: u8| format!("CREATE OR REPLACE DEFINER={user}@'%' FUNCTION f() RETURNS INT DETERMINISTIC RETURN {says}");
+    server.sql(&name, &function(1));
+    let captured = bench.proven();
+    server.sql(&name, &function(2));
+    // The first one is beside, where that may be.
+    for fails_at in [1, 2] {
+        if fails_at == 2 {
+            server.sql("", &format!("GRANT ALL ON `larder\\_%`.* TO {user}@'%'"));
+        }
+        let script = format!(
+            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if grep -q '^CREATE DEFINER' $0.all; then echo >>$0.fed; \
+             [ $(wc -l <$0.fed) -ne {fails_at} ] || {{ mariadb \"$@\" <$0.all; exit 1; }}; fi; exec mariadb \"$@\" <$0.all"
+        );
+        let bin = programs(&[("mariadb", &script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        not_put_back(&bench, &captured, json!({}), "dump_failed");
+        assert_eq!(std::fs::read_to_string(bin.path().join("mariadb.fed")).unwrap().lines().count(), fails_at + 1);
+        assert_eq!(server.sql(&name, "SELECT f()"), "2", "at {fails_at}");
+    }
 }
 
 #[test]

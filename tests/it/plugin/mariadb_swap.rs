@@ -15,9 +15,9 @@ fn state(server: &Server, database: &str) -> String {
     [
         sql("CHECKSUM TABLE note, tag, `odd ``name`, nothing").replace(&format!("{database}."), ""),
         sql("SELECT * FROM recent; SELECT twice(21)"),
-        sql("SELECT trigger_name, action_statement, definer FROM information_schema.triggers WHERE trigger_schema = DATABASE()"),
-        sql("SELECT event_name, status, definer FROM information_schema.events WHERE event_schema = DATABASE()"),
-        sql("SELECT routine_name FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY 1"),
+        sql("SELECT trigger_name, action_statement, definer, database_collation FROM information_schema.triggers WHERE trigger_schema = DATABASE()"),
+        sql("SELECT event_name, status, definer, database_collation FROM information_schema.events WHERE event_schema = DATABASE()"),
+        sql("SELECT routine_name, database_collation FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY 1"),
         sql("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1"),
         sql("SELECT default_character_set_name FROM information_schema.schemata WHERE schema_name = DATABASE()"),
         sql("SELECT user, routine_name, proc_priv FROM mysql.procs_priv WHERE db = DATABASE() AND user = 'caller'"),
@@ -151,6 +151,60 @@ fn a_user_who_may_not_even_drop_his_database_leaves_it_as_it_is_and_nothing_to_b
     assert_eq!(failure.trouble.code, "permission_denied", "{failure}");
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "3");
     assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+}
+
+#[test]
+fn killed_between_two_notes_that_all_is_in_its_place_no_database_is_another_ones_past() {
+    let server = Server::start();
+    let (one, two) = (fresh(&server, "a_one"), fresh(&server, "b_two"));
+    let sum = || {
+        let sql = |name| server.sql(name, "SELECT SUM(i), (SELECT SUM(i) FROM v) FROM t");
+        [sql(&one), sql(&two)]
+    };
+    for name in [&one, &two] {
+        server.sql(name, "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE VIEW v AS SELECT i FROM t");
+    }
+    let mut bench = mariadb(&server, json!({"databases": [one, two]}));
+    let captured = bench.proven();
+    let all = databases(&server);
+    let change = || [&one, &two].map(|name| server.sql(name, "UPDATE t SET i = 2"));
+    // What was there can't be dropped, so both notes stay; that of the second is then what it was before.
+    let kept = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
+                if grep -q '^DROP DATABASE IF EXISTS' $0.all; then echo 'ERROR 1010 (HY000): no' >&2; exit 1; fi; exec mariadb \"$@\" <$0.all";
+    // The second can't be noted: the name that its note has while it is written is taken when its tables change places.
+    let taken = format!(
+        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
+         if grep -q '^RENAME' $0.all; then for f in {0}/larder_*_1.json; do n=${{f##*/}}; mkdir -p {0}/.${{n%.json}}; done; fi; exec mariadb \"$@\" <$0.all",
+        bench.journal().display()
+    );
+    for script in [kept, &taken] {
+        change();
+        let bin = programs(&[("mariadb", script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        let told = put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap();
+        assert!(told.warnings.iter().any(|warning| warning.code == "old_one_left"), "{told:?}");
+        bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+        let mut stages = Vec::new();
+        for number in 0..2 {
+            let mut notes = std::fs::read_dir(bench.journal()).unwrap().map(|entry| entry.unwrap().path());
+            let end = format!("_{number}.json");
+            let note = notes.find(|path| path.to_str().unwrap().ends_with(&end)).unwrap();
+            let mut value: Value = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
+            stages.push(value["stage"].as_str().unwrap().to_owned());
+            let half = bench.journal().join(format!(".{}", note.file_stem().unwrap().to_str().unwrap()));
+            let _ = std::fs::remove_dir(half);
+            if number == 1 {
+                value["stage"] = json!("swapping");
+                std::fs::write(&note, value.to_string()).unwrap();
+            }
+        }
+        assert_eq!(stages, ["done", if script == kept { "done" } else { "swapping" }]);
+        assert_eq!(sum(), ["1\t1", "1\t1"]);
+        bench.put_right();
+        assert_eq!(sum(), ["1\t1", "1\t1"], "the second went back");
+        assert_eq!(databases(&server), all);
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    }
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::lines::{Kind, Lines};
-use super::names::Names;
+use super::lines::{ALTER, Kind, Lines};
+use super::names::{Names, altered};
 use crate::plugin::builtin::Failure;
 use crate::plugin::mariadb::reach::{Input, Program};
 use crate::plugin::mariadb::reading::SANDBOX;
+use crate::plugin::mariadb::scan::Scan;
 use crate::plugin::mariadb::server::Server;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Ran};
 use crate::process::Exit;
@@ -26,6 +27,7 @@ const EVENT: &[u8] = b"/*!50106 CREATE*/";
 const TRIGGER: &[u8] = b"/*!50003 CREATE*/";
 const TABLE: &[u8] = b"CREATE TABLE ";
 const VIEW: &[u8] = b"/*!50001 CREATE ALGORITHM";
+const DATABASE: &[u8] = b"CREATE DATABASE ";
 
 /// What of a dump is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,15 @@ pub(in crate::plugin::mariadb) enum Part {
 }
 
 impl Part {
+    /// Whether a dump has any of it.
+    pub(super) fn is_in(self, scan: &Scan) -> bool {
+        match self {
+            Self::All | Self::Tables => true,
+            Self::Bodies => scan.has_bodies(),
+            Self::Views => scan.has_views(),
+        }
+    }
+
     fn has(self, kind: Kind) -> bool {
         match kind {
             Kind::Lock => false,
@@ -168,7 +179,7 @@ impl Written {
 
     /// Whether a statement that begins so may be written otherwise.
     fn is_changed(&self, line: &[u8]) -> bool {
-        let heads: [&[u8]; 6] = [TABLE, VIEW, TRIGGER, EVENT, b"USE ", b"CREATE DATABASE "];
+        let heads: [&[u8]; 7] = [TABLE, VIEW, TRIGGER, EVENT, DATABASE, ALTER, b"USE "];
         (self.names.is_some() || self.is_beside) && heads.iter().any(|head| line.starts_with(head))
     }
 
@@ -177,16 +188,29 @@ impl Written {
             let changed = if self.is_beside { not_due(statement) } else { None };
             return Ok(changed.unwrap_or_else(|| statement.to_vec()));
         }
-        let Some(names) = self.names.as_ref().filter(|names| names.is_any()) else { return Ok(statement.to_vec()) };
+        let Some(names) = &self.names else { return Ok(statement.to_vec()) };
+        if !names.is_any() {
+            return Ok(self.in_place(statement.to_vec()));
+        }
         if statement.starts_with(TABLE) {
             Ok(names.in_table(statement))
         } else if statement.starts_with(VIEW) {
             Ok(names.in_view(statement))
         } else if statement.starts_with(TRIGGER) {
             names.in_trigger(statement).ok_or_else(|| broken("a trigger in it is not understood"))
+        } else if statement.starts_with(ALTER) {
+            names.in_use(statement).ok_or_else(|| broken("it changes a database that is not its own"))
         } else {
-            Ok(names.in_use(statement).unwrap_or_else(|| statement.to_vec()))
+            Ok(self.in_place(names.in_use(statement).unwrap_or_else(|| statement.to_vec())))
         }
+    }
+
+    /// A database that is filled where it stands gets its character set too: code is made with that.
+    fn in_place(&self, mut statement: Vec<u8>) -> Vec<u8> {
+        if statement.starts_with(DATABASE) && !self.is_beside {
+            statement.extend(altered(&statement).unwrap_or_default());
+        }
+        statement
     }
 }
 
@@ -225,7 +249,9 @@ mod tests {
         let file = directory.path().join("a.sql");
         let dump = "/*M!999999\\- enable the sandbox mode */ \n/*!40101 SET NAMES utf8mb4 */;\nUSE `a`;\nCREATE TABLE `t` (\n  `x` int DEFAULT nextval(`a`.`s`)\n);\n\
             LOCK TABLES `t` WRITE;\nINSERT INTO `t` VALUES\n(1);\nUNLOCK TABLES;\n/*!50001 CREATE VIEW `v` AS SELECT\n 1 AS `x` */;\n\
-            DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER a.b BEFORE INSERT ON a.t FOR EACH ROW SET @x = '\nDELIMITER ;\nUSE `a`;\n' */;;\nDELIMITER ;\n\
+            ALTER DATABASE `a` CHARACTER SET utf8mb4 ;\n\
+            DELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER a.b BEFORE INSERT ON a.t FOR EACH ROW SET @x = '\nDELIMITER ;\nUSE `a`;\n' */;;\n\
+            ALTER DATABASE `a` CHARACTER SET latin1 ;;\nDELIMITER ;\n\
             /*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50001 VIEW `v` AS select `a`.`t`.`x` from `a`.`t` */;\n-- Dump completed\n";
         std::fs::write(&file, dump).unwrap();
         let fed = |part| {
@@ -244,8 +270,9 @@ mod tests {
         assert_eq!(
             fed(Part::Bodies),
             format!(
-                "{head}/*!50001 CREATE VIEW `v` AS SELECT\n 1 AS `x` */;\nDELIMITER ;;\n/*!50003 CREATE*/ /*!50003 TRIGGER `n`.b BEFORE \
-                 INSERT ON `n`.t FOR EACH ROW SET @x = '\nDELIMITER ;\nUSE `a`;\n' */;;\nDELIMITER ;\n"
+                "{head}/*!50001 CREATE VIEW `v` AS SELECT\n 1 AS `x` */;\nALTER DATABASE `n` CHARACTER SET utf8mb4 ;\nDELIMITER ;;\n\
+                 /*!50003 CREATE*/ /*!50003 TRIGGER `n`.b BEFORE INSERT ON `n`.t FOR EACH ROW SET @x = '\nDELIMITER ;\nUSE `a`;\n' */;;\n\
+                 ALTER DATABASE `n` CHARACTER SET latin1 ;;\nDELIMITER ;\n"
             )
         );
         assert!(fed(Part::Views).ends_with("VIEW `v` AS select `n`.`t`.`x` from `n`.`t` */;\n"));

@@ -2,6 +2,9 @@
 
 use crate::plugin::mariadb::reading::{Reading, SANDBOX};
 
+/// How the statement begins that gives a database the character set with which code of it was made, and back.
+pub(super) const ALTER: &[u8] = b"ALTER DATABASE ";
+
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -66,7 +69,7 @@ fn kind(line: &[u8]) -> Kind {
         Kind::StandIn
     } else if is(&[b"/*!50001 "]) {
         Kind::View
-    } else if is(&[b"DELIMITER ", b"/*!50003 ", b"/*!50106 "]) {
+    } else if is(&[b"DELIMITER ", b"/*!50003 ", b"/*!50106 ", ALTER]) {
         Kind::Body
     } else if is(&[b"/*!40000 "]) {
         Kind::Table
@@ -99,6 +102,7 @@ mod tests {
             (Kind::Lock, "UNLOCK TABLES;\n"),
             (Kind::StandIn, "/*!50001 CREATE VIEW `v` AS SELECT\n 1 AS `a` */;\n"),
             (Kind::Setting, "SET character_set_client = @saved_cs_client;\n"),
+            (Kind::Body, "ALTER DATABASE `a` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci ;\n"),
             (
                 Kind::Body,
                 "/*!50003 SET sql_mode = '' */ ;\nDELIMITER ;;\nCREATE PROCEDURE `p`()\nBEGIN\nINSERT INTO t VALUES (1);\n\

@@ -39,13 +39,12 @@ impl Names {
         Some(new.as_bytes())
     }
 
-    /// A statement that makes a database or goes to one.
+    /// A statement that makes a database, goes to one or gives it another character set.
+    ///
+    /// None: it names a database that is called so still.
     pub(super) fn in_use(&self, line: &[u8]) -> Option<Vec<u8>> {
-        let heads = ["USE ", "CREATE DATABASE /*!32312 IF NOT EXISTS*/ ", "CREATE DATABASE "];
-        let (head, rest) = heads
-            .iter()
-            .find_map(|head| Some((head, line.strip_prefix(head.as_bytes())?.strip_prefix(self.old.as_bytes())?)))?;
-        Some([head.as_bytes(), self.new.as_bytes(), rest].concat())
+        let (head, name, rest) = of_database(line)?;
+        Some([head, self.of(name)?, rest].concat())
     }
 
     /// A statement that makes a table: whatever is qualified in it is so by a database.
@@ -107,6 +106,24 @@ impl Names {
         out.extend_from_slice(statement.get(copied..)?);
         Some(out)
     }
+}
+
+/// How a statement about a database begins, the name of that, and what is behind it.
+fn of_database(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let heads = ["USE ", "CREATE DATABASE /*!32312 IF NOT EXISTS*/ ", "CREATE DATABASE ", "ALTER DATABASE "];
+    let length = heads.iter().find(|head| line.starts_with(head.as_bytes()))?.len();
+    let (head, behind) = line.split_at_checked(length)?;
+    let (name, rest) = backquoted(behind)?;
+    Some((head, name, rest))
+}
+
+/// The statement that gives a database which is there the character set that one which would make it says.
+pub(super) fn altered(create: &[u8]) -> Option<Vec<u8>> {
+    const SET: &[u8] = b" /*!40100 DEFAULT CHARACTER SET ";
+    let (_, name, rest) = of_database(create)?;
+    let set = rest.strip_prefix(SET)?;
+    let set = set.get(..set.windows(2).position(|pair| pair == b"*/")?)?;
+    Some([b"ALTER DATABASE ", name, b" CHARACTER SET ", set, b";\n"].concat())
 }
 
 fn quoted(name: &str) -> String {
@@ -238,6 +255,24 @@ mod tests {
         let create = "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `a``b` /*!40100 DEFAULT CHARACTER SET utf8mb4 */;\n";
         assert!(line(create).unwrap().starts_with("CREATE DATABASE /*!32312 IF NOT EXISTS*/ `new` /*!40100"));
         assert_eq!(line("USE `other`;\n"), None);
+        assert_eq!(line("USE `a``b```;\n"), None);
+        let alter = line("ALTER DATABASE `a``b` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;;\n");
+        assert_eq!(alter.as_deref(), Some("ALTER DATABASE `new` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;;\n"));
+    }
+
+    #[test]
+    fn what_makes_a_database_says_the_character_set_of_one_that_is_there() {
+        for (create, wanted) in [
+            (
+                "CREATE DATABASE /*!32312 IF NOT EXISTS*/ `a /*!40100 ``b` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin */ \
+                 /*!80016 DEFAULT ENCRYPTION='N' */;\n",
+                Some("ALTER DATABASE `a /*!40100 ``b` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin ;\n"),
+            ),
+            ("CREATE DATABASE `a`;\n", None),
+            ("USE `a`;\n", None),
+        ] {
+            assert_eq!(altered(create.as_bytes()).map(text).as_deref(), wanted);
+        }
     }
 
     #[test]

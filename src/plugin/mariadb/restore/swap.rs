@@ -55,7 +55,7 @@ pub(in crate::plugin) struct Place {
     /// It was there before.
     pub(super) exists: bool,
     /// Its character set and collation before, as SQL has them.
-    made: String,
+    pub(super) made: String,
     /// What it had before, and what is to be in it.
     pub(super) had: Objects,
     #[serde(default)]
@@ -146,7 +146,7 @@ pub(in crate::plugin::mariadb) fn beside(run: &str, number: usize) -> String {
 }
 
 /// Character set and collation of a database, as SQL has them.
-fn made(server: &Server<'_>, database: &str) -> Result<String, Failure> {
+pub(super) fn made(server: &Server<'_>, database: &str) -> Result<String, Failure> {
     let sql = format!(
         "SELECT CONCAT('CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name) \
          FROM information_schema.schemata WHERE schema_name = {}",
@@ -155,7 +155,7 @@ fn made(server: &Server<'_>, database: &str) -> Result<String, Failure> {
     Ok(server.query(database, &sql)?.concat())
 }
 
-/// The file with the live database's code, or all of it.
+/// The file with the live database's code.
 fn kept(directory: &Path, place: &Place) -> PathBuf {
     directory.join(format!("{}.sql", place.beside))
 }
@@ -227,6 +227,7 @@ impl<'s> Swap<'s> {
         if place.exists {
             // Meanwhile the application worked on.
             place.had = Objects::of(server, &place.goal, &place.stays)?;
+            place.made = made(server, &place.goal)?;
         }
         if place.had.has_code() {
             self.keep(place)?;
@@ -350,6 +351,15 @@ impl<'s> Swap<'s> {
         self.note(place)
     }
 
+    /// Finishes all places of a restore, of which one at least is noted as done.
+    fn finish_all(&self, places: &[Place]) -> Result<(), Failure> {
+        let mut places = places.to_vec();
+        // The last note that says so may not go before all say it.
+        places.iter_mut().try_for_each(|place| self.is_done(place))?;
+        let swept: Vec<Result<(), Failure>> = places.iter().map(|place| self.sweep(place)).collect();
+        swept.into_iter().collect()
+    }
+
     /// All is in its place: what was there before is dropped.
     pub(in crate::plugin::mariadb) fn finish(&self, place: &mut Place) -> Result<(), Failure> {
         self.is_done(place)?;
@@ -455,7 +465,8 @@ impl<'s> Swap<'s> {
                 (&place.aside, &old.tables, &place.goal),
             ]));
         }
-        if now.counts() != place.had.counts() || !old.tables.is_empty() {
+        // Without tables nothing tells whose code it is.
+        if now.counts() != place.had.counts() || !old.tables.is_empty() || place.had.tables.is_empty() {
             sql.push_str(&now.drops(&place.goal));
         }
         let _ = writeln!(sql, "ALTER DATABASE {} {};", identifier(&place.goal), place.made);
@@ -529,7 +540,12 @@ impl<'s> Swap<'s> {
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
         places.iter().try_for_each(|place| self.ended(place))?;
-        self.put_back(places)?;
+        // It is noted first when all of them are in their places: none goes back when one may not.
+        if places.iter().any(|place| place.stage == Stage::Done) {
+            self.finish_all(places)?;
+        } else {
+            self.put_back(places)?;
+        }
         for place in places {
             voice.log(format!("what a killed restore of {} left is put right", place.goal));
         }

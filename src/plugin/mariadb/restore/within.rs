@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::objects::Objects;
-use super::swap::{Place, Stage, Swap};
+use super::swap::{Place, Stage, Swap, made};
 use crate::plugin::builtin::Failure;
 use crate::plugin::mariadb::gaps::Sight;
 use crate::plugin::mariadb::server::{identifier, literal, unhex};
@@ -74,6 +74,7 @@ impl Swap<'_> {
     ) -> Result<(), Failure> {
         if place.exists {
             place.had = Objects::of(self.server, &place.goal, &place.stays)?;
+            place.made = made(self.server, &place.goal)?;
             self.may_refill(&place.goal)?;
             if place.had.has_code() {
                 self.keep(place)?;
@@ -121,8 +122,13 @@ impl Swap<'_> {
         let now = Objects::of(self.server, &place.goal, &place.besides())?;
         let all = Objects::of(self.server, &place.goal, &place.stays)?;
         let is_aside = all.tables.len() > now.tables.len();
-        if !is_aside && now.tables == place.had.tables {
-            return Ok(());
+        let mut sql = String::new();
+        // Who may rename no table here may not say this either.
+        if made(self.server, &place.goal)? != place.made {
+            let _ = writeln!(sql, "ALTER DATABASE {goal} {};", place.made);
+        }
+        if !is_aside && now.tables == place.had.tables && !now.tables.is_empty() {
+            return if sql.is_empty() { Ok(()) } else { self.script(place, &sql) };
         }
         if !is_aside && !place.had.tables.is_empty() {
             return Err(Failure::new(
@@ -134,7 +140,8 @@ impl Swap<'_> {
                 self.kept(place).display()
             )));
         }
-        let mut sql = now.trigger_drops(&place.goal);
+        // The new code may be called as the old is, which comes back from what is kept.
+        sql.push_str(&now.drops(&place.goal));
         // What the restore made; whatever else is there is somebody's.
         let made = now.tables.iter().filter(|name| place.new.tables.contains(name));
         let new: Vec<String> = made.map(|name| format!("{goal}.{}", identifier(name))).collect();
@@ -145,7 +152,7 @@ impl Swap<'_> {
         if !renames.is_empty() {
             let _ = writeln!(sql, "RENAME TABLE {};", renames.join(", "));
         }
-        self.script(place, &sql)
+        if sql.is_empty() { Ok(()) } else { self.script(place, &sql) }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::types::ByteSize;
 const ANY_RUN: &str = "00000000000000000000000000";
 /// Names in a sentence.
 const NAMES_MAX: usize = 5;
+/// What comes when the tables of all are there.
+const BEHIND_TABLES: [Part; 2] = [Part::Bodies, Part::Views];
 
 /// One dump and where it goes.
 pub(in crate::plugin::mariadb) struct Plan {
@@ -152,11 +154,14 @@ impl Work<'_> {
         self.beside(plans, fresh, places, voice)?;
         self.put(plans, places, voice)?;
         let mut done = places.clone();
-        // All of them before the first is swept: a kill in between leaves no mixture of databases.
-        done.iter_mut().try_for_each(|place| self.swap.is_done(place))?;
+        let Some((first, rest)) = done.split_first_mut() else { return Ok(()) };
+        self.swap.is_done(first)?;
+        // From the first note on none goes back, also after a kill; and what is to be swept stays until the last is noted.
         places.clear();
+        let noted = rest.iter_mut().try_for_each(|place| self.swap.is_done(place));
         for place in &mut done {
-            self.finish(place, voice);
+            let finished = noted.clone().and_then(|()| self.swap.finish(place));
+            finished.unwrap_or_else(|failure| tell_left(place, &failure, voice));
         }
         Ok(())
     }
@@ -190,8 +195,8 @@ impl Work<'_> {
             self.swap.stand_in(&place)?;
         }
         let made = || plans.iter().zip(places.iter()).filter(|(_, place)| !place.is_refilled);
-        for (part, is_any) in [(Part::Bodies, Scan::has_bodies as fn(&Scan) -> bool), (Part::Views, Scan::has_views)] {
-            for (plan, place) in made().filter(|(plan, _)| is_any(&plan.scan)) {
+        for part in BEHIND_TABLES {
+            for (plan, place) in made().filter(|(plan, _)| part.is_in(&plan.scan)) {
                 self.feed(place, plan, part, plan.names_beside(place, &others), voice)?;
             }
         }
@@ -216,9 +221,9 @@ impl Work<'_> {
         for place in places.iter_mut().filter(|place| !place.is_refilled) {
             self.swap.swap(place, &called)?;
         }
-        for (part, is_any) in [(Part::Bodies, Scan::has_bodies as fn(&Scan) -> bool), (Part::Views, Scan::has_views)] {
+        for part in BEHIND_TABLES {
             let swapped = plans.iter().zip(places.iter()).filter(|(_, place)| !place.is_refilled);
-            for (plan, place) in swapped.filter(|(plan, _)| is_any(&plan.scan)) {
+            for (plan, place) in swapped.filter(|(plan, _)| part.is_in(&plan.scan)) {
                 let names = Some(Names::own(&plan.own(), &identifier(&place.goal)));
                 self.swap.feed_as(place, &plan.file, part, names, |_| {})?;
             }
@@ -243,14 +248,6 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Drops what was there before. The note stays where that fails, so it is tried again.
-    fn finish(&self, place: &mut Place, voice: &mut Voice<'_>) {
-        if let Err(failure) = self.swap.finish(place) {
-            let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
-            voice.warning(Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"));
-        }
-    }
-
     /// Has the client read the dump under the name of its goal.
     fn feed(&self, place: &Place, plan: &Plan, part: Part, names: Names, voice: &mut Voice<'_>) -> Result<(), Failure> {
         self.swap.feed_as(place, &plan.file, part, Some(names), |fed| voice.progress(fed, plan.bytes))
@@ -264,6 +261,12 @@ impl Work<'_> {
             count(self.swap.server, plan, database, &besides, voice)
         }
     }
+}
+
+/// Says that what was there before is there still. Its note stays, so it is tried again.
+fn tell_left(place: &Place, failure: &Failure, voice: &mut Voice<'_>) {
+    let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
+    voice.warning(Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"));
 }
 
 /// Refuses a server that takes no statement as long as the longest row.
