@@ -123,7 +123,7 @@ fn code_that_is_older_than_the_character_set_of_its_database_comes_back_with_its
     let name = fresh(&server, "al`ter");
     let other = format!("{name}_other");
     let code = "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.i = 1;
-         CREATE PROCEDURE p() SELECT 1; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1; CREATE VIEW v AS SELECT i FROM t";
+         CREATE PROCEDURE p() SELECT 1; CREATE VIEW v AS SELECT i FROM t; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1";
     // A quote in its name and events do not go together in mariadb-dump.
     server.sql(&name, code.split(" CREATE EVENT").next().unwrap());
     let plain = fresh(&server, "alter");
