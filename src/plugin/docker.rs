@@ -97,7 +97,8 @@ the backup has then; what was in it is kept beside it (`_data.before-…`, to be
 host owners, modes and attributes come back too; elsewhere the engine unpacks it, which can remove no file: what stays or is
 not kept is told. What other mounts of a container cover is not written to. A dump is loaded under a temporary name by the
 client in the container, compared, and takes the live database's place: PostgreSQL's by their names, those of MariaDB and
-MySQL by one renaming of all their tables (a user who has one database only has it written down first, and filled anew).
+MySQL by one renaming of all their tables (where the user has one database only, they get other names in it until the new
+ones are compared).
 Roles and users that are missing are made, those that are there stay (of MySQL by hand). A Redis or Valkey stands still, reads
 the dump at its start (as the base of its append-only file where it keeps one) and is compared; the old dump stays beside.
 Where the containers are gone it first puts back the compose files and says what to type.";

@@ -135,7 +135,7 @@ impl<'a> Server<'a> {
 
 /// A dump has fewer databases.
 const DATABASES_MAX: usize = 10_000;
-/// The numbers of databases are below this, those of loaded users are not.
+/// The notes of users have numbers from this on, those of databases lower ones.
 const USERS_FROM: usize = 1_000_000_000;
 
 impl Loaded {

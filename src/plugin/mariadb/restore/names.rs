@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is called how while a dump is loaded. All names stand as between backquotes, with these around.
+/// What is called how while a dump is loaded. All names but those of `tables` stand in backquotes, as they do in a dump.
 #[derive(Clone, Debug, Default)]
 pub(in crate::plugin::mariadb) struct Names {
     /// The dump's own database.
@@ -16,7 +16,7 @@ pub(in crate::plugin::mariadb) struct Names {
     pub(in crate::plugin::mariadb) others: BTreeMap<String, String>,
     /// Where tables are that foreign keys name and the dump has not.
     pub(in crate::plugin::mariadb) outer: Option<String>,
-    /// The tables that the dump has.
+    /// The tables that the dump has, as they stand between backquotes.
     pub(in crate::plugin::mariadb) tables: BTreeSet<String>,
 }
 
