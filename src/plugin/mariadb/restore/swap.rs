@@ -452,6 +452,12 @@ impl<'s> Swap<'s> {
         }
     }
 
+    /// Whether nothing but what is kept tells whose the code is that is there.
+    pub(super) fn is_code_alone(&self, place: &Place) -> bool {
+        // What is kept goes when all is back.
+        place.had.tables.is_empty() && self.kept(place).exists()
+    }
+
     fn swapped_back(&self, place: &Place) -> Result<(), Failure> {
         let server = self.server;
         let now = Objects::of(server, &place.goal, &place.stays)?;
@@ -465,8 +471,7 @@ impl<'s> Swap<'s> {
                 (&place.aside, &old.tables, &place.goal),
             ]));
         }
-        // Without tables nothing tells whose code it is.
-        if now.counts() != place.had.counts() || !old.tables.is_empty() || place.had.tables.is_empty() {
+        if now.counts() != place.had.counts() || !old.tables.is_empty() || self.is_code_alone(place) {
             sql.push_str(&now.drops(&place.goal));
         }
         let _ = writeln!(sql, "ALTER DATABASE {} {};", identifier(&place.goal), place.made);

@@ -127,7 +127,7 @@ impl Swap<'_> {
         if made(self.server, &place.goal)? != place.made {
             let _ = writeln!(sql, "ALTER DATABASE {goal} {};", place.made);
         }
-        if !is_aside && now.tables == place.had.tables && !now.tables.is_empty() {
+        if !is_aside && now.tables == place.had.tables && !self.is_code_alone(place) {
             return if sql.is_empty() { Ok(()) } else { self.script(place, &sql) };
         }
         if !is_aside && !place.had.tables.is_empty() {
