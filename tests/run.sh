@@ -65,8 +65,33 @@ if [ -x tests/setup/homeassistant.sh ]; then
     ./tests/setup/homeassistant.sh
 fi
 
+say 'what this machine lacks'
+lacks=()
+lack() { # lack WORD REASON: tests that need it are counted as skipped; any other that cannot run fails
+    lacks+=("$1")
+    printf '%s: %s\n' "$1" "$2"
+}
+[ "$(id -u)" -eq 0 ] || lack root 'only root can mount, own files of others and become nobody'
+probe=$(mktemp -d)
+skipped=$(mktemp)
+at_the_end() {
+    if [ -s "$skipped" ]; then
+        say "$(wc -l <"$skipped") tests could not run on this machine"
+        sort "$skipped"
+    fi
+    rm -rf "$probe" "$skipped"
+}
+trap at_the_end EXIT
+if mount -t tmpfs tmpfs "$probe" 2>/dev/null; then umount "$probe"; else lack mount 'nothing can be mounted here'; fi
+touch "$probe/file"
+if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack immutable "${TMPDIR:-/tmp} knows no immutable files"; fi
+[ -d "${LARDER_SPECS:-../shared/specs}" ] || lack specs "the vendors' OpenAPI documents (LARDER_SPECS) are not part of this repository"
+[ -x target/tools/prism/node_modules/.bin/prism ] || lack prism 'tests/setup/prism.sh could not install it'
+[ -x target/tools/homeassistant/bin/python ] || lack homeassistant 'tests/setup/homeassistant.sh could not install it'
+[ ${#lacks[@]} -gt 0 ] || echo 'nothing'
+
 say 'tests'
-export INSTA_UPDATE=no
+export INSTA_UPDATE=no LARDER_TEST_NO_SKIP=1 LARDER_TEST_LACKS="${lacks[*]-} ${LARDER_TEST_LACKS:-}" LARDER_TEST_SKIPPED="$skipped"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --no-fail-fast "$@"
 else

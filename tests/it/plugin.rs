@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::support;
+use super::support::skip::{Lack, skip};
 
 mod arr;
 mod command;
@@ -174,6 +175,7 @@ fn as_nobody(directory: &Path, plugin: &str, request: &Value) -> Option<String> 
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
     if !nix::unistd::geteuid().is_root() {
+        skip(Lack::Root, "only root can become nobody");
         return None;
     }
     // From a place that he can reach.

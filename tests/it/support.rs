@@ -14,6 +14,8 @@ pub mod postgres;
 pub mod share;
 #[path = "support/simulator.rs"]
 pub mod simulator;
+#[path = "support/skip.rs"]
+pub mod skip;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -21,7 +21,7 @@ impl Prism {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/prism/node_modules/.bin/prism");
         let document = spec(document)?;
         if !program.is_file() {
-            println!("skipped: {} is not there (tests/setup/prism.sh)", program.display());
+            skip(Lack::Prism, format_args!("{} is not there (tests/setup/prism.sh)", program.display()));
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -329,7 +329,7 @@ const PASSWORD: &str = "pä\"ss'wo$rd-4711";
 fn a_postgresql_in_a_container_is_dumped_by_its_own_client() {
     let Some(podman) = Podman::shared() else { return };
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        return eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+        return skip(Lack::Package, "the image has PostgreSQL 15 only where the host has it");
     }
     let name = fresh("pg");
     let script = "printf %s \"$POSTGRES_PASSWORD\" > /tmp/pw && initdb -D $PGDATA -U app --auth=scram-sha-256 \
@@ -440,7 +440,7 @@ fn a_dump_is_loaded_again(podman: &Podman, name: &str, psql: &dyn Fn(&str) -> St
 fn a_redis_in_a_container_is_dumped_by_its_own_client() {
     let Some(podman) = Podman::shared() else { return };
     if !Path::new("/usr/bin/redis-server").exists() {
-        return eprintln!("SKIPPED: the image has Redis only where the host has it");
+        return skip(Lack::Package, "the image has Redis only where the host has it");
     }
     let name = fresh("redis");
     let password = format!("REDIS_PASSWORD={PASSWORD}");

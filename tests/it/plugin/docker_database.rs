@@ -26,7 +26,7 @@ fn until_it_works(podman: &Podman, container: &str, script: &str) -> String {
 
 fn postgres(podman: &Podman, name: &str, more: &[&str]) -> bool {
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+        skip(Lack::Package, "the image has PostgreSQL 15 only where the host has it");
         return false;
     }
     let script = "initdb -D $PGDATA -U app --auth=trust --no-sync && \
@@ -161,7 +161,7 @@ fn what_lies_beside_the_data_of_a_database_is_kept_or_told() {
 fn a_mariadb_without_a_password_of_root_tells_what_its_dump_has_not() {
     let Some(podman) = Podman::shared() else { return };
     if !Path::new("/usr/sbin/mariadbd").exists() {
-        return eprintln!("SKIPPED: the image has MariaDB only where the host has it");
+        return skip(Lack::Package, "the image has MariaDB only where the host has it");
     }
     let name = fresh("maria");
     let script = "mariadb-install-db --no-defaults --datadir=/var/lib/mysql --auth-root-authentication-method=normal --skip-test-db >/tmp/made 2>&1; \
@@ -201,7 +201,7 @@ fn a_mariadb_without_a_password_of_root_tells_what_its_dump_has_not() {
 fn a_redis_that_lost_its_keys_is_told() {
     let Some(podman) = Podman::shared() else { return };
     if !Path::new("/usr/bin/redis-server").exists() {
-        return eprintln!("SKIPPED: the image has Redis only where the host has it");
+        return skip(Lack::Package, "the image has Redis only where the host has it");
     }
     let name = fresh("redis");
     server(&podman, &name, &["-v", &format!("{name}:/data")], "redis:7", "exec redis-server --dir /data --save ''");

@@ -23,7 +23,7 @@ struct Maria<'p> {
 impl<'p> Maria<'p> {
     fn start(podman: &'p Podman, env: &[&str], data: &[&str]) -> Option<Self> {
         if !Path::new("/usr/sbin/mariadbd").exists() {
-            eprintln!("SKIPPED: the image has MariaDB only where the host has it");
+            skip(Lack::Package, "the image has MariaDB only where the host has it");
             return None;
         }
         let name = fresh("maria");
@@ -309,7 +309,7 @@ fn a_mariadb_whose_user_has_one_database_gets_it_back_or_keeps_it() {
 /// A Redis in a container.
 fn redis(podman: &Podman, more: &str) -> Option<String> {
     if !Path::new("/usr/bin/redis-server").exists() {
-        eprintln!("SKIPPED: the image has Redis only where the host has it");
+        skip(Lack::Package, "the image has Redis only where the host has it");
         return None;
     }
     Some(redis_by(podman, &format!("exec redis-server --dir /data {more}")))

@@ -7,7 +7,7 @@ use super::*;
 
 fn postgres(podman: &Podman, encoding: &str) -> Option<String> {
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+        skip(Lack::Package, "the image has PostgreSQL 15 only where the host has it");
         return None;
     }
     let name = fresh("pgown");

@@ -339,7 +339,7 @@ fn a_restore_that_is_killed_leaves_the_old_or_the_new_and_everything_working() {
 /// A PostgreSQL in a container whose file system is read-only, with a database whose functions look where it looks.
 fn shop(podman: &Podman) -> Option<String> {
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+        skip(Lack::Package, "the image has PostgreSQL 15 only where the host has it");
         return None;
     }
     let name = fresh("pgro");
@@ -379,7 +379,7 @@ fn databases(podman: &Podman, name: &str) -> String {
 fn a_restore_that_fails_beside_volumes_leaves_no_copy_in_the_server() {
     let Some(podman) = Podman::shared() else { return };
     if !Path::new("/usr/lib/postgresql/15/bin/initdb").exists() {
-        return eprintln!("SKIPPED: the image has PostgreSQL 15 only where the host has it");
+        return skip(Lack::Package, "the image has PostgreSQL 15 only where the host has it");
     }
     let name = fresh("pgcopy");
     let script = "[ -e $PGDATA/PG_VERSION ] || initdb -D $PGDATA -U postgres --no-sync; \

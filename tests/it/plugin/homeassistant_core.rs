@@ -26,7 +26,7 @@ impl Core {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("target/tools/homeassistant/bin/python");
         if !python.exists() {
-            println!("skipped: {} is not there (tests/setup/homeassistant.sh)", python.display());
+            skip(Lack::HomeAssistant, format_args!("{} is not there (tests/setup/homeassistant.sh)", python.display()));
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

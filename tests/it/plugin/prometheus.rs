@@ -374,8 +374,7 @@ fn bad_input_is_refused_before_anything_is_sent() {
 #[test]
 fn a_restore_of_files_of_which_one_cannot_be_written_changes_none() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can mount");
-        return;
+        return skip(Lack::Root, "only root can mount");
     }
     let real = Real::start(&["--web.enable-admin-api", "--web.enable-lifecycle"]);
     let bench = real.bench();

@@ -238,8 +238,7 @@ fn each_way_to_fail_is_told_and_leaves_the_copy_alone() {
 #[test]
 fn files_that_may_not_be_read_there_make_the_run_partial() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become nobody");
-        return;
+        return skip(Lack::Root, "only root can become nobody");
     }
     let device = Device::start();
     chmod(device.directory.path(), 0o755);
@@ -254,8 +253,7 @@ fn files_that_may_not_be_read_there_make_the_run_partial() {
 #[test]
 fn a_directory_that_may_not_be_read_is_no_proof_and_its_copy_stays() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can become nobody");
-        return;
+        return skip(Lack::Root, "only root can become nobody");
     }
     let device = Device::start();
     chmod(device.directory.path(), 0o755);
@@ -467,15 +465,13 @@ fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_
 #[test]
 fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can mount");
-        return;
+        return skip(Lack::Root, "only root can mount");
     }
     let device = Device::start();
     let mounted =
         |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(device.at("data")).status().unwrap().success();
     if !mounted(&["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs"]) {
-        println!("skipped: nothing can be mounted here");
-        return;
+        return skip(Lack::Mount, "nothing can be mounted here");
     }
     let bench = device.bench();
     for n in 0..20 {
@@ -528,8 +524,7 @@ fn return_link(path: &Path) -> String {
 fn a_restore_that_fails_leaves_rights_owners_times_kinds_and_names_of_any_bytes_as_they_were() {
     use std::os::unix::ffi::OsStrExt as _;
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can make a file immutable");
-        return;
+        return skip(Lack::Root, "only root can make a file immutable");
     }
     let device = Device::start();
     let mut bench = device.bench();
@@ -577,8 +572,7 @@ fn a_restore_that_fails_leaves_rights_owners_times_kinds_and_names_of_any_bytes_
             .success()
     );
     if !immutable("+i") {
-        println!("skipped: this file system knows no immutable files");
-        return;
+        return skip(Lack::Immutable, "this file system knows no immutable files");
     }
     let live = state(&data);
     let plan = bench.restore_app(&captured, json!({}), true).unwrap();

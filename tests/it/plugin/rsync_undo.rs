@@ -67,8 +67,7 @@ fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
 #[test]
 fn what_cannot_be_seen_on_the_device_is_not_taken_for_new() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can log in as somebody else");
-        return;
+        return skip(Lack::Root, "only root can log in as somebody else");
     }
     let device = Device::start();
     let mut bench = device.bench();

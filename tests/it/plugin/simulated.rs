@@ -230,6 +230,6 @@ pub(super) fn spec(name: &str) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    println!("skipped: {} is not there (LARDER_SPECS)", path.display());
+    skip(Lack::Specs, format_args!("{} is not there (LARDER_SPECS)", path.display()));
     None
 }

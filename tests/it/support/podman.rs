@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::skip::{Lack, skip};
 use super::wait_for;
 
 const CONTAINERS_CONF: &str = "[engine]
@@ -46,7 +47,7 @@ impl Podman {
                 Some(podman)
             }
             Err(why) => {
-                eprintln!("SKIPPED: no container engine for the test: {why}");
+                skip(Lack::Engine, format_args!("no container engine for the test: {why}"));
                 None
             }
         }
