@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -304,7 +305,10 @@ async fn listen(
     if plugin.origin == Origin::External {
         args.push(request.action.as_str().into());
     }
-    let mut line = serde_json::to_string(request).unwrap_or_default();
+    let mut line = match serde_json::to_string(request) {
+        Ok(line) => line,
+        Err(error) => return not_asked(plugin, &error),
+    };
     line.push('\n');
     let command = Command {
         program: plugin.program.clone(),
@@ -335,6 +339,19 @@ async fn listen(
     if transcript.strange_lines > 0 {
         context.log.line(&format!("the plugin wrote {} lines that are no events", transcript.strange_lines));
     }
+    (finished, transcript)
+}
+
+/// What came of a request that has no form as JSON, such as one with a path that is no UTF-8: the plugin is not started.
+fn not_asked(plugin: &Plugin, error: &serde_json::Error) -> (Finished, Transcript) {
+    let detail = format!("the request for the plugin {} cannot be written: {error}", plugin.name);
+    let trouble = Trouble::new("request_unwritable", detail.clone())
+        .with_hint("paths that are given to plugins are UTF-8: rename what is not, or leave it out");
+    let exit = Exit::NotStarted { program: plugin.program.clone(), kind: std::io::ErrorKind::InvalidData, detail };
+    let finished =
+        Finished { exit, wall: Duration::ZERO, stderr_tail: String::new(), left_alive: process::LeftAlive::default() };
+    let mut transcript = Transcript::default();
+    transcript.failed = Some((trouble, false));
     (finished, transcript)
 }
 

@@ -342,10 +342,11 @@ mod tests {
 
     #[test]
     fn every_event_is_in_the_list_of_known_ones() {
+        let events = serde_json::to_value(schemars::schema_for!(Event)).unwrap();
+        let variants = events["oneOf"].as_array().unwrap().iter();
+        let made: Vec<&str> = variants.map(|each| each["properties"]["event"]["const"].as_str().unwrap()).collect();
+        assert_eq!(made, EVENTS, "a new event is read only when it is in the list");
         let schema = schema().to_string();
-        for event in EVENTS {
-            assert!(schema.contains(&format!("\"const\":\"{event}\"")), "{event} is not in the schema");
-        }
         for name in ["describe", "capture", "validate", "restore", "recover"] {
             assert!(schema.contains(&format!("\"{name}\"")), "{name} is not in the schema");
         }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -182,7 +183,7 @@ fn set_aside(world: &World, run: RunId) -> Result<PathBuf, Trouble> {
     let directory = world.paths.journal().join(run.to_string());
     let given_up = directory.with_extension(GIVEN_UP);
     match fs::rename(&directory, &given_up) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Trouble::new(
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Trouble::new(
             "journal_unwritable",
             format!("the journal {} cannot be given up: {error}", directory.display()),
         )),
@@ -252,14 +253,23 @@ fn note(
 
 async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Trouble> {
     let directory = world.paths.journal().join(run.to_string());
-    if !directory.exists() {
+    let broken = |error: std::io::Error| unreadable(&directory, &error);
+    if !directory.try_exists().map_err(broken)? {
         return Ok(());
     }
-    if !is_empty(&directory.join("notes")) {
+    if !is_empty(&directory.join("notes")).map_err(broken)? {
         recover(world, run, &directory, log).await?;
     }
-    if let Some(staged) = order(&directory).ok().and_then(|order| order.staged) {
-        let _ = fs::remove_dir_all(staged);
+    match order(&directory) {
+        Ok(order) => {
+            if let Some(staged) = order.staged {
+                let _ = fs::remove_dir_all(staged);
+            }
+        }
+        // Killed before it was whole, so nothing was changed yet.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {}
+        Err(error) => return Err(broken(error)),
     }
     fs::remove_dir_all(&directory).map_err(|error| {
         Trouble::new("journal_unwritable", format!("{} cannot be removed: {error}", directory.display()))
@@ -269,7 +279,12 @@ async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Troub
 /// The runs that left a journal and are over, oldest first.
 fn left(world: &World) -> Vec<RunId> {
     let in_use = in_use(world).clone();
-    let mut runs: Vec<RunId> = fs::read_dir(world.paths.journal())
+    let entries = fs::read_dir(world.paths.journal()).inspect_err(|error| {
+        if error.kind() != ErrorKind::NotFound {
+            tracing::error!(%error, "the journals of interrupted runs cannot be read");
+        }
+    });
+    let mut runs: Vec<RunId> = entries
         .into_iter()
         .flatten()
         .flatten()
@@ -282,8 +297,11 @@ fn left(world: &World) -> Vec<RunId> {
 
 /// Restores that were killed: what they staged is still needed.
 pub(crate) fn unfinished_restores(world: &World) -> Vec<RunId> {
-    let staged =
-        |run: &RunId| order(&world.paths.journal().join(run.to_string())).is_ok_and(|order| order.staged.is_some());
+    let staged = |run: &RunId| match order(&world.paths.journal().join(run.to_string())) {
+        Ok(order) => order.staged.is_some(),
+        // What cannot be read may be one.
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    };
     left(world).into_iter().filter(staged).collect()
 }
 
@@ -291,16 +309,22 @@ fn order(directory: &Path) -> std::io::Result<Order> {
     Ok(serde_json::from_slice(&fs::read(directory.join("order.json"))?)?)
 }
 
-fn is_empty(notes: &Path) -> bool {
-    fs::read_dir(notes).map_or(true, |mut entries| entries.next().is_none())
+/// Whether nothing was noted; what cannot be read is not empty, since it is removed then.
+fn is_empty(notes: &Path) -> std::io::Result<bool> {
+    match fs::read_dir(notes) {
+        Ok(mut entries) => entries.next().transpose().map(|first| first.is_none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(directory: &Path, error: &std::io::Error) -> Trouble {
+    Trouble::new("journal_unreadable", format!("the journal {} cannot be read: {error}", directory.display()))
+        .with_hint("look at the application for what a killed run left, then remove the directory")
 }
 
 async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Result<(), Trouble> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Trouble::new("journal_unreadable", format!("the journal {} cannot be read: {error}", directory.display()))
-            .with_hint("look at the application for what a killed run left, then remove the directory")
-    };
-    let order = order(directory).map_err(|error| unreadable(&error))?;
+    let order = order(directory).map_err(|error| unreadable(directory, &error))?;
     let deadline = if order.staged.is_some() { UNDO_MAX } else { RECOVER_MAX };
     let target = Target::bare(order.target, order.plugin, order.settings);
     let context = Context {
@@ -324,4 +348,23 @@ async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Resul
             hint: hint.or_else(|| Some("look at the application".to_owned())),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_that_cannot_be_read_are_not_empty_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let notes = directory.path().join("notes");
+        assert!(is_empty(&notes).unwrap(), "none was written yet");
+        fs::write(&notes, "").unwrap();
+        assert!(is_empty(&notes).is_err());
+        fs::remove_file(&notes).unwrap();
+        fs::create_dir(&notes).unwrap();
+        assert!(is_empty(&notes).unwrap());
+        fs::write(notes.join("1.json"), "{}").unwrap();
+        assert!(!is_empty(&notes).unwrap());
+    }
 }

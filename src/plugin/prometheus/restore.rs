@@ -63,6 +63,19 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     Ok(())
 }
 
+/// Whose the files were. A backup from before they were noted has no such file; one that is damaged gives nothing away.
+fn rights_of(file: &Path) -> Result<Vec<Rights>, Failure> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display()))
+            .hint("nothing was changed; take another snapshot")
+    };
+    match fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| broken(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
 fn put_files(
     request: &Request,
     facts: &CaptureFacts,
@@ -82,10 +95,7 @@ fn put_files(
             .hint("choose an older snapshot, or a newer Prometheus"));
         }
     }
-    let rights: Vec<Rights> = fs::read(request.staging.join(RIGHTS))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let rights = rights_of(&request.staging.join(RIGHTS))?;
     let mut planned = Vec::new();
     for relative in files::kept(facts) {
         let copy = request.staging.join(relative);
@@ -93,7 +103,14 @@ fn put_files(
         let bytes = fs::read(&copy).map_err(|error| {
             Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", copy.display()))
         })?;
-        let now = fs::read(&path).ok();
+        let now = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Failure::new("path_unreadable", format!("{} cannot be read: {error}", path.display()))
+                    .hint("nothing was changed; give the daemon's user read permission"));
+            }
+        };
         match &now {
             Some(now) if *now == bytes => {
                 voice.step(Verb::Keep, path.display().to_string(), "");
@@ -524,4 +541,22 @@ fn copy_tree(from: &Path, into: &Path, owner: (u32, u32)) -> std::io::Result<()>
     fs::set_permissions(into, fs::Permissions::from_mode(0o755))?;
     own(into)?;
     File::open(into)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_that_cannot_be_read_are_refused_and_none_are_those_of_an_older_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rights.json");
+        assert!(rights_of(&file).unwrap().is_empty());
+        for damaged in ["", "[{", "{}"] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(rights_of(&file).unwrap_err().trouble.code, "artifact_unreadable", "{damaged:?}");
+        }
+        fs::write(&file, "[]").unwrap();
+        assert!(rights_of(&file).unwrap().is_empty());
+    }
 }

@@ -96,7 +96,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         voice.step(Verb::Manual, "stop the instance", format!("{version} runs at {}", settings.place()));
     }
     let goal = directory.join(&options.dbfilename);
-    let logs = append_only(directory);
+    let logs = append_only(directory)?;
     if let Some(log) = logs.first().filter(|_| !options.set_aside_aof) {
         return Err(Failure::new(
             "aof_wins",
@@ -290,11 +290,31 @@ fn running(instance: &Instance<'_>) -> Result<Option<String>, Failure> {
 }
 
 /// What Redis would read instead: the directory of version 7, the file of older ones.
-fn append_only(directory: &Path) -> Vec<PathBuf> {
+fn append_only(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let is_log = |name: &str| name == "appendonlydir" || name == "appendonly.aof";
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter(|entry| is_log(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect();
+    let all: std::io::Result<Vec<std::fs::DirEntry>> = std::fs::read_dir(directory).and_then(Iterator::collect);
+    let all = all.map_err(|error| {
+        let told =
+            format!("{} cannot be read, so whether Redis keeps an AOF is not known: {error}", directory.display());
+        Failure::new("path_unreadable", told).hint("nothing was changed; give the daemon's user read permission on it")
+    })?;
+    let logs = all.iter().filter(|entry| is_log(&entry.file_name().to_string_lossy()));
+    let mut found: Vec<PathBuf> = logs.map(std::fs::DirEntry::path).collect();
     found.sort();
-    found
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_read_does_not_say_that_there_is_no_log() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("dump.rdb"), "").unwrap();
+        assert_eq!(append_only(directory.path()).unwrap(), Vec::<PathBuf>::new());
+        std::fs::create_dir(directory.path().join("appendonlydir")).unwrap();
+        assert_eq!(append_only(directory.path()).unwrap(), [directory.path().join("appendonlydir")]);
+        assert_eq!(append_only(&directory.path().join("dump.rdb")).unwrap_err().trouble.code, "path_unreadable");
+    }
 }
