@@ -120,6 +120,14 @@ impl Shelf {
         ready::within(self.clone(), ready::WAIT_MAX)
     }
 
+    /// Says whether what lies below the root can be ours: it is on its own mount, where that is required. Changes nothing.
+    ///
+    /// # Errors
+    /// `artifacts_unmounted` or `artifacts_unreadable`.
+    pub fn mounted(&self) -> Result<(), Trouble> {
+        ready::mounted(self)
+    }
+
     /// Makes the directory that the plugin of `run` writes into, or finds it: 0700, on the same file system as what is
     /// published.
     ///

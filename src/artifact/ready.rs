@@ -30,6 +30,20 @@ pub(super) fn within(shelf: Shelf, bound: Duration) -> Result<(), Trouble> {
         .unwrap_or_else(|silent| Err(silent.trouble("artifacts_hanging", "the artifact root")))
 }
 
+/// Says whether the root is on its mount, where one is required.
+pub(super) fn mounted(shelf: &Shelf) -> Result<(), Trouble> {
+    let root = &shelf.root;
+    if !shelf.require_mount {
+        return Ok(());
+    }
+    match mount::holds(root) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(unmounted(root)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unmounted(root)),
+        Err(error) => Err(unreadable(root, &error)),
+    }
+}
+
 fn look(shelf: &Shelf) -> Result<(), Trouble> {
     let root = &shelf.root;
     match std::fs::metadata(root) {

@@ -269,10 +269,13 @@ pub fn accept_command(target: impl std::fmt::Display, value: &str) -> String {
     format!("larder accept {target} '{}'", value.replace('\'', "'\\''"))
 }
 
-/// Whether what was typed is the value that is shown: white space and case make no difference, and a number of bytes
-/// may be written in any unit that gives the same number, or as it is shown for people.
+/// Whether what was typed is the value that is shown: white space and case make no difference but in a path, and a number
+/// of bytes may be written in any unit that gives the same number, or as it is shown for people.
 #[must_use]
 pub fn is_value(shown: &str, typed: &str) -> bool {
+    if shown.starts_with('/') {
+        return shown == typed || shown == typed.trim();
+    }
     let plain = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
     let (shown, typed) = (plain(shown), plain(typed));
     if shown == typed {

@@ -163,7 +163,7 @@ pub async fn list(
     access: &RepositoryAccess,
     artifacts: &Artifacts,
 ) -> Result<Inventory, Trouble> {
-    let site = route.world.site(artifacts).await?;
+    let site = route.world.site_or_none(artifacts).await?;
     let name = route.destination.name.clone();
     let ledger = route.world.ledger.clone();
     let read = move || ledger.books(&name);
@@ -243,9 +243,9 @@ fn write_down(
         jobs.iter().filter(|job| job.orphaned_since.is_none()).map(|job| job.id.target.clone()).collect();
     let last = ledger.holdings(name)?;
     let not_known = |seen: &Seen| !seen.job.as_ref().is_some_and(|job| books.knows(job, &seen.id));
-    let of_jobs: BTreeSet<&JobId> =
-        seen.iter().filter(|seen| not_known(seen)).filter_map(|seen| seen.job.as_ref()).collect();
-    let (elsewhere, right) = ledger.orders_elsewhere(name, &of_jobs)?;
+    let of_targets: BTreeSet<&Name> =
+        seen.iter().filter(|seen| not_known(seen)).filter_map(|seen| Some(&seen.job.as_ref()?.target)).collect();
+    let (elsewhere, right) = ledger.orders_elsewhere(name, &of_targets)?;
     let mut unknown_runs = unknown_runs(ledger, seen, &books)?;
     // Taken in elsewhere, where nothing is said against it: a repository that was renamed, or copied.
     unknown_runs.retain(|run| !right.contains(run));

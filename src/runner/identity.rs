@@ -14,10 +14,11 @@ use crate::store::Batch;
 use crate::types::site::SiteId;
 
 impl World {
-    /// The identity of this site; drawn at the first call of all.
+    /// The identity of this site; drawn at the first call of all, but not while the artifacts' mount is away: their
+    /// manifests may know it.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
+    /// When the store cannot be read or written, or nothing is known and the mount is away.
     pub async fn site(&self, artifacts: &Artifacts) -> Result<SiteId, Trouble> {
         let mut known = self.site.lock().await;
         if let Some(site) = known.as_ref() {
@@ -28,6 +29,7 @@ impl World {
             if let Some(site) = ledger.site_id().map_err(|error| error.trouble())? {
                 return Ok((site, false));
             }
+            shelf.mounted()?;
             let found = recovered(&shelf);
             let is_found = found.is_some();
             let site = found.unwrap_or_else(SiteId::generate);
@@ -43,6 +45,21 @@ impl World {
         }
         tracing::info!(%site, "the identity of this site");
         Ok(known.insert(site).clone())
+    }
+
+    /// As [`Self::site`]; while that cannot be told, an identity that nothing bears, and that is written nowhere: nothing is
+    /// ours then, and what is named can be restored.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn site_or_none(&self, artifacts: &Artifacts) -> Result<SiteId, Trouble> {
+        match self.site(artifacts).await {
+            Err(trouble) if matches!(trouble.code.as_str(), "artifacts_unmounted" | "artifacts_unreadable") => {
+                tracing::warn!(%trouble, "which site this is cannot be told yet");
+                Ok(SiteId::generate())
+            }
+            known => known,
+        }
     }
 
     /// Looks whether manifests tell of a state before this one, where the state knows no site yet; draws none.

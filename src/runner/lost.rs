@@ -3,6 +3,8 @@
 //! What the store knew of holds, sizes and acceptances is gone with it, so every job waits with its retention until somebody
 //! has seen it. What the repositories still have says what was usual (`recall.rs`).
 
+use std::time::Duration;
+
 use crate::artifact::Shelf;
 use crate::artifact::manifest::{Manifest, ManifestNotice, ManifestVerdict};
 use crate::config::model::Artifacts;
@@ -75,39 +77,42 @@ pub fn accept(world: &World) -> Result<(), StoreError> {
     world.ledger.commit(batch)
 }
 
+/// How often it is looked whether the artifacts are there again.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// Brings back those runs of the desired jobs that only the manifests of their artifacts tell of; once for each loss.
 ///
 /// They are history for people: nothing else counts them as known, since what their destinations got is not.
 pub(crate) async fn find_runs_again(world: &World, artifacts: &Artifacts) {
-    let loss = match world.ledger.newest_loss() {
-        Ok(Some(loss)) if loss.found_again.is_none() => loss,
-        Ok(_) => return,
-        Err(error) => {
-            tracing::error!(error = %crate::error::chain(&error), "cannot read whether the state was lost");
-            return;
+    loop {
+        match find_once(world, artifacts).await {
+            Ok(Some(0) | None) => return,
+            Ok(Some(runs)) => {
+                tracing::warn!(runs, "runs that the state lost were found again in their manifests");
+                world.listed.notify_one();
+                return;
+            }
+            Err(trouble) => {
+                tracing::error!(%trouble, "runs are not brought back from their manifests; it is tried again");
+            }
         }
-    };
-    let site = match world.site(artifacts).await {
-        Ok(site) => site,
-        Err(trouble) => {
-            tracing::error!(%trouble, "runs are not looked for in the manifests of their artifacts");
-            return;
-        }
-    };
-    let (ledger, shelf) = (world.ledger.clone(), Shelf::new(artifacts).of_site(site));
-    match look::work(&artifacts.path, move || bring_back(&ledger, &shelf, &loss)).await {
-        Ok(Ok(0)) => {}
-        Ok(Ok(runs)) => {
-            tracing::warn!(runs, "runs that the state lost were found again in their manifests");
-            world.listed.notify_one();
-        }
-        Ok(Err(trouble)) => tracing::error!(%trouble, "runs are not brought back from their manifests"),
-        Err(silent) => tracing::error!(%silent, "runs are not brought back from their manifests"),
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// How many were brought back; none: nothing was lost, or that was done.
+async fn find_once(world: &World, artifacts: &Artifacts) -> Result<Option<u64>, Trouble> {
+    let loss = world.ledger.newest_loss().map_err(|error| error.trouble())?;
+    let Some(loss) = loss.filter(|loss| loss.found_again.is_none()) else { return Ok(None) };
+    let site = world.site(artifacts).await?;
+    let (ledger, shelf) = (world.ledger.clone(), Shelf::new(artifacts).of_site(site));
+    let found = look::work(&artifacts.path, move || bring_back(&ledger, &shelf, &loss)).await;
+    found.map_err(|silent| silent.trouble("artifacts_hanging", "the artifact root"))?.map(Some)
 }
 
 fn bring_back(ledger: &Ledger, shelf: &Shelf, loss: &Damage) -> Result<u64, Trouble> {
     let of_store = |error: StoreError| error.trouble();
+    shelf.mounted()?;
     let mut runs = 0;
     for job in ledger.jobs().map_err(of_store)?.into_iter().filter(|job| job.orphaned_since.is_none()) {
         let mut publications = shelf.publications(&job.id).map_err(|error| error.trouble())?;

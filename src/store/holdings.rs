@@ -112,29 +112,30 @@ impl Ledger {
         batch.put_fitted(Tree::Meta, format!("{HOLDINGS}{destination}"), &rest)
     }
 
-    /// The order of the runs of `jobs` in other repositories than `destination`, and those of them that are known to be
-    /// right: no older state was found by them there, or that was accepted.
+    /// The order of the runs of all jobs of `targets` in other repositories than `destination`, and those of them that are
+    /// known to be right: no older state was found by them there, or that was accepted.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn orders_elsewhere(
         &self,
         destination: &Name,
-        jobs: &BTreeSet<&JobId>,
+        targets: &BTreeSet<&Name>,
     ) -> Result<(Orders, BTreeSet<RunId>), StoreError> {
         let (mut orders, mut right) = (Orders::new(), BTreeSet::new());
-        if jobs.is_empty() {
+        if targets.is_empty() {
             return Ok((orders, right));
         }
         for (name, holdings) in self.all_holdings()?.into_iter().filter(|(name, _)| name != destination) {
-            for job in jobs {
-                let is_doubted = holdings.newer.iter().any(|newer| newer.job == **job);
-                for (_, known) in self.meta_list::<Known>(&format!("{KEPT}{name}/{job}/"))? {
-                    let Some(run) = known.run else { continue };
-                    orders.entry((*job).clone()).or_default().insert(run, known.order);
-                    if !is_doubted {
+            for target in targets {
+                let prefix = format!("{KEPT}{name}/");
+                for (key, known) in self.meta_list::<Known>(&format!("{prefix}{target}/"))? {
+                    let job = key.strip_prefix(&prefix).and_then(|rest| rest.rsplit_once('/')?.0.parse::<JobId>().ok());
+                    let (Some(job), Some(run)) = (job, known.run) else { continue };
+                    if !holdings.newer.iter().any(|newer| newer.job == job) {
                         right.insert(run);
                     }
+                    orders.entry(job).or_default().insert(run, known.order);
                 }
             }
         }

@@ -114,6 +114,45 @@ fn runs_are_there(site: &Site, before: &Value, damage: &str) {
 }
 
 #[test]
+fn no_identity_is_drawn_and_no_run_given_up_while_the_mount_of_the_artifacts_is_away() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.start_and_push();
+    for _ in 0..2 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    // As where its disk is not mounted: nothing is mounted there.
+    site.edit("config/site.yaml", "keep_runs: 3}", "keep_runs: 3, require_mount: true}");
+    assert!(site.push("on a mount").status.success());
+    site.stop();
+    shell("rm -rf state/store state/export", site.root());
+    site.start();
+    is_told(&site, "is gone or empty");
+    assert_eq!(outcome(&site.run("files")), "deferred");
+    let marks = || -> Vec<String> {
+        let mark = |snapshot: &Value| {
+            let tags = snapshot["tags"].as_array().unwrap().iter().filter_map(Value::as_str);
+            tags.filter(|tag| tag.starts_with("site:")).collect()
+        };
+        site.snapshots("restic").iter().map(mark).collect()
+    };
+    let before = marks();
+    site.edit("config/site.yaml", ", require_mount: true", "");
+    assert!(site.push("it is there again").status.success());
+    wait_for("the runs", SOON, || {
+        let runs = site.call("run.list", json!({"target": "files"})).ok()?["items"].clone();
+        (runs.as_array()?.iter().filter(|run| run["trigger"] == "found-again").count() == 2).then_some(())
+    });
+    assert_eq!(outcome(&site.run("files")), "partial", "held until the loss is accepted");
+    let after = marks();
+    assert_eq!(
+        (after.len(), after.iter().collect::<std::collections::BTreeSet<_>>().len()),
+        (3, 1),
+        "{before:?} {after:?}"
+    );
+}
+
+#[test]
 fn however_the_store_is_lost_what_has_the_data_stays_until_both_the_loss_and_the_size_are_accepted() {
     let (mut site, server) = shrunken();
     let root = site.root().to_owned();

@@ -111,3 +111,71 @@ fn a_restore_of_what_is_held_for_having_shrunk_says_that_an_older_one_may_have_m
     let (said, _) = restored(&site, "restored");
     assert!(said.contains("note: held since") && said.contains("an older snapshot may have more"), "{said}");
 }
+
+#[test]
+fn after_a_loss_of_the_state_the_newest_run_is_the_newest_whichever_destination_is_listed_first() {
+    let mut site = site();
+    site.edit("config/targets.yaml", "policies: [daily, weekly]\nwith: {paths", "policies: [daily]\nwith: {paths");
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, cloud]");
+    site.push("both");
+    let day = |site: &Site, away: &str, days: &[&str]| {
+        std::fs::rename(site.path(away), site.path("away")).unwrap();
+        for day in days {
+            site.write("data/day.txt", &format!("{day}\n"));
+            site.run("files");
+        }
+        std::fs::rename(site.path("away"), site.path(away)).unwrap();
+    };
+    site.run("files");
+    for (away, other) in [("restic", "cloud"), ("cloud", "restic")] {
+        day(&site, away, &["monday", "tuesday"]);
+        day(&site, other, &["wednesday", "thursday"]);
+        site.stop();
+        for lost in ["state/store", "state/export"] {
+            std::fs::remove_dir_all(site.path(lost)).unwrap();
+        }
+        site.start();
+        crate::support::wait_for("the config", std::time::Duration::from_secs(60), || {
+            site.call("target.get", serde_json::json!({"target": "files"})).ok()
+        });
+        let (said, day) = restored(&site, &format!("after-{away}"));
+        assert_eq!(day, "thursday\n", "{said}");
+    }
+}
+
+#[test]
+fn what_fits_several_snapshots_is_none_of_them_and_nothing_is_no_name() {
+    let site = site();
+    // Sixteen digits begin an id: of seventeen two begin alike.
+    let ids = || -> Vec<String> {
+        let of_files = |each: &serde_json::Value| Some(each["id"].as_str()?.to_owned());
+        site.snapshots("cloud").iter().filter_map(of_files).collect()
+    };
+    let mut wanted = None;
+    for n in 0..17 {
+        site.write("data/day.txt", &format!("{n}\n"));
+        run(&site, "files", "daily");
+        run(&site, "files", "weekly");
+        let all: Vec<String> = ids().into_iter().chain(local(&site)).collect();
+        let first = |id: &String| id[..1].to_owned();
+        let twice = |id: &&String| all.iter().filter(|other| first(other) == first(id)).count() > 1;
+        wanted = all.iter().find(twice).map(first);
+        if wanted.is_some() {
+            break;
+        }
+    }
+    let wanted = wanted.unwrap();
+    for (snapshot, code) in [(wanted.as_str(), "begin with"), ("", "empty")] {
+        let done =
+            site.command().args(["restore", "files", "--snapshot", snapshot, "--to"]).arg(site.path("back")).output();
+        let done = done.unwrap();
+        assert!(!done.status.success() && text(&done).contains(code), "{snapshot:?}: {}", text(&done));
+    }
+    let whole = local(&site).pop().unwrap();
+    let done = site.command().args(["restore", "files", "--snapshot", &whole, "--to"]).arg(site.path("back")).output();
+    assert!(done.as_ref().unwrap().status.success(), "{}", text(&done.unwrap()));
+}
+
+fn local(site: &Site) -> Vec<String> {
+    site.snapshots("restic").iter().map(|each| each["id"].as_str().unwrap().to_owned()).collect()
+}

@@ -1,5 +1,7 @@
 //! Which snapshot a restore takes: the one that is named, else the one of our newest run in any destination.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::config::model::Artifacts;
@@ -12,7 +14,13 @@ use crate::run::holdings::newer::Newer;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::ship::Route;
+use crate::store::StoreError;
+use crate::store::ledger::Ledger;
+use crate::store::record::JobRecord;
 use crate::types::{JobId, Name};
+
+/// Ids that are named where several fit.
+const NAMED_MAX: usize = 10;
 
 /// What is restored, and from where.
 pub(super) struct Chosen<'r> {
@@ -33,6 +41,8 @@ enum Choice {
         place: Option<Place>,
         of_another_site: Option<String>,
     },
+    /// What was named begins the ids of several.
+    Several(BTreeSet<String>),
     None {
         /// What there is of others, in words.
         of_others: Option<String>,
@@ -58,6 +68,12 @@ pub(super) async fn choose<'r>(
     id: OperationId,
 ) -> Result<Chosen<'r>, Trouble> {
     let (mut found, mut silent, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    let mut named: Vec<Chosen<'r>> = Vec::new();
+    if request.snapshot.as_deref().is_some_and(str::is_empty) {
+        return Err(Trouble::new("invalid_snapshot", "`snapshot` is empty, and no snapshot is called so").with_hint(
+            format!("name one (see `larder snapshots {}`), or leave it out for that of the newest run", request.target),
+        ));
+    }
     note_loss(routes, id)?;
     for route in routes {
         let inventory = match holdings::take(route, artifacts).await {
@@ -76,18 +92,38 @@ pub(super) async fn choose<'r>(
                 let chosen = Chosen { route, snapshot: *snapshot, of_another_site };
                 match place.filter(|_| request.snapshot.is_none()) {
                     Some(place) => found.push(Candidate { place, chosen, inventory }),
-                    None => return Ok(chosen),
+                    None if request.snapshot.as_ref() == Some(&chosen.snapshot.id) => return Ok(chosen),
+                    None => named.push(chosen),
                 }
             }
+            Choice::Several(ids) => return Err(ambiguous(request, &ids.iter().map(String::as_str).collect())),
             Choice::None { of_others } => others.extend(of_others),
         }
+    }
+    if named.len() > 1 {
+        return Err(ambiguous(request, &named.iter().map(|each| each.snapshot.id.as_str()).collect()));
+    }
+    if let Some(chosen) = named.pop() {
+        return Ok(chosen);
     }
     let Some(best) = newest(found) else { return Err(nothing(request, silent, others)) };
     of_this_machine(&best, request)?;
     note_altered(best.chosen.route, &best.inventory, &best.chosen.snapshot, id);
     for (route, trouble) in silent {
-        let known = newest_known(route, &request.target).await?;
-        unread(route, &trouble, known.filter(|known| (known.order, known.time) > best.place).as_ref(), request, id)?;
+        let known = known_of(route, &request.target).await?;
+        let newer = known.newest.filter(|known| (known.order, known.time) > best.place);
+        match (newer, known.doubt) {
+            (Some(newer), _) => unread(route, &trouble, &newer, request, id)?,
+            (None, Some(doubt)) => doubted(route, &trouble, doubt, request, id)?,
+            (None, None) => {
+                let name = &route.destination.name;
+                let told = format!(
+                    "note: {name} could not be looked at ({}); no newer run is known to be there",
+                    trouble.message
+                );
+                route.world.operations.line(id, &told);
+            }
+        }
     }
     note_holds(&best.chosen, id)?;
     Ok(best.chosen)
@@ -125,50 +161,112 @@ fn nothing(request: &RestoreRequest, silent: Vec<(&Route, Trouble)>, others: Vec
     .with_hint("see `larder snapshots` for what there is")
 }
 
-/// Says that a destination was not looked at, and what is known to be there. An application is not put back to an older
-/// state than the one that is asked for.
+/// What begins a snapshot's id and those of others as well.
+fn ambiguous(request: &RestoreRequest, ids: &BTreeSet<&str>) -> Trouble {
+    let named: Vec<&str> = ids.iter().take(NAMED_MAX).map(|id| short(id)).collect();
+    let more = if ids.len() > NAMED_MAX { ", …" } else { "" };
+    Trouble::new(
+        "ambiguous_snapshot",
+        format!(
+            "{} snapshots of {} begin with {}: {}{more}",
+            ids.len(),
+            request.target,
+            request.snapshot.as_deref().unwrap_or_default(),
+            named.join(", ")
+        ),
+    )
+    .with_hint(format!("give more of its id (see `larder snapshots {}`)", request.target))
+}
+
+/// Says that the newest run is where nothing could be looked at. An application is not put back to an older state than the
+/// one that is asked for.
 fn unread(
     route: &Route,
     trouble: &Trouble,
-    newer: Option<&Known>,
+    newer: &Known,
     request: &RestoreRequest,
     id: OperationId,
 ) -> Result<(), Trouble> {
     let (name, target) = (&route.destination.name, &request.target);
-    let Some(newer) = newer else {
-        let line =
-            format!("note: {name} could not be looked at ({}); no newer run is known to be there", trouble.message);
-        route.world.operations.line(id, &line);
-        return Ok(());
-    };
     let message = format!(
         "the newest run of {target} (of {}) is in {name} alone, which cannot be read: {}",
         newer.time.strftime("%Y-%m-%d %H:%M UTC"),
         trouble.message
     );
+    older_than_newest(route, "newest_unreadable", message, request, id)
+}
+
+/// Says that nobody knows whether the newest run is where nothing could be looked at, which is no better.
+fn doubted(
+    route: &Route,
+    trouble: &Trouble,
+    doubt: &str,
+    request: &RestoreRequest,
+    id: OperationId,
+) -> Result<(), Trouble> {
+    let name = &route.destination.name;
+    let message = format!(
+        "{name} could not be looked at ({}), and {doubt}, so whether a newer run of {} is there is not known",
+        trouble.message, request.target
+    );
+    older_than_newest(route, "newest_unknown", message, request, id)
+}
+
+fn older_than_newest(
+    route: &Route,
+    code: &str,
+    message: String,
+    request: &RestoreRequest,
+    id: OperationId,
+) -> Result<(), Trouble> {
     if request.into.is_some() && !request.dry_run {
-        return Err(Trouble::new("newest_unreadable", message).with_hint(format!(
-            "bring {name} back, or name what is to be put back instead: `--snapshot ID` (see `larder snapshots --target {target}`)"
+        return Err(Trouble::new(code, message).with_hint(format!(
+            "bring {} back, or name what is to be put back instead: `--snapshot ID` (see `larder snapshots {}`)",
+            route.destination.name, request.target
         )));
     }
-    route.world.operations.line(id, &format!("note: {message}; what is restored is older"));
+    route.world.operations.line(id, &format!("note: {message}; what is restored may be older"));
     Ok(())
 }
 
-/// The newest snapshot of `target` that this site's books have of a destination.
-async fn newest_known(route: &Route, target: &Name) -> Result<Option<Known>, Trouble> {
+/// What is known of a destination that could not be looked at.
+struct KnownThere {
+    /// The newest snapshot of the target by this site's books.
+    newest: Option<Known>,
+    /// Why the books may know less than is there.
+    doubt: Option<&'static str>,
+}
+
+async fn known_of(route: &Route, target: &Name) -> Result<KnownThere, Trouble> {
     let (ledger, name, target) = (route.world.ledger.clone(), route.destination.name.clone(), target.clone());
     let read = move || {
         let books = ledger.books(&name)?;
         let of_target = books.by_job.into_iter().filter(|(job, _)| job.target == target);
         let there =
             of_target.flat_map(|(_, known)| known.into_values()).filter(|known| !known.missing && !known.leaving);
-        Ok::<_, crate::store::StoreError>(there.max_by_key(|known| (known.order, known.time)))
+        let newest = there.max_by_key(|known| (known.order, known.time));
+        let doubt = doubt(&ledger, &name, &target)?;
+        Ok::<_, StoreError>(KnownThere { newest, doubt })
     };
     tokio::task::spawn_blocking(read)
         .await
         .map_err(|error| Trouble::new("internal", error.to_string()))?
         .map_err(|error| error.trouble())
+}
+
+/// Why the state may know less of a destination than is there: it was lost, or is older, and this one was not listed since.
+fn doubt(ledger: &Ledger, destination: &Name, target: &Name) -> Result<Option<&'static str>, StoreError> {
+    let listed = ledger.holdings(destination)?.map(|seen| seen.at);
+    let is_before = |at: Timestamp| listed.is_none_or(|listed| listed < at);
+    if ledger.newest_loss()?.is_some_and(|loss| is_before(loss.at)) {
+        return Ok(Some("the state was lost since it was listed"));
+    }
+    let jobs = ledger.jobs()?.into_iter().filter(|job| job.id.target == *target);
+    let is_older = |job: &JobRecord| {
+        job.holds.iter().any(|hold| hold.kind == HoldKind::OlderState)
+            || job.accepted.iter().any(|each| each.kind == HoldKind::OlderState && is_before(each.at))
+    };
+    Ok(jobs.into_iter().any(|job| is_older(&job)).then_some("the state is older than the repositories"))
 }
 
 fn note_loss(routes: &[Route], id: OperationId) -> Result<(), Trouble> {
@@ -218,6 +316,9 @@ fn find(route: &Route, request: &RestoreRequest, inventory: &Inventory) -> Choic
     let wanted = request.snapshot.as_deref();
     let found: Vec<&Snapshot> =
         of_target.filter(|each| wanted.is_none_or(|prefix| each.id.starts_with(prefix))).collect();
+    if found.len() > 1 && wanted.is_some() {
+        return Choice::Several(found.iter().map(|each| each.id.clone()).collect());
+    }
     let ours = found.iter().filter_map(|each| Some(((inventory.order(&each.id)?, each.time), *each)));
     if let Some((place, snapshot)) = ours.max_by_key(|(place, _)| *place) {
         return Choice::Found { snapshot: Box::new(snapshot.clone()), place: Some(place), of_another_site: None };

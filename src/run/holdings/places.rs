@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Books, Known, KnownById, Question, Seen, is_ours};
+use jiff::Timestamp;
+
+use super::{Books, Known, Question, Seen, is_ours};
 use crate::run::retention::is_future;
 use crate::types::{JobId, RunId};
 
@@ -45,8 +47,10 @@ pub(super) fn adopted(listing: &[Seen], question: &Question<'_>) -> Vec<(JobId, 
     new.sort_by_key(|(_, seen)| (!is_future(seen.time, question.now), seen.run, seen.time, &seen.id));
     let mut next = question.books.highest;
     let mut adopted = Vec::new();
+    let mut around = BTreeMap::new();
     for (job, seen) in new {
-        let order = order(job, seen, question).unwrap_or_else(|| {
+        let around = around.entry(job).or_insert_with(|| Around::of(job, question));
+        let order = order(job, seen, around, question).unwrap_or_else(|| {
             next += 1;
             next
         });
@@ -56,30 +60,64 @@ pub(super) fn adopted(listing: &[Seen], question: &Question<'_>) -> Vec<(JobId, 
     adopted
 }
 
+/// A run whose place is known.
+struct Placed {
+    run: Option<RunId>,
+    time: Timestamp,
+    order: u64,
+}
+
+/// What tells of a job's places.
+struct Around {
+    of_job: Vec<Placed>,
+    /// Of the other jobs of its target: a restore asks which run of all was the newest.
+    of_others: Vec<Placed>,
+}
+
+impl Around {
+    fn of(job: &JobId, question: &Question<'_>) -> Self {
+        Self {
+            of_job: placed(|other| other == job, question),
+            of_others: placed(|other| other != job && other.target == job.target, question),
+        }
+    }
+}
+
 /// Its place among those that are known; none: behind all of them.
 ///
 /// With the order of another one it stands before that, by its date: that of a run is its begin.
-fn order(job: &JobId, seen: &Seen, question: &Question<'_>) -> Option<u64> {
-    let elsewhere = seen.run.and_then(|run| question.elsewhere.get(job)?.get(&run));
-    if elsewhere.is_some() {
-        return elsewhere.copied();
+fn order(job: &JobId, seen: &Seen, around: &Around, question: &Question<'_>) -> Option<u64> {
+    let same = seen.run.and_then(|run| question.elsewhere.get(job)?.get(&run));
+    if same.is_some() {
+        return same.copied();
     }
-    let known = question.books.by_job.get(job).filter(|known| !known.is_empty())?;
+    let Around { of_job, of_others } = around;
+    if of_job.is_empty() && of_others.is_empty() {
+        return None;
+    }
     if seen.run.is_some_and(|run| question.newest_runs.contains(&run)) {
         return None;
     }
     if is_future(seen.time, question.now) {
         return Some(FIRST);
     }
-    before_which(known, seen, question)
+    let is_later = |placed: &&Placed| match (placed.run, seen.run) {
+        (Some(placed), Some(seen)) => placed > seen,
+        _ => placed.time > seen.time,
+    };
+    let lowest_later = |all: &[Placed]| all.iter().filter(is_later).map(|placed| placed.order).min();
+    // Other jobs of the target say something of its place only where that is behind the earlier ones of its own.
+    let highest_earlier = of_job.iter().filter(|placed| !is_later(placed)).map(|placed| placed.order).max();
+    let by_others = lowest_later(of_others).filter(|order| highest_earlier.is_none_or(|earlier| earlier <= *order));
+    lowest_later(of_job).into_iter().chain(by_others).min()
 }
 
-/// The lowest order of those whose runs were later. What is dated in the future tells nothing: the clock was wrong then.
-fn before_which(known: &KnownById, seen: &Seen, question: &Question<'_>) -> Option<u64> {
-    let is_later = |known: &&Known| match (known.run, seen.run) {
-        (Some(known), Some(seen)) => known > seen,
-        _ => known.time > seen.time,
-    };
-    let later = known.values().filter(|known| !is_future(known.time, question.now)).filter(is_later);
-    later.map(|known| known.order).min()
+/// The runs of these jobs in whatever repository: one that was away or is new knows few of them. What is dated in the future
+/// tells nothing: the clock was wrong then.
+fn placed(is_one: impl Fn(&JobId) -> bool, question: &Question<'_>) -> Vec<Placed> {
+    let here = question.books.by_job.iter().filter(|(job, _)| is_one(job)).flat_map(|(_, all)| all.values());
+    let here = here.map(|known| Placed { run: known.run, time: known.time, order: known.order });
+    let elsewhere = question.elsewhere.iter().filter(|(job, _)| is_one(job)).flat_map(|(_, runs)| runs);
+    let elsewhere = elsewhere.map(|(run, order)| Placed { run: Some(*run), time: run.time(), order: *order });
+    here.chain(elsewhere).filter(|placed| !is_future(placed.time, question.now)).collect()
 }

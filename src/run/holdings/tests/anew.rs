@@ -78,6 +78,30 @@ fn a_run_has_one_place_in_all_repositories() {
 }
 
 #[test]
+fn what_is_first_seen_in_one_repository_stands_where_its_run_stands_among_those_of_the_others() {
+    let runs: Vec<RunId> = (0..10).map(|n| RunId::generate(at(n))).collect();
+    let made = |id: &str, n: u8| Seen { run: Some(runs[usize::from(n)]), ..of_a(id, n) };
+    let orders = |elsewhere: &Orders, listing: &[Seen], books: &Books| -> Vec<u64> {
+        with(listing, books, elsewhere, &[]).adopted.iter().map(|(_, _, known)| known.order).collect()
+    };
+    // As after a loss of the state: the other one was listed first, and has the later runs.
+    let later: Orders = [(job(), [(runs[3], 1), (runs[4], 2)].into())].into();
+    let listing = [made("x1", 1), made("x2", 2), made("x5", 5)];
+    let nothing = Books { highest: 2, ..Books::default() };
+    assert_eq!(orders(&later, &listing, &nothing), [1, 1, 3]);
+    // One that the other has forgotten since is before what is later there, whatever is known here.
+    let first = books(&[("a1", Known { run: Some(runs[1]), ..known(1) })]);
+    let newest: Orders = [(job(), [(runs[4], 4)].into())].into();
+    assert_eq!(orders(&newest, &[made("a1", 1), made("x2", 2)], &first), [4]);
+    // Another job of the target, but never before an earlier run of its own.
+    let weekly: JobId = "etc/weekly".parse().unwrap();
+    let other: Orders = [(weekly, [(runs[3], 7), (runs[9], 8)].into())].into();
+    assert_eq!(orders(&other, &listing, &Books { highest: 8, ..Books::default() }), [7, 7, 8]);
+    let own = books(&[("a2", Known { order: 9, run: Some(runs[2]), ..known(2) })]);
+    assert_eq!(orders(&other, &[made("a2", 2), made("x5", 5)], &own), [10]);
+}
+
+#[test]
 fn a_second_snapshot_of_a_run_takes_no_place_while_the_first_is_there() {
     let known = books(&[("a1", known(1)), ("a2", known(2))]);
     let listing =
