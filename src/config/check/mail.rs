@@ -9,6 +9,8 @@ use crate::config::suggest::shown;
 /// Longest mail address (RFC 5321) and host name (RFC 1035).
 const ADDRESS_BYTES_MAX: usize = 254;
 const HOST_BYTES_MAX: usize = 253;
+/// A longer number is no port that somebody mistyped.
+const PORT_DIGITS_MAX: usize = 5;
 
 pub(super) fn smtp(text: &str) -> Result<Smtp, Refusal> {
     let expected =
@@ -32,22 +34,41 @@ pub(super) fn smtp(text: &str) -> Result<Smtp, Refusal> {
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = split_port(authority)
-        .ok_or_else(|| refuse("invalid_smtp", format!("`{}` is no host with a port", shown(authority))))?;
+        .ok_or_else(|| refuse("invalid_smtp", format!("{} is no host with a port", named(authority, is_host_like))))?;
     let port = match port {
         None => default_port,
         Some(port) => match port.parse::<u16>() {
             Ok(port) if port > 0 => port,
-            _ => return Err(refuse("invalid_smtp", format!("`{}` is no port (1 to 65535)", shown(port)))),
+            _ => {
+                return Err(refuse("invalid_smtp", format!("{} is no port (1 to 65535)", named(port, is_port_like))));
+            }
         },
     };
     if !is_host(host) {
-        return Err(refuse("invalid_smtp", format!("`{}` is no host name", shown(host))));
+        return Err(refuse("invalid_smtp", format!("{} is no host name", named(host, is_host_like))));
     }
     if security == SmtpSecurity::Plain && !crate::types::host::is_local(host) {
         let message = format!("mail would go to `{}` in plain text over the internet", shown(host));
         return Err(Refusal::new("smtp_plain", message).hint(format!("write smtps://{host} or smtp://{host}")));
     }
     Ok(Smtp { security, host: host.to_owned(), port })
+}
+
+/// What stands there, repeated only where it can be what it should be: whoever forgets the host behind `user:password`
+/// has written the password where the host or the port is looked for.
+fn named(text: &str, can_be: impl Fn(&str) -> bool) -> String {
+    if can_be(text) { format!("`{}`", shown(text)) } else { "what stands behind `://`".to_owned() }
+}
+
+/// A name without a port, or an address of numbers.
+fn is_host_like(text: &str) -> bool {
+    let is_address = text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.[]".contains(&byte));
+    (is_address && text.contains("::"))
+        || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn is_port_like(text: &str) -> bool {
+    text.len() <= PORT_DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A bare address such as `me@home.lan`.
@@ -175,9 +196,25 @@ mod tests {
 
     #[test]
     fn a_refused_mail_server_never_repeats_its_password() {
-        for bad in ["smtps://me:hunter2@mail.lan", "me:hunter2@mail.lan"] {
+        for bad in [
+            "smtps://me:hunter2@mail.lan",
+            "me:hunter2@mail.lan",
+            "smtps://me:hunter2:587",
+            "smtps://me:hunter2",
+            "smtps://me:12345678",
+            "smtps://me:hun/ter2:587",
+            "smtps://me%3Ahunter2%40mail.lan",
+            "smtps://me hunter2:587",
+        ] {
             let refusal = smtp(bad).unwrap_err();
-            assert!(!refusal.message.contains("hunter2"));
+            assert!(!refusal.message.contains("ter2") && !refusal.message.contains("12345678"), "{}", refusal.message);
+        }
+        for (bad, seen) in [
+            ("smtps://mail.lan:99999", "`99999` is no port"),
+            ("smtps://-mail.lan", "`-mail.lan` is no host name"),
+            ("smtps://fe80::1:587", "`fe80::1:587` is no host with a port"),
+        ] {
+            assert!(smtp(bad).unwrap_err().message.contains(seen), "{bad}");
         }
     }
 

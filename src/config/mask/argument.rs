@@ -1,0 +1,136 @@
+//! Secrets among the arguments of a command: behind an option, or in the same word.
+
+use std::ops::Range;
+
+use super::field::after;
+use super::fold::NOTHING;
+use super::name::{self, Says};
+use super::value::value_length;
+
+/// Programs that take a password behind a single letter, by how their names begin.
+const PROGRAMS: [(&str, char); 13] = [
+    ("mysql", 'p'),
+    ("mariadb", 'p'),
+    ("mongo", 'p'),
+    ("sshpass", 'p'),
+    ("influx", 'p'),
+    ("rabbitmqadmin", 'p'),
+    ("7z", 'p'),
+    ("rar", 'p'),
+    ("redis-cli", 'a'),
+    ("ldap", 'w'),
+    ("zip", 'P'),
+    ("unzip", 'P'),
+    ("mosquitto", 'P'),
+];
+
+/// A shorter word behind `-p` is too common to be a password, where no program is named.
+const PASSWORD_BYTES_MIN: usize = 4;
+
+/// The arguments on a line that are secrets.
+pub(super) fn secrets(line: &str, folded: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut letter = None;
+    // What isn't on the rest of the line is not looked for again and again.
+    let last = Last { comma: folded.rfind(',').unwrap_or(0), colon: folded.rfind([':', '%']).unwrap_or(0) };
+    let is_edge = |c: char| " ,[]{}\"'`()".contains(c);
+    let mut start = 0;
+    for word in folded.split(is_edge) {
+        let end = start + word.len();
+        let program = word.rsplit('/').next().unwrap_or_default();
+        letter = PROGRAMS.iter().find(|(name, _)| program.starts_with(name)).map(|(_, letter)| *letter).or(letter);
+        let option = word.trim_end_matches(NOTHING);
+        let range =
+            login(folded, start, word, &last).or_else(|| single_letter(folded, start, option, letter)).or_else(|| {
+                let at = behind(folded, end).filter(|_| is_secret_option(option))?;
+                let value = line.get(at..)?;
+                Some(at..at + value_length(value).unwrap_or(value.len()))
+            });
+        start = end + 1;
+        if let Some(range) = range.filter(|range| !range.is_empty()) {
+            let end = range.end;
+            found.push(range);
+            if end >= line.len() {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// Where the last signs of a line stand.
+struct Last {
+    comma: usize,
+    colon: usize,
+}
+
+/// `--password`, `-token`; what says that there is none takes none.
+pub(super) fn is_secret_option(word: &str) -> bool {
+    let name = word.trim_start_matches('-');
+    let is_option = name.len() < word.len() && name.starts_with(char::is_alphabetic);
+    is_option
+        && !name.contains(['=', ':'])
+        && !["no-", "skip-", "without-"].iter().any(|none| name.starts_with(none))
+        && name::says(name) == Says::Secret
+        && !name::is_place(name)
+}
+
+/// Where the argument begins behind the one that ends at `end`.
+fn behind(folded: &str, end: usize) -> Option<usize> {
+    let at = after(folded, end, &[' ', '"', '\'', NOTHING]);
+    let rest = folded.get(at..)?;
+    let at = if rest.starts_with(',') { after(folded, at + 1, &[' ', NOTHING]) } else { at };
+    let rest = folded.get(at..)?;
+    (at > end && !rest.is_empty() && !rest.starts_with([']', '}', '#', ':', '='])).then_some(at)
+}
+
+/// `user:secret` behind `-u` or in its word, and in a field whose name says that one logs in with it.
+fn login(folded: &str, start: usize, word: &str, last: &Last) -> Option<Range<usize>> {
+    let is_glued = (word.starts_with("-u") || word.starts_with("-U")) && word.contains(':');
+    let name = word.get(..word.find([':', '=']).unwrap_or(word.len()))?;
+    let at = if is_glued {
+        start + "-u".len()
+    } else {
+        let options = ["-u", "--user", "--proxy-user", "auth", "basic", "login"];
+        if !options.contains(&name.to_ascii_lowercase().as_str()) {
+            return None;
+        }
+        let end = start + name.len();
+        Some(after(folded, end, &[' ', ':', '=', ',', '"', '\'', NOTHING])).filter(|at| *at > end)?
+    };
+    let value = folded.get(at..)?;
+    match value.chars().next()? {
+        '{' => None,
+        // A list of a name and its password.
+        '[' if at < last.comma => value.find(',').map(|comma| at + comma + 1..folded.len()),
+        _ if last.colon < at => None,
+        _ => {
+            let length = value.find(' ').unwrap_or(value.len());
+            let colon = value.get(..length)?.find([':', '%'])?;
+            (!value.get(colon..)?.starts_with("://")).then_some(at + colon + 1..at + length)
+        }
+    }
+}
+
+/// `-p secret` and `-psecret`, where a program is named that takes it, or where it looks like nothing else.
+fn single_letter(folded: &str, start: usize, word: &str, letter: Option<char>) -> Option<Range<usize>> {
+    let option = word.strip_prefix('-')?;
+    let tail = option.strip_prefix(letter.unwrap_or('p'))?;
+    let at = if tail.is_empty() { behind(folded, start + word.len())? } else { start + word.len() - tail.len() };
+    let value = folded.get(at..)?.trim_start_matches(['"', '\'']);
+    let word = value.split([' ', ',', '"', '\'', ']', '}']).next()?;
+    let is_one = if letter.is_some() { !word.starts_with('-') } else { is_no_word(word) };
+    let length = || folded.get(at..).map(|rest| rest.find([' ', ',']).unwrap_or(rest.len()));
+    if is_one { Some(at..at + length()?) } else { None }
+}
+
+/// Whether it is no path, number, port, option or plain word.
+fn is_no_word(value: &str) -> bool {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit() || b":.-".contains(&byte));
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
+    value.len() >= PASSWORD_BYTES_MIN
+        && !is_number
+        && !is_plain
+        && !value.contains('/')
+        && !value.starts_with(['-', '~', '$', '.'])
+}
