@@ -27,6 +27,9 @@ const PROGRAMS: [(&str, char); 13] = [
 /// A shorter word behind `-p` is too common to be a password, where no program is named.
 const PASSWORD_BYTES_MIN: usize = 4;
 
+/// Letters of other options before the `u` in one word: `-su`.
+const LETTERS_MAX: usize = 3;
+
 /// The arguments on a line that are secrets.
 pub(super) fn secrets(line: &str, folded: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -86,13 +89,17 @@ fn behind(folded: &str, end: usize) -> Option<usize> {
 
 /// `user:secret` behind `-u` or in its word, and in a field whose name says that one logs in with it.
 fn login(folded: &str, start: usize, word: &str, last: &Last) -> Option<Range<usize>> {
-    let is_glued = (word.starts_with("-u") || word.starts_with("-U")) && word.contains(':');
+    let letters = word.strip_prefix('-').and_then(|letters| letters.find(['u', 'U'])).unwrap_or(usize::MAX);
+    let is_short = letters <= LETTERS_MAX
+        && word.get(1..=letters).is_some_and(|word| word.bytes().all(|b| b.is_ascii_alphabetic()));
+    let is_glued = is_short && word.contains(':');
     let name = word.get(..word.find([':', '=']).unwrap_or(word.len()))?;
     let at = if is_glued {
-        start + "-u".len()
+        start + "-u".len() + letters
     } else {
         let options = ["-u", "--user", "--proxy-user", "auth", "basic", "login"];
-        if !options.contains(&name.to_ascii_lowercase().as_str()) {
+        let is_last = is_short && name.len() == letters + "-u".len();
+        if !is_last && !options.contains(&name.to_ascii_lowercase().as_str()) {
             return None;
         }
         let end = start + name.len();

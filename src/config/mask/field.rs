@@ -129,7 +129,7 @@ fn value(line: &str, start: usize, takes: Takes) -> Seen {
         }
         let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len())).unwrap_or_default();
         if WAYS.contains(&word.to_ascii_lowercase().as_str()) {
-            let length = closed_length(value).unwrap_or(word.len());
+            let length = closed_length(value).filter(|length| *length == word.len() + 2).unwrap_or(word.len());
             (shown, is_whole) = (Some(length), true);
         }
     }
@@ -146,7 +146,7 @@ pub(super) fn forgotten(line: &str, folded: &str, reading: Reading) -> Vec<Range
     let mut found = Vec::new();
     let last_sign = folded.rfind([':', '=']).unwrap_or(0);
     let mut start = 0;
-    for item in folded.split(['{', '[', ',']) {
+    for item in folded.split(['{', '[', ',', ':']) {
         let places = Item { line, folded, start, last_sign, reading };
         let range = if places.is_of_two(item) { places.second(item) } else { places.value(item) };
         start += item.len() + 1;
@@ -174,10 +174,14 @@ struct Item<'l> {
 impl Item<'_> {
     /// `[password, x]`: a name and its value, and no more.
     fn is_of_two(&self, item: &str) -> bool {
-        let opens = self.folded.get(..self.start).is_some_and(|before| before.ends_with('['));
+        let opens = self.begins_behind(&['[', '{']);
         let name = item.trim_matches([' ', '"', '\'', NOTHING]);
         let is_name = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | NOTHING));
         opens && is_name && !name.starts_with('-') && name::says(name) == Says::Secret && self.second(item).is_some()
+    }
+
+    fn begins_behind(&self, signs: &[char]) -> bool {
+        self.folded.get(..self.start).is_some_and(|before| before.ends_with(signs))
     }
 
     fn second(&self, item: &str) -> Option<Range<usize>> {
@@ -185,13 +189,13 @@ impl Item<'_> {
         self.folded.get(comma..)?.strip_prefix(',')?;
         let start = after(self.folded, comma + 1, &[' ', NOTHING]);
         let value = self.line.get(start..)?;
-        let length = closed_length(value).or_else(|| value.find([',', ']'])).unwrap_or(value.len());
+        let length = closed_length(value).or_else(|| value.find([',', ']', '}'])).unwrap_or(value.len());
         let behind = value.get(length..)?.trim_start();
-        (behind.is_empty() || behind.starts_with(']')).then_some(start..start + length)
+        (behind.is_empty() || behind.starts_with([']', '}'])).then_some(start..start + length)
     }
 
     fn value(&self, item: &str) -> Option<Range<usize>> {
-        let body = item.trim_start_matches([' ', '"', '\'', '-', '?', '(', NOTHING]);
+        let body = item.trim_start_matches(|c: char| !c.is_alphanumeric() && !"#/\\.~$@}]".contains(c));
         let before = item.get(..item.len() - body.len())?;
         let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$' | '@' | NOTHING);
         let word = body.get(..body.find(|c| !is_part(c)).unwrap_or(body.len()))?;
@@ -207,14 +211,27 @@ impl Item<'_> {
         let letters = word.to_ascii_lowercase().replace(NOTHING, "");
         let is_password = PASSWORD_WORDS.iter().any(|password| letters.contains(password));
         let first = rest.chars().next();
+        // What has a name already is a value, and may be the name of anything.
+        if !is_password && self.begins_behind(&[':']) {
+            return None;
+        }
+        let blank = after(self.folded, at, &[' ', '"', '\'', NOTHING]);
         let start = match first {
-            Some(c) if is_blank(c) => after(self.folded, at, &[' ', '"', '\'', NOTHING]),
+            Some(c) if is_blank(c) => match self.folded.get(blank..)? {
+                rest if rest.starts_with('#') && !rest.starts_with("# ") => blank + 1,
+                rest if rest.starts_with(',') && is_line && is_password => after(self.folded, blank + 1, &[' ']),
+                _ => blank,
+            },
             // A word with a sign in it may be a path or a pattern.
             Some('/' | '*' | '\\') if !is_password || self.reading == Reading::Repeated => return None,
             Some(c) if is_sign(c) && (is_line || is_password) => {
                 let signs = rest.len() - rest.trim_start_matches(|c| is_sign(c) || is_blank(c)).len();
                 at + signs
             }
+            // Glued to the name, it begins no comment.
+            Some('#') if is_line || is_password => at + 1,
+            // No flow is open, as far as this line says.
+            Some(',') if is_line && is_password => after(self.folded, at + 1, &[' ', NOTHING]),
             // `password[x]` is a name where a sign follows.
             Some('[' | '{') if (is_line || is_password) && self.last_sign < at => at,
             None | Some(',' | ']' | '}') if self.reading == Reading::Line && !name::is_place(word) => {

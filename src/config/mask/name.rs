@@ -24,10 +24,10 @@ const SECRET_WORDS: &[&str] = &[
 pub(super) const PASSWORD_WORDS: [&str; 6] = ["password", "passwd", "passphrase", "passwort", "kennwort", "passcode"];
 
 /// A secret where they are a word of a short name.
-const SHORT_WORDS: &[&str] = &["pass", "key", "keys", "pw", "psk", "otp", "totp"];
+const SHORT_WORDS: &[&str] = &["pass", "key", "keys", "pw", "psk", "otp", "totp", "cred", "creds"];
 
 /// As above, and something else where no sign parts them from what follows.
-const FIELD_WORDS: &[&str] = &["pin", "pincode", "salt", "sig", "signature", "hmac", "jwt"];
+const FIELD_WORDS: &[&str] = &["pin", "pincode", "salt", "sig", "signature", "hmac", "jwt", "sessionid", "jsessionid"];
 
 /// What may be misspelt, and by how many letters.
 const MISSPELT: &[(&str, usize)] = &[

@@ -28,14 +28,23 @@ pub(super) fn reference_length(value: &str) -> Option<usize> {
 /// How much of `inner`, which stands behind `{` or `,`, is a kind of reference and its place.
 fn place_length(inner: &str) -> Option<usize> {
     let named = inner.trim_start_matches([' ', '"', '\'']);
-    let named = REFERENCES.iter().find_map(|kind| named.strip_prefix(kind))?;
+    let (kind, named) = REFERENCES.iter().find_map(|kind| Some((*kind, named.strip_prefix(kind)?)))?;
     let place = named.trim_start_matches([' ', '"', '\'']).strip_prefix(':')?.trim_start_matches([' ', '\t']);
     // A list or a mapping is no place; nobody knows what is in it.
     if place.starts_with(['[', '{', '|', '>', '&', '!']) {
         return None;
     }
-    let behind = place.get(closed_length(place).unwrap_or(0)..)?;
-    let end = behind.find([',', '}']).or_else(|| behind.find([' ', '\t'])).unwrap_or(behind.len());
+    let quoted = closed_length(place);
+    let behind = place.get(quoted.unwrap_or(0)..)?;
+    let name = match quoted {
+        Some(_) => 0,
+        // A path may have blanks in it, a name has none.
+        None if kind == "file" => behind.find([',', '}']).or_else(|| behind.find([' ', '\t'])).unwrap_or(behind.len()),
+        None => behind.find([',', '}', ' ', '\t']).unwrap_or(behind.len()),
+    };
+    let blank = behind.get(name..)?;
+    let rest = blank.trim_start_matches([' ', '\t']);
+    let end = if rest.starts_with([',', '}']) { name + blank.len() - rest.len() } else { name };
     Some(inner.len() - behind.len() + end)
 }
 
