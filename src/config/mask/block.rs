@@ -7,7 +7,7 @@ use super::field::{Takes, fields};
 use super::fold::folded;
 use super::looks_secret;
 use super::name::{self, Says, is_secret_name};
-use super::value::{closed_length, reference_length};
+use super::value::{closed_length, ends_or_goes_on, reference_length};
 
 /// A name that stands alone on its line has no more words; what has is prose.
 const ALONE_WORDS_MAX: usize = 3;
@@ -51,7 +51,9 @@ pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
                         Rest::Quote(quote) => line.find(quote).map(|at| at + 1),
                         _ => None,
                     };
-                    found.push(at + indent..at + end.unwrap_or(line.len()).max(indent));
+                    // What is behind the quote may have been meant to be in it.
+                    let shown = end.filter(|end| line.get(*end..).is_some_and(ends_or_goes_on));
+                    found.push(at + indent..at + shown.unwrap_or(line.len()).max(indent));
                     // What isn't deeper is one line, or the next argument.
                     let is_last = indent <= field.indent && !content.is_empty() && !content.starts_with('-');
                     let is_over = field.rest == Rest::Argument || (field.rest == Rest::Bare && is_last);
@@ -147,11 +149,13 @@ fn rest_of(value: &str, takes: Takes) -> Option<Rest> {
         let is_whole = value.get(..length)?.ends_with('}');
         return match (is_whole, behind.is_empty()) {
             (true, true) => Some(Rest::Beside),
-            (false, true) => Some(Rest::Deeper),
+            (false, _) => Some(Rest::Deeper),
             _ => None,
         };
     }
-    let is_nothing = value.is_empty() || value.starts_with('#');
+    // A block has only its sign on the line of its name.
+    let is_nothing =
+        value.is_empty() || value.starts_with('#') || value.trim_end_matches(['+', '-']).ends_with(['|', '>']);
     match takes {
         Takes::Login => return Some(Rest::Beside),
         Takes::Place if !is_nothing => return None,
