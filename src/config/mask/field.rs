@@ -124,7 +124,7 @@ fn value(line: &str, start: usize, takes: Takes) -> Seen {
     if takes == Takes::Login {
         // Its fields have names of their own; a list is looked at elsewhere.
         let word = value.trim_start_matches(['"', '\'']);
-        if value.starts_with(['{', '[']) || word.split([' ', ',']).next().is_some_and(|word| word.contains("://")) {
+        if value.starts_with(['{', '[']) || word.trim_start_matches(char::is_alphanumeric).starts_with("://") {
             return Seen::Shown(start);
         }
         let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len())).unwrap_or_default();
@@ -241,7 +241,7 @@ impl Item<'_> {
         };
         let behind = self.folded.get(start..)?;
         // The value began in the word, and goes on behind its sign.
-        let is_glued = first.is_some_and(|c| is_sign(c));
+        let is_glued = first.is_some_and(is_sign);
         let tail = joined(word).filter(|_| is_glued && self.reading == Reading::Line);
         if behind.is_empty() || behind.starts_with([':', '=', ';', ',', ']', '}', ')', '#']) {
             return None;

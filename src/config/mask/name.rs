@@ -71,6 +71,9 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 /// What the folded text says as the name of a field.
 pub(super) fn says(text: &str) -> Says {
     let plain = says_as(text, |sign| sign);
+    if !text.contains(['$', '5', '@', '4', '0', '3', '1', '!']) {
+        return plain;
+    }
     // `pa$$word` and `passw0rd`.
     let drawn = says_as(text, |sign| match sign {
         '$' | '5' => 's',

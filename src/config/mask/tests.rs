@@ -307,19 +307,13 @@ fn references_and_common_fields_are_shown() {
 
 #[test]
 fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
-    let max = 256 * 1024;
-    for part in [
-        "env:,",
-        "{file: /x, ",
-        "password: {env: X}, ",
+    let longest = ["env:,", "{file: /x, ", "password: {env: X}, ", "a@b:c,", "//u:p", "pw: 'a'', "];
+    let long = [
         "pw={env: X}, ",
         "pw=\"a\", ",
-        "a@b:c,",
         "a:b@",
         "@",
-        "//u:p",
         "//",
-        "pw: 'a'', ",
         "[key,",
         "[key,\"",
         "password[",
@@ -332,16 +326,18 @@ fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
         "--key ",
         "hooks.x/",
         "auth: [",
+        "auth:a://",
         "smtp:",
         "?",
         "x",
         "A",
-    ] {
-        for begin in ["password: {", ""] {
-            let line = format!("{begin}{}", part.repeat(max / part.len()));
-            let text = format!("a: 1\n{line}\nb: 2\n");
-            assert!(secrets_of(&text).iter().all(|range| text.get(range.clone()).is_some()), "{part}");
-        }
+    ];
+    let max = 256 * 1024;
+    let all = longest.map(|part| (part, "password: {", max)).into_iter().chain(long.map(|part| (part, "", max / 4)));
+    for (part, begin, max) in all {
+        let line = format!("{begin}{}", part.repeat(max / part.len()));
+        let text = format!("a: 1\n{line}\nb: 2\n");
+        assert!(secrets_of(&text).iter().all(|range| text.get(range.clone()).is_some()), "{part}");
     }
 }
 
