@@ -37,7 +37,7 @@ struct Reach {
     /// A fall that somebody accepted, from where and to where, until it is back.
     #[serde(default)]
     fell: Option<[u64; 2]>,
-    /// The newest fall by more than half that somebody accepted, and how it grew since.
+    /// The newest fall by more than half that somebody accepted, how many like it, and how it grew since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     turn: Option<Turn>,
 }
@@ -132,7 +132,9 @@ impl Reach {
         };
         // What falls further than ever is no rotation.
         let back = self.back.filter(|back| now >= back.div_ceil(2));
-        let turn = Turn::accepted(newest, now).or(self.turn);
+        let turn = Turn::accepted(newest, now)
+            .map(|fall| self.turn.map_or(fall, |before| before.accepted_again(now, fall)))
+            .or(self.turn);
         Self { back, fell, turn, ..Self::of(now) }
     }
 

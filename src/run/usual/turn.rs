@@ -1,10 +1,14 @@
 //! Whether a fall is one more turn of a cycle that somebody knows of. Pure.
 //!
-//! Seven dumps a week and then one again is no loss each week, but only a person can say so. Once such a fall was accepted,
-//! the next one is the same where it falls from about as high to about as low, and where what fell had grown back in steps:
-//! what was put back or arrived at once, and is gone from the next run, is a loss whatever was accepted before.
+//! Seven dumps a week and then one again is no loss each week, but only a person can say so, and one fall that was right is
+//! no cycle: somebody tidied up. Once two falls after one another that are alike were accepted, the next one is the same
+//! where it falls from about as high to about as low, and where what fell had grown back in steps: what was put back or
+//! arrived at once, and is gone from the next run, is a loss whatever was accepted before.
 
 use serde::{Deserialize, Serialize};
+
+/// So many falls that are alike and that somebody accepted make a cycle.
+const ACCEPTED_MIN: u32 = 2;
 
 /// So many steps make a growth; a restore in parts has fewer.
 const RISES_MIN: u32 = 4;
@@ -27,13 +31,26 @@ pub struct Turn {
     step: u64,
     /// Of the newest whole run.
     last: u64,
+    /// Falls like this one that were accepted; an older Larder noted the newest only.
+    #[serde(default = "one")]
+    accepted: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Turn {
     /// That it fell is right; none: it did not fall by more than half.
     #[must_use]
     pub fn accepted(from: u64, to: u64) -> Option<Self> {
-        (to < from.div_ceil(2)).then_some(Self { top: from, floor: to, rises: 0, step: 0, last: to })
+        (to < from.div_ceil(2)).then_some(Self { top: from, floor: to, rises: 0, step: 0, last: to, accepted: 1 })
+    }
+
+    /// That it fell to `now` is right, too: one more where the falls are alike, else `other` is the first of its kind.
+    #[must_use]
+    pub fn accepted_again(&self, now: u64, other: Self) -> Self {
+        if self.is_alike(now) { Self { accepted: self.accepted.saturating_add(1), ..other } } else { other }
     }
 
     /// Takes in a whole run.
@@ -45,9 +62,14 @@ impl Turn {
         self.last = now;
     }
 
-    /// Whether a fall to `now` is one more of them.
+    /// Whether a fall to `now` is one more turn of a cycle.
     #[must_use]
     pub fn is_due(&self, now: u64) -> bool {
+        self.accepted >= ACCEPTED_MIN && self.is_alike(now)
+    }
+
+    /// Whether a fall to `now` is as the newest that was accepted.
+    fn is_alike(&self, now: u64) -> bool {
         let quarters = self.last.saturating_mul(4);
         let as_high = quarters >= self.top.saturating_mul(*TOP_QUARTERS.start())
             && quarters <= self.top.saturating_mul(*TOP_QUARTERS.end());
@@ -57,7 +79,14 @@ impl Turn {
 
     /// It fell to `now`, as it was due. What it falls to never gets less by itself, and neither does the height.
     pub fn turn(&mut self, now: u64) {
-        *self = Self { top: self.top.max(self.last), floor: self.floor, rises: 0, step: 0, last: now };
+        *self = Self {
+            top: self.top.max(self.last),
+            floor: self.floor,
+            rises: 0,
+            step: 0,
+            last: now,
+            accepted: self.accepted,
+        };
     }
 }
 
@@ -65,9 +94,21 @@ impl Turn {
 mod tests {
     use super::*;
 
-    /// Whether the fall to the last of `nights` is due, after one from 420 to 60 was accepted.
+    fn accepted(from: u64, to: u64) -> Turn {
+        Turn::accepted(from, to).unwrap()
+    }
+
+    /// After falls from 420 to 60, of which two were accepted.
+    fn cycle() -> Turn {
+        let mut turn = accepted(420, 60);
+        (120..=420).step_by(60).for_each(|night| turn.grow(night));
+        assert!(!turn.is_due(60), "one is none");
+        turn.accepted_again(60, accepted(420, 60))
+    }
+
+    /// Whether the fall to the last of `nights` is due.
     fn due(nights: &[u64]) -> bool {
-        let mut turn = Turn::accepted(420, 60).unwrap();
+        let mut turn = cycle();
         let (now, before) = nights.split_last().unwrap();
         for night in before {
             turn.grow(*night);
@@ -95,7 +136,7 @@ mod tests {
 
     #[test]
     fn height_and_floor_follow_no_slow_loss() {
-        let mut turn = Turn::accepted(420, 60).unwrap();
+        let mut turn = cycle();
         for (top, floor) in [(420, 60), (400, 45), (380, 43), (360, 42), (340, 42)] {
             (1..=6).for_each(|day| turn.grow(floor + (top - floor) / 6 * day));
             assert!(turn.is_due(floor));
@@ -103,5 +144,28 @@ mod tests {
         }
         (1..=6).for_each(|day| turn.grow(42 + 40 * day));
         assert!(!turn.is_due(42), "{turn:?}");
+    }
+    #[test]
+    fn two_falls_that_were_accepted_and_are_not_alike_are_no_cycle() {
+        for (nights, to, why) in [
+            (&[420][..], 60, "put back at once"),
+            (&[120, 180, 240, 300], 60, "from not as high"),
+            (&[120, 180, 240, 300, 360, 420], 30, "to lower"),
+        ] {
+            let mut turn = accepted(420, 60);
+            nights.iter().for_each(|night| turn.grow(*night));
+            let from = nights.last().copied().unwrap();
+            let mut turn = turn.accepted_again(to, accepted(from, to));
+            (1..=6).for_each(|day| turn.grow(to + (from - to) / 6 * day));
+            assert!(!turn.is_due(to), "{why}");
+            assert!(turn.accepted_again(to, accepted(from, to)).accepted == 2, "the next may be the second: {why}");
+        }
+    }
+
+    #[test]
+    fn what_an_older_larder_noted_is_one_fall() {
+        let old = r#"{"top": 420, "floor": 60, "rises": 6, "step": 60, "last": 420}"#;
+        let turn: Turn = serde_json::from_str(old).unwrap();
+        assert!(turn.is_alike(60) && !turn.is_due(60));
     }
 }
