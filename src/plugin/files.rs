@@ -110,9 +110,10 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Files and bytes below a source, as restic would keep them; none when that could not be counted to its end.
-pub(crate) fn count(source: &Source) -> Option<(u64, u64)> {
-    let mut survey = Survey::new(&source.exclude, &[]);
+/// Files and bytes below a source, as restic would keep them, without what is Larder's `own`; none when that could not be
+/// counted to its end.
+pub(crate) fn count(source: &Source, own: &[PathBuf]) -> Option<(u64, u64)> {
+    let mut survey = Survey::new(&source.exclude, own);
     let metadata = std::fs::symlink_metadata(&source.path).ok()?;
     if metadata.is_dir() {
         survey.walk(&source.path).ok()?;

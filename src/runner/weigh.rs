@@ -3,12 +3,18 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::mount;
+use crate::artifact::mount::{self, Mount};
 use crate::config::model::Target;
-use crate::plugin::{Source, count, is_excluded};
+use crate::plugin::{Source, apart, count, is_excluded};
 use crate::run::usual::{Load, Weight, part_name};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
+
+mod emptiness;
+mod fleeting;
+
+use emptiness::holds_something;
+use fleeting::{comes_and_goes, is_fleeting};
 
 /// The plugin whose sources are what its settings name.
 const FILES: &str = "files";
@@ -32,34 +38,26 @@ const FLEETING: &[&str] = &[
     "hugetlbfs",
     "mqueue",
     "nsfs",
-    "overlay",
     "proc",
     "pstore",
     "rpc_pipefs",
     "securityfs",
     "selinuxfs",
-    "squashfs",
     "sysfs",
     "tracefs",
 ];
 
-/// Where mounts come and go with containers, sessions and packages.
-const FLEETING_PLACES: &[&str] = &[
-    "/dev",
-    "/proc",
-    "/run",
-    "/snap",
-    "/sys",
-    "/var/lib/containers",
-    "/var/lib/docker",
-    "/var/lib/kubelet",
-    "/var/run",
-];
+/// Of this kind are the roots of containers; another one is somebody's.
+const OVERLAY: &str = "overlay";
+
+/// A name that no pattern matches but one that matches all names.
+const ANY_NAME: &str = "#any~name#";
 
 /// What the snapshots of a run have; none when no destination took it.
 ///
-/// restic's totals are of the whole snapshot; where there are several sources, each is counted besides. Blocking.
-pub(super) fn load(shipments: &[Shipment], sources: &[Source]) -> Option<Load> {
+/// restic's totals are of the whole snapshot; where there are several sources, each is counted besides, without what is
+/// Larder's `own`: that is left out of the snapshot, and what it has would hide what a source lost. Blocking.
+pub(super) fn load(shipments: &[Shipment], sources: &[Source], own: &[PathBuf]) -> Option<Load> {
     let usable = || shipments.iter().filter(|each| matches!(each.outcome, Outcome::Success | Outcome::Partial));
     let mut load = Load::default();
     load.total.bytes = usable().map(|each| each.bytes).max()?;
@@ -70,7 +68,7 @@ pub(super) fn load(shipments: &[Shipment], sources: &[Source]) -> Option<Load> {
         return Some(load);
     }
     for source in sources {
-        if let Some((files, bytes)) = count(source) {
+        if let Some((files, bytes)) = count(source, own) {
             load.add(&part_name(&source.path), Weight { bytes, files });
         }
     }
@@ -86,49 +84,179 @@ pub(super) fn named(target: &Target) -> Option<BTreeSet<PathBuf>> {
     Some(paths.iter().filter_map(|path| path.as_str()).map(PathBuf::from).collect())
 }
 
-/// The mount points at, above and below `sources` that hold something; none when the kernel does not tell. Blocking.
-pub(super) fn mounts(sources: &[Source], one_file_system: bool) -> Option<BTreeSet<PathBuf>> {
-    let table = mount::parse(&std::fs::read("/proc/self/mountinfo").ok()?);
-    let mut found = BTreeSet::new();
-    for source in sources {
-        let Ok(path) = source.path.canonicalize() else { continue };
-        let above = mount::of(&table, &path).filter(|mount| mount.point != Path::new("/"));
-        let below = table.iter().filter(|mount| {
-            mount.point.starts_with(&path)
-                && !one_file_system
-                && !is_fleeting(&mount.point, &path)
-                && !is_excluded(source, &mount.point)
-        });
-        for mount in above.into_iter().chain(below) {
-            if !FLEETING.contains(&mount.kind.as_str()) && holds_something(&mount.point) {
-                found.insert(mount.point.clone());
-            }
-        }
+/// Of which mounts the absence is a loss.
+#[derive(Clone, Debug)]
+pub(super) struct Concern {
+    pub(super) sources: Vec<Source>,
+    pub(super) one_file_system: bool,
+    /// What is Larder's own, without links: no source has it.
+    pub(super) own: Vec<PathBuf>,
+}
+
+impl Concern {
+    /// The mount points at, above and below the sources that hold something; none when the kernel does not tell. Blocking.
+    pub(super) fn mounts(&self) -> Option<BTreeSet<PathBuf>> {
+        let mut found = self.candidates(&std::fs::read("/proc/self/mountinfo").ok()?);
+        found.retain(|point| holds_something(point));
+        Some(found)
     }
-    Some(found)
+
+    /// Those of `before` that belong to the sources still and are not among `now`; what the config leaves out does not.
+    /// Blocking.
+    pub(super) fn lost(&self, before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let reals: Vec<(&Source, PathBuf)> = self
+            .sources
+            .iter()
+            .map(|source| (source, source.path.canonicalize().unwrap_or_else(|_| source.path.clone())))
+            .collect();
+        let belongs = |point: &Path| {
+            reals.iter().any(|(source, real)| real.starts_with(point) || self.is_kept(source, real, point))
+        };
+        before.difference(now).filter(|point| belongs(point)).cloned().collect()
+    }
+
+    /// Those of the kernel's `table` that are somebody's.
+    fn candidates(&self, table: &[u8]) -> BTreeSet<PathBuf> {
+        let (all, kinds) = (mount::parse(table), apart::Mounts::parse(table));
+        let is_root_of_container = |mount: &Mount| mount.kind == OVERLAY && comes_and_goes(&mount.point);
+        let mut found = BTreeSet::new();
+        for source in &self.sources {
+            let Ok(real) = source.path.canonicalize() else { continue };
+            let above =
+                mount::of(&all, &real).filter(|mount| mount.point != Path::new("/") && !is_root_of_container(mount));
+            // What holds no data is left out by itself.
+            let below = all
+                .iter()
+                .filter(|mount| self.is_kept(source, &real, &mount.point) && kinds.no_data_at(&mount.point).is_none());
+            let kept = above.into_iter().chain(below).filter(|mount| !FLEETING.contains(&mount.kind.as_str()));
+            found.extend(kept.map(|mount| mount.point.clone()));
+        }
+        found
+    }
+
+    /// Whether what is mounted at `point`, `real`ly below the source, is in its backup and stays by itself.
+    fn is_kept(&self, source: &Source, real: &Path, point: &Path) -> bool {
+        let Ok(rest) = point.strip_prefix(real) else { return false };
+        // The kernel knows no links, and patterns are matched against the source's path as it is written.
+        let written: PathBuf = source.path.join(rest).components().collect();
+        !self.one_file_system
+            && !is_fleeting(point, real)
+            && !self.own.iter().any(|own| point.starts_with(own))
+            && !is_excluded(source, &written)
+            && !is_emptied(source, &written)
+    }
 }
 
-fn is_fleeting(point: &Path, source: &Path) -> bool {
-    FLEETING_PLACES.iter().any(|place| point.starts_with(place) && !source.starts_with(place))
+/// Whether the patterns leave out whatever lies in `directory`, though not itself (`/srv/docs/*`).
+fn is_emptied(source: &Source, directory: &Path) -> bool {
+    let brings_back = source.exclude.iter().any(|text| text.starts_with('!'));
+    !brings_back && is_excluded(source, &directory.join(ANY_NAME))
 }
 
-fn holds_something(point: &Path) -> bool {
-    point.is_file() || std::fs::read_dir(point).is_ok_and(|mut entries| entries.next().is_some())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Those of `before` that belong to `sources` still and are not among `now`; what the config leaves out does not.
-pub(super) fn lost(
-    before: &BTreeSet<PathBuf>,
-    now: &BTreeSet<PathBuf>,
-    sources: &[Source],
-    one_file_system: bool,
-) -> Vec<PathBuf> {
-    let concerns = |point: &Path| {
-        sources.iter().any(|source| {
-            let path = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
-            let below = point.starts_with(&path) && !one_file_system && !is_excluded(source, point);
-            below || path.starts_with(point)
-        })
-    };
-    before.difference(now).filter(|point| concerns(point)).cloned().collect()
+    fn source(path: &Path, exclude: &[&str]) -> Source {
+        Source { path: path.to_owned(), exclude: exclude.iter().map(|text| (*text).to_owned()).collect() }
+    }
+
+    fn concern(source: Source) -> Concern {
+        Concern { sources: vec![source], one_file_system: false, own: Vec::new() }
+    }
+
+    fn table(mounts: &[(&str, &str)]) -> String {
+        let line = |(at, (point, kind)): (usize, &(&str, &str))| {
+            format!("{} 1 8:{at} / {point} rw - {kind} none rw\n", at + 20)
+        };
+        mounts.iter().enumerate().map(line).collect()
+    }
+
+    fn found(mounts: &[(&str, &str)], own: &[&str]) -> Vec<String> {
+        let own = own.iter().map(PathBuf::from).collect();
+        let found = Concern { own, ..concern(source(Path::new("/"), &[])) }.candidates(table(mounts).as_bytes());
+        found.iter().map(|point| point.display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_disk_where_engines_mount_is_missed_and_what_they_mount_there_is_not() {
+        let mounts = [
+            ("/proc", "proc"),
+            ("/run", "tmpfs"),
+            ("/run/user/1000", "tmpfs"),
+            ("/run/media/me/usb", "exfat"),
+            ("/snap/core20/2318", "squashfs"),
+            ("/srv/archive", "squashfs"),
+            ("/srv/merged", "overlay"),
+            ("/var/lib/docker", "xfs"),
+            ("/var/lib/docker/overlay2/x/merged", "overlay"),
+            ("/var/lib/docker/containers/x/mounts/shm", "tmpfs"),
+            ("/var/lib/kubelet", "ext4"),
+            ("/var/lib/kubelet/pods/x/volumes/kubernetes.io~empty-dir/memory", "tmpfs"),
+        ];
+        let wanted = ["/run/media/me/usb", "/srv/archive", "/srv/merged", "/var/lib/docker", "/var/lib/kubelet"];
+        assert_eq!(found(&mounts, &[]), wanted);
+    }
+
+    #[test]
+    fn where_only_our_own_is_mounted_nothing_of_a_source_is_missed() {
+        let mounts = [("/srv/nas", "nfs4"), ("/srv/nas/restic", "nfs4"), ("/srv/docs", "ext4")];
+        assert_eq!(found(&mounts, &["/srv/nas/restic"]), ["/srv/docs", "/srv/nas"]);
+        assert_eq!(found(&mounts, &["/srv/nas"]), ["/srv/docs"]);
+    }
+
+    #[test]
+    fn patterns_leave_mounts_out_by_the_path_of_the_source_as_it_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("real/docs")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+        let point = root.join("real/docs");
+        let shown = point.display().to_string();
+        let text = table(&[("/", "ext4"), (&shown, "ext4")]);
+        let all = BTreeSet::from([point.clone()]);
+        let none = BTreeSet::new();
+        let at = |path: &str| root.join(path).display().to_string();
+        for (path, exclude, is_left_out) in [
+            ("link", &[at("real/docs")][..], false),
+            ("link", &[at("link/docs")], true),
+            ("link", &[at("link/docs/*")], true),
+            ("link", &[at("link/docs/*"), format!("!{}", at("link/docs/keep"))], false),
+            ("link", &[at("link/docs/[a-z]*"), "*.tmp".to_owned()], false),
+            ("link", &["docs".to_owned()], true),
+            ("link", &["real/docs".to_owned()], false),
+            ("link", &["link/docs".to_owned()], true),
+            ("real", &[at("real/docs")], true),
+            ("real", &[at("link/docs")], false),
+        ] {
+            let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
+            let concern = concern(source(&root.join(path), &exclude));
+            assert_eq!(concern.candidates(text.as_bytes()).is_empty(), is_left_out, "{path}, {exclude:?}");
+            assert_eq!(concern.lost(&all, &none).is_empty(), is_left_out, "{path}, {exclude:?}");
+        }
+        let one = Concern { one_file_system: true, ..concern(source(&root.join("link"), &[])) };
+        assert!(one.candidates(text.as_bytes()).is_empty() && one.lost(&all, &none).is_empty());
+    }
+
+    #[test]
+    fn what_an_older_larder_noted_and_is_no_loss_any_more_is_not_missed() {
+        let noted = ["/srv/restic", "/var/lib/docker/containers/x/mounts/shm", "/srv/docs"].map(PathBuf::from);
+        let concern = Concern { own: vec![PathBuf::from("/srv/restic")], ..concern(source(Path::new("/"), &[])) };
+        assert_eq!(concern.lost(&BTreeSet::from(noted), &BTreeSet::new()), [PathBuf::from("/srv/docs")]);
+    }
+
+    #[test]
+    fn a_source_weighs_what_its_backup_has() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for (file, bytes) in [("home/deed", 100), ("home/restic/data", 9000), ("other/file", 10)] {
+            std::fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.join(file), vec![b'x'; bytes]).unwrap();
+        }
+        let sources = [source(&root.join("home"), &[]), source(&root.join("other"), &[])];
+        let weight = |own: &[PathBuf]| count(&sources[0], own);
+        assert_eq!(weight(&[]), Some((2, 9100)));
+        assert_eq!(weight(&[root.join("home/restic")]), Some((1, 100)));
+        assert_eq!(weight(&[root.join("elsewhere")]), Some((2, 9100)));
+    }
 }

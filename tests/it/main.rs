@@ -37,5 +37,6 @@ mod source;
 mod store;
 mod support;
 mod upkeep;
+mod weighed;
 mod whole;
 mod written_anew;

@@ -17,7 +17,8 @@ use crate::run::retention::{self, Candidate};
 use crate::run::usual::recall::Kept;
 use crate::run::usual::{Weighed, mounts};
 use crate::runner::holdings::Inventory;
-use crate::runner::{lost, recall, weigh};
+use crate::runner::weigh::{self, Concern};
+use crate::runner::{lost, recall};
 use crate::types::{ByteSize, Name, RunId};
 
 /// The path of the first source, for looks at all of them.
@@ -84,7 +85,8 @@ impl Journey {
     pub(super) async fn weigh(&mut self, captured: &Captured) {
         let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());
         let first = sources.first().map_or_else(|| self.shelf.root().to_owned(), |source| source.path.clone());
-        let load = match self.away("the source", &first, move || weigh::load(&shipments, &sources)).await {
+        let own = self.beside.own.clone();
+        let load = match self.away("the source", &first, move || weigh::load(&shipments, &sources, &own)).await {
             Ok(Some(load)) => load,
             Ok(None) => return,
             Err(stop) => return self.warn(stop.trouble),
@@ -134,14 +136,13 @@ impl Journey {
 
     /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
     pub(super) async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
-        let one = self.one_file_system();
-        let sources = captured.sources.clone();
-        let first = first_of(&sources);
-        look::at(&first, MOUNTS_MAX, move || weigh::mounts(&sources, one)).await.ok()?
+        let concern = self.concern(captured);
+        look::at(&first_of(&captured.sources), MOUNTS_MAX, move || concern.mounts()).await.ok()?
     }
 
-    fn one_file_system(&self) -> bool {
-        self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool) == Some(true)
+    fn concern(&self, captured: &Captured) -> Concern {
+        let one = self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool);
+        Concern { sources: captured.sources.clone(), one_file_system: one == Some(true), own: self.beside.own.clone() }
     }
 
     /// Holds retention when a mount of the last good run was away before or after the engine read.
@@ -159,9 +160,9 @@ impl Journey {
             return;
         };
         let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
-        let (usual, now, sources) = (self.job.usual.mounts.clone(), there.clone(), captured.sources.clone());
-        let (one, first) = (self.one_file_system(), first_of(&sources));
-        let lost = match look::at(&first, MOUNTS_MAX, move || weigh::lost(&usual, &now, &sources, one)).await {
+        let (usual, now, concern) = (self.job.usual.mounts.clone(), there.clone(), self.concern(captured));
+        let first = first_of(&captured.sources);
+        let lost = match look::at(&first, MOUNTS_MAX, move || concern.lost(&usual, &now)).await {
             Ok(lost) => lost,
             Err(silent) => return self.warn(silent.trouble("mounts_unknown", "the source")),
         };
