@@ -141,6 +141,17 @@ impl Mounts {
             .map(|mount| (mount.point.as_path(), mount.kind.as_str()))
     }
 
+    /// Whether what is mounted at `point` is the very directory that lies there without it: engines bind their own so.
+    #[must_use]
+    pub fn is_bound_to_itself(&self, point: &Path) -> bool {
+        let Some(mount) = self.0.iter().rfind(|mount| mount.point == point) else { return false };
+        let under = self.0.iter().filter(|other| other.point != point && point.starts_with(&other.point));
+        under.max_by_key(|other| other.point.components().count()).is_some_and(|under| {
+            let there = point.strip_prefix(&under.point).map(|rest| under.root.join(rest));
+            under.device == mount.device && there.is_ok_and(|there| there == mount.root)
+        })
+    }
+
     /// The type of the file system that `path` (without links) lies on, where it holds no data.
     #[must_use]
     pub fn no_data_at(&self, path: &Path) -> Option<&str> {
@@ -268,6 +279,22 @@ mod tests {
         let places = Mounts::parse(TABLE).everywhere(Path::new("/var/lib/larder"));
         let wanted = ["/var/lib/larder", "/srv/data/state", "/srv/var/lib/larder", "/only/the repository"];
         assert_eq!(places, wanted.map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_directory_that_is_bound_to_itself_is_told_from_one_that_lies_elsewhere() {
+        let table = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            2 1 8:1 /var/lib/containers/storage/overlay /var/lib/containers/storage/overlay rw - ext4 /dev/sda1 rw\n\
+            3 1 8:1 /srv/photos /home/me/photos rw - ext4 /dev/sda1 rw\n\
+            4 1 8:2 /srv/docs /srv/docs rw - ext4 /dev/sdb1 rw\n\
+            5 1 8:3 / /data rw - ext4 /dev/sdc1 rw\n\
+            6 5 8:3 /own /data/own rw - ext4 /dev/sdc1 rw\n";
+        let mounts = Mounts::parse(table);
+        let bound = |point: &str| mounts.is_bound_to_itself(Path::new(point));
+        assert!(bound("/var/lib/containers/storage/overlay") && bound("/data/own"));
+        for point in ["/", "/home/me/photos", "/srv/docs", "/data", "/none"] {
+            assert!(!bound(point), "{point}");
+        }
     }
 
     #[test]

@@ -124,10 +124,12 @@ impl Concern {
             let Ok(real) = source.path.canonicalize() else { continue };
             let above =
                 mount::of(&all, &real).filter(|mount| mount.point != Path::new("/") && !is_root_of_container(mount));
-            // What holds no data is left out by itself.
-            let below = all
-                .iter()
-                .filter(|mount| self.is_kept(source, &real, &mount.point) && kinds.no_data_at(&mount.point).is_none());
+            // What holds no data is left out by itself, and what is bound to itself is there without the mount, too.
+            let below = all.iter().filter(|mount| {
+                self.is_kept(source, &real, &mount.point)
+                    && kinds.no_data_at(&mount.point).is_none()
+                    && !kinds.is_bound_to_itself(&mount.point)
+            });
             let kept = above.into_iter().chain(below).filter(|mount| !FLEETING.contains(&mount.kind.as_str()));
             found.extend(kept.map(|mount| mount.point.clone()));
         }
@@ -167,7 +169,8 @@ mod tests {
 
     fn table(mounts: &[(&str, &str)]) -> String {
         let line = |(at, (point, kind)): (usize, &(&str, &str))| {
-            format!("{} 1 8:{at} / {point} rw - {kind} none rw\n", at + 20)
+            let (device, root) = if *kind == "bound" { (0, *point) } else { (at, "/") };
+            format!("{} 1 8:{device} {root} {point} rw - {kind} none rw\n", at + 20)
         };
         mounts.iter().enumerate().map(line).collect()
     }
@@ -181,6 +184,7 @@ mod tests {
     #[test]
     fn a_disk_where_engines_mount_is_missed_and_what_they_mount_there_is_not() {
         let mounts = [
+            ("/", "ext4"),
             ("/proc", "proc"),
             ("/run", "tmpfs"),
             ("/run/user/1000", "tmpfs"),
@@ -188,13 +192,14 @@ mod tests {
             ("/snap/core20/2318", "squashfs"),
             ("/srv/archive", "squashfs"),
             ("/srv/merged", "overlay"),
+            ("/var/lib/containers/storage/overlay", "bound"),
             ("/var/lib/docker", "xfs"),
             ("/var/lib/docker/overlay2/x/merged", "overlay"),
             ("/var/lib/docker/containers/x/mounts/shm", "tmpfs"),
             ("/var/lib/kubelet", "ext4"),
             ("/var/lib/kubelet/pods/x/volumes/kubernetes.io~empty-dir/memory", "tmpfs"),
         ];
-        let wanted = ["/run/media/me/usb", "/srv/archive", "/srv/merged", "/var/lib/docker", "/var/lib/kubelet"];
+        let wanted = ["/", "/run/media/me/usb", "/srv/archive", "/srv/merged", "/var/lib/docker", "/var/lib/kubelet"];
         assert_eq!(found(&mounts, &[]), wanted);
     }
 

@@ -153,7 +153,9 @@ mod tests {
             (&[120, 180, 240, 300, 360, 420], 30, "to lower"),
         ] {
             let mut turn = accepted(420, 60);
-            nights.iter().for_each(|night| turn.grow(*night));
+            for night in nights {
+                turn.grow(*night);
+            }
             let from = nights.last().copied().unwrap();
             let mut turn = turn.accepted_again(to, accepted(from, to));
             (1..=6).for_each(|day| turn.grow(to + (from - to) / 6 * day));
