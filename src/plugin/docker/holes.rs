@@ -1,7 +1,8 @@
 //! Gives sparse files their holes back after they were unpacked: an archive has none.
 //!
 //! A disk image or a database of 100 GiB that was mostly hole would fill the disk. What is read is the same, so a file whose
-//! holes cannot be made stays as it is; whatever is wrong with it is found by the comparison that follows.
+//! holes cannot be made stays as it is; whatever is wrong with it is found by the comparison that follows. Nor is one
+//! touched that would lose a right by being written to: the right was unpacked before, and the room is the lesser thing.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read as _};
@@ -47,6 +48,9 @@ impl Digger<'_> {
             // Another of its names was here before.
             return Ok(());
         }
+        if loses_rights(&file, before.mode()) {
+            return Ok(());
+        }
         let dug = self.holes(&file);
         // Also behind a part of them.
         file.set_times(FileTimes::new().set_accessed(before.accessed()?).set_modified(before.modified()?))?;
@@ -81,6 +85,13 @@ impl Digger<'_> {
     }
 }
 
+/// Whether the kernel takes something away from the file when it is written to: its capabilities, or whose rights it gives.
+fn loses_rights(file: &File, mode: u32) -> bool {
+    let mut value = [0_u8; 64];
+    let capability = rustix::fs::fgetxattr(file, "security.capability", &mut value[..]);
+    mode & 0o6000 != 0 || matches!(capability, Ok(_) | Err(rustix::io::Errno::RANGE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +119,25 @@ mod tests {
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!(metadata.modified().unwrap(), long_ago);
         assert!(metadata.blocks() * 512 <= 4 * RUN_BYTES as u64, "{} blocks", metadata.blocks());
+    }
+
+    #[test]
+    fn a_file_with_capabilities_keeps_them_rather_than_getting_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        fs::write(&path, vec![0; 2 * RUN_BYTES]).unwrap();
+        // Effective, to open raw sockets.
+        let capability: Vec<u8> =
+            [0x0200_0001, 1 << 13, 0, 0, 0].into_iter().flat_map(|word: u32| word.to_le_bytes()).collect();
+        let flags = rustix::fs::XattrFlags::empty();
+        if let Err(error) = rustix::fs::setxattr(&path, "security.capability", &capability, flags) {
+            println!("skipped: no capability can be given here: {error}");
+            return;
+        }
+        dig(directory.path(), &mut || {});
+        let mut value = [0; 64];
+        let length = rustix::fs::getxattr(&path, "security.capability", &mut value[..]).unwrap();
+        assert_eq!(value.get(..length), Some(capability.as_slice()));
     }
 
     #[test]
