@@ -79,6 +79,8 @@ pub(super) struct Changes {
     pub(super) extra: Vec<Name>,
     /// What stays as it is but for its attributes, directories aside.
     pub(super) attributes: Vec<Name>,
+    /// What is there and would become something else, directories aside.
+    pub(super) replaced: Vec<Name>,
     /// Directories that get files, with a slash, but for the root.
     pub(super) into: BTreeSet<Name>,
 }
@@ -100,7 +102,12 @@ impl Changes {
         } else if what.contains("+++++") {
             self.created.push(name);
         } else if (what.starts_with('.') || what.starts_with('h')) && !name.is_directory() {
+            if what.starts_with('h') {
+                self.replaced.push(name.clone());
+            }
             self.attributes.push(name);
+        } else if !name.is_directory() {
+            self.replaced.push(name);
         }
     }
 }
@@ -164,6 +171,8 @@ mod tests {
             "cd+++++++++ dir/",
             "<f+++++++++ dir/x",
             "<f.st...... changed",
+            "cLc........ to",
+            "hf......... second",
             "cd+++++++++ ./",
             ".f...po.... attr",
             ".d..t...... dir2/",
@@ -176,7 +185,8 @@ mod tests {
         assert_eq!(changes.extra, names(&["app.db-wal", "old/", "old/f\u{fc}r\nx"]));
         assert_eq!(outermost(changes.extra), names(&["app.db-wal", "old/"]));
         assert_eq!(changes.into.into_iter().collect::<Vec<_>>(), names(&["", "dir/"]));
-        assert_eq!(changes.attributes, names(&["attr"]));
+        assert_eq!(changes.attributes, names(&["second", "attr"]));
+        assert_eq!(changes.replaced, names(&["changed", "to", "second"]));
         let mut wanted = names(&["dir/", "new file"]);
         wanted.insert(1, Name(b"latin\xe9".to_vec()));
         assert_eq!(outermost(changes.created), wanted);

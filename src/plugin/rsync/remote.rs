@@ -22,7 +22,7 @@ pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.
 const LISTED: &str = "=larder= ";
 /// How long both sides may say nothing while they read their files whole, in seconds; ssh tells a dead device sooner.
-const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
+pub(super) const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
 /// Names that one command line gets.
 const ENTRIES_MAX: usize = 500;
 
@@ -31,15 +31,6 @@ const ENTRIES_MAX: usize = 500;
 pub(super) enum Apply {
     Yes,
     No,
-}
-
-/// What of a directory is noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Noted {
-    /// All directories below it.
-    Tree,
-    /// It alone.
-    Itself,
 }
 
 /// How far it came.
@@ -183,11 +174,20 @@ impl<'s> Remote<'s> {
     }
 
     /// Sends what is in `from` to the directory `path` of the device, whose own attributes stay as they are.
-    pub(super) fn send_entries(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Outcome, Failure> {
+    ///
+    /// What lies there in `aside` and is the same takes its place itself, so other names that it has stay its names.
+    pub(super) fn send_entries(
+        &self,
+        from: &Path,
+        path: &str,
+        aside: Option<&str>,
+        voice: &mut Voice<'_>,
+    ) -> Result<Outcome, Failure> {
         for some in entries_in(from)?.chunks(ENTRIES_MAX) {
             let mut args = self.common(Apply::Yes);
             args.extend(by_content());
             args.extend(with_owners());
+            args.extend(aside.map(|aside| format!("--link-dest={aside}").into()));
             args.push("--".into());
             args.extend(some.iter().cloned());
             args.push(self.directory(path));
@@ -205,68 +205,6 @@ impl<'s> Remote<'s> {
         args.extend(with_owners());
         args.extend(["--".into(), self.directory(path), within(into)]);
         self.brought(args, voice)
-    }
-
-    /// Brings what undoes a change of attributes: directories below `path` without their files, and what has one of
-    /// `names` whole. None: there is no such directory.
-    pub(super) fn note(
-        &self,
-        path: &str,
-        noted: Noted,
-        names: &[Name],
-        into: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<Option<Outcome>, Failure> {
-        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", into.display()));
-        std::fs::create_dir_all(into).map_err(broken)?;
-        let list = into.with_extension("names");
-        let mut text = b".\0".to_vec();
-        // What begins like a comment is a name as well.
-        for name in names {
-            text.extend([b"./", name.plain(), b"\0"].concat());
-        }
-        std::fs::write(&list, text).map_err(broken)?;
-        let mut args = self.common(Apply::Yes);
-        args.extend(with_owners());
-        args.extend(["--from0".into(), OsString::from("--no-implied-dirs")]);
-        let mut from = OsString::from("--files-from=");
-        from.push(&list);
-        args.extend([from, "--".into(), self.directory(path), within(into)]);
-        let files = self.brought(args, voice);
-        let _ = std::fs::remove_file(&list);
-        let Some(files) = files? else { return Ok(None) };
-        if noted == Noted::Itself || matches!(files, Outcome::Partial(_)) {
-            return Ok(Some(files));
-        }
-        let mut args = self.common(Apply::Yes);
-        args.extend(with_owners());
-        args.extend(self.excluded());
-        args.extend(["--include=*/", "--exclude=*", "--"].map(OsString::from));
-        args.extend([self.directory(path), within(into)]);
-        self.brought(args, voice)
-    }
-
-    /// Gives what [`Self::note`] brought its place and its attributes.
-    pub(super) fn give_back(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<Outcome, Failure> {
-        let mut args = self.common(Apply::Yes);
-        args.extend(with_owners());
-        args.extend(["--".into(), within(from), self.directory(path)]);
-        self.run(args, voice).map(|(_, outcome)| outcome)
-    }
-
-    fn brought(&self, args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Option<Outcome>, Failure> {
-        match self.run(args, voice) {
-            Ok((_, Outcome::Partial(said))) if said.contains("change_dir") && said.contains("(2)") => Ok(None),
-            Ok((_, outcome)) => Ok(Some(outcome)),
-            Err(failure) if failure.trouble.code == "path_missing" => Ok(None),
-            // With a list of names it ends at once.
-            Err(failure)
-                if failure.trouble.message.contains("change_dir") && failure.trouble.message.contains("(2)") =>
-            {
-                Ok(None)
-            }
-            Err(failure) => Err(failure),
-        }
     }
 
     /// Takes exactly `names` away from the directory `path` of the device (files, or directories with all that is in
@@ -351,7 +289,7 @@ impl<'s> Remote<'s> {
     }
 
     /// Runs with a line for each change.
-    fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
+    pub(super) fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
         args.insert(0, format!("--out-format={LISTED}%i %n").into());
         let mut changes = Changes::default();
         let mut stats = Stats::default();
@@ -382,7 +320,7 @@ impl<'s> Remote<'s> {
         }
     }
 
-    fn directory(&self, path: &str) -> OsString {
+    pub(super) fn directory(&self, path: &str) -> OsString {
         format!("{}:{}/", self.login(), path.trim_end_matches('/')).into()
     }
 
@@ -393,7 +331,7 @@ impl<'s> Remote<'s> {
         format!("{}@{host}", self.settings.user)
     }
 
-    fn common(&self, apply: Apply) -> Vec<OsString> {
+    pub(super) fn common(&self, apply: Apply) -> Vec<OsString> {
         let mut args = self.base(apply);
         // What has holes keeps them.
         args.extend(["-aHAX", "--numeric-ids", "--sparse"].map(OsString::from));
@@ -402,7 +340,7 @@ impl<'s> Remote<'s> {
     }
 
     /// What every call has.
-    fn base(&self, apply: Apply) -> Vec<OsString> {
+    pub(super) fn base(&self, apply: Apply) -> Vec<OsString> {
         let settings = self.settings;
         let mut args: Vec<OsString> = vec![
             "--stats".into(),
@@ -420,7 +358,7 @@ impl<'s> Remote<'s> {
         args
     }
 
-    fn run(&self, args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Stats, Outcome), Failure> {
+    pub(super) fn run(&self, args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Stats, Outcome), Failure> {
         let mut stats = Stats::default();
         let on_line = |line: &str| stats.read(line);
         let ran =
@@ -541,7 +479,7 @@ fn by_content() -> [OsString; 2] {
 }
 
 /// Who may not give files to others here keeps owners beside them.
-fn with_owners() -> Option<OsString> {
+pub(super) fn with_owners() -> Option<OsString> {
     (!nix::unistd::geteuid().is_root()).then(|| "--fake-super".into())
 }
 
@@ -557,7 +495,7 @@ fn entries_in(directory: &Path) -> Result<Vec<OsString>, Failure> {
 }
 
 /// A directory of this host whose content is meant.
-fn within(directory: &Path) -> OsString {
+pub(super) fn within(directory: &Path) -> OsString {
     let mut path = directory.as_os_str().to_owned();
     path.push(OsStr::from_bytes(b"/"));
     path

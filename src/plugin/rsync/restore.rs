@@ -4,12 +4,11 @@
 //! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
 //! That directory may be the only copy then: it is removed only when all of it was read, and sent to its place. And what
 //! cannot be compared is not taken for new, since what is new is taken away.
-//! What stays in its place and would get other attributes is noted here first, with all directories, and gets them back.
+//! What stays in its place and would get other attributes is noted here first, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
 //! into the restored one. Other files that the backup has not stay, and are told.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::changes::{Changes, Name, outermost};
-use super::remote::{Noted, Outcome, PARTIAL, Remote};
+use super::remote::{Outcome, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
@@ -27,6 +26,10 @@ use crate::plugin::journal::Journal;
 use crate::plugin::live::{self, sqlite};
 use crate::plugin::protocol::{Request, Verb};
 use crate::plugin::transcript::tidy;
+
+mod attributes;
+
+use attributes::{Touched, at_both_ends};
 
 /// The entry that says that all is in place.
 const COMMITTED: &str = "committed";
@@ -54,7 +57,7 @@ struct Work {
     from: PathBuf,
     to: String,
     note: Note,
-    noted: Noted,
+    touched: Touched,
     changes: Changes,
     /// What has to leave, by names below the note's directory.
     leaves: Vec<Name>,
@@ -74,6 +77,9 @@ struct Note {
     /// What files that did not come to their place lie in.
     #[serde(default)]
     partial: Vec<Name>,
+    /// Names at its top when the restore began.
+    #[serde(default)]
+    had: Vec<Name>,
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -108,9 +114,9 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
     // Nothing is changed on the device before all of it is noted.
-    for (number, each) in work.iter().enumerate() {
+    for (number, each) in work.iter_mut().enumerate() {
         let entry = format!("{number:05}");
-        if let Err(failure) = each.keep(&remote, &journal, &entry, voice) {
+        if let Err(failure) = each.keep(&remote, &journal, &entry, &request.staging, voice) {
             clear(&journal)?;
             return Err(failure);
         }
@@ -145,15 +151,19 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 fn clear(journal: &Journal) -> Result<(), Failure> {
     for (entry, _) in journal.entries::<serde_json::Value>()?.iter().filter(|(entry, _)| entry != COMMITTED) {
         journal.done(entry)?;
-        let _ = std::fs::remove_dir_all(kept(journal, entry));
+        remove(&kept(journal, entry));
     }
     // Of one that was killed before its note was written.
     let left = std::fs::read_dir(journal.directory()).into_iter().flatten().flatten();
     for each in left.filter(|each| each.file_name().as_encoded_bytes().starts_with(KEPT.as_bytes())) {
-        let path = each.path();
-        let _ = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        remove(&each.path());
     }
     journal.done(COMMITTED)
+}
+
+/// Removes a part of the journal, that nobody asks for any more.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
 }
 
 /// Where the attributes of what stays are kept for the path of this entry.
@@ -183,7 +193,7 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         brought.as_ref().map_or(Ok(()), whole)?;
         let attributes = kept(journal, &entry);
         if brought.is_none() && attributes.is_dir() {
-            still_there(remote, &note.base, &attributes, scratch(".larder-there")?.path(), voice)?;
+            still_there(remote, &note, &attributes, scratch(".larder-there")?.path(), voice)?;
         }
         // What came first: it may stand where something of another kind was.
         let away = outermost(note.created.iter().chain(&note.partial).cloned());
@@ -191,42 +201,61 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         // Another attempt takes away nothing that somebody made meanwhile.
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
-        let give_back = |voice: &mut Voice<'_>| {
-            if attributes.is_dir() { remote.give_back(&attributes, &note.base, voice) } else { Ok(Outcome::Whole) }
-        };
+        let has_attributes = attributes.is_dir();
         if brought.is_some() {
             // Directories first: what gave way lies in them.
-            give_back(voice)?;
-            whole(&remote.send_entries(gave_way.path(), &note.base, voice)?)?;
+            if has_attributes {
+                remote.give_directories_back(&attributes, &note.base, voice)?;
+            }
+            whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
             let aside = [Name(format!("{}/", note.aside).into_bytes())];
             whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
         }
-        // A login that may write there may still own nothing; another attempt would not change that.
-        if let Some(said) = give_back(voice)?.lacks() {
-            let told =
-                format!("the files of {} are what they were, but not all times, rights and owners: {said}", note.base);
-            voice
-                .warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
+        if has_attributes {
+            give_back(remote, &attributes, &note.base, voice)?;
         }
         voice.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
-        let _ = std::fs::remove_dir_all(&attributes);
+        remove(&attributes);
     }
     clear(journal)
+}
+
+/// Gives back the attributes that are noted, and tells what did not get them.
+fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let directories = remote.give_directories_back(noted, base, voice)?;
+    let (files, changed) = remote.give_back(noted, base, voice)?;
+    // A login that may write there may still own nothing; another attempt would not change that.
+    if let Some(said) = files.lacks().or(directories.lacks()) {
+        let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
+        voice.warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
+    }
+    if !changed.is_empty() {
+        let told =
+            format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(&changed));
+        voice.warning(
+            Trouble::new("attributes_left", told)
+                .with_hint("compare their times, rights and owners: the restore may have set those of the backup"),
+        );
+    }
+    Ok(())
 }
 
 /// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
 fn still_there(
     remote: &Remote<'_>,
-    base: &str,
-    had: &Path,
+    note: &Note,
+    noted: &Path,
     scratch: &Path,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
-    let names = |directory: &Path| -> BTreeSet<OsString> {
-        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
-    };
-    let (had, there) = (names(had), remote.note(base, Noted::Tree, &[], scratch, voice)?.map(|_| names(scratch)));
+    let base = &note.base;
+    let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
+    let mut had = names(&note.had);
+    // One version noted them only so.
+    let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
+    had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
+    let there = remote.top(base, scratch, voice)?.map(|(there, _)| names(&there));
     // Some of it may have been removed by somebody.
     if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
         return Ok(());
@@ -262,8 +291,10 @@ impl Work {
             };
             let (leaves, stays): (Vec<Name>, Vec<Name>) =
                 changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
-            let note = Note { base: to.clone(), aside, created: outermost(changes.created.iter().cloned()), partial };
-            return Ok(Self { from, to, note, noted: Noted::Tree, changes, leaves: outermost(leaves), stays });
+            let touched = Touched::of(&from, &changes, &leaves);
+            let created = outermost(changes.created.iter().cloned());
+            let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
+            return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays });
         }
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
@@ -272,31 +303,50 @@ impl Work {
         let beside = beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists());
         let beside: Vec<Name> = beside.map(|beside| Name(beside.into_bytes())).collect();
         let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
-        let note = Note { base, aside, created, partial };
+        let note = Note { base, aside, created, partial, had: Vec::new() };
         let leaves = if beside.is_empty() || !changes.created.is_empty() {
             Vec::new()
         } else {
             let skeleton = request.staging.join(".larder-empty");
             remote.are_there(&note.base, &beside, &skeleton, voice)?
         };
-        Ok(Self { from, to, note, noted: Noted::Itself, changes, leaves, stays: Vec::new() })
+        let touched = Touched::of(&from, &changes, &leaves);
+        Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new() })
     }
 
-    /// Notes here what undoes a change of attributes; nothing is changed on the device.
-    fn keep(&self, remote: &Remote<'_>, journal: &Journal, entry: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let (into, names) = (kept(journal, entry), &self.changes.attributes);
-        match remote.note(&self.note.base, self.noted, names, &into, voice)? {
+    /// Notes here what undoes a change of attributes, and what lies there; nothing is changed on the device.
+    fn keep(
+        &mut self,
+        remote: &Remote<'_>,
+        journal: &Journal,
+        entry: &str,
+        staging: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (base, into, skeleton) = (&self.note.base, kept(journal, entry), staging.join(".larder-empty"));
+        let top = remote.top(base, &skeleton, voice);
+        remove(&skeleton);
+        let noted = match top? {
+            Some((names, Outcome::Whole | Outcome::Vanished)) => {
+                self.note.had = at_both_ends(names);
+                remote.note(base, &self.touched, &into, voice)?
+            }
+            Some((_, partial)) => Some(partial),
+            None => None,
+        };
+        match noted {
             Some(Outcome::Partial(said)) => {
-                let told =
-                    format!("owners and rights below {} cannot be noted, to be put back: {said}", self.note.base);
+                let told = format!("owners and rights below {base} cannot be noted, to be put back: {said}");
                 Err(Failure::new("attributes_unknown", told).hint(
                     "nothing was changed; give the login the right to read there, or leave that out by `exclude`",
                 ))
             }
             Some(_) => Ok(()),
             // There is nothing yet.
-            None => std::fs::remove_dir_all(&into)
-                .map_err(|error| Failure::new("unwritable", format!("{} cannot be removed: {error}", into.display()))),
+            None => {
+                remove(&into);
+                Ok(())
+            }
         }
     }
 

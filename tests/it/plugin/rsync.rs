@@ -495,7 +495,7 @@ fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
 }
 
 /// What every name below a directory is: kind, rights, owner, time, links and content.
-fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
+pub(super) fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt as _;
     let mut all = BTreeMap::new();
     let mut open = vec![directory.to_owned()];

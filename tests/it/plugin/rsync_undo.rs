@@ -1,8 +1,8 @@
-//! What the plugin `rsync` does when it cannot read what a restore kept: that may be the only copy.
+//! How the plugin `rsync` undoes a restore: what was kept may be the only copy, and what lies beside is somebody else's.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use super::rsync::{Device, content, lay_out, write};
+use super::rsync::{Device, content, lay_out, state, write};
 use super::*;
 
 /// Ends the comparison behind a restore, and while there is a file `hide`, takes the kept files away from under who reads them.
@@ -25,6 +25,229 @@ fn script(device: &Device) -> PathBuf {
     write(&path, &text);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
+}
+
+/// Does something, then ends the comparison behind a restore; while there is a file `hide`, nobody reads the kept files.
+fn meanwhile(device: &Device, something: &str) {
+    let text = format!(
+        "#!/bin/sh\ncd {} || exit 1\naside=$(ls -d data/.larder-before-* 2>/dev/null | head -n 1)\n\
+         case \"$SSH_ORIGINAL_COMMAND\" in\n\
+         *--existing*) ;;\n\
+         *--sender*.larder-before-*) [ ! -e hide ] || exit 12 ;;\n\
+         *--sender*) ;;\n\
+         'rsync --server -n'*) [ -z \"$aside\" ] || {{ {something}\nexit 12; }} ;;\n\
+         esac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        device.at("").display()
+    );
+    let path = device.at("meanwhile");
+    write(&path, &text);
+    mode(&path, 0o755);
+    device.allow(&path.display().to_string());
+}
+
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A device with nothing in `data`.
+fn empty_device() -> Device {
+    let device = Device::start();
+    std::fs::remove_dir_all(device.at("data")).unwrap();
+    std::fs::create_dir(device.at("data")).unwrap();
+    device
+}
+
+/// What a bench backs up: a file of `data`, or all of it as it is now.
+fn bench_of(device: &Device, single: bool) -> Bench {
+    let mut bench = device.bench();
+    if single {
+        bench.target.settings["paths"] = json!([device.at("data/app.conf")]);
+    }
+    bench
+}
+
+#[test]
+fn what_lies_beside_is_not_read_and_keeps_what_was_written_while_a_restore_was_undone() {
+    for single in [true, false] {
+        let device = empty_device();
+        write(&device.at("data/app.conf"), "old");
+        let bench = bench_of(&device, single);
+        let captured = bench.capture_beside(None).unwrap();
+        lay_out(&bench, &device);
+        write(&device.at("data/app.conf"), "live");
+        write(&device.at("data/app.log"), "line 1\n");
+        write(&device.at("data/queue"), "order 1");
+        write(&device.at("data/big.img"), &"big".repeat(1 << 20));
+        meanwhile(&device, "echo 'line 2' >> data/app.log; rm data/queue; printf 'order 2, paid' > data/queue");
+        write(&device.at("hide"), "");
+        let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+        assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+        let noted = content(&bench.journal());
+        assert!(!noted.keys().any(|path| path.ends_with("big.img")), "{:?}", noted.keys());
+        std::fs::remove_file(device.at("hide")).unwrap();
+        // Its disk is not mounted: there is no directory, an empty one, or one of another disk.
+        std::fs::rename(device.at("data"), device.at("disk")).unwrap();
+        for there in [None, Some("data"), Some("data/other")] {
+            if let Some(there) = there {
+                std::fs::create_dir_all(device.at(there)).unwrap();
+            }
+            let failure = bench.recover_app().unwrap_err();
+            assert_eq!(failure.trouble.code, "not_undone", "{single} {there:?}: {failure}\n{}", bench.log());
+            assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{single} {there:?}");
+        }
+        std::fs::remove_dir_all(device.at("data")).unwrap();
+        std::fs::rename(device.at("disk"), device.at("data")).unwrap();
+        bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        let now = |name: &str| std::fs::read_to_string(device.at("data").join(name)).unwrap();
+        assert_eq!((now("app.conf"), now("app.log")), ("live".to_owned(), "line 1\nline 2\n".to_owned()), "{single}");
+        assert_eq!(now("queue"), "order 2, paid", "{single}");
+        assert_eq!(content(&device.at("data")).len(), 4, "{single}");
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_told_also_when_nothing_had_given_way() {
+    for single in [true, false] {
+        let device = empty_device();
+        write(&device.at("data/app.conf"), "old");
+        let bench = bench_of(&device, single);
+        let captured = bench.capture_beside(None).unwrap();
+        lay_out(&bench, &device);
+        // Only its rights differ, so nothing is kept on the device.
+        mode(&device.at("data/app.conf"), 0o600);
+        write(&device.at("data/app.log"), "line 1\n");
+        let ended = device.at("ended");
+        let text = format!(
+            "#!/bin/sh\ncase \"$SSH_ORIGINAL_COMMAND\" in\n*--delay-updates*) sh -c \"$SSH_ORIGINAL_COMMAND\"; touch {0}; \
+             exit 12 ;;\nesac\n[ ! -e {0} ] || exit 12\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+            ended.display()
+        );
+        write(&device.at("script"), &text);
+        mode(&device.at("script"), 0o755);
+        device.allow(&device.at("script").display().to_string());
+        let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+        assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+        std::fs::remove_file(ended).unwrap();
+        device.allow("");
+        std::fs::rename(device.at("data"), device.at("disk")).unwrap();
+        for there in [false, true] {
+            if there {
+                std::fs::create_dir(device.at("data")).unwrap();
+            }
+            let failure = bench.recover_app().unwrap_err();
+            assert_eq!(failure.trouble.code, "not_undone", "{single} {there}: {failure}\n{}", bench.log());
+            assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{single} {there}");
+        }
+        std::fs::remove_dir(device.at("data")).unwrap();
+        std::fs::rename(device.at("disk"), device.at("data")).unwrap();
+        // What was there and is not any more was removed by somebody.
+        std::fs::remove_file(device.at("data/app.log")).unwrap();
+        bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        let metadata = device.at("data/app.conf").metadata().unwrap();
+        assert_eq!((metadata.mode() & 0o777, content(&device.at("data")).len()), (0o600, 1), "{single}");
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn attributes_are_given_back_and_no_content_and_nothing_that_was_removed_is_made_again() {
+    let device = empty_device();
+    let at = |name: &str| device.at("data").join(name);
+    for name in ["changed", "kept", "grown", "same-size", "removed", "replaced", "sub/one"] {
+        write(&at(name), "text");
+    }
+    for name in ["closed", "removed-directory", "replaced-directory"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    let bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    write(&at("changed"), "live");
+    for name in ["kept", "grown", "same-size", "removed", "replaced"] {
+        mode(&at(name), 0o600);
+    }
+    for name in ["closed", "sub", "removed-directory", "replaced-directory"] {
+        mode(&at(name), 0o700);
+    }
+    std::fs::create_dir_all(at("beside/removed")).unwrap();
+    meanwhile(
+        &device,
+        "cd data; printf more >> grown; printf TEXT > same-size; rm removed replaced; ln -s kept replaced\n\
+         rmdir removed-directory replaced-directory beside/removed; printf mine > replaced-directory\n\
+         chmod 711 beside",
+    );
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    let now: Vec<(String, String)> = content(&device.at("data"))
+        .into_iter()
+        .map(|(path, content)| (path.display().to_string(), String::from_utf8(content).unwrap()))
+        .collect();
+    let wanted = [
+        ("changed", "live"),
+        ("grown", "textmore"),
+        ("kept", "text"),
+        ("replaced-directory", "mine"),
+        ("same-size", "TEXT"),
+        ("sub/one", "text"),
+    ];
+    assert_eq!(now, wanted.map(|(path, content)| (path.to_owned(), content.to_owned())));
+    assert_eq!(std::fs::read_link(at("replaced")).unwrap(), Path::new("kept"));
+    assert!(!at("removed-directory").exists() && !at("beside/removed").exists());
+    let mode = |name: &str| at(name).metadata().unwrap().mode() & 0o777;
+    assert_eq!((mode("kept"), mode("closed"), mode("sub"), mode("beside")), (0o600, 0o700, 0o700, 0o711));
+}
+
+#[test]
+fn a_file_that_gave_way_comes_back_with_its_other_names() {
+    let device = empty_device();
+    let at = |name: &str| device.at("data").join(name);
+    write(&at("links/a"), "old");
+    std::fs::hard_link(at("links/a"), at("links/b")).unwrap();
+    let bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    std::fs::remove_file(at("links/b")).unwrap();
+    write(&at("links/b"), "live");
+    std::fs::hard_link(at("links/b"), at("links/c")).unwrap();
+    let (live, file) = (state(&device.at("data")), at("links/b").metadata().unwrap().ino());
+    meanwhile(&device, ":");
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
+    assert_eq!(state(&device.at("data")), live);
+    assert_eq!((at("links/b").metadata().unwrap().ino(), at("links/c").metadata().unwrap().ino()), (file, file));
+}
+
+#[test]
+fn a_file_beside_that_the_login_may_not_read_refuses_no_restore() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can log in as somebody else");
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
+    for single in [true, false] {
+        let device = empty_device();
+        mode(&device.at(""), 0o755);
+        write(&device.at("data/app.conf"), "old");
+        write(&device.at("data/secret"), "of root alone");
+        mode(&device.at("data/secret"), 0o600);
+        for name in ["data", "data/app.conf"] {
+            std::os::unix::fs::chown(device.at(name), Some(nobody), None).unwrap();
+        }
+        let mut bench = bench_of(&device, single);
+        if !single {
+            bench.target.settings["exclude"] = json!(["secret"]);
+        }
+        device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
+        let captured = bench.capture_beside(None).unwrap();
+        lay_out(&bench, &device);
+        write(&device.at("data/app.conf"), "live");
+        let restored = bench.restore_app(&captured, json!({}), false);
+        let restored = restored.unwrap_or_else(|failure| panic!("{single}: {failure}\n{}", bench.log()));
+        assert_eq!(verdict(&restored.validations), Verdict::Proven, "{single}: {restored:#?}");
+        assert_eq!(std::fs::read_to_string(device.at("data/app.conf")).unwrap(), "old");
+    }
 }
 
 #[test]

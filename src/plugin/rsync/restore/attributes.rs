@@ -1,0 +1,280 @@
+//! What a restore leaves in its place and gives other attributes: noted here before, and given back to undo it.
+//!
+//! Only what the restore touches is noted and given back, the directories that it goes through and the files that it
+//! leaves but for their attributes. What lies beside them is somebody else's, who may not want it read and goes on writing
+//! to it. For the same reason no content is given back: a file that somebody wrote to meanwhile is left as it is, and told.
+//! A directory that leaves, since the backup has a file there, is noted apart: it alone is made again.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::super::changes::{Changes, Name, outermost};
+use super::super::remote::{Apply, Outcome, READING_SECONDS_MAX, Remote, with_owners, within};
+use crate::plugin::builtin::{Failure, Voice};
+
+/// Names at the top of a directory that are noted of each end, so that a note stays small; new ones come at one end, and
+/// old ones go from the other.
+const TOP_MAX: usize = 500;
+
+/// What a restore gives other attributes, by names below its directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// Directories that are in the backup as well.
+    directories: Vec<Name>,
+    /// What has other attributes in the backup, directories aside.
+    files: Vec<Name>,
+    /// What leaves, if it is a directory.
+    leaving: Vec<Name>,
+}
+
+impl Touched {
+    /// By the backup at `from`, what its transfer changes, and all that leaves before it.
+    pub(super) fn of(from: &Path, changes: &Changes, leaves: &[Name]) -> Self {
+        let created: BTreeSet<&[u8]> = changes.created.iter().map(Name::plain).collect();
+        let mut directories = Vec::new();
+        let mut open = vec![PathBuf::new()];
+        while let Some(next) = open.pop() {
+            // What cannot be read here is not sent either.
+            for entry in std::fs::read_dir(from.join(&next)).into_iter().flatten().flatten() {
+                let path = next.join(entry.file_name());
+                let bytes = path.as_os_str().as_bytes();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !created.contains(bytes) {
+                    directories.push(Name([bytes, b"/"].concat()));
+                    open.push(path);
+                }
+            }
+        }
+        // Behind a new directory may stand a link to elsewhere.
+        let replaced = outermost(changes.created.iter().cloned()).into_iter();
+        let leaving = replaced.chain(leaves.iter().filter(|name| name.is_directory()).cloned());
+        let leaving = leaving.filter(|name| !changes.created.contains(name) || !name.is_directory()).collect();
+        Self { directories, files: changes.attributes.clone(), leaving }
+    }
+}
+
+/// Those that are noted of the names at the top of a directory.
+pub(super) fn at_both_ends(mut names: Vec<Name>) -> Vec<Name> {
+    names.sort();
+    if names.len() > 2 * TOP_MAX {
+        names.drain(TOP_MAX..names.len() - TOP_MAX);
+    }
+    names
+}
+
+/// Where directories that leave are noted, beside the others.
+pub(super) fn leaving(noted: &Path) -> PathBuf {
+    noted.with_extension("leaving")
+}
+
+impl Remote<'_> {
+    /// The names at the top of a directory of the device; nothing else of it is read. None: it has no such directory.
+    pub(super) fn top(
+        &self,
+        path: &str,
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<(Vec<Name>, Outcome)>, Failure> {
+        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", skeleton.display()));
+        std::fs::create_dir_all(skeleton).map_err(broken)?;
+        let mut args = self.base(Apply::No);
+        args.extend(["-dlD", "--"].map(OsString::from));
+        args.extend([self.directory(path), within(skeleton)]);
+        let listed = there(self.listed(args, voice))?;
+        Ok(listed.map(|(changes, outcome)| (changes.created, outcome)))
+    }
+
+    /// Brings what undoes a change of attributes. None: there is no such directory.
+    pub(super) fn note(
+        &self,
+        path: &str,
+        touched: &Touched,
+        into: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let only_directories = ["--include=*/", "--exclude=*"];
+        let parts: [(&[Name], PathBuf, &[&str]); 3] = [
+            (&touched.files, into.to_owned(), &["--no-implied-dirs"]),
+            (&touched.directories, into.to_owned(), &only_directories),
+            (&touched.leaving, leaving(into), &only_directories),
+        ];
+        for (names, into, more) in parts {
+            std::fs::create_dir_all(&into)
+                .map_err(|error| Failure::new("unwritable", format!("{}: {error}", into.display())))?;
+            if names.is_empty() {
+                continue;
+            }
+            match self.bring_named(path, names, more, &into, voice)? {
+                Some(Outcome::Whole | Outcome::Vanished) => {}
+                other => return Ok(other),
+            }
+        }
+        // The directory itself.
+        let mut args = self.common(Apply::Yes);
+        args.extend(with_owners());
+        args.extend(["--exclude=*", "--"].map(OsString::from));
+        args.extend([self.directory(path), within(into)]);
+        self.brought(args, voice)
+    }
+
+    /// Brings exactly `names`, of directories nothing that is in them.
+    fn bring_named(
+        &self,
+        path: &str,
+        names: &[Name],
+        more: &[&str],
+        into: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let list = into.with_extension("names");
+        // What begins like a comment is a name as well. A directory with its slash would mean all that is in it.
+        let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
+        std::fs::write(&list, text)
+            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
+        let mut args = self.common(Apply::Yes);
+        args.extend(with_owners());
+        // Somebody may have removed one since.
+        args.extend(["--from0", "--ignore-missing-args"].map(OsString::from));
+        args.extend(more.iter().map(OsString::from));
+        let mut from = OsString::from("--files-from=");
+        from.push(&list);
+        args.extend([from, "--".into(), self.directory(path), within(into)]);
+        let brought = self.brought(args, voice);
+        let _ = std::fs::remove_file(&list);
+        brought
+    }
+
+    /// Makes directories again that left, and gives those that stayed their attributes, so that files can lie in them.
+    pub(super) fn give_directories_back(
+        &self,
+        from: &Path,
+        path: &str,
+        voice: &mut Voice<'_>,
+    ) -> Result<Outcome, Failure> {
+        let only_directories = ["--include=*/", "--exclude=*"];
+        self.leave_changed(from, path, &only_directories, voice)?;
+        let left = leaving(from);
+        if left.is_dir() {
+            match self.send_entries(&left, path, None, voice)? {
+                Outcome::Whole => {}
+                outcome => return Ok(outcome),
+            }
+        }
+        self.run(self.giving(Apply::Yes, from, path, &only_directories), voice).map(|(_, outcome)| outcome)
+    }
+
+    /// Gives what [`Self::note`] brought its attributes; tells what somebody changed meanwhile, and it stays so.
+    pub(super) fn give_back(
+        &self,
+        from: &Path,
+        path: &str,
+        voice: &mut Voice<'_>,
+    ) -> Result<(Outcome, Vec<Name>), Failure> {
+        let mut changed = Vec::new();
+        // To compare content takes long; what grew meanwhile is seen by its size, at once before it is done.
+        let reading = format!("--timeout={READING_SECONDS_MAX}");
+        for how in [&["--checksum", reading.as_str()][..], &["--size-only"]] {
+            changed.extend(self.leave_changed(from, path, how, voice)?);
+        }
+        let (_, outcome) = self.run(self.giving(Apply::Yes, from, path, &["--size-only"]), voice)?;
+        Ok((outcome, changed))
+    }
+
+    /// Removes from the note what is another file on the device by now.
+    fn leave_changed(
+        &self,
+        from: &Path,
+        path: &str,
+        more: &[&str],
+        voice: &mut Voice<'_>,
+    ) -> Result<Vec<Name>, Failure> {
+        let (changes, _) = self.listed(self.giving(Apply::No, from, path, more), voice)?;
+        let changed: Vec<Name> = changes.created.into_iter().chain(changes.replaced).collect();
+        for name in &changed {
+            let noted = from.join(name.as_path());
+            let removed =
+                if name.is_directory() { std::fs::remove_dir_all(&noted) } else { std::fs::remove_file(&noted) };
+            match removed {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::new("unwritable", format!("{}: {error}", noted.display())));
+                }
+                _ => {}
+            }
+        }
+        Ok(changed)
+    }
+
+    fn giving(&self, apply: Apply, from: &Path, path: &str, more: &[&str]) -> Vec<OsString> {
+        let mut args = self.common(apply);
+        args.extend(with_owners());
+        // What somebody removed is not made again.
+        args.push("--existing".into());
+        args.extend(more.iter().map(OsString::from));
+        args.extend(["--".into(), within(from), self.directory(path)]);
+        args
+    }
+
+    pub(in super::super) fn brought(
+        &self,
+        args: Vec<OsString>,
+        voice: &mut Voice<'_>,
+    ) -> Result<Option<Outcome>, Failure> {
+        Ok(there(self.run(args, voice))?.map(|(_, outcome)| outcome))
+    }
+}
+
+/// What was heard of a directory; none: the device has it not.
+fn there<T>(heard: Result<(T, Outcome), Failure>) -> Result<Option<(T, Outcome)>, Failure> {
+    let is_gone = |said: &str| said.contains("change_dir") && said.contains("(2)");
+    match heard {
+        Ok((_, Outcome::Partial(said))) if is_gone(&said) => Ok(None),
+        Ok(heard) => Ok(Some(heard)),
+        // With a list of names it ends at once.
+        Err(failure) if failure.trouble.code == "path_missing" || is_gone(&failure.trouble.message) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(all: &[&str]) -> Vec<Name> {
+        all.iter().map(|name| Name::from(*name)).collect()
+    }
+
+    #[test]
+    fn only_what_a_restore_goes_through_is_touched_and_nothing_behind_what_is_new() {
+        let backup = tempfile::tempdir().unwrap();
+        for directory in ["stays/below", "new/below"] {
+            std::fs::create_dir_all(backup.path().join(directory)).unwrap();
+        }
+        std::fs::write(backup.path().join("was-directory"), "").unwrap();
+        let changes = Changes {
+            created: names(&["new/", "new/below/", "new/below/file", "was-directory"]),
+            extra: names(&["beside/", "beside/file", "was-directory/empty/", "was-directory/file"]),
+            attributes: names(&["stays/file"]),
+            ..Changes::default()
+        };
+        let leaves = names(&["was-directory/empty/", "was-directory/file"]);
+        let mut touched = Touched::of(backup.path(), &changes, &leaves);
+        touched.directories.sort();
+        let wanted = Touched {
+            directories: names(&["stays/", "stays/below/"]),
+            files: names(&["stays/file"]),
+            leaving: names(&["was-directory", "was-directory/empty/"]),
+        };
+        assert_eq!(touched, wanted);
+    }
+
+    #[test]
+    fn a_note_has_names_of_both_ends_of_a_great_directory() {
+        let name = |n: usize| Name::from(format!("{n:05}").as_str());
+        let all: Vec<Name> = (0..3_000).rev().map(name).collect();
+        let kept = at_both_ends(all.clone());
+        assert_eq!(kept.len(), 2 * TOP_MAX);
+        assert_eq!((kept.first(), kept.last()), (Some(&name(0)), Some(&name(2_999))));
+        assert_eq!(at_both_ends(all[..1_000].to_vec()).len(), 1_000);
+    }
+}
