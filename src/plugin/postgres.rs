@@ -33,7 +33,7 @@ mod statement;
 mod verify;
 
 pub(in crate::plugin) use bound::{bound, subscriptions};
-pub(in crate::plugin) use globals::{Globals, There};
+pub(in crate::plugin) use globals::{Globals, KEEP_ON, There};
 pub(in crate::plugin) use path::Changer as PathChanger;
 pub(in crate::plugin) use restore::compare;
 pub(in crate::plugin) use scan::{Scan as Content, Scanner};

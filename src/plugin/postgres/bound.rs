@@ -33,6 +33,14 @@ pub(in crate::plugin) fn subscriptions(
     subscribed(database, "", ask)
 }
 
+/// Those of a database that take nothing over.
+pub(super) fn silent(
+    database: &str,
+    ask: impl FnMut(&str) -> Result<Vec<String>, Failure>,
+) -> Result<Vec<String>, Failure> {
+    subscribed(database, " AND NOT subenabled", ask)
+}
+
 fn subscribed(
     database: &str,
     and: &str,

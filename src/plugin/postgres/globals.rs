@@ -16,6 +16,9 @@ use crate::plugin::databases::remark::listed;
 /// What could not be done is told so often.
 const COMPLAINTS_MAX: usize = 10;
 
+/// Has psql set a savepoint before each statement of a transaction, so that one that is refused does not end it.
+pub(in crate::plugin) const KEEP_ON: &str = "ON_ERROR_ROLLBACK=on";
+
 /// What a file of roles says.
 pub(in crate::plugin) struct Globals {
     statements: Vec<Vec<Piece>>,
@@ -78,8 +81,12 @@ impl Globals {
                 .to_owned(),
             left: Vec::new(),
         };
+        // A tablespace can be made in no transaction, and needs its owner.
+        let (mut of_roles, mut of_tablespaces) = (String::new(), String::new());
         for statement in &self.statements {
-            let is_missing = match about(statement) {
+            let about = about(statement);
+            let sql_of = if matches!(about, Some(About::Tablespace(_))) { &mut of_tablespaces } else { &mut of_roles };
+            let is_missing = match about {
                 Some(About::Role(role)) => !there.roles.contains(role),
                 Some(About::Tablespace(name)) => !there.tablespaces.contains(name),
                 Some(About::Membership { group, member }) => {
@@ -92,9 +99,13 @@ impl Globals {
                 None => false,
             };
             if is_missing {
-                let _ = writeln!(missing.sql, "{};", sql(statement));
+                let _ = writeln!(sql_of, "{};", sql(statement));
             }
         }
+        if !of_roles.is_empty() {
+            let _ = write!(missing.sql, "BEGIN;\n{of_roles}COMMIT;\n");
+        }
+        missing.sql.push_str(&of_tablespaces);
         missing
     }
 
@@ -108,16 +119,20 @@ impl Globals {
         voice: &mut Voice<'_>,
     ) {
         let complaints = stderr.lines().filter(|line| line.contains("ERROR:") || line.contains("error:"));
-        for complaint in complaints.filter(|line| !line.contains("already exists")).take(COMPLAINTS_MAX) {
+        let complaints: Vec<&str> = complaints.filter(|line| !line.contains("already exists")).collect();
+        for complaint in complaints.iter().take(COMPLAINTS_MAX) {
             voice.warning(Trouble::new("role_refused", crate::plugin::transcript::tidy(complaint, 300)));
         }
         tell_left(missing, voice);
         let wanted = self.roles();
         let lacking: Vec<&str> = wanted.iter().copied().filter(|role| !there.roles.contains(*role)).collect();
-        let (verdict, detail) = if lacking.is_empty() {
-            (Verdict::Proven, format!("{} roles", wanted.len()))
-        } else {
+        let (verdict, detail) = if !lacking.is_empty() {
             (Verdict::Failed, format!("{} are missing: {}", lacking.len(), listed(&lacking)))
+        } else if !complaints.is_empty() {
+            let refused = complaints.len();
+            (Verdict::CouldNotVerify, format!("{} roles; {refused} statements about them were refused", wanted.len()))
+        } else {
+            (Verdict::Proven, format!("{} roles", wanted.len()))
         };
         voice.validation(name, verdict, detail);
     }
@@ -249,11 +264,13 @@ mod tests {
         let missing = missing(&["app", "a b"], &["fast"]);
         let lines: Vec<&str> = missing.sql.lines().skip(3).collect();
         let wanted = [
+            "BEGIN;",
             "create role reader;",
             "alter role reader with nologin;",
             "alter role reader set search_path to E'x' , E'y;';",
             "grant app to reader;",
             "grant all on parameter work_mem to reader;",
+            "COMMIT;",
         ];
         assert_eq!(lines, wanted);
         // Who is there becomes no member of what is made.
@@ -264,8 +281,11 @@ mod tests {
     fn what_is_missing_is_made_and_no_text_becomes_a_statement() {
         let missing = missing(&["postgres"], &[]);
         let all = statements(&missing.sql, Backslash::Plain).unwrap();
-        assert_eq!(all.len(), 3 + 16, "{}", missing.sql);
+        assert_eq!(all.len(), 3 + 2 + 16, "{}", missing.sql);
         assert!(!all.iter().any(|each| sql(each).contains("ROLE evil") && !sql(each).starts_with("comment")));
+        // All roles in one transaction, and no tablespace in it.
+        let behind = missing.sql.split("COMMIT;").nth(1).unwrap();
+        assert!(behind.contains("create tablespace fast") && !behind.contains("role "), "{behind}");
         assert!(!missing.sql.contains("drop role") && !missing.sql.contains("alter system"), "{}", missing.sql);
         assert_eq!(missing.left, Vec::<String>::new());
         assert_eq!(Globals::of(SQL).unwrap().roles(), ["app", "a b", "reader"]);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::bound::silent;
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
 use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, verify};
@@ -175,7 +176,35 @@ impl Work<'_> {
             self.compare(plan, &plan.goal, voice)?;
             voice.log(format!("rights and settings of the database {} itself are not those of the backup", plan.goal));
         }
-        places.swap(voice)
+        places.swap(voice)?;
+        for plan in plans {
+            self.silent(plan, voice);
+        }
+        Ok(())
+    }
+
+    /// Says how the subscriptions of a database go on: a dump has each of them disabled, and without its tables.
+    fn silent(&self, plan: &Plan, voice: &mut Voice<'_>) {
+        // All is in its place; who may not look is told nothing.
+        let found = silent(&plan.goal, |sql| self.server.names(self.apart, sql)).unwrap_or_default();
+        for name in found {
+            let alter = format!("ALTER SUBSCRIPTION {}", identifier(&name));
+            let told = format!("the subscription {name} of the database {} takes nothing over as it is", plan.goal);
+            let hint = if plan.goal == plan.name {
+                format!(
+                    "when it shall, in {}: {alter} ENABLE; {alter} REFRESH PUBLICATION WITH (copy_data = false). What came \
+                     between the backup and now is had only by emptying its tables first and leaving out the WITH",
+                    plan.goal
+                )
+            } else {
+                format!(
+                    "its slot is that of {}: in {}, {alter} SET (slot_name = NONE) before it is dropped; to follow by itself, \
+                     drop it then and make it anew",
+                    plan.name, plan.goal
+                )
+            };
+            voice.notice(Trouble::new("subscription_silent", told).with_hint(hint));
+        }
     }
 
     /// Fills `database`. What is `beside` is made anew for another attempt.

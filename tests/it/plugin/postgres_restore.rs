@@ -320,3 +320,60 @@ fn a_role_whose_name_is_in_no_encoding_is_told_and_no_other_one_is_made_of_it() 
     }
     restored(&bench, &captured, json!({"overwrite": true, "databases": ["shop"]}));
 }
+
+#[test]
+fn roles_of_a_killed_restore_are_not_there_and_made_whole_by_the_next() {
+    let cluster = Cluster::start();
+    cluster.create_database("shop");
+    let root = |sql: &str| cluster.sql("postgres", sql);
+    let make = "CREATE ROLE grp; CREATE ROLE lost LOGIN PASSWORD 'x'; GRANT grp TO lost; ALTER ROLE lost SET work_mem = '8MB'; CREATE ROLE zed LOGIN";
+    root(make);
+    cluster.sql("shop", "CREATE TABLE t (a int)");
+    let mut bench = postgres(&cluster, json!({"all": true}));
+    let captured = bench.proven();
+    let state = || {
+        root("SELECT count(*), bool_and(rolcanlogin OR rolname = 'grp'), (SELECT count(*) FROM pg_db_role_setting), (SELECT count(*) FROM pg_auth_members WHERE member = 'lost'::regrole)
+              FROM pg_roles WHERE rolname IN ('grp', 'lost', 'zed')")
+    };
+    assert_eq!(state(), "3|t|1|1");
+    let drop = || root("DROP ROLE lost; DROP ROLE zed; DROP ROLE grp");
+    let psql = |script: &str| {
+        let bin = tempfile::tempdir().unwrap();
+        for tool in ["psql", "pg_dump", "pg_restore"] {
+            let real = format!("{}/{tool}", cluster.bin.display());
+            let script = if tool == "psql" { script.replace("PSQL", &real) } else { String::new() };
+            write_plugin(
+                bin.path(),
+                tool,
+                &format!("#!/bin/sh\nfor f; do :; done\n{script}\nexec {real} \"$@\"\n"),
+                0o755,
+            );
+        }
+        bin
+    };
+    let options = json!({"globals": true, "overwrite": true, "databases": ["shop"]});
+    // Between the making of a role and what makes it what it was.
+    drop();
+    let bin = psql(
+        "case \"$f\" in *-roles.sql) sed -i '/^alter role lost with/,$d' \"$f\"; PSQL \"$@\"; touch $0.cut; kill -9 $PPID; exit 1;; esac",
+    );
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    super::database::put_back_noted(&bench, &captured, options.clone(), None).unwrap_err();
+    assert!(bin.path().join("psql.cut").exists());
+    bench.put_right();
+    assert_eq!(root("SELECT count(*) FROM pg_roles WHERE rolname IN ('grp', 'lost', 'zed')"), "0");
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    restored(&bench, &captured, options.clone());
+    assert_eq!(state(), "3|t|1|1");
+    // One statement that is refused takes no other along, and the name alone proves nothing.
+    drop();
+    let bin = psql(
+        "case \"$f\" in *-roles.sql) sed -i 's/^alter role lost with.*/alter role lost with nothing;/' \"$f\";; esac",
+    );
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let told = put_back(&bench, &captured, options).unwrap();
+    assert_eq!(state(), "3|f|1|1");
+    assert!(told.warnings.iter().any(|warning| warning.code == "role_refused"), "{told:#?}");
+    let roles = told.validations.iter().find(|each| each.name.contains("roles")).unwrap();
+    assert_eq!(roles.verdict, Verdict::CouldNotVerify, "{told:#?}");
+}

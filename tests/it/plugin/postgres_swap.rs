@@ -4,6 +4,7 @@ use super::database::{not_put_back, put_back_noted, rehearse, restored};
 use super::postgres::{SAMPLE, content, fresh, postgres};
 use super::support::postgres::Cluster;
 use super::*;
+use larder::plugin::Restored;
 
 /// All databases but the templates.
 fn databases(cluster: &Cluster) -> String {
@@ -330,9 +331,17 @@ fn a_database_that_replication_hangs_on_is_refused_before_anything_is_made_and_a
     failing.target.settings.as_object_mut().unwrap().remove("bin_dir");
     let told = restored(&failing, &captured, json!({"overwrite": true}));
     assert!(told.warnings.is_empty(), "{told:#?}");
+    let hint = |told: &Restored| {
+        let silent = told.notices.iter().find(|notice| notice.code == "subscription_silent").unwrap();
+        silent.hint.clone().unwrap()
+    };
+    let go_on = "in sub: ALTER SUBSCRIPTION \"sb\" ENABLE; ALTER SUBSCRIPTION \"sb\" REFRESH PUBLICATION";
+    assert!(hint(&told).contains(go_on), "{told:#?}");
     assert_eq!(databases(&cluster), all);
+    let told = restored(&failing, &captured, json!({"into": "copy"}));
+    assert!(hint(&told).contains("in copy, ALTER SUBSCRIPTION \"sb\" SET (slot_name = NONE)"), "{told:#?}");
     assert_eq!(
-        cluster.sql("sub", "SELECT count(*), (SELECT subslotname || subenabled FROM pg_subscription) FROM t"),
+        cluster.sql("sub", "SELECT count(*), (SELECT subslotname || subenabled FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE datname = 'sub') FROM t"),
         "1|s1false"
     );
 }

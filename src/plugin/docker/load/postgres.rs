@@ -19,7 +19,9 @@ use crate::plugin::docker::exec::{self, Executed, Program};
 use crate::plugin::docker::inventory::{Container, State};
 use crate::plugin::docker::list::Dump;
 use crate::plugin::docker::unwritable;
-use crate::plugin::postgres::{self, Content, Globals, PathChanger, Scanner, There, UTF8, identifier, in_hex, names};
+use crate::plugin::postgres::{
+    self, Content, Globals, KEEP_ON, PathChanger, Scanner, There, UTF8, identifier, in_hex, names,
+};
 use crate::plugin::protocol::{Event, Verb};
 
 mod own;
@@ -258,7 +260,7 @@ impl<'e> Login<'e> {
         let missing = globals.missing(&self.there()?);
         let missing_only = staging.join(".larder-roles.sql");
         std::fs::write(&missing_only, &missing.sql).map_err(|error| unwritable(&missing_only, &error))?;
-        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0"];
+        let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-v", KEEP_ON];
         let ran = self.run(&command, Some(&missing_only), Some("template1"), voice);
         let _ = std::fs::remove_file(&missing_only);
         let ran = ran?;

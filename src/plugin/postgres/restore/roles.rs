@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::postgres::explain::explain;
-use crate::plugin::postgres::globals::{Globals, There};
+use crate::plugin::postgres::globals::{Globals, KEEP_ON, There};
 use crate::plugin::postgres::server::Server;
 use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::process::Exit;
@@ -13,6 +13,8 @@ use crate::process::Exit;
 const MISSING: &str = ".larder-roles.sql";
 
 /// Makes what is missing. What is there stays as it is; what is refused is told, and the rest goes on.
+///
+/// Roles are made in one transaction: a role that is half made, after a kill, would look like one that was there.
 pub(super) fn restore(
     server: &Server<'_>,
     apart: &str,
@@ -24,7 +26,7 @@ pub(super) fn restore(
     let script = staging.join(MISSING);
     std::fs::write(&script, &missing.sql)
         .map_err(|error| Failure::new("internal", format!("{} cannot be written: {error}", script.display())))?;
-    let args: Vec<_> = ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-f"]
+    let args: Vec<_> = ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-v", KEEP_ON, "-f"]
         .map(Into::into)
         .into_iter()
         .chain([script.clone().into_os_string()])
