@@ -18,12 +18,15 @@ use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::{Choice, Goal};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb};
 
+mod back;
 mod compare;
 pub(super) mod feed;
+mod invalid;
 mod kept;
 pub(super) mod lines;
 pub(super) mod names;
 mod objects;
+mod rights;
 pub(super) mod swap;
 mod within;
 pub(super) mod work;
@@ -94,7 +97,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
         Err(failure)
     })?;
     // Last, for what uses them is in its place and compared.
-    users.map_or(Ok(()), |users| users::restore(&server, &request.staging.join(&users.path), voice))
+    users.map_or(Ok(()), |users| users::restore(&swap, &request.run, &request.staging.join(&users.path), voice))
 }
 
 /// Puts right what a restore that was killed left.

@@ -20,6 +20,9 @@ const OURS: &str = "^larder_[0-9a-z]{26}_[0-9]+(_old)?$";
 /// Names are read and written as they are, whatever the system's language.
 const UTF8: &str = "--default-character-set=utf8mb4";
 
+/// Has a server answer and understand the same whatever its own mode is: with ANSI_QUOTES it shows names otherwise.
+pub(super) const PLAIN: &str = "SET SESSION sql_mode = '', sql_quote_show_create = 1";
+
 pub(super) struct Server<'a> {
     pub(super) settings: &'a MariadbSettings,
     pub(super) tools: Tools,
@@ -183,7 +186,7 @@ impl<'a> Server<'a> {
     pub(super) fn query(&self, about: &str, sql: &str) -> Result<Vec<String>, Failure> {
         let mut rows = Vec::new();
         let mut args = self.shell_args();
-        args.push(format!("--execute={sql}").into());
+        args.extend([format!("--init-command={PLAIN}").into(), format!("--execute={sql}").into()]);
         if let Some(reach) = self.reach {
             let mut told = Vec::new();
             let hear = &mut |bytes: &[u8]| told.extend_from_slice(bytes);

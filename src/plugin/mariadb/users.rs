@@ -9,6 +9,7 @@ use super::explain::explain;
 use super::reading::Reading;
 use super::restore::feed::{Feed, Part, stream};
 use super::restore::names::Tokens;
+use super::restore::swap::{Place, Swap};
 use super::server::{Server, identifier, unhex};
 use super::{dump, scan};
 use crate::error::Trouble;
@@ -20,6 +21,8 @@ use crate::process::Exit;
 
 /// What could not be done is told so often.
 const COMPLAINTS_MAX: usize = 10;
+/// The number of their note, which no database has.
+const NUMBER: usize = 1_000_000_000;
 /// Users in a remark.
 const NAMES_MAX: usize = 5;
 
@@ -51,22 +54,36 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
 
 /// Makes the users that are missing, and says nothing to those that are there. What the restoring user may not grant is
 /// told, and the rest goes on.
-pub(super) fn restore(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+///
+/// Noted first: a user that is half made looks like one that is there.
+pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let unreadable =
         |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", file.display()));
-    let before = there(server)?;
-    let missing = of_missing(file, &before).map_err(unreadable)?;
+    let server = swap.server;
+    let missing = of_missing(file, &there(server)?).map_err(unreadable)?;
     let script = MemoryFile::new(&missing.script).map_err(unreadable)?;
-    make(server, script.path(), voice).and_then(|()| judge(server, file, voice)).or_else(|failure| {
+    let mut place = Place::new(server, run, NUMBER, "mysql", false, &[])?;
+    (place.is_of_users, place.users) = (true, missing.makes.into_iter().collect());
+    swap.note(&place)?;
+    let made = make(swap, &place, script.path(), voice);
+    if let Err(failure) = made.and_then(|complaints| judge(server, file, complaints, voice)) {
         // Whoever else came meanwhile was made by others.
-        let made = there(server)?;
-        for (user, host) in missing.makes.intersection(&made) {
-            let kind = if host.is_empty() { "ROLE" } else { "USER" };
-            let host = if host.is_empty() { String::new() } else { format!("@{}", identifier(host)) };
-            server.query("mysql", &format!("DROP {kind} IF EXISTS {}{host}", identifier(user)))?;
-        }
-        Err(failure)
-    })
+        unmake(server, &place.users)?;
+        swap.done(&place)?;
+        return Err(failure);
+    }
+    swap.done(&place)
+}
+
+/// Drops those of these users and roles that are there.
+pub(super) fn unmake(server: &Server<'_>, users: &[(String, String)]) -> Result<(), Failure> {
+    let there = there(server)?;
+    for (user, host) in users.iter().filter(|who| there.contains(*who)) {
+        let kind = if host.is_empty() { "ROLE" } else { "USER" };
+        let host = if host.is_empty() { String::new() } else { format!("@{}", identifier(host)) };
+        server.query("mysql", &format!("DROP {kind} IF EXISTS {}{host}", identifier(user)))?;
+    }
+    Ok(())
 }
 
 /// Users and roles of the server.
@@ -154,33 +171,39 @@ fn unquoted(token: &[u8]) -> String {
     inner.replace(&format!("{quote}{quote}"), &quote.to_string())
 }
 
-fn make(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+/// Answers how many statements were refused.
+fn make(swap: &Swap<'_>, place: &Place, file: &Path, voice: &mut Voice<'_>) -> Result<usize, Failure> {
+    let server = swap.server;
     let mut args = server.shell_args();
-    args.push("--force".into());
+    args.extend([format!("--init-command={}", swap.first(place)).into(), "--force".into()]);
     let feed = Feed { file, part: Part::All, names: None, is_beside: false, args };
     let ran = stream(server, feed, |_| {})?;
     let complaints: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("ERROR ")).collect();
-    if ran.exit != Exit::Success && complaints.iter().all(|line| !line.contains(" at line ")) {
+    let is_read = matches!(ran.exit, Exit::Success) || complaints.iter().any(|line| line.contains(" at line "));
+    if !is_read || !matches!(ran.exit, Exit::Success | Exit::Code(_)) {
         return Err(explain("the restore of the users", &server.settings.place(), "", &ran));
     }
     for complaint in complaints.iter().take(COMPLAINTS_MAX) {
         voice.warning(Trouble::new("grant_refused", crate::plugin::transcript::tidy(complaint, 300)));
     }
-    Ok(())
+    Ok(complaints.len())
 }
 
-/// Looks whether all users of the backup are there.
-fn judge(server: &Server<'_>, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+/// Looks whether all users of the backup are there, and whether all was said of those that were made.
+fn judge(server: &Server<'_>, file: &Path, complaints: usize, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let sql = "SELECT HEX(CONCAT('`', user, '`@`', host, '`')) FROM mysql.user";
     let there: BTreeSet<String> = server.query("mysql", sql)?.iter().filter_map(|row| unhex(row)).collect();
     let wanted = names(file)
         .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display())))?;
     let missing: Vec<&str> = wanted.iter().filter(|name| !there.contains(*name)).map(String::as_str).collect();
-    let (verdict, detail) = if missing.is_empty() {
-        (Verdict::Proven, format!("{} users", wanted.len()))
-    } else {
+    let (verdict, detail) = if !missing.is_empty() {
         let shown = missing.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
         (Verdict::Failed, format!("{} are missing: {shown}", missing.len()))
+    } else if complaints > 0 {
+        let detail = format!("{} users; {complaints} statements about them were refused", wanted.len());
+        (Verdict::CouldNotVerify, detail)
+    } else {
+        (Verdict::Proven, format!("{} users", wanted.len()))
     };
     voice.validation("the users of the backup are there", verdict, detail);
     Ok(())

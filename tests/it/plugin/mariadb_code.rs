@@ -312,3 +312,68 @@ fn rows_and_tables_that_a_stricter_server_would_refuse_come_back() {
     restored(&bench, &captured, json!({}));
     assert_eq!(server.sql(&name, "SELECT n FROM c"), "5");
 }
+
+#[test]
+fn who_may_call_a_routine_may_after_a_restore_and_after_one_that_failed_however_its_name_was_written() {
+    let server = Server::start();
+    let name = fresh(&server, "rights");
+    server.sql(
+        &name,
+        "CREATE TABLE t (i INT PRIMARY KEY); INSERT INTO t VALUES (1); CREATE FUNCTION GetTotal() RETURNS INT DETERMINISTIC RETURN 5;
+         CREATE PROCEDURE `Über`() SELECT 6; CREATE USER caller@'%'",
+    );
+    server.sql(&name, "GRANT EXECUTE ON FUNCTION gettotal TO caller@'%'; GRANT EXECUTE, ALTER ROUTINE ON PROCEDURE `üBER` TO caller@'%' WITH GRANT OPTION");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let rights = || server.sql("", "SHOW GRANTS FOR caller@'%'");
+    let may = || {
+        let called =
+            server.client("mariadb", &name, &["-u", "caller", "-BN", "-e", "SELECT GetTotal(); CALL `Über`()"]);
+        String::from_utf8_lossy(&called.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let before = rights();
+    assert_eq!(may(), "5 6");
+    let told = restored(&bench, &captured, json!({"overwrite": true}));
+    assert!(told.warnings.is_empty(), "{:?}", told.warnings);
+    assert_eq!((rights(), may()), (before.clone(), "5 6".to_owned()));
+    // Failed at once, and killed when the code was there again but not yet the rights.
+    for (end, is_killed) in [("exit 1", false), ("exit 1", true)] {
+        let script = format!(
+            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; case \"$*\" in *--database={name}*) \
+             [ -e $0.once ] || {{ touch $0.once; mariadb \"$@\" <$0.all; {end}; }};; esac; \
+             if {is_killed} && grep -q '^GRANT ' $0.all && [ ! -e $0.killed ]; then touch $0.killed; kill -9 $PPID; exit 1; fi; exec mariadb \"$@\" <$0.all"
+        );
+        let bin = super::mariadb::programs(&[("mariadb", &script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        super::database::put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+        assert_eq!(bin.path().join("mariadb.killed").exists(), is_killed);
+        bench.put_right();
+        assert_eq!((rights(), may()), (before.clone(), "5 6".to_owned()), "killed: {is_killed}");
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_right_on_a_routine_that_cannot_be_given_again_is_told_with_its_statement() {
+    let server = Server::start();
+    let name = fresh(&server, "lost");
+    server.sql(&name, "CREATE TABLE t (i INT); CREATE FUNCTION f() RETURNS INT DETERMINISTIC RETURN 5; CREATE FUNCTION g() RETURNS INT DETERMINISTIC RETURN 5;
+         CREATE USER caller@'%'; CREATE USER other@'%'");
+    server.sql(&name, "GRANT EXECUTE ON FUNCTION f TO caller@'%'; GRANT EXECUTE ON FUNCTION g TO other@'%'");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let bin = super::mariadb::programs(&[(
+        "mariadb",
+        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; sed \"s/^GRANT EXECUTE\\(.*caller\\)/GRANT NOTHING\\1/\" | mariadb \"$@\"",
+    )]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let told = super::database::put_back(&bench, &captured, json!({"overwrite": true})).unwrap();
+    let codes: Vec<&str> = told.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!(codes, ["right_lost"], "{told:#?}");
+    let hint = told.warnings[0].hint.as_deref().unwrap();
+    assert!(hint.contains(&format!("GRANT EXECUTE ON FUNCTION `{name}`.`f` TO 'caller'@'%';")), "{hint}");
+    server.sql("", hint.split_once(": ").unwrap().1);
+    for user in ["caller", "other"] {
+        assert!(server.sql("", &format!("SHOW GRANTS FOR {user}@'%'")).contains("GRANT EXECUTE ON FUNCTION"), "{user}");
+    }
+}

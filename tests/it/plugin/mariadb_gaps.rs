@@ -165,3 +165,29 @@ fn mariadbs_tool_is_not_trusted_with_mysql_and_refused_where_its_dump_is_of_no_u
     bench.target.settings["exclude_tables"] = json!(["g"]);
     bench.proven();
 }
+
+#[test]
+fn rights_are_understood_whatever_the_mode_of_the_server_is() {
+    let server = Server::start();
+    let name = fresh(&server, "mode");
+    server.sql(
+        &name,
+        "CREATE SEQUENCE s; CREATE TABLE t (i INT DEFAULT NEXTVAL(s), v INT); INSERT INTO t (v) VALUES (1)",
+    );
+    server.sql("", &format!("CREATE USER moody@'%' IDENTIFIED BY 'poor'; GRANT ALL ON `{name}`.* TO moody@'%'; GRANT SELECT ON mysql.proc TO moody@'%';
+        GRANT ALL ON `larder\\_%`.* TO moody@'%'"));
+    for mode in ["ANSI_QUOTES", "ANSI", "ORACLE", "NO_BACKSLASH_ESCAPES"] {
+        server.sql("", &format!("SET GLOBAL sql_mode = '{mode}'"));
+        let mut bench = mariadb(&server, json!({ "database": name }));
+        as_user(&mut bench, "moody");
+        let captured = bench.proven();
+        assert!(captured.warnings.is_empty(), "{mode}: {:?}", captured.warnings);
+        restored(&bench, &captured, json!({"overwrite": true}));
+        assert_eq!(
+            server.sql(&name, "INSERT INTO t (v) VALUES (2); SELECT COUNT(*) FROM t; DELETE FROM t WHERE v = 2"),
+            "2"
+        );
+        let default = "SELECT column_default FROM information_schema.columns WHERE table_schema = DATABASE() AND column_name = 'i'";
+        assert!(!server.sql(&name, default).contains("larder"), "{mode}");
+    }
+}

@@ -143,6 +143,86 @@ fn users_of_others_stay_when_those_of_the_backup_cannot_be_made() {
 }
 
 #[test]
+fn users_that_a_killed_restore_made_are_dropped_and_made_whole_by_the_next() {
+    let server = Server::start();
+    let name = fresh(&server, "half_made");
+    server.sql(&name, "CREATE TABLE t (i INT); CREATE ROLE rl; CREATE USER lost@'%' IDENTIFIED BY 'lost'; CREATE USER kept@'%'; GRANT rl TO lost@'%'");
+    server.sql("", &format!("GRANT SELECT ON `{name}`.* TO lost@'%'; GRANT SELECT ON `{name}`.* TO kept@'%'; GRANT INSERT ON `{name}`.* TO rl"));
+    let mut bench = mariadb(&server, json!({"database": name, "users": true}));
+    let captured = bench.proven();
+    let users = || server.sql("", "SELECT user, host FROM mysql.user ORDER BY 1, 2");
+    let grants = || server.sql("", "SHOW GRANTS FOR lost@'%'; SHOW GRANTS FOR rl; SHOW GRANTS FOR kept@'%'");
+    let (whole, all) = (grants(), users());
+    server.sql("", "DROP USER lost@'%'; DROP ROLE rl");
+    let options = json!({"overwrite": true, "users": true});
+    let root = format!("mariadb --no-defaults -u root -S {}", server.socket().display());
+    let script = format!(
+        "case \"$*\" in *--force*) {root} -e \"CREATE USER guest@'%'\"; sed '/^GRANT USAGE/,$d' | mariadb \"$@\"; \
+         {root} -BNe 'SELECT user FROM mysql.user' >$0.seen; kill -9 $PPID; exit 1;; esac; exec mariadb \"$@\""
+    );
+    let bin = programs(&[("mariadb", &script)]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let mut before = users();
+    put_back_noted(&bench, &captured, options.clone(), None).unwrap_err();
+    let seen = std::fs::read_to_string(bin.path().join("mariadb.seen")).unwrap();
+    assert!(
+        ["lost", "rl", "mariadb_dump_import_role"].iter().all(|made| seen.lines().any(|user| user == *made)),
+        "{seen}"
+    );
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    bench.put_right();
+    assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    server.sql("", "DROP USER guest@'%'");
+    assert_eq!(users(), before);
+    put_back_noted(&bench, &captured, options.clone(), None).unwrap();
+    assert_eq!((grants(), users()), (whole.clone(), all));
+    // What was refused of one that was made is told, and its name proves nothing.
+    server.sql("", "DROP USER lost@'%'");
+    before = users();
+    let refused = "case \"$*\" in *--force*) sed 's/^GRANT SELECT/GRANT NOTHING/' | mariadb \"$@\"; exit;; esac; exec mariadb \"$@\"";
+    let bin = programs(&[("mariadb", refused)]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let told = put_back_noted(&bench, &captured, options, None).unwrap();
+    assert!(told.warnings.iter().any(|warning| warning.code == "grant_refused"), "{told:#?}");
+    let users_told = told.validations.iter().find(|each| each.name.contains("users")).unwrap();
+    assert_eq!(users_told.verdict, Verdict::CouldNotVerify, "{told:#?}");
+    assert_ne!(users(), before);
+}
+
+#[test]
+fn who_may_make_no_second_database_keeps_his_invalid_views_too() {
+    let server = Server::start();
+    let name = fresh(&server, "confined_view");
+    server.sql(&name, "CREATE TABLE orders (i INT); INSERT INTO orders VALUES (1); CREATE TABLE other (i INT); INSERT INTO other VALUES (3)");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let user = confined(&server, &mut bench, &name);
+    for (view, table) in [("v", "orders"), ("fine", "other")] {
+        server.sql(&name, &format!("CREATE DEFINER={user}@'%' VIEW {view} AS SELECT i FROM {table}"));
+    }
+    let captured = bench.proven();
+    let kept = server.sql(&name, "SHOW FULL TABLES; SELECT * FROM v; SELECT * FROM fine");
+    server.sql(&name, "DROP TABLE orders; INSERT INTO other VALUES (4)");
+    let shape = || server.sql(&name, "SHOW FULL TABLES; SHOW CREATE VIEW v; SELECT * FROM fine");
+    let live = shape();
+    for end in ["exit 1", "kill -9 $PPID; exit 1"] {
+        let script = format!(
+            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
+             if [ ! -e $0.once ] && grep -q '^INSERT' $0.all; then touch $0.once; sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; {end}; fi; exec mariadb \"$@\" <$0.all"
+        );
+        let bin = programs(&[("mariadb", &script)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+        assert!(bin.path().join("mariadb.once").exists());
+        bench.put_right();
+        assert_eq!(shape(), live, "{end}");
+        assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+    }
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(server.sql(&name, "SHOW FULL TABLES; SELECT * FROM v; SELECT * FROM fine"), kept);
+}
+
+#[test]
 fn users_that_are_damaged_are_refused_before_a_database_is_replaced() {
     let server = Server::start();
     let name = fresh(&server, "damaged");
@@ -305,6 +385,12 @@ fn who_may_make_no_second_database_loses_no_row_whatever_the_new_ones_are() {
     restored(&bench, &captured, json!({"overwrite": true}));
     assert_eq!(server.sql(&name, "SELECT v FROM t; SELECT n FROM c; SHOW TABLES"), "1\n2\n5\nc\nsq\nt");
     // Names of keys belong to the whole database.
+    server.sql(&name, "CREATE TABLE c_d (id INT, CONSTRAINT cxd_ibfk_1 FOREIGN KEY (id) REFERENCES t (id))");
+    let captured = bench.proven();
+    not_put_back(&bench, &captured, json!({"overwrite": true}), "not_kept");
+    server.sql(&name, "DROP TABLE c_d; CREATE TABLE c_d (id INT, FOREIGN KEY (id) REFERENCES t (id))");
+    let captured = bench.proven();
+    restored(&bench, &captured, json!({"overwrite": true}));
     server.sql(&name, "CREATE TABLE k (id INT, CONSTRAINT named FOREIGN KEY (id) REFERENCES t (id))");
     let captured = bench.proven();
     let failure = not_put_back(&bench, &captured, json!({"overwrite": true}), "not_kept");

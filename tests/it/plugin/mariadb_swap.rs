@@ -245,3 +245,146 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
     }
     assert!(finished && olds > 1 && news > 0, "{olds} times the old one, {news} times the new one");
 }
+
+/// What is in a database, also where it cannot be read.
+fn shape(server: &Server, database: &str, views: &[&str]) -> String {
+    let views: Vec<String> =
+        views.iter().map(|view| server.sql(database, &format!("SHOW CREATE VIEW {view}"))).collect();
+    let rest = "SHOW FULL TABLES; SELECT routine_name, routine_definition FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY 1;
+         SELECT SUM(i) FROM other; SELECT * FROM fine; SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()";
+    format!("{}\n{}", views.join("\n"), server.sql(database, rest))
+}
+
+/// A client that fails once, `when` it is called so; `before` that it may do what it is to do.
+fn fails_once(when: &str, before: &str) -> tempfile::TempDir {
+    let script = format!(
+        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if [ ! -e $0.once ] && {when}; then touch $0.once; {before}; exit 1; fi; \
+         exec mariadb \"$@\" <$0.all"
+    );
+    programs(&[("mariadb", &script)])
+}
+
+#[test]
+fn a_view_of_what_is_gone_is_no_obstacle_and_stays_what_it_is_when_the_restore_fails() {
+    let server = Server::start();
+    let changes = ["DROP TABLE orders", "ALTER TABLE orders DROP COLUMN j", "DROP FUNCTION f"];
+    for (number, change) in changes.into_iter().enumerate() {
+        let name = fresh(&server, "invalid");
+        server.sql(
+            &name,
+            "CREATE TABLE orders (i INT, j INT); INSERT INTO orders VALUES (1, 2); CREATE TABLE other (i INT); INSERT INTO other VALUES (3);
+             CREATE FUNCTION f() RETURNS INT DETERMINISTIC RETURN 1; CREATE PROCEDURE p() SELECT 1;
+             CREATE VIEW v AS SELECT i, j, f() AS x FROM orders; CREATE VIEW w AS SELECT * FROM v; CREATE VIEW fine AS SELECT i FROM other;
+             CREATE TRIGGER tr BEFORE INSERT ON other FOR EACH ROW SET NEW.i = NEW.i",
+        );
+        let mut bench = mariadb(&server, json!({ "database": name }));
+        let captured = bench.proven();
+        let (all, kept) = (databases(&server), shape(&server, &name, &["v", "w", "fine"]));
+        server.sql(&name, change);
+        // One more, which the backup does not have.
+        server.sql(&name, "CREATE VIEW late AS SELECT f() AS y FROM other");
+        let views = ["v", "w", "fine", "late"];
+        let live = shape(&server, &name, &views);
+        let feed = format!("case \"$*\" in *--database={name}*) true;; *) false;; esac");
+        let rename = format!("grep -q '^RENAME TABLE `{name}`' $0.all");
+        for (when, before) in [
+            (&feed, "mariadb \"$@\" <$0.all"),
+            (&feed, "kill -9 $PPID"),
+            (&rename, "mariadb \"$@\" <$0.all; kill -9 $PPID"),
+            (&rename, "sed '/^RENAME TABLE.*other/,$d' $0.all | mariadb \"$@\"; kill -9 $PPID"),
+        ] {
+            let bin = fails_once(when, before);
+            bench.target.settings["bin_dir"] = json!(bin.path());
+            put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+            assert!(bin.path().join("mariadb.once").exists());
+            for _ in 0..2 {
+                bench.put_right();
+                assert_eq!(shape(&server, &name, &views), live, "{change}: {when}: {before}");
+            }
+            assert_eq!(databases(&server), all);
+            assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+            bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+        }
+        let options =
+            if number == 0 { json!({"overwrite": true, "compare": true}) } else { json!({"overwrite": true}) };
+        restored(&bench, &captured, options);
+        assert_eq!(shape(&server, &name, &["v", "w", "fine"]), kept, "{change}");
+        assert_eq!(server.sql(&name, "SELECT * FROM w"), "1\t2\t1");
+        assert_eq!(databases(&server), all);
+    }
+}
+
+#[test]
+fn a_view_may_be_called_as_a_table_of_the_backup_is_and_a_table_as_a_view() {
+    let server = Server::start();
+    let name = fresh(&server, "named");
+    server.sql(&name, "CREATE TABLE a (i INT); INSERT INTO a VALUES (1); CREATE VIEW q AS SELECT i FROM a");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let look = || server.sql(&name, "SHOW FULL TABLES; SELECT SUM(i) FROM a; SELECT SUM(i) FROM q");
+    let (kept, all) = (look(), databases(&server));
+    let change = "DROP VIEW q; RENAME TABLE a TO a_new; INSERT INTO a_new VALUES (5); CREATE VIEW a AS SELECT i FROM a_new; CREATE TABLE q (i INT); INSERT INTO q VALUES (7)";
+    server.sql(&name, change);
+    let live = look();
+    // The views of the backup are there already when it fails.
+    let views = format!("case \"$*\" in *--database={name}*) grep -q '^/.*VIEW `q` AS' $0.all;; *) false;; esac");
+    let bin = fails_once(&views, "mariadb \"$@\" <$0.all");
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    not_put_back(&bench, &captured, json!({"overwrite": true}), "dump_failed");
+    assert!(bin.path().join("mariadb.once").exists());
+    assert_eq!(look(), live);
+    restored(&bench, &captured, json!({"overwrite": true}));
+    assert_eq!(look(), kept);
+    assert_eq!(databases(&server), all);
+}
+
+#[test]
+fn a_live_table_that_is_damaged_is_replaced_or_named() {
+    let server = Server::start();
+    let data = std::path::PathBuf::from(server.sql("", "SELECT @@datadir"));
+    for (engine, file, trigger, is_refused) in [
+        ("MyISAM", "MYI", "", None),
+        ("MyISAM", "frm", "", Some("dump_failed")),
+        ("MyISAM", "frm", "x", Some("not_kept")),
+    ] {
+        let name = fresh(&server, "damaged");
+        server.sql(
+            &name,
+            &format!("CREATE TABLE t (i INT) ENGINE = {engine}; INSERT INTO t VALUES (1); CREATE TABLE o (i INT); CREATE PROCEDURE p() SELECT 1; CREATE VIEW v AS SELECT i FROM t"),
+        );
+        if !trigger.is_empty() {
+            server.sql(&name, "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET NEW.i = 1");
+        }
+        let bench = mariadb(&server, json!({"database": name, "accept": ["not_transactional"]}));
+        let captured = bench.proven();
+        std::fs::write(data.join(&name).join(format!("t.{file}")), "garbage").unwrap();
+        server.sql("", "FLUSH TABLES");
+        let list = || {
+            server.sql(
+                &name,
+                "SHOW TABLES; SELECT routine_name FROM information_schema.routines WHERE routine_schema = DATABASE()",
+            )
+        };
+        let live = list();
+        if let Some(code) = is_refused {
+            let failure = put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
+            assert!(
+                failure.trouble.hint.as_deref().unwrap().contains(&format!("DROP TABLE `{name}`.`t`")),
+                "{failure}"
+            );
+            assert!(
+                [code, "database_missing", "permission_denied"].contains(&failure.trouble.code.as_str()),
+                "{failure}"
+            );
+            assert_eq!(list(), live);
+            assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
+            if !trigger.is_empty() {
+                continue;
+            }
+            server.sql(&name, "DROP TABLE t");
+        }
+        restored(&bench, &captured, json!({"overwrite": true}));
+        assert_eq!(server.sql(&name, "SELECT i FROM v"), "1");
+        assert!(!databases(&server).contains("larder_"));
+    }
+}

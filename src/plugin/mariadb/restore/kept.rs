@@ -5,13 +5,14 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::feed::{Feed, Part, stream};
+use super::invalid::hint_of;
 use super::names::Names;
 use super::swap::{Place, Swap};
 use crate::plugin::builtin::Failure;
 use crate::plugin::mariadb::dump;
 use crate::plugin::mariadb::explain::explain;
 use crate::plugin::mariadb::reach::{Input, Program};
-use crate::plugin::mariadb::server::{identifier, literal};
+use crate::plugin::mariadb::server::{PLAIN, identifier, literal};
 use crate::plugin::memory_file::MemoryFile;
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends};
 use crate::process::Exit;
@@ -20,9 +21,30 @@ use crate::process::Exit;
 const LOCK_WAIT_SECONDS: u32 = 60;
 
 impl Swap<'_> {
-    /// Writes the live database down without its rows; durable.
-    pub(super) fn keep(&self, place: &Place) -> Result<(), Failure> {
+    /// Writes the code of the live database down, durable. Views that are invalid already are named in the place.
+    pub(super) fn keep_code(&self, place: &mut Place) -> Result<(), Failure> {
+        place.invalid.clear();
+        if !place.had.has_code() {
+            return Ok(());
+        }
+        let Err(failure) = self.keep(place, &[]) else { return Ok(()) };
+        // What is wrong with the live database is often why it is restored.
+        let (views, tables) = self.unreadable(place);
+        if views.is_empty() && tables.is_empty() {
+            return Err(failure);
+        }
+        place.invalid = views;
+        self.keep(place, &tables).map_err(|second| match tables.as_slice() {
+            [] => second,
+            // Nobody reads the triggers of a table that is damaged, and no server drops them alone.
+            _ => second.hint(hint_of(place, &tables)),
+        })
+    }
+
+    /// Writes the live database down without its rows, without these tables, and without its invalid views.
+    fn keep(&self, place: &Place, without: &[String]) -> Result<(), Failure> {
         let file = self.kept(place);
+        let had = place.writable();
         let refuse = |why: String| {
             Failure::new("not_kept", format!("{} cannot be written down before it is replaced: {why}", place.goal))
                 .hint("nothing was changed; free space in the state directory, or give the user all rights on it")
@@ -30,7 +52,8 @@ impl Swap<'_> {
         let mut args = dump::all_of(self.server);
         args.insert(1, "--no-data".into());
         let at = args.len() - 1;
-        args.splice(at..at, place.stays.iter().map(|name| format!("--ignore-table={}.{name}", place.goal).into()));
+        let besides = place.stays.iter().chain(&place.invalid).chain(without);
+        args.splice(at..at, besides.map(|name| format!("--ignore-table={}.{name}", place.goal).into()));
         args.extend(["--".into(), place.goal.clone().into()]);
         let ran = match self.server.reach {
             Some(reach) => {
@@ -53,14 +76,19 @@ impl Swap<'_> {
         };
         if ran.exit != Exit::Success {
             let told = explain("the dump", &self.server.settings.place(), &place.goal, &ran);
-            return Err(refuse(told.trouble.message));
+            return Err(match told.trouble.hint {
+                Some(hint) if told.trouble.code == "permission_denied" => {
+                    refuse(told.trouble.message).hint(format!("nothing was changed; {hint}"))
+                }
+                _ => refuse(told.trouble.message),
+            });
         }
         let (scan, _) = dump::read_whole(&file, |_| {})?;
         let of_code = [
-            ("triggers", scan.counts.triggers, place.had.triggers.len()),
-            ("views", scan.counts.views, place.had.views.len()),
-            ("routines", scan.counts.routines, place.had.routines.len()),
-            ("events", scan.events.values().filter(|passes| !**passes).count() as u64, place.had.events.len()),
+            ("triggers", scan.counts.triggers, had.triggers.len()),
+            ("views", scan.counts.views, had.views.len()),
+            ("routines", scan.counts.routines, had.routines.len()),
+            ("events", scan.events.values().filter(|passes| !**passes).count() as u64, had.events.len()),
         ];
         if !scan.complete {
             return Err(refuse("its dump has no end".to_owned()));
@@ -101,7 +129,7 @@ impl Swap<'_> {
 
     /// Who works on a place holds its lock, so that is known after a kill. Rows that break a rule which came later, and
     /// tables that a stricter server would refuse, were there all the same.
-    fn first(&self, place: &Place) -> String {
+    pub(in crate::plugin::mariadb) fn first(&self, place: &Place) -> String {
         let lax =
             if self.server.version.is_mariadb { "check_constraint_checks = 0, innodb_strict_mode = 0, " } else { "" };
         format!(
@@ -113,7 +141,7 @@ impl Swap<'_> {
     /// Runs statements one after the other, up to the first that fails.
     pub(super) fn script(&self, place: &Place, sql: &str) -> Result<(), Failure> {
         let broken = |error: std::io::Error| Failure::new("internal", format!("a script cannot be made: {error}"));
-        let text = format!("{};\n{sql}", self.first(place));
+        let text = format!("{};\n{PLAIN};\n{sql}", self.first(place));
         let file = MemoryFile::new(text.as_bytes()).map_err(broken)?;
         let (from, args) = (File::open(file.path()).map_err(broken)?, self.server.shell_args());
         let ran = match self.server.reach {

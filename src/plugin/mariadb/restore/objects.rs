@@ -58,12 +58,14 @@ impl Objects {
             ask("SELECT routine_type, HEX(routine_name) FROM information_schema.routines WHERE routine_schema")?;
         // Only who reads the server's own tables sees them; who does not could not give them either.
         let rights = ask(
-            "SELECT routine_type, HEX(routine_name), HEX(CONCAT(IF(host = '', QUOTE(user), CONCAT(QUOTE(user), '@', QUOTE(host))), \
+            "SELECT routine_type, HEX(routine_name), HEX(CONVERT(routine_name USING latin1)), HEX(CONCAT(IF(host = '', QUOTE(user), CONCAT(QUOTE(user), '@', QUOTE(host))), \
              IF(FIND_IN_SET('Grant', proc_priv), ' WITH GRANT OPTION', ''))), HEX(proc_priv) FROM mysql.procs_priv WHERE db",
         );
         let right = |row: &String| {
             let mut columns = row.split('\t');
             let (kind, name) = (columns.next()?.to_owned(), unhex(columns.next()?)?);
+            // A server takes the bytes of a name for letters of latin1 when it writes this table, and only then.
+            let name = unhex(columns.next()?).filter(|read| !read.is_ascii()).unwrap_or(name);
             let (user, privileges) = (unhex(columns.next()?)?, unhex(columns.next()?)?);
             let privileges: Vec<String> =
                 privileges.split(',').filter(|each| *each != "Grant").map(str::to_uppercase).collect();
@@ -133,6 +135,23 @@ impl Objects {
 
     pub(super) fn trigger_drops(&self, database: &str) -> String {
         Self { triggers: self.triggers.clone(), ..Self::default() }.drops(database)
+    }
+
+    /// A view may have the name that a table is to get.
+    pub(super) fn view_drops(&self, database: &str) -> String {
+        Self { views: self.views.clone(), ..Self::default() }.drops(database)
+    }
+
+    /// The statements that drop the code that is neither a trigger nor a view.
+    pub(super) fn body_drops(&self, database: &str) -> String {
+        Self { triggers: Vec::new(), views: Vec::new(), ..self.clone() }.drops(database)
+    }
+
+    /// All but these views.
+    pub(super) fn without(&self, views: &[String]) -> Self {
+        let mut kept = self.clone();
+        kept.views.retain(|name| !views.contains(name));
+        kept
     }
 }
 

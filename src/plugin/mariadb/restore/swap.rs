@@ -9,19 +9,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
-use super::feed::Part;
 use super::objects::Objects;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::journal::Journal;
-use crate::plugin::mariadb::inside;
 use crate::plugin::mariadb::server::{Server, identifier, literal, unhex};
+use crate::plugin::mariadb::users;
 use crate::plugin::protocol::Request;
+use serde::{Deserialize, Serialize};
 
-/// The code of a failure: somebody else worked on what could not be put back.
-const CHANGED: &str = "changed_since";
 /// How long what a killed restore began may take to end on the server.
 const WORK_ENDS_MAX: Duration = Duration::from_mins(2);
 const TICK: Duration = Duration::from_millis(200);
@@ -65,7 +60,13 @@ pub(in crate::plugin) struct Place {
     pub(super) stays: Vec<String>,
     /// How it was when it could not be put back: whoever changed it since had a reason.
     #[serde(default)]
-    left: Option<String>,
+    pub(super) left: Option<String>,
+    /// Views of it that cannot be written down, for what they use is gone: they have other names meanwhile.
+    #[serde(default)]
+    pub(super) invalid: Vec<String>,
+    /// There is no database to it: users are made by statements, and those of a killed restore are dropped.
+    #[serde(default)]
+    pub(in crate::plugin::mariadb) is_of_users: bool,
     /// Users that were made by this restore, with their hosts.
     #[serde(default)]
     pub(in crate::plugin::mariadb) users: Vec<(String, String)>,
@@ -112,6 +113,8 @@ impl Place {
             new: Objects::default(),
             stays: stays.to_vec(),
             left: None,
+            invalid: Vec::new(),
+            is_of_users: false,
             users: Vec::new(),
             container: None,
             in_restored: false,
@@ -126,7 +129,8 @@ impl Place {
     /// What does not count for the database: what stays, and what has another name meanwhile.
     pub(super) fn besides(&self) -> Vec<String> {
         let within = (0..self.had.tables.len()).map(|number| self.aside_within(number));
-        self.stays.iter().cloned().chain(within.filter(|_| self.is_refilled)).collect()
+        let views = (0..self.invalid.len()).map(|number| self.view_aside(number));
+        self.stays.iter().cloned().chain(within.filter(|_| self.is_refilled)).chain(views).collect()
     }
 
     pub(in crate::plugin) fn beside(&self) -> &str {
@@ -184,7 +188,7 @@ impl<'s> Swap<'s> {
         self.journal.as_ref().map_or(Ok(()), |journal| journal.note(&place.beside, place))
     }
 
-    fn done(&self, place: &Place) -> Result<(), Failure> {
+    pub(in crate::plugin::mariadb) fn done(&self, place: &Place) -> Result<(), Failure> {
         let _ = std::fs::remove_file(self.kept(place));
         self.journal.as_ref().map_or(Ok(()), |journal| journal.done(&place.beside))
     }
@@ -229,9 +233,7 @@ impl<'s> Swap<'s> {
             place.had = Objects::of(server, &place.goal, &place.stays)?;
             place.made = made(server, &place.goal)?;
         }
-        if place.had.has_code() {
-            self.keep(place)?;
-        }
+        self.keep_code(place)?;
         place.new = Objects::of(server, &place.beside, &place.stays)?;
         self.leads_nowhere(place)?;
         let made_so = made(server, &place.beside)?;
@@ -245,6 +247,9 @@ impl<'s> Swap<'s> {
         if place.exists {
             let _ = writeln!(sql, "CREATE DATABASE {aside};");
             sql.push_str(&place.had.trigger_drops(&place.goal));
+            sql.push_str(&place.views_aside());
+            // One of them may have the name of a table that comes.
+            sql.push_str(&place.writable().view_drops(&place.goal));
         } else {
             let _ = writeln!(sql, "CREATE DATABASE {goal} {made_so};");
         }
@@ -255,10 +260,9 @@ impl<'s> Swap<'s> {
         sql.push_str(&defaults);
         if place.exists {
             let _ = writeln!(sql, "ALTER DATABASE {goal} {made_so};");
-            let rest = Objects { triggers: Vec::new(), ..place.had.clone() };
-            sql.push_str(&rest.drops(&place.goal));
+            sql.push_str(&place.had.body_drops(&place.goal));
         }
-        self.script(place, &sql)
+        self.script(place, &sql).map_err(|failure| self.with_damaged(place, failure))
     }
 
     /// Refuses tables whose foreign keys would follow what is taken away.
@@ -309,7 +313,6 @@ impl<'s> Swap<'s> {
 
     /// Looks whether all is in its place.
     pub(super) fn is_whole(&self, place: &Place) -> Result<(), Failure> {
-        self.give_rights(place)?;
         let found = Objects::of(self.server, &place.goal, &place.besides())?;
         let wrong = found.counts().into_iter().zip(place.new.counts()).find(|(now, wanted)| now != wanted);
         if let Some(((what, now), (_, wanted))) = wrong {
@@ -334,17 +337,6 @@ impl<'s> Swap<'s> {
         }
     }
 
-    /// With a routine that is dropped, what users may do with it goes: given again where it is there.
-    fn give_rights(&self, place: &Place) -> Result<(), Failure> {
-        let now = Objects::of(self.server, &place.goal, &place.besides())?;
-        let is_there = |kind: &String, name: &String| now.routines.iter().any(|own| (&own.0, &own.1) == (kind, name));
-        let missing = place.had.rights.iter().filter(|right| !now.rights.contains(right));
-        let sql: Vec<&str> =
-            missing.filter(|(kind, name, _)| is_there(kind, name)).map(|(_, _, sql)| sql.as_str()).collect();
-        let sql = sql.join("\n");
-        if sql.is_empty() { Ok(()) } else { self.script(place, &sql) }
-    }
-
     /// Notes that all is in its place.
     pub(super) fn is_done(&self, place: &mut Place) -> Result<(), Failure> {
         place.stage = Stage::Done;
@@ -366,7 +358,7 @@ impl<'s> Swap<'s> {
         self.sweep(place)
     }
 
-    fn sweep(&self, place: &Place) -> Result<(), Failure> {
+    pub(super) fn sweep(&self, place: &Place) -> Result<(), Failure> {
         let mut sql = String::new();
         for name in [&place.aside, &place.beside] {
             // Who may not see it did not make it.
@@ -377,137 +369,13 @@ impl<'s> Swap<'s> {
         if place.is_refilled && place.stage == Stage::Done {
             sql.push_str(&self.drops_within(place)?);
         }
+        if place.stage == Stage::Done {
+            sql.push_str(&self.invalid_drops(place)?);
+        }
         if !sql.is_empty() {
             self.script(place, &sql)?;
         }
         self.done(place)
-    }
-
-    /// Puts all back as it was; does nothing twice. One that somebody changed since an attempt failed is left to him.
-    pub(super) fn put_back(&self, places: &[Place]) -> Result<(), Failure> {
-        let mut first = None;
-        let mut back = Vec::new();
-        for place in places.iter().rev() {
-            match self.tables_back(place) {
-                Ok(()) => back.push(place),
-                Err(failure) => self.is_left(place, failure, &mut first),
-            }
-        }
-        for place in back {
-            // The tables of all are there now, so views of other databases can be made.
-            if let Err(failure) = self.code_back(place).and_then(|()| self.sweep(place)) {
-                self.is_left(place, failure, &mut first);
-            }
-        }
-        first.map_or(Ok(()), Err)
-    }
-
-    fn is_left(&self, place: &Place, failure: Failure, first: &mut Option<Failure>) {
-        if failure.trouble.code != CHANGED
-            && let Ok(left) = self.looks(place)
-        {
-            let _ = self.note(&Place { left: Some(left), ..place.clone() });
-        }
-        first.get_or_insert(failure);
-    }
-
-    /// What a database is like, as one text that changes with it.
-    fn looks(&self, place: &Place) -> Result<String, Failure> {
-        let objects = Objects::of(self.server, &place.goal, &[])?;
-        let objects = Objects { rights: Vec::new(), passing: Vec::new(), ..objects };
-        let goal = literal(&place.goal);
-        let sql = format!(
-            "SELECT HEX(table_name), IFNULL(create_time, '') FROM information_schema.tables WHERE table_schema = {goal} \
-             UNION ALL SELECT HEX(routine_name), last_altered FROM information_schema.routines WHERE routine_schema = {goal} \
-             UNION ALL SELECT HEX(event_name), last_altered FROM information_schema.events WHERE event_schema = {goal}"
-        );
-        let mut rows = self.server.query(&place.goal, &sql)?;
-        rows.sort();
-        let text = format!("{objects:?}{}", rows.concat());
-        Ok(hex::encode(Sha256::digest(text.as_bytes())))
-    }
-
-    fn tables_back(&self, place: &Place) -> Result<(), Failure> {
-        if let Some(left) = &place.left
-            && *left != self.looks(place)?
-        {
-            return Err(Failure::new(
-                CHANGED,
-                format!("{} was changed since a restore of it failed, so nothing is put back by itself", place.goal),
-            )
-            .hint(format!(
-                "its tables from before the restore are in {} or called so, the rest is in {}; when all is right, drop \
-                 what is called so and remove the file {}.json beside it",
-                place.aside,
-                self.kept(place).display(),
-                place.beside
-            )));
-        }
-        match place.stage {
-            Stage::Beside if !place.users.is_empty() => inside::unmake(self.server, &place.users),
-            Stage::Beside | Stage::Done => Ok(()),
-            Stage::Refilling => self.renamed_back(place),
-            Stage::Swapping if !place.exists => self.drop_goal(place),
-            Stage::Swapping => self.swapped_back(place),
-        }
-    }
-
-    /// Whether nothing but what is kept tells whose the code is that is there.
-    pub(super) fn is_code_alone(&self, place: &Place) -> bool {
-        // What is kept goes when all is back.
-        place.had.tables.is_empty() && self.kept(place).exists()
-    }
-
-    fn swapped_back(&self, place: &Place) -> Result<(), Failure> {
-        let server = self.server;
-        let now = Objects::of(server, &place.goal, &place.stays)?;
-        let old = Objects::of(server, &place.aside, &[])?;
-        let mut sql = String::new();
-        if !old.tables.is_empty() || now.tables != place.had.tables {
-            let _ = writeln!(sql, "CREATE DATABASE IF NOT EXISTS {};", identifier(&place.beside));
-            sql.push_str(&now.trigger_drops(&place.goal));
-            sql.push_str(&renames(&[
-                (&place.goal, &now.tables, &place.beside),
-                (&place.aside, &old.tables, &place.goal),
-            ]));
-        }
-        if now.counts() != place.had.counts() || !old.tables.is_empty() || self.is_code_alone(place) {
-            sql.push_str(&now.drops(&place.goal));
-        }
-        let _ = writeln!(sql, "ALTER DATABASE {} {};", identifier(&place.goal), place.made);
-        self.script(place, &sql)
-    }
-
-    /// Makes the code again that was there, from what was written down.
-    fn code_back(&self, place: &Place) -> Result<(), Failure> {
-        if !matches!(place.stage, Stage::Swapping | Stage::Refilling) || !place.exists {
-            return Ok(());
-        }
-        let now = Objects::of(self.server, &place.goal, &place.besides())?;
-        if now.code() != place.had.code() {
-            if now.has_code() {
-                self.script(place, &now.drops(&place.goal))?;
-            }
-            if place.had.has_code() {
-                self.feed(place, &self.kept(place), Part::Bodies)?;
-                self.feed(place, &self.kept(place), Part::Views)?;
-                self.give_rights(place)?;
-            }
-        }
-        let found = Objects::of(self.server, &place.goal, &place.besides())?;
-        if found.counts() == place.had.counts() {
-            return Ok(());
-        }
-        Err(Failure::new("not_put_back", format!("{} is not as it was before the restore", place.goal))
-            .hint(format!("its triggers, views, routines and events are in {}", self.kept(place).display())))
-    }
-
-    pub(super) fn drop_goal(&self, place: &Place) -> Result<(), Failure> {
-        // Where there is none, perhaps none may be dropped either.
-        if self.server.exists(&place.goal)? {
-            self.script(place, &format!("DROP DATABASE IF EXISTS {};", identifier(&place.goal)))?;
-        }
-        Ok(())
     }
 
     /// Ends what a killed restore left working on the server, and waits for it.
@@ -535,7 +403,14 @@ impl<'s> Swap<'s> {
     /// Puts right what a restore that was killed left.
     pub(super) fn recover(&self, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        let places: Vec<Place> = journal.entries::<Place>()?.into_iter().map(|(_, place)| place).collect();
+        let places = journal.entries::<Place>()?.into_iter().map(|(_, place)| place);
+        let (of_users, places): (Vec<Place>, Vec<Place>) = places.partition(|place| place.is_of_users);
+        for place in &of_users {
+            self.ended(place)?;
+            users::unmake(self.server, &place.users)?;
+            self.done(place)?;
+            voice.log("the users that a killed restore made are dropped: not all of them may have been whole");
+        }
         self.recover_all(&places, voice)
     }
 

@@ -21,7 +21,7 @@ impl Swap<'_> {
         self.may_make_again(goal)?;
         let sql = format!(
             "SELECT HEX(constraint_name) FROM information_schema.table_constraints WHERE constraint_schema = {} AND \
-             constraint_type = 'FOREIGN KEY' AND constraint_name NOT LIKE CONCAT(table_name, '\\_ibfk\\_%') LIMIT 1",
+             constraint_type = 'FOREIGN KEY' AND HEX(constraint_name) NOT LIKE CONCAT(HEX(CONCAT(table_name, '_ibfk_')), '%') LIMIT 1",
             literal(goal)
         );
         match self.server.query(goal, &sql)?.first().and_then(|row| unhex(row)) {
@@ -76,19 +76,17 @@ impl Swap<'_> {
             place.had = Objects::of(self.server, &place.goal, &place.stays)?;
             place.made = made(self.server, &place.goal)?;
             self.may_refill(&place.goal)?;
-            if place.had.has_code() {
-                self.keep(place)?;
-            }
+            self.keep_code(place)?;
         }
         place.stage = Stage::Refilling;
         self.note(place)?;
         let goal = identifier(&place.goal);
-        let mut sql = place.had.trigger_drops(&place.goal);
+        let mut sql = place.had.trigger_drops(&place.goal) + &place.views_aside();
         let renames: Vec<String> = renames_within(place, |table, aside| format!("{goal}.{table} TO {goal}.{aside}"));
         if !renames.is_empty() {
             let _ = writeln!(sql, "RENAME TABLE {};", renames.join(", "));
         }
-        let rest = Objects { triggers: Vec::new(), ..place.had.clone() };
+        let rest = Objects { triggers: Vec::new(), ..place.writable() };
         sql.push_str(&rest.drops(&place.goal));
         if !sql.is_empty()
             && let Err(failure) = self.script(place, &sql)
@@ -98,7 +96,7 @@ impl Swap<'_> {
                 place.stage = Stage::Beside;
                 self.note(place)?;
             }
-            return Err(failure);
+            return Err(self.with_damaged(place, failure));
         }
         fill(place)
     }
@@ -119,7 +117,7 @@ impl Swap<'_> {
             return self.drop_goal(place);
         }
         let goal = identifier(&place.goal);
-        let now = Objects::of(self.server, &place.goal, &place.besides())?;
+        let now = self.replaceable(place)?;
         let all = Objects::of(self.server, &place.goal, &place.stays)?;
         let is_aside = all.tables.len() > now.tables.len();
         let mut sql = String::new();

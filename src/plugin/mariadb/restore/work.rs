@@ -231,6 +231,9 @@ impl Work<'_> {
         for place in places.iter().filter(|place| !place.is_refilled) {
             self.swap.is_whole(place)?;
         }
+        for place in places.iter().filter(|place| !place.is_refilled) {
+            self.rights(place, voice)?;
+        }
         for (plan, place) in plans.iter().zip(places.iter_mut()).filter(|(_, place)| place.is_refilled) {
             voice.log(format!("no database can be made beside {}: its tables get other names meanwhile", plan.goal));
             let tables = plan.scan.tables.keys().chain(&plan.scan.others);
@@ -244,6 +247,18 @@ impl Work<'_> {
                     _ => Ok(()),
                 }
             })?;
+            self.rights(place, voice)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the rights on single routines again, and says which could not be given.
+    fn rights(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        for statement in self.swap.give_rights(place)? {
+            let message = format!("a right on a routine of {} is gone with the one that was there", place.goal);
+            voice.warning(
+                Trouble::new("right_lost", message).with_hint(format!("run as an administrator: {statement}")),
+            );
         }
         Ok(())
     }
