@@ -280,9 +280,9 @@ fn a_view_of_what_is_gone_is_no_obstacle_and_stays_what_it_is_when_the_restore_f
         let mut bench = mariadb(&server, json!({ "database": name }));
         let captured = bench.proven();
         let (all, kept) = (databases(&server), shape(&server, &name, &["v", "w", "fine"]));
-        server.sql(&name, change);
         // One more, which the backup does not have.
-        server.sql(&name, "CREATE VIEW late AS SELECT f() AS y FROM other");
+        server.sql(&name, "CREATE VIEW late AS SELECT i, j, f() AS y FROM orders");
+        server.sql(&name, change);
         let views = ["v", "w", "fine", "late"];
         let live = shape(&server, &name, &views);
         let feed = format!("case \"$*\" in *--database={name}*) true;; *) false;; esac");
