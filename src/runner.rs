@@ -8,6 +8,8 @@ pub mod cut;
 
 pub mod execute;
 
+pub(crate) mod found_again;
+
 pub mod holdings;
 
 pub mod hooks;

@@ -67,7 +67,7 @@ fi
 
 say 'what this machine lacks'
 lacks=()
-lack() { # lack WORD REASON: tests that need it are counted as skipped; any other that cannot run fails
+lack() { # lack WORD REASON: a test that says it needs it is counted as skipped; any other that cannot run fails
     lacks+=("$1")
     printf '%s: %s\n' "$1" "$2"
 }
@@ -85,6 +85,7 @@ trap at_the_end EXIT
 if mount -t tmpfs tmpfs "$probe" 2>/dev/null; then umount "$probe"; else lack mount 'nothing can be mounted here'; fi
 touch "$probe/file"
 if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack immutable "${TMPDIR:-/tmp} knows no immutable files"; fi
+[ -x /usr/lib/postgresql/15/bin/initdb ] || lack package "PostgreSQL 15, which the tests' image has from this machine"
 [ -d "${LARDER_SPECS:-../shared/specs}" ] || lack specs "the vendors' OpenAPI documents (LARDER_SPECS) are not part of this repository"
 [ -x target/tools/prism/node_modules/.bin/prism ] || lack prism 'tests/setup/prism.sh could not install it'
 [ -x target/tools/homeassistant/bin/python ] || lack homeassistant 'tests/setup/homeassistant.sh could not install it'
@@ -93,7 +94,7 @@ if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack 
 say 'tests'
 export INSTA_UPDATE=no LARDER_TEST_NO_SKIP=1 LARDER_TEST_LACKS="${lacks[*]-} ${LARDER_TEST_LACKS:-}" LARDER_TEST_SKIPPED="$skipped"
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --no-fail-fast "$@"
+    cargo nextest run --locked "$@"
 else
     cargo test --locked --no-fail-fast -- "$@"
 fi

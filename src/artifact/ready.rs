@@ -56,9 +56,7 @@ fn look(shelf: &Shelf) -> Result<(), Trouble> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => make_root(root)?,
         Err(error) => return Err(unreadable(root, &error)),
     }
-    if shelf.require_mount && !mount::holds(root).map_err(|error| unreadable(root, &error))? {
-        return Err(unmounted(root));
-    }
+    mounted(shelf)?;
     let space = statvfs(root).map_err(|errno| unreadable(root, &errno.into()))?;
     judge(root, Space::from(space), shelf.min_free)?;
     probe(root)

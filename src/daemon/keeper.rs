@@ -21,8 +21,8 @@ use crate::run::RunState;
 use crate::run::hold::Judged;
 use crate::runner::control::{Request, Verdict, VerdictResult};
 use crate::runner::execute::{self, Ended, Order};
+use crate::runner::found_again;
 use crate::runner::live::{Discovery, RunUpdate};
-use crate::runner::lost;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
@@ -535,7 +535,7 @@ impl Keeper {
             let (world, site) = (self.world.clone(), self.config.borrow().site.clone());
             self.upkeep.spawn(async move {
                 world.look_for_an_earlier_state(&site.artifacts).await;
-                lost::find_runs_again(&world, &site.artifacts).await;
+                found_again::find(&world, &site.artifacts).await;
             });
         }
         let pause = if self.reconciler.is_troubled() { LOOK_AT_TROUBLED_SOURCE_EVERY } else { LOOK_AT_SOURCE_EVERY };

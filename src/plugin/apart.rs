@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 /// File systems that the kernel makes up.
-const NO_DATA: [&str; 21] = [
+pub(crate) const NO_DATA: [&str; 21] = [
     "proc",
     "sysfs",
     "cgroup",
@@ -129,6 +129,12 @@ impl Mounts {
             }
         }
         places
+    }
+
+    /// Where `path` (without links) is mounted, with the type of that.
+    #[must_use]
+    pub fn at(&self, path: &Path) -> Option<(&Path, &str)> {
+        self.of(path).map(|mount| (mount.point.as_path(), mount.kind.as_str()))
     }
 
     /// The mount points below `path`, with the types of what is mounted there.

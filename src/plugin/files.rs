@@ -125,7 +125,8 @@ pub(crate) fn count(source: &Source, own: &[PathBuf]) -> Option<(u64, u64)> {
 
 /// Whether the source's own patterns leave `path` out.
 pub(crate) fn is_excluded(source: &Source, path: &Path) -> bool {
-    Survey::new(&source.exclude, &[]).excludes(path)
+    let patterns: Vec<Pattern> = source.exclude.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+    pattern::excludes(&patterns, path)
 }
 
 /// The content is proven by the engine that reads it; here it is proven that there still is what was counted.

@@ -34,7 +34,7 @@ use crate::runner::live::RunUpdate;
 use crate::runner::ship::{self, Route};
 use crate::runner::world::World;
 use crate::store::Batch;
-use crate::store::record::{ArtifactSummary, JobRecord, RunEvent, RunRecord};
+use crate::store::record::{ArtifactSummary, JobRecord, REMARKS_MAX, RunEvent, RunRecord};
 use crate::types::site::SiteId;
 use crate::types::{Name, Outcome};
 
@@ -47,10 +47,6 @@ mod shipping;
 
 /// What is kept of one run's output, in bytes.
 const LOG_BYTES_MAX: u64 = 16 << 20;
-
-/// How many remarks a run keeps.
-const WARNINGS_MAX: usize = 20;
-const NOTICES_MAX: usize = 20;
 
 /// How long a child may be silent before it counts as hung; restic reports progress every second.
 const SILENCE_MAX: Duration = Duration::from_secs(30 * 60);
@@ -534,7 +530,7 @@ impl Journey {
 
     fn remark_on(&mut self, trouble: Trouble) {
         self.context.log.line(&format!("warning: {trouble}"));
-        if self.record.warnings.len() < WARNINGS_MAX {
+        if self.record.warnings.len() < REMARKS_MAX {
             self.record.warnings.push(trouble);
         }
     }
@@ -545,7 +541,7 @@ impl Journey {
             return;
         }
         self.context.log.line(&format!("notice: {trouble}"));
-        if self.record.notices.len() < NOTICES_MAX {
+        if self.record.notices.len() < REMARKS_MAX {
             self.record.notices.push(trouble);
         }
     }

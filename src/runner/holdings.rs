@@ -163,7 +163,9 @@ pub async fn list(
     access: &RepositoryAccess,
     artifacts: &Artifacts,
 ) -> Result<Inventory, Trouble> {
-    let site = route.world.site_or_none(artifacts).await?;
+    let known = route.world.site_if_known(artifacts).await?;
+    // Nothing bears it: nothing is ours then, nothing of that is written down, and what is named can be restored.
+    let (is_known, site) = (known.is_some(), known.unwrap_or_else(SiteId::generate));
     let name = route.destination.name.clone();
     let ledger = route.world.ledger.clone();
     let read = move || ledger.books(&name);
@@ -172,7 +174,13 @@ pub async fn list(
     let (world, name) = (route.world.clone(), route.destination.name.clone());
     let (seen, now, for_site) = (listing.iter().map(seen).collect::<Vec<_>>(), world.clock.now(), site.clone());
     let sorted = blocking(move || {
-        let write = |ledger: &Ledger| write_down(ledger, &name, &for_site, &seen, &before, now);
+        let write = |ledger: &Ledger| {
+            let (sorted, from_before, batch) = sort_out(ledger, &name, &for_site, &seen, &before, now)?;
+            if is_known {
+                ledger.commit(batch)?;
+            }
+            Ok((sorted, from_before))
+        };
         let (sorted, from_before) = world.with_destinations(write)?;
         if from_before > 0 {
             let noun = if from_before == 1 { "snapshot" } else { "snapshots" };
@@ -225,14 +233,15 @@ fn seen(snapshot: &Snapshot) -> Seen {
     }
 }
 
-fn write_down(
+/// Sorts out what was seen; with how many snapshots a state of before made, and what is to be written down.
+fn sort_out(
     ledger: &Ledger,
     name: &Name,
     site: &SiteId,
     seen: &[Seen],
     before: &Books,
     now: jiff::Timestamp,
-) -> Result<(Sorted, u64), StoreError> {
+) -> Result<(Sorted, u64, Batch), StoreError> {
     let (mut books, mut before) = (ledger.books(name)?, before.clone());
     let renamed = renamed::renamed(seen, &books, site);
     books.rename(&renamed);
@@ -299,8 +308,7 @@ fn write_down(
     if last.as_ref().is_none_or(|last| Holdings { at: now, ..last.clone() } != sorted.holdings) || !batch.is_empty() {
         ledger.put_holdings(&mut batch, name, &sorted.holdings)?;
     }
-    ledger.commit(batch)?;
-    Ok((sorted, from_before))
+    Ok((sorted, from_before, batch))
 }
 
 /// Those of the snapshots without a mark that a run in our ledger made.

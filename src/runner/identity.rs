@@ -47,18 +47,17 @@ impl World {
         Ok(known.insert(site).clone())
     }
 
-    /// As [`Self::site`]; while that cannot be told, an identity that nothing bears, and that is written nowhere: nothing is
-    /// ours then, and what is named can be restored.
+    /// As [`Self::site`]; none while that cannot be told.
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn site_or_none(&self, artifacts: &Artifacts) -> Result<SiteId, Trouble> {
+    pub async fn site_if_known(&self, artifacts: &Artifacts) -> Result<Option<SiteId>, Trouble> {
         match self.site(artifacts).await {
             Err(trouble) if matches!(trouble.code.as_str(), "artifacts_unmounted" | "artifacts_unreadable") => {
                 tracing::warn!(%trouble, "which site this is cannot be told yet");
-                Ok(SiteId::generate())
+                Ok(None)
             }
-            known => known,
+            known => known.map(Some),
         }
     }
 

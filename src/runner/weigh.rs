@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::mount::{self, Mount};
 use crate::config::model::Target;
-use crate::plugin::{Source, apart, count, is_excluded};
+use crate::plugin::apart::{Mounts, NO_DATA};
+use crate::plugin::{Source, count, is_excluded};
 use crate::run::usual::{Load, Weight, part_name};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
@@ -19,39 +19,14 @@ use fleeting::{comes_and_goes, is_fleeting};
 /// The plugin whose sources are what its settings name.
 const FILES: &str = "files";
 
-/// Kinds of file systems that come and go by themselves or hold nothing of anybody's: their absence is no loss.
-const FLEETING: &[&str] = &[
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fuse.gvfsd-fuse",
-    "fuse.lxcfs",
-    "fuse.portal",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nsfs",
-    "proc",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "sysfs",
-    "tracefs",
-];
+/// Kinds of file systems that come and go by themselves, besides those that hold no data.
+const FLEETING: [&str; 3] = ["autofs", "fuse.gvfsd-fuse", "fuse.lxcfs"];
 
 /// Of this kind are the roots of containers; another one is somebody's.
 const OVERLAY: &str = "overlay";
 
-/// A name that no pattern matches but one that matches all names.
-const ANY_NAME: &str = "#any~name#";
+/// Names so unlike that a pattern which matches all of them matches every name.
+const ANY_NAMES: [&str; 3] = ["#any~name#", "any-name", "7"];
 
 /// What the snapshots of a run have; none when no destination took it.
 ///
@@ -89,15 +64,18 @@ pub(super) fn named(target: &Target) -> Option<BTreeSet<PathBuf>> {
 pub(super) struct Concern {
     pub(super) sources: Vec<Source>,
     pub(super) one_file_system: bool,
-    /// What is Larder's own, without links: no source has it.
+    /// What is Larder's own; it is in no backup of a source above it.
     pub(super) own: Vec<PathBuf>,
 }
 
 impl Concern {
     /// The mount points at, above and below the sources that hold something; none when the kernel does not tell. Blocking.
     pub(super) fn mounts(&self) -> Option<BTreeSet<PathBuf>> {
-        let mut found = self.candidates(&std::fs::read("/proc/self/mountinfo").ok()?);
-        found.retain(|point| holds_something(point));
+        let mounts = Mounts::parse(&std::fs::read("/proc/self/mountinfo").ok()?);
+        let mut found = self.candidates(&mounts);
+        let all: BTreeSet<&Path> = mounts.below(Path::new("/")).map(|(point, _)| point).collect();
+        let others = |path: &Path| all.contains(path) || self.own.iter().any(|own| own == path);
+        found.retain(|point| holds_something(point, &others));
         Some(found)
     }
 
@@ -112,26 +90,28 @@ impl Concern {
         let belongs = |point: &Path| {
             reals.iter().any(|(source, real)| real.starts_with(point) || self.is_kept(source, real, point))
         };
-        before.difference(now).filter(|point| belongs(point)).cloned().collect()
+        let mounts = Mounts::read();
+        let missing = before.difference(now).filter(|point| belongs(point) && !mounts.is_bound_to_itself(point));
+        missing.cloned().collect()
     }
 
-    /// Those of the kernel's `table` that are somebody's.
-    fn candidates(&self, table: &[u8]) -> BTreeSet<PathBuf> {
-        let (all, kinds) = (mount::parse(table), apart::Mounts::parse(table));
-        let is_root_of_container = |mount: &Mount| mount.kind == OVERLAY && comes_and_goes(&mount.point);
+    /// Those of `mounts` that are somebody's.
+    fn candidates(&self, mounts: &Mounts) -> BTreeSet<PathBuf> {
+        let is_root_of_container = |point: &Path, kind: &str| kind == OVERLAY && comes_and_goes(point);
         let mut found = BTreeSet::new();
         for source in &self.sources {
             let Ok(real) = source.path.canonicalize() else { continue };
             let above =
-                mount::of(&all, &real).filter(|mount| mount.point != Path::new("/") && !is_root_of_container(mount));
+                mounts.at(&real).filter(|(point, kind)| *point != Path::new("/") && !is_root_of_container(point, kind));
             // What holds no data is left out by itself, and what is bound to itself is there without the mount, too.
-            let below = all.iter().filter(|mount| {
-                self.is_kept(source, &real, &mount.point)
-                    && kinds.no_data_at(&mount.point).is_none()
-                    && !kinds.is_bound_to_itself(&mount.point)
+            let below = mounts.below(&real).chain(mounts.at(&real)).filter(|(point, _)| {
+                self.is_kept(source, &real, point)
+                    && mounts.no_data_at(point).is_none()
+                    && !mounts.is_bound_to_itself(point)
             });
-            let kept = above.into_iter().chain(below).filter(|mount| !FLEETING.contains(&mount.kind.as_str()));
-            found.extend(kept.map(|mount| mount.point.clone()));
+            let stays = |kind: &str| !FLEETING.contains(&kind) && !NO_DATA.contains(&kind);
+            let kept = above.into_iter().chain(below).filter(|(_, kind)| stays(kind));
+            found.extend(kept.map(|(point, _)| point.to_owned()));
         }
         found
     }
@@ -141,9 +121,11 @@ impl Concern {
         let Ok(rest) = point.strip_prefix(real) else { return false };
         // The kernel knows no links, and patterns are matched against the source's path as it is written.
         let written: PathBuf = source.path.join(rest).components().collect();
+        // A source may lie below the artifact root: then it is somebody's, and that root cuts nothing from it.
+        let is_own = |own: &PathBuf| own != real && own.starts_with(real) && point.starts_with(own);
         !self.one_file_system
             && !is_fleeting(point, real)
-            && !self.own.iter().any(|own| point.starts_with(own))
+            && !self.own.iter().any(is_own)
             && !is_excluded(source, &written)
             && !is_emptied(source, &written)
     }
@@ -152,7 +134,7 @@ impl Concern {
 /// Whether the patterns leave out whatever lies in `directory`, though not itself (`/srv/docs/*`).
 fn is_emptied(source: &Source, directory: &Path) -> bool {
     let brings_back = source.exclude.iter().any(|text| text.starts_with('!'));
-    !brings_back && is_excluded(source, &directory.join(ANY_NAME))
+    !brings_back && ANY_NAMES.iter().all(|name| is_excluded(source, &directory.join(name)))
 }
 
 #[cfg(test)]
@@ -177,7 +159,8 @@ mod tests {
 
     fn found(mounts: &[(&str, &str)], own: &[&str]) -> Vec<String> {
         let own = own.iter().map(PathBuf::from).collect();
-        let found = Concern { own, ..concern(source(Path::new("/"), &[])) }.candidates(table(mounts).as_bytes());
+        let found = Concern { own, ..concern(source(Path::new("/"), &[])) }
+            .candidates(&Mounts::parse(table(mounts).as_bytes()));
         found.iter().map(|point| point.display().to_string()).collect()
     }
 
@@ -208,6 +191,14 @@ mod tests {
         let mounts = [("/srv/nas", "nfs4"), ("/srv/nas/restic", "nfs4"), ("/srv/docs", "ext4")];
         assert_eq!(found(&mounts, &["/srv/nas/restic"]), ["/srv/docs", "/srv/nas"]);
         assert_eq!(found(&mounts, &["/srv/nas"]), ["/srv/docs"]);
+        // A source that lies below the artifact root is no part of it.
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let disk = root.join("copies/disk");
+        std::fs::create_dir_all(&disk).unwrap();
+        let mounts = Mounts::parse(table(&[("/", "ext4"), (disk.to_str().unwrap(), "ext4")]).as_bytes());
+        let below = Concern { own: vec![root.clone()], ..concern(source(&root.join("copies"), &[])) };
+        assert_eq!(below.candidates(&mounts), BTreeSet::from([disk]));
     }
 
     #[test]
@@ -218,7 +209,7 @@ mod tests {
         std::os::unix::fs::symlink("real", root.join("link")).unwrap();
         let point = root.join("real/docs");
         let shown = point.display().to_string();
-        let text = table(&[("/", "ext4"), (&shown, "ext4")]);
+        let mounts = Mounts::parse(table(&[("/", "ext4"), (&shown, "ext4")]).as_bytes());
         let all = BTreeSet::from([point.clone()]);
         let none = BTreeSet::new();
         let at = |path: &str| root.join(path).display().to_string();
@@ -228,6 +219,7 @@ mod tests {
             ("link", &[at("link/docs/*")], true),
             ("link", &[at("link/docs/*"), format!("!{}", at("link/docs/keep"))], false),
             ("link", &[at("link/docs/[a-z]*"), "*.tmp".to_owned()], false),
+            ("link", &["#*#".to_owned(), "*~*".to_owned()], false),
             ("link", &["docs".to_owned()], true),
             ("link", &["real/docs".to_owned()], false),
             ("link", &["link/docs".to_owned()], true),
@@ -236,11 +228,11 @@ mod tests {
         ] {
             let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
             let concern = concern(source(&root.join(path), &exclude));
-            assert_eq!(concern.candidates(text.as_bytes()).is_empty(), is_left_out, "{path}, {exclude:?}");
+            assert_eq!(concern.candidates(&mounts).is_empty(), is_left_out, "{path}, {exclude:?}");
             assert_eq!(concern.lost(&all, &none).is_empty(), is_left_out, "{path}, {exclude:?}");
         }
         let one = Concern { one_file_system: true, ..concern(source(&root.join("link"), &[])) };
-        assert!(one.candidates(text.as_bytes()).is_empty() && one.lost(&all, &none).is_empty());
+        assert!(one.candidates(&mounts).is_empty() && one.lost(&all, &none).is_empty());
     }
 
     #[test]

@@ -146,6 +146,9 @@ pub enum Trigger {
     FoundAgain,
 }
 
+/// Warnings of a run that are kept, and as many notices.
+pub const REMARKS_MAX: usize = 20;
+
 /// A run; key: the id's sixteen bytes in the tree `runs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
@@ -160,10 +163,10 @@ pub struct RunRecord {
     pub finished: Option<Timestamp>,
     /// The first thing that went wrong.
     pub trouble: Option<Trouble>,
-    /// Further remarks: the shrink guard, unreadable files, a failed `after` hook; at most twenty.
+    /// Further remarks: the shrink guard, unreadable files, a failed `after` hook; at most [`REMARKS_MAX`].
     #[serde(default)]
     pub warnings: Vec<Trouble>,
-    /// What was left out by design, by itself or accepted: said, but the run stays a success; at most twenty.
+    /// What was left out by design, by itself or accepted: said, but the run stays a success; at most [`REMARKS_MAX`].
     #[serde(default)]
     pub notices: Vec<Trouble>,
     pub artifact: Option<ArtifactSummary>,

@@ -137,6 +137,14 @@ fn no_identity_is_drawn_and_no_run_given_up_while_the_mount_of_the_artifacts_is_
         site.snapshots("restic").iter().map(mark).collect()
     };
     let before = marks();
+    // Nothing is ours until it is told, and nobody is told that it is another site's.
+    said(&site, &["destination", "test", "local"]);
+    let page = site.get("/");
+    assert!(!page.contains("another site"), "{page}");
+    let named = site.snapshots("restic")[0]["short_id"].as_str().unwrap().to_owned();
+    let (code, shown) =
+        said(&site, &["restore", "files", "--to", site.path("out").to_str().unwrap(), "--snapshot", &named]);
+    assert_eq!(code, 0, "{shown}");
     site.edit("config/site.yaml", ", require_mount: true", "");
     assert!(site.push("it is there again").status.success());
     wait_for("the runs", SOON, || {

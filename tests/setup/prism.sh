@@ -11,4 +11,5 @@ if ! command -v npm >/dev/null 2>&1; then
     exit 0
 fi
 mkdir -p "$HOME_OF_IT"
-npm install --silent --no-audit --no-fund --prefix "$HOME_OF_IT" '@stoplight/prism-cli@5' >/dev/null
+npm install --silent --no-audit --no-fund --prefix "$HOME_OF_IT" '@stoplight/prism-cli@5' >/dev/null ||
+    echo 'npm could not install Prism: the contract tests are skipped'

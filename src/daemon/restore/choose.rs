@@ -68,7 +68,7 @@ pub(super) async fn choose<'r>(
     id: OperationId,
 ) -> Result<Chosen<'r>, Trouble> {
     let (mut found, mut silent, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    let mut named: Vec<Chosen<'r>> = Vec::new();
+    let mut named: Vec<(Chosen<'r>, Inventory)> = Vec::new();
     if request.snapshot.as_deref().is_some_and(str::is_empty) {
         return Err(Trouble::new("invalid_snapshot", "`snapshot` is empty, and no snapshot is called so").with_hint(
             format!("name one (see `larder snapshots {}`), or leave it out for that of the newest run", request.target),
@@ -86,24 +86,29 @@ pub(super) async fn choose<'r>(
         note_newer(route, &inventory, request, id);
         match find(route, request, &inventory) {
             Choice::Found { snapshot, place, of_another_site } => {
-                if request.snapshot.is_some() {
-                    note_altered(route, &inventory, &snapshot, id);
-                }
                 let chosen = Chosen { route, snapshot: *snapshot, of_another_site };
                 match place.filter(|_| request.snapshot.is_none()) {
                     Some(place) => found.push(Candidate { place, chosen, inventory }),
-                    None if request.snapshot.as_ref() == Some(&chosen.snapshot.id) => return Ok(chosen),
-                    None => named.push(chosen),
+                    None => {
+                        let is_whole = request.snapshot.as_ref() == Some(&chosen.snapshot.id);
+                        named.push((chosen, inventory));
+                        if is_whole {
+                            break;
+                        }
+                    }
                 }
             }
             Choice::Several(ids) => return Err(ambiguous(request, &ids.iter().map(String::as_str).collect())),
             Choice::None { of_others } => others.extend(of_others),
         }
     }
-    if named.len() > 1 {
-        return Err(ambiguous(request, &named.iter().map(|each| each.snapshot.id.as_str()).collect()));
+    // A copy of a repository has the same ids.
+    let ids: BTreeSet<&str> = named.iter().map(|(each, _)| each.snapshot.id.as_str()).collect();
+    if ids.len() > 1 {
+        return Err(ambiguous(request, &ids));
     }
-    if let Some(chosen) = named.pop() {
+    if let Some((chosen, inventory)) = named.into_iter().next() {
+        note_altered(chosen.route, &inventory, &chosen.snapshot, id);
         return Ok(chosen);
     }
     let Some(best) = newest(found) else { return Err(nothing(request, silent, others)) };

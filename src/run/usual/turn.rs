@@ -79,14 +79,7 @@ impl Turn {
 
     /// It fell to `now`, as it was due. What it falls to never gets less by itself, and neither does the height.
     pub fn turn(&mut self, now: u64) {
-        *self = Self {
-            top: self.top.max(self.last),
-            floor: self.floor,
-            rises: 0,
-            step: 0,
-            last: now,
-            accepted: self.accepted,
-        };
+        *self = Self { top: self.top.max(self.last), rises: 0, step: 0, last: now, ..*self };
     }
 }
 
@@ -145,6 +138,7 @@ mod tests {
         (1..=6).for_each(|day| turn.grow(42 + 40 * day));
         assert!(!turn.is_due(42), "{turn:?}");
     }
+
     #[test]
     fn two_falls_that_were_accepted_and_are_not_alike_are_no_cycle() {
         for (nights, to, why) in [

@@ -18,8 +18,9 @@ const BIN_OF_USER: &str = ".Trash-";
 /// Whose files are no readable ones, and mostly none.
 const FOUND: &str = "lost+found";
 
-/// Whether there is more at `point` than empty directories and what systems make by themselves.
-pub(super) fn holds_something(point: &Path) -> bool {
+/// Whether there is more at `point` than empty directories and what systems make by themselves. What lies in `others` (other
+/// mounts, what is Larder's own) is not looked into: a run makes such anew.
+pub(super) fn holds_something(point: &Path, others: &dyn Fn(&Path) -> bool) -> bool {
     if point.is_file() {
         return true;
     }
@@ -34,9 +35,10 @@ pub(super) fn holds_something(point: &Path) -> bool {
             // What may not be looked into may hold anything.
             return true;
         };
-        for entry in entries.flatten() {
+        for entry in entries {
+            let Ok(entry) = entry else { return true };
             looked += 1;
-            if is_root && is_by_systems(&entry.file_name()) {
+            if (is_root && is_by_systems(&entry.file_name())) || others(&entry.path()) {
                 continue;
             }
             if looked > ENTRIES_MAX || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -65,7 +67,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "x").unwrap();
         };
-        let holds = || holds_something(point.path());
+        let holds = || holds_something(point.path(), &|_| false);
         assert!(!holds());
         for directory in ["lost+found", "letters/2024/may", ".Trash-1000/files"] {
             std::fs::create_dir_all(point.path().join(directory)).unwrap();
@@ -91,8 +93,11 @@ mod tests {
             let path = point.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, "x").unwrap();
-            assert!(holds_something(point.path()) && holds_something(&path), "{file}");
+            let holds = |path: &Path| holds_something(path, &|_| false);
+            assert!(holds(point.path()) && holds(&path), "{file}");
+            assert!(!holds(Path::new("/there/is/none")));
+            let top = point.path().join(Path::new(file).components().next().unwrap());
+            assert!(!holds_something(point.path(), &|path| path == top), "{file}: another's");
         }
-        assert!(!holds_something(Path::new("/there/is/none")));
     }
 }

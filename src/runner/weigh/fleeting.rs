@@ -65,8 +65,8 @@ const ENGINE_MOUNTS: &[&str] = &[
     "zfs/graph/*",
 ];
 
-/// A name that is made up has at least so many characters.
-const MADE_UP_CHARS_MIN: usize = 12;
+/// A part of a name that is made up has at least so many digits; the last of a UUID has as many.
+const MADE_UP_DIGITS_MIN: usize = 12;
 
 /// Whether what is mounted at `point`, below a source that is none of it, comes and goes by itself.
 pub(super) fn is_fleeting(point: &Path, source: &Path) -> bool {
@@ -109,9 +109,8 @@ fn begins<'a>(names: &[&'a str], pattern: &str) -> Option<&'a str> {
 
 /// Ids of containers, layers and pods: `3f9c0d6be1a2…`, `0b1f0e2c-…`.
 fn is_made_up(name: &str) -> bool {
-    name.len() >= MADE_UP_CHARS_MIN
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        && name.bytes().any(|byte| byte.is_ascii_digit())
+    let is_hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    name.split('-').any(|part| part.len() >= MADE_UP_DIGITS_MIN && is_hexadecimal(part))
 }
 
 #[cfg(test)]
@@ -179,6 +178,7 @@ mod tests {
             "/snap/disk",
             "/srv/overlay/photos/merged",
             "/srv/plugins/photos/rootfs",
+            "/srv/pods/2024-11-28-photos/volumes",
             "/srv/merged",
         ] {
             assert!(!is_fleeting(Path::new(point), Path::new("/")), "{point}");

@@ -51,6 +51,7 @@ pub fn skip(lack: Lack, reason: impl Display) {
         set("LARDER_TEST_NO_SKIP") != "1" || is_known,
         "this test cannot run: {reason} (LARDER_TEST_LACKS={word} leaves out what needs that)"
     );
+    let reason = reason.to_string().replace('\n', " ");
     println!("skipped: {reason}");
     let file = set("LARDER_TEST_SKIPPED");
     if !file.is_empty() {
