@@ -247,6 +247,19 @@ pub(super) fn programs(scripts: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+/// The script of a client that answers questions, and with what else it is fed, which is in `$0.all`, does `first` this.
+pub(super) fn fed(first: &str) -> String {
+    format!(
+        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all\n{first}\nexec mariadb \"$@\" <$0.all"
+    )
+}
+
+/// A client that fails once, `when` it is called so; `before` that it may do what it is to do.
+pub(super) fn fails_once(when: &str, before: &str) -> tempfile::TempDir {
+    let first = format!("if [ ! -e $0.once ] && {when}; then touch $0.once; {before}; exit 1; fi");
+    programs(&[("mariadb", &fed(&first))])
+}
+
 #[test]
 fn a_dump_program_that_fails_or_stops_half_way_leaves_nothing_that_looks_like_a_dump() {
     let server = Server::shared();
@@ -296,16 +309,14 @@ fn an_old_client_restores_too_and_one_that_loses_a_row_is_found_out() {
     let server = Server::shared();
     let name = fresh(&server, "client");
     sample(&server, &name);
-    let old = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac\n\
-               t=$(mktemp); cat >$t; if head -1 $t | grep -q sandbox; then echo \"ERROR at line 1: Unknown command '\\-'.\" >&2; exit 1; fi\n\
-               mariadb \"$@\" <$t; r=$?; rm $t; exit $r";
-    let bin = programs(&[("mariadb", old)]);
+    let old =
+        "if head -1 $0.all | grep -q sandbox; then echo \"ERROR at line 1: Unknown command '\\-'.\" >&2; exit 1; fi";
+    let bin = programs(&[("mariadb", &fed(old))]);
     let bench = mariadb(&server, json!({"database": name, "bin_dir": bin.path()}));
     let captured = bench.proven();
     restored(&bench, &captured, json!({"into": format!("{name}_old")}));
 
-    let lossy = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac\ngrep -v \"note 1500'\" | mariadb \"$@\"";
-    let bin = programs(&[("mariadb", lossy)]);
+    let bin = programs(&[("mariadb", &fed("grep -v \"note 1500'\" $0.all | mariadb \"$@\"; exit"))]);
     let mut bench = bench;
     bench.target.settings["bin_dir"] = json!(bin.path());
     let told = put_back(&bench, &captured, json!({"into": format!("{name}_lossy")})).unwrap();

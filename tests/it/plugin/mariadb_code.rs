@@ -1,7 +1,8 @@
 //! What stands in the code of a MariaDB database is text, whatever it looks like, and comes back as it was.
 
 use super::database::{not_put_back, restored};
-use super::mariadb::{fresh, mariadb};
+use super::mariadb::{fails_once, fed, fresh, mariadb, programs};
+use super::mariadb_swap::databases;
 use super::support::mariadb::Server;
 use super::*;
 
@@ -26,10 +27,6 @@ fn code(server: &Server, database: &str) -> String {
     .map(|sql| server.sql(database, &sql))
     .join("\n--\n")
     .replace(database, "DATABASE")
-}
-
-fn databases(server: &Server) -> String {
-    server.sql("", "SHOW DATABASES")
 }
 
 const TRAPS: &str = "DELIMITER $$
@@ -90,18 +87,17 @@ fn a_line_with_a_delimiter_in_a_remark_or_a_string_is_text() {
     // What fails at the end brings the same back.
     server.sql(&name, "DROP FUNCTION f; INSERT INTO t VALUES (3)");
     let live = code(&server, &name);
-    let once = tempfile::tempdir().unwrap();
-    let script = format!(
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database={name}*) [ -e {0} ] || {{ touch {0}; head -c 3000 | mariadb \"$@\"; exit 1; }};; \
-         esac; exec mariadb \"$@\"",
-        once.path().join("failed").display()
-    );
-    let bin = super::mariadb::programs(&[("mariadb", &script)]);
+    let bin = fails_once(&has_database(&name), "head -c 3000 $0.all | mariadb \"$@\"");
     let mut bench = bench;
     bench.target.settings["bin_dir"] = json!(bin.path());
     not_put_back(&bench, &captured, json!({"overwrite": true}), "dump_failed");
     assert_eq!(code(&server, &name), live);
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "3");
+}
+
+/// The words by which a client's script knows that it is fed what belongs into this database.
+fn has_database(name: &str) -> String {
+    format!("case \"$*\" in *--database={name}*) true;; *) false;; esac")
 }
 
 /// The character set of a database, and the collation that each of its code was made with.
@@ -141,9 +137,9 @@ fn code_that_is_older_than_the_character_set_of_its_database_comes_back_with_its
             restored(&bench, &captured, options);
             assert_eq!((collations(&server, other), collations(&server, name)), (kept.clone(), live.clone()));
         }
-        let script = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database=*) echo \"$*\" >>$0.fed; \
-                      [ $(grep -c . $0.fed) -ne 3 ] || { sed '/^CREATE DEFINER/,$d' | mariadb \"$@\"; exit 1; };; esac; exec mariadb \"$@\"";
-        let bin = super::mariadb::programs(&[("mariadb", script)]);
+        let fails = "case \"$*\" in *--database=*) echo \"$*\" >>$0.fed; \
+                     [ $(grep -c . $0.fed) -ne 3 ] || { sed '/^CREATE DEFINER/,$d' $0.all | mariadb \"$@\"; exit 1; };; esac";
+        let bin = programs(&[("mariadb", &fed(fails))]);
         bench.target.settings["bin_dir"] = json!(bin.path());
         not_put_back(&bench, &captured, json!({"overwrite": true}), "dump_failed");
         assert!(std::fs::read_to_string(bin.path().join("mariadb.fed")).unwrap().lines().count() > 3);
@@ -179,12 +175,7 @@ fn packages_come_back_and_the_live_ones_stay_when_something_fails() {
     let kept = code(&server, &name);
     load(&server, &name, &package(8));
     let live = code(&server, &name);
-    let once = tempfile::tempdir().unwrap();
-    let script = format!(
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database={name}*) [ -e {0} ] || {{ touch {0}; exit 1; }};; esac; exec mariadb \"$@\"",
-        once.path().join("failed").display()
-    );
-    let bin = super::mariadb::programs(&[("mariadb", &script)]);
+    let bin = fails_once(&has_database(&name), ":");
     bench.target.settings["bin_dir"] = json!(bin.path());
     let _ = super::database::put_back(&bench, &captured, json!({"overwrite": true})).unwrap_err();
     assert_eq!(code(&server, &name), live);
@@ -338,12 +329,11 @@ fn who_may_call_a_routine_may_after_a_restore_and_after_one_that_failed_however_
     assert_eq!((rights(), may()), (before.clone(), "5 6".to_owned()));
     // Failed at once, and killed when the code was there again but not yet the rights.
     for (end, is_killed) in [("exit 1", false), ("exit 1", true)] {
-        let script = format!(
-            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; case \"$*\" in *--database={name}*) \
-             [ -e $0.once ] || {{ touch $0.once; mariadb \"$@\" <$0.all; {end}; }};; esac; \
-             if {is_killed} && grep -q '^GRANT ' $0.all && [ ! -e $0.killed ]; then touch $0.killed; kill -9 $PPID; exit 1; fi; exec mariadb \"$@\" <$0.all"
+        let fails = format!(
+            "case \"$*\" in *--database={name}*) [ -e $0.once ] || {{ touch $0.once; mariadb \"$@\" <$0.all; {end}; }};; esac; \
+             if {is_killed} && grep -q '^GRANT ' $0.all && [ ! -e $0.killed ]; then touch $0.killed; kill -9 $PPID; exit 1; fi"
         );
-        let bin = super::mariadb::programs(&[("mariadb", &script)]);
+        let bin = programs(&[("mariadb", &fed(&fails))]);
         bench.target.settings["bin_dir"] = json!(bin.path());
         super::database::put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
         assert_eq!(bin.path().join("mariadb.killed").exists(), is_killed);
@@ -362,10 +352,8 @@ fn a_right_on_a_routine_that_cannot_be_given_again_is_told_with_its_statement() 
     server.sql(&name, "GRANT EXECUTE ON FUNCTION f TO caller@'%'; GRANT EXECUTE ON FUNCTION g TO other@'%'");
     let mut bench = mariadb(&server, json!({ "database": name }));
     let captured = bench.proven();
-    let bin = super::mariadb::programs(&[(
-        "mariadb",
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; sed \"s/^GRANT EXECUTE\\(.*caller\\)/GRANT NOTHING\\1/\" | mariadb \"$@\"",
-    )]);
+    let refused = "sed \"s/^GRANT EXECUTE\\(.*caller\\)/GRANT NOTHING\\1/\" $0.all | mariadb \"$@\"; exit";
+    let bin = programs(&[("mariadb", &fed(refused))]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     let told = super::database::put_back(&bench, &captured, json!({"overwrite": true})).unwrap();
     let codes: Vec<&str> = told.warnings.iter().map(|warning| warning.code.as_str()).collect();

@@ -1,7 +1,7 @@
 //! What a restore of MariaDB must leave alone stays: excluded tables, users that are there, and what it could not put back.
 
 use super::database::{not_put_back, put_back_noted, rehearse, restored};
-use super::mariadb::{fresh, mariadb, programs};
+use super::mariadb::{fails_once, fed, fresh, mariadb, programs};
 use super::support::mariadb::Server;
 use super::*;
 
@@ -103,8 +103,7 @@ fn users_that_are_there_keep_their_passwords_and_rights() {
     assert_eq!((grants("rot"), grants("lost")), (rot, lost));
     // A restore that fails makes none.
     server.sql("", "DROP USER lost@'%'");
-    let lossy = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac\ngrep -v '^(1)' | mariadb \"$@\"";
-    let bin = programs(&[("mariadb", lossy)]);
+    let bin = programs(&[("mariadb", &fed("grep -v '^(1)' $0.all | mariadb \"$@\"; exit"))]);
     let mut bench = bench;
     bench.target.settings["bin_dir"] = json!(bin.path());
     let _ = super::database::put_back(&bench, &captured, json!({"overwrite": true, "users": true})).unwrap_err();
@@ -121,25 +120,31 @@ fn users_of_others_stay_when_those_of_the_backup_cannot_be_made() {
     let captured = bench.proven();
     server.sql("", "DROP ROLE rl; DROP USER lost@'%'");
     let users = || server.sql("", "SELECT user FROM mysql.user WHERE host <> 'localhost' ORDER BY 1");
-    let seen = bench.directory.path().join("seen");
-    let root = format!("mariadb --no-defaults -u root -S {}", server.socket().display());
-    let script = format!(
-        "case \"$*\" in *--force*) {root} -e \"CREATE USER guest@'%'; CREATE ROLE helpers\"; sed '/^GRANT USAGE/,$d' | mariadb \"$@\"; \
-         {root} -BNe 'SELECT user FROM mysql.user' >{}; kill -9 $$;; esac; exec mariadb \"$@\"",
-        seen.display()
-    );
-    let bin = programs(&[("mariadb", &script)]);
+    let half = fed(&half_made(&server, "CREATE USER guest@'%'; CREATE ROLE helpers", "kill -9 $$"));
+    let bin = programs(&[("mariadb", &half)]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     let before = users();
     not_put_back(&bench, &captured, json!({"overwrite": true, "users": true}), "dump_killed");
-    let seen = std::fs::read_to_string(seen).unwrap();
-    assert!(
-        ["lost", "rl", "mariadb_dump_import_role"].iter().all(|made| seen.lines().any(|user| user == *made)),
-        "{seen}"
-    );
+    were_half_made(&bin);
     let mut wanted: Vec<&str> = before.lines().chain(["guest", "helpers"]).collect();
     wanted.sort_unstable();
     assert_eq!(users().lines().collect::<Vec<_>>(), wanted);
+}
+
+/// The script by which users of others are made, and then half of what the backup has of users; `end` follows.
+fn half_made(server: &Server, others: &str, end: &str) -> String {
+    let root = format!("mariadb --no-defaults -u root -S {}", server.socket().display());
+    format!(
+        "case \"$*\" in *--force*) {root} -e \"{others}\"; sed '/^GRANT USAGE/,$d' $0.all | mariadb \"$@\"; \
+         {root} -BNe 'SELECT user FROM mysql.user' >$0.seen; {end};; esac"
+    )
+}
+
+fn were_half_made(bin: &tempfile::TempDir) {
+    let seen = std::fs::read_to_string(bin.path().join("mariadb.seen")).unwrap();
+    for made in ["lost", "rl", "mariadb_dump_import_role"] {
+        assert!(seen.lines().any(|user| user == made), "{made}: {seen}");
+    }
 }
 
 #[test]
@@ -155,20 +160,12 @@ fn users_that_a_killed_restore_made_are_dropped_and_made_whole_by_the_next() {
     let (whole, all) = (grants(), users());
     server.sql("", "DROP USER lost@'%'; DROP ROLE rl");
     let options = json!({"overwrite": true, "users": true});
-    let root = format!("mariadb --no-defaults -u root -S {}", server.socket().display());
-    let script = format!(
-        "case \"$*\" in *--force*) {root} -e \"CREATE USER guest@'%'\"; sed '/^GRANT USAGE/,$d' | mariadb \"$@\"; \
-         {root} -BNe 'SELECT user FROM mysql.user' >$0.seen; kill -9 $PPID; exit 1;; esac; exec mariadb \"$@\""
-    );
-    let bin = programs(&[("mariadb", &script)]);
+    let half = half_made(&server, "CREATE USER guest@'%'", "kill -9 $PPID; exit 1");
+    let bin = programs(&[("mariadb", &fed(&half))]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     let mut before = users();
     put_back_noted(&bench, &captured, options.clone(), None).unwrap_err();
-    let seen = std::fs::read_to_string(bin.path().join("mariadb.seen")).unwrap();
-    assert!(
-        ["lost", "rl", "mariadb_dump_import_role"].iter().all(|made| seen.lines().any(|user| user == *made)),
-        "{seen}"
-    );
+    were_half_made(&bin);
     bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
     bench.put_right();
     assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
@@ -205,11 +202,8 @@ fn who_may_make_no_second_database_keeps_his_invalid_views_too() {
     let shape = || server.sql(&name, "SHOW FULL TABLES; SHOW CREATE VIEW v; SELECT * FROM fine");
     let live = shape();
     for end in ["exit 1", "kill -9 $PPID; exit 1"] {
-        let script = format!(
-            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
-             if [ ! -e $0.once ] && grep -q '^INSERT' $0.all; then touch $0.once; sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; {end}; fi; exec mariadb \"$@\" <$0.all"
-        );
-        let bin = programs(&[("mariadb", &script)]);
+        let half = format!("sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; {end}");
+        let bin = fails_once("grep -q '^INSERT' $0.all", &half);
         bench.target.settings["bin_dir"] = json!(bin.path());
         put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
         assert!(bin.path().join("mariadb.once").exists());
@@ -279,14 +273,11 @@ fn who_may_make_no_second_database_gets_the_character_set_back_that_a_failed_res
     };
     let live = state();
     assert_eq!(live, "ucs2\t2\t2\tucs2_general_ci,utf8mb4_general_ci");
-    for (fed, code) in [
+    for (end, code) in [
         ("'/^CREATE DEFINER.*PROCEDURE/,$d' $0.all | mariadb \"$@\"; exit 1", "dump_failed"),
         ("'s/^(1)/(7)/' $0.all | mariadb \"$@\"; exit", "restore_differs"),
     ] {
-        let script = format!(
-            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if grep -q '^INSERT' $0.all; then sed {fed}; fi; exec mariadb \"$@\" <$0.all"
-        );
-        let bin = programs(&[("mariadb", &script)]);
+        let bin = programs(&[("mariadb", &fed(&format!("if grep -q '^INSERT' $0.all; then sed {end}; fi")))]);
         bench.target.settings["bin_dir"] = json!(bin.path());
         not_put_back(&bench, &captured, json!({"overwrite": true}), code);
         assert_eq!(state(), live, "{code}");
@@ -307,11 +298,7 @@ fn code_without_a_table_stays_when_that_of_the_backup_is_called_so_and_fails() {
     server.sql(&name, &function(1));
     let captured = bench.proven();
     server.sql(&name, &function(2));
-    let bin = programs(&[(
-        "mariadb",
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
-         if grep -q '^CREATE DEFINER' $0.all; then exit 1; fi; exec mariadb \"$@\" <$0.all",
-    )]);
+    let bin = programs(&[("mariadb", &fed("if grep -q '^CREATE DEFINER' $0.all; then exit 1; fi"))]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
@@ -339,11 +326,11 @@ fn code_without_a_table_stays_when_that_of_the_backup_is_called_so_and_fails() {
         if fails_at == 2 {
             server.sql("", &format!("GRANT ALL ON `larder\\_%`.* TO {user}@'%'"));
         }
-        let script = format!(
-            "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if grep -q '^CREATE DEFINER' $0.all; then echo >>$0.fed; \
-             [ $(wc -l <$0.fed) -ne {fails_at} ] || {{ mariadb \"$@\" <$0.all; exit 1; }}; fi; exec mariadb \"$@\" <$0.all"
+        let fails = format!(
+            "if grep -q '^CREATE DEFINER' $0.all; then echo >>$0.fed; \
+             [ $(wc -l <$0.fed) -ne {fails_at} ] || {{ mariadb \"$@\" <$0.all; exit 1; }}; fi"
         );
-        let bin = programs(&[("mariadb", &script)]);
+        let bin = programs(&[("mariadb", &fed(&fails))]);
         bench.target.settings["bin_dir"] = json!(bin.path());
         not_put_back(&bench, &captured, json!({}), "dump_failed");
         assert_eq!(std::fs::read_to_string(bin.path().join("mariadb.fed")).unwrap().lines().count(), fails_at + 1);
@@ -409,10 +396,7 @@ fn a_database_that_was_mended_by_hand_is_left_alone() {
     let mut bench = mariadb(&server, json!({ "database": name }));
     let captured = bench.proven();
     server.sql(&name, "INSERT INTO t VALUES (2)");
-    let script = format!(
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; *--database={name}*) exit 1;; esac; exec mariadb \"$@\""
-    );
-    let bin = programs(&[("mariadb", &script)]);
+    let bin = programs(&[("mariadb", &fed(&format!("case \"$*\" in *--database={name}*) exit 1;; esac")))]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     put_back_noted(&bench, &captured, json!({"overwrite": true}), None).unwrap_err();
     assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "2", "the rows are back");

@@ -1,7 +1,7 @@
 //! A restore over a live MariaDB database: whatever fails, and whenever it is killed, the live data is what it was.
 
 use super::database::{not_put_back, put_back_noted, restored};
-use super::mariadb::{content, fresh, mariadb, programs, sample};
+use super::mariadb::{content, fails_once, fed, fresh, mariadb, programs, sample};
 use super::support::mariadb::Server;
 use super::*;
 
@@ -25,7 +25,7 @@ fn state(server: &Server, database: &str) -> String {
     .join("\n")
 }
 
-fn databases(server: &Server) -> String {
+pub(super) fn databases(server: &Server) -> String {
     server.sql("", "SHOW DATABASES")
 }
 
@@ -68,23 +68,23 @@ fn an_overwrite_that_fails_leaves_the_live_database_as_it_was() {
     let marker = once.path().join("failed");
     for (script, code) in [
         // While it is loaded beside.
-        ("*--binary-mode*) head -c 9000 | mariadb \"$@\"; kill -9 $$".to_owned(), "dump_killed"),
+        ("*--binary-mode*) head -c 9000 $0.all | mariadb \"$@\"; kill -9 $$".to_owned(), "dump_killed"),
         (
-            "*--binary-mode*) head -c 9000 | mariadb \"$@\"; echo 'ERROR 1114 (HY000): The table is full' >&2; exit 1"
+            "*--binary-mode*) head -c 9000 $0.all | mariadb \"$@\"; echo 'ERROR 1114 (HY000): The table is full' >&2; exit 1"
                 .to_owned(),
             "disk_full",
         ),
-        ("*--binary-mode*) grep -v \"note 1500'\" | mariadb \"$@\"; exit".to_owned(), "restore_differs"),
+        ("*--binary-mode*) grep -v \"note 1500'\" $0.all | mariadb \"$@\"; exit".to_owned(), "restore_differs"),
         // When the tables have changed places already.
         (
             format!(
-                "*--database=*) [ -e {0} ] || {{ touch {0}; head -c 2000 | mariadb \"$@\"; exit 1; }}",
+                "*--database=*) [ -e {0} ] || {{ touch {0}; head -c 2000 $0.all | mariadb \"$@\"; exit 1; }}",
                 marker.display()
             ),
             "dump_failed",
         ),
     ] {
-        let script = format!("case \"$*\" in *--execute=*) exec mariadb \"$@\";; {script};; esac; exec mariadb \"$@\"");
+        let script = fed(&format!("case \"$*\" in {script};; esac"));
         let bin = programs(&[("mariadb", &script)]);
         bench.target.settings["bin_dir"] = json!(bin.path());
         not_put_back(&bench, &captured, json!({"overwrite": true}), code);
@@ -117,10 +117,8 @@ fn a_user_who_may_make_no_other_database_gets_the_old_one_back_when_the_new_one_
     server.sql(&name, "INSERT INTO t VALUES (3); CREATE VIEW v AS SELECT a FROM t");
     bench.target.settings["user"] = json!("own");
     bench.target.settings["password"] = secret_file(bench.directory.path(), "own");
-    let half = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
-                if grep -q '^INSERT' $0.all; then sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; exit 1; fi; \
-                exec mariadb \"$@\" <$0.all";
-    let bin = programs(&[("mariadb", half)]);
+    let half = fed("if grep -q '^INSERT' $0.all; then sed '/^INSERT/,$d' $0.all | mariadb \"$@\"; exit 1; fi");
+    let bin = programs(&[("mariadb", &half)]);
     bench.target.settings["bin_dir"] = json!(bin.path());
     // What it could not put back, it does not take away.
     not_put_back(&bench, &plain, json!({"overwrite": true}), "not_kept");
@@ -169,15 +167,13 @@ fn killed_between_two_notes_that_all_is_in_its_place_no_database_is_another_ones
     let all = databases(&server);
     let change = || [&one, &two].map(|name| server.sql(name, "UPDATE t SET i = 2"));
     // What was there can't be dropped, so both notes stay; that of the second is then what it was before.
-    let kept = "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
-                if grep -q '^DROP DATABASE IF EXISTS' $0.all; then echo 'ERROR 1010 (HY000): no' >&2; exit 1; fi; exec mariadb \"$@\" <$0.all";
+    let kept = fed(NOTHING_IS_SWEPT);
     // The second can't be noted: the name that its note has while it is written is taken when its tables change places.
-    let taken = format!(
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; \
-         if grep -q '^RENAME.*b_two' $0.all; then for f in {0}/larder_*_1.json; do n=${{f##*/}}; mkdir -p {0}/.${{n%.json}}; done; fi; exec mariadb \"$@\" <$0.all",
+    let taken = fed(&format!(
+        "if grep -q '^RENAME.*b_two' $0.all; then for f in {0}/larder_*_1.json; do n=${{f##*/}}; mkdir -p {0}/.${{n%.json}}; done; fi",
         bench.journal().display()
-    );
-    for script in [kept, &taken] {
+    ));
+    for script in [&kept, &taken] {
         change();
         let bin = programs(&[("mariadb", script)]);
         bench.target.settings["bin_dir"] = json!(bin.path());
@@ -198,7 +194,7 @@ fn killed_between_two_notes_that_all_is_in_its_place_no_database_is_another_ones
                 std::fs::write(&note, value.to_string()).unwrap();
             }
         }
-        assert_eq!(stages, ["done", if script == kept { "done" } else { "swapping" }]);
+        assert_eq!(stages, ["done", if *script == kept { "done" } else { "swapping" }]);
         assert_eq!(sum(), ["1\t1", "1\t1"]);
         bench.put_right();
         assert_eq!(sum(), ["1\t1", "1\t1"], "the second went back");
@@ -246,6 +242,10 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
     assert!(finished && olds > 1 && news > 0, "{olds} times the old one, {news} times the new one");
 }
 
+/// What was there before a restore can't be dropped after it.
+const NOTHING_IS_SWEPT: &str =
+    "if grep -q '^DROP DATABASE IF EXISTS' $0.all; then echo 'ERROR 1010 (HY000): no' >&2; exit 1; fi";
+
 /// What is in a database, also where it cannot be read.
 fn shape(server: &Server, database: &str, views: &[&str]) -> String {
     let views: Vec<String> =
@@ -253,15 +253,6 @@ fn shape(server: &Server, database: &str, views: &[&str]) -> String {
     let rest = "SHOW FULL TABLES; SELECT routine_name, routine_definition FROM information_schema.routines WHERE routine_schema = DATABASE() ORDER BY 1;
          SELECT SUM(i) FROM other; SELECT * FROM fine; SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()";
     format!("{}\n{}", views.join("\n"), server.sql(database, rest))
-}
-
-/// A client that fails once, `when` it is called so; `before` that it may do what it is to do.
-fn fails_once(when: &str, before: &str) -> tempfile::TempDir {
-    let script = format!(
-        "case \"$*\" in *--execute=*) exec mariadb \"$@\";; esac; cat >$0.all; if [ ! -e $0.once ] && {when}; then touch $0.once; {before}; exit 1; fi; \
-         exec mariadb \"$@\" <$0.all"
-    );
-    programs(&[("mariadb", &script)])
 }
 
 #[test]
