@@ -6,7 +6,7 @@ use super::support::mariadb::Server;
 use super::*;
 
 /// A user with all rights on one database, and none elsewhere.
-fn confined(server: &Server, bench: &mut Bench, name: &str) -> String {
+pub(super) fn confined(server: &Server, bench: &mut Bench, name: &str) -> String {
     let user = format!("u{}", &ulid::Ulid::new().to_string().to_lowercase()[10..]);
     server.sql(
         "",

@@ -2,6 +2,7 @@
 
 use super::database::{not_put_back, put_back_noted, restored};
 use super::mariadb::{content, fails_once, fed, fresh, mariadb, programs, sample};
+use super::mariadb_stays::confined;
 use super::support::mariadb::Server;
 use super::*;
 
@@ -377,5 +378,40 @@ fn a_live_table_that_is_damaged_is_replaced_or_named() {
         restored(&bench, &captured, json!({"overwrite": true}));
         assert_eq!(server.sql(&name, "SELECT i FROM v"), "1");
         assert!(!databases(&server).contains("larder_"));
+    }
+}
+
+#[test]
+fn a_script_that_is_refused_when_the_tables_have_other_names_calls_none_of_them_damaged() {
+    let server = Server::start();
+    for (kind, is_confined) in [("PROCEDURE", false), ("EVENT", false), ("PROCEDURE", true), ("EVENT", true)] {
+        let name = fresh(&server, "refused");
+        server.sql(&name, "CREATE TABLE t (i INT); INSERT INTO t VALUES (1)");
+        let mut bench = mariadb(&server, json!({ "database": name }));
+        let captured = bench.proven();
+        let user = if is_confined { confined(&server, &mut bench, &name) } else { "root".to_owned() };
+        server.sql(
+            &name,
+            &format!(
+                "INSERT INTO t VALUES (2); CREATE TABLE later (i INT); INSERT INTO later VALUES (3);
+                 CREATE DEFINER = {user}@'%' PROCEDURE p() SELECT 1; CREATE DEFINER = {user}@'%' EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1"
+            ),
+        );
+        let look = || {
+            let code = "SELECT routine_name FROM information_schema.routines WHERE routine_schema = DATABASE(); \
+                        SELECT event_name FROM information_schema.events WHERE event_schema = DATABASE()";
+            server.sql(&name, &format!("SHOW TABLES; SELECT * FROM t; SELECT * FROM later; {code}"))
+        };
+        let live = look();
+        let refused = format!(
+            "sed '/^DROP {kind}/,$d' $0.all | mariadb \"$@\"; echo 'ERROR 1370 (42000) at line 9: command denied' >&2"
+        );
+        let bin = fails_once(&format!("grep -q '^DROP {kind}' $0.all"), &refused);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        let failure = not_put_back(&bench, &captured, json!({"overwrite": true}), "permission_denied");
+        assert!(bin.path().join("mariadb.once").exists());
+        let hint = failure.trouble.hint.as_deref().unwrap();
+        assert!(hint.starts_with("see the grants") && !hint.contains("DROP TABLE"), "{kind}: {failure}");
+        assert_eq!(look(), live, "{kind}, {is_confined}");
     }
 }

@@ -12,6 +12,8 @@ use crate::plugin::mariadb::server::identifier;
 
 /// Names in a sentence.
 const NAMES_MAX: usize = 5;
+/// Codes of failures by which the server says nothing of what it was asked.
+const SAYS_NOTHING: [&str; 5] = ["unreachable", "connection_lost", "unauthorized", "dump_killed", "no_client"];
 
 impl Place {
     /// The name that an invalid view has meanwhile, by its number.
@@ -74,18 +76,39 @@ impl Swap<'_> {
         Ok(Objects { views, ..Objects::default() }.drops(&place.goal))
     }
 
-    /// Looks which views and tables the server itself cannot read.
-    pub(super) fn unreadable(&self, place: &Place) -> (Vec<String>, Vec<String>) {
+    /// Looks which views the server itself cannot read.
+    pub(super) fn invalid_views(&self, place: &Place) -> Vec<String> {
+        self.unreadable(place, &place.had.views, |_| true)
+    }
+
+    /// Looks which tables the server itself cannot read. What a user may not see is not damaged for that.
+    pub(super) fn damaged_tables(&self, place: &Place) -> Vec<String> {
+        self.unreadable(place, &place.had.tables, |failure| failure.trouble.code != "permission_denied")
+    }
+
+    /// Asks for each of these that is there under its name now; answers none where the server does not say.
+    fn unreadable(&self, place: &Place, names: &[String], is_sign: impl Fn(&Failure) -> bool) -> Vec<String> {
+        let Ok(there) = self.server.tables(&place.goal) else { return Vec::new() };
         let goal = identifier(&place.goal);
-        let fails = |sql: String| self.server.query(&place.goal, &sql).is_err_and(|failure| !failure.retry);
-        let columns = |name: &&String| fails(format!("SHOW FIELDS FROM {goal}.{}", identifier(name)));
-        let views = place.had.views.iter().filter(columns).cloned().collect();
-        (views, place.had.tables.iter().filter(columns).cloned().collect())
+        let mut found = Vec::new();
+        for name in names.iter().filter(|name| there.iter().any(|listed| listed.name == **name)) {
+            let Err(failure) = self.server.query(&place.goal, &format!("SHOW FIELDS FROM {goal}.{}", identifier(name)))
+            else {
+                continue;
+            };
+            if SAYS_NOTHING.contains(&failure.trouble.code.as_str()) {
+                return Vec::new();
+            }
+            if !failure.retry && is_sign(&failure) {
+                found.push(name.clone());
+            }
+        }
+        found
     }
 
     /// Says which tables are damaged where that is why nothing can be put aside.
     pub(super) fn with_damaged(&self, place: &Place, failure: Failure) -> Failure {
-        match self.unreadable(place).1.as_slice() {
+        match self.damaged_tables(place).as_slice() {
             [] => failure,
             tables => failure.hint(hint_of(place, tables)),
         }

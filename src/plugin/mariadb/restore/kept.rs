@@ -29,7 +29,7 @@ impl Swap<'_> {
         }
         let Err(failure) = self.keep(place, &[]) else { return Ok(()) };
         // What is wrong with the live database is often why it is restored.
-        let (views, tables) = self.unreadable(place);
+        let (views, tables) = (self.invalid_views(place), self.damaged_tables(place));
         if views.is_empty() && tables.is_empty() {
             return Err(failure);
         }
