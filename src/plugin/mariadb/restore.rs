@@ -87,13 +87,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     }
     let mut places = Vec::new();
     work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
-        swap.put_back(&places).map_err(|second| Failure {
-            trouble: Trouble {
-                message: format!("{}; and {}", failure.trouble.message, second.trouble.message),
-                ..second.trouble
-            },
-            ..second
-        })?;
+        swap.put_back(&places).map_err(|second| both(&failure, second))?;
         Err(failure)
     })?;
     // Last, for what uses them is in its place and compared.
@@ -106,6 +100,12 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     settings.check()?;
     let server = Server::connect(&settings, &request.staging)?;
     Swap::new(&server, request)?.recover(voice)
+}
+
+/// What failed, when what it had done could not be undone either: the latter is what somebody must look at.
+pub(super) fn both(first: &Failure, second: Failure) -> Failure {
+    let message = format!("{}; and {}", first.trouble.message, second.trouble.message);
+    Failure { trouble: Trouble { message, ..second.trouble }, ..second }
 }
 
 /// Says first when the backup is of another version. Answers whether dumps of both look the same.

@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::io::BufRead as _;
 use std::path::Path;
 
+use super::dump;
 use super::explain::explain;
 use super::reading::Reading;
+use super::restore::both;
 use super::restore::feed::{Feed, Part, stream};
 use super::restore::names::Tokens;
 use super::restore::swap::{Place, Swap};
 use super::server::{Server, identifier, unhex};
-use super::{dump, scan};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
 use crate::plugin::builtin::{Failure, Voice};
@@ -57,19 +58,18 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
 ///
 /// Noted first: a user that is half made looks like one that is there.
 pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let unreadable =
-        |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", file.display()));
     let server = swap.server;
-    let missing = of_missing(file, &there(server)?).map_err(unreadable)?;
-    let script = MemoryFile::new(&missing.script).map_err(unreadable)?;
+    let missing = of_missing(file, &there(server)?)
+        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display())))?;
+    let script = MemoryFile::new(&missing.script)
+        .map_err(|error| Failure::new("internal", format!("a script cannot be made: {error}")))?;
     let mut place = Place::new(server, run, NUMBER, "mysql", false, &[])?;
-    (place.is_of_users, place.users) = (true, missing.makes.into_iter().collect());
+    (place.is_of_users, place.users) = (true, missing.makes.iter().cloned().collect());
     swap.note(&place)?;
     let made = make(swap, &place, script.path(), voice);
-    if let Err(failure) = made.and_then(|complaints| judge(server, file, complaints, voice)) {
+    if let Err(failure) = made.and_then(|complaints| judge(server, &missing.users, complaints, voice)) {
         // Whoever else came meanwhile was made by others.
-        unmake(server, &place.users)?;
-        swap.done(&place)?;
+        unmake(server, &place.users).and_then(|()| swap.done(&place)).map_err(|second| both(&failure, second))?;
         return Err(failure);
     }
     swap.done(&place)
@@ -97,12 +97,14 @@ struct Missing {
     script: Vec<u8>,
     /// The users and roles that it makes; the role that is there while it is read is one.
     makes: BTreeSet<(String, String)>,
+    /// All users of the file, also those that are there.
+    users: BTreeSet<(String, String)>,
 }
 
 /// The statements of a file without those about users and roles that are there: a GRANT would give their old passwords
 /// back, and rights that were taken from them.
 fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Result<Missing> {
-    let mut makes = BTreeSet::new();
+    let (mut makes, mut users) = (BTreeSet::new(), BTreeSet::new());
     let mut from = std::io::BufReader::new(std::fs::File::open(file)?);
     let (mut reading, mut statement, mut out) = (Reading::default(), Vec::new(), Vec::new());
     loop {
@@ -110,14 +112,17 @@ fn of_missing(file: &Path, there: &BTreeSet<(String, String)>) -> std::io::Resul
         let is_end = from.read_until(b'\n', &mut statement)? == 0;
         reading.push(statement.get(start..).unwrap_or_default());
         if is_end || reading.is_between() {
+            let made = made_by(&statement);
+            // A role has no host.
+            users.extend(made.clone().filter(|(_, host)| !host.is_empty()));
             if subject(&statement).is_none_or(|who| !there.contains(&who)) {
-                makes.extend(made_by(&statement).filter(|who| !there.contains(who)));
+                makes.extend(made.filter(|who| !there.contains(who)));
                 out.append(&mut statement);
             }
             statement.clear();
         }
         if is_end {
-            return Ok(Missing { script: out, makes });
+            return Ok(Missing { script: out, makes, users });
         }
     }
 }
@@ -190,14 +195,16 @@ fn make(swap: &Swap<'_>, place: &Place, file: &Path, voice: &mut Voice<'_>) -> R
 }
 
 /// Looks whether all users of the backup are there, and whether all was said of those that were made.
-fn judge(server: &Server<'_>, file: &Path, complaints: usize, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let sql = "SELECT HEX(CONCAT('`', user, '`@`', host, '`')) FROM mysql.user";
-    let there: BTreeSet<String> = server.query("mysql", sql)?.iter().filter_map(|row| unhex(row)).collect();
-    let wanted = names(file)
-        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display())))?;
-    let missing: Vec<&str> = wanted.iter().filter(|name| !there.contains(*name)).map(String::as_str).collect();
+fn judge(
+    server: &Server<'_>,
+    wanted: &BTreeSet<(String, String)>,
+    complaints: usize,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let there = there(server)?;
+    let missing: Vec<String> = wanted.difference(&there).map(|(user, host)| format!("`{user}`@`{host}`")).collect();
     let (verdict, detail) = if !missing.is_empty() {
-        let shown = missing.iter().take(NAMES_MAX).copied().collect::<Vec<_>>().join(", ");
+        let shown = missing.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
         (Verdict::Failed, format!("{} are missing: {shown}", missing.len()))
     } else if complaints > 0 {
         let detail = format!("{} users; {complaints} statements about them were refused", wanted.len());
@@ -207,22 +214,6 @@ fn judge(server: &Server<'_>, file: &Path, complaints: usize, voice: &mut Voice<
     };
     voice.validation("the users of the backup are there", verdict, detail);
     Ok(())
-}
-
-/// The users that a file makes, as `` `user`@`host` ``.
-fn names(file: &Path) -> std::io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for line in std::io::BufReader::new(std::fs::File::open(file)?).lines() {
-        let line = line?;
-        let rest = line.strip_prefix("CREATE USER ").map(|rest| rest.strip_prefix("IF NOT EXISTS ").unwrap_or(rest));
-        let both = rest.and_then(|rest| {
-            let (user, rest) = scan::backquoted(rest.as_bytes())?;
-            let (host, _) = scan::backquoted(rest.strip_prefix(b"@")?)?;
-            Some(format!("`{}`@`{}`", user.replace("``", "`"), host.replace("``", "`")))
-        });
-        names.extend(both);
-    }
-    Ok(names)
 }
 
 #[cfg(test)]
@@ -246,6 +237,22 @@ mod tests {
             let found = subject(statement.as_bytes());
             assert_eq!(found, who.map(|(user, host)| (user.to_owned(), host.to_owned())), "{statement}");
         }
+    }
+
+    #[test]
+    fn users_of_a_file_are_all_that_it_makes_and_roles_are_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "-- CREATE USER `x`@`y`\nCREATE ROLE IF NOT EXISTS mariadb_dump_import_role;\n\
+                    CREATE USER IF NOT EXISTS `josé``t`@`%` IDENTIFIED BY PASSWORD '*9B';\n\
+                    CREATE USER IF NOT EXISTS `kept`@`localhost` IDENTIFIED VIA x USING 'a\nCREATE USER `no`@`%`';\n\
+                    GRANT USAGE ON *.* TO `kept`@`localhost`;\nGRANT USAGE ON *.* TO `josé``t`@`%`;\n";
+        std::fs::write(file.path(), text).unwrap();
+        let both = |user: &str, host: &str| (user.to_owned(), host.to_owned());
+        let found = of_missing(file.path(), &BTreeSet::from([both("kept", "localhost")])).unwrap();
+        assert_eq!(found.users, BTreeSet::from([both("josé`t", "%"), both("kept", "localhost")]));
+        assert_eq!(found.makes, BTreeSet::from([both("josé`t", "%"), both("mariadb_dump_import_role", "")]));
+        let script = String::from_utf8(found.script).unwrap();
+        assert!(!script.contains("kept") && script.contains("GRANT USAGE ON *.* TO `josé``t`"), "{script}");
     }
 
     #[test]

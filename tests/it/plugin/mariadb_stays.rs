@@ -2,6 +2,7 @@
 
 use super::database::{not_put_back, put_back_noted, rehearse, restored};
 use super::mariadb::{fails_once, fed, fresh, mariadb, programs};
+use super::mariadb_swap::{NOTHING_IS_SWEPT, databases};
 use super::support::mariadb::Server;
 use super::*;
 
@@ -90,7 +91,7 @@ fn users_that_are_there_keep_their_passwords_and_rights() {
     server.sql(
         &name,
         "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE ROLE rl; CREATE USER rot@'%' IDENTIFIED BY 'first'; GRANT rl TO rot@'%';
-         CREATE USER lost@'%' IDENTIFIED BY 'lost'",
+         CREATE USER lost@'%' IDENTIFIED BY 'lost'; CREATE USER ''@'nowhere'",
     );
     server.sql("", &format!("GRANT ALL ON `{name}`.* TO rot@'%'; GRANT SELECT ON `{name}`.* TO lost@'%'"));
     let bench = mariadb(&server, json!({"database": name, "users": true}));
@@ -129,6 +130,11 @@ fn users_of_others_stay_when_those_of_the_backup_cannot_be_made() {
     let mut wanted: Vec<&str> = before.lines().chain(["guest", "helpers"]).collect();
     wanted.sort_unstable();
     assert_eq!(users().lines().collect::<Vec<_>>(), wanted);
+    // What failed first is told also when they cannot be dropped.
+    let bin = programs(&[("mariadb", &format!("{NO_USER_IS_DROPPED}{half}"))]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    let failure = not_put_back(&bench, &captured, json!({"overwrite": true, "users": true}), "permission_denied");
+    assert!(failure.trouble.message.contains("was killed by signal 9; and "), "{failure}");
 }
 
 /// The script by which users of others are made, and then half of what the backup has of users; `end` follows.
@@ -145,6 +151,38 @@ fn were_half_made(bin: &tempfile::TempDir) {
     for made in ["lost", "rl", "mariadb_dump_import_role"] {
         assert!(seen.lines().any(|user| user == made), "{made}: {seen}");
     }
+}
+
+/// What comes before the rest of a client's script, so that users cannot be dropped.
+const NO_USER_IS_DROPPED: &str =
+    "case \"$*\" in *'DROP USER'*|*'DROP ROLE'*) echo 'ERROR 1227 (42000): Access denied' >&2; exit 1;; esac\n";
+
+#[test]
+fn databases_of_a_killed_restore_are_put_right_also_when_its_users_cannot_be_dropped() {
+    let server = Server::start();
+    let name = fresh(&server, "both");
+    server.sql(&name, "CREATE TABLE t (i INT); CREATE ROLE rl; CREATE USER lost@'%'");
+    let mut bench = mariadb(&server, json!({"database": name, "users": true}));
+    let captured = bench.proven();
+    server.sql(&name, "INSERT INTO t VALUES (1); DROP ROLE rl; DROP USER lost@'%'");
+    let (users, all) = (|| server.sql("", "SELECT user, host FROM mysql.user ORDER BY 1, 2"), databases(&server));
+    let before = users();
+    let half = half_made(&server, "SELECT 1", "kill -9 $PPID; exit 1");
+    let bin = programs(&[("mariadb", &fed(&format!("{NOTHING_IS_SWEPT}\n{half}")))]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    put_back_noted(&bench, &captured, json!({"overwrite": true, "users": true}), None).unwrap_err();
+    were_half_made(&bin);
+    assert_ne!(databases(&server), all);
+    let bin = programs(&[("mariadb", &format!("{NO_USER_IS_DROPPED}exec mariadb \"$@\""))]);
+    bench.target.settings["bin_dir"] = json!(bin.path());
+    assert_eq!(bench.recover_app().unwrap_err().trouble.code, "permission_denied");
+    assert_eq!(databases(&server), all);
+    assert_ne!(users(), before);
+    bench.target.settings.as_object_mut().unwrap().remove("bin_dir");
+    bench.put_right();
+    assert_eq!(users(), before);
+    assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "0");
+    assert_eq!(std::fs::read_dir(bench.journal()).unwrap().count(), 0);
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn killed_at_any_instant_of_a_restore_the_database_is_the_old_or_the_new_one() {
 }
 
 /// What was there before a restore can't be dropped after it.
-const NOTHING_IS_SWEPT: &str =
+pub(super) const NOTHING_IS_SWEPT: &str =
     "if grep -q '^DROP DATABASE IF EXISTS' $0.all; then echo 'ERROR 1010 (HY000): no' >&2; exit 1; fi";
 
 /// What is in a database, also where it cannot be read.

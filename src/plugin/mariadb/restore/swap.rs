@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::both;
 use super::objects::Objects;
 use crate::plugin::builtin::{Failure, Voice};
 use crate::plugin::journal::Journal;
@@ -405,13 +406,23 @@ impl<'s> Swap<'s> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let places = journal.entries::<Place>()?.into_iter().map(|(_, place)| place);
         let (of_users, places): (Vec<Place>, Vec<Place>) = places.partition(|place| place.is_of_users);
-        for place in &of_users {
-            self.ended(place)?;
-            users::unmake(self.server, &place.users)?;
-            self.done(place)?;
-            voice.log("the users that a killed restore made are dropped: not all of them may have been whole");
+        let dropped: Vec<Result<(), Failure>> = of_users.iter().map(|place| self.without_users(place, voice)).collect();
+        // A user who cannot be dropped keeps no database from what it was.
+        let recovered = self.recover_all(&places, voice);
+        let dropped: Result<(), Failure> = dropped.into_iter().collect();
+        match (dropped, recovered) {
+            (Err(first), Err(second)) => Err(both(&first, second)),
+            (dropped, recovered) => dropped.and(recovered),
         }
-        self.recover_all(&places, voice)
+    }
+
+    /// Drops the users that a killed restore made.
+    fn without_users(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        self.ended(place)?;
+        users::unmake(self.server, &place.users)?;
+        self.done(place)?;
+        voice.log("the users that a killed restore made are dropped: not all of them may have been whole");
+        Ok(())
     }
 
     pub(in crate::plugin::mariadb) fn recover_all(
