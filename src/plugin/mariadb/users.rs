@@ -21,7 +21,7 @@ use crate::plugin::tool::DEADLINE_OF_WORK;
 use crate::process::Exit;
 
 /// What could not be done is told so often.
-const COMPLAINTS_MAX: usize = 10;
+pub(super) const COMPLAINTS_MAX: usize = 10;
 /// The number of their note, which no database has.
 const NUMBER: usize = 1_000_000_000;
 /// Users in a remark.

@@ -364,4 +364,13 @@ fn a_right_on_a_routine_that_cannot_be_given_again_is_told_with_its_statement() 
     for user in ["caller", "other"] {
         assert!(server.sql("", &format!("SHOW GRANTS FOR {user}@'%'")).contains("GRANT EXECUTE ON FUNCTION"), "{user}");
     }
+    // Not one by one without end.
+    for number in 0..11 {
+        server
+            .sql(&name, &format!("CREATE USER caller{number}@'%'; GRANT EXECUTE ON FUNCTION f TO caller{number}@'%'"));
+    }
+    let told = super::database::put_back(&bench, &captured, json!({"overwrite": true})).unwrap();
+    let messages: Vec<&str> = told.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(messages.len(), 11, "{told:#?}");
+    assert!(messages[10].starts_with("2 more rights on routines"), "{told:#?}");
 }

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::feed::Part;
 use super::objects::Objects;
+use super::rights::some_of;
 use super::swap::{Place, Stage, Swap, renames};
 use crate::plugin::builtin::Failure;
 use crate::plugin::mariadb::inside;
@@ -70,8 +71,8 @@ impl Swap<'_> {
                 format!("{} was changed since a restore of it failed, so nothing is put back by itself", place.goal),
             )
             .hint(format!(
-                "its tables from before the restore are in {} or called so, the rest is in {}; when all is right, drop \
-                 what is called so and remove the file {}.json beside it",
+                "its tables from before the restore are in {0} or called {0}_N, views that were invalid {0}_vN, the rest is \
+                 in {1}; when all is right, drop what is called so and remove the file {2}.json beside it",
                 place.aside,
                 self.kept(place).display(),
                 place.beside
@@ -145,8 +146,10 @@ impl Swap<'_> {
         if lacking.is_empty() {
             return Ok(());
         }
+        let (shown, more) = some_of(&lacking);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Err(Failure::new("not_put_back", format!("rights on routines of {} are not as they were", place.goal))
-            .hint(format!("run what gives them: {}", lacking.join(" "))))
+            .hint(format!("run what gives them: {}{more}", shown.join(" "))))
     }
 
     pub(super) fn drop_goal(&self, place: &Place) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use super::objects::Objects;
 use super::swap::{Place, Swap};
 use crate::plugin::builtin::Failure;
+use crate::plugin::mariadb::users::COMPLAINTS_MAX;
 
 impl Swap<'_> {
     /// Gives again what is missing, where the routine is there. Answers the statements that were in vain.
@@ -23,6 +24,12 @@ impl Swap<'_> {
         }
         missing()
     }
+}
+
+/// The first of these statements, and how many more there are.
+pub(super) fn some_of(statements: &[String]) -> (&[String], usize) {
+    let (shown, more) = statements.split_at(statements.len().min(COMPLAINTS_MAX));
+    (shown, more.len())
 }
 
 /// The statements that give what `had` tells and `now` does not, on routines that are there.
@@ -63,6 +70,14 @@ mod tests {
 
     fn right(name: &str, sql: &str) -> (String, String, String) {
         ("FUNCTION".to_owned(), name.to_owned(), sql.to_owned())
+    }
+
+    #[test]
+    fn of_many_statements_some_are_shown() {
+        let all = vec!["GRANT x;".to_owned(); 13];
+        let shown = |count: usize| some_of(all.get(..count).unwrap());
+        assert_eq!((shown(3).0.len(), shown(3).1), (3, 0));
+        assert_eq!((shown(13).0.len(), shown(13).1), (10, 3));
     }
 
     #[test]

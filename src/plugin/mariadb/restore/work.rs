@@ -10,6 +10,7 @@ use super::compare::{compare, count};
 use super::feed::Part;
 use super::names::Names;
 use super::objects::Objects;
+use super::rights::some_of;
 use super::swap::{self, Place, Swap};
 use crate::error::Trouble;
 use crate::plugin::Verdict;
@@ -159,9 +160,9 @@ impl Work<'_> {
         // From the first note on none goes back, also after a kill; and what is to be swept stays until the last is noted.
         places.clear();
         let noted = rest.iter_mut().try_for_each(|place| self.swap.is_done(place));
-        for place in &mut done {
-            let finished = noted.clone().and_then(|()| self.swap.finish(place));
-            finished.unwrap_or_else(|failure| tell_left(place, &failure, voice));
+        for place in &done {
+            let swept = noted.clone().and_then(|()| self.swap.sweep(place));
+            swept.unwrap_or_else(|failure| tell_left(place, &failure, voice));
         }
         Ok(())
     }
@@ -254,11 +255,17 @@ impl Work<'_> {
 
     /// Gives the rights on single routines again, and says which could not be given.
     fn rights(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        for statement in self.swap.give_rights(place)? {
+        let lost = self.swap.give_rights(place)?;
+        let (shown, more) = some_of(&lost);
+        for statement in shown {
             let message = format!("a right on a routine of {} is gone with the one that was there", place.goal);
             voice.warning(
                 Trouble::new("right_lost", message).with_hint(format!("run as an administrator: {statement}")),
             );
+        }
+        if more > 0 {
+            let message = format!("{more} more rights on routines of {} are gone so", place.goal);
+            voice.warning(Trouble::new("right_lost", message).with_hint("SHOW GRANTS of each user says what is left"));
         }
         Ok(())
     }
