@@ -60,13 +60,7 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                 told => told,
             },
             FORMAT_SQL => ends_with(&file, "-- Dump completed"),
-            FORMAT_GLOBALS => match ends_with(&file, "-- PostgreSQL database cluster dump complete") {
-                (Verdict::Proven, detail) => match postgres::Globals::read(&file) {
-                    Ok(_) => (Verdict::Proven, detail),
-                    Err(failure) => (Verdict::CouldNotVerify, failure.trouble.message),
-                },
-                told => told,
-            },
+            FORMAT_GLOBALS => postgres::Globals::verdict(&file),
             FORMAT_RDB => rdb(&tools, &file),
             other => (Verdict::CouldNotVerify, format!("the format {other:?} is not known")),
         };

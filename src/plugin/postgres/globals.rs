@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::statement::{Backslash, Cursor, Piece, sql, statements};
@@ -15,6 +16,12 @@ use crate::plugin::databases::remark::listed;
 
 /// What could not be done is told so often.
 const COMPLAINTS_MAX: usize = 10;
+/// The end of a whole file.
+const END: &str = "-- PostgreSQL database cluster dump complete";
+/// What is read of a file's end, in bytes.
+const TAIL_BYTES: u64 = 1024;
+/// The code of a failure: the file may be sound, and cannot be used here.
+const NOT_UTF8: &str = "globals_not_utf8";
 
 /// Has psql set a savepoint before each statement of a transaction, so that one that is refused does not end it.
 pub(in crate::plugin) const KEEP_ON: &str = "ON_ERROR_ROLLBACK=on";
@@ -56,13 +63,29 @@ impl Globals {
             let hint = "nothing was changed; take another snapshot: names are kept in UTF-8 since; one that its server \
                         itself has in no encoding must be renamed first. Or go without the roles, and run the file by hand: \
                         `psql -X -f globals.sql`";
-            Failure::new("globals_not_utf8", format!("{name} is not in UTF-8, so names of roles in it are unknown"))
+            Failure::new(NOT_UTF8, format!("{name} is not in UTF-8, so names of roles in it are unknown"))
                 .hint(hint)
         })?;
         Self::of(&text).ok_or_else(|| {
             Failure::new("dump_damaged", format!("{name} cannot be used: it ends in the middle of a statement"))
                 .hint("nothing was changed; take another snapshot")
         })
+    }
+
+    /// Whether a file is whole: it has its end, and is made of whole statements.
+    ///
+    /// None that `pg_dumpall` writes is called cut: it writes a text with a backslash as `E'…'`, whatever the server's
+    /// settings say, and with no character by its number.
+    pub(in crate::plugin) fn verdict(file: &Path) -> (Verdict, String) {
+        match ends_well(file) {
+            Ok(true) => match Self::read(file) {
+                Ok(_) => (Verdict::Proven, "its last line is there".to_owned()),
+                Err(failure) if failure.trouble.code == NOT_UTF8 => (Verdict::CouldNotVerify, failure.trouble.message),
+                Err(failure) => (Verdict::Failed, failure.trouble.message),
+            },
+            Ok(false) => (Verdict::Failed, format!("it does not end with {END:?}")),
+            Err(error) => (Verdict::Failed, format!("it cannot be read: {error}")),
+        }
     }
 
     fn of(text: &str) -> Option<Self> {
@@ -136,6 +159,15 @@ impl Globals {
         };
         voice.validation(name, verdict, detail);
     }
+}
+
+pub(super) fn ends_well(file: &Path) -> std::io::Result<bool> {
+    let mut file = std::fs::File::open(file)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    Ok(String::from_utf8_lossy(&tail).contains(END))
 }
 
 /// Whether a text of other letters than ASCII's says that they are UTF-8; a server without an encoding has what it got.
@@ -306,5 +338,24 @@ mod tests {
         assert_eq!(read(b"SET client_encoding = 'LATIN1';\nCREATE ROLE \"jos\xc3\xa9\";\n"), refused);
         assert_eq!(read(b"SET client_encoding = 'UTF8';\nCREATE ROLE \"jos\xe9\";\n"), refused);
         assert_eq!(read(b"CREATE ROLE \"cut"), Err("dump_damaged".to_owned()));
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_is_not_sound_and_of_one_in_another_encoding_nothing_is_known() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let verdict = |text: &[u8], end: &str| {
+            std::fs::write(file.path(), [text, b"\n--\n", end.as_bytes(), b"\n--\n\n"].concat()).unwrap();
+            Globals::verdict(file.path()).0
+        };
+        assert_eq!(verdict(SQL.as_bytes(), END), Verdict::Proven);
+        assert_eq!(verdict(SQL.as_bytes(), ""), Verdict::Failed);
+        assert_eq!(verdict(b"CREATE ROLE \"cut", END), Verdict::Failed);
+        assert_eq!(verdict(b"CREATE ROLE x\nALTER ROLE", END), Verdict::Failed);
+        assert_eq!(verdict(b"CREATE ROLE \"jos\xe9\";", END), Verdict::CouldNotVerify);
+        // As a server writes it whose `standard_conforming_strings` is off.
+        let off = br"SET standard_conforming_strings = off;
+            ALTER ROLE app SET a TO E'\\x41\\''\\1';";
+        assert_eq!(verdict(off, END), Verdict::Proven);
+        assert_eq!(Globals::verdict(Path::new("/nonexistent")).0, Verdict::Failed);
     }
 }

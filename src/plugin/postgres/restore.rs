@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::bound::silent;
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, verify};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, verify};
 use crate::error::Trouble;
 use crate::plugin::builtin::{self, Failure, Voice};
 use crate::plugin::databases::remark::listed;
@@ -99,7 +99,7 @@ pub(super) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failur
     let mut roles = None;
     if let Some(globals) = globals {
         let file = request.staging.join(&globals.path);
-        let whole = verify::ends_well(&file).unwrap_or(false);
+        let whole = globals::ends_well(&file).unwrap_or(false);
         let same = globals.sha256.is_none() || globals.sha256 == digest::sha256(&file, |_| {}).ok();
         if !whole || !same {
             return Err(damaged(&globals.path, "it is not as it was captured"));

@@ -4,7 +4,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +17,6 @@ use crate::plugin::protocol::{CaptureFacts, Request};
 use crate::plugin::tool::{DEADLINE_OF_WORK, Ends, Tools};
 use crate::plugin::{ArtifactFile, Verdict, digest};
 use crate::process::Exit;
-
-/// The end of a whole globals file.
-const GLOBALS_END: &str = "-- PostgreSQL database cluster dump complete";
-/// What is read of a globals file's end, in bytes.
-const TAIL_BYTES: u64 = 1024;
 
 /// What a dump's table of contents tells.
 pub(super) struct Contents {
@@ -73,14 +67,7 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                 }
             }
             FORMAT_GLOBALS => {
-                let (verdict, detail) = match ends_well(&file) {
-                    Ok(true) => match Globals::read(&file) {
-                        Ok(_) => (Verdict::Proven, "its last line is there".to_owned()),
-                        Err(failure) => (Verdict::CouldNotVerify, failure.trouble.message),
-                    },
-                    Ok(false) => (Verdict::Failed, format!("it does not end with {GLOBALS_END:?}")),
-                    Err(error) => (Verdict::Failed, format!("it cannot be read: {error}")),
-                };
+                let (verdict, detail) = Globals::verdict(&file);
                 voice.validation(format!("{shown} is whole"), verdict, detail);
             }
             other => {
@@ -202,15 +189,6 @@ fn unreadable(file: &Path, exit: &Exit, stderr: &str) -> Failure {
     let said = crate::plugin::transcript::tidy(said, 400);
     let why = if said.is_empty() { format!("{exit:?}") } else { said };
     Failure::new("dump_unreadable", format!("pg_restore cannot read {name}: {why}"))
-}
-
-pub(super) fn ends_well(file: &Path) -> std::io::Result<bool> {
-    let mut file = std::fs::File::open(file)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    Ok(String::from_utf8_lossy(&tail).contains(GLOBALS_END))
 }
 
 #[cfg(test)]
