@@ -189,7 +189,10 @@ pub(in crate::plugin) fn in_hex(sql: &str) -> String {
 pub(in crate::plugin) fn names(rows: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Vec<String>, Failure> {
     let name = |row: &str| String::from_utf8(hex::decode(row).ok()?).ok();
     let names: Option<Vec<String>> = rows.into_iter().map(|row| name(row.as_ref())).collect();
-    names.ok_or_else(|| Failure::new("server_unexpected", "the server's answer is no list of names in UTF-8"))
+    names.ok_or_else(|| {
+        Failure::new("server_unexpected", "the server's answer is no list of names in UTF-8")
+            .hint("a name at the server is not UTF-8: rename it there, with ALTER … RENAME TO")
+    })
 }
 
 /// A string in SQL.
@@ -206,4 +209,19 @@ pub(in crate::plugin) fn identifier(name: &str) -> String {
 /// A database's name for `-d`, where anything with `=` in it would be read as a connection string.
 pub(super) fn connection(database: &str) -> String {
     format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_list_of_names_says_what_to_do() {
+        assert_eq!(names(["6a6f73c3a9", ""]).unwrap(), ["josé", ""]);
+        for row in ["e9", "6", "josé"] {
+            let failure = names([row]).unwrap_err();
+            assert_eq!(failure.trouble.code, "server_unexpected", "{row}");
+            assert!(failure.trouble.hint.unwrap().contains("rename it there"), "{row}");
+        }
+    }
 }
