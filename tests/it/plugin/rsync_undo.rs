@@ -1,52 +1,49 @@
 //! How the plugin `rsync` undoes a restore: what was kept may be the only copy, and what lies beside is somebody else's.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 
 use super::rsync::{Device, content, lay_out, state, write};
 use super::*;
 
-/// Ends the comparison behind a restore, and while there is a file `hide`, takes the kept files away from under who reads them.
-fn script(device: &Device) -> PathBuf {
-    let directory = device.at("");
+/// Puts a shell before each command of the login: `cases` says which of them is not just run. It has `$aside`, where a
+/// restore keeps what gave way.
+fn between(device: &Device, cases: &str) {
     let text = format!(
         "#!/bin/sh\ncd {} || exit 1\naside=$(ls -d data/.larder-before-* 2>/dev/null | head -n 1)\n\
-         case \"$SSH_ORIGINAL_COMMAND\" in\n\
-         *--existing*) ;;\n\
-         *--delete*) [ -z \"$aside\" ] || exit 12 ;;\n\
-         *--sender*.larder-before-*)\n\
-         if [ -e hide ]; then\n\
-         (sleep 0.5; mv \"$aside/many\" held) & sh -c \"$SSH_ORIGINAL_COMMAND\"; code=$?\n\
-         wait; mv held \"$aside/many\"; exit $code\n\
-         fi ;;\n\
-         esac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
-        directory.display()
+         case \"$SSH_ORIGINAL_COMMAND\" in\n{cases}\nesac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
+        device.at("").display()
     );
-    let path = device.at("script");
+    let path = device.at("between");
     write(&path, &text);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    chmod(&path, 0o755);
+    device.allow(&path.display().to_string());
 }
 
 /// Does something, then ends the comparison behind a restore; while there is a file `hide`, nobody reads the kept files.
 fn meanwhile(device: &Device, something: &str) {
-    let text = format!(
-        "#!/bin/sh\ncd {} || exit 1\naside=$(ls -d data/.larder-before-* 2>/dev/null | head -n 1)\n\
-         case \"$SSH_ORIGINAL_COMMAND\" in\n\
-         *--existing*) ;;\n\
+    let cases = format!(
+        "*--existing*) ;;\n\
          *--sender*.larder-before-*) [ ! -e hide ] || exit 12 ;;\n\
          *--sender*) ;;\n\
-         'rsync --server -n'*) [ -z \"$aside\" ] || {{ {something}\nexit 12; }} ;;\n\
-         esac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
-        device.at("").display()
+         'rsync --server -n'*) [ -z \"$aside\" ] || {{ {something}\nexit 12; }} ;;"
     );
-    let path = device.at("meanwhile");
-    write(&path, &text);
-    mode(&path, 0o755);
-    device.allow(&path.display().to_string());
+    between(device, &cases);
 }
 
-fn mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+/// An undo while the disk of the device is not mounted fails, and is tried again: there is no directory, an empty one, or
+/// one of another disk.
+fn unmounted(device: &Device, bench: &Bench) {
+    std::fs::rename(device.at("data"), device.at("disk")).unwrap();
+    for there in [None, Some("data"), Some("data/other")] {
+        if let Some(there) = there {
+            std::fs::create_dir_all(device.at(there)).unwrap();
+        }
+        let failure = bench.recover_app().unwrap_err();
+        assert_eq!(failure.trouble.code, "not_undone", "{there:?}: {failure}\n{}", bench.log());
+        assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{there:?}");
+    }
+    std::fs::remove_dir_all(device.at("data")).unwrap();
+    std::fs::rename(device.at("disk"), device.at("data")).unwrap();
 }
 
 /// A device with nothing in `data`.
@@ -85,18 +82,7 @@ fn what_lies_beside_is_not_read_and_keeps_what_was_written_while_a_restore_was_u
         let noted = content(&bench.journal());
         assert!(!noted.keys().any(|path| path.ends_with("big.img")), "{:?}", noted.keys());
         std::fs::remove_file(device.at("hide")).unwrap();
-        // Its disk is not mounted: there is no directory, an empty one, or one of another disk.
-        std::fs::rename(device.at("data"), device.at("disk")).unwrap();
-        for there in [None, Some("data"), Some("data/other")] {
-            if let Some(there) = there {
-                std::fs::create_dir_all(device.at(there)).unwrap();
-            }
-            let failure = bench.recover_app().unwrap_err();
-            assert_eq!(failure.trouble.code, "not_undone", "{single} {there:?}: {failure}\n{}", bench.log());
-            assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{single} {there:?}");
-        }
-        std::fs::remove_dir_all(device.at("data")).unwrap();
-        std::fs::rename(device.at("disk"), device.at("data")).unwrap();
+        unmounted(&device, &bench);
         bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
         let now = |name: &str| std::fs::read_to_string(device.at("data").join(name)).unwrap();
         assert_eq!((now("app.conf"), now("app.log")), ("live".to_owned(), "line 1\nline 2\n".to_owned()), "{single}");
@@ -115,32 +101,17 @@ fn a_disk_that_is_not_mounted_is_told_also_when_nothing_had_given_way() {
         let captured = bench.capture_beside(None).unwrap();
         lay_out(&bench, &device);
         // Only its rights differ, so nothing is kept on the device.
-        mode(&device.at("data/app.conf"), 0o600);
+        chmod(&device.at("data/app.conf"), 0o600);
         write(&device.at("data/app.log"), "line 1\n");
-        let ended = device.at("ended");
-        let text = format!(
-            "#!/bin/sh\ncase \"$SSH_ORIGINAL_COMMAND\" in\n*--delay-updates*) sh -c \"$SSH_ORIGINAL_COMMAND\"; touch {0}; \
-             exit 12 ;;\nesac\n[ ! -e {0} ] || exit 12\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
-            ended.display()
+        between(
+            &device,
+            "*--delay-updates*) sh -c \"$SSH_ORIGINAL_COMMAND\"; touch ended; exit 12 ;;\n*) [ ! -e ended ] || exit 12 ;;",
         );
-        write(&device.at("script"), &text);
-        mode(&device.at("script"), 0o755);
-        device.allow(&device.at("script").display().to_string());
         let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
         assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
-        std::fs::remove_file(ended).unwrap();
+        std::fs::remove_file(device.at("ended")).unwrap();
         device.allow("");
-        std::fs::rename(device.at("data"), device.at("disk")).unwrap();
-        for there in [false, true] {
-            if there {
-                std::fs::create_dir(device.at("data")).unwrap();
-            }
-            let failure = bench.recover_app().unwrap_err();
-            assert_eq!(failure.trouble.code, "not_undone", "{single} {there}: {failure}\n{}", bench.log());
-            assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{single} {there}");
-        }
-        std::fs::remove_dir(device.at("data")).unwrap();
-        std::fs::rename(device.at("disk"), device.at("data")).unwrap();
+        unmounted(&device, &bench);
         // What was there and is not any more was removed by somebody.
         std::fs::remove_file(device.at("data/app.log")).unwrap();
         bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
@@ -165,10 +136,10 @@ fn attributes_are_given_back_and_no_content_and_nothing_that_was_removed_is_made
     lay_out(&bench, &device);
     write(&at("changed"), "live");
     for name in ["kept", "grown", "same-size", "removed", "replaced"] {
-        mode(&at(name), 0o600);
+        chmod(&at(name), 0o600);
     }
     for name in ["closed", "sub", "removed-directory", "replaced-directory"] {
-        mode(&at(name), 0o700);
+        chmod(&at(name), 0o700);
     }
     std::fs::create_dir_all(at("beside/removed")).unwrap();
     meanwhile(
@@ -222,16 +193,15 @@ fn a_file_that_gave_way_comes_back_with_its_other_names() {
 #[test]
 fn a_file_beside_that_the_login_may_not_read_refuses_no_restore() {
     if !nix::unistd::geteuid().is_root() {
-        println!("skipped: only root can log in as somebody else");
-        return;
+        return skip(Lack::Root, "only root can log in as somebody else");
     }
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
     for single in [true, false] {
         let device = empty_device();
-        mode(&device.at(""), 0o755);
+        chmod(&device.at(""), 0o755);
         write(&device.at("data/app.conf"), "old");
         write(&device.at("data/secret"), "of root alone");
-        mode(&device.at("data/secret"), 0o600);
+        chmod(&device.at("data/secret"), 0o600);
         for name in ["data", "data/app.conf"] {
             std::os::unix::fs::chown(device.at(name), Some(nobody), None).unwrap();
         }
@@ -263,25 +233,24 @@ fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
         write(&device.at(&format!("data/many/{n:02}.bin")), &format!("live {n:02}").repeat(5_000));
     }
     let live = content(&device.at("data"));
-    device.allow(&script(&device).display().to_string());
-    std::fs::write(device.at("hide"), "").unwrap();
+    // Ends the comparison, and while there is `hide`, takes the kept files away from under who reads them.
+    between(
+        &device,
+        "*--existing*) ;;\n\
+         *--delete*) [ -z \"$aside\" ] || exit 12 ;;\n\
+         *--sender*.larder-before-*)\n\
+         if [ -e hide ]; then\n\
+         (sleep 0.5; mv \"$aside/many\" held) & sh -c \"$SSH_ORIGINAL_COMMAND\"; code=$?\n\
+         wait; mv held \"$aside/many\"; exit $code\n\
+         fi ;;",
+    );
+    write(&device.at("hide"), "");
     bench.target.settings["bandwidth_kib"] = json!(500);
     let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
     assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "it is tried again");
     std::fs::remove_file(device.at("hide")).unwrap();
-    // Its disk is not mounted, in either way that this looks.
-    std::fs::rename(device.at("data"), device.at("disk")).unwrap();
-    for there in [false, true] {
-        if there {
-            std::fs::create_dir(device.at("data")).unwrap();
-        }
-        let failure = bench.recover_app().unwrap_err();
-        assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
-        assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "{there}");
-    }
-    std::fs::remove_dir(device.at("data")).unwrap();
-    std::fs::rename(device.at("disk"), device.at("data")).unwrap();
+    unmounted(&device, &bench);
     bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
     assert!(content(&device.at("data")) == live, "{}", bench.log());
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
@@ -301,7 +270,7 @@ fn what_cannot_be_seen_on_the_device_is_not_taken_for_new() {
     let live = content(&device.at("data"));
     for path in ["", "data", "data/closed"] {
         let mode = if path == "data/closed" { 0o744 } else { 0o755 };
-        std::fs::set_permissions(device.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        chmod(&device.at(path), mode);
     }
     device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
     for dry_run in [true, false] {
