@@ -55,8 +55,9 @@ rsync is needed on both sides. The host's key must be in `known_hosts` (`ssh-key
 device's own): a device with another key is refused. To keep owners, the daemon should be root here.
 
 Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the files back to their paths. The login needs
-the right to read all of them and to write then: where not everything can be compared, nothing is begun. The device needs
-room for both: all of it is there before the first old file gives way, and what gives way is kept in a directory
+the right to read all of them and to write then: where not everything can be compared, nothing is begun. What `exclude`
+names by now is left alone, also where the backup has it (patterns that begin with a slash aside). The device needs room for
+both: all of it is there before the first old file gives way, and what gives way is kept in a directory
 `.larder-before-…` there, to be removed by hand. When something fails, also when Larder is killed, the old files come back
 from it, and it goes only when each of them lies at its place again. What the backup has not stays and is told; only what a
 database of the backup would read (a stale `-wal`, anything in the data directory of a server) is moved there too. Or

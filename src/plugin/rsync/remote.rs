@@ -52,6 +52,14 @@ impl Outcome {
             Self::Partial(said) => Some(said),
         }
     }
+
+    /// Of two, what lacks more.
+    pub(super) fn worse(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Partial(_), _) | (_, Self::Whole) | (Self::Vanished, Self::Vanished) => self,
+            _ => other,
+        }
+    }
 }
 
 pub(super) struct Remote<'s> {
@@ -148,8 +156,9 @@ impl<'s> Remote<'s> {
         self.listed(args, voice)
     }
 
-    /// Sends what lies at `from` back to its path on the device. All of it is there under other names before the first
-    /// old file gives way; what gives way is kept in `aside`, a directory there. Deletes nothing.
+    /// Sends what lies at `from` back to its path on the device, but for what [`Self::look`] does not see either. All of
+    /// it is there under other names before the first old file gives way; what gives way is kept in `aside`, a directory
+    /// there. Deletes nothing.
     pub(super) fn send(
         &self,
         from: &Path,
@@ -161,6 +170,9 @@ impl<'s> Remote<'s> {
         args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
         args.extend(by_content());
         args.extend(kept_in(aside));
+        if from.is_dir() {
+            args.extend(self.excluded());
+        }
         self.add_ends(&mut args, from, path);
         self.run(args, voice).map_err(|failure| match failure.trouble.code.as_str() {
             "disk_full" => {
@@ -304,7 +316,7 @@ impl<'s> Remote<'s> {
     }
 
     /// What the settings leave out; patterns that are bound to the root mean that of the device.
-    fn excluded(&self) -> impl Iterator<Item = OsString> {
+    pub(super) fn excluded(&self) -> impl Iterator<Item = OsString> {
         let free = self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
         free.map(|pattern| format!("--exclude={pattern}").into()).chain([format!("--exclude={ASIDE}*").into()])
     }

@@ -116,11 +116,11 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     // Nothing is changed on the device before all of it is noted.
     for (number, each) in work.iter_mut().enumerate() {
         let entry = format!("{number:05}");
-        if let Err(failure) = each.keep(&remote, &journal, &entry, &request.staging, voice) {
+        let kept = each.keep(&remote, &journal, &entry, &request.staging, voice);
+        if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
             clear(&journal)?;
             return Err(failure);
         }
-        journal.note(&entry, &each.note)?;
     }
     let done = work.iter().try_for_each(|each| each.put(&remote, request, voice));
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
@@ -202,17 +202,18 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
         let has_attributes = attributes.is_dir();
+        let mut changed = Vec::new();
         if brought.is_some() {
             // Directories first: what gave way lies in them.
             if has_attributes {
-                remote.give_directories_back(&attributes, &note.base, voice)?;
+                (_, changed) = remote.give_directories_back(&attributes, &note.base, voice)?;
             }
             whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
             let aside = [Name(format!("{}/", note.aside).into_bytes())];
             whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
         }
         if has_attributes {
-            give_back(remote, &attributes, &note.base, voice)?;
+            give_back(remote, &attributes, &note.base, changed, voice)?;
         }
         voice.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
@@ -221,12 +222,19 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
     clear(journal)
 }
 
-/// Gives back the attributes that are noted, and tells what did not get them.
-fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let directories = remote.give_directories_back(noted, base, voice)?;
-    let (files, changed) = remote.give_back(noted, base, voice)?;
+/// Gives back the attributes that are noted, and tells what did not get them, and what was found `changed` before.
+fn give_back(
+    remote: &Remote<'_>,
+    noted: &Path,
+    base: &str,
+    mut changed: Vec<Name>,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let (directories, among_directories) = remote.give_directories_back(noted, base, voice)?;
+    let (files, among_files) = remote.give_back(noted, base, voice)?;
+    changed.extend(among_directories.into_iter().chain(among_files));
     // A login that may write there may still own nothing; another attempt would not change that.
-    if let Some(said) = files.lacks().or(directories.lacks()) {
+    if let Some(said) = files.worse(directories).lacks() {
         let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
         voice.warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
     }
@@ -291,7 +299,8 @@ impl Work {
             };
             let (leaves, stays): (Vec<Name>, Vec<Name>) =
                 changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
-            let touched = Touched::of(&from, &changes, &leaves);
+            let directories = remote.directories(&from, &request.staging.join(".larder-empty"), voice)?;
+            let touched = Touched::of(directories, &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
             let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
             return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays });
@@ -310,7 +319,7 @@ impl Work {
             let skeleton = request.staging.join(".larder-empty");
             remote.are_there(&note.base, &beside, &skeleton, voice)?
         };
-        let touched = Touched::of(&from, &changes, &leaves);
+        let touched = Touched::of(Vec::new(), &changes, &leaves);
         Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new() })
     }
 
@@ -373,7 +382,7 @@ impl Work {
         let skeleton = request.staging.join(".larder-empty");
         if !self.leaves.is_empty() {
             let outcome = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?;
-            outcome.lacks().map_or(Ok(()), |said| Err(unwritable(&self.to, said)))?;
+            unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
         let (_, outcome) = remote.send(&self.from, &self.to, aside, voice)?;
         // Both ways: what differs or is missing there, and what is there beside.
@@ -381,17 +390,14 @@ impl Work {
         // What vanished here is neither sent nor compared; nor may be what could be read neither time.
         let is_less = outcome == Outcome::Vanished || (outcome != Outcome::Whole && compared != Outcome::Whole);
         if left.stats.transferred > 0 || is_less {
-            return Err(match outcome.lacks() {
-                Some(said) => unwritable(&self.to, said),
-                None => Failure::new(
+            return Err(unsent(&self.to, &outcome).unwrap_or_else(|| {
+                let (differ, files) = (left.stats.transferred, left.stats.files);
+                Failure::new(
                     "restore_differs",
-                    format!(
-                        "{} of {} files of {} are not as in the backup",
-                        left.stats.transferred, left.stats.files, self.to
-                    ),
+                    format!("{differ} of {files} files of {} are not as in the backup", self.to),
                 )
-                .hint("what was there is there again; does something else write to them?"),
-            });
+                .hint("what was there is there again; does something else write to them?")
+            }));
         }
         if let Outcome::Partial(said) = outcome {
             voice.warning(
@@ -422,9 +428,15 @@ impl Work {
     }
 }
 
-fn unwritable(path: &str, said: &str) -> Failure {
-    Failure::new("files_unwritable", format!("some files of {path} could not be sent: {said}"))
-        .hint("what was there is there again; give the login write permission on the device")
+/// Why a path is not restored whose transfer lacks something; none: it lacks nothing.
+fn unsent(path: &str, outcome: &Outcome) -> Option<Failure> {
+    let said = outcome.lacks()?;
+    let next = match outcome {
+        Outcome::Vanished => "restore again: the copy here changed while it was sent",
+        _ => "give the login write permission on the device",
+    };
+    let failure = Failure::new("files_unwritable", format!("some files of {path} could not be sent: {said}"));
+    Some(failure.hint(format!("what was there is there again; {next}")))
 }
 
 /// Whether a database of the backup would read what has this name (below `root`), and the backup has not.
@@ -452,4 +464,17 @@ fn tree_in(facts: &crate::plugin::CaptureFacts, tree: &Path, settings: &RsyncSet
         shown.strip_suffix(path.trim_end_matches('/')).filter(|copy| copy.ends_with(TREE)).map(std::path::PathBuf::from)
     });
     named.map_or_else(|| inside(&settings.tree()), |copy| inside(&copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vanished_here_asks_for_another_restore_and_not_for_permission_there() {
+        let hint = |outcome: Outcome| unsent("/data", &outcome).map(|failure| failure.trouble.hint.unwrap());
+        assert_eq!(hint(Outcome::Whole), None);
+        assert!(hint(Outcome::Partial("denied".to_owned())).unwrap().ends_with("write permission on the device"));
+        assert!(hint(Outcome::Vanished).unwrap().ends_with("restore again: the copy here changed while it was sent"));
+    }
 }

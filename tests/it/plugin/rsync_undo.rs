@@ -151,6 +151,8 @@ fn attributes_are_given_back_and_no_content_and_nothing_that_was_removed_is_made
     let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    let told = bench.log();
+    assert!(told.contains("were changed while a restore ran") && told.contains("replaced-directory/"), "{told}");
     let now: Vec<(String, String)> = content(&device.at("data"))
         .into_iter()
         .map(|(path, content)| (path.display().to_string(), String::from_utf8(content).unwrap()))
@@ -279,5 +281,107 @@ fn what_cannot_be_seen_on_the_device_is_not_taken_for_new() {
         assert_eq!(failure.trouble.code, "not_compared", "{failure}\n{}", bench.log());
     }
     assert!(content(&device.at("data")) == live);
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_excluded_since_the_backup_is_neither_sent_nor_touched_nor_left_by_an_undo() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(Lack::Root, "only root can log in as somebody else");
+    }
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw();
+    let device = empty_device();
+    let at = |name: &str| device.at("data").join(name);
+    chmod(&device.at(""), 0o755);
+    for name in ["app.conf", "secret", "closed/below/one", "cache/one"] {
+        write(&at(name), "old");
+    }
+    for name in ["", "app.conf"] {
+        std::os::unix::fs::chown(at(name), Some(nobody), None).unwrap();
+    }
+    let mut bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    bench.target.settings["exclude"] = json!(["secret", "closed/", "cache"]);
+    for name in ["app.conf", "secret", "closed/below/one"] {
+        write(&at(name), "live");
+    }
+    chmod(&at("secret"), 0o600);
+    chmod(&at("closed"), 0o700);
+    std::fs::remove_dir_all(at("cache")).unwrap();
+    let live = state(&device.at("data"));
+    meanwhile(&device, ":");
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
+    assert_eq!(state(&device.at("data")), live, "{}", bench.log());
+    // Nor does it need to be read or written.
+    device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
+    let restored = bench.restore_app(&captured, json!({}), false);
+    let restored = restored.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    assert_eq!(verdict(&restored.validations), Verdict::Proven, "{restored:#?}");
+    assert!(restored.warnings.is_empty(), "{restored:#?}");
+    assert_eq!(std::fs::read_to_string(at("app.conf")).unwrap(), "old");
+    let mut now = state(&device.at("data"));
+    let untouched = |all: &mut std::collections::BTreeMap<PathBuf, String>| {
+        all.retain(|path, _| ["secret", "closed", "cache"].iter().any(|name| path.starts_with(name)));
+        std::mem::take(all)
+    };
+    assert_eq!(untouched(&mut now), untouched(&mut live.clone()));
+}
+
+#[test]
+fn a_restore_that_cannot_note_all_of_its_work_leaves_no_note() {
+    let device = empty_device();
+    for name in ["data/one/new", "data/two/new"] {
+        write(&device.at(name), "old");
+    }
+    let mut bench = device.bench();
+    bench.target.settings["paths"] = json!([device.at("data/one"), device.at("data/two")]);
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    std::fs::remove_file(device.at("data/one/new")).unwrap();
+    // In the way of the second note.
+    std::fs::create_dir(bench.journal().join(".00001")).unwrap();
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "journal_unwritable", "{failure}\n{}", bench.log());
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    write(&device.at("data/one/new"), "made since");
+    bench.put_right();
+    assert_eq!(std::fs::read_to_string(device.at("data/one/new")).unwrap(), "made since");
+}
+
+#[test]
+fn directories_that_stayed_get_their_attributes_before_their_files_also_when_one_that_left_lacks_its_own() {
+    let device = empty_device();
+    let at = |name: &str| device.at("data").join(name);
+    for name in ["changed", "was-file"] {
+        write(&at(name), "old");
+    }
+    std::fs::create_dir(at("closed")).unwrap();
+    let bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    write(&at("changed"), "live");
+    chmod(&at("closed"), 0o700);
+    std::fs::remove_file(at("was-file")).unwrap();
+    write(&at("was-file/inside"), "live");
+    let live = state(&device.at("data"));
+    // Ends the comparison, and what makes directories again that left tells that it could not do all.
+    between(
+        &device,
+        "*--existing* | *--sender* | *--delay-updates*) ;;\n\
+         *--link-dest*) stat -c %a data/closed > closed-then ;;\n\
+         'rsync --server -n'*) [ -z \"$aside\" ] || exit 12 ;;\n\
+         *) touch made; sh -c \"$SSH_ORIGINAL_COMMAND\"; exit 23 ;;",
+    );
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
+    assert_eq!(state(&device.at("data")), live, "{}", bench.log());
+    assert_eq!(std::fs::read_to_string(device.at("closed-then")).unwrap(), "700\n", "{}", bench.log());
+    assert!(
+        device.at("made").exists() && bench.log().contains("but not all times, rights and owners"),
+        "{}",
+        bench.log()
+    );
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
 }

@@ -30,22 +30,10 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// By the backup at `from`, what its transfer changes, and all that leaves before it.
-    pub(super) fn of(from: &Path, changes: &Changes, leaves: &[Name]) -> Self {
+    /// By the directories of the backup, what its transfer changes, and all that leaves before it.
+    pub(super) fn of(mut directories: Vec<Name>, changes: &Changes, leaves: &[Name]) -> Self {
         let created: BTreeSet<&[u8]> = changes.created.iter().map(Name::plain).collect();
-        let mut directories = Vec::new();
-        let mut open = vec![PathBuf::new()];
-        while let Some(next) = open.pop() {
-            // What cannot be read here is not sent either.
-            for entry in std::fs::read_dir(from.join(&next)).into_iter().flatten().flatten() {
-                let path = next.join(entry.file_name());
-                let bytes = path.as_os_str().as_bytes();
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !created.contains(bytes) {
-                    directories.push(Name([bytes, b"/"].concat()));
-                    open.push(path);
-                }
-            }
-        }
+        directories.retain(|name| !name.as_path().ancestors().any(|at| created.contains(at.as_os_str().as_bytes())));
         // Behind a new directory may stand a link to elsewhere.
         let replaced = outermost(changes.created.iter().cloned()).into_iter();
         let leaving = replaced.chain(leaves.iter().filter(|name| name.is_directory()).cloned());
@@ -69,6 +57,26 @@ pub(super) fn leaving(noted: &Path) -> PathBuf {
 }
 
 impl Remote<'_> {
+    /// The directories of the backup at `from` that are sent, by names below it; `skeleton` is made for this alone.
+    pub(super) fn directories(
+        &self,
+        from: &Path,
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Vec<Name>, Failure> {
+        std::fs::create_dir_all(skeleton)
+            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", skeleton.display())))?;
+        // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
+        let mut args: Vec<OsString> = ["--dry-run", "-r"].map(OsString::from).to_vec();
+        args.extend(self.excluded());
+        args.extend(["--include=*/", "--exclude=*", "--"].map(OsString::from));
+        args.extend([within(from), within(skeleton)]);
+        let listed = self.listed(args, voice);
+        let _ = std::fs::remove_dir_all(skeleton);
+        // What cannot be read here is not sent either.
+        listed.map(|(changes, _)| changes.created)
+    }
+
     /// The names at the top of a directory of the device; nothing else of it is read. None: it has no such directory.
     pub(super) fn top(
         &self,
@@ -146,22 +154,19 @@ impl Remote<'_> {
     }
 
     /// Makes directories again that left, and gives those that stayed their attributes, so that files can lie in them.
+    /// Tells what somebody changed meanwhile, as [`Self::give_back`] does.
     pub(super) fn give_directories_back(
         &self,
         from: &Path,
         path: &str,
         voice: &mut Voice<'_>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<(Outcome, Vec<Name>), Failure> {
         let only_directories = ["--include=*/", "--exclude=*"];
-        self.leave_changed(from, path, &only_directories, voice)?;
+        let changed = self.leave_changed(from, path, &only_directories, voice)?;
         let left = leaving(from);
-        if left.is_dir() {
-            match self.send_entries(&left, path, None, voice)? {
-                Outcome::Whole => {}
-                outcome => return Ok(outcome),
-            }
-        }
-        self.run(self.giving(Apply::Yes, from, path, &only_directories), voice).map(|(_, outcome)| outcome)
+        let made = if left.is_dir() { self.send_entries(&left, path, None, voice)? } else { Outcome::Whole };
+        let (_, given) = self.run(self.giving(Apply::Yes, from, path, &only_directories), voice)?;
+        Ok((made.worse(given), changed))
     }
 
     /// Gives what [`Self::note`] brought its attributes; tells what somebody changed meanwhile, and it stays so.
@@ -246,20 +251,15 @@ mod tests {
 
     #[test]
     fn only_what_a_restore_goes_through_is_touched_and_nothing_behind_what_is_new() {
-        let backup = tempfile::tempdir().unwrap();
-        for directory in ["stays/below", "new/below"] {
-            std::fs::create_dir_all(backup.path().join(directory)).unwrap();
-        }
-        std::fs::write(backup.path().join("was-directory"), "").unwrap();
+        let backup = names(&["new/", "new/below/", "stays/", "stays/below/"]);
         let changes = Changes {
-            created: names(&["new/", "new/below/", "new/below/file", "was-directory"]),
+            created: names(&["new/", "new/below/file", "was-directory"]),
             extra: names(&["beside/", "beside/file", "was-directory/empty/", "was-directory/file"]),
             attributes: names(&["stays/file"]),
             ..Changes::default()
         };
         let leaves = names(&["was-directory/empty/", "was-directory/file"]);
-        let mut touched = Touched::of(backup.path(), &changes, &leaves);
-        touched.directories.sort();
+        let touched = Touched::of(backup, &changes, &leaves);
         let wanted = Touched {
             directories: names(&["stays/", "stays/below/"]),
             files: names(&["stays/file"]),
