@@ -58,9 +58,11 @@ Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the 
 the right to read all of them and to write then: where not everything can be compared, nothing is begun. What `exclude`
 names by now is left alone, also where the backup has it (patterns that begin with a slash aside). The device needs room for
 both: all of it is there before the first old file gives way, and what gives way is kept in a directory
-`.larder-before-…` there, to be removed by hand. When something fails, also when Larder is killed, the old files come back
-from it, and it goes only when each of them lies at its place again. What the backup has not stays and is told; only what a
-database of the backup would read (a stale `-wal`, anything in the data directory of a server) is moved there too. Or
+`.larder-before-…` there, to be removed by hand. The state directory here needs room for the files that get only other
+rights, owners or times: they are noted there with their content until the restore ends. When something fails, also when
+Larder is killed, the old files come back from that directory, and it goes only when each of them lies at its place again.
+What the backup has not stays and is told; only what a database of the backup would read (a stale `-wal`, anything in the
+data directory of a server), and what stands where a file of the backup goes, is moved there too. Or
 `larder restore TARGET --to DIR`.";
 
 /// Which device, and what of it.

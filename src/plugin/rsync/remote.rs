@@ -22,7 +22,7 @@ pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.
 const LISTED: &str = "=larder= ";
 /// How long both sides may say nothing while they read their files whole, in seconds; ssh tells a dead device sooner.
-pub(super) const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
+const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
 /// Names that one command line gets.
 const ENTRIES_MAX: usize = 500;
 
@@ -53,7 +53,7 @@ impl Outcome {
         }
     }
 
-    /// Of two, what lacks more.
+    /// Of two, what lacks more; the first of two that lack alike.
     pub(super) fn worse(self, other: Self) -> Self {
         match (&self, &other) {
             (Self::Partial(_), _) | (_, Self::Whole) | (Self::Vanished, Self::Vanished) => self,
@@ -137,9 +137,7 @@ impl<'s> Remote<'s> {
         for path in &self.settings.paths {
             args.push(format!("{}:{}", self.login(), path.trim_end_matches('/')).into());
         }
-        let mut into = tree.as_os_str().to_owned();
-        into.push("/");
-        args.push(into);
+        args.push(within(tree));
         self.run(args, voice)
     }
 
@@ -195,6 +193,7 @@ impl<'s> Remote<'s> {
         aside: Option<&str>,
         voice: &mut Voice<'_>,
     ) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::Whole;
         for some in entries_in(from)?.chunks(ENTRIES_MAX) {
             let mut args = self.common(Apply::Yes);
             args.extend(by_content());
@@ -203,12 +202,10 @@ impl<'s> Remote<'s> {
             args.push("--".into());
             args.extend(some.iter().cloned());
             args.push(self.directory(path));
-            match self.run(args, voice)? {
-                (_, Outcome::Whole) => {}
-                (_, outcome) => return Ok(outcome),
-            }
+            let (_, sent) = self.run(args, voice)?;
+            outcome = outcome.worse(sent);
         }
-        Ok(Outcome::Whole)
+        Ok(outcome)
     }
 
     /// Brings a directory of the device to `into`; none: it has no such directory.
@@ -254,17 +251,18 @@ impl<'s> Remote<'s> {
         let _ = std::fs::remove_dir_all(skeleton);
         let _ = std::fs::remove_file(&filter);
         let (found, outcome) = found?;
-        match outcome.lacks() {
-            Some(said) => Err(self.unread(path, said)),
-            None => Ok(found.extra),
-        }
+        self.unread(path, &outcome).map_or(Ok(found.extra), Err)
     }
 
-    /// Why nothing is decided: what is not seen is neither new nor missing.
-    pub(super) fn unread(&self, path: &str, said: &str) -> Failure {
+    /// Why nothing is decided: what is not seen is neither new nor missing. None: all was seen.
+    pub(super) fn unread(&self, path: &str, outcome: &Outcome) -> Option<Failure> {
+        let said = outcome.lacks()?;
+        let next = match outcome {
+            Outcome::Vanished => "restore again: the copy here changed while it was read",
+            _ => "give the login the right to read there, or leave that out by `exclude`",
+        };
         let told = format!("not all of {path} on {} can be compared with the backup: {said}", self.settings.host);
-        Failure::new("not_compared", told)
-            .hint("nothing was changed; give the login the right to read there, or leave that out by `exclude`")
+        Some(Failure::new("not_compared", told).hint(format!("nothing was changed; {next}")))
     }
 
     /// Rules by which rsync deletes what has one of `names` and nothing else. It looks only into directories that it is
@@ -293,10 +291,7 @@ impl<'s> Remote<'s> {
         let mut args = self.base(apply);
         args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
         args.push(format!("--filter=merge {}", filter.display()).into());
-        args.push("--".into());
-        let mut source = skeleton.as_os_str().to_owned();
-        source.push("/");
-        args.extend([source, self.directory(path)]);
+        args.extend(["--".into(), within(skeleton), self.directory(path)]);
         args
     }
 
@@ -323,12 +318,10 @@ impl<'s> Remote<'s> {
 
     fn add_ends(&self, args: &mut Vec<OsString>, from: &Path, path: &str) {
         args.push("--".into());
-        let mut source = from.as_os_str().to_owned();
         if from.is_dir() {
-            source.push("/");
-            args.extend([source, self.directory(path)]);
+            args.extend([within(from), self.directory(path)]);
         } else {
-            args.extend([source, format!("{}:{}", self.login(), path.trim_end_matches('/')).into()]);
+            args.extend([from.into(), format!("{}:{}", self.login(), path.trim_end_matches('/')).into()]);
         }
     }
 
@@ -486,7 +479,7 @@ impl<'s> Remote<'s> {
 }
 
 /// A file is the same when its content is: one of the same size and time may have another.
-fn by_content() -> [OsString; 2] {
+pub(super) fn by_content() -> [OsString; 2] {
     ["--checksum".into(), format!("--timeout={READING_SECONDS_MAX}").into()]
 }
 
@@ -546,5 +539,17 @@ mod tests {
         std::fs::write(directory.path().join("a"), "").unwrap();
         assert_eq!(entries_in(directory.path()).unwrap(), [directory.path().join("a"), directory.path().join("b")]);
         assert_eq!(entries_in(&directory.path().join("gone")).unwrap_err().trouble.code, "unreadable");
+    }
+
+    #[test]
+    fn of_two_outcomes_that_counts_which_lacks_more() {
+        let partial = |said: &str| Outcome::Partial(said.to_owned());
+        let from_least = [Outcome::Whole, Outcome::Vanished, partial("denied")];
+        for (less, one) in from_least.iter().enumerate() {
+            for (more, other) in from_least.iter().enumerate() {
+                assert_eq!(&one.clone().worse(other.clone()), from_least.get(less.max(more)).unwrap());
+            }
+        }
+        assert_eq!(partial("first").worse(partial("second")), partial("first"));
     }
 }

@@ -4,9 +4,10 @@
 //! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
 //! That directory may be the only copy then: it is removed only when all of it was read, and sent to its place. And what
 //! cannot be compared is not taken for new, since what is new is taken away.
-//! What stays in its place and would get other attributes is noted here first, and gets them back.
+//! What stays in its place and would get other attributes is noted here first, files with their content, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
-//! into the restored one. Other files that the backup has not stay, and are told.
+//! into the restored one. And what is in a directory that stands where the backup has a file gives way with it. Other files
+//! that the backup has not stay, and are told.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use crate::plugin::transcript::tidy;
 
 mod attributes;
 
-use attributes::{Touched, at_both_ends};
+use attributes::{Touched, at_both_ends, forget};
 
 /// The entry that says that all is in place.
 const COMMITTED: &str = "committed";
@@ -202,51 +203,50 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
         let has_attributes = attributes.is_dir();
-        let mut changed = Vec::new();
         if brought.is_some() {
             // Directories first: what gave way lies in them.
             if has_attributes {
-                (_, changed) = remote.give_directories_back(&attributes, &note.base, voice)?;
+                let (_, changed) = remote.give_directories_back(&attributes, &note.base, voice)?;
+                tell_changed(&changed, &note.base, voice);
             }
             whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
             let aside = [Name(format!("{}/", note.aside).into_bytes())];
             whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
         }
         if has_attributes {
-            give_back(remote, &attributes, &note.base, changed, voice)?;
+            give_back(remote, &attributes, &note.base, voice)?;
         }
         voice.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
-        remove(&attributes);
+        forget(&attributes);
     }
     clear(journal)
 }
 
-/// Gives back the attributes that are noted, and tells what did not get them, and what was found `changed` before.
-fn give_back(
-    remote: &Remote<'_>,
-    noted: &Path,
-    base: &str,
-    mut changed: Vec<Name>,
-    voice: &mut Voice<'_>,
-) -> Result<(), Failure> {
-    let (directories, among_directories) = remote.give_directories_back(noted, base, voice)?;
+/// Gives back the attributes that are noted, and tells what did not get them.
+fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let (directories, mut changed) = remote.give_directories_back(noted, base, voice)?;
     let (files, among_files) = remote.give_back(noted, base, voice)?;
-    changed.extend(among_directories.into_iter().chain(among_files));
+    changed.extend(among_files);
     // A login that may write there may still own nothing; another attempt would not change that.
     if let Some(said) = files.worse(directories).lacks() {
         let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
         voice.warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
     }
+    tell_changed(&changed, base, voice);
+    Ok(())
+}
+
+/// Tells what somebody changed meanwhile, at once: it is out of the note, so another attempt does not find it again.
+fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
     if !changed.is_empty() {
         let told =
-            format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(&changed));
+            format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(changed));
         voice.warning(
             Trouble::new("attributes_left", told)
                 .with_hint("compare their times, rights and owners: the restore may have set those of the backup"),
         );
     }
-    Ok(())
 }
 
 /// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
@@ -260,7 +260,6 @@ fn still_there(
     let base = &note.base;
     let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
     let mut had = names(&note.had);
-    // One version noted them only so.
     let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
     had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
     let there = remote.top(base, scratch, voice)?.map(|(there, _)| names(&there));
@@ -281,10 +280,8 @@ impl Work {
         voice: &mut Voice<'_>,
     ) -> Result<Self, Failure> {
         let (changes, outcome) = remote.look(&from, &to, voice)?;
-        if let Some(said) = outcome.lacks() {
-            // What is there and cannot be seen would count as new, and be taken away to undo a restore.
-            return Err(remote.unread(&to, said));
-        }
+        // What is there and cannot be seen would count as new, and be taken away to undo a restore.
+        remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
         let partial =
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
@@ -353,7 +350,7 @@ impl Work {
             Some(_) => Ok(()),
             // There is nothing yet.
             None => {
-                remove(&into);
+                forget(&into);
                 Ok(())
             }
         }

@@ -46,6 +46,11 @@ fn unmounted(device: &Device, bench: &Bench) {
     std::fs::rename(device.at("disk"), device.at("data")).unwrap();
 }
 
+/// The rights at a path.
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o777
+}
+
 /// A device with nothing in `data`.
 fn empty_device() -> Device {
     let device = Device::start();
@@ -115,8 +120,8 @@ fn a_disk_that_is_not_mounted_is_told_also_when_nothing_had_given_way() {
         // What was there and is not any more was removed by somebody.
         std::fs::remove_file(device.at("data/app.log")).unwrap();
         bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
-        let metadata = device.at("data/app.conf").metadata().unwrap();
-        assert_eq!((metadata.mode() & 0o777, content(&device.at("data")).len()), (0o600, 1), "{single}");
+        let left = content(&device.at("data")).len();
+        assert_eq!((mode(&device.at("data/app.conf")), left), (0o600, 1), "{single}");
         assert_eq!(bench.noted(), Vec::<PathBuf>::new());
     }
 }
@@ -168,8 +173,7 @@ fn attributes_are_given_back_and_no_content_and_nothing_that_was_removed_is_made
     assert_eq!(now, wanted.map(|(path, content)| (path.to_owned(), content.to_owned())));
     assert_eq!(std::fs::read_link(at("replaced")).unwrap(), Path::new("kept"));
     assert!(!at("removed-directory").exists() && !at("beside/removed").exists());
-    let mode = |name: &str| at(name).metadata().unwrap().mode() & 0o777;
-    assert_eq!((mode("kept"), mode("closed"), mode("sub"), mode("beside")), (0o600, 0o700, 0o700, 0o711));
+    assert_eq!(["kept", "closed", "sub", "beside"].map(|name| mode(&at(name))), [0o600, 0o700, 0o700, 0o711]);
 }
 
 #[test]

@@ -1,22 +1,26 @@
 //! What a restore leaves in its place and gives other attributes: noted here before, and given back to undo it.
 //!
 //! Only what the restore touches is noted and given back, the directories that it goes through and the files that it
-//! leaves but for their attributes. What lies beside them is somebody else's, who may not want it read and goes on writing
-//! to it. For the same reason no content is given back: a file that somebody wrote to meanwhile is left as it is, and told.
+//! leaves but for their attributes. Those files are noted with their content, since only by it can be told whether one is
+//! still the same; so the state directory needs room for them until the restore ends. What lies beside them is somebody
+//! else's, who may not want it read and goes on writing to it. For the same reason no content is given back: a file that
+//! somebody wrote to meanwhile is left as it is, and told.
 //! A directory that leaves, since the backup has a file there, is noted apart: it alone is made again.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::changes::{Changes, Name, outermost};
-use super::super::remote::{Apply, Outcome, READING_SECONDS_MAX, Remote, with_owners, within};
+use super::super::remote::{Apply, Outcome, Remote, by_content, with_owners, within};
 use crate::plugin::builtin::{Failure, Voice};
 
 /// Names at the top of a directory that are noted of each end, so that a note stays small; new ones come at one end, and
 /// old ones go from the other.
 const TOP_MAX: usize = 500;
+/// Rules by which nothing but directories is seen.
+const ONLY_DIRECTORIES: [&str; 2] = ["--include=*/", "--exclude=*"];
 
 /// What a restore gives other attributes, by names below its directory.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,6 +60,13 @@ pub(super) fn leaving(noted: &Path) -> PathBuf {
     noted.with_extension("leaving")
 }
 
+/// Removes all that is noted at `noted`, when nobody asks for it any more.
+pub(super) fn forget(noted: &Path) {
+    for each in [noted, &leaving(noted)] {
+        let _ = std::fs::remove_dir_all(each);
+    }
+}
+
 impl Remote<'_> {
     /// The directories of the backup at `from` that are sent, by names below it; `skeleton` is made for this alone.
     pub(super) fn directories(
@@ -69,8 +80,8 @@ impl Remote<'_> {
         // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
         let mut args: Vec<OsString> = ["--dry-run", "-r"].map(OsString::from).to_vec();
         args.extend(self.excluded());
-        args.extend(["--include=*/", "--exclude=*", "--"].map(OsString::from));
-        args.extend([within(from), within(skeleton)]);
+        args.extend(ONLY_DIRECTORIES.map(OsString::from));
+        args.extend(["--".into(), within(from), within(skeleton)]);
         let listed = self.listed(args, voice);
         let _ = std::fs::remove_dir_all(skeleton);
         // What cannot be read here is not sent either.
@@ -101,11 +112,10 @@ impl Remote<'_> {
         into: &Path,
         voice: &mut Voice<'_>,
     ) -> Result<Option<Outcome>, Failure> {
-        let only_directories = ["--include=*/", "--exclude=*"];
         let parts: [(&[Name], PathBuf, &[&str]); 3] = [
             (&touched.files, into.to_owned(), &["--no-implied-dirs"]),
-            (&touched.directories, into.to_owned(), &only_directories),
-            (&touched.leaving, leaving(into), &only_directories),
+            (&touched.directories, into.to_owned(), &ONLY_DIRECTORIES),
+            (&touched.leaving, leaving(into), &ONLY_DIRECTORIES),
         ];
         for (names, into, more) in parts {
             std::fs::create_dir_all(&into)
@@ -161,11 +171,10 @@ impl Remote<'_> {
         path: &str,
         voice: &mut Voice<'_>,
     ) -> Result<(Outcome, Vec<Name>), Failure> {
-        let only_directories = ["--include=*/", "--exclude=*"];
-        let changed = self.leave_changed(from, path, &only_directories, voice)?;
+        let changed = self.leave_changed(from, path, &ONLY_DIRECTORIES, voice)?;
         let left = leaving(from);
         let made = if left.is_dir() { self.send_entries(&left, path, None, voice)? } else { Outcome::Whole };
-        let (_, given) = self.run(self.giving(Apply::Yes, from, path, &only_directories), voice)?;
+        let (_, given) = self.run(self.giving(Apply::Yes, from, path, &ONLY_DIRECTORIES), voice)?;
         Ok((made.worse(given), changed))
     }
 
@@ -176,12 +185,9 @@ impl Remote<'_> {
         path: &str,
         voice: &mut Voice<'_>,
     ) -> Result<(Outcome, Vec<Name>), Failure> {
-        let mut changed = Vec::new();
+        let mut changed = self.leave_changed(from, path, &by_content(), voice)?;
         // To compare content takes long; what grew meanwhile is seen by its size, at once before it is done.
-        let reading = format!("--timeout={READING_SECONDS_MAX}");
-        for how in [&["--checksum", reading.as_str()][..], &["--size-only"]] {
-            changed.extend(self.leave_changed(from, path, how, voice)?);
-        }
+        changed.extend(self.leave_changed(from, path, &["--size-only"], voice)?);
         let (_, outcome) = self.run(self.giving(Apply::Yes, from, path, &["--size-only"]), voice)?;
         Ok((outcome, changed))
     }
@@ -191,7 +197,7 @@ impl Remote<'_> {
         &self,
         from: &Path,
         path: &str,
-        more: &[&str],
+        more: &[impl AsRef<OsStr>],
         voice: &mut Voice<'_>,
     ) -> Result<Vec<Name>, Failure> {
         let (changes, _) = self.listed(self.giving(Apply::No, from, path, more), voice)?;
@@ -210,7 +216,7 @@ impl Remote<'_> {
         Ok(changed)
     }
 
-    fn giving(&self, apply: Apply, from: &Path, path: &str, more: &[&str]) -> Vec<OsString> {
+    fn giving(&self, apply: Apply, from: &Path, path: &str, more: &[impl AsRef<OsStr>]) -> Vec<OsString> {
         let mut args = self.common(apply);
         args.extend(with_owners());
         // What somebody removed is not made again.
@@ -266,6 +272,19 @@ mod tests {
             leaving: names(&["was-directory", "was-directory/empty/"]),
         };
         assert_eq!(touched, wanted);
+    }
+
+    #[test]
+    fn what_is_noted_of_directories_that_leave_goes_with_the_rest() {
+        let journal = tempfile::tempdir().unwrap();
+        let noted = journal.path().join("attributes-00000");
+        for directory in [&noted, &leaving(&noted), &journal.path().join("attributes-00001")] {
+            std::fs::create_dir_all(directory.join("below")).unwrap();
+        }
+        forget(&noted);
+        forget(&noted);
+        let left: Vec<_> = std::fs::read_dir(journal.path()).unwrap().map(|each| each.unwrap().file_name()).collect();
+        assert_eq!(left, ["attributes-00001"]);
     }
 
     #[test]
