@@ -17,11 +17,13 @@ use crate::plugin::settings::Secret;
 use crate::plugin::{Source, Verdict, live};
 
 mod changes;
+mod ends;
 mod remote;
 mod restore;
 mod stats;
 
-use remote::{Outcome, Remote};
+use ends::Outcome;
+use remote::Remote;
 use stats::Stats;
 
 pub(crate) const BUILTIN: Builtin = Builtin {

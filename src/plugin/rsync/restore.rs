@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::changes::{Changes, Name, outermost};
-use super::remote::{Outcome, PARTIAL, Remote};
+use super::ends::Outcome;
+use super::remote::{PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
 use crate::plugin::Verdict;

@@ -13,7 +13,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::changes::{Changes, Name, outermost};
-use super::super::remote::{Apply, Outcome, Remote, by_content, with_owners, within};
+use super::super::ends::Outcome;
+use super::super::remote::{Apply, Remote, by_content, with_owners, within};
 use crate::plugin::builtin::{Failure, Voice};
 
 /// Names at the top of a directory that are noted of each end, so that a note stays small; new ones come at one end, and
