@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use super::fold::NOTHING;
+
 /// What one forgets the slashes behind.
 const SCHEMES: [&str; 5] = ["smtps:", "smtp:", "https:", "http:", "ftp:"];
 
@@ -32,7 +34,8 @@ pub(super) fn userinfo(line: &str) -> Vec<Range<usize>> {
             ':' => colon = colon.or(Some(at + 1)),
             '@' => {
                 let user = colon.and_then(|colon| Some((colon, line.get(colon..at)?)));
-                let start = user.map(|(colon, rest)| colon + rest.len() - rest.trim_start_matches('/').len());
+                let start =
+                    user.map(|(colon, rest)| colon + rest.len() - rest.trim_start_matches(['/', NOTHING]).len());
                 match (start, found.last_mut()) {
                     (Some(start), Some(last)) if last.start == start => last.end = last.end.max(at),
                     (Some(start), _) => found.push(start..at),

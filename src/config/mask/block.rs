@@ -7,7 +7,7 @@ use super::field::{Takes, fields};
 use super::fold::folded;
 use super::looks_secret;
 use super::name::{self, Says, is_secret_name};
-use super::value::{closed_length, ends_or_goes_on, reference_length};
+use super::value::{closed_length, ends_or_goes_on, path_length, reference_length};
 
 /// A name that stands alone on its line has no more words; what has is prose.
 const ALONE_WORDS_MAX: usize = 3;
@@ -48,7 +48,7 @@ pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
             match shown.filter(|_| !matches!(field.rest, Rest::Quote(_) | Rest::Argument)) {
                 None => {
                     let end = match field.rest {
-                        Rest::Quote(quote) => line.find(quote).map(|at| at + 1),
+                        Rest::Quote(quote) => closed_length(&format!("{quote}{line}")).map(|length| length - 1),
                         _ => None,
                     };
                     // What is behind the quote may have been meant to be in it.
@@ -57,8 +57,18 @@ pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
                     // What isn't deeper is one line, or the next argument.
                     let is_last = indent <= field.indent && !content.is_empty() && !content.starts_with('-');
                     let is_over = field.rest == Rest::Argument || (field.rest == Rest::Bare && is_last);
-                    if end.is_some() || is_over {
-                        open = None;
+                    match (end, shown.and_then(|shown| line.get(shown..))) {
+                        (Some(_), None) => field.rest = Rest::Deeper,
+                        (_, Some("")) => field.rest = Rest::Beside,
+                        (_, Some(behind)) => {
+                            let start = at + line.len() - behind.len();
+                            found.extend(
+                                looks_secret(behind).into_iter().map(|range| start + range.start..start + range.end),
+                            );
+                            open = goes_on(behind, indent);
+                        }
+                        (None, None) if is_over => open = None,
+                        (None, None) => {}
                     }
                 }
                 Some(shown) => {
@@ -73,7 +83,11 @@ pub(crate) fn secrets_of(text: &str) -> Vec<Range<usize>> {
             continue;
         }
         found.extend(looks_secret(line).into_iter().map(|range| at + range.start..at + range.end));
-        open = goes_on(content, indent);
+        // An argument may stand behind empty lines and comments.
+        let is_between = content.is_empty() || content.starts_with('#');
+        if !is_between || open.as_ref().is_none_or(|field| field.rest != Rest::Argument) {
+            open = goes_on(content, indent);
+        }
         at += whole.len();
     }
     found.retain(|range| !range.is_empty());
@@ -84,7 +98,7 @@ impl Open {
     /// Whether a line belongs to the value.
     fn holds(&self, indent: usize, content: &str) -> bool {
         if content.is_empty() {
-            return true;
+            return self.rest != Rest::Argument;
         }
         let is_deeper = indent > self.indent;
         let is_sign = content.starts_with([':', '=']);
@@ -129,9 +143,8 @@ fn goes_on(content: &str, indent: usize) -> Option<Open> {
     let own = indent + content.len() - item.len();
     let signs = folded(item);
     let fields = fields(item, &signs);
-    if let Some((at, takes)) = fields.last {
-        let value = item.get(at..)?.trim();
-        return rest_of(value, takes).map(|rest| Open { indent: own, rest });
+    if let Some(rest) = fields.last.and_then(|(at, takes)| rest_of(item.get(at..)?.trim(), takes)) {
+        return Some(Open { indent: own, rest });
     }
     let argument = content.strip_prefix("- ").map(|argument| argument.trim_matches([' ', '"', '\'']));
     if argument.is_some_and(|argument| is_secret_option(&folded(argument))) {
@@ -143,29 +156,23 @@ fn goes_on(content: &str, indent: usize) -> Option<Open> {
     (is_alone && name::says(name) != Says::Nothing).then_some(Open { indent: own, rest: Rest::Deeper })
 }
 
+/// What of the value of a field is still to come behind its line.
 fn rest_of(value: &str, takes: Takes) -> Option<Rest> {
+    // What isn't the next field may have been meant to be in the value, and go on.
+    let beside = |length: usize| match value.get(length..)? {
+        "" => Some(Rest::Beside),
+        behind => (!ends_or_goes_on(behind)).then_some(Rest::Deeper),
+    };
     if let Some(length) = reference_length(value) {
-        let behind = value.get(length..)?;
-        let is_whole = value.get(..length)?.ends_with('}');
-        return match (is_whole, behind.is_empty()) {
-            (true, true) => Some(Rest::Beside),
-            (false, _) => Some(Rest::Deeper),
-            _ => None,
-        };
+        return if value.get(..length)?.ends_with('}') { beside(length) } else { Some(Rest::Deeper) };
     }
     // A block has only its sign on the line of its name.
-    let is_nothing =
-        value.is_empty() || value.starts_with('#') || value.trim_end_matches(['+', '-']).ends_with(['|', '>']);
-    match takes {
-        Takes::Login => return Some(Rest::Beside),
-        Takes::Place if !is_nothing => return None,
-        _ if is_nothing => return Some(Rest::Bare),
-        _ => {}
+    if value.is_empty() || value.starts_with('#') || value.trim_end_matches(['+', '-']).ends_with(['|', '>']) {
+        return Some(if takes == Takes::Login { Rest::Beside } else { Rest::Bare });
     }
-    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-    match (quote, closed_length(value)) {
-        (Some(_), Some(length)) => (length == value.len()).then_some(Rest::Beside),
-        (Some(quote), None) => Some(Rest::Quote(quote)),
-        (None, _) => Some(Rest::Deeper),
+    match (takes, closed_length(value), path_length(value)) {
+        (Takes::Login, ..) => Some(Rest::Beside),
+        (_, Some(length), _) | (Takes::Place, _, Some(length)) => beside(length),
+        _ => Some(value.chars().next().filter(|c| matches!(c, '"' | '\'')).map_or(Rest::Deeper, Rest::Quote)),
     }
 }

@@ -220,8 +220,10 @@ impl Item<'_> {
         let blank = after(self.folded, at, &[' ', '"', '\'', NOTHING]);
         let start = match first {
             Some(c) if is_blank(c) => match self.folded.get(blank..)? {
-                rest if rest.starts_with('#') && !rest.starts_with("# ") => blank + 1,
-                rest if rest.starts_with(',') && is_line && is_password => after(self.folded, blank + 1, &[' ']),
+                rest if rest.starts_with('#') && !rest.starts_with("# ") => after(self.folded, blank + 1, &[NOTHING]),
+                rest if rest.starts_with(',') && is_line && is_password => {
+                    after(self.folded, blank + 1, &[' ', NOTHING])
+                }
                 _ => blank,
             },
             // A word with a sign in it may be a path or a pattern.
@@ -231,7 +233,7 @@ impl Item<'_> {
                 at + signs
             }
             // Glued to the name, it begins no comment.
-            Some('#') if is_line || is_password => at + 1,
+            Some('#') if is_line || is_password => after(self.folded, at + 1, &[NOTHING]),
             // No flow is open, as far as this line says.
             Some(',') if is_line && is_password => after(self.folded, at + 1, &[' ', NOTHING]),
             // `password[x]` is a name where a sign follows.
@@ -260,9 +262,10 @@ impl Item<'_> {
 
 /// Where the value begins in `password-x`.
 fn joined(word: &str) -> Option<usize> {
-    let letters = word.to_ascii_lowercase();
-    let end = PASSWORD_WORDS.iter().filter_map(|name| Some(letters.find(name)? + name.len())).min()?;
-    let tail = word.get(end..)?;
+    let letters = word.to_ascii_lowercase().replace(NOTHING, "");
+    let length = PASSWORD_WORDS.iter().filter_map(|name| Some(letters.find(name)? + name.len())).min()?;
+    let mut seen = word.char_indices().filter(|(_, sign)| *sign != NOTHING);
+    let tail = word.get(seen.nth(letters.get(..length)?.chars().count() - 1)?.0 + 1..)?;
     let value = tail.trim_start_matches(['-', '_', '.', '$', '@', NOTHING]);
     (value.len() < tail.len() && !value.is_empty()).then_some(word.len() - value.len())
 }

@@ -3,9 +3,22 @@
 /// The kinds of references; what stands behind one of them names a place, and a place may be shown.
 pub(super) const REFERENCES: [&str; 4] = ["file", "env", "credential", "secret"];
 
+/// What is longer is no place, and nobody looks further for its end.
+pub(super) const PLACE_BYTES_MAX: usize = 4096;
+
+/// The part of a value that a place may be in.
+fn head(value: &str) -> &str {
+    value.get(..value.floor_char_boundary(PLACE_BYTES_MAX)).unwrap_or(value)
+}
+
 /// How much of a value is a reference: `{file: ...}` and friends name a place, and a place may be shown. Up to its `}`, or
 /// to where something else begins in it.
 pub(super) fn reference_length(value: &str) -> Option<usize> {
+    let head = head(value);
+    known_length(head).filter(|length| *length < head.len() || head.len() == value.len())
+}
+
+fn known_length(value: &str) -> Option<usize> {
     let mut length = 1;
     let mut known = None;
     let mut inner = value.strip_prefix('{')?;
@@ -50,10 +63,13 @@ fn place_length(inner: &str) -> Option<usize> {
 
 /// How much of a value is a path.
 pub(super) fn path_length(value: &str) -> Option<usize> {
-    if !value.trim_start_matches(['"', '\'']).starts_with(['/', '~']) {
+    let head = head(value);
+    if !head.trim_start_matches(['"', '\'']).starts_with(['/', '~']) {
         return None;
     }
-    closed_length(value).or_else(|| Some(value.find([' ', '\t', ',', '}', ']', '"', '\'']).unwrap_or(value.len())))
+    let end =
+        || head.find([' ', '\t', ',', '}', ']', '"', '\'']).or((head.len() == value.len()).then_some(value.len()));
+    closed_length(head).or_else(end)
 }
 
 /// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around.
