@@ -76,10 +76,7 @@ pub(crate) fn repeated<'t>(text: &'t str, places: &[Range<usize>]) -> Vec<&'t st
 /// line, in a field that holds a secret. Anywhere else a field that is called `secret` is one.
 fn names_a_place(before: &str) -> bool {
     let before = before.trim_end_matches([' ', '\t', ':', '=', '"', '\'']);
-    let outer = before.trim_end_matches(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    if !before.get(outer.len()..).is_some_and(|kind| REFERENCES.contains(&kind)) {
-        return false;
-    }
+    let Some(outer) = REFERENCES.iter().find_map(|kind| before.strip_suffix(kind)) else { return false };
     let blank = outer.trim_end_matches(['"', '\'']);
     let outer = blank.trim_end_matches([' ', '\t']);
     let field = match outer.chars().next_back() {

@@ -7,7 +7,7 @@ use super::field::{Takes, fields};
 use super::fold::folded;
 use super::looks_secret;
 use super::name::{self, Says, is_secret_name};
-use super::value::{closed_length, ends_or_goes_on, path_length, reference_length};
+use super::value::{behind_name, closed_length, ends_or_goes_on, is_whole, path_length, reference_length};
 
 /// A name that stands alone on its line has no more words; what has is prose.
 const ALONE_WORDS_MAX: usize = 3;
@@ -117,11 +117,8 @@ impl Open {
 
 /// Whether a line has a name and a value.
 fn is_field(content: &str) -> bool {
-    let name = content.trim_start_matches(['-', ' ', '"', '\'', '{']);
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let behind = name.trim_start_matches(is_name);
-    let value = behind.trim_start_matches(['"', '\'']).trim_start_matches(' ').strip_prefix(':');
-    behind.len() < name.len() && value.is_some_and(|value| value.is_empty() || value.starts_with([' ', '\t']))
+    let value = behind_name(content.trim_start_matches(['-', ' ', '"', '\'', '{']));
+    value.is_some_and(|value| value.is_empty() || value.starts_with([' ', '\t']))
 }
 
 /// Whether a line ends a flow or a document, or is a comment.
@@ -164,7 +161,7 @@ fn rest_of(value: &str, takes: Takes) -> Option<Rest> {
         behind => (!ends_or_goes_on(behind)).then_some(Rest::Deeper),
     };
     if let Some(length) = reference_length(value) {
-        return if value.get(..length)?.ends_with('}') { beside(length) } else { Some(Rest::Deeper) };
+        return if is_whole(value.get(..length)?) { beside(length) } else { Some(Rest::Deeper) };
     }
     // A block has only its sign on the line of its name.
     if value.is_empty() || value.starts_with('#') || value.trim_end_matches(['+', '-']).ends_with(['|', '>']) {

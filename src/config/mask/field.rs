@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::fold::NOTHING;
 use super::name::{self, PASSWORD_WORDS, Says};
-use super::value::{closed_length, ends_or_goes_on, path_length, reference_length, value_length};
+use super::value::{closed_length, ends_or_goes_on, is_whole, path_length, reference_length, value_length};
 
 /// Ways to log in, which stand where a login may stand.
 const WAYS: [&str; 18] = [
@@ -117,30 +117,36 @@ enum Seen {
 /// What of the value that begins at `start` is a secret.
 fn value(line: &str, start: usize, takes: Takes) -> Seen {
     let value = line.get(start..).unwrap_or_default();
-    let mut shown = reference_length(value);
-    let mut is_whole = shown.is_some_and(|length| value.get(..length).is_some_and(|place| place.ends_with('}')));
-    if takes == Takes::Place && shown.is_none() {
-        shown = path_length(value);
-        is_whole = shown.is_some();
-    }
-    if takes == Takes::Login {
-        // Its fields have names of their own; a list is looked at elsewhere.
-        let word = value.trim_start_matches(['"', '\'']);
-        if value.starts_with(['{', '[']) || word.trim_start_matches(char::is_alphanumeric).starts_with("://") {
-            return Seen::Shown(start);
-        }
-        let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len())).unwrap_or_default();
-        if WAYS.contains(&word.to_ascii_lowercase().as_str()) {
-            let length = closed_length(value).filter(|length| *length == word.len() + 2).unwrap_or(word.len());
-            (shown, is_whole) = (Some(length), true);
-        }
-    }
-    let shown = shown.unwrap_or(0);
-    let end = start + value_length(value).unwrap_or(value.len());
-    let behind = value.get(shown..).unwrap_or_default();
+    let shown = match takes {
+        Takes::Login if has_its_own_names(value) => return Seen::Shown(start),
+        _ if value.starts_with('{') => reference_length(value),
+        Takes::Secret => None,
+        Takes::Place => path_length(value),
+        Takes::Login => way_length(value),
+    };
+    let (place, behind) = value.split_at_checked(shown.unwrap_or(0)).unwrap_or_default();
     // What stands beside a reference, or in it beside its place, is none.
-    let is_shown = is_whole && ends_or_goes_on(behind);
-    if is_shown || end <= start + shown { Seen::Shown(start + shown) } else { Seen::Hidden(start + shown..end) }
+    let is_shown = !place.is_empty() && is_whole(place) && ends_or_goes_on(behind);
+    let length = value_length(value).unwrap_or(value.len());
+    if is_shown || length <= place.len() {
+        Seen::Shown(start + place.len())
+    } else {
+        Seen::Hidden(start + place.len()..start + length)
+    }
+}
+
+/// Whether one is told how to log in by fields, a list or an address, which are looked at elsewhere.
+fn has_its_own_names(login: &str) -> bool {
+    let word = login.trim_start_matches(['"', '\'']);
+    login.starts_with(['{', '[']) || word.trim_start_matches(char::is_alphanumeric).starts_with("://")
+}
+
+/// How long a way to log in is, with its quotes.
+fn way_length(value: &str) -> Option<usize> {
+    let word = value.trim_start_matches(['"', '\'']);
+    let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len()))?;
+    let is_way = WAYS.contains(&word.to_ascii_lowercase().as_str());
+    is_way.then(|| closed_length(value).filter(|length| *length == word.len() + 2).unwrap_or(word.len()))
 }
 
 /// Values behind a name that has no sign such as `:` behind it: another sign, a blank, a second item.
@@ -150,14 +156,10 @@ pub(super) fn forgotten(line: &str, folded: &str, reading: Reading) -> Vec<Range
     let mut start = 0;
     for item in folded.split(['{', '[', ',', ':']) {
         let places = Item { line, folded, start, last_sign, reading };
-        let range = if places.is_of_two(item) { places.second(item) } else { places.value(item) };
+        let range = places.of_two(item).or_else(|| places.value(item));
         start += item.len() + 1;
-        if let Some(range) = range.filter(|range| !range.is_empty()) {
-            let end = range.end;
-            found.push(range);
-            if end >= line.len() {
-                break;
-            }
+        if hides_the_rest(&mut found, range, line) {
+            break;
         }
     }
     found
@@ -175,18 +177,13 @@ struct Item<'l> {
 
 impl Item<'_> {
     /// `[password, x]`: a name and its value, and no more.
-    fn is_of_two(&self, item: &str) -> bool {
-        let opens = self.begins_behind(&['[', '{']);
+    fn of_two(&self, item: &str) -> Option<Range<usize>> {
         let name = item.trim_matches([' ', '"', '\'', NOTHING]);
-        let is_name = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | NOTHING));
-        opens && is_name && !name.starts_with('-') && name::says(name) == Says::Secret && self.second(item).is_some()
-    }
-
-    fn begins_behind(&self, signs: &[char]) -> bool {
-        self.folded.get(..self.start).is_some_and(|before| before.ends_with(signs))
-    }
-
-    fn second(&self, item: &str) -> Option<Range<usize>> {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | NOTHING);
+        let is_name = !name.starts_with('-') && name.chars().all(is_part) && name::says(name) == Says::Secret;
+        if !is_name || !self.begins_behind(&['[', '{']) {
+            return None;
+        }
         let comma = self.start + item.len();
         self.folded.get(comma..)?.strip_prefix(',')?;
         let start = after(self.folded, comma + 1, &[' ', NOTHING]);
@@ -194,6 +191,10 @@ impl Item<'_> {
         let length = closed_length(value).or_else(|| value.find([',', ']', '}'])).unwrap_or(value.len());
         let behind = value.get(length..)?.trim_start();
         (behind.is_empty() || behind.starts_with([']', '}'])).then_some(start..start + length)
+    }
+
+    fn begins_behind(&self, signs: &[char]) -> bool {
+        self.folded.get(..self.start).is_some_and(|before| before.ends_with(signs))
     }
 
     fn value(&self, item: &str) -> Option<Range<usize>> {
@@ -273,4 +274,14 @@ fn joined(word: &str) -> Option<usize> {
 /// The first place from `at` on where none of these signs stands.
 pub(super) fn after(folded: &str, at: usize, signs: &[char]) -> usize {
     folded.get(at..).map_or(at, |rest| at + rest.len() - rest.trim_start_matches(signs).len())
+}
+
+/// Adds what isn't hidden yet, and says whether the line is hidden up to its end.
+pub(super) fn hides_the_rest(found: &mut Vec<Range<usize>>, range: Option<Range<usize>>, line: &str) -> bool {
+    let Some(range) = range.filter(|range| !range.is_empty()) else { return false };
+    let end = range.end;
+    if found.last().is_none_or(|last| end > last.end || range.start < last.start) {
+        found.push(range);
+    }
+    end >= line.len()
 }

@@ -38,6 +38,11 @@ fn known_length(value: &str) -> Option<usize> {
     known
 }
 
+/// Whether a place that may be shown is all of its value: a reference up to its `}`, or none.
+pub(super) fn is_whole(place: &str) -> bool {
+    !place.starts_with('{') || place.ends_with('}')
+}
+
 /// How much of `inner`, which stands behind `{` or `,`, is a kind of reference and its place.
 fn place_length(inner: &str) -> Option<usize> {
     let named = inner.trim_start_matches([' ', '"', '\'']);
@@ -76,14 +81,17 @@ pub(super) fn path_length(value: &str) -> Option<usize> {
 pub(super) fn ends_or_goes_on(rest: &str) -> bool {
     let rest = rest.trim_start_matches([' ', '\t', '}', ']']);
     let Some(next) = rest.strip_prefix(',') else { return rest.is_empty() };
-    let name = next.trim_start_matches([' ', '\t', '"', '\'']);
-    if next.trim_start_matches([' ', '\t']).is_empty() {
-        return true;
+    next.trim_start_matches([' ', '\t']).is_empty() || behind_name(next).is_some()
+}
+
+/// What stands behind the name of a field and its colon.
+pub(super) fn behind_name(field: &str) -> Option<&str> {
+    let name = field.trim_start_matches([' ', '\t', '"', '\'']);
+    let behind = name.trim_start_matches(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if behind.len() == name.len() {
+        return None;
     }
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let behind = name.trim_start_matches(is_name);
-    let ends = behind.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']).starts_with(':');
-    behind.len() < name.len() && ends
+    behind.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']).strip_prefix(':')
 }
 
 /// How long a quoted value is that ends as YAML wants it: at its quote, with nothing but the next field, the end of a flow
