@@ -45,7 +45,7 @@ pub(super) fn secrets(line: &str, folded: &str) -> Vec<Range<usize>> {
         let range = login(folded, start, word, &mut signs)
             .or_else(|| single_letter(folded, start, option, letter, &mut signs))
             .or_else(|| {
-                let at = behind(folded, end).filter(|_| is_secret_option(option))?;
+                let at = is_secret_option(option).then(|| behind(folded, end))??;
                 let value = line.get(at..)?;
                 Some(at..at + value_length(value).unwrap_or(value.len()))
             });
@@ -145,11 +145,11 @@ fn login(folded: &str, start: usize, word: &str, signs: &mut Signs) -> Option<Ra
     if value.starts_with('{') {
         return None;
     }
+    let (comma, colon, end) = (signs.comma.from(at), signs.colon.from(at), signs.blank.from(at));
     // A list of a name and its password.
-    if value.starts_with('[') {
-        return Some(signs.comma.from(at) + 1..folded.len());
+    if value.starts_with('[') && comma < folded.len() {
+        return Some(comma + 1..folded.len());
     }
-    let (colon, end) = (signs.colon.from(at), signs.blank.from(at));
     (colon < end && !folded.get(colon..)?.starts_with("://")).then_some(colon + 1..end)
 }
 

@@ -227,6 +227,7 @@ fn logins_and_addresses_are_masked() {
         &[
             "auth: Hk7wq!x",
             "auth: Basic Hk7wq!x",
+            "auth: [me:Hk7wq!x]",
             "auth: \"Basic Hk7wq!x\"",
             "{auth: Basic Hk7wq!x, host: y}",
             "basic_auth: Hk7wq!x",
@@ -358,6 +359,7 @@ fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
         half("-pA1xx\"") + ",",
         half("-p/(") + ",",
         half("-p-A("),
+        half("\""),
         half("auth:{env:"),
         half("key:{secret:"),
         half("passwd'{env:"),
