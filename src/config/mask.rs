@@ -8,6 +8,7 @@ mod argument;
 mod block;
 mod field;
 mod fold;
+mod known;
 mod name;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
 fn secrets_in(line: &str, reading: Reading) -> Vec<Range<usize>> {
     let signs = folded(line);
     let mut found = address::secrets(&signs);
+    found.extend(known::secrets(&signs));
     found.extend(argument::secrets(line, &signs));
     found.extend(field::fields(line, &signs).secrets);
     found.extend(field::forgotten(line, &signs, reading));

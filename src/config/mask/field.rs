@@ -47,14 +47,15 @@ pub(super) struct Fields {
 /// A name is all that stands before a sign such as `:`, back to where the item begins.
 pub(super) fn fields(line: &str, folded: &str) -> Fields {
     let mut found = Fields { secrets: Vec::new(), last: None, open: Some(0) };
-    let (mut begin, mut at) = (0, 0);
-    let (mut is_flow, mut is_glued) = (false, false);
+    let (mut begin, mut at, mut item) = (0, 0, 0);
+    let (mut is_flow, mut is_glued, mut is_named) = (false, false, false);
     while let Some(sign) = folded.get(at..).and_then(|rest| rest.chars().next()) {
         let mut next = at + sign.len_utf8();
         match sign {
             ':' | '=' | ';' => {
                 let name = folded.get(begin..at).unwrap_or_default();
-                if let Some(takes) = takes(name, sign) {
+                let named = (is_named && is_value(name)).then_some(Takes::Secret);
+                if let Some(takes) = takes(name, sign).or(named) {
                     let start = after(folded, next, &[' ', NOTHING]);
                     found.last = Some((start, takes));
                     match value(line, start, takes) {
@@ -73,8 +74,14 @@ pub(super) fn fields(line: &str, folded: &str) -> Fields {
                 }
                 (begin, found.open) = (next, None);
             }
-            '{' | '[' if !is_glued => (begin, is_flow, found.open) = (next, true, Some(next)),
-            ',' if is_flow => (begin, found.open) = (next, Some(next)),
+            '{' | '[' if !is_glued => {
+                (begin, item, is_flow, found.open) = (next, next, true, Some(next));
+                is_named = false;
+            }
+            ',' if is_flow => {
+                is_named = names_a_secret(folded.get(item..at).unwrap_or_default());
+                (begin, item, found.open) = (next, next, Some(next));
+            }
             _ => {}
         }
         if sign != NOTHING {
@@ -83,6 +90,21 @@ pub(super) fn fields(line: &str, folded: &str) -> Fields {
         at = next;
     }
     found
+}
+
+/// Whether a field says what the value beside it is called: `name: DB_PASSWORD`.
+pub(super) fn names_a_secret(field: &str) -> bool {
+    let named = field.split_once(':').filter(|(name, _)| matches!(bare(name), "name" | "header" | "variable"));
+    named.is_some_and(|(_, named)| name::says(named) != Says::Nothing)
+}
+
+/// Whether this is the name of a value whose own name stands beside it.
+pub(super) fn is_value(name: &str) -> bool {
+    bare(name) == "value"
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_matches([' ', '"', '\'', '-', '{', NOTHING])
 }
 
 /// What the name before a sign says about the value behind it.
@@ -108,14 +130,14 @@ fn takes(region: &str, sign: char) -> Option<Takes> {
     }
 }
 
-enum Seen {
+pub(super) enum Seen {
     Hidden(Range<usize>),
     /// Up to here nothing is to be hidden.
     Shown(usize),
 }
 
 /// What of the value that begins at `start` is a secret.
-fn value(line: &str, start: usize, takes: Takes) -> Seen {
+pub(super) fn value(line: &str, start: usize, takes: Takes) -> Seen {
     let value = line.get(start..).unwrap_or_default();
     let shown = match takes {
         Takes::Login if has_its_own_names(value) => return Seen::Shown(start),

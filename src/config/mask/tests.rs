@@ -254,6 +254,23 @@ fn logins_and_addresses_are_masked() {
 }
 
 #[test]
+fn what_says_by_itself_to_be_a_secret_is_masked_in_any_field() {
+    assert_hides(
+        "Hk7wq",
+        &[
+            "note: AGE-SECRET-KEY-1Hk7wq",
+            "x: [a, \"ghp_Hk7wq\", b]",
+            "clone https://x.lan/glpat-Hk7wq",
+            "x: Bearer Hk7wq!x",
+            "header: \"Basic aHk7wq=\"",
+            "note: \"-----BEGIN PRIVATE KEY-----\\nHk7wq\\n-----END PRIVATE KEY-----\"",
+            "env: [{name: DB_PASSWORD, value: Hk7wq!x}, {name: HOST, value: x}]",
+            "- {\"name\": \"api token\", \"value\": \"Hk7wq!x\"}",
+        ],
+    );
+}
+
+#[test]
 fn references_and_common_fields_are_shown() {
     let lines = [
         "password: {file: /run/nas}",
@@ -307,6 +324,12 @@ fn references_and_common_fields_are_shown() {
         "# the keys of the house",
         "max_age: 26h",
         "to: me%40home",
+        "note: the basic setting of the bearer",
+        "note: Basic login",
+        "prefix: ghp_",
+        "{name: HOST, value: db.lan}",
+        "all: [{password: {env: X}}, {host: db.lan}]",
+        "{name: token-service, host: db.lan}",
     ];
     let hidden: Vec<String> = lines.iter().filter(|line| masked(line) != **line).map(|line| masked(line)).collect();
     assert!(hidden.is_empty(), "{hidden:#?}");
@@ -349,7 +372,7 @@ fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
         "A",
     ];
     let max = 256 * 1024;
-    let half = |part: &str| part.repeat(max / 2 / part.len());
+    let half = |part: &str| part.repeat(max / 8 / part.len());
     let all = longest.map(|part| format!("password: {{{}", part.repeat(max / part.len()))).into_iter();
     let all = all.chain(long.map(|part| part.repeat(max / 4 / part.len()))).chain([
         format!(":{}{}", half("/"), half("@")),
@@ -360,6 +383,13 @@ fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
         half("-p/(") + ",",
         half("-p-A("),
         half("\""),
+        half("PRIVATE KEY-----BEGIN"),
+        "-----BEGIN".to_owned() + &half("PRIVATE KEY"),
+        half("name:token,value:{env:"),
+        half("- -u\n"),
+        half("[-u,\n"),
+        half("//\n@"),
+        half("Bearer ghp_"),
         half("auth:{env:"),
         half("key:{secret:"),
         half("passwd'{env:"),
@@ -381,6 +411,7 @@ fn what_stands_in_or_behind_a_reference_is_none() {
         ("password: {file: /x, value: geheim}", "password: {file: /x***"),
         ("password: {file: \"/x, y\", value: geheim}", "password: {file: \"/x, y\"***"),
         ("password: {file: /x} geheim", "password: {file: /x}***"),
+        ("password: {file: /x}, {x: geheim", "password: {file: /x}***"),
         ("password: {file: /x}, geheim", "password: {file: /x}***"),
         ("password: {file: /x}: geheim", "password: {file: /x}***"),
         ("password: {file: /x geheim", "password: {file: /x***"),
@@ -442,6 +473,24 @@ fn a_secret_over_several_lines_is_one() {
         "a: 1\nw: {key_file: /x, password\n  hunter2\nb: 2\n",
         "a: 1\npassword: \"a\" b\n  hunter3\nb: 2\n",
         "a: 1\npassword: {file: /x} b\n  hunter3\nb: 2\n",
+        "a: 1\npassword:\n# of the nas\n  hunter2\nb: 2\n",
+        "a: 1\npassword: # of the nas\n# and more\n  hunter2\nb: 2\n",
+        "a: 1\n? password\n: |\n  hunter2\n  hunter3\nb: 2\n",
+        "a: 1\nexec: [x, --password,\n  hunter2]\nb: 2\n",
+        "a: 1\nexec: [x, -u,\n  me:hunter2]\nb: 2\n",
+        "a: 1\nwith: [password,\n  # of the nas\n  hunter2]\nb: 2\n",
+        "a: 1\nexec:\n  - x\n  - -p\n  - hunter2A\nb: 2\n",
+        "a: 1\nexec:\n  - curl\n  - \"-u\"\n\n  - 'me:hunter2'\nb: 2\n",
+        "a: 1\nurl: >-\n  https://me:\n  hunter2@x.lan\nb: 2\n",
+        "a: 1\nurl: \"https://me:1\n  hunter2@x.lan\"\nb: 2\n",
+        "a: 1\nnote: -----BEGIN RSA PRIVATE KEY-----\nhunter2\n\nhunter3\n-----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nnote: |\n  -----BEGIN PGP PRIVATE KEY BLOCK-----\n  X: hunter2\n  hunter3\nb: 2\n",
+        "a: 1\nkey: |\n-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nenv:\n  - name: DB_PASSWORD\n    value: hunter2\nb: 2\n",
+        "a: 1\nenv:\n  - name: \"DB_PASSWORD\"\n\n    value: |\n      hunter2\nb: 2\n",
+        "a: 1\nenv:\n  - {name: DB_PASSWORD,\n    value: hunter2}\nb: 2\n",
+        "a: 1\r\npassword:\r\n  hunter2\r\nb: 2\r\n",
+        "a: 1\npassword: &x !!str |\n\thunter2\nb: 2\n",
     ] {
         let mut left = text.to_owned();
         for range in secrets_of(text).into_iter().rev() {
@@ -461,6 +510,14 @@ fn a_secret_over_several_lines_is_one() {
         "key_file: /x\nb: 2\n",
         "exec:\n  - x\n\n  - --no-password\n\n  - app\n",
         "with: {password: {file: /x}, user: me,\n  host: db.lan}\n",
+        "exec: [psql, -u,\n  root]\n",
+        "exec:\n  - psql\n  - -u\n  - root\n  - -p\n  - \"5432\"\n  - app\n",
+        "destinations: [token-nas, cellar,\n  secret-nas]\n",
+        "env:\n  - name: token-service\n    host: db.lan\n  - name: HOST\n    value: db.lan\n",
+        "env: [{name: DB_PASSWORD, value: {env: X}}, {name: HOST, value: db.lan}]\n",
+        "urls:\n  - https://x.lan\n  - me@home.lan\n",
+        "note: see https://x.lan\n  and go on\n",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\nnote: the PRIVATE KEY is there\n",
     ] {
         assert_eq!(secrets_of(text).iter().map(|range| &text[range.clone()]).collect::<Vec<_>>(), [""; 0], "{text}");
     }

@@ -77,11 +77,14 @@ pub(super) fn path_length(value: &str) -> Option<usize> {
     closed_length(head).or_else(end)
 }
 
-/// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around.
+/// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around, or of the next one.
 pub(super) fn ends_or_goes_on(rest: &str) -> bool {
-    let rest = rest.trim_start_matches([' ', '\t', '}', ']']);
-    let Some(next) = rest.strip_prefix(',') else { return rest.is_empty() };
-    next.trim_start_matches([' ', '\t']).is_empty() || behind_name(next).is_some()
+    let rest = rest.trim_start_matches([' ', '\t']);
+    let open = rest.trim_start_matches([' ', '\t', '}', ']']);
+    let Some(next) = open.strip_prefix(',') else { return open.is_empty() };
+    let next = next.trim_start_matches([' ', '\t']);
+    let field = next.strip_prefix('{').filter(|_| open.len() < rest.len()).unwrap_or(next);
+    next.is_empty() || behind_name(field).is_some()
 }
 
 /// What stands behind the name of a field and its colon.
