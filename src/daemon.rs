@@ -182,9 +182,9 @@ async fn run(
 }
 
 async fn catalogue(plugins: Option<PathBuf>, program: PathBuf) -> Result<Catalogue, Trouble> {
-    let Some(directory) = plugins else { return Catalogue::discover(None, &program) };
+    let Some(directory) = plugins else { return Catalogue::discover(crate::plugin::ALL, None, &program) };
     let looked = directory.clone();
-    look::at(&directory, PLUGINS_MAX, move || Catalogue::discover(Some(&looked), &program))
+    look::at(&directory, PLUGINS_MAX, move || Catalogue::discover(crate::plugin::ALL, Some(&looked), &program))
         .await
         .unwrap_or_else(|silent| Err(silent.trouble("plugins_hanging", "the plugin directory")))
 }

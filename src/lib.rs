@@ -32,6 +32,8 @@ pub(crate) mod web;
 
 pub mod plugin;
 
+pub(crate) mod discovery;
+
 pub mod engine;
 
 pub mod artifact;

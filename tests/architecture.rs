@@ -1,6 +1,8 @@
 //! The architecture, checked against the source text: who may use whom, who names which crate, how a file looks.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "architecture/graph.rs"]
+mod graph;
 #[path = "architecture/text.rs"]
 mod text;
 
@@ -221,4 +223,56 @@ fn every_dependency_has_its_line_in_the_architecture_and_no_line_is_stale() {
     let mut complaints: Vec<String> = used.difference(&told).map(|name| format!("{name} has no line")).collect();
     complaints.extend(told.difference(&used).map(|name| format!("{name} has a line and is no dependency")));
     assert_none("the table `| crate | … |` of ARCHITECTURE.md", &complaints);
+}
+
+/// The floors of `src/plugin` from the bottom, each with those that it may use.
+const FLOORS: [(&str, &[&str]); 5] = [
+    ("protocol", &[]),
+    ("kit", &["protocol"]),
+    ("apps", &["protocol", "kit"]),
+    ("child", &["protocol", "kit", "apps"]),
+    ("host", &["protocol", "kit"]),
+];
+
+/// What several applications are made of and that is none itself.
+const SHARED_BY_APPS: [&str; 1] = ["firewall"];
+
+fn file_graph() -> graph::Graph {
+    let sources = sources();
+    let graph = graph::read(sources.iter().map(|source| (source.path.as_str(), source.code.as_str())));
+    assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 500, "the uses are found");
+    graph
+}
+
+#[test]
+fn a_floor_of_the_plugins_uses_only_what_is_below_it_and_an_application_no_other_one() {
+    let floor = |module: &graph::Module| (module.first()? == "plugin").then(|| module.get(1).cloned())?;
+    let application = |module: &graph::Module| {
+        (floor(module)? == "apps")
+            .then(|| module.get(2).cloned())?
+            .filter(|app| !SHARED_BY_APPS.contains(&app.as_str()))
+    };
+    let mut complaints = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (user, used) in file_graph() {
+        let Some(own) = floor(&user) else { continue };
+        let Some((_, below)) = FLOORS.iter().find(|(name, _)| *name == own) else {
+            complaints.push(format!("src/{}.rs stands on no floor that is known", user.join("/")));
+            continue;
+        };
+        seen.insert(own.clone());
+        for each in used {
+            let stranger = match floor(&each) {
+                Some(other) => other != own && !below.contains(&other.as_str()),
+                // The parent shows what is for others.
+                None => each.as_slice() == ["plugin"],
+            };
+            let other_app = application(&user).zip(application(&each)).is_some_and(|(own, other)| own != other);
+            if stranger || other_app {
+                complaints.push(format!("src/{}.rs uses {}", user.join("/"), each.join("::")));
+            }
+        }
+    }
+    assert_none("protocol, kit, applications, child; the host uses protocol and kit", &complaints);
+    assert_eq!(seen.len(), FLOORS.len(), "{seen:?}");
 }

@@ -84,7 +84,7 @@ fn load(catalogue: Catalogue, files: &dyn FileSet) -> Loaded {
 fn catalogue(plugins: Option<&Path>) -> Result<Catalogue, Trouble> {
     let program = std::env::current_exe()
         .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
-    Catalogue::discover(plugins, &program)
+    Catalogue::discover(crate::plugin::ALL, plugins, &program)
 }
 
 pub(crate) fn plan(global: &Global, args: &Plan) -> Done {

@@ -24,7 +24,7 @@ use crate::config::diagnostic::{Colour, Diagnostic};
 use crate::config::load::Loader;
 use crate::config::model::Config;
 use crate::error::{Trouble, chain};
-use crate::plugin::catalogue::Catalogue;
+use crate::plugin::Catalogue;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::source::FileSet;
 use crate::source::bare::Bare;
@@ -156,7 +156,7 @@ fn judge(push: &Push) -> Result<(Accepted, Vec<String>), Trouble> {
 fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trouble> {
     let larder = std::env::current_exe()
         .map_err(|e| Trouble::new("no_program", format!("cannot tell where larder itself is: {e}")))?;
-    let catalogue = Catalogue::discover(whereabouts.plugins.as_deref(), &larder)?;
+    let catalogue = Catalogue::discover(crate::plugin::ALL, whereabouts.plugins.as_deref(), &larder)?;
     let loaded = Loader::new(Arc::new(catalogue)).load(files);
     let (errors, warnings): (Vec<_>, Vec<_>) = loaded.diagnostics.iter().partition(|found| found.is_error());
     let files_with_errors = errors.iter().map(|found| found.path.as_str()).collect::<BTreeSet<_>>().len();

@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, init: &Init) -> Result<(), Trouble> {
         timezone: local_timezone(),
         state,
     };
-    let has = |plugin: &str| crate::plugin::builtin::ALL.iter().any(|each| each.name == plugin);
+    let has = |plugin: &str| crate::plugin::ALL.iter().any(|each| each.name == plugin);
     let taken = file_targets(&seed).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     seed.proposals = propose::propose(&seeing, &seed.state.join("secrets"), &taken, &has);
     make(&seed)?;

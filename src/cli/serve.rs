@@ -14,7 +14,7 @@ use crate::cli::args::{Global, Serve};
 use crate::cli::{Code, Done};
 use crate::daemon::{self, Settings};
 use crate::error::Trouble;
-use crate::plugin::dotenv;
+use crate::plugin::kit::dotenv;
 
 /// The largest token file and `.env` that are read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -7,9 +7,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Discover};
+use crate::discovery::docker::{self as sight, Sight};
 use crate::error::Trouble;
 use crate::look;
-use crate::plugin::docker::sight::{self, Sight};
 use crate::runner::live::Discovery;
 use crate::runner::world::World;
 

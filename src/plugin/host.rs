@@ -12,13 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Target;
 use crate::error::Trouble;
-use crate::plugin::catalogue::{Catalogue, Origin, Plugin};
-use crate::plugin::protocol::{Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Verb};
-use crate::plugin::settings::{self, Resolved};
-use crate::plugin::transcript::{Note, Transcript};
-use crate::plugin::{Captured, PluginFailure, Restored, Validation, Verdict};
+use crate::plugin::host::answer::{Captured, PluginFailure, Restored};
+use crate::plugin::host::catalogue::{Catalogue, Origin, Plugin};
+use crate::plugin::host::secrets::Resolved;
+use crate::plugin::host::transcript::{Note, Transcript};
+use crate::plugin::protocol::{
+    Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Validation, Verb, Verdict,
+};
 use crate::process::{self, Command, Context, Exit, Finished, Limits, Log, LogStdout, Redactor, Stdin};
 use crate::types::{Outcome, RunId, show_duration};
+
+pub mod answer;
+pub mod catalogue;
+pub(in crate::plugin) mod secrets;
+mod transcript;
 
 impl Catalogue {
     /// Has the target's plugin make its files in `staging`, and looks at them.
@@ -231,7 +238,7 @@ pub struct Beside {
 
 async fn resolved(plugin: &Plugin, target: &Target) -> Result<Resolved, PluginFailure> {
     let (schema, settings) = (plugin.schema().clone(), target.settings.clone());
-    tokio::task::spawn_blocking(move || settings::resolve(&schema, &settings))
+    tokio::task::spawn_blocking(move || secrets::resolve(&schema, &settings))
         .await
         .unwrap_or_else(|error| Err(Trouble::new("internal", format!("reading the secrets stopped: {error}"))))
         .map_err(PluginFailure::failed)
@@ -402,7 +409,7 @@ pub(crate) fn judge(plugin: &Plugin, finished: &Finished, transcript: &Transcrip
 
 fn said(finished: &Finished) -> String {
     match finished.stderr_tail.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(last) => format!(" and said: {}", crate::plugin::transcript::tidy(last, 400)),
+        Some(last) => format!(" and said: {}", crate::plugin::kit::tidy::tidy(last, 400)),
         None => String::new(),
     }
 }

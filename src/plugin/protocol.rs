@@ -11,8 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::plugin::{ArtifactFile, Source, Validation};
-
 /// The number in each request.
 pub const PROTOCOL: u32 = 1;
 
@@ -24,6 +22,65 @@ pub const SOURCE_BYTES: &str = "source_bytes";
 
 /// Figure by which a plugin tells how many files its sources have.
 pub const SOURCE_FILES: &str = "source_files";
+
+/// A file that the plugin made in its staging directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ArtifactFile {
+    /// Relative to the staging directory, without `..`; a regular file.
+    pub path: PathBuf,
+    /// What kind of file it is, such as `postgres-custom`, `sqlite`, `sql`, `zip`.
+    #[serde(default)]
+    pub format: String,
+    /// SHA-256 in hex, as the plugin saw the file when it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// A path that is shipped from where it lies, without a copy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Source {
+    /// Absolute, without `..`.
+    pub path: PathBuf,
+    /// Patterns as restic's `--exclude` reads them.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+/// One thing that was checked about a capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Validation {
+    /// What was checked, in a few words: `the dump reads to its end`.
+    pub name: String,
+    pub verdict: Verdict,
+    /// What was seen.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// What a validation came to; what is not known is never green.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Proven,
+    Failed,
+    CouldNotVerify,
+}
+
+/// One thing that a restore did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    pub verb: Verb,
+    pub thing: String,
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb.as_str(), self.thing)?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
 
 /// What a plugin is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::model::{Config, Destination, Repository, Site};
 use crate::error::Trouble;
 use crate::plugin::Source;
-use crate::plugin::apart::{self, Cut, Mounts, Own, OwnKind, Why};
+use crate::plugin::kit::apart::{self, Cut, Mounts, Own, OwnKind, Why};
 use crate::types::pattern::{self, Pattern};
 
 /// Paths that a notice names.

@@ -17,7 +17,7 @@ use crate::artifact::{Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::error::Trouble;
 use crate::look::{self, LOOK_MAX};
-use crate::plugin::apart::{self, Mounts, Own};
+use crate::plugin::kit::apart::{self, Mounts, Own};
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};

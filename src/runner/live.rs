@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::discovery::docker::Sight;
 use crate::error::Trouble;
-use crate::plugin::docker::sight::Sight;
 use crate::run::RunState;
 use crate::store::record::Incident;
 use crate::types::{JobId, RunId};

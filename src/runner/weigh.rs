@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::model::Target;
-use crate::plugin::apart::{Mounts, NO_DATA};
+use crate::plugin::kit::apart::{Mounts, NO_DATA};
 use crate::plugin::{Source, count, is_excluded};
 use crate::run::usual::{Load, Weight, part_name};
 use crate::store::record::Shipment;

@@ -1,7 +1,7 @@
 //! What no target covers, for people: judged anew with the config in force at every view.
 
 use crate::config::model::Discover;
-use crate::plugin::docker::sight::{Uncovered, uncovered};
+use crate::discovery::docker::{Uncovered, uncovered};
 use crate::runner::live::Discovery;
 use crate::status::read::Reading;
 use crate::status::verdict::plural;
@@ -70,7 +70,7 @@ fn missed(all: &[Uncovered], discover: &Discover) -> Option<Problem> {
         why: Some(names.join(", ")),
         hint: Some(format!(
             "add a target (`plugin: docker`, `with: {{{}{with}}}`), or its name to `discover.exclude` of the site",
-            if discover.socket == crate::plugin::docker::sight::SOCKET {
+            if discover.socket == crate::discovery::docker::SOCKET {
                 String::new()
             } else {
                 format!("socket: {}, ", discover.socket)

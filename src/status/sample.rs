@@ -11,8 +11,8 @@ use crate::config::model::{
     Check, Config, Destination, Discover, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec,
     Target,
 };
+use crate::discovery::docker::{Seen, Sight};
 use crate::error::Trouble;
-use crate::plugin::docker::sight::{Seen, Sight};
 use crate::run::RunState;
 use crate::runner::live::{Discovery, RunUpdate};
 use crate::secret::SecretRef;

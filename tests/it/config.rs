@@ -84,7 +84,7 @@ fn plugins() -> Arc<dyn SettingsSchemas> {
 
 /// The plugins that Larder has.
 fn catalogue() -> Arc<dyn SettingsSchemas> {
-    Arc::new(larder::plugin::Catalogue::discover(None, &crate::support::larder()).unwrap())
+    Arc::new(larder::plugin::Catalogue::discover(larder::plugin::ALL, None, &crate::support::larder()).unwrap())
 }
 
 /// Files in memory.
@@ -206,8 +206,8 @@ fn what_has_no_usable_form_in_the_settings_is_refused_before_a_run() {
 #[test]
 fn the_targets_in_the_guides_of_plugins_are_valid() {
     let mut seen = 0;
-    for builtin in larder::plugin::builtin::ALL {
-        let text = larder::plugin::describe_text(builtin.name).unwrap();
+    for builtin in larder::plugin::ALL {
+        let text = builtin.describe();
         let mut lines = text.lines();
         while let Some(head) = lines.next() {
             if !(head.starts_with("A target") && head.ends_with(':')) {

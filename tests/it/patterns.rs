@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use larder::plugin::Source;
-use larder::plugin::apart::Mounts;
+use larder::plugin::kit::apart::Mounts;
 use larder::runner::cut;
 
 use crate::support::restic;

@@ -75,7 +75,7 @@ impl Bench {
         std::fs::create_dir(directory.path().join("staging")).unwrap();
         Self {
             directory,
-            catalogue: Catalogue::discover(Some(plugins), &support::larder()).unwrap(),
+            catalogue: Catalogue::discover(larder::plugin::ALL, Some(plugins), &support::larder()).unwrap(),
             target: Target {
                 name: Name::parse("sample").unwrap(),
                 plugin: Name::parse(plugin).unwrap(),
@@ -384,11 +384,11 @@ fn a_broken_plugin_is_told_and_stops_no_other() {
         write_plugin(at, name, text, mode);
     }
     let started = Instant::now();
-    let catalogue = Catalogue::discover(Some(at), &support::larder()).unwrap();
+    let catalogue = Catalogue::discover(larder::plugin::ALL, Some(at), &support::larder()).unwrap();
     assert!(started.elapsed() < Duration::from_secs(30), "they are asked all at once");
     let names = catalogue.names();
     let external: Vec<&String> =
-        names.iter().filter(|name| !larder::plugin::builtin::ALL.iter().any(|each| each.name == *name)).collect();
+        names.iter().filter(|name| !larder::plugin::ALL.iter().any(|each| each.name == *name)).collect();
     assert_eq!(external, ["good"]);
     assert!(catalogue.schema("good").is_some() && catalogue.schema("silent").is_none());
     let mut codes: Vec<String> = catalogue
@@ -425,15 +425,17 @@ fn a_plugins_directory_that_is_open_to_all_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let trouble = Catalogue::discover(Some(directory.path()), &support::larder()).unwrap_err();
+    let trouble = Catalogue::discover(larder::plugin::ALL, Some(directory.path()), &support::larder()).unwrap_err();
     assert_eq!(trouble.code, "plugin_writable");
-    let missing = Catalogue::discover(Some(Path::new("/nowhere/plugins")), &support::larder()).unwrap_err();
+    let missing =
+        Catalogue::discover(larder::plugin::ALL, Some(Path::new("/nowhere/plugins")), &support::larder()).unwrap_err();
     assert_eq!(missing.code, "plugin_unreadable");
 }
 
 #[test]
 fn discovery_works_within_a_runtime_too() {
-    let catalogue = runtime().block_on(async { Catalogue::discover(Some(&plugins_dir()), &support::larder()) });
+    let catalogue = runtime()
+        .block_on(async { Catalogue::discover(larder::plugin::ALL, Some(&plugins_dir()), &support::larder()) });
     assert!(catalogue.unwrap().schema("hello").is_some());
 }
 

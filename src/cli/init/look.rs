@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::init::propose::{Seeing, Service};
+use crate::discovery::docker as sight;
+use crate::discovery::postgres;
 use crate::error::Trouble;
-use crate::plugin::docker::sight;
-use crate::plugin::postgres::sight as postgres;
 use crate::web::{ClearText, Trust, Web, WebError};
 
 /// Where engines usually listen.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn every_application_that_is_looked_for_has_a_plugin() {
         for (plugin, _) in USUAL {
-            assert!(crate::plugin::builtin::ALL.iter().any(|each| each.name == *plugin), "{plugin}");
+            assert!(crate::plugin::ALL.iter().any(|each| each.name == *plugin), "{plugin}");
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use crate::plugin::docker::database::Kind;
-use crate::plugin::docker::sight::{SOCKET, Seen, Sight};
+use crate::discovery::docker::{SOCKET, Seen, Sight};
+use crate::plugin::apps::docker::database::Kind;
 use crate::types::Name;
 
 /// What answered on this host.

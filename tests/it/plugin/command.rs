@@ -88,7 +88,7 @@ fn only_programs_that_the_operator_put_there_are_run() {
     // A plugin of the operator is no such program, and without a directory there is none.
     Bench::new("command", settings("hello.sh")).refused("command_not_allowed");
     let mut bench = command(&operator, settings("there"));
-    bench.catalogue = Catalogue::discover(None, &support::larder()).unwrap();
+    bench.catalogue = Catalogue::discover(larder::plugin::ALL, None, &support::larder()).unwrap();
     bench.refused("no_commands");
     // Nor can the config change what runs by the environment.
     chmod(&programs, 0o755);

@@ -1,0 +1,150 @@
+//! What the files of a program must be, as far as the config says.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::CommandSettings;
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::inside::{AtLeast, Inside};
+use crate::plugin::kit::json::{self, Probe};
+use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::{digest, plain};
+use crate::plugin::protocol::{Request, Verdict};
+use crate::process::Exit;
+
+const CHUNK_BYTES: usize = 1 << 20;
+/// Longest text that is looked for, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// What every file must be.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Checks {
+    /// One JSON object or list with something in it, read to its end.
+    #[serde(default)]
+    json: bool,
+    /// Compressed by gzip; read to its end, with its checksum.
+    #[serde(default)]
+    gzip: bool,
+    /// At least so many bytes: `10KiB`, or a number.
+    #[serde(default)]
+    min_size: AtLeast,
+    /// This text is somewhere in it (not in what is compressed).
+    #[serde(default)]
+    contains: Option<String>,
+    /// The same as `inside` beside `checks`.
+    #[serde(default)]
+    inside: Option<Inside>,
+}
+
+impl Checks {
+    fn is_any(&self) -> bool {
+        self.json || self.gzip || self.min_size.0 > 0 || self.contains.is_some() || self.inside.is_some()
+    }
+}
+
+pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: CommandSettings = builtin::settings(request)?;
+    let Some(facts) = &request.capture else {
+        return Err(Failure::new("request", "`validate` needs what the capture told"));
+    };
+    let checks = &settings.checks;
+    for artifact in &facts.artifacts {
+        let path = request.staging.join(&artifact.path);
+        let shown = artifact.path.display();
+        digest::check(artifact, &path, voice)?;
+        let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let size = if bytes > 0 && bytes >= checks.min_size.0 { Verdict::Proven } else { Verdict::Failed };
+        voice.validation(
+            format!("{shown} is large enough"),
+            size,
+            format!("{bytes} bytes, at least {}", checks.min_size.0.max(1)),
+        );
+        if checks.json {
+            let read = plain::open(&path).map_err(|error| error.to_string()).and_then(json::export);
+            let read = read.map(|probe| match probe {
+                Probe::Object(count) => format!("an object with {count} fields"),
+                Probe::List(count) => format!("a list of {count}"),
+                Probe::Text(_) | Probe::Other => "one value".to_owned(),
+            });
+            tell(voice, format!("{shown} is JSON"), read);
+        }
+        if checks.gzip {
+            tell(voice, format!("{shown} is whole gzip"), gzip(&path, &request.staging)?);
+        }
+        if let Some(text) = &checks.contains {
+            let found = contains(&path, text.as_bytes()).map_err(|error| error.to_string());
+            let found =
+                found.and_then(|found| if found { Ok(String::new()) } else { Err(format!("{text:?} is not in it")) });
+            tell(voice, format!("{shown} contains what it must"), found);
+        }
+        let inside = [checks.inside.as_ref(), settings.inside.as_ref()];
+        for inside in inside.into_iter().flatten() {
+            inside.tell(&path, &request.staging, voice);
+        }
+        if !checks.is_any() && settings.inside.is_none() {
+            voice.validation(format!("{shown} was checked"), Verdict::CouldNotVerify, "`checks` asks for nothing");
+        }
+    }
+    Ok(())
+}
+
+fn tell(voice: &mut Voice<'_>, name: String, found: Result<String, String>) {
+    match found {
+        Ok(detail) => voice.validation(name, Verdict::Proven, detail),
+        Err(why) => voice.validation(name, Verdict::Failed, why),
+    }
+}
+
+fn gzip(path: &Path, staging: &Path) -> Result<Result<String, String>, Failure> {
+    let tools = Tools::new(Vec::new(), Vec::new(), staging)?;
+    let args = vec!["--test".into(), "--".into(), path.into()];
+    let ran = tools.run(Path::new("gzip"), args, &[], DEADLINE_OF_WORK, |_| {}, || {});
+    Ok(match ran.exit {
+        Exit::Success => Ok("read to its end".to_owned()),
+        Exit::NotStarted { detail, .. } => {
+            return Err(Failure::new("no_client", format!("gzip cannot be started: {detail}")).hint("apt install gzip"));
+        }
+        _ => Err(crate::plugin::kit::tidy::tidy(&ran.stderr, 300)),
+    })
+}
+
+/// Looks for `text` piece by piece, also across the border of two.
+fn contains(path: &Path, text: &[u8]) -> std::io::Result<bool> {
+    let text = text.get(..TEXT_BYTES_MAX).unwrap_or(text);
+    if text.is_empty() {
+        return Ok(true);
+    }
+    let mut file = File::open(path)?;
+    let mut held: Vec<u8> = Vec::new();
+    loop {
+        let read = file.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut held)?;
+        if held.windows(text.len()).any(|part| part == text) {
+            return Ok(true);
+        }
+        if read == 0 {
+            return Ok(false);
+        }
+        held.drain(..held.len().saturating_sub(text.len() - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_across_the_border_of_two_pieces() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![b'x'; CHUNK_BYTES - 3];
+        bytes.extend(b"needle and more");
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert!(contains(file.path(), b"needle").unwrap());
+        assert!(!contains(file.path(), b"noodle").unwrap());
+    }
+}

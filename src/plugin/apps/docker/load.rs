@@ -1,0 +1,328 @@
+//! Puts the dumps of databases back into the containers that they came from, by the clients in them.
+//!
+//! Whatever kind of server it is: everything is made ready beside what is there and compared, then all of it takes its
+//! place, and what was there goes only when the whole restore came to its end. So whatever fails, and whenever it is
+//! killed, the live data is what it was. Nothing is laid into a container to be loaded: its file system may be read-only,
+//! so what a program reads goes through its standard input.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::plugin::apps::docker::database::{
+    DataDirectory, FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login,
+};
+use crate::plugin::apps::docker::engine::{Engine, Switched};
+use crate::plugin::apps::docker::inventory::{Container, State};
+use crate::plugin::apps::docker::list::{Dump, Inventory};
+use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::voice::Voice;
+
+mod mysql;
+mod postgres;
+mod redis;
+
+/// How long a server may take until it answers.
+const READY_MAX: Duration = Duration::from_mins(2);
+const READY_TICK: Duration = Duration::from_millis(500);
+const STOP_MAX: Duration = Duration::from_mins(2);
+const STOP_TICK: Duration = Duration::from_millis(300);
+/// Gives the program so many bytes of standard input (the rest of the connection stays open), and says something each
+/// second while it works in silence, so that nobody takes it for stuck. What runs behind `&` would read nothing.
+const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
+                       while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
+
+/// The code of a failure: a program read a dump and did not come to its end.
+pub(super) const NOT_READ: &str = "load_failed";
+
+/// Has pg_restore in a container read a whole dump; answers what is in it, in words.
+pub(super) fn read_inside(
+    engine: &Engine,
+    container: &Container,
+    dump: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<String, Failure> {
+    postgres::read(engine, container, dump, voice)
+}
+
+/// What belongs together in one restore.
+pub(super) struct Place<'a> {
+    pub(super) staging: &'a Path,
+    pub(super) journal: &'a Journal,
+    pub(super) run: &'a str,
+    /// The server's own volume was put back just before: what is in it goes with that when something fails.
+    pub(super) own: bool,
+}
+
+/// A server that dumps can be put back into.
+pub(super) enum Server<'a> {
+    Postgres(postgres::Server<'a>),
+    MySql(mysql::Server<'a>),
+    Redis(redis::Server<'a>),
+}
+
+/// What was loaded beside the live data.
+pub(super) enum Loaded {
+    Postgres(Box<postgres::Loaded>),
+    MySql(Box<mysql::Loaded>),
+    Redis(Box<redis::Loaded>),
+}
+
+/// The servers of `inventory` whose containers are there and are `wanted`.
+pub(super) fn servers<'a>(
+    engine: &Engine,
+    inventory: &'a Inventory,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Server<'a>>, Failure> {
+    let mut servers: Vec<Server<'a>> = Vec::new();
+    for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container)) {
+        let is_postgres = [FORMAT_POSTGRES, FORMAT_GLOBALS].contains(&dump.format.as_str());
+        let known = servers.iter_mut().find_map(|server| match server {
+            Server::Postgres(server) if is_postgres && server.container.name == dump.container => Some(server),
+            _ => None,
+        });
+        if let Some(server) = known {
+            server.dumps.push(dump);
+            continue;
+        }
+        let found = engine.inspect(&dump.container)?.and_then(Container::of);
+        // An id would be found too, and the beginning of one.
+        let Some(container) = found.filter(|container| container.name == dump.container) else { continue };
+        match dump.format.as_str() {
+            _ if is_postgres => {
+                servers.push(Server::Postgres(postgres::Server { container, dumps: vec![dump], full: None }));
+            }
+            FORMAT_SQL => servers.push(Server::MySql(mysql::Server::new(container, dump, servers.len()))),
+            FORMAT_RDB => servers.push(Server::Redis(redis::Server::new(container, dump, servers.len()))),
+            _ => {}
+        }
+    }
+    for server in &mut servers {
+        if let Server::Postgres(server) = server {
+            server.dumps.sort_by_key(|dump| dump.format != FORMAT_GLOBALS);
+        }
+    }
+    Ok(servers)
+}
+
+impl Server<'_> {
+    pub(super) fn is(&self, id: &str) -> bool {
+        self.id() == id
+    }
+
+    pub(super) fn has(&self, dump: &Dump) -> bool {
+        match self {
+            Self::Postgres(server) => server.dumps.iter().any(|each| each.artifact == dump.artifact),
+            Self::MySql(server) => server.dump.artifact == dump.artifact,
+            Self::Redis(server) => server.dump.artifact == dump.artifact,
+        }
+    }
+
+    /// Whether it must stand still while its dump is put back.
+    pub(super) fn is_halted(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Postgres(server) => &server.container.id,
+            Self::MySql(server) => &server.container.id,
+            Self::Redis(server) => &server.container.id,
+        }
+    }
+
+    /// Where its data lies as far as its container says it; none: in no mount.
+    pub(super) fn data(&self) -> Option<DataDirectory> {
+        let (container, directory) = match self {
+            Self::Postgres(server) => {
+                let container = &server.container;
+                let said = container.env("PGDATA").or_else(|| container.env("POSTGRESQL_DATA_DIR"));
+                (container, said.unwrap_or("/var/lib/postgresql/data"))
+            }
+            Self::MySql(server) => (&server.container, "/var/lib/mysql"),
+            Self::Redis(server) => (&server.container, "/data"),
+        };
+        DataDirectory::at(container, directory)
+    }
+
+    /// The databases that would have to be replaced, as `name in container`.
+    pub(super) fn full(&self) -> Vec<String> {
+        match self {
+            Self::Postgres(server) => server.full(),
+            Self::MySql(server) => server.full(),
+            Self::Redis(server) => server.full(),
+        }
+    }
+
+    /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
+    pub(super) fn look(
+        &mut self,
+        engine: &Engine,
+        place: &Place<'_>,
+        start: bool,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(server) => server.look(engine, start, voice),
+            Self::MySql(server) => server.look(engine, place, start, voice),
+            Self::Redis(server) => server.look(engine, place, start, voice),
+        }
+    }
+
+    /// Says what a restore would do.
+    pub(super) fn tell(&self, overwrite: bool, run: &str, voice: &mut Voice<'_>) {
+        match self {
+            Self::Postgres(server) => server.tell(overwrite, voice),
+            Self::MySql(server) => server.tell(overwrite, voice),
+            Self::Redis(server) => server.tell(overwrite, run, voice),
+        }
+    }
+
+    /// Keeps what a stop would lose.
+    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Redis(server) => server.keep(engine, place, voice),
+            Self::Postgres(_) | Self::MySql(_) => Ok(()),
+        }
+    }
+
+    /// Loads every dump beside the live ones; the server is started where it stands still.
+    ///
+    /// What is made is in `loaded`, also after a failure.
+    pub(super) fn prepare(
+        &self,
+        engine: &Engine,
+        place: &Place<'_>,
+        loaded: &mut Vec<Loaded>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(server) => server.prepare(engine, place, loaded, voice),
+            Self::MySql(server) => server.prepare(engine, place, loaded, voice),
+            Self::Redis(server) => server.prepare(engine, place, loaded, voice),
+        }
+    }
+}
+
+impl Loaded {
+    /// Puts it in the place of the live one.
+    pub(super) fn swap(&mut self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(loaded) => loaded.swap(engine, place.journal, voice),
+            Self::MySql(loaded) => loaded.swap(engine, place, voice),
+            Self::Redis(loaded) => loaded.swap(engine, place, voice),
+        }
+    }
+
+    /// Drops what was replaced: everything succeeded.
+    pub(super) fn finish(self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(loaded) => loaded.finish(engine, place.journal, voice),
+            Self::MySql(loaded) => loaded.finish(engine, place, voice),
+            Self::Redis(loaded) => loaded.finish(place),
+        }
+    }
+}
+
+/// Puts right what a restore that was killed left on servers; `committed`: it had come to its end.
+pub(super) fn recover(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    // What one database needs of another is there when that is put right, too.
+    let before = journal.entries::<Value>()?.len();
+    let once = recover_once(engine, journal, staging, committed, voice);
+    if once.is_err() && journal.entries::<Value>()?.len() < before {
+        return recover_once(engine, journal, staging, committed, voice);
+    }
+    once
+}
+
+fn recover_once(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let mut first = None;
+    for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
+        let done = if value.get("database").is_some() {
+            postgres::recover(engine, journal, (entry, value), committed, voice)
+        } else if value.get("beside").is_some() {
+            mysql::recover(engine, journal, staging, (&entry, value), committed, voice)
+        } else if value.get("redis").is_some() {
+            redis::recover(engine, journal, (&entry, value), committed, voice)
+        } else {
+            continue;
+        };
+        if let Err(failure) = done {
+            voice.log(failure.trouble.message.clone());
+            first.get_or_insert(failure);
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Has a server's container work, perhaps one that this restore stopped.
+fn start(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
+        && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
+    {
+        return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
+            .hint("look at the container"));
+    }
+    Ok(())
+}
+
+/// Waits until `open` answers; `what` is the server in words.
+fn until_ready<T>(
+    what: &str,
+    voice: &mut Voice<'_>,
+    mut open: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let started = Instant::now();
+    loop {
+        let last = match open() {
+            Ok(opened) => return Ok(opened),
+            Err(failure) => failure,
+        };
+        if started.elapsed() > READY_MAX {
+            let told = format!("{what} does not answer: {}", last.trouble.message);
+            return Err(
+                Failure::new("server_not_ready", told).hint("look at the container's log; no database was changed")
+            );
+        }
+        voice.progress(0, 0);
+        std::thread::sleep(READY_TICK);
+    }
+}
+
+/// Fails while the image's entrypoint prepares a fresh server with one of its own.
+fn past_entrypoint(engine: &Engine, container: &Container) -> Result<(), Failure> {
+    let login = Login { engine, container };
+    let first = login.ask(&["cat", "/proc/1/comm"], Vec::new(), "its first program").unwrap_or_default();
+    if first.starts_with("docker-ent") {
+        return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
+    }
+    Ok(())
+}
+
+/// Has a container stand still, whose volume is about to become another one.
+fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let _ = engine.switch(container, "stop", &[])?;
+    let started = Instant::now();
+    while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
+        if started.elapsed() > STOP_MAX {
+            return Err(Failure::new("stop_timed_out", "a database's container does not stop").hint("stop it by hand"));
+        }
+        voice.progress(0, 0);
+        std::thread::sleep(STOP_TICK);
+    }
+    Ok(())
+}

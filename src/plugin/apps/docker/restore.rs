@@ -1,0 +1,518 @@
+//! Puts volumes, bind mounts, compose files and dumps of databases back, and compares what is there afterwards.
+//!
+//! First all that could keep any part from being put back is looked at; nothing is changed by that. Then each part is
+//! made ready beside what is there and compared, then all of them take the place of what is there, and only then do the
+//! containers work again. Each step is in the journal before it is done: on a failure, or after a kill by the plugin's
+//! `recover`, every part becomes what it was before any container starts, so no application sees a mixture.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::plugin::apps::docker::choose;
+use crate::plugin::apps::docker::content;
+use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
+use crate::plugin::apps::docker::engine::{Engine, Listed, Mount};
+use crate::plugin::apps::docker::halt::{self, Halted, How};
+use crate::plugin::apps::docker::inventory::{Container, ItemKind, LABEL_SERVICE, State, key, start_order};
+use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
+use crate::plugin::apps::docker::load::{self, Loaded, Server};
+use crate::plugin::apps::docker::put::{self, Part};
+use crate::plugin::apps::docker::settings::DockerSettings;
+use crate::plugin::apps::docker::stack_files::{self, Replaced};
+use crate::plugin::apps::docker::{PATIENCE, read, verify};
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{Request, Verb};
+
+/// The journal's entry that everything is put back: what is left is to start containers.
+const COMMITTED: &str = "committed";
+
+/// What the operator may choose.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    /// Put volumes in the place of some that are not empty, replace compose files that differ, and databases that have
+    /// something in them. What was in a volume is kept beside it.
+    #[serde(default)]
+    pub(super) overwrite: bool,
+    /// Only these volumes (by name), bind mounts (by path) and databases (by the container's name); none: all.
+    #[serde(default)]
+    only: Vec<String>,
+}
+
+/// A volume or bind and where it is mounted now.
+pub(super) struct Place<'a> {
+    pub(super) kept: &'a Kept,
+    pub(super) artifact: &'a str,
+    /// Its id.
+    pub(super) container: String,
+    pub(super) container_name: String,
+    pub(super) destination: String,
+    pub(super) source: PathBuf,
+    /// What it is called now: an anonymous volume gets another name with each container.
+    named: (ItemKind, String),
+    /// Whether any container may write to it; then the one above may.
+    pub(super) writable: bool,
+    /// What stays as it is, relative to its root: other mounts cover it, or a database lives there that is put back by
+    /// its dump.
+    pub(super) without: Vec<String>,
+    pub(super) filled: bool,
+}
+
+impl Place<'_> {
+    /// Whether the data of a server is put back with it.
+    fn holds(&self, server: &Server<'_>) -> bool {
+        let subpath = self.kept.subpath.as_deref();
+        server.data().is_some_and(|data| data.is_part_of(&self.named, subpath, &self.without))
+    }
+
+    pub(super) fn shown(&self) -> String {
+        thing(self.kept)
+    }
+
+    pub(super) fn read_at(&self) -> read::Place<'_> {
+        let (container, destination) = (self.container.as_str(), self.destination.as_str());
+        read::Place { container, destination, source: &self.source, without: &self.without }
+    }
+}
+
+pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: DockerSettings = builtin::settings(request)?;
+    let options: Options = builtin::options(request)?;
+    let dry_run = request.restore.as_ref().is_some_and(|order| order.dry_run);
+    let chosen = settings.chosen()?;
+    let inventory = verify::inventory(&request.staging)?;
+    known(&inventory, &options)?;
+    let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+    voice.version(engine.version()?);
+    let listed = engine.containers(None)?;
+    let places = places(&engine, request, &inventory, &options, &listed, voice)?;
+    let refused: Vec<&str> =
+        places.iter().filter(|each| each.filled && !options.overwrite).map(|each| each.kept.name.as_str()).collect();
+    if !refused.is_empty() && !dry_run {
+        return Err(Failure::new("volume_not_empty", format!("not empty: {}", refused.join(", ")))
+            .hint("nothing was changed; say `--option overwrite=true` to replace what is in them; it is kept beside"));
+    }
+    let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
+    let mut servers = load::servers(&engine, &inventory, wanted)?;
+    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+    let at = load::Place { staging: &request.staging, journal: &journal, run: &request.run, own: false };
+    servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, voice))?;
+    let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
+    if !full.is_empty() && !dry_run && !options.overwrite {
+        return Err(Failure::new("database_not_empty", format!("not empty: {}", full.join(", ")))
+            .hint("nothing was changed; say `--option overwrite=true` to replace them"));
+    }
+    let files =
+        if settings.compose_files { stack_files::plan(request, &inventory, &options, voice)? } else { Vec::new() };
+    let missing: Vec<String> =
+        absent(&inventory, &options, &places).into_iter().map(|kept| kept.name.clone()).collect();
+    if dry_run {
+        for place in &places {
+            let verb = if place.filled { Verb::Replace } else { Verb::Create };
+            voice.step(verb, thing(place.kept), detail(place, &options));
+        }
+        for server in &servers {
+            server.tell(options.overwrite, &request.run, voice);
+        }
+        for file in &files {
+            file.tell(voice);
+        }
+    } else {
+        let stopped = to_stop(&engine, &chosen, &places, &servers)?;
+        let work = Work { request, settings: &settings, engine: &engine, journal: &journal };
+        work.put_all(places, &servers, &files, &stopped, voice)?;
+    }
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+        voice.step(Verb::Manual, "the containers", make_again(&inventory, &names));
+    }
+    for kept in inventory.volumes.iter().filter(|kept| kept.artifact.is_none()) {
+        let tree = request.restore.as_ref().map(|order| order.tree.display().to_string()).unwrap_or_default();
+        let from = format!("{tree}{}", kept.source.display());
+        voice.step(
+            Verb::Manual,
+            thing(kept),
+            format!("it was shipped in place: copy {from} to {}", kept.source.display()),
+        );
+    }
+    let loaded = |dump: &Dump| servers.iter().any(|server| server.has(dump));
+    for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container) && !loaded(dump)) {
+        voice.step(Verb::Manual, format!("{} in {}", dump.database, dump.container), load_command(request, dump));
+    }
+    Ok(())
+}
+
+/// Refuses names that the backup does not have: whoever gives them waits for something else than for nothing.
+fn known(inventory: &Inventory, options: &Options) -> Result<(), Failure> {
+    let volumes = inventory.volumes.iter().map(|kept| kept.name.as_str());
+    let names: BTreeSet<&str> = volumes.chain(inventory.dumps.iter().map(|dump| dump.container.as_str())).collect();
+    match options.only.iter().find(|name| !names.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let names: Vec<&str> = names.into_iter().collect();
+            Err(Failure::new("restore_options", format!("the backup has no {name:?} to restore `only`"))
+                .hint(format!("it has {}", names.join(", "))))
+        }
+    }
+}
+
+/// What a restore works with.
+struct Work<'a> {
+    request: &'a Request,
+    settings: &'a DockerSettings,
+    engine: &'a Engine,
+    journal: &'a Journal,
+}
+
+impl Work<'_> {
+    fn put_all(
+        &self,
+        places: Vec<Place<'_>>,
+        servers: &[Server<'_>],
+        files: &[Replaced],
+        stopped: &[Container],
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let staging = self.request.staging.as_path();
+        let journal = self.journal;
+        let stopped: Vec<&Container> = stopped.iter().collect();
+        halt::may_halt(How::Stop, &stopped)?;
+        let mut parts = Vec::new();
+        for (number, place) in places.into_iter().enumerate() {
+            parts.push(Part::check(self.engine, place, number, staging, &self.request.run, voice)?);
+        }
+        files.iter().try_for_each(Replaced::check)?;
+        let mut halted = Halted::new(self.engine, Some(journal), self.settings.stop_timeout);
+        let mut loaded = Vec::new();
+        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, voice);
+        let done = done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true })));
+        if let Err(failure) = done {
+            if let Err(left) = undo(self.engine, journal, staging, false, voice) {
+                // What stands still stays so: it would see a mixture of old and new.
+                let told = format!(
+                    "{}; and what was there is not back yet: {}",
+                    failure.trouble.message, left.trouble.message
+                );
+                return Err(Failure::new("not_undone", told).hint(
+                    "its containers stay stopped; Larder tries again every few minutes to put back what was there",
+                ));
+            }
+            let put_back = halted.put_back(voice);
+            return Err(put_back.err().unwrap_or(failure));
+        }
+        let put_back = halted.put_back(voice);
+        parts.iter().try_for_each(|part| part.finish(journal, voice))?;
+        let at = self.at(false);
+        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &at, voice))?;
+        stack_files::finish(journal)?;
+        journal.done(COMMITTED)?;
+        put_back
+    }
+
+    fn at(&self, own: bool) -> load::Place<'_> {
+        load::Place { staging: &self.request.staging, journal: self.journal, run: &self.request.run, own }
+    }
+
+    /// Everything up to where only containers are to be started.
+    fn put(
+        &self,
+        parts: &mut [Part<'_>],
+        servers: &[Server<'_>],
+        files: &[Replaced],
+        stopped: &[&Container],
+        halted: &mut Halted<'_>,
+        loaded: &mut Vec<Loaded>,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (engine, journal, staging) = (self.engine, self.journal, self.request.staging.as_path());
+        // Undoing a volume undoes what was loaded into a database that lives in it; in others that must be dropped.
+        let holding: Vec<&str> =
+            servers.iter().filter(|server| parts.iter().any(|part| part.place.holds(server))).map(Server::id).collect();
+        // A server that stands still for a volume, perhaps its own, is filled after that.
+        let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
+        let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
+        for server in early {
+            server.prepare(engine, &self.at(false), loaded, voice)?;
+        }
+        for server in &late {
+            server.keep(engine, &self.at(false), voice)?;
+        }
+        halted.halt(How::Stop, stopped, voice)?;
+        for part in parts.iter_mut() {
+            part.prepare(engine, journal, staging, voice)?;
+        }
+        for part in parts.iter_mut() {
+            part.swap(engine, journal, staging, voice)?;
+        }
+        for server in late {
+            server.prepare(engine, &self.at(holding.contains(&server.id())), loaded, voice)?;
+        }
+        for each in loaded.iter_mut() {
+            each.swap(engine, &self.at(false), voice)?;
+        }
+        for (number, file) in files.iter().enumerate() {
+            file.put(number, journal, voice)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes every part what it was, or clears up behind a restore that came to its end.
+fn undo(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    committed: bool,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    stack_files::recover(journal, committed, voice)?;
+    load::recover(engine, journal, staging, committed, voice)?;
+    if !committed {
+        // One that was started to be filled has other volumes yet that go back.
+        halt::again(engine, journal, voice)?;
+    }
+    put::recover(engine, journal, committed, voice)
+}
+
+/// Puts right what a restore that was killed left, before any container is started.
+pub(super) fn recover(
+    engine: &Engine,
+    journal: &Journal,
+    staging: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let committed = journal.entries::<Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
+    undo(engine, journal, staging, committed, voice)
+}
+
+/// Ends what [`recover`] began, when the containers work again.
+pub(super) fn recovered(journal: &Journal) -> Result<(), Failure> {
+    journal.done(COMMITTED)
+}
+
+fn thing(kept: &Kept) -> String {
+    match kept.kind {
+        ItemKind::Volume => format!("volume {}", kept.name),
+        ItemKind::Bind => format!("bind mount {}", kept.name),
+    }
+}
+
+fn detail(place: &Place<'_>, options: &Options) -> String {
+    let what = format!("{} files, through {}", place.kept.contents.files, place.container_name);
+    match (place.filled, options.overwrite) {
+        (false, _) => what,
+        (true, true) => format!("{what}; it is not empty; what is there is kept beside"),
+        (true, false) => format!("{what}; it is not empty, so this is refused without `overwrite`"),
+    }
+}
+
+/// Where what is to be put back is mounted now.
+fn places<'a>(
+    engine: &Engine,
+    request: &Request,
+    inventory: &'a Inventory,
+    options: &Options,
+    listed: &[Listed],
+    voice: &mut Voice<'_>,
+) -> Result<Vec<Place<'a>>, Failure> {
+    let mut places: Vec<Place<'a>> = Vec::new();
+    for kept in wanted(inventory, options) {
+        let Some(artifact) = &kept.artifact else { continue };
+        let service = service_of(request, inventory, &kept.container);
+        let mut mounting: Vec<(Container, Mount)> = Vec::new();
+        for container in listed.iter().filter(|each| each.mounts.iter().flatten().any(|mount| mount.kind != "tmpfs")) {
+            let names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
+            let labels = container.labels.as_ref();
+            let is_its = names.into_iter().any(|name| name == kept.container)
+                || (service.is_some() && service == labels.and_then(|labels| labels.get(LABEL_SERVICE).cloned()));
+            let mut mounts = container.mounts.iter().flatten();
+            if !mounts.any(|mount| is_mount_of(kept, mount, is_its)) {
+                continue;
+            }
+            let Some(found) = engine.inspect(&container.id)?.and_then(Container::of) else { continue };
+            let mount =
+                found.mounts.iter().find(|mount| is_mount_of(kept, mount, is_its) && mount.subpath == kept.subpath);
+            let mount = mount.cloned();
+            mounting.extend(mount.map(|mount| (found, mount)));
+        }
+        // Who may write to it first, then its own container, then who sees most of it.
+        mounting.sort_by_key(|(container, mount)| {
+            (!mount.writable, container.name != kept.container, container.covered(&mount.destination).len())
+        });
+        let Some((container, mount)) = mounting.into_iter().next() else { continue };
+        if !kept.contents.directory {
+            let how = format!("a single file: `docker cp` cannot replace it; unpack {artifact} to {}", kept.name);
+            voice.step(Verb::Manual, thing(kept), how);
+            continue;
+        }
+        let named = key(&mount);
+        if places.iter().any(|other| other.named == named && other.kept.subpath == kept.subpath) {
+            return Err(Failure::new("volume_ambiguous", format!("two volumes of the backup would go to {}", named.1))
+                .hint("nothing was changed; choose one with `--option only=NAME`"));
+        }
+        let mut without = container.covered(&mount.destination);
+        without.extend(kept.without.iter().filter(|path| !without.contains(path)).cloned().collect::<Vec<_>>());
+        let filled = content::holds_something(&engine.peek(&container.id, &mount.destination)?, &without);
+        places.push(Place {
+            kept,
+            artifact,
+            container: container.id,
+            container_name: container.name,
+            destination: mount.destination,
+            source: PathBuf::from(&mount.source),
+            named,
+            writable: mount.writable,
+            without,
+            filled,
+        });
+    }
+    Ok(inner_first(places))
+}
+
+/// Directories of the host that lie in one another: the inner one is put back by itself, and stays as it is when the
+/// outer one changes after it.
+fn inner_first(mut places: Vec<Place<'_>>) -> Vec<Place<'_>> {
+    places.sort_by_key(|place| std::cmp::Reverse(place.source.components().count()));
+    let sources: Vec<PathBuf> = places.iter().map(|place| place.source.clone()).collect();
+    for place in &mut places {
+        let inner =
+            sources.iter().filter_map(|inner| inner.strip_prefix(&place.source).ok()?.to_str().map(str::to_owned));
+        let inner: Vec<String> = inner.filter(|path| !path.is_empty() && !place.without.contains(path)).collect();
+        place.without.extend(inner);
+    }
+    places
+}
+
+/// The compose service of a container of the backup.
+fn service_of(request: &Request, inventory: &Inventory, container: &str) -> Option<String> {
+    let brief = inventory.containers.iter().find(|brief| brief.name == container)?;
+    let record: Value = serde_json::from_slice(&fs::read(request.staging.join(&brief.artifact)).ok()?).ok()?;
+    record.get("labels")?.get(LABEL_SERVICE)?.as_str().filter(|service| !service.is_empty()).map(str::to_owned)
+}
+
+fn wanted<'a>(inventory: &'a Inventory, options: &Options) -> impl Iterator<Item = &'a Kept> {
+    let only: HashSet<String> = options.only.iter().cloned().collect();
+    inventory.volumes.iter().filter(move |kept| only.is_empty() || only.contains(&kept.name))
+}
+
+/// What is to be put back and is mounted by nobody.
+fn absent<'a>(inventory: &'a Inventory, options: &Options, places: &[Place<'_>]) -> Vec<&'a Kept> {
+    wanted(inventory, options)
+        .filter(|kept| kept.artifact.is_some() && kept.contents.directory)
+        .filter(|kept| !places.iter().any(|place| place.kept.name == kept.name && place.kept.kind == kept.kind))
+        .collect()
+}
+
+fn make_again(inventory: &Inventory, names: &[&str]) -> String {
+    let again = "then restore once more";
+    match (&inventory.project, inventory.files.is_empty()) {
+        (Some(project), false) => {
+            let files: Vec<String> = inventory
+                .files
+                .iter()
+                .map(|file| &file.path)
+                .filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml"))
+                .map(|path| format!("-f {}", path.display()))
+                .collect();
+            format!(
+                "nobody mounts {}: `docker compose -p {project} {} up --no-start`, {again}",
+                names.join(", "),
+                files.join(" ")
+            )
+        }
+        _ => format!(
+            "nobody mounts {}: make the containers again from your compose file or from containers/*.json, {again}",
+            names.join(", ")
+        ),
+    }
+}
+
+fn load_command(request: &Request, dump: &Dump) -> String {
+    let command = match dump.format.as_str() {
+        FORMAT_POSTGRES => "pg_restore --create --clean --if-exists --exit-on-error -U USER -d postgres",
+        FORMAT_GLOBALS => "psql -X -U USER -d postgres",
+        FORMAT_SQL => "mariadb --user=root --password",
+        _ => {
+            return format!(
+                "stop {}, put {} as dump.rdb into its data volume, switch appendonly off for the first start",
+                dump.container, dump.artifact
+            );
+        }
+    };
+    format!(
+        "`larder restore {} --to DIR`, then `docker exec -i {} {command} < DIR/…/{}`",
+        request.target, dump.container, dump.artifact
+    )
+}
+
+/// `is_its`: the container is the one that the backup read it through, or one of its service.
+fn is_mount_of(kept: &Kept, mount: &Mount, is_its: bool) -> bool {
+    let volume = kept.subpath.as_ref().and_then(|subpath| kept.name.strip_suffix(subpath.as_str())?.strip_suffix('/'));
+    let volume = volume.unwrap_or(&kept.name);
+    match kept.kind {
+        ItemKind::Volume if mount.kind != "volume" => false,
+        ItemKind::Volume if is_anonymous(volume) && mount.name != volume => {
+            is_its && is_anonymous(&mount.name) && mount.destination == kept.destination
+        }
+        ItemKind::Volume => mount.name == volume,
+        ItemKind::Bind => mount.kind == "bind" && mount.source == kept.name,
+    }
+}
+
+/// The engine made up its name, and makes up another one with the next container.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Everything of the target, and whoever else mounts what is written to. A server that dumps are loaded into goes on.
+fn to_stop(
+    engine: &Engine,
+    chosen: &crate::plugin::apps::docker::settings::Chosen,
+    places: &[Place<'_>],
+    servers: &[Server<'_>],
+) -> Result<Vec<Container>, Failure> {
+    if places.is_empty() && servers.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Of the host's directories also what lies above or below.
+    let overlaps = |place: &Place<'_>, mount: &Mount| {
+        let (there, here) = (Path::new(&mount.source), place.source.as_path());
+        mount.kind == "bind" && (there.starts_with(here) || here.starts_with(there)) && there != Path::new("/")
+    };
+    let written = |mount: &Mount| places.iter().any(|place| key(mount) == place.named || overlaps(place, mount));
+    let mut containers = match choose::look_up(engine, chosen) {
+        Ok(found) => found.containers,
+        Err(failure) if failure.trouble.code == "container_missing" => Vec::new(),
+        Err(failure) => return Err(failure),
+    };
+    for listed in engine.containers(None)? {
+        let mounts = listed.mounts.iter().flatten().any(written);
+        if mounts && !containers.iter().any(|each| each.id == listed.id) {
+            containers.extend(engine.inspect(&listed.id)?.and_then(Container::of));
+        }
+        let server = servers.iter().find(|server| server.is(&listed.id));
+        if server.is_some_and(Server::is_halted) && !containers.iter().any(|each| each.id == listed.id) {
+            containers.extend(engine.inspect(&listed.id)?.and_then(Container::of));
+        }
+        if !mounts && server.is_some_and(|server| !server.is_halted()) {
+            containers.retain(|each| each.id != listed.id);
+        }
+    }
+    // It would go on with the files that it has open, and write into what was replaced.
+    let is_paused = |each: &&Container| each.state == State::Paused && each.mounts.iter().any(written);
+    match containers.iter().find(is_paused) {
+        None => Ok(start_order(containers)),
+        Some(paused) => Err(Failure::new(
+            "container_paused",
+            format!("{} is paused and has open what is to be replaced", paused.name),
+        )
+        .hint(format!("nothing was changed; unpause or stop it first: `docker unpause {}`", paused.name))),
+    }
+}

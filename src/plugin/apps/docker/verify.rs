@@ -1,0 +1,189 @@
+//! Proves a capture: every file unchanged, every tar whole with what it held, every dump one that its tools read.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use crate::plugin::apps::docker::content::{self, Only};
+use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
+use crate::plugin::apps::docker::engine::Engine;
+use crate::plugin::apps::docker::inventory::{Container, State};
+use crate::plugin::apps::docker::list::{Dump, Inventory, Kept, Quiet};
+use crate::plugin::apps::docker::settings::DockerSettings;
+use crate::plugin::apps::docker::{INVENTORY, PATIENCE, load, rdb, unwritable};
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::database::postgres;
+use crate::plugin::kit::database::redis::checksum::Checksum;
+use crate::plugin::kit::digest;
+use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{Request, Verdict};
+use crate::process::Exit;
+
+/// What is read of a dump's end, in bytes.
+const TAIL_BYTES: u64 = 1024;
+/// Fewer files than this are no reason to compare with the run before.
+const FILES_COMPARED_MIN: u64 = 10;
+
+/// Reads `inventory.json`.
+pub(super) fn inventory(staging: &Path) -> Result<Inventory, Failure> {
+    let path = staging.join(INVENTORY);
+    let damaged = |error: &dyn std::fmt::Display| {
+        Failure::new("inventory_damaged", format!("{} cannot be read: {error}", path.display()))
+    };
+    let bytes = std::fs::read(&path).map_err(|error| damaged(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| damaged(&error))
+}
+
+pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let Some(facts) = &request.capture else {
+        return Err(Failure::new("request", "`validate` needs what the capture told"));
+    };
+    for artifact in &facts.artifacts {
+        digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
+    }
+    let inventory = match inventory(&request.staging) {
+        Ok(inventory) => inventory,
+        Err(failure) => {
+            voice.validation("the inventory can be read", Verdict::Failed, failure.trouble.message);
+            return Ok(());
+        }
+    };
+    for kept in &inventory.volumes {
+        volume(request, kept, voice);
+        databases(kept, voice);
+    }
+    let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
+    for dump in &inventory.dumps {
+        let file = request.staging.join(&dump.artifact);
+        let (verdict, detail) = match dump.format.as_str() {
+            FORMAT_POSTGRES => match postgres::prove_dump(&tools, &file) {
+                (Verdict::CouldNotVerify, why) => inside(request, dump, &file, &why, voice),
+                told => told,
+            },
+            FORMAT_SQL => ends_with(&file, "-- Dump completed"),
+            FORMAT_GLOBALS => postgres::Globals::verdict(&file),
+            FORMAT_RDB => rdb(&tools, &file),
+            other => (Verdict::CouldNotVerify, format!("the format {other:?} is not known")),
+        };
+        let name = format!("the dump of {} in {} reads to its end", dump.database, dump.container);
+        voice.validation(name, verdict, detail);
+    }
+    let count = |facts: &crate::plugin::protocol::CaptureFacts| facts.figures.get("files").copied().unwrap_or(0);
+    if let Some(previous) = request.previous.as_ref().map(count).filter(|before| *before >= FILES_COMPARED_MIN) {
+        let now = count(facts);
+        let verdict = if now >= previous.div_ceil(2) { Verdict::Proven } else { Verdict::CouldNotVerify };
+        voice.validation("no volume lost most of its files", verdict, format!("{now} files, {previous} before"));
+    }
+    Ok(())
+}
+
+fn volume(request: &Request, kept: &Kept, voice: &mut Voice<'_>) {
+    let Some(artifact) = &kept.artifact else {
+        let there = kept.source.exists();
+        let verdict = if there { Verdict::Proven } else { Verdict::Failed };
+        let detail = format!("{} files at {}", kept.contents.files, kept.source.display());
+        return voice.validation(format!("{} is there", kept.name), verdict, detail);
+    };
+    let name = format!("the tar of {} is whole", kept.name);
+    match content::read(&request.staging.join(artifact), &Only::All, &mut |_| {}) {
+        Ok(found) if found == kept.contents => {
+            voice.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
+        }
+        Ok(found) => {
+            let detail = format!("{} files, at the capture {}; or others", found.files, kept.contents.files);
+            voice.validation(name, Verdict::Failed, detail);
+        }
+        Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+    }
+}
+
+/// What was found out about databases among the files while they were read.
+fn databases(kept: &Kept, voice: &mut Voice<'_>) {
+    for found in &kept.databases {
+        let verdict = match found.state {
+            Quiet::Sound => Verdict::Proven,
+            Quiet::Damaged => Verdict::Failed,
+            Quiet::Unknown => Verdict::CouldNotVerify,
+            Quiet::Accepted => continue,
+        };
+        let name = format!("{} {} in {} is of one instant", found.kind, found.path, kept.name);
+        voice.validation(name, verdict, found.detail.clone());
+    }
+}
+
+fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
+    let tail = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(file)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        Ok(String::from_utf8_lossy(&tail).into_owned())
+    };
+    match tail() {
+        Ok(tail) if tail.contains(end) => (Verdict::Proven, "its last line is there".to_owned()),
+        Ok(_) => (Verdict::Failed, format!("it does not end with {end:?}")),
+        Err(error) => (Verdict::Failed, unwritable(file, &error).trouble.message),
+    }
+}
+
+/// Where no pg_restore of this host can read it, that of the container can: it came with the server.
+fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Voice<'_>) -> (Verdict, String) {
+    let mut read = || -> Result<Option<String>, Failure> {
+        let settings: DockerSettings = builtin::settings(request)?;
+        let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+        let found = engine.inspect(&dump.container)?.and_then(Container::of);
+        let found = found.filter(|each| each.name == dump.container && each.state == State::Running);
+        found.map(|container| load::read_inside(&engine, &container, file, voice)).transpose()
+    };
+    match read() {
+        Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
+        Ok(None) => (Verdict::CouldNotVerify, format!("{why}, and {} does not run", dump.container)),
+        // It read it, and not to its end; an older one does not even begin.
+        Err(failure)
+            if failure.trouble.code == load::NOT_READ && !failure.trouble.message.contains("unsupported version") =>
+        {
+            (Verdict::Failed, failure.trouble.message)
+        }
+        Err(failure) => (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message)),
+    }
+}
+
+/// The file's own checksum tells whether it is whole, whichever version wrote it; the tool of this host may be older.
+fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
+    let told = match rdb::look(file) {
+        Ok(told) => told,
+        Err(error) => return (Verdict::Failed, unwritable(file, &error).trouble.message),
+    };
+    let Some(format) = told.format.clone() else {
+        return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
+    };
+    let mut said = String::new();
+    let args = vec![OsString::from(file)];
+    let hear = |line: &str| {
+        if line.contains("---") || line.contains("ERROR") || line.contains("rror") || line.contains("format version") {
+            line.trim_matches(['-', ' ']).clone_into(&mut said);
+        }
+    };
+    let ran = tools.run(Path::new("redis-check-rdb"), args, &[], DEADLINE_OF_WORK, hear, || {});
+    let why = match &ran.exit {
+        Exit::Success => return (Verdict::Proven, "redis-check-rdb reads it".to_owned()),
+        Exit::NotStarted { .. } => "redis-check-rdb is not installed here (package redis-tools)".to_owned(),
+        _ => {
+            let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(&said);
+            let last = if last.is_empty() { "it says nothing" } else { last };
+            format!("redis-check-rdb of this host cannot read it: {}", crate::plugin::kit::tidy::tidy(last, 300))
+        }
+    };
+    // Another magic or a version that it does not know: it tells nothing of the file then.
+    let is_foreign = said.contains("format version") || said.contains("signature");
+    match told.checksum {
+        Checksum::Right => (Verdict::Proven, format!("format {format}, its checksum is right; {why}")),
+        _ if !told.ends && !told.is_newer() => (Verdict::Failed, format!("format {format}, its end is missing; {why}")),
+        _ if matches!(ran.exit, Exit::NotStarted { .. }) || told.is_newer() || is_foreign => {
+            (Verdict::CouldNotVerify, format!("format {format}, its checksum does not tell; {why}"))
+        }
+        _ => (Verdict::Failed, format!("format {format}; {why}")),
+    }
+}

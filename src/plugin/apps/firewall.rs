@@ -1,0 +1,119 @@
+//! What OPNsense and pfSense have in common: one config.xml that is everything, judged, and put back by hand.
+
+use std::path::Path;
+
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::{archive, digest, download, xml};
+use crate::plugin::protocol::{Request, Verb, Verdict};
+
+pub(super) const FILE: &str = "config.xml";
+/// Real ones have up to some MiB; with embedded RRD data tens of them.
+pub(super) const XML_BYTES_MAX: u64 = 512 << 20;
+
+/// What a configuration must be.
+pub(super) struct Kind {
+    /// Of the firewall, for people.
+    pub(super) name: &'static str,
+    pub(super) format: &'static str,
+    pub(super) root: &'static str,
+    /// Elements directly below the root without which it is no whole configuration.
+    pub(super) needed: &'static [&'static str],
+    /// What is counted: the figure and its path.
+    pub(super) counted: &'static [(&'static str, &'static str)],
+}
+
+impl Kind {
+    /// Reads the whole document and judges it.
+    pub(super) fn read(&self, path: &Path) -> Result<xml::Shape, Failure> {
+        if archive::starts_with(path, b"---- BEGIN config.xml ----") {
+            return Err(Failure::new("export_encrypted", format!("{} exported an encrypted configuration", self.name))
+                .hint("larder encrypts all that it keeps: switch the encryption of the export off"));
+        }
+        if download::is_a_page(path) {
+            return Err(download::a_page(&format!("the export of {}", self.name)));
+        }
+        let shape = xml::read(path)?;
+        if shape.root != self.root {
+            return Err(Failure::new(
+                "wrong_root",
+                format!("the root of the export is <{}>, not <{}>", shape.root, self.root),
+            )
+            .hint(format!("is it {} that answers at this address?", self.name)));
+        }
+        match self.needed.iter().find(|name| shape.count(name) == 0) {
+            Some(name) => Err(Failure::new("export_incomplete", format!("the configuration has no <{name}>"))
+                .hint(format!("look at the configuration history of {}", self.name))),
+            None => Ok(shape),
+        }
+    }
+
+    pub(super) fn figures(&self, shape: &xml::Shape, voice: &mut Voice<'_>) {
+        voice.figure("elements", shape.elements);
+        voice.figure("interfaces", shape.children("interfaces"));
+        for (figure, path) in self.counted {
+            voice.figure(*figure, shape.count(path));
+        }
+    }
+
+    pub(super) fn validate(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let Some(facts) = &request.capture else {
+            return Err(Failure::new("request", "`validate` needs what the capture told"));
+        };
+        for artifact in &facts.artifacts {
+            let path = request.staging.join(&artifact.path);
+            digest::check(artifact, &path, voice)?;
+            match self.read(&path) {
+                Ok(shape) => {
+                    let same = facts.figures.get("elements") == Some(&shape.elements);
+                    let verdict = if same { Verdict::Proven } else { Verdict::Failed };
+                    let detail = format!("{} elements, with {}", shape.elements, self.needed.join(", "));
+                    voice.validation(format!("it is a whole configuration of {}", self.name), verdict, detail);
+                }
+                Err(failure) => voice.validation(
+                    format!("it is a whole configuration of {}", self.name),
+                    Verdict::Failed,
+                    failure.trouble.message,
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// Neither has an API that takes a configuration: it is checked, and a person is told what to do.
+    pub(super) fn restore(
+        &self,
+        request: &Request,
+        steps: &[(&str, &str)],
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let NoOptions {} = builtin::options(request)?;
+        let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
+        let Some(artifact) = artifacts.into_iter().find(|each| each.format == self.format) else {
+            return Err(Failure::new("no_export", format!("the backup has no configuration of {}", self.name))
+                .hint("is it one of another plugin?"));
+        };
+        let shape = self.read(&request.staging.join(&artifact.path))?;
+        voice.step(Verb::Keep, FILE, format!("it is whole: {} elements", shape.elements));
+        for (thing, detail) in steps {
+            voice.step(Verb::Manual, *thing, *detail);
+        }
+        if request.restore.as_ref().is_some_and(|order| !order.dry_run) {
+            voice.validation(
+                "the configuration is in force",
+                Verdict::CouldNotVerify,
+                format!("{} takes a configuration only from a person: follow the steps", self.name),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// There is nothing to choose.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
+pub(super) fn options_schema() -> serde_json::Value {
+    schemars::schema_for!(NoOptions).to_value()
+}

@@ -1,0 +1,147 @@
+//! Imports an export into the company of the token. That deletes the company's data first, so it must be asked for.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::Trouble;
+use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::download;
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::web::{Upload, Web};
+
+/// What an operator may choose.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RestoreOptions {
+    /// Delete ALL data that the company of the token has now; there is no import without that.
+    #[serde(default)]
+    purge: bool,
+    /// Of an installation: replace files that differ, and a database that has tables.
+    #[serde(default)]
+    overwrite: bool,
+}
+
+pub(super) fn options_schema() -> Value {
+    schemars::schema_for!(RestoreOptions).to_value()
+}
+
+/// Lists that are worth a step of their own.
+const TOLD: [&str; 8] = ["clients", "invoices", "quotes", "payments", "products", "expenses", "vendors", "users"];
+
+pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: NinjaSettings = builtin::settings(request)?;
+    let options: RestoreOptions = builtin::options(request)?;
+    if let Kept::Install(install) = settings.kept()? {
+        return put::restore(&install, request, options.overwrite, voice);
+    }
+    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
+    let Some(artifact) = artifacts.into_iter().find(|each| each.format == FORMAT) else {
+        return Err(Failure::new("no_export", "the backup has no export of Invoice Ninja")
+            .hint("a backup of its database is restored by the plugin that made it"));
+    };
+    let zip = request.staging.join(&artifact.path);
+    let contents = contents::read(&zip)?;
+    let web = settings.web(settings.wait)?;
+    let goal = goal(&settings, &web)?;
+    if let Some(version) = &goal.version {
+        voice.version(format!("Invoice Ninja {version}"));
+        if is_newer(&contents.app_version, version) {
+            return Err(Failure::new(
+                "backup_newer",
+                format!("the backup is of version {}, the application is {version}", contents.app_version),
+            )
+            .hint("update Invoice Ninja first; a newer export breaks an older one"));
+        }
+    }
+    voice.step(
+        Verb::Delete,
+        format!("ALL data of the company {:?}", goal.company),
+        "the import begins with it, and nothing puts it back when it fails: keep its database first",
+    );
+    for (name, count) in TOLD.iter().filter_map(|name| Some((name, contents.counts.get(*name)?))) {
+        voice.step(Verb::Create, *name, format!("{count}"));
+    }
+    voice.step(Verb::Manual, "the mail of the import", "Invoice Ninja says only by mail whether it went well");
+    voice.step(Verb::Manual, "documents and logos", "they are not in the export: put public/storage back");
+    if dry_run {
+        return Ok(());
+    }
+    if !options.purge {
+        return Err(Failure::new(
+            "purge_not_allowed",
+            format!("an import deletes all data that the company {:?} has now", goal.company),
+        )
+        .hint("look at a dry run; then say `--option purge=true`"));
+    }
+    voice.warning(
+        Trouble::new("purged", format!("ALL data of the company {:?} was deleted for the import", goal.company))
+            .with_hint("wait for the mail of Invoice Ninja before you work with it"),
+    );
+    import(&settings, &web, &zip)?;
+    voice.validation(
+        "the import went well",
+        Verdict::CouldNotVerify,
+        "Invoice Ninja does it later and says only by mail how it went; look at the company then",
+    );
+    Ok(())
+}
+
+/// Into what would be imported.
+struct Goal {
+    company: String,
+    version: Option<String>,
+}
+
+fn goal(settings: &NinjaSettings, web: &Web) -> Result<Goal, Failure> {
+    let answer = settings.dress(web.get("/api/v1/ping")).send()?;
+    if answer.status() != 200 {
+        return Err(explain(answer, web));
+    }
+    let version = answer.header("x-app-version").filter(|version| version.len() < 30);
+    let told: Value = answer.json()?;
+    let company = told.get("company_name").and_then(Value::as_str).unwrap_or_default();
+    Ok(Goal { company: company.chars().take(100).collect(), version })
+}
+
+fn import(settings: &NinjaSettings, web: &Web, zip: &std::path::Path) -> Result<(), Failure> {
+    let file = Upload {
+        field: "files".to_owned(),
+        path: zip.to_owned(),
+        file_name: FILE.to_owned(),
+        content_type: "application/zip".to_owned(),
+    };
+    let call = web.post("/api/v1/import_json").upload(&[("import_settings", "true"), ("import_data", "true")], file);
+    let answer = settings.dress(call).send()?;
+    match answer.status() {
+        200 if answer.content_type().contains("html") => Err(download::a_page(answer.what())),
+        200 => Ok(()),
+        413 => {
+            Err(explain(answer, web).hint("raise upload_max_filesize and post_max_size of PHP, and the proxy's limit"))
+        }
+        422 => Err(explain(answer, web).hint("Invoice Ninja does not take the file for a zip of its own")),
+        _ => Err(explain(answer, web)),
+    }
+}
+
+/// Compares versions part by part.
+fn is_newer(one: &str, other: &str) -> bool {
+    let parts = |version: &str| -> Vec<u64> {
+        version.trim_start_matches('v').split(['.', '-']).map_while(|part| part.parse().ok()).collect()
+    };
+    parts(one) > parts(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_part_by_part() {
+        assert!(is_newer("5.10.17", "5.9.30") && is_newer("v5.11.0", "5.10.99"));
+        assert!(!is_newer("5.10.17", "5.10.17") && !is_newer("5.9.30", "5.10.2"));
+    }
+}

@@ -1,0 +1,139 @@
+//! The configuration and what it names: copied with their rights, checked by promtool.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::promtool::Promtool;
+use super::{FILE_FORMAT, FILES, RIGHTS, RIGHTS_FORMAT, mirrored};
+use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::digest;
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
+
+/// Largest file of rules or targets, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// Whose a file was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Rights {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// Copies the files into the staging directory.
+pub(super) fn keep(request: &Request, files: &[PathBuf], voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let mut rights = Vec::new();
+    let mut rules = 0;
+    for path in files {
+        let unreadable = |error: std::io::Error| {
+            Failure::new("path_unreadable", format!("{} cannot be read: {error}", path.display()))
+                .hint("give the daemon's user read permission")
+        };
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        if metadata.len() > FILE_BYTES_MAX {
+            return Err(Failure::new("too_large", format!("{} has more than 64 MiB", path.display()))
+                .hint("that is no rule file; correct what the configuration names"));
+        }
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        if bytes.is_empty() {
+            voice.log(format!("{} is empty and not kept", path.display()));
+            continue;
+        }
+        let copy = mirrored(&request.staging, path);
+        write(&copy, &bytes)?;
+        let relative = copy.strip_prefix(&request.staging).unwrap_or(&copy).to_string_lossy().into_owned();
+        voice.artifact(&relative, FILE_FORMAT, digest::sha256(&copy, |_| {})?);
+        let (mode, uid, gid) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+        rights.push(Rights { path: path.clone(), mode, uid, gid });
+        rules += u64::from(is_rules(&copy));
+    }
+    let text = serde_json::to_string_pretty(&rights).unwrap_or_default();
+    write(&request.staging.join(RIGHTS), text.as_bytes())?;
+    voice.artifact(RIGHTS, RIGHTS_FORMAT, digest::sha256(&request.staging.join(RIGHTS), |_| {})?);
+    voice.figure("files", rights.len() as u64);
+    voice.figure("rule_files", rules);
+    Ok(())
+}
+
+/// Checks the copies.
+pub(super) fn judge(
+    request: &Request,
+    facts: &CaptureFacts,
+    config: &Path,
+    promtool: Option<&Promtool>,
+    voice: &mut Voice<'_>,
+) {
+    let copy = mirrored(&request.staging, config);
+    let kept: Vec<PathBuf> = kept(facts).map(|path| request.staging.join(path)).collect();
+    let (verdict, detail) = if kept.contains(&copy) && copy.is_file() {
+        (Verdict::Proven, format!("{} files with it", kept.len().saturating_sub(1)))
+    } else {
+        (Verdict::Failed, "it is not in the backup".to_owned())
+    };
+    voice.validation("the configuration is in the backup", verdict, detail);
+    let masked = std::fs::read_to_string(&copy).is_ok_and(|text| {
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).any(|line| line.contains("<secret>"))
+    });
+    if masked {
+        let detail = "it has `<secret>` in it: `config_file` names what the API told, not the file itself";
+        voice.validation("the configuration has its secrets", Verdict::Failed, detail);
+    }
+    let Some(promtool) = promtool else {
+        let detail = "promtool is not on this host: install it, or name it as `promtool`";
+        voice.validation("promtool finds the configuration and rules good", Verdict::CouldNotVerify, detail);
+        return;
+    };
+    let (verdict, detail) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
+    voice.validation("promtool check config", verdict, detail);
+    let (mut good, mut worst) = (0, None);
+    for path in kept.iter().filter(|path| is_rules(path)) {
+        match promtool.judge(&["check", "rules"], path) {
+            (Verdict::Proven, _) => good += 1,
+            (verdict, detail) => {
+                worst.get_or_insert((verdict, format!("{}: {detail}", path.display())));
+            }
+        }
+    }
+    match worst {
+        Some((verdict, detail)) => voice.validation("promtool check rules", verdict, detail),
+        None if good > 0 => voice.validation("promtool check rules", Verdict::Proven, format!("{good} files")),
+        // Nothing was looked at, so nothing is said; that the server has none either was asked at the capture.
+        None => {}
+    }
+}
+
+/// The files of the configuration among the artifacts, relative to the staging directory.
+pub(super) fn kept(facts: &CaptureFacts) -> impl Iterator<Item = &Path> {
+    let below = |path: &&Path| path.starts_with(FILES);
+    facts.artifacts.iter().map(|artifact| artifact.path.as_path()).filter(below)
+}
+
+/// Whether a file holds groups of rules.
+fn is_rules(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    serde_yaml::from_str::<serde_yaml::Value>(&text).is_ok_and(|top| top.get("groups").is_some())
+}
+
+/// A new file with these bytes, flushed.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let written = || -> std::io::Result<()> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let mut file = std::fs::File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    written().map_err(|error| unwritable(path, &error))
+}
+
+pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new("unwritable", format!("{} cannot be written: {error}", path.display()))
+        .hint("make room there, and give the daemon's user write permission");
+    if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
+}

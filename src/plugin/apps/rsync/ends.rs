@@ -1,0 +1,162 @@
+//! What the ends of rsync and ssh mean: how far a transfer came, or why it failed and what is the next step; pure.
+
+use super::RsyncSettings;
+use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::tidy::tidy;
+use crate::plugin::kit::tool::Ran;
+use crate::process::Exit;
+use crate::types::show_duration;
+
+/// How far it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Whole,
+    /// Files vanished meanwhile (24).
+    Vanished,
+    /// Some could not be read or written (23); what was said.
+    Partial(String),
+}
+
+impl Outcome {
+    /// What is lacking, in words; none: nothing.
+    pub(super) fn lacks(&self) -> Option<&str> {
+        match self {
+            Self::Whole => None,
+            Self::Vanished => Some("files vanished while they were read"),
+            Self::Partial(said) => Some(said),
+        }
+    }
+
+    /// Of two, what lacks more; the first of two that lack alike.
+    pub(super) fn worse(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Partial(_), _) | (_, Self::Whole) | (Self::Vanished, Self::Vanished) => self,
+            _ => other,
+        }
+    }
+}
+
+/// What it means that rsync ended so.
+pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Failure> {
+    let host = &settings.host;
+    let said = said(&ran.stderr);
+    let silence = show_duration(settings.silence.0);
+    let code = match &ran.exit {
+        Exit::Success => return Ok(Outcome::Whole),
+        Exit::Code(code) => *code,
+        other => {
+            return Err(
+                Failure::new("rsync_failed", format!("rsync was ended ({other:?}): {said}")).hint("run it again")
+            );
+        }
+    };
+    let fail = |code: &str, message: String, hint: &str| Err(Failure::new(code, message).hint(hint.to_owned()));
+    let stderr = ran.stderr.to_ascii_lowercase();
+    if stderr.contains("host identification has changed")
+        || (stderr.contains("host key for") && stderr.contains("has changed"))
+    {
+        return fail(
+            "host_key_changed",
+            format!("{host} has another host key than known_hosts says"),
+            "if the device was set up again, put its new key into `known_hosts`; else somebody stands in between",
+        );
+    }
+    if stderr.contains("host key verification failed")
+        || stderr.contains("no ed25519 host key is known")
+        || stderr.contains("host key is known for")
+    {
+        return fail(
+            "host_key_unknown",
+            format!("the host key of {host} is not in {}", settings.known_hosts.display()),
+            "`ssh-keyscan -p PORT HOST`, compare it with the device's own, and put it there",
+        );
+    }
+    if ["publickey", "password", "keyboard-interactive"]
+        .iter()
+        .any(|way| stderr.contains(&format!("permission denied ({way}")))
+    {
+        return fail(
+            "unauthorized",
+            format!("{host} does not take the key for {}", settings.user),
+            "put the public key into ~/.ssh/authorized_keys of that login on the device",
+        );
+    }
+    if stderr.contains("could not resolve hostname") {
+        return fail(
+            "unknown_host",
+            format!("the host {host} is not known"),
+            "correct `host`, or look at the DNS of this host",
+        );
+    }
+    if stderr.contains("connection refused")
+        || stderr.contains("no route to host")
+        || stderr.contains("connection timed out")
+    {
+        return Err(Failure::new("unreachable", format!("{host} cannot be reached on port {}: {said}", settings.port))
+            .hint("is it switched on, and does its ssh listen there?")
+            .later());
+    }
+    match code {
+        24 => Ok(Outcome::Vanished),
+        23 if stderr.contains("link_stat") && stderr.contains("no such file") => fail(
+            "path_missing",
+            format!("a path is not there on {host}: {said}"),
+            "correct `paths`, or mount what they lie on",
+        ),
+        23 => Ok(Outcome::Partial(said)),
+        // Where the other end could not write, its word may be lost on the way.
+        11 if stderr.contains("no space left") || stderr.lines().all(|line| line.starts_with("rsync error:")) => {
+            Err(Failure::new("disk_full", format!("there is no room for the copy: {said}"))
+                .hint("make room where `copy` lies")
+                .later())
+        }
+        12 | 10 => fail(
+            "cut_short",
+            format!("the connection to {host} ended in the middle: {said}"),
+            "look at the network and at the device; is rsync installed there? What was fetched is kept for the next run",
+        ),
+        30 | 35 => fail(
+            "silent",
+            format!("{host} said nothing for {silence}"),
+            "look whether the device hangs; or raise `silence`",
+        ),
+        127 => fail("rsync_missing_there", format!("{host} has no rsync"), "install rsync on the device"),
+        255 => fail(
+            "ssh_failed",
+            format!("ssh to {host} failed: {said}"),
+            "try `ssh -i KEY USER@HOST` with the same login",
+        ),
+        _ => {
+            fail("rsync_failed", format!("rsync ended with code {code}: {said}"), "the message says what; run it again")
+        }
+    }
+}
+
+/// What was said, without the lines that only say that something was said.
+fn said(stderr: &str) -> String {
+    let useless = |line: &&str| {
+        !line.trim().is_empty()
+            && !line.starts_with("rsync error:")
+            && !line.starts_with('@')
+            && !line.starts_with("sending incremental")
+    };
+    let lines: Vec<&str> = stderr.lines().filter(useless).take(3).collect();
+    if lines.is_empty() { tidy(stderr.lines().last().unwrap_or("nothing"), 300) } else { tidy(&lines.join("; "), 400) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_outcomes_that_counts_which_lacks_more() {
+        let partial = |said: &str| Outcome::Partial(said.to_owned());
+        let from_least = [Outcome::Whole, Outcome::Vanished, partial("denied")];
+        for (less, one) in from_least.iter().enumerate() {
+            for (more, other) in from_least.iter().enumerate() {
+                assert_eq!(&one.clone().worse(other.clone()), from_least.get(less.max(more)).unwrap());
+            }
+        }
+        assert_eq!(partial("first").worse(partial("second")), partial("first"));
+    }
+}

@@ -1,0 +1,478 @@
+//! The way back: to the paths on the device, all of it or nothing, with what gives way kept there.
+//!
+//! Everything is on the device under other names before the first old file gives way. What gives way goes into a directory
+//! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
+//! That directory may be the only copy then: it is removed only when all of it was read, and sent to its place. And what
+//! cannot be compared is not taken for new, since what is new is taken away.
+//! What stays in its place and would get other attributes is noted here first, files with their content, and gets them back.
+//! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
+//! into the restored one. And what is in a directory that stands where the backup has a file gives way with it. Other files
+//! that the backup has not stay, and are told.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::changes::{Changes, Name, outermost};
+use super::ends::Outcome;
+use super::remote::{PARTIAL, Remote};
+use super::{RsyncSettings, TREE};
+use crate::error::Trouble;
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::live::{self, sqlite};
+use crate::plugin::kit::tidy::tidy;
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{Request, Verb, Verdict};
+
+mod attributes;
+
+use attributes::{Touched, at_both_ends, forget};
+
+/// The entry that says that all is in place.
+const COMMITTED: &str = "committed";
+/// How the directory in the journal's begins where attributes are kept.
+const KEPT: &str = "attributes-";
+/// How the directory begins where a restore keeps what gave way.
+pub(super) const ASIDE: &str = ".larder-before-";
+/// Names that are told of many.
+const NAMES_MAX: usize = 5;
+/// How long the other side may go on when this one was killed.
+const GOES_ON: Duration = Duration::from_secs(2);
+
+/// What the operator may choose.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RsyncRestore {
+    /// Put everything below this directory of the device instead of at its own paths.
+    #[serde(default)]
+    #[schemars(regex(pattern = "^/"))]
+    below: Option<String>,
+}
+
+/// One path and what is to be done there.
+struct Work {
+    from: PathBuf,
+    to: String,
+    note: Note,
+    touched: Touched,
+    changes: Changes,
+    /// What has to leave, by names below the note's directory.
+    leaves: Vec<Name>,
+    /// What the backup has not and nobody reads into it.
+    stays: Vec<Name>,
+}
+
+/// What undoes the work at one path.
+#[derive(Clone, Serialize, Deserialize)]
+struct Note {
+    /// A directory of the device; all names are below it.
+    base: String,
+    /// The directory in it where what gave way is.
+    aside: String,
+    /// What was not there before.
+    created: Vec<Name>,
+    /// What files that did not come to their place lie in.
+    #[serde(default)]
+    partial: Vec<Name>,
+    /// Names at its top when the restore began.
+    #[serde(default)]
+    had: Vec<Name>,
+}
+
+pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings = RsyncSettings::of(request)?;
+    let options: RsyncRestore = builtin::options(request)?;
+    let order = request.restore.clone().unwrap_or_default();
+    let refused = |path: &str| !path.starts_with('/') || path.split('/').any(|part| part == "..");
+    if options.below.as_deref().is_some_and(refused) {
+        return Err(
+            Failure::new("restore_options", "`below` is no absolute path").hint("write a whole path of the device")
+        );
+    }
+    let remote = Remote::open(&settings, &request.staging)?;
+    let facts = request.capture.clone().unwrap_or_default();
+    let mut work = Vec::new();
+    for (path, from) in remote.places(&tree_in(&facts, &order.tree, &settings)) {
+        if !from.exists() {
+            return Err(Failure::new("nothing_to_restore", format!("the backup has no {path}"))
+                .hint("choose another snapshot: `larder snapshots TARGET`"));
+        }
+        let to = match &options.below {
+            Some(below) => format!("{}{path}", below.trim_end_matches('/')),
+            None => path.to_owned(),
+        };
+        work.push(Work::plan(&remote, request, from, to, voice)?);
+    }
+    for each in &work {
+        each.tell(&settings.host, voice);
+    }
+    if order.dry_run {
+        return Ok(());
+    }
+    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+    // Nothing is changed on the device before all of it is noted.
+    for (number, each) in work.iter_mut().enumerate() {
+        let entry = format!("{number:05}");
+        let kept = each.keep(&remote, &journal, &entry, &request.staging, voice);
+        if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
+            clear(&journal)?;
+            return Err(failure);
+        }
+    }
+    let done = work.iter().try_for_each(|each| each.put(&remote, request, voice));
+    match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
+        Ok(()) => clear(&journal),
+        Err(failure) => Err(match undo(&remote, &journal, &request.staging, voice) {
+            Ok(()) => failure,
+            Err(second) => {
+                let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
+                Failure::new("not_undone", message)
+                    .hint("Larder tries again every few minutes to put back what was there")
+            }
+        }),
+    }
+}
+
+/// Puts right what a restore that was killed left.
+pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings = RsyncSettings::of(request)?;
+    let journal = Journal::of(request)?;
+    if journal.entries::<serde_json::Value>()?.iter().any(|(entry, _)| entry == COMMITTED) {
+        return clear(&journal);
+    }
+    std::thread::sleep(GOES_ON);
+    let remote = Remote::open(&settings, &request.staging)?;
+    undo(&remote, &journal, &request.staging, voice)
+}
+
+fn clear(journal: &Journal) -> Result<(), Failure> {
+    for (entry, _) in journal.entries::<serde_json::Value>()?.iter().filter(|(entry, _)| entry != COMMITTED) {
+        journal.done(entry)?;
+        remove(&kept(journal, entry));
+    }
+    // Of one that was killed before its note was written.
+    let left = std::fs::read_dir(journal.directory()).into_iter().flatten().flatten();
+    for each in left.filter(|each| each.file_name().as_encoded_bytes().starts_with(KEPT.as_bytes())) {
+        remove(&each.path());
+    }
+    journal.done(COMMITTED)
+}
+
+/// Removes a part of the journal, that nobody asks for any more.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}
+
+/// Where the attributes of what stays are kept for the path of this entry.
+fn kept(journal: &Journal, entry: &str) -> PathBuf {
+    journal.directory().join(format!("{KEPT}{entry}"))
+}
+
+/// Makes every path what it was; may be done twice.
+fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    for (entry, mut note) in journal.entries::<Note>()?.into_iter().rev() {
+        let scratch = |what: &str| {
+            tempfile::Builder::new().prefix(what).tempdir_in(staging).map_err(|error| {
+                Failure::new("unwritable", format!("{} cannot be written: {error}", staging.display()))
+            })
+        };
+        let (gave_way, skeleton) = (scratch(".larder-kept")?, scratch(".larder-empty")?);
+        let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
+        // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
+        let whole = |outcome: &Outcome| match outcome.lacks() {
+            Some(said) => {
+                let told = format!("{} is not what it was: {said}", note.base);
+                Err(Failure::new("not_undone", told).hint(format!("what was there is in {aside} on the device")))
+            }
+            None => Ok(()),
+        };
+        let brought = remote.bring(&aside, gave_way.path(), voice)?;
+        brought.as_ref().map_or(Ok(()), whole)?;
+        let attributes = kept(journal, &entry);
+        if brought.is_none() && attributes.is_dir() {
+            still_there(remote, &note, &attributes, scratch(".larder-there")?.path(), voice)?;
+        }
+        // What came first: it may stand where something of another kind was.
+        let away = outermost(note.created.iter().chain(&note.partial).cloned());
+        whole(&remote.take_away(&note.base, &away, None, skeleton.path(), voice)?)?;
+        // Another attempt takes away nothing that somebody made meanwhile.
+        (note.created, note.partial) = (Vec::new(), Vec::new());
+        journal.note(&entry, &note)?;
+        let has_attributes = attributes.is_dir();
+        if brought.is_some() {
+            // Directories first: what gave way lies in them.
+            if has_attributes {
+                let (_, changed) = remote.give_directories_back(&attributes, &note.base, voice)?;
+                tell_changed(&changed, &note.base, voice);
+            }
+            whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
+            let aside = [Name(format!("{}/", note.aside).into_bytes())];
+            whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
+        }
+        if has_attributes {
+            give_back(remote, &attributes, &note.base, voice)?;
+        }
+        voice.log(format!("{} is what it was", note.base));
+        journal.done(&entry)?;
+        forget(&attributes);
+    }
+    clear(journal)
+}
+
+/// Gives back the attributes that are noted, and tells what did not get them.
+fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let (directories, mut changed) = remote.give_directories_back(noted, base, voice)?;
+    let (files, among_files) = remote.give_back(noted, base, voice)?;
+    changed.extend(among_files);
+    // A login that may write there may still own nothing; another attempt would not change that.
+    if let Some(said) = files.worse(directories).lacks() {
+        let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
+        voice.warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
+    }
+    tell_changed(&changed, base, voice);
+    Ok(())
+}
+
+/// Tells what somebody changed meanwhile, at once: it is out of the note, so another attempt does not find it again.
+fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
+    if !changed.is_empty() {
+        let told =
+            format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(changed));
+        voice.warning(
+            Trouble::new("attributes_left", told)
+                .with_hint("compare their times, rights and owners: the restore may have set those of the backup"),
+        );
+    }
+}
+
+/// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
+fn still_there(
+    remote: &Remote<'_>,
+    note: &Note,
+    noted: &Path,
+    scratch: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
+    let base = &note.base;
+    let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
+    let mut had = names(&note.had);
+    let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
+    had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
+    let there = remote.top(base, scratch, voice)?.map(|(there, _)| names(&there));
+    // Some of it may have been removed by somebody.
+    if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
+        return Ok(());
+    }
+    let told = format!("{base} is empty or gone on the device, so what a restore changed there cannot be put back");
+    Err(Failure::new("not_undone", told).hint("is its disk mounted there? It is tried again by itself").later())
+}
+
+impl Work {
+    fn plan(
+        remote: &Remote<'_>,
+        request: &Request,
+        from: PathBuf,
+        to: String,
+        voice: &mut Voice<'_>,
+    ) -> Result<Self, Failure> {
+        let (changes, outcome) = remote.look(&from, &to, voice)?;
+        // What is there and cannot be seen would count as new, and be taken away to undo a restore.
+        remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
+        let aside = format!("{ASIDE}{}", request.run.to_lowercase());
+        let partial =
+            changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
+        let partial = partial.collect();
+        let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
+        if from.is_dir() {
+            let is_read = |name: &Name| databases.iter().any(|each| is_read_into(each, &from, name));
+            // A directory that is a file in the backup: rsync gives way to none that has something in it.
+            let stands_for = |name: &Name| {
+                let mut created = changes.created.iter().filter(|created| !created.is_directory());
+                created.any(|created| name.is_below(&created.0) || (name.is_directory() && name.plain() == created.0))
+            };
+            let (leaves, stays): (Vec<Name>, Vec<Name>) =
+                changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
+            let directories = remote.directories(&from, &request.staging.join(".larder-empty"), voice)?;
+            let touched = Touched::of(directories, &changes, &leaves);
+            let created = outermost(changes.created.iter().cloned());
+            let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
+            return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays });
+        }
+        // A single file: what belongs to a database lies beside it.
+        let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
+        let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
+        let beside = sqlite::BESIDE.iter().map(|end| format!("{name}{end}"));
+        let beside = beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists());
+        let beside: Vec<Name> = beside.map(|beside| Name(beside.into_bytes())).collect();
+        let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
+        let note = Note { base, aside, created, partial, had: Vec::new() };
+        let leaves = if beside.is_empty() || !changes.created.is_empty() {
+            Vec::new()
+        } else {
+            let skeleton = request.staging.join(".larder-empty");
+            remote.are_there(&note.base, &beside, &skeleton, voice)?
+        };
+        let touched = Touched::of(Vec::new(), &changes, &leaves);
+        Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new() })
+    }
+
+    /// Notes here what undoes a change of attributes, and what lies there; nothing is changed on the device.
+    fn keep(
+        &mut self,
+        remote: &Remote<'_>,
+        journal: &Journal,
+        entry: &str,
+        staging: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let (base, into, skeleton) = (&self.note.base, kept(journal, entry), staging.join(".larder-empty"));
+        let top = remote.top(base, &skeleton, voice);
+        remove(&skeleton);
+        let noted = match top? {
+            Some((names, Outcome::Whole | Outcome::Vanished)) => {
+                self.note.had = at_both_ends(names);
+                remote.note(base, &self.touched, &into, voice)?
+            }
+            Some((_, partial)) => Some(partial),
+            None => None,
+        };
+        match noted {
+            Some(Outcome::Partial(said)) => {
+                let told = format!("owners and rights below {base} cannot be noted, to be put back: {said}");
+                Err(Failure::new("attributes_unknown", told).hint(
+                    "nothing was changed; give the login the right to read there, or leave that out by `exclude`",
+                ))
+            }
+            Some(_) => Ok(()),
+            // There is nothing yet.
+            None => {
+                forget(&into);
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&self, host: &str, voice: &mut Voice<'_>) {
+        let stats = &self.changes.stats;
+        let verb = if stats.transferred == 0 && self.leaves.is_empty() { Verb::Keep } else { Verb::Replace };
+        let mut detail = format!(
+            "{} of {} files would be sent; what gives way is kept in {}/{}",
+            stats.transferred, stats.files, self.note.base, self.note.aside
+        );
+        if !self.leaves.is_empty() {
+            detail.push_str("; moved there too, since a database would read it or it stands where a file goes: ");
+            detail.push_str(&told(&self.leaves));
+        }
+        if !self.stays.is_empty() {
+            detail.push_str("; not in the backup, and stays: ");
+            detail.push_str(&told(&self.stays));
+        }
+        voice.step(verb, format!("{} on {host}", self.to), detail);
+    }
+
+    fn put(&self, remote: &Remote<'_>, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+        let aside = Some(self.note.aside.as_str());
+        let skeleton = request.staging.join(".larder-empty");
+        if !self.leaves.is_empty() {
+            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?;
+            unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
+        }
+        let (_, outcome) = remote.send(&self.from, &self.to, aside, voice)?;
+        // Both ways: what differs or is missing there, and what is there beside.
+        let (left, compared) = remote.look(&self.from, &self.to, voice)?;
+        // What vanished here is neither sent nor compared; nor may be what could be read neither time.
+        let is_less = outcome == Outcome::Vanished || (outcome != Outcome::Whole && compared != Outcome::Whole);
+        if left.stats.transferred > 0 || is_less {
+            return Err(unsent(&self.to, &outcome).unwrap_or_else(|| {
+                let (differ, files) = (left.stats.transferred, left.stats.files);
+                Failure::new(
+                    "restore_differs",
+                    format!("{differ} of {files} files of {} are not as in the backup", self.to),
+                )
+                .hint("what was there is there again; does something else write to them?")
+            }));
+        }
+        if let Outcome::Partial(said) = outcome {
+            voice.warning(
+                Trouble::new(
+                    "attributes_not_kept",
+                    format!("the files are there, but not all that belongs to them: {said}"),
+                )
+                .with_hint("owners and attributes need root on the device"),
+            );
+        }
+        let came: Vec<Name> = left.extra.iter().filter(|name| !self.stays.contains(name)).cloned().collect();
+        let others = |what: &str, names: &[Name]| match names {
+            [] => String::new(),
+            names => format!("; {} {what}: {}", names.len(), told(names)),
+        };
+        let mut detail = format!("{} files, 0 differ by their content", left.stats.files);
+        detail.push_str(&others("stay that the backup has not", &self.stays));
+        detail.push_str(&others("came since", &came));
+        let verdict = match compared.lacks() {
+            Some(said) => {
+                detail = format!("{detail}; not all could be compared: {said}");
+                Verdict::CouldNotVerify
+            }
+            None => Verdict::Proven,
+        };
+        voice.validation(format!("{} is as in the backup", self.to), verdict, detail);
+        Ok(())
+    }
+}
+
+/// Why a path is not restored whose transfer lacks something; none: it lacks nothing.
+fn unsent(path: &str, outcome: &Outcome) -> Option<Failure> {
+    let said = outcome.lacks()?;
+    let next = match outcome {
+        Outcome::Vanished => "restore again: the copy here changed while it was sent",
+        _ => "give the login write permission on the device",
+    };
+    let failure = Failure::new("files_unwritable", format!("some files of {path} could not be sent: {said}"));
+    Some(failure.hint(format!("what was there is there again; {next}")))
+}
+
+/// Whether a database of the backup would read what has this name (below `root`), and the backup has not.
+fn is_read_into(database: &live::tree::Database, root: &Path, name: &Name) -> bool {
+    let path = root.join(name.as_path());
+    if database.kind.is_a_directory() {
+        return path.starts_with(&database.path);
+    }
+    sqlite::BESIDE.iter().any(|end| sqlite::beside(&database.path, end) == path)
+}
+
+fn told(names: &[Name]) -> String {
+    let shown = names.iter().take(NAMES_MAX).map(Name::to_string).collect::<Vec<_>>().join(", ");
+    let shown = tidy(&shown, 300);
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
+}
+/// The copy was shipped from where it lay: below `tree` its files lie at that path, as the capture named it.
+fn tree_in(facts: &crate::plugin::protocol::CaptureFacts, tree: &Path, settings: &RsyncSettings) -> std::path::PathBuf {
+    let inside = |copy: &Path| tree.join(copy.strip_prefix("/").unwrap_or(copy));
+    let named = facts.sources.iter().zip(&settings.paths).find_map(|(source, path)| {
+        let shown = source.path.to_str()?;
+        shown.strip_suffix(path.trim_end_matches('/')).filter(|copy| copy.ends_with(TREE)).map(std::path::PathBuf::from)
+    });
+    named.map_or_else(|| inside(&settings.tree()), |copy| inside(&copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vanished_here_asks_for_another_restore_and_not_for_permission_there() {
+        let hint = |outcome: Outcome| unsent("/data", &outcome).map(|failure| failure.trouble.hint.unwrap());
+        assert_eq!(hint(Outcome::Whole), None);
+        assert!(hint(Outcome::Partial("denied".to_owned())).unwrap().ends_with("write permission on the device"));
+        assert!(hint(Outcome::Vanished).unwrap().ends_with("restore again: the copy here changed while it was sent"));
+    }
+}

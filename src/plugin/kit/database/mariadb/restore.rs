@@ -1,0 +1,165 @@
+//! Puts dumps back into a server, and compares what is there afterwards with them, table by table.
+//!
+//! All that can be refused is refused before anything is changed: a damaged dump, a database that has tables. Each dump
+//! is loaded under a name of its own and compared there; only then it takes the place of what is there. The comparison
+//! dumps what was loaded again and reads that as a stream, so every row is looked at.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scan::Scan;
+use super::server::{Server, series};
+use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
+use crate::error::Trouble;
+use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::database::{Choice, Goal};
+use crate::plugin::kit::voice::Voice;
+use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verb};
+
+mod back;
+mod compare;
+pub(super) mod feed;
+mod invalid;
+mod kept;
+pub(super) mod lines;
+pub(super) mod names;
+mod objects;
+mod rights;
+pub(super) mod swap;
+mod within;
+pub(super) mod work;
+
+use swap::Swap;
+use work::{Plan, Work};
+
+/// What an operator may choose.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::plugin) struct MariadbRestore {
+    /// The databases to put back; by default all of the backup.
+    #[serde(default)]
+    databases: Vec<String>,
+    /// Put the one database back under this name. Code in it that names its own database keeps the old name.
+    #[serde(default)]
+    into: Option<String>,
+    /// Replace a database that has tables, when the new one is whole.
+    #[serde(default)]
+    overwrite: bool,
+    /// Make the users and grants of the backup that are missing; those that are there keep their passwords.
+    #[serde(default)]
+    users: bool,
+    /// Read every restored table back and compare it with the backup.
+    #[serde(default = "crate::plugin::kit::settings::yes")]
+    compare: bool,
+}
+
+pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: MariadbSettings = builtin::settings(request)?;
+    settings.check()?;
+    let options: MariadbRestore = builtin::options(request)?;
+    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
+        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
+    };
+    let server = Server::connect(&settings, &request.staging)?;
+    let version = server.version.shown();
+    voice.version(version.clone());
+    let same_series = tell_version(facts, &version, voice);
+    let plans = plan(&server, &options, facts, &request.staging, voice)?;
+    let users = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_USERS && options.users);
+    if options.users && users.is_none() {
+        return Err(Failure::new("no_users", "the backup holds no users").hint("leave `users` out"));
+    }
+    if let Some(users) = users {
+        whole(users, &request.staging, voice)?;
+        voice.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
+    }
+    let swap = Swap::new(&server, request)?;
+    let work = Work { swap: &swap, compare: options.compare, same_series };
+    let plans: Vec<&Plan> = plans.iter().collect();
+    work.check(&plans)?;
+    for plan in &plans {
+        plan.tell(voice);
+    }
+    if order.dry_run {
+        return Ok(());
+    }
+    let mut places = Vec::new();
+    work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
+        swap.put_back(&places).map_err(|second| both(&failure, second))?;
+        Err(failure)
+    })?;
+    // Last, for what uses them is in its place and compared.
+    users.map_or(Ok(()), |users| users::restore(&swap, &request.run, &request.staging.join(&users.path), voice))
+}
+
+/// Puts right what a restore that was killed left.
+pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    let settings: MariadbSettings = builtin::settings(request)?;
+    settings.check()?;
+    let server = Server::connect(&settings, &request.staging)?;
+    Swap::new(&server, request)?.recover(voice)
+}
+
+/// What failed, when what it had done could not be undone either: the latter is what somebody must look at.
+pub(super) fn both(first: &Failure, second: Failure) -> Failure {
+    let message = format!("{}; and {}", first.trouble.message, second.trouble.message);
+    Failure { trouble: Trouble { message, ..second.trouble }, ..second }
+}
+
+/// Says first when the backup is of another version. Answers whether dumps of both look the same.
+fn tell_version(facts: &CaptureFacts, version: &str, voice: &mut Voice<'_>) -> bool {
+    let Some(then) = facts.app_version.as_deref().filter(|then| series(then) != series(version)) else { return true };
+    voice.warning(
+        Trouble::new("other_version", format!("the backup is of {then}, the server is {version}"))
+            .with_hint("an older server may not know all that is in it; try it on a server beside first"),
+    );
+    false
+}
+
+/// Reads a dump to its end; refuses one that is not what was captured.
+fn whole(artifact: &ArtifactFile, staging: &Path, voice: &mut Voice<'_>) -> Result<Scan, Failure> {
+    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+    let is_other = artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256);
+    if scan.complete && !is_other { Ok(scan) } else { Err(damaged(artifact)) }
+}
+
+fn damaged(artifact: &ArtifactFile) -> Failure {
+    Failure::new("dump_damaged", format!("{} is not whole", artifact.path.display()))
+        .hint("nothing was changed; take another snapshot")
+}
+
+/// Decides where each dump goes; refuses what must not be done before anything is.
+fn plan(
+    server: &Server<'_>,
+    options: &MariadbRestore,
+    facts: &CaptureFacts,
+    staging: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<Vec<Plan>, Failure> {
+    let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
+    let mut plans = Vec::new();
+    let mut known = Vec::new();
+    for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
+        let file = staging.join(&artifact.path);
+        let scan = whole(artifact, staging, voice)?;
+        let quoted = scan.database.clone().ok_or_else(|| damaged(artifact))?;
+        let name = quoted.replace("``", "`");
+        known.push(name.clone());
+        if !choice.has(&name) {
+            continue;
+        }
+        let goal = options.into.clone().unwrap_or(name);
+        let exists = server.exists(&goal)?;
+        let live = if exists { server.tables(&goal)? } else { Vec::new() };
+        let excluded = server.settings.excluded(&quoted.replace("``", "`"));
+        let stays = live.iter().map(|listed| listed.name.clone());
+        let stays: Vec<String> = stays.filter(|name| excluded.contains(&name.as_str()) && !scan.has(name)).collect();
+        let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        plans.push(Plan { file, quoted, goal, scan, bytes, exists, is_full: live.len() > stays.len(), stays });
+    }
+    let goals: Vec<Goal<'_>> = plans.iter().map(|plan| Goal { database: &plan.goal, is_full: plan.is_full }).collect();
+    choice.check(&known, &goals, &server.settings.place(), "tables")?;
+    Ok(plans)
+}

@@ -1,0 +1,150 @@
+//! SQLite files that somebody writes to: copied by SQLite's own online backup, checked on a copy.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::plugin::kit::database::sqlite::check::integrity;
+use crate::plugin::protocol::Verdict;
+
+/// How long a copy may be kept from its end by writers.
+const COPY_MAX: Duration = Duration::from_mins(10);
+/// How long a lock is waited for at a time.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The files that belong to a database file.
+pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Copies a database that lies on this host as it is at one instant, while others work with it.
+///
+/// # Errors
+/// In words; what was written is removed then.
+pub(crate) fn copy(source: &Path, into: &Path) -> Result<(), String> {
+    let copied = copy_here(source, into);
+    if copied.is_err() {
+        for end in [""].iter().chain(&BESIDE) {
+            let _ = std::fs::remove_file(beside(into, end));
+        }
+    }
+    copied.map_err(|error| crate::error::chain(&error))
+}
+
+fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let from = Connection::open_with_flags(source, flags)?;
+    from.busy_timeout(BUSY_MAX)?;
+    // Within one step nothing can come between, whatever others write: theirs goes to the log, or waits.
+    let mut to = Connection::open(into)?;
+    {
+        let backup = Backup::new(&from, &mut to)?;
+        let until = Instant::now() + COPY_MAX;
+        loop {
+            match backup.step(-1)? {
+                StepResult::Done => break,
+                _ if Instant::now() > until => {
+                    return Err(rusqlite::Error::SqliteFailure(
+                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                        None,
+                    ));
+                }
+                _ => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+    // The copy says that it has a log, as the source does; one without is whole in its one file.
+    let _: rusqlite::Result<String> = to.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0));
+    to.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
+/// Has SQLite check a copy; its log, when there is one, lies beside it and is worked in. What only the application can
+/// check is no fault of the copy.
+pub(crate) fn check(copy: &Path) -> (Verdict, String) {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match Connection::open_with_flags(copy, flags) {
+        Ok(connection) => integrity(&connection, true),
+        Err(error) => (Verdict::Failed, crate::error::chain(&error)),
+    }
+}
+
+/// The path of a file that belongs to a database.
+pub(crate) fn beside(database: &Path, end: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_written_to_is_copied_as_it_is_at_one_instant() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.busy_timeout(BUSY_MAX).unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; CREATE TABLE account (id INTEGER PRIMARY KEY, amount INTEGER, note TEXT);
+                 INSERT INTO account SELECT value, 100, hex(randomblob(400)) FROM generate_series(1, 500);",
+            )
+            .or_else(|_| {
+                writer.execute_batch(
+                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+                     INSERT INTO account SELECT i, 100, hex(randomblob(400)) FROM n;",
+                )
+            })
+            .unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    writer
+                        .execute_batch(
+                            "BEGIN; UPDATE account SET amount = amount - 1, note = hex(randomblob(400)) WHERE id % 2 = 0;
+                             UPDATE account SET amount = amount + 1, note = hex(randomblob(400)) WHERE id % 2 = 1; COMMIT;",
+                        )
+                        .unwrap();
+                }
+            });
+            for round in 0..5 {
+                let into = directory.path().join(format!("copy-{round}.db"));
+                copy(&path, &into).unwrap();
+                assert_eq!(check(&into).0, Verdict::Proven);
+                let sum: i64 = Connection::open(&into)
+                    .unwrap()
+                    .query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))
+                    .unwrap();
+                assert_eq!(sum, 50_000, "a transaction is whole or not there");
+                assert!(!beside(&into, "-wal").exists());
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_broken_copy_is_no_sound_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("CREATE TABLE t (x); CREATE INDEX i ON t (x);").unwrap();
+        writer.execute_batch("BEGIN").unwrap();
+        for n in 0..2000 {
+            writer.execute("INSERT INTO t VALUES (?1)", [format!("{n:0100}")]).unwrap();
+        }
+        writer.execute_batch("COMMIT").unwrap();
+        drop(writer);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 4096].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(check(&path).0, Verdict::Failed);
+        std::fs::write(&path, "SQLite format 3\0 and then nothing of it").unwrap();
+        assert_ne!(check(&path).0, Verdict::Proven);
+    }
+}

@@ -1,0 +1,154 @@
+//! Databases below a directory of this host, and whether a program works with them.
+
+use std::collections::HashSet;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recognise, sqlite};
+
+/// Entries that are looked at, and for how long.
+const ENTRIES_MAX: u64 = 5_000_000;
+const TIME_MAX: Duration = Duration::from_mins(5);
+/// What was written so lately is taken for in use even where nobody has it open here: its program may be on another
+/// host, or open it for each change.
+const RECENT: Duration = Duration::from_mins(15);
+
+/// A database on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    pub(crate) path: PathBuf,
+    pub(crate) in_use: bool,
+}
+
+/// What was found below all roots.
+#[derive(Debug, Default)]
+pub(crate) struct Looked {
+    pub(crate) databases: Vec<Database>,
+    /// A bound ended the search.
+    pub(crate) cut: bool,
+}
+
+/// Looks below `roots`; what `excluded` says yes to is passed over.
+pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looked {
+    let open = open_files();
+    let started = Instant::now();
+    let now = SystemTime::now();
+    let mut looked = Looked::default();
+    let mut entries = 0;
+    for root in roots {
+        let mut found = Found::default();
+        let mut busy: Vec<PathBuf> = Vec::new();
+        let mut left = vec![root.clone()];
+        while let Some(path) = left.pop() {
+            entries += 1;
+            if entries > ENTRIES_MAX || started.elapsed() > TIME_MAX {
+                looked.cut = true;
+                break;
+            }
+            if excluded(&path) {
+                continue;
+            }
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+            if metadata.is_dir() {
+                left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+                continue;
+            }
+            if !metadata.is_file() {
+                continue;
+            }
+            let age = metadata.modified().ok().map(|time| now.duration_since(time).unwrap_or_default());
+            if open.contains(&(metadata.dev(), metadata.ino())) || age.is_some_and(|age| age < RECENT) {
+                busy.push(path.clone());
+            }
+            let name = path.as_os_str().as_bytes();
+            if is_worth_a_look(name, metadata.len())
+                && let Some(kind) = recognise(name, &head(&path))
+            {
+                found.add(name, kind);
+            }
+        }
+        for (name, kind) in found.databases() {
+            let path = PathBuf::from(std::ffi::OsStr::from_bytes(name));
+            let belongs = |busy: &PathBuf| {
+                let with = |end: &str| *busy == sqlite::beside(&path, end);
+                busy.starts_with(&path) || sqlite::BESIDE.iter().any(|end| with(end))
+            };
+            looked.databases.push(Database { kind, in_use: busy.iter().any(belongs), path });
+        }
+    }
+    looked
+}
+
+fn head(path: &Path) -> Vec<u8> {
+    let mut head = Vec::new();
+    // What cannot be read is told by whoever keeps it.
+    let _ = std::fs::File::open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
+    head
+}
+
+/// Device and inode of what processes have open, as far as they may be seen.
+fn open_files() -> HashSet<(u64, u64)> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_process = |name: &std::ffi::OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+    let own = std::process::id().to_string();
+    processes
+        .filter(|entry| is_process(&entry.file_name()) && entry.file_name() != own.as_str())
+        .flat_map(|entry| std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten())
+        // Links to sockets and pipes lead to no device of files; they do no harm.
+        .filter_map(|descriptor| {
+            let target = std::fs::read_link(descriptor.path()).ok()?;
+            if !target.is_absolute() || target.starts_with("/dev") {
+                return None;
+            }
+            let found = std::fs::metadata(descriptor.path()).ok()?;
+            found.is_file().then(|| (found.dev(), found.ino()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_in_use_while_it_is_open_or_was_written_just_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let long_ago = SystemTime::now() - Duration::from_hours(24);
+        let old = |path: &Path| {
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        };
+        std::fs::write(at("old.db"), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
+        old(&at("old.db"));
+        std::fs::create_dir_all(at("pg/base")).unwrap();
+        std::fs::write(at("pg/PG_VERSION"), "15\n").unwrap();
+        std::fs::write(at("pg/base/1"), "x").unwrap();
+        old(&at("pg/PG_VERSION"));
+        old(&at("pg/base/1"));
+        std::fs::write(at("skipped.db"), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
+        let told = || {
+            let looked = look(&[directory.path().to_owned()], &|path| path.ends_with("skipped.db"));
+            assert!(!looked.cut);
+            let mut told: Vec<(String, bool)> = looked
+                .databases
+                .into_iter()
+                .map(|each| (each.path.file_name().unwrap().to_string_lossy().into_owned(), each.in_use))
+                .collect();
+            told.sort();
+            told
+        };
+        assert_eq!(told(), [("old.db".to_owned(), false), ("pg".to_owned(), false)]);
+        // Another process has it open.
+        let mut reader = std::process::Command::new("sleep");
+        let mut child = reader.arg("60").stdin(std::fs::File::open(at("old.db")).unwrap()).spawn().unwrap();
+        std::fs::write(at("pg/base/1"), "y").unwrap();
+        let now = told();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(now, [("old.db".to_owned(), true), ("pg".to_owned(), true)]);
+    }
+}
