@@ -8,6 +8,7 @@ mod argument;
 mod block;
 mod field;
 mod fold;
+mod known;
 mod name;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ pub(crate) use block::secrets_of;
 use field::Reading;
 use fold::folded;
 pub(crate) use name::is_secret_name;
-use value::{REFERENCES, reference_length};
+use value::{PLACE_BYTES_MAX, REFERENCES, reference_length};
 
 /// How many lines before a syntax error are looked at for the key that it belongs to.
 const LINES_BACK_MAX: usize = 50;
@@ -41,28 +42,24 @@ pub(crate) fn looks_secret(line: &str) -> Vec<Range<usize>> {
 fn secrets_in(line: &str, reading: Reading) -> Vec<Range<usize>> {
     let signs = folded(line);
     let mut found = address::secrets(&signs);
+    found.extend(known::secrets(&signs));
     found.extend(argument::secrets(line, &signs));
     found.extend(field::fields(line, &signs).secrets);
     found.extend(field::forgotten(line, &signs, reading));
-    for range in &mut found {
-        range.start = whole_sign(line, range.start);
-        range.end = whole_sign(line, range.end);
-    }
-    found
+    of_whole_signs(line, found)
 }
 
-/// The first place from `at` on where a sign of the line begins.
-fn whole_sign(line: &str, at: usize) -> usize {
-    (at..line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len())
+/// Places in a folded line as places in the line itself, where a sign may be longer.
+fn of_whole_signs(line: &str, places: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    let whole = |at: usize| (at..line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len());
+    places.into_iter().map(|place| whole(place.start)..whole(place.end)).collect()
 }
 
 /// The secrets that a message could repeat: the values themselves, without quotes and marks.
 pub(crate) fn repeated<'t>(text: &'t str, places: &[Range<usize>]) -> Vec<&'t str> {
     let mut found = Vec::new();
     for place in places {
-        let before = text.get(..place.start).unwrap_or_default().trim_end_matches([' ', '\t', ':', '=', '"', '\'']);
-        let kind = before.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        if REFERENCES.contains(&kind) {
+        if text.get(..place.start).is_some_and(names_a_place) {
             continue;
         }
         let value = text.get(place.clone()).unwrap_or_default();
@@ -77,6 +74,43 @@ pub(crate) fn repeated<'t>(text: &'t str, places: &[Range<usize>]) -> Vec<&'t st
     found
 }
 
+/// Whether what stands before a value says that it is the name of a place: a kind of reference behind `{` or on a deeper
+/// line, in a field that holds a secret. Anywhere else a field that is called `secret` is one.
+fn names_a_place(before: &str) -> bool {
+    let before = before.trim_end_matches([' ', '\t', ':', '=', '"', '\'']);
+    let Some(outer) = REFERENCES.iter().find_map(|kind| before.strip_suffix(kind)) else { return false };
+    let blank = outer.trim_end_matches(['"', '\'']);
+    let outer = blank.trim_end_matches([' ', '\t']);
+    let field = match outer.chars().next_back() {
+        Some('\n') => field_above(outer, blank.len() - outer.len()),
+        Some('{') => outer.strip_suffix('{'),
+        // The second place of a reference.
+        Some(',') => last_of(outer, &['{', '\n']).and_then(|at| {
+            let flow = outer.get(at..)?;
+            let length = reference_length(flow)?;
+            flow.get(length..).filter(|rest| rest.trim() == ",").and(outer.get(..at))
+        }),
+        _ => None,
+    };
+    let name = |field: &str| {
+        let start = last_of(field, &['{', '[', ',', '\n']).map_or(0, |at| at + 1);
+        field.get(start..).is_some_and(is_secret_name)
+    };
+    field.is_some_and(name)
+}
+
+/// The field without a value that lines of this indentation are the value of.
+fn field_above(text: &str, indent: usize) -> Option<&str> {
+    let indent_of = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let mut lines = text.lines().rev().take(LINES_BACK_MAX).filter(|line| !line.trim().is_empty());
+    lines.find(|line| indent_of(line) < indent)?.trim_end().strip_suffix(':')
+}
+
+/// Where the last of these signs stands, not too far from the end.
+fn last_of(text: &str, signs: &[char]) -> Option<usize> {
+    text.char_indices().rev().take(PLACE_BYTES_MAX).find(|(_, sign)| signs.contains(sign)).map(|(at, _)| at)
+}
+
 /// A message without what it repeats of `secrets`, and without what is between `//` and `@`.
 pub(crate) fn cleaned(message: &str, secrets: &[&str]) -> String {
     let mut text = message.to_owned();
@@ -85,7 +119,7 @@ pub(crate) fn cleaned(message: &str, secrets: &[&str]) -> String {
             text = text.replace(secret, MASK);
         }
     }
-    let mut places = address::userinfo(&folded(&text));
+    let mut places = of_whole_signs(&text, address::userinfo(&folded(&text)));
     // What is repeated may be a field and its value, which nobody read as that.
     let mut at = 0;
     for (number, part) in text.split('`').enumerate() {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::field::after;
+use super::field::{after, hides_the_rest};
 use super::fold::NOTHING;
 use super::name::{self, Says};
 use super::value::value_length;
@@ -34,8 +34,7 @@ const LETTERS_MAX: usize = 3;
 pub(super) fn secrets(line: &str, folded: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut letter = None;
-    // What isn't on the rest of the line is not looked for again and again.
-    let last = Last { comma: folded.rfind(',').unwrap_or(0), colon: folded.rfind([':', '%']).unwrap_or(0) };
+    let mut signs = Signs::of(folded);
     let is_edge = |c: char| " ,[]{}\"'`()".contains(c);
     let mut start = 0;
     for word in folded.split(is_edge) {
@@ -43,28 +42,65 @@ pub(super) fn secrets(line: &str, folded: &str) -> Vec<Range<usize>> {
         let program = word.rsplit('/').next().unwrap_or_default();
         letter = PROGRAMS.iter().find(|(name, _)| program.starts_with(name)).map(|(_, letter)| *letter).or(letter);
         let option = word.trim_end_matches(NOTHING);
-        let range =
-            login(folded, start, word, &last).or_else(|| single_letter(folded, start, option, letter)).or_else(|| {
-                let at = behind(folded, end).filter(|_| is_secret_option(option))?;
+        let range = login(folded, start, word, &mut signs)
+            .or_else(|| single_letter(folded, start, option, letter, &mut signs))
+            .or_else(|| {
+                let at = is_secret_option(option).then(|| behind(folded, end))??;
                 let value = line.get(at..)?;
                 Some(at..at + value_length(value).unwrap_or(value.len()))
             });
         start = end + 1;
-        if let Some(range) = range.filter(|range| !range.is_empty()) {
-            let end = range.end;
-            found.push(range);
-            if end >= line.len() {
-                break;
-            }
+        if hides_the_rest(&mut found, range, line) {
+            break;
         }
     }
     found
 }
 
-/// Where the last signs of a line stand.
-struct Last {
-    comma: usize,
-    colon: usize,
+/// Where the signs stand that end what is behind an option, or say what it is. What stands far off would be looked for
+/// again and again.
+struct Signs<'l> {
+    blank: Next<'l>,
+    comma: Next<'l>,
+    colon: Next<'l>,
+    slash: Next<'l>,
+    /// What ends a word.
+    end: Next<'l>,
+}
+
+impl<'l> Signs<'l> {
+    fn of(line: &'l str) -> Self {
+        Self {
+            blank: Next::of(line, &[' ']),
+            comma: Next::of(line, &[',']),
+            colon: Next::of(line, &[':', '%']),
+            slash: Next::of(line, &['/']),
+            end: Next::of(line, &[' ', ',', '"', '\'', ']', '}']),
+        }
+    }
+}
+
+/// The next of some signs on a line, which is looked through once.
+struct Next<'l> {
+    line: &'l str,
+    signs: &'static [char],
+    /// There is none between the two.
+    known: Range<usize>,
+}
+
+impl<'l> Next<'l> {
+    fn of(line: &'l str, signs: &'static [char]) -> Self {
+        Self { line, signs, known: 0..0 }
+    }
+
+    /// The first place from `at` on, or the end of the line.
+    fn from(&mut self, at: usize) -> usize {
+        if !self.known.contains(&at) {
+            let length = self.line.get(at..).and_then(|rest| rest.find(self.signs));
+            self.known = at..length.map_or(self.line.len(), |length| at + length);
+        }
+        self.known.end
+    }
 }
 
 /// `--password`, `-token`; what says that there is none takes none.
@@ -88,7 +124,7 @@ fn behind(folded: &str, end: usize) -> Option<usize> {
 }
 
 /// `user:secret` behind `-u` or in its word, and in a field whose name says that one logs in with it.
-fn login(folded: &str, start: usize, word: &str, last: &Last) -> Option<Range<usize>> {
+fn login(folded: &str, start: usize, word: &str, signs: &mut Signs) -> Option<Range<usize>> {
     let letters = word.strip_prefix('-').and_then(|letters| letters.find(['u', 'U'])).unwrap_or(usize::MAX);
     let is_short = letters <= LETTERS_MAX
         && word.get(1..=letters).is_some_and(|word| word.bytes().all(|b| b.is_ascii_alphabetic()));
@@ -106,38 +142,40 @@ fn login(folded: &str, start: usize, word: &str, last: &Last) -> Option<Range<us
         Some(after(folded, end, &[' ', ':', '=', ',', '"', '\'', NOTHING])).filter(|at| *at > end)?
     };
     let value = folded.get(at..)?;
-    match value.chars().next()? {
-        '{' => None,
-        // A list of a name and its password.
-        '[' if at < last.comma => value.find(',').map(|comma| at + comma + 1..folded.len()),
-        _ if last.colon < at => None,
-        _ => {
-            let length = value.find(' ').unwrap_or(value.len());
-            let colon = value.get(..length)?.find([':', '%'])?;
-            (!value.get(colon..)?.starts_with("://")).then_some(at + colon + 1..at + length)
-        }
+    if value.starts_with('{') {
+        return None;
     }
+    let (comma, colon, end) = (signs.comma.from(at), signs.colon.from(at), signs.blank.from(at));
+    // A list of a name and its password.
+    if value.starts_with('[') && comma < folded.len() {
+        return Some(comma + 1..folded.len());
+    }
+    (colon < end && !folded.get(colon..)?.starts_with("://")).then_some(colon + 1..end)
 }
 
 /// `-p secret` and `-psecret`, where a program is named that takes it, or where it looks like nothing else.
-fn single_letter(folded: &str, start: usize, word: &str, letter: Option<char>) -> Option<Range<usize>> {
-    let option = word.strip_prefix('-')?;
-    let tail = option.strip_prefix(letter.unwrap_or('p'))?;
+fn single_letter(
+    folded: &str,
+    start: usize,
+    word: &str,
+    letter: Option<char>,
+    signs: &mut Signs,
+) -> Option<Range<usize>> {
+    let tail = word.strip_prefix('-')?.strip_prefix(letter.unwrap_or('p'))?;
     let at = if tail.is_empty() { behind(folded, start + word.len())? } else { start + word.len() - tail.len() };
-    let value = folded.get(at..)?.trim_start_matches(['"', '\'']);
-    let word = value.split([' ', ',', '"', '\'', ']', '}']).next()?;
-    let is_one = if letter.is_some() { !word.starts_with('-') } else { is_no_word(word) };
-    let length = || folded.get(at..).map(|rest| rest.find([' ', ',']).unwrap_or(rest.len()));
-    if is_one { Some(at..at + length()?) } else { None }
+    let quoted = after(folded, at, &['"', '\'']);
+    let end = signs.end.from(quoted);
+    let value = folded.get(quoted..end)?;
+    let is_one = match letter {
+        Some(_) => !value.starts_with('-'),
+        None => signs.slash.from(quoted) >= end && is_no_word(value),
+    };
+    is_one.then(|| at..signs.blank.from(at).min(signs.comma.from(at)))
 }
 
-/// Whether it is no path, number, port, option or plain word.
+/// Whether it is no number, port, option or plain word.
 fn is_no_word(value: &str) -> bool {
     let is_number = value.bytes().all(|byte| byte.is_ascii_digit() || b":.-".contains(&byte));
     let is_plain = value.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
-    value.len() >= PASSWORD_BYTES_MIN
-        && !is_number
-        && !is_plain
-        && !value.contains('/')
-        && !value.starts_with(['-', '~', '$', '.'])
+    value.len() >= PASSWORD_BYTES_MIN && !is_number && !is_plain && !value.starts_with(['-', '~', '$', '.'])
 }

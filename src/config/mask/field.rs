@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::fold::NOTHING;
 use super::name::{self, PASSWORD_WORDS, Says};
-use super::value::{closed_length, ends_or_goes_on, path_length, reference_length, value_length};
+use super::value::{closed_length, ends_or_goes_on, is_whole, path_length, reference_length, value_length};
 
 /// Ways to log in, which stand where a login may stand.
 const WAYS: [&str; 18] = [
@@ -47,14 +47,15 @@ pub(super) struct Fields {
 /// A name is all that stands before a sign such as `:`, back to where the item begins.
 pub(super) fn fields(line: &str, folded: &str) -> Fields {
     let mut found = Fields { secrets: Vec::new(), last: None, open: Some(0) };
-    let (mut begin, mut at) = (0, 0);
-    let (mut is_flow, mut is_glued) = (false, false);
+    let (mut begin, mut at, mut item) = (0, 0, 0);
+    let (mut is_flow, mut is_glued, mut is_named) = (false, false, false);
     while let Some(sign) = folded.get(at..).and_then(|rest| rest.chars().next()) {
         let mut next = at + sign.len_utf8();
         match sign {
             ':' | '=' | ';' => {
                 let name = folded.get(begin..at).unwrap_or_default();
-                if let Some(takes) = takes(name, sign) {
+                let named = (is_named && is_value(name)).then_some(Takes::Secret);
+                if let Some(takes) = takes(name, sign).or(named) {
                     let start = after(folded, next, &[' ', NOTHING]);
                     found.last = Some((start, takes));
                     match value(line, start, takes) {
@@ -73,8 +74,14 @@ pub(super) fn fields(line: &str, folded: &str) -> Fields {
                 }
                 (begin, found.open) = (next, None);
             }
-            '{' | '[' if !is_glued => (begin, is_flow, found.open) = (next, true, Some(next)),
-            ',' if is_flow => (begin, found.open) = (next, Some(next)),
+            '{' | '[' if !is_glued => {
+                (begin, item, is_flow, found.open) = (next, next, true, Some(next));
+                is_named = false;
+            }
+            ',' if is_flow => {
+                is_named = names_a_secret(folded.get(item..at).unwrap_or_default());
+                (begin, item, found.open) = (next, next, Some(next));
+            }
             _ => {}
         }
         if sign != NOTHING {
@@ -83,6 +90,21 @@ pub(super) fn fields(line: &str, folded: &str) -> Fields {
         at = next;
     }
     found
+}
+
+/// Whether a field says what the value beside it is called: `name: DB_PASSWORD`.
+pub(super) fn names_a_secret(field: &str) -> bool {
+    let named = field.split_once(':').filter(|(name, _)| matches!(bare(name), "name" | "header" | "variable"));
+    named.is_some_and(|(_, named)| name::says(named) != Says::Nothing)
+}
+
+/// Whether this is the name of a value whose own name stands beside it.
+pub(super) fn is_value(name: &str) -> bool {
+    bare(name) == "value"
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_matches([' ', '"', '\'', '-', '{', NOTHING])
 }
 
 /// What the name before a sign says about the value behind it.
@@ -108,39 +130,45 @@ fn takes(region: &str, sign: char) -> Option<Takes> {
     }
 }
 
-enum Seen {
+pub(super) enum Seen {
     Hidden(Range<usize>),
     /// Up to here nothing is to be hidden.
     Shown(usize),
 }
 
 /// What of the value that begins at `start` is a secret.
-fn value(line: &str, start: usize, takes: Takes) -> Seen {
+pub(super) fn value(line: &str, start: usize, takes: Takes) -> Seen {
     let value = line.get(start..).unwrap_or_default();
-    let mut shown = reference_length(value);
-    let mut is_whole = shown.is_some_and(|length| value.get(..length).is_some_and(|place| place.ends_with('}')));
-    if takes == Takes::Place && shown.is_none() {
-        shown = path_length(value);
-        is_whole = shown.is_some();
-    }
-    if takes == Takes::Login {
-        // Its fields have names of their own; a list is looked at elsewhere.
-        let word = value.trim_start_matches(['"', '\'']);
-        if value.starts_with(['{', '[']) || word.trim_start_matches(char::is_alphanumeric).starts_with("://") {
-            return Seen::Shown(start);
-        }
-        let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len())).unwrap_or_default();
-        if WAYS.contains(&word.to_ascii_lowercase().as_str()) {
-            let length = closed_length(value).filter(|length| *length == word.len() + 2).unwrap_or(word.len());
-            (shown, is_whole) = (Some(length), true);
-        }
-    }
-    let shown = shown.unwrap_or(0);
-    let end = start + value_length(value).unwrap_or(value.len());
-    let behind = value.get(shown..).unwrap_or_default();
+    let shown = match takes {
+        Takes::Login if has_its_own_names(value) => return Seen::Shown(start),
+        _ if value.starts_with('{') => reference_length(value),
+        Takes::Secret => None,
+        Takes::Place => path_length(value),
+        Takes::Login => way_length(value),
+    };
+    let (place, behind) = value.split_at_checked(shown.unwrap_or(0)).unwrap_or_default();
     // What stands beside a reference, or in it beside its place, is none.
-    let is_shown = is_whole && ends_or_goes_on(behind);
-    if is_shown || end <= start + shown { Seen::Shown(start + shown) } else { Seen::Hidden(start + shown..end) }
+    let is_shown = !place.is_empty() && is_whole(place) && ends_or_goes_on(behind);
+    let length = value_length(value).unwrap_or(value.len());
+    if is_shown || length <= place.len() {
+        Seen::Shown(start + place.len())
+    } else {
+        Seen::Hidden(start + place.len()..start + length)
+    }
+}
+
+/// Whether one is told how to log in by fields, a list or an address, which are looked at elsewhere.
+fn has_its_own_names(login: &str) -> bool {
+    let word = login.trim_start_matches(['"', '\'']);
+    login.starts_with(['{', '[']) || word.trim_start_matches(char::is_alphanumeric).starts_with("://")
+}
+
+/// How long a way to log in is, with its quotes.
+fn way_length(value: &str) -> Option<usize> {
+    let word = value.trim_start_matches(['"', '\'']);
+    let word = word.get(..word.find([' ', ',', '}', ']', '"', '\'']).unwrap_or(word.len()))?;
+    let is_way = WAYS.contains(&word.to_ascii_lowercase().as_str());
+    is_way.then(|| closed_length(value).filter(|length| *length == word.len() + 2).unwrap_or(word.len()))
 }
 
 /// Values behind a name that has no sign such as `:` behind it: another sign, a blank, a second item.
@@ -150,14 +178,10 @@ pub(super) fn forgotten(line: &str, folded: &str, reading: Reading) -> Vec<Range
     let mut start = 0;
     for item in folded.split(['{', '[', ',', ':']) {
         let places = Item { line, folded, start, last_sign, reading };
-        let range = if places.is_of_two(item) { places.second(item) } else { places.value(item) };
+        let range = places.of_two(item).or_else(|| places.value(item));
         start += item.len() + 1;
-        if let Some(range) = range.filter(|range| !range.is_empty()) {
-            let end = range.end;
-            found.push(range);
-            if end >= line.len() {
-                break;
-            }
+        if hides_the_rest(&mut found, range, line) {
+            break;
         }
     }
     found
@@ -175,18 +199,13 @@ struct Item<'l> {
 
 impl Item<'_> {
     /// `[password, x]`: a name and its value, and no more.
-    fn is_of_two(&self, item: &str) -> bool {
-        let opens = self.begins_behind(&['[', '{']);
+    fn of_two(&self, item: &str) -> Option<Range<usize>> {
         let name = item.trim_matches([' ', '"', '\'', NOTHING]);
-        let is_name = name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | NOTHING));
-        opens && is_name && !name.starts_with('-') && name::says(name) == Says::Secret && self.second(item).is_some()
-    }
-
-    fn begins_behind(&self, signs: &[char]) -> bool {
-        self.folded.get(..self.start).is_some_and(|before| before.ends_with(signs))
-    }
-
-    fn second(&self, item: &str) -> Option<Range<usize>> {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | NOTHING);
+        let is_name = !name.starts_with('-') && name.chars().all(is_part) && name::says(name) == Says::Secret;
+        if !is_name || !self.begins_behind(&['[', '{']) {
+            return None;
+        }
         let comma = self.start + item.len();
         self.folded.get(comma..)?.strip_prefix(',')?;
         let start = after(self.folded, comma + 1, &[' ', NOTHING]);
@@ -194,6 +213,10 @@ impl Item<'_> {
         let length = closed_length(value).or_else(|| value.find([',', ']', '}'])).unwrap_or(value.len());
         let behind = value.get(length..)?.trim_start();
         (behind.is_empty() || behind.starts_with([']', '}'])).then_some(start..start + length)
+    }
+
+    fn begins_behind(&self, signs: &[char]) -> bool {
+        self.folded.get(..self.start).is_some_and(|before| before.ends_with(signs))
     }
 
     fn value(&self, item: &str) -> Option<Range<usize>> {
@@ -220,8 +243,10 @@ impl Item<'_> {
         let blank = after(self.folded, at, &[' ', '"', '\'', NOTHING]);
         let start = match first {
             Some(c) if is_blank(c) => match self.folded.get(blank..)? {
-                rest if rest.starts_with('#') && !rest.starts_with("# ") => blank + 1,
-                rest if rest.starts_with(',') && is_line && is_password => after(self.folded, blank + 1, &[' ']),
+                rest if rest.starts_with('#') && !rest.starts_with("# ") => after(self.folded, blank + 1, &[NOTHING]),
+                rest if rest.starts_with(',') && is_line && is_password => {
+                    after(self.folded, blank + 1, &[' ', NOTHING])
+                }
                 _ => blank,
             },
             // A word with a sign in it may be a path or a pattern.
@@ -231,7 +256,7 @@ impl Item<'_> {
                 at + signs
             }
             // Glued to the name, it begins no comment.
-            Some('#') if is_line || is_password => at + 1,
+            Some('#') if is_line || is_password => after(self.folded, at + 1, &[NOTHING]),
             // No flow is open, as far as this line says.
             Some(',') if is_line && is_password => after(self.folded, at + 1, &[' ', NOTHING]),
             // `password[x]` is a name where a sign follows.
@@ -260,9 +285,10 @@ impl Item<'_> {
 
 /// Where the value begins in `password-x`.
 fn joined(word: &str) -> Option<usize> {
-    let letters = word.to_ascii_lowercase();
-    let end = PASSWORD_WORDS.iter().filter_map(|name| Some(letters.find(name)? + name.len())).min()?;
-    let tail = word.get(end..)?;
+    let letters = word.to_ascii_lowercase().replace(NOTHING, "");
+    let length = PASSWORD_WORDS.iter().filter_map(|name| Some(letters.find(name)? + name.len())).min()?;
+    let mut seen = word.char_indices().filter(|(_, sign)| *sign != NOTHING);
+    let tail = word.get(seen.nth(letters.get(..length)?.chars().count() - 1)?.0 + 1..)?;
     let value = tail.trim_start_matches(['-', '_', '.', '$', '@', NOTHING]);
     (value.len() < tail.len() && !value.is_empty()).then_some(word.len() - value.len())
 }
@@ -270,4 +296,14 @@ fn joined(word: &str) -> Option<usize> {
 /// The first place from `at` on where none of these signs stands.
 pub(super) fn after(folded: &str, at: usize, signs: &[char]) -> usize {
     folded.get(at..).map_or(at, |rest| at + rest.len() - rest.trim_start_matches(signs).len())
+}
+
+/// Adds what isn't hidden yet, and says whether the line is hidden up to its end.
+pub(super) fn hides_the_rest(found: &mut Vec<Range<usize>>, range: Option<Range<usize>>, line: &str) -> bool {
+    let Some(range) = range.filter(|range| !range.is_empty()) else { return false };
+    let end = range.end;
+    if found.last().is_none_or(|last| end > last.end || range.start < last.start) {
+        found.push(range);
+    }
+    end >= line.len()
 }

@@ -158,6 +158,12 @@ fn any_sign_or_a_blank_stands_between_a_name_and_its_value() {
             "password #Hk7wq!x",
             "!password Hk7wq!x",
             "with: password Hk7wq!x",
+            "password\u{ff03}Hk7wq!x",
+            "password \u{ff03}Hk7wq!x",
+            "password \u{ff0c}Hk7wq!x",
+            "password\u{ff0c}\u{ad} Hk7wq!x",
+            "pass\u{ad}word-Hk7wq!x",
+            "{pass\u{200b}word_Hk7wq!x}",
         ],
     );
 }
@@ -221,6 +227,7 @@ fn logins_and_addresses_are_masked() {
         &[
             "auth: Hk7wq!x",
             "auth: Basic Hk7wq!x",
+            "auth: [me:Hk7wq!x]",
             "auth: \"Basic Hk7wq!x\"",
             "{auth: Basic Hk7wq!x, host: y}",
             "basic_auth: Hk7wq!x",
@@ -242,6 +249,23 @@ fn logins_and_addresses_are_masked() {
             "smtp: smtps://me:Hk7wq/x:587",
             "smtp: smtps:me:Hk7wq:587",
             "smtp: smtps:/me:Hk7wq:587",
+        ],
+    );
+}
+
+#[test]
+fn what_says_by_itself_to_be_a_secret_is_masked_in_any_field() {
+    assert_hides(
+        "Hk7wq",
+        &[
+            "note: AGE-SECRET-KEY-1Hk7wq",
+            "x: [a, \"ghp_Hk7wq\", b]",
+            "clone https://x.lan/glpat-Hk7wq",
+            "x: Bearer Hk7wq!x",
+            "header: \"Basic aHk7wq=\"",
+            "note: \"-----BEGIN PRIVATE KEY-----\\nHk7wq\\n-----END PRIVATE KEY-----\"",
+            "env: [{name: DB_PASSWORD, value: Hk7wq!x}, {name: HOST, value: x}]",
+            "- {\"name\": \"api token\", \"value\": \"Hk7wq!x\"}",
         ],
     );
 }
@@ -300,9 +324,24 @@ fn references_and_common_fields_are_shown() {
         "# the keys of the house",
         "max_age: 26h",
         "to: me%40home",
+        "note: the basic setting of the bearer",
+        "note: Basic login",
+        "prefix: ghp_",
+        "{name: HOST, value: db.lan}",
+        "all: [{password: {env: X}}, {host: db.lan}]",
+        "{name: token-service, host: db.lan}",
     ];
     let hidden: Vec<String> = lines.iter().filter(|line| masked(line) != **line).map(|line| masked(line)).collect();
     assert!(hidden.is_empty(), "{hidden:#?}");
+}
+
+#[test]
+fn a_place_is_shown_up_to_a_length() {
+    for (before, behind) in [("password: {file: /", "}"), ("password: {env: ", "}"), ("key_file: /", "")] {
+        let line = |length: usize| format!("{before}{}{behind}", "x".repeat(length));
+        assert_eq!(masked(&line(4000)), line(4000));
+        assert!(!masked(&line(4200)).contains("xx"), "{before}");
+    }
 }
 
 #[test]
@@ -333,11 +372,35 @@ fn a_line_of_any_length_is_looked_at_without_end_of_stack_or_time() {
         "A",
     ];
     let max = 256 * 1024;
-    let all = longest.map(|part| (part, "password: {", max)).into_iter().chain(long.map(|part| (part, "", max / 4)));
-    for (part, begin, max) in all {
-        let line = format!("{begin}{}", part.repeat(max / part.len()));
+    let half = |part: &str| part.repeat(max / 8 / part.len());
+    let all = longest.map(|part| format!("password: {{{}", part.repeat(max / part.len()))).into_iter();
+    let all = all.chain(long.map(|part| part.repeat(max / 4 / part.len()))).chain([
+        format!(":{}{}", half("/"), half("@")),
+        half("-u,") + ":",
+        half("-u [") + ",",
+        half("-u a://") + ",",
+        half("-pA1xx\"") + ",",
+        half("-p/(") + ",",
+        half("-p-A("),
+        half("\""),
+        half("PRIVATE KEY-----BEGIN"),
+        "-----BEGIN".to_owned() + &half("PRIVATE KEY"),
+        half("name:token,value:{env:"),
+        half("- -u\n"),
+        half("[-u,\n"),
+        half("//\n@"),
+        half("Bearer ghp_"),
+        half("auth:{env:"),
+        half("key:{secret:"),
+        half("passwd'{env:"),
+        half("passwd_file#/a:"),
+    ]);
+    for line in all {
         let text = format!("a: 1\n{line}\nb: 2\n");
-        assert!(secrets_of(&text).iter().all(|range| text.get(range.clone()).is_some()), "{part}");
+        let begin: String = line.chars().take(20).collect();
+        let places = secrets_of(&text);
+        assert!(places.iter().all(|range| text.get(range.clone()).is_some()), "{begin}");
+        repeated(&text, &places);
     }
 }
 
@@ -348,6 +411,7 @@ fn what_stands_in_or_behind_a_reference_is_none() {
         ("password: {file: /x, value: geheim}", "password: {file: /x***"),
         ("password: {file: \"/x, y\", value: geheim}", "password: {file: \"/x, y\"***"),
         ("password: {file: /x} geheim", "password: {file: /x}***"),
+        ("password: {file: /x}, {x: geheim", "password: {file: /x}***"),
         ("password: {file: /x}, geheim", "password: {file: /x}***"),
         ("password: {file: /x}: geheim", "password: {file: /x}***"),
         ("password: {file: /x geheim", "password: {file: /x***"),
@@ -398,6 +462,35 @@ fn a_secret_over_several_lines_is_one() {
         "a: 1\npassword:\n  env:\n    hunter2\nb: 2\n",
         "a: 1\nauth:\n  hunter2\nb: 2\n",
         "a: 1\nexec:\n  - mysql\n  - --password\n  - hunter2\n  - x\nb: 2\n",
+        "a: 1\nexec:\n  - mysql\n  - --password\n\n  - hunter2\n  - x\nb: 2\n",
+        "a: 1\nexec:\n  - mysql\n  - --password\n # of the host\n\n  - hunter2\n  - x\nb: 2\n",
+        "a: 1\npassword: \"hun\n  a\\\"b\n  hunter2\"\nb: 2\n",
+        "a: 1\npassword: 'hun\n  a''b\n  hunter2'\nb: 2\n",
+        "a: 1\npassword: \"hun\n  a\" b\n  hunter2\nb: 2\n",
+        "a: 1\nw: {password: \"hun\n  a\", token: hunter2}\nb: 2\n",
+        "a: 1\nw: {password: \"hun\n  a\", token: \"x\nhunter2\"}\nb: 2\n",
+        "a: 1\nw: {token: {env: X}, password\n  hunter2\nb: 2\n",
+        "a: 1\nw: {key_file: /x, password\n  hunter2\nb: 2\n",
+        "a: 1\npassword: \"a\" b\n  hunter3\nb: 2\n",
+        "a: 1\npassword: {file: /x} b\n  hunter3\nb: 2\n",
+        "a: 1\npassword:\n# of the nas\n  hunter2\nb: 2\n",
+        "a: 1\npassword: # of the nas\n# and more\n  hunter2\nb: 2\n",
+        "a: 1\n? password\n: |\n  hunter2\n  hunter3\nb: 2\n",
+        "a: 1\nexec: [x, --password,\n  hunter2]\nb: 2\n",
+        "a: 1\nexec: [x, -u,\n  me:hunter2]\nb: 2\n",
+        "a: 1\nwith: [password,\n  # of the nas\n  hunter2]\nb: 2\n",
+        "a: 1\nexec:\n  - x\n  - -p\n  - hunter2A\nb: 2\n",
+        "a: 1\nexec:\n  - curl\n  - \"-u\"\n\n  - 'me:hunter2'\nb: 2\n",
+        "a: 1\nurl: >-\n  https://me:\n  hunter2@x.lan\nb: 2\n",
+        "a: 1\nurl: \"https://me:1\n  hunter2@x.lan\"\nb: 2\n",
+        "a: 1\nnote: -----BEGIN RSA PRIVATE KEY-----\nhunter2\n\nhunter3\n-----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nnote: |\n  -----BEGIN PGP PRIVATE KEY BLOCK-----\n  X: hunter2\n  hunter3\nb: 2\n",
+        "a: 1\nkey: |\n-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nenv:\n  - name: DB_PASSWORD\n    value: hunter2\nb: 2\n",
+        "a: 1\nenv:\n  - name: \"DB_PASSWORD\"\n\n    value: |\n      hunter2\nb: 2\n",
+        "a: 1\nenv:\n  - {name: DB_PASSWORD,\n    value: hunter2}\nb: 2\n",
+        "a: 1\r\npassword:\r\n  hunter2\r\nb: 2\r\n",
+        "a: 1\npassword: &x !!str |\n\thunter2\nb: 2\n",
     ] {
         let mut left = text.to_owned();
         for range in secrets_of(text).into_iter().rev() {
@@ -415,6 +508,16 @@ fn a_secret_over_several_lines_is_one() {
         "password: {env: X}\n\n# host\nb: 2\n",
         "exec:\n  - pg_dump\n  - --no-password\n  - app\n",
         "key_file: /x\nb: 2\n",
+        "exec:\n  - x\n\n  - --no-password\n\n  - app\n",
+        "with: {password: {file: /x}, user: me,\n  host: db.lan}\n",
+        "exec: [psql, -u,\n  root]\n",
+        "exec:\n  - psql\n  - -u\n  - root\n  - -p\n  - \"5432\"\n  - app\n",
+        "destinations: [token-nas, cellar,\n  secret-nas]\n",
+        "env:\n  - name: token-service\n    host: db.lan\n  - name: HOST\n    value: db.lan\n",
+        "env: [{name: DB_PASSWORD, value: {env: X}}, {name: HOST, value: db.lan}]\n",
+        "urls:\n  - https://x.lan\n  - me@home.lan\n",
+        "note: see https://x.lan\n  and go on\n",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\nnote: the PRIVATE KEY is there\n",
     ] {
         assert_eq!(secrets_of(text).iter().map(|range| &text[range.clone()]).collect::<Vec<_>>(), [""; 0], "{text}");
     }
@@ -426,6 +529,8 @@ fn a_message_repeats_no_secret_and_no_userinfo() {
     let secrets = repeated(text, &secrets_of(text));
     assert_eq!(cleaned("`hunter2` is no number, see nas and geheim1", &secrets), "`***` is no number, see nas and ***");
     assert_eq!(cleaned("`x://a:b@c` is no address", &[]), "`x://***@c` is no address");
+    let wide = "the value `https\u{ff1a}//a:b@c` is no address";
+    assert_eq!(cleaned(wide, &[]), "the value `https\u{ff1a}//***@c` is no address");
     assert_eq!(cleaned("the text `password\u{ff1a} geheim`", &[]), "the text `password\u{ff1a} ***`");
     for shown in ["`token-nas` and `private/x`", "`secret-x`: `*.key`", "add `password: {file: /path}`, {env: NAME} or"]
     {
@@ -435,4 +540,21 @@ fn a_message_repeats_no_secret_and_no_userinfo() {
         cleaned("`with` has no field `pw= > a geheim1`, see `password: {file: /x}`", &[]),
         "`with` has no field `pw= ***`, see `password: {file: /x}`"
     );
+}
+
+#[test]
+fn a_message_repeats_what_is_called_a_secret_and_no_name_of_a_place() {
+    let fields = "client_secret: hunter21\ndb-secret: hunter22\naws_credential: hunter23\nsecret: hunter24\n\
+                  with: {secret: hunter25}\nw:\n  secret: hunter26\n- {host: x, secret: hunter27}\n";
+    let places = "password: {secret: nas-one}\ntoken:\n  secret: nas-two\nkey: {file: /x, secret: nas-three}\n";
+    let text = format!("{fields}{places}");
+    let two = text.find("nas-two").map(|at| at..at + "nas-two".len());
+    let places: Vec<Range<usize>> = secrets_of(&text).into_iter().chain(two).collect();
+    let secrets = repeated(&text, &places);
+    for number in 21..=27 {
+        assert_eq!(cleaned(&format!("see hunter{number}"), &secrets), "see ***");
+    }
+    for shown in ["see nas-one", "see nas-two", "see nas-three"] {
+        assert_eq!(cleaned(shown, &secrets), shown);
+    }
 }

@@ -3,9 +3,22 @@
 /// The kinds of references; what stands behind one of them names a place, and a place may be shown.
 pub(super) const REFERENCES: [&str; 4] = ["file", "env", "credential", "secret"];
 
+/// What is longer is no place, and nobody looks further for its end.
+pub(super) const PLACE_BYTES_MAX: usize = 4096;
+
+/// The part of a value that a place may be in.
+fn head(value: &str) -> &str {
+    value.get(..value.floor_char_boundary(PLACE_BYTES_MAX)).unwrap_or(value)
+}
+
 /// How much of a value is a reference: `{file: ...}` and friends name a place, and a place may be shown. Up to its `}`, or
 /// to where something else begins in it.
 pub(super) fn reference_length(value: &str) -> Option<usize> {
+    let head = head(value);
+    known_length(head).filter(|length| *length < head.len() || head.len() == value.len())
+}
+
+fn known_length(value: &str) -> Option<usize> {
     let mut length = 1;
     let mut known = None;
     let mut inner = value.strip_prefix('{')?;
@@ -23,6 +36,11 @@ pub(super) fn reference_length(value: &str) -> Option<usize> {
         }
     }
     known
+}
+
+/// Whether a place that may be shown is all of its value: a reference up to its `}`, or none.
+pub(super) fn is_whole(place: &str) -> bool {
+    !place.starts_with('{') || place.ends_with('}')
 }
 
 /// How much of `inner`, which stands behind `{` or `,`, is a kind of reference and its place.
@@ -50,24 +68,33 @@ fn place_length(inner: &str) -> Option<usize> {
 
 /// How much of a value is a path.
 pub(super) fn path_length(value: &str) -> Option<usize> {
-    if !value.trim_start_matches(['"', '\'']).starts_with(['/', '~']) {
+    let head = head(value);
+    if !head.trim_start_matches(['"', '\'']).starts_with(['/', '~']) {
         return None;
     }
-    closed_length(value).or_else(|| Some(value.find([' ', '\t', ',', '}', ']', '"', '\'']).unwrap_or(value.len())))
+    let end =
+        || head.find([' ', '\t', ',', '}', ']', '"', '\'']).or((head.len() == value.len()).then_some(value.len()));
+    closed_length(head).or_else(end)
 }
 
-/// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around.
+/// Whether nothing is left of a line but the end of a flow, or the next field of the mapping around, or of the next one.
 pub(super) fn ends_or_goes_on(rest: &str) -> bool {
-    let rest = rest.trim_start_matches([' ', '\t', '}', ']']);
-    let Some(next) = rest.strip_prefix(',') else { return rest.is_empty() };
-    let name = next.trim_start_matches([' ', '\t', '"', '\'']);
-    if next.trim_start_matches([' ', '\t']).is_empty() {
-        return true;
+    let rest = rest.trim_start_matches([' ', '\t']);
+    let open = rest.trim_start_matches([' ', '\t', '}', ']']);
+    let Some(next) = open.strip_prefix(',') else { return open.is_empty() };
+    let next = next.trim_start_matches([' ', '\t']);
+    let field = next.strip_prefix('{').filter(|_| open.len() < rest.len()).unwrap_or(next);
+    next.is_empty() || behind_name(field).is_some()
+}
+
+/// What stands behind the name of a field and its colon.
+pub(super) fn behind_name(field: &str) -> Option<&str> {
+    let name = field.trim_start_matches([' ', '\t', '"', '\'']);
+    let behind = name.trim_start_matches(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+    if behind.len() == name.len() {
+        return None;
     }
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let behind = name.trim_start_matches(is_name);
-    let ends = behind.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']).starts_with(':');
-    behind.len() < name.len() && ends
+    behind.trim_start_matches(['"', '\'']).trim_start_matches([' ', '\t']).strip_prefix(':')
 }
 
 /// How long a quoted value is that ends as YAML wants it: at its quote, with nothing but the next field, the end of a flow
