@@ -1,5 +1,6 @@
 //! The daemon: opens the state, mends what a crash left, then turns until it is told to stop.
 
+mod acceptance;
 mod discover;
 mod finish;
 mod holds;

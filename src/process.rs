@@ -7,6 +7,7 @@ mod left_alive;
 mod lines;
 mod log;
 mod output;
+mod program;
 mod redact;
 mod scratch;
 mod spawn;
@@ -25,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use left_alive::{Alive, LeftAlive, Spared};
 pub use log::Log;
+pub use program::find_program;
 pub use redact::Redactor;
 pub use scratch::{scratch, sweep_scratch};
-pub use spawn::find_program;
 pub use table::{Habitat, ProcessSeen, habitat, seen, seen_inside};
 pub use tree::{Leftover, reap_leftovers, reap_stragglers};
 

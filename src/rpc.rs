@@ -24,6 +24,7 @@ mod methods;
 pub mod queries;
 
 mod reading;
+mod register;
 
 pub mod ready;
 

@@ -23,6 +23,7 @@ pub mod lost;
 
 pub mod operations;
 
+pub(crate) mod route;
 pub mod ship;
 
 mod recall;

@@ -15,6 +15,7 @@
 mod describe;
 mod error;
 mod fields;
+mod offset;
 pub mod slots;
 mod zone;
 

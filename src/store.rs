@@ -10,6 +10,7 @@ mod chain;
 pub mod damage;
 pub mod desired;
 pub mod export;
+pub mod exports;
 pub mod fit;
 pub mod history;
 pub mod holdings;

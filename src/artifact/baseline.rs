@@ -6,7 +6,7 @@
 
 use super::Shelf;
 use super::expire::Publication;
-use super::manifest::{self, Manifest, ManifestVerdict};
+use super::manifest::{self, Manifest};
 use crate::plugin::{ArtifactFile, CaptureFacts};
 use crate::run::hold::{Accepted, HoldKind};
 use crate::types::JobId;
@@ -67,11 +67,4 @@ fn most(earlier: CaptureFacts, later: CaptureFacts) -> CaptureFacts {
     }
     all.app_version = all.app_version.or(earlier.app_version);
     all
-}
-
-/// Whether `manifest` says that something is missing, and which proofs it lacks.
-pub(super) fn lacking(manifest: &Manifest) -> (bool, Vec<String>) {
-    let lacks = |verdict: ManifestVerdict| verdict == ManifestVerdict::CouldNotVerify;
-    let unproven = manifest.validations.iter().filter(|each| lacks(each.verdict));
-    (!manifest.warnings.is_empty(), unproven.map(|each| each.name.clone()).collect())
 }

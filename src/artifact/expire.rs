@@ -111,7 +111,7 @@ fn superfluous(publications: &[Publication], keep_runs: u32) -> Vec<&Publication
 
 fn attribute(job: &JobId, relative: &str, manifest: &Manifest) -> Option<Publication> {
     let at_home = manifest.job() == *job && relative.ends_with(&format!("-{}", manifest.run));
-    let (lacks, unproven) = super::baseline::lacking(manifest);
+    let (lacks, unproven) = manifest.lacking();
     at_home.then(|| Publication {
         relative: relative.to_owned(),
         site: manifest.site_id.clone(),

@@ -16,6 +16,9 @@ pub(super) const DIRECTORY_MODE: u32 = 0o750;
 /// Of published files.
 pub(super) const FILE_MODE: u32 = 0o640;
 
+/// Deepest directory of one run.
+pub const DEPTH_MAX: usize = 64;
+
 /// Makes a directory that must not be there yet, with exactly this mode.
 pub(super) fn make_new(path: &Path, mode: u32) -> Result<(), ArtifactError> {
     DirBuilder::new()
@@ -117,7 +120,7 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), ArtifactError> {
 
 fn open_up(path: &Path, depth: usize) {
     let _ = fs::set_permissions(path, Permissions::from_mode(PRIVATE_MODE));
-    if depth >= super::publish::DEPTH_MAX * 2 {
+    if depth >= DEPTH_MAX * 2 {
         return;
     }
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {

@@ -126,6 +126,13 @@ pub enum ManifestVerdict {
 }
 
 impl Manifest {
+    /// Whether it says that something is missing, and which proofs it lacks.
+    pub(super) fn lacking(&self) -> (bool, Vec<String>) {
+        let lacks = |verdict: ManifestVerdict| verdict == ManifestVerdict::CouldNotVerify;
+        let unproven = self.validations.iter().filter(|each| lacks(each.verdict));
+        (!self.warnings.is_empty(), unproven.map(|each| each.name.clone()).collect())
+    }
+
     #[must_use]
     pub fn job(&self) -> JobId {
         JobId { target: self.target.clone(), policy: self.policy.clone() }

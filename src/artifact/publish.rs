@@ -19,8 +19,6 @@ use crate::plugin::ArtifactFile;
 
 /// Most files of one run; a manifest names each of them.
 pub const FILES_MAX: usize = 200_000;
-/// Deepest directory of one run.
-pub const DEPTH_MAX: usize = 64;
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -147,8 +145,8 @@ struct Found {
 
 impl Found {
     fn walk(&mut self, staging: &Path, relative: &Path, depth: usize) -> Result<(), ArtifactError> {
-        if depth > DEPTH_MAX {
-            return Err(ArtifactError::TooMany { what: "nested directories", limit: DEPTH_MAX });
+        if depth > files::DEPTH_MAX {
+            return Err(ArtifactError::TooMany { what: "nested directories", limit: files::DEPTH_MAX });
         }
         let here = staging.join(relative);
         // Also so that a directory without read permission can be read, where it is ours.

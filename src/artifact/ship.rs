@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::publish::DEPTH_MAX;
+use super::files::DEPTH_MAX;
 use super::{ArtifactError, Published, Shelf, files};
 use crate::types::JobId;
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::DEPTH_MAX;
 use super::manifest::{self, ManifestFile};
-use super::publish::{self, DEPTH_MAX, FILES_MAX};
+use super::publish::{self, FILES_MAX};
 use super::{ArtifactError, Shelf, Watch, files};
 
 /// Most faults that are told; more than these say nothing new.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 
 use crate::types::{Name, RunId};
 
@@ -240,7 +241,7 @@ pub struct Restore {
     #[arg(long, requires = "into")]
     pub dry_run: bool,
     /// With --into: a choice that the plugin offers, see `larder plugin describe`; the value is read as JSON where it is
-    #[arg(long, value_name = "NAME=VALUE", requires = "into", value_parser = crate::cli::runs::restore_option)]
+    #[arg(long, value_name = "NAME=VALUE", requires = "into", value_parser = restore_option)]
     pub option: Vec<(String, serde_json::Value)>,
     /// The snapshot; the newest when not given
     #[arg(long)]
@@ -392,4 +393,11 @@ pub struct Plugin {
     /// Where external plugins lie
     #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
     pub plugins: Option<PathBuf>,
+}
+
+/// Reads `NAME=VALUE`; the value is JSON where it can be read as such, else text.
+fn restore_option(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
 }

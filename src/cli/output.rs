@@ -3,6 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use crate::error::Trouble;
+use crate::types::Outcome;
 
 /// Prints one line to standard output; a reader that went away is no error.
 pub(crate) fn line(text: &str) {
@@ -77,5 +78,14 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
     line(&paint(&render(&header), Colour::Bold, terminal()));
     for row in rows {
         line(&render(row));
+    }
+}
+
+/// The colour in which an outcome is shown, always beside its word.
+pub(crate) fn colour(outcome: Outcome) -> Colour {
+    match outcome {
+        Outcome::Success => Colour::Green,
+        Outcome::Partial | Outcome::Deferred | Outcome::Skipped => Colour::Yellow,
+        Outcome::Failed | Outcome::Interrupted | Outcome::Cancelled => Colour::Red,
     }
 }

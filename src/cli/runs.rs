@@ -9,7 +9,7 @@ use crate::cli::args::{
     Snapshots, Suspend,
 };
 use crate::cli::client::{CallError, Client};
-use crate::cli::output::{self, Colour};
+use crate::cli::output::{self};
 use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
 use crate::error::Trouble;
@@ -242,13 +242,6 @@ pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
     Ok(finish_operation(&done, global.output))
 }
 
-/// Reads `NAME=VALUE`; the value is JSON where it can be read as such, else text.
-pub(crate) fn restore_option(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    Ok((name.to_owned(), value))
-}
-
 /// Waits for the end of an operation, at most `longest`.
 pub(crate) fn follow_operation(
     client: &Client,
@@ -390,13 +383,4 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
     let answer = client.call(method, params)?;
     let done = follow_operation(&client, &answer, global.output, None)?;
     Ok(finish_operation(&done, global.output))
-}
-
-/// The colour in which an outcome is shown, always beside its word.
-pub(crate) fn colour(outcome: Outcome) -> Colour {
-    match outcome {
-        Outcome::Success => Colour::Green,
-        Outcome::Partial | Outcome::Deferred | Outcome::Skipped => Colour::Yellow,
-        Outcome::Failed | Outcome::Interrupted | Outcome::Cancelled => Colour::Red,
-    }
 }

@@ -18,7 +18,7 @@ use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
 use crate::rpc::wire::{Checkup, FileInfo, FindParams, FoundFile, SnapshotFilesParams};
 use crate::run::retention;
 use crate::runner::holdings::{self, Inventory};
-use crate::runner::ship::Route;
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::types::{ByteSize, Name};
 

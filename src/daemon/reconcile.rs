@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
+use crate::daemon::acceptance;
 use crate::daemon::source_watch::{self, News, Watch};
-use crate::daemon::values;
 use crate::discovery::derive;
 use crate::discovery::docker::Sight;
 use crate::error::Trouble;
@@ -295,7 +295,7 @@ impl Reconciler {
         }
         self.record = record;
         let mut lines = plan.lines(now);
-        lines.extend(values::accepted_for_nothing(&self.config, desired, jobs, &world.ledger));
+        lines.extend(acceptance::accepted_for_nothing(&self.config, desired, jobs, &world.ledger));
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
         Ok(self.verdict(Some(revision), VerdictResult::Applied, lines, start))

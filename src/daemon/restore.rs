@@ -26,7 +26,7 @@ use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::cut;
 use crate::runner::journal;
-use crate::runner::ship::Route;
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::types::{ByteSize, Name};
 

@@ -15,7 +15,7 @@ use crate::error::Trouble;
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::holdings;
-use crate::runner::ship::{NOT_MADE, Route};
+use crate::runner::route::{NOT_MADE, Route};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, UpkeepDecision};

@@ -9,12 +9,13 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use tokio::process::{ChildStderr, ChildStdout};
 
-use super::spawn::find_program;
+use super::program::find_program;
 use super::table;
-use super::tree::Root;
+use super::tree::{Root, Tree, tend};
 
 /// Words that a list holds at most; the oldest go first.
 const WORDS_MAX: usize = 1000;
@@ -33,6 +34,19 @@ pub struct Alive {
     pub pid: i32,
     /// What it was started as.
     pub program: String,
+}
+
+impl Tree {
+    /// Lets what is left of the tree live on, and tells it; whoever of it dies later is reaped.
+    pub(super) async fn leave(mut self) -> LeftAlive {
+        self.released = true;
+        let root = Arc::clone(&self.root);
+        let processes = tokio::task::spawn_blocking(move || root.alive()).await.unwrap_or_default();
+        if !processes.is_empty() {
+            tokio::spawn(tend(Arc::clone(&self.root)));
+        }
+        LeftAlive { word: self.root.word.clone(), processes }
+    }
 }
 
 impl Root {

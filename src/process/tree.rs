@@ -17,7 +17,6 @@ use nix::unistd::{Pid, getsid};
 use tokio::process::Child;
 
 use super::MARK;
-use super::left_alive::LeftAlive;
 use super::table::{self, Process};
 
 /// How long KILL may take to empty a tree; a process in uninterruptible sleep is reported then.
@@ -37,8 +36,8 @@ static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
 /// One running child and its descendants. When dropped before it is released, everything in it is killed.
 pub(super) struct Tree {
-    root: Arc<Root>,
-    released: bool,
+    pub(super) root: Arc<Root>,
+    pub(super) released: bool,
 }
 
 /// What identifies a tree.
@@ -48,7 +47,7 @@ pub(super) struct Root {
     /// The leader's start; no descendant is older.
     started: u64,
     /// The word in the mark that only this tree has.
-    word: String,
+    pub(super) word: String,
 }
 
 /// A process that an earlier daemon left behind and that was ended.
@@ -106,17 +105,6 @@ impl Tree {
         }
     }
 
-    /// Lets what is left of the tree live on, and tells it; whoever of it dies later is reaped.
-    pub(super) async fn leave(mut self) -> LeftAlive {
-        self.released = true;
-        let root = Arc::clone(&self.root);
-        let processes = tokio::task::spawn_blocking(move || root.alive()).await.unwrap_or_default();
-        if !processes.is_empty() {
-            tokio::spawn(tend(Arc::clone(&self.root)));
-        }
-        LeftAlive { word: self.root.word.clone(), processes }
-    }
-
     /// Says that the tree is gone.
     pub(super) fn release(mut self) {
         self.released = true;
@@ -141,7 +129,7 @@ impl Drop for Tree {
 }
 
 /// Reaps whoever of a tree that was left alive dies, until nobody is left.
-async fn tend(root: Arc<Root>) {
+pub(super) async fn tend(root: Arc<Root>) {
     let mut known = BTreeSet::new();
     loop {
         let (theirs, mut seen) = (Arc::clone(&root), std::mem::take(&mut known));

@@ -3,7 +3,7 @@
 use crate::error::Trouble;
 use crate::rpc::Rpc;
 use crate::rpc::access::Access::{Control, Read};
-use crate::rpc::methods::Register;
+use crate::rpc::register::Register;
 use crate::rpc::wire::{
     AcceptParams, ConfirmParams, DestinationParams, Done, HoldsAccepted, MailTested, NoParams, OperationStarted,
     PlanParams, ReconcileParams, RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams,

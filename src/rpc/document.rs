@@ -6,30 +6,18 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::error::Trouble;
 use crate::rpc::Rpc;
 use crate::rpc::access::Access;
-use crate::rpc::methods::{ErrorData, FAILED, FORBIDDEN, NOT_FOUND, Register, register_all};
-use crate::rpc::subscribe::Names;
+use crate::rpc::methods::register_all;
+use crate::rpc::register::{ErrorData, FAILED, FORBIDDEN, NOT_FOUND, Names, Register};
 use crate::rpc::wire::{NoParams, RunSubscribeParams};
 use crate::runner::live::RunUpdate;
 
 /// The version of the interface; its second part grows when something is added.
 pub const INTERFACE_VERSION: &str = "1.0.0";
-
-const COMMITTED: &str = include_str!("../../schema/openrpc.json");
-
-pub(super) fn register(to: &mut impl Register) {
-    to.discover("rpc.discover", "This document.");
-}
-
-/// The document as it is committed: the same as what [`openrpc`] makes, which a test checks.
-pub(super) fn committed() -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::from_str(COMMITTED)
-}
 
 /// Makes the document from the types.
 #[must_use]

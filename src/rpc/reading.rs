@@ -7,7 +7,7 @@ use crate::error::{Trouble, chain};
 use crate::rpc::Rpc;
 use crate::rpc::access::Access::Read;
 use crate::rpc::log_tail;
-use crate::rpc::methods::Register;
+use crate::rpc::register::Register;
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
 use crate::rpc::wire::{
     Checkup, FileInfo, FindParams, FoundFile, LogPart, NoParams, OperationParams, Page, PageParams, PolicyInfo,

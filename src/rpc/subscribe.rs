@@ -13,19 +13,12 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::rpc::Rpc;
 use crate::rpc::access::Access;
-use crate::rpc::methods::{Register, allow, parse};
+use crate::rpc::register::{Names, Register, allow, parse};
 use crate::rpc::wire::RunSubscribeParams;
 use crate::run::RunState;
 use crate::runner::live::RunUpdate;
 use crate::store::record::RunRecord;
 use crate::types::RunId;
-
-/// The three names of a subscription.
-pub(super) struct Names {
-    pub(super) subscribe: &'static str,
-    pub(super) update: &'static str,
-    pub(super) unsubscribe: &'static str,
-}
 
 const RUNS: Names = Names { subscribe: "run.subscribe", update: "run.update", unsubscribe: "run.unsubscribe" };
 

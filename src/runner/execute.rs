@@ -31,7 +31,7 @@ use crate::runner::hooks::during::During;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
-use crate::runner::ship::{self, Route};
+use crate::runner::route::{self, Route};
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, REMARKS_MAX, RunEvent, RunRecord};
@@ -275,7 +275,7 @@ impl Journey {
         let mut first = None;
         for destination in &self.destinations {
             let present = tokio::select! {
-                present = ship::present(destination) => present,
+                present = route::present(destination) => present,
                 () = self.context.cancel.cancelled() => return Ok(()),
             };
             match present {

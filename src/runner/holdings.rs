@@ -14,7 +14,7 @@ use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
 use crate::runner::lost;
-use crate::runner::ship::Route;
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;

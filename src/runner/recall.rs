@@ -11,7 +11,7 @@ use crate::error::Trouble;
 use crate::run::usual::recall::{self, Kept, Read, Recalled};
 use crate::run::usual::{Load, Weight};
 use crate::runner::holdings::Inventory;
-use crate::runner::ship::Route;
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::store::StoreError;
 use crate::store::record::JobRecord;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::zone::Offset;
+use super::offset::Offset;
 use crate::error::Trouble;
 
 /// One of the five fields, in their order.

@@ -10,7 +10,7 @@ use gix::bstr::ByteSlice as _;
 use tempfile::TempDir;
 
 use super::SourceError;
-use super::files::GitFiles;
+use super::files::{GitFiles, object_id};
 use super::hook::Whereabouts;
 use crate::types::Revision;
 
@@ -212,14 +212,6 @@ pub(super) fn full_name(branch: &str) -> Result<gix::refs::FullName, SourceError
         return Err(refuse());
     }
     gix::refs::FullName::try_from(format!("refs/heads/{branch}")).map_err(|_| refuse())
-}
-
-pub(super) fn object_id(path: &Path, revision: &Revision) -> Result<gix::ObjectId, SourceError> {
-    gix::ObjectId::from_hex(revision.as_str().as_bytes()).map_err(|source| SourceError::Revision {
-        path: path.to_owned(),
-        revision: revision.to_string(),
-        source: source.to_string().into(),
-    })
 }
 
 /// Whether HEAD is there and names neither a ref nor a commit.

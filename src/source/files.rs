@@ -7,7 +7,6 @@ use gix::objs::tree::EntryKind;
 use tempfile::TempDir;
 
 use super::admit::{Admission, FILE_BYTES_MAX, Gathered, Kind, admit, not_utf8, too_large};
-use super::bare::object_id;
 use super::{FileEntry, FileSet, SourceError};
 use crate::error::{Trouble, chain};
 use crate::types::Revision;
@@ -134,6 +133,15 @@ fn kind_of(kind: EntryKind) -> Kind {
         EntryKind::Link => Kind::Symlink,
         EntryKind::Commit => Kind::Submodule,
     }
+}
+
+/// The id of a revision as gix has it.
+pub(super) fn object_id(path: &Path, revision: &Revision) -> Result<gix::ObjectId, SourceError> {
+    gix::ObjectId::from_hex(revision.as_str().as_bytes()).map_err(|source| SourceError::Revision {
+        path: path.to_owned(),
+        revision: revision.to_string(),
+        source: source.to_string().into(),
+    })
 }
 
 #[cfg(test)]

@@ -8,12 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::setup::SetupError;
+use super::setup::fault::{GIT_DEADLINE, GIT_OLDEST, SetupError};
 
-/// The oldest Git whose `init` knows `--initial-branch` and `--object-format`.
-pub(super) const GIT_OLDEST: (u32, u32) = (2, 29);
-/// How long one `git` command may take.
-pub(super) const GIT_DEADLINE: Duration = Duration::from_secs(30);
 /// How often to see whether it has ended.
 const GIT_WAIT: Duration = Duration::from_millis(2);
 /// Most of its output that is kept, in bytes.

@@ -75,7 +75,7 @@ impl Damage {
         let export = match &self.restored {
             Some(export) => {
                 let name = export.file_name().unwrap_or_default().to_string_lossy();
-                let of = super::export::time_of(export).map_or_else(String::new, |at| format!(" of {at}"));
+                let of = super::exports::time_of(export).map_or_else(String::new, |at| format!(" of {at}"));
                 format!("from the export{of} ({name}), so runs, holds and acceptances since then are lost")
             }
             None => {

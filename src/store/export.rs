@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::batch::OPEN_PREFIX;
+use super::exports;
 use super::layout::sync_dir;
 use super::ledger::parse;
 use super::record::RunRecord;
@@ -34,10 +35,6 @@ const LINE_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 4096;
 
 /// Largest export that is read, in entries; all of them are in memory for the one write.
 const ENTRIES_MAX: u64 = 2_000_000;
-
-/// What the names of scheduled exports start with; a sortable time and [`EXPORT_SUFFIX`] follow.
-const EXPORT_PREFIX: &str = "state-";
-const EXPORT_SUFFIX: &str = ".ndjson";
 
 /// Exports that stay whatever day they are of.
 const NEWEST_KEPT: usize = 3;
@@ -119,7 +116,7 @@ pub fn import(store: &dyn Store, reader: &mut dyn Read) -> Result<u64, StoreErro
 /// # Errors
 /// When the store cannot be read or the file cannot be written.
 pub fn write_export(store: &dyn Store, dir: &Path, keep: usize, now: Timestamp) -> Result<PathBuf, StoreError> {
-    let path = dir.join(format!("{EXPORT_PREFIX}{}{EXPORT_SUFFIX}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+    let path = dir.join(exports::name(now));
     let refuse = |source| StoreError::Export { path: path.clone(), source };
     let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(refuse)?);
     export(store, &mut file).map_err(|error| match error {
@@ -130,7 +127,7 @@ pub fn write_export(store: &dyn Store, dir: &Path, keep: usize, now: Timestamp) 
     file.as_file().sync_all().map_err(refuse)?;
     file.persist(&path).map_err(|error| refuse(error.error))?;
     sync_dir(dir).map_err(refuse)?;
-    for old in superfluous(exports(dir), keep.max(1)) {
+    for old in superfluous(exports::exports(dir), keep.max(1)) {
         if let Err(error) = std::fs::remove_file(&old) {
             tracing::warn!(path = %old.display(), %error, "an old export cannot be removed");
         }
@@ -143,7 +140,7 @@ fn superfluous(all: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
     let mut days: BTreeSet<String> = BTreeSet::new();
     let mut gone = Vec::new();
     for (index, path) in all.into_iter().enumerate() {
-        let day: String = stamp(&path).unwrap_or_default().chars().take(8).collect();
+        let day: String = exports::stamp(&path).unwrap_or_default().chars().take(8).collect();
         let is_new_day = days.len() < keep && days.insert(day);
         if index >= NEWEST_KEPT.min(keep) && !is_new_day {
             gone.push(path);
@@ -152,34 +149,9 @@ fn superfluous(all: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
     gone
 }
 
-/// The time in the name of an export.
-fn stamp(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()?.strip_prefix(EXPORT_PREFIX)?.strip_suffix(EXPORT_SUFFIX)
-}
-
-/// When a scheduled export was written, for people.
-pub(super) fn time_of(path: &Path) -> Option<String> {
-    let stamp = stamp(path)?;
-    let (day, time) = (stamp.get(..8)?, stamp.get(9..13)?);
-    Some(format!("{}-{}-{} {}:{} UTC", day.get(..4)?, day.get(4..6)?, day.get(6..)?, time.get(..2)?, time.get(2..)?))
-}
-
-/// The scheduled exports in `dir`, newest first.
-#[must_use]
-pub fn exports(dir: &Path) -> Vec<PathBuf> {
-    let is_export = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        name.is_some_and(|name| name.starts_with(EXPORT_PREFIX) && name.ends_with(EXPORT_SUFFIX))
-    };
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_export).collect();
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found
-}
-
 /// Fills an empty store from the newest export in `dir` that can be read; none: there is no such export.
 pub(super) fn restore_newest(store: &dyn Store, dir: &Path) -> Result<Option<PathBuf>, StoreError> {
-    for path in exports(dir) {
+    for path in exports::exports(dir) {
         let read = std::fs::File::open(&path).map_err(StoreError::Read).and_then(|mut file| import(store, &mut file));
         match read {
             Ok(entries) => {

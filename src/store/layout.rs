@@ -169,7 +169,7 @@ impl StateDir {
         let log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
         let aside =
             |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SET_ASIDE_PREFIX));
-        id.or_else(|| super::export::exports(&self.export()).into_iter().next())
+        id.or_else(|| super::exports::exports(&self.export()).into_iter().next())
             .or_else(|| entries(&self.logs()).find(log))
             .or_else(|| entries(&self.pages()).next())
             .or_else(|| entries(&self.root).find(aside))

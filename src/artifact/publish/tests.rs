@@ -292,7 +292,7 @@ fn too_deep_a_tree_is_refused() {
     let place = place_();
     let request = request(0);
     let staging = place.staged(&request);
-    let deep: PathBuf = (0..=DEPTH_MAX).map(|_| "d").collect();
+    let deep: PathBuf = (0..=files::DEPTH_MAX).map(|_| "d").collect();
     fs::create_dir_all(staging.join(deep)).unwrap();
     assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "artifact_refused");
     place.shelf.clear(request.run, &request.job).unwrap();

@@ -13,7 +13,7 @@ use crate::run::holdings::Known;
 use crate::run::holdings::newer::Newer;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::holdings::{self, Inventory};
-use crate::runner::ship::Route;
+use crate::runner::route::Route;
 use crate::store::StoreError;
 use crate::store::ledger::Ledger;
 use crate::store::record::JobRecord;

@@ -18,6 +18,7 @@ use crate::web::Web;
 
 mod gravity;
 mod login;
+mod opening;
 mod restore;
 mod session;
 mod teleporter;
@@ -135,7 +136,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     let path = request.staging.join(FILE);
     let (version, saved) =
-        session::with_session(&web, &credential, &request.run, journal.as_ref(), voice, |session, voice| {
+        opening::with_session(&web, &credential, &request.run, journal.as_ref(), voice, |session, voice| {
             let version = version(session);
             let answer = session.get("/api/teleporter").send()?;
             if answer.status() != 200 {
@@ -216,5 +217,5 @@ fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let journal = Journal::of(request)?;
     let (web, credential) = (settings.web()?, settings.credential()?);
     restore::recover(&web, &credential, &request.run, &journal, voice)?;
-    session::recover(&web, &credential, &request.run, &journal, voice)
+    opening::recover(&web, &credential, &request.run, &journal, voice)
 }

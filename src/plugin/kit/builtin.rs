@@ -126,6 +126,12 @@ impl Failure {
         self
     }
 
+    /// Both, when what had been done could not be undone either: that is what somebody must look at.
+    pub(crate) fn and(&self, second: Self) -> Self {
+        let message = format!("{}; and {}", self.trouble.message, second.trouble.message);
+        Self { trouble: Trouble { message, ..second.trouble }, ..second }
+    }
+
     /// Trying again later can help.
     pub(crate) fn later(mut self) -> Self {
         self.retry = true;

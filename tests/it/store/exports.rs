@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use larder::run::RunState;
-use larder::store::export::{export, exports, import, write_export};
+use larder::store::export::{export, import, write_export};
+use larder::store::exports::exports;
 use larder::store::memory::MemoryStore;
 use larder::store::record::RunEvent;
 use larder::store::sled_store::SledStore;

@@ -9,10 +9,12 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Trouble;
 use crate::plugin::apps::docker::choose::Found;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
-use crate::plugin::apps::docker::database::{self, DataDirectory, Database, FORMAT_RDB, NO_PASSWORD, Part};
+use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, NO_PASSWORD, Part};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::halt::{self, Halted};
-use crate::plugin::apps::docker::inventory::{self, Binds, By, Container, Item, ItemKind, LeftOut, Wanted};
+use crate::plugin::apps::docker::inventory::{
+    self, Binds, By, Container, DataDirectory, Item, ItemKind, LeftOut, Wanted,
+};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
 use crate::plugin::apps::docker::read::{self, Attributes, Place};
 use crate::plugin::apps::docker::settings::{Chosen, Databases, DockerSettings};

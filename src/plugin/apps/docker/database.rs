@@ -5,9 +5,9 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::plugin::apps::docker::engine::{Engine, Mount};
+use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
-use crate::plugin::apps::docker::inventory::{Container, ItemKind, State, below, key};
+use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::{in_hex, names};
 
@@ -116,40 +116,6 @@ impl Database {
             ran.is_ok_and(|ran| ran.code == 0 && !all.is_empty()).then_some(all)
         };
         by_names().or_else(|| engine.processes(&self.container)).is_none_or(|all| all.iter().any(is_server))
-    }
-}
-
-/// Where a server keeps its data: in which mount, and where in that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DataDirectory {
-    key: (ItemKind, String),
-    subpath: Option<String>,
-    /// Relative to the mount; empty: all of it.
-    pub(super) path: String,
-}
-
-impl DataDirectory {
-    /// The one at `path` in the container; none: it lies in no mount.
-    pub(super) fn at(container: &Container, path: &str) -> Option<Self> {
-        let holds = |mount: &&Mount| std::path::Path::new(path).starts_with(&mount.destination);
-        let mount = container.mounts.iter().filter(holds).max_by_key(|mount| mount.destination.len())?;
-        let path = below(path, &mount.destination).unwrap_or_default();
-        Some(Self { key: key(mount), subpath: mount.subpath.clone(), path })
-    }
-
-    pub(super) fn is_in(&self, mount: &Mount) -> bool {
-        self.key == key(mount) && self.subpath == mount.subpath
-    }
-
-    /// Whether it is a part of what is kept of a volume or bind, `without` some of it.
-    pub(super) fn is_part_of(&self, named: &(ItemKind, String), subpath: Option<&str>, without: &[String]) -> bool {
-        let is_out = |path: &String| self.path == *path || below(&self.path, path).is_some();
-        self.key == *named && self.subpath.as_deref() == subpath && !without.iter().any(is_out)
-    }
-
-    /// The volume's name or the bind's path.
-    pub(super) fn mount(&self) -> &str {
-        &self.key.1
     }
 }
 

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::plugin::apps::docker::database::DataDirectory;
 use crate::plugin::apps::docker::engine::Mount;
+
+mod data_directory;
+
+pub(super) use data_directory::DataDirectory;
 
 pub(crate) const LABEL_PROJECT: &str = "com.docker.compose.project";
 pub(super) const LABEL_SERVICE: &str = "com.docker.compose.service";

@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::plugin::apps::docker::database::{
-    DataDirectory, FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login,
-};
+use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login};
 use crate::plugin::apps::docker::engine::{Engine, Switched};
-use crate::plugin::apps::docker::inventory::{Container, State};
+use crate::plugin::apps::docker::inventory::{Container, DataDirectory, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;

@@ -20,7 +20,7 @@ use crate::plugin::apps::docker::content::{self, Contents, Only};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::holes;
 use crate::plugin::apps::docker::read;
-use crate::plugin::apps::docker::restore::Place;
+use crate::plugin::apps::docker::restore::place::Place;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::exact::Swap;
 use crate::plugin::kit::journal::Journal;

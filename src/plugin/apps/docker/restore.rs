@@ -9,8 +9,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::plugin::apps::docker::choose;
@@ -24,63 +22,18 @@ use crate::plugin::apps::docker::load::{self, Loaded, Server};
 use crate::plugin::apps::docker::put::{self, Part};
 use crate::plugin::apps::docker::settings::DockerSettings;
 use crate::plugin::apps::docker::stack_files::{self, Replaced};
-use crate::plugin::apps::docker::{PATIENCE, read, verify};
+use crate::plugin::apps::docker::{PATIENCE, verify};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb};
 
+pub(super) mod place;
+
+use place::{Options, Place, thing};
+
 /// The journal's entry that everything is put back: what is left is to start containers.
 const COMMITTED: &str = "committed";
-
-/// What the operator may choose.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Options {
-    /// Put volumes in the place of some that are not empty, replace compose files that differ, and databases that have
-    /// something in them. What was in a volume is kept beside it.
-    #[serde(default)]
-    pub(super) overwrite: bool,
-    /// Only these volumes (by name), bind mounts (by path) and databases (by the container's name); none: all.
-    #[serde(default)]
-    only: Vec<String>,
-}
-
-/// A volume or bind and where it is mounted now.
-pub(super) struct Place<'a> {
-    pub(super) kept: &'a Kept,
-    pub(super) artifact: &'a str,
-    /// Its id.
-    pub(super) container: String,
-    pub(super) container_name: String,
-    pub(super) destination: String,
-    pub(super) source: PathBuf,
-    /// What it is called now: an anonymous volume gets another name with each container.
-    named: (ItemKind, String),
-    /// Whether any container may write to it; then the one above may.
-    pub(super) writable: bool,
-    /// What stays as it is, relative to its root: other mounts cover it, or a database lives there that is put back by
-    /// its dump.
-    pub(super) without: Vec<String>,
-    pub(super) filled: bool,
-}
-
-impl Place<'_> {
-    /// Whether the data of a server is put back with it.
-    fn holds(&self, server: &Server<'_>) -> bool {
-        let subpath = self.kept.subpath.as_deref();
-        server.data().is_some_and(|data| data.is_part_of(&self.named, subpath, &self.without))
-    }
-
-    pub(super) fn shown(&self) -> String {
-        thing(self.kept)
-    }
-
-    pub(super) fn read_at(&self) -> read::Place<'_> {
-        let (container, destination) = (self.container.as_str(), self.destination.as_str());
-        read::Place { container, destination, source: &self.source, without: &self.without }
-    }
-}
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: DockerSettings = builtin::settings(request)?;
@@ -295,13 +248,6 @@ pub(super) fn recover(
 /// Ends what [`recover`] began, when the containers work again.
 pub(super) fn recovered(journal: &Journal) -> Result<(), Failure> {
     journal.done(COMMITTED)
-}
-
-fn thing(kept: &Kept) -> String {
-    match kept.kind {
-        ItemKind::Volume => format!("volume {}", kept.name),
-        ItemKind::Bind => format!("bind mount {}", kept.name),
-    }
 }
 
 fn detail(place: &Place<'_>, options: &Options) -> String {

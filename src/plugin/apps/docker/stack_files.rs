@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Trouble;
 use crate::plugin::apps::docker::content::Owner;
 use crate::plugin::apps::docker::list::{Inventory, KeptDirectory};
-use crate::plugin::apps::docker::restore::Options;
+use crate::plugin::apps::docker::restore::place::Options;
 use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::plugin::apps::pihole::login::Credential;
+use crate::plugin::apps::pihole::opening;
 use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
 use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
@@ -127,7 +128,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let (web, credential) = (settings.web()?, settings.credential()?);
     let run = &request.run;
     let mut blocked = None;
-    let imported = session::with_session(&web, &credential, run, None, voice, |session, voice| {
+    let imported = opening::with_session(&web, &credential, run, None, voice, |session, voice| {
         refuse_where_nothing_may_change(session)?;
         blocked = gravity::blocked(session);
         if let Some(version) = super::version(session) {
@@ -268,7 +269,7 @@ pub(super) fn recover(
 ) -> Result<(), Failure> {
     let notes = journal.entries::<Value>()?.into_iter().filter(|(entry, _)| entry == IMPORT);
     for note in notes.filter_map(|(_, value)| serde_json::from_value::<Note>(value).ok()) {
-        session::with_session(web, credential, run, None, voice, |session, voice| {
+        opening::with_session(web, credential, run, None, voice, |session, voice| {
             import(session, web, &note.before, &note.parts)?;
             voice.log("the Pi-hole is what it was before a restore that was killed");
             Ok(())
@@ -339,7 +340,7 @@ fn verify(
     let again = request.staging.join(".again.zip");
     let web = settings.web()?;
     let run = &request.run;
-    let exported = session::with_session(&web, credential, run, None, voice, |session, voice| {
+    let exported = opening::with_session(&web, credential, run, None, voice, |session, voice| {
         if plan.update_lists {
             let lists = plan.contents.gravity.get("adlist").copied().unwrap_or(0);
             gravity::update(session, &web, lists, blocked_before, voice);

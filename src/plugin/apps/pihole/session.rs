@@ -1,32 +1,11 @@
-//! A session with a Pi-hole: opened with a password, always closed again.
-//!
-//! A Pi-hole has 16 seats and never evicts one; a session that is left open keeps its seat for half an hour. So it is
-//! written into the journal before the login is sent, by the name that this run alone gives itself (its user agent),
-//! and `recover` finds and ends it by that name. The session's id is a secret and stays in memory.
+//! A session with a Pi-hole: what is asked within it, and how it ends. The session's id is a secret and stays in memory.
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::error::Trouble;
-use crate::plugin::apps::pihole::login::{self, Credential, Login, NotOpened};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
-use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::web::{Answer, Call, Web};
-
-/// The only entry of the journal.
-const ENTRY: &str = "session";
-
-/// A session that is this old is gone by itself, whatever its Pi-hole allows (half an hour by default).
-const FORGOTTEN_AFTER_S: i64 = 24 * 3600;
-
-/// What is noted before a login: by what to find its session again.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    user_agent: String,
-    at_s: i64,
-}
 
 /// An open session, or the right to go without one where the Pi-hole has no password.
 pub(super) struct Session<'w> {
@@ -78,108 +57,19 @@ struct ToldError {
     hint: Option<serde_json::Value>,
 }
 
-/// Opens a session, does `work` with it, and closes it whatever came of it.
-pub(super) fn with_session<T>(
-    web: &Web,
-    credential: &Credential,
-    run: &str,
-    journal: Option<&Journal>,
-    voice: &mut Voice<'_>,
-    work: impl FnOnce(&Session<'_>, &mut Voice<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let user_agent = format!("larder/{} (run {run})", env!("CARGO_PKG_VERSION"));
-    if let Some(journal) = journal {
-        let note = Note { user_agent: user_agent.clone(), at_s: jiff::Timestamp::now().as_second() };
-        journal.note(ENTRY, &note)?;
-    }
-    let session = match Session::open(web, credential, &user_agent, voice) {
-        Ok(session) => session,
-        Err(NotOpened { failure, answered }) => {
-            // A login whose answer was lost may have taken a seat: then the entry stays.
-            if let (true, Some(journal)) = (answered, journal) {
-                journal.done(ENTRY)?;
-            }
-            return Err(failure);
-        }
-    };
-    if session.sid.is_none() && credential.password.is_some() {
-        voice.warning(
-            Trouble::new("no_password", format!("the Pi-hole {} has no password: anybody may change it", web.shown()))
-                .with_hint("set one: `pihole setpassword`"),
-        );
-    }
-    let result = work(&session, voice);
-    match session.close() {
-        Ok(()) => {
-            if let Some(journal) = journal {
-                journal.done(ENTRY)?;
-            }
-        }
-        Err(failure) => {
-            let message = format!("the session could not be ended: {}", failure.trouble.message);
-            voice.warning(
-                Trouble::new("session_left", message)
-                    .with_hint("it is tried again; without that it ends by itself in half an hour"),
-            );
-        }
-    }
-    result
-}
-
-/// Ends what killed runs left open.
-pub(super) fn recover(
-    web: &Web,
-    credential: &Credential,
-    run: &str,
-    journal: &Journal,
-    voice: &mut Voice<'_>,
-) -> Result<(), Failure> {
-    for (name, value) in journal.entries::<serde_json::Value>()? {
-        // Others are of what a restore changes.
-        let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
-        if jiff::Timestamp::now().as_second().saturating_sub(note.at_s) > FORGOTTEN_AFTER_S {
-            voice.log("the session is older than a day and ended by itself");
-            journal.done(&name)?;
-            continue;
-        }
-        let user_agent = format!("larder/{} (recover {run})", env!("CARGO_PKG_VERSION"));
-        let session = Session::open(web, credential, &user_agent, voice).map_err(|not| not.failure)?;
-        let ended = session.end_others(&note.user_agent);
-        session.close()?;
-        voice.log(format!("ended {} sessions that a killed run left open", ended?));
-        journal.done(&name)?;
-    }
-    Ok(())
-}
-
 impl<'w> Session<'w> {
-    fn open(web: &'w Web, credential: &Credential, user_agent: &str, voice: &mut Voice<'_>) -> Result<Self, NotOpened> {
-        let bare = Self { web, sid: None, user_agent: user_agent.to_owned(), by_app_password: false };
-        let Some(password) = &credential.password else {
-            return bare.without_password().map_err(NotOpened::for_sure);
-        };
-        let login = login::log_in(&bare, password, credential.seed.as_ref(), voice)?;
-        let by_app_password = login.message.as_deref().is_some_and(|message| message.contains("app-password"));
-        // Without a sid: no password is set on the Pi-hole, so it takes any and opens no session.
-        Ok(Self { sid: login.sid.map(SecretString::from), by_app_password, ..bare })
+    /// One that was not opened yet.
+    pub(super) fn bare(web: &'w Web, user_agent: &str) -> Self {
+        Self { web, sid: None, user_agent: user_agent.to_owned(), by_app_password: false }
     }
 
-    fn without_password(self) -> Result<Self, Failure> {
-        let answer = self.get("/api/auth").send()?;
-        if !matches!(answer.status(), 200 | 401) {
-            return Err(explain(answer, self.web));
-        }
-        let login: Login = answer.json()?;
-        if login.session.valid {
-            return Ok(self);
-        }
-        let two = if login.session.totp {
-            "; it asks for a second factor too, which an app password goes without"
-        } else {
-            ""
-        };
-        Err(Failure::new("password_missing", format!("the Pi-hole {} wants a password{two}", self.web.shown()))
-            .hint("write `password: {env: NAME}` with an app password (Settings, Web interface / API)"))
+    /// Without a sid: no password is set on the Pi-hole, so it takes any and opens no session.
+    pub(super) fn with_sid(self, sid: Option<String>, by_app_password: bool) -> Self {
+        Self { sid: sid.map(SecretString::from), by_app_password, ..self }
+    }
+
+    pub(super) fn has_sid(&self) -> bool {
+        self.sid.is_some()
     }
 
     pub(super) fn get(&self, path: &str) -> Call<'w> {
@@ -198,7 +88,7 @@ impl<'w> Session<'w> {
         }
     }
 
-    fn end_others(&self, user_agent: &str) -> Result<u64, Failure> {
+    pub(super) fn end_others(&self, user_agent: &str) -> Result<u64, Failure> {
         let answer = self.get("/api/auth/sessions").send()?;
         if answer.status() != 200 {
             return Err(explain(answer, self.web));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::TSDB;
-use super::promtool::Promtool;
+use super::promtool::{Promtool, is_ulid};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
@@ -124,9 +124,4 @@ pub(super) fn judge(request: &Request, facts: &CaptureFacts, promtool: Option<&P
         None => (Verdict::CouldNotVerify, "promtool is not on this host".to_owned()),
     };
     voice.validation("promtool tsdb list opens them", verdict, detail);
-}
-
-/// As blocks are named.
-pub(super) fn is_ulid(name: &str) -> bool {
-    name.len() == 26 && name.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
 }

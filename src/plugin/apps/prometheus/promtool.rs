@@ -79,7 +79,7 @@ impl Promtool {
     pub(super) fn count_blocks(&self, directory: &Path) -> Result<usize, (Verdict, String)> {
         let (exit, lines, stderr) = self.run(&["tsdb", "list"], directory);
         match exit {
-            Exit::Success => Ok(lines.iter().filter(|line| super::blocks::is_ulid(first_word(line))).count()),
+            Exit::Success => Ok(lines.iter().filter(|line| is_ulid(first_word(line))).count()),
             Exit::NotStarted { detail, .. } => {
                 Err((Verdict::CouldNotVerify, format!("promtool cannot be started: {detail}")))
             }
@@ -122,6 +122,11 @@ fn version(text: &str) -> Option<(u32, u32)> {
         let (major, minor) = (parts.next()?, parts.next()?);
         Some((major.parse().ok()?, minor.parse().ok()?))
     })
+}
+
+/// As blocks are named.
+pub(super) fn is_ulid(name: &str) -> bool {
+    name.len() == 26 && name.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
 }
 
 #[cfg(test)]

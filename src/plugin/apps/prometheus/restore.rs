@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::files::{Rights, unwritable};
-use super::promtool::Promtool;
+use super::promtool::{Promtool, is_ulid};
 use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::digest;
@@ -309,7 +309,7 @@ fn may_put_blocks(request: &Request, data_dir: &Path) -> Result<(), Failure> {
 
 /// Whether an entry of a data directory is time series: a block, or what a server has not made one of yet.
 fn is_series(name: &str) -> bool {
-    blocks::is_ulid(name) || ["wal", "wbl", "chunks_head"].contains(&name)
+    is_ulid(name) || ["wal", "wbl", "chunks_head"].contains(&name)
 }
 
 /// Gives the data directory the time series of the backup and no others: a log of newer samples beside older blocks, or

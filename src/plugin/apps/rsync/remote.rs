@@ -8,7 +8,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::changes::{Changes, Name, escaped};
 use super::ends::{Outcome, judge};
-use super::restore::ASIDE;
 use super::stats::Stats;
 use super::{RsyncSettings, below};
 use crate::plugin::kit::builtin::Failure;
@@ -18,6 +17,8 @@ use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
 use crate::plugin::kit::voice::Voice;
 use crate::process;
 
+/// How the directory begins where a restore keeps what gave way.
+pub(super) const ASIDE: &str = ".larder-before-";
 /// Where files lie, in the directory that they go to, until all of them are there.
 pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.

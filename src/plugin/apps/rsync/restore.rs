@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::changes::{Changes, Name, outermost};
 use super::ends::Outcome;
-use super::remote::{PARTIAL, Remote};
+use super::remote::{ASIDE, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
 use crate::plugin::kit::builtin::{self, Failure};
@@ -37,8 +37,6 @@ use attributes::{Touched, at_both_ends, forget};
 const COMMITTED: &str = "committed";
 /// How the directory in the journal's begins where attributes are kept.
 const KEPT: &str = "attributes-";
-/// How the directory begins where a restore keeps what gave way.
-pub(super) const ASIDE: &str = ".larder-before-";
 /// Names that are told of many.
 const NAMES_MAX: usize = 5;
 /// How long the other side may go on when this one was killed.

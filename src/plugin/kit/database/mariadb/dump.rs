@@ -13,7 +13,7 @@ use super::server::{Listed, Server, literal, unhex};
 use super::{Accepted, gaps};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
-use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK};
+use crate::plugin::kit::tool::DEADLINE_OF_WORK;
 use crate::plugin::kit::voice::Voice;
 use crate::process::Exit;
 
@@ -167,14 +167,6 @@ fn fits(server: &Server<'_>, database: &str) -> Result<(), Failure> {
         ),
     )
     .hint("install MySQL's own mysqldump and mysql, and name their directory by `bin_dir`"))
-}
-
-/// Whether the dump program writes the history of system-versioned tables.
-pub(super) fn knows_history(server: &Server<'_>) -> bool {
-    let mut knows = false;
-    let hear = |line: &str| knows |= line.contains("--dump-history");
-    server.tools.run(&server.client.dump, vec!["--help".into()], &[], DEADLINE_OF_QUESTION, hear, || {});
-    knows && server.is_of_one_kind()
 }
 
 /// Reads a dump to its end: what is in it, and its SHA-256.

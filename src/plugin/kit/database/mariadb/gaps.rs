@@ -1,12 +1,13 @@
 //! What a dump lacks: what the user may not see, what the catalog lists and the dump does not have, and what the tool
 //! leaves out or rounds.
 
+use super::Accepted;
 use super::grants::Grants;
 use super::scan::Counts;
 use super::server::{Listed, Server, identifier, literal, unhex};
-use super::{Accepted, dump};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
+use crate::plugin::kit::tool::DEADLINE_OF_QUESTION;
 use crate::types::ByteSize;
 
 /// Engines whose rows lie elsewhere; mariadb-dump keeps the table alone.
@@ -264,7 +265,7 @@ pub(super) fn history(server: &Server<'_>, database: &str, kept: &[&Listed]) -> 
         literal(database)
     );
     let by_transaction: Vec<String> = server.query(database, &sql)?.iter().filter_map(|row| unhex(row)).collect();
-    let is_possible = dump::knows_history(server) && by_transaction.is_empty();
+    let is_possible = knows_history(server) && by_transaction.is_empty();
     if is_possible {
         return Ok((true, Vec::new()));
     }
@@ -278,4 +279,12 @@ pub(super) fn history(server: &Server<'_>, database: &str, kept: &[&Listed]) -> 
         is_missing: !server.settings.accepts(Accepted::History),
     };
     Ok((false, versioned.into_iter().map(remark).collect()))
+}
+
+/// Whether the dump program writes the history of system-versioned tables.
+fn knows_history(server: &Server<'_>) -> bool {
+    let mut knows = false;
+    let hear = |line: &str| knows |= line.contains("--dump-history");
+    server.tools.run(&server.client.dump, vec!["--help".into()], &[], DEADLINE_OF_QUESTION, hear, || {});
+    knows && server.is_of_one_kind()
 }

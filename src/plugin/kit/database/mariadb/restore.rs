@@ -26,13 +26,15 @@ mod kept;
 pub(super) mod lines;
 pub(super) mod names;
 mod objects;
+pub(super) mod plan;
 mod rights;
 pub(super) mod swap;
 mod within;
 pub(super) mod work;
 
+use plan::Plan;
 use swap::Swap;
-use work::{Plan, Work};
+use work::Work;
 
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
@@ -87,7 +89,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     }
     let mut places = Vec::new();
     work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
-        swap.put_back(&places).map_err(|second| both(&failure, second))?;
+        swap.put_back(&places).map_err(|second| failure.and(second))?;
         Err(failure)
     })?;
     // Last, for what uses them is in its place and compared.
@@ -100,12 +102,6 @@ pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Re
     settings.check()?;
     let server = Server::connect(&settings, &request.staging)?;
     Swap::new(&server, request)?.recover(voice)
-}
-
-/// What failed, when what it had done could not be undone either: the latter is what somebody must look at.
-pub(super) fn both(first: &Failure, second: Failure) -> Failure {
-    let message = format!("{}; and {}", first.trouble.message, second.trouble.message);
-    Failure { trouble: Trouble { message, ..second.trouble }, ..second }
 }
 
 /// Says first when the backup is of another version. Answers whether dumps of both look the same.

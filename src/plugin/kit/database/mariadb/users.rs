@@ -8,11 +8,10 @@ use std::path::Path;
 use super::dump;
 use super::explain::explain;
 use super::reading::Reading;
-use super::restore::both;
 use super::restore::feed::{Feed, Part, stream};
 use super::restore::names::Tokens;
 use super::restore::swap::{Place, Swap};
-use super::server::{Server, identifier, unhex};
+use super::server::Server;
 use crate::error::Trouble;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::memory_file::MemoryFile;
@@ -20,6 +19,10 @@ use crate::plugin::kit::tool::DEADLINE_OF_WORK;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 use crate::process::Exit;
+
+pub(super) mod there;
+
+use there::{there, unmake};
 
 /// What could not be done is told so often.
 pub(super) const COMPLAINTS_MAX: usize = 10;
@@ -70,27 +73,10 @@ pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice
     let made = make(swap, &place, script.path(), voice);
     if let Err(failure) = made.and_then(|complaints| judge(server, &missing.users, complaints, voice)) {
         // Whoever else came meanwhile was made by others.
-        unmake(server, &place.users).and_then(|()| swap.done(&place)).map_err(|second| both(&failure, second))?;
+        unmake(server, &place.users).and_then(|()| swap.done(&place)).map_err(|second| failure.and(second))?;
         return Err(failure);
     }
     swap.done(&place)
-}
-
-/// Drops those of these users and roles that are there.
-pub(super) fn unmake(server: &Server<'_>, users: &[(String, String)]) -> Result<(), Failure> {
-    let there = there(server)?;
-    for (user, host) in users.iter().filter(|who| there.contains(*who)) {
-        let kind = if host.is_empty() { "ROLE" } else { "USER" };
-        let host = if host.is_empty() { String::new() } else { format!("@{}", identifier(host)) };
-        server.query("mysql", &format!("DROP {kind} IF EXISTS {}{host}", identifier(user)))?;
-    }
-    Ok(())
-}
-
-/// Users and roles of the server.
-fn there(server: &Server<'_>) -> Result<BTreeSet<(String, String)>, Failure> {
-    let both = |row: &String| row.split_once('\t').and_then(|(user, host)| Some((unhex(user)?, unhex(host)?)));
-    Ok(server.query("mysql", "SELECT HEX(user), HEX(host) FROM mysql.user")?.iter().filter_map(both).collect())
 }
 
 /// What a file does for those that are missing.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::work::Plan;
+use super::plan::Plan;
 use crate::error::Trouble;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::dump;

@@ -9,11 +9,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::both;
 use super::objects::Objects;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
-use crate::plugin::kit::database::mariadb::users;
+use crate::plugin::kit::database::mariadb::users::there::unmake;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
@@ -412,7 +411,7 @@ impl<'s> Swap<'s> {
         let recovered = self.recover_all(&places, voice);
         let dropped: Result<(), Failure> = dropped.into_iter().collect();
         match (dropped, recovered) {
-            (Err(first), Err(second)) => Err(both(&first, second)),
+            (Err(first), Err(second)) => Err(first.and(second)),
             (dropped, recovered) => dropped.and(recovered),
         }
     }
@@ -420,7 +419,7 @@ impl<'s> Swap<'s> {
     /// Drops the users that a killed restore made.
     fn without_users(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
         self.ended(place)?;
-        users::unmake(self.server, &place.users)?;
+        unmake(self.server, &place.users)?;
         self.done(place)?;
         voice.log("the users that a killed restore made are dropped: not all of them may have been whole");
         Ok(())

@@ -1,0 +1,121 @@
+//! The way to a destination: whether it is there, restic, and the repository that is meant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::artifact::mount;
+use crate::config::model::{Destination, Repository};
+use crate::engine::{RepositoryAccess, Restic};
+use crate::error::Trouble;
+use crate::look::{self, LOOK_MAX, Silent};
+use crate::process::Context;
+use crate::runner::world::World;
+
+/// Where something goes and under what bounds.
+#[derive(Clone)]
+pub struct Route {
+    pub world: Arc<World>,
+    pub destination: Destination,
+    pub per_destination: u32,
+    pub context: Context,
+    /// For each restic command.
+    pub deadline: Duration,
+}
+
+/// Whether the destination can be used now.
+///
+/// # Errors
+/// When a mount point that it needs is not mounted, or its place does not answer.
+pub async fn present(destination: &Destination) -> Result<(), Trouble> {
+    let Repository::Local { path, require_mount, .. } = &destination.repository;
+    let silent = |silent: Silent| silent.trouble("destination_hanging", &format!("destination {}:", destination.name));
+    let point = require_mount.clone();
+    let looked = require_mount.as_ref().unwrap_or(path);
+    let mounted = look::at(looked, LOOK_MAX, move || point.is_none_or(|point| mount::is_point(&point)));
+    let mounted = mounted.await.map_err(silent)?;
+    if mounted {
+        let looked = path.clone();
+        look::at(path, LOOK_MAX, move || look::touch(&looked)).await.map_err(silent)?;
+    }
+    match require_mount {
+        Some(point) if !mounted => Err(Trouble::new(
+            "destination_unmounted",
+            format!("destination {}: {} is not mounted", destination.name, point.display()),
+        )
+        .with_hint(format!("mount {}; a deferred run is tried again by itself", point.display()))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to make a repository where the disk that should hold it seems to be away: it would lie on the system's disk, be
+/// hidden by the next mount, and there would be two.
+fn may_be_made(destination: &Destination) -> Result<(), Trouble> {
+    let Repository::Local { path, create, .. } = &destination.repository;
+    if *create || path.join("config").exists() {
+        return Ok(());
+    }
+    let Some(place) = mount::missing_below(path) else { return Ok(()) };
+    Err(Trouble::new(
+        "destination_unmounted",
+        format!(
+            "destination {}: there is no repository at {}, and nothing is mounted there although it lies below {}",
+            destination.name,
+            path.display(),
+            place.display()
+        ),
+    )
+    .with_hint("mount its disk; if the repository is meant to lie on the system's disk, write `create: true` beside its `path`"))
+}
+
+impl Route {
+    /// restic and the way into the repository, which is the pinned one or is pinned now.
+    ///
+    /// # Errors
+    /// When it is not mounted, restic or the password is missing, or the repository is another one or not made yet.
+    pub async fn open(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.enter(false).await
+    }
+
+    /// As [`Self::open`]; makes the repository if there was never one. Only what writes into it may.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_or_make(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.enter(true).await
+    }
+
+    async fn enter(&self, make: bool) -> Result<(Restic, RepositoryAccess), Trouble> {
+        present(&self.destination).await?;
+        let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
+        let mut access = self.world.access(&self.destination).await?;
+        if access.expected_id.is_none() {
+            let destination = self.destination.clone();
+            let Repository::Local { path, .. } = &self.destination.repository;
+            look::at(path, LOOK_MAX, move || may_be_made(&destination))
+                .await
+                .map_err(|silent| silent.trouble("destination_hanging", "the repository"))??;
+            let id = if make {
+                Some(restic.open_or_init(&access, &self.context).await)
+            } else {
+                restic.open(&access, &self.context).await.transpose()
+            };
+            let id = id.ok_or_else(|| not_made(&access.location))?.map_err(|error| error.trouble())?;
+            access.expected_id = Some(id.clone());
+            self.world
+                .note_destination(&self.destination, |record| {
+                    record.repository_id = Some(id);
+                    record.location.clone_from(&access.location);
+                })
+                .map_err(|error| error.trouble())?;
+        }
+        Ok((restic, access))
+    }
+}
+
+/// Nothing was ever shipped there.
+pub const NOT_MADE: &str = "repository_not_made";
+
+fn not_made(location: &str) -> Trouble {
+    Trouble::new(NOT_MADE, format!("there is no repository at {location} yet; the first run makes it"))
+        .with_hint("push a target and `larder run` it; if there was one, mount its disk")
+}
