@@ -380,3 +380,63 @@ fn no_secret_is_found_in_logs_store_pages_or_artifacts() {
         }
     }
 }
+
+#[test]
+fn a_name_that_is_there_is_restored_and_no_other_and_every_pattern_must_match() {
+    let site = Site::running();
+    for name in
+        ["[ab].txt", "b.txt", "a\\b.txt", "ab.txt", "*", "!keep", "what?.txt", "whatx.txt", "[x]/a.txt", "x/a.txt"]
+    {
+        site.write(&format!("data/{name}"), &format!("of {name}\n"));
+    }
+    assert_eq!(outcome(&site.run("files")), "success");
+    let data = site.path("data");
+    let restored = |to: &str, includes: &[&str]| {
+        let mut command = site.command();
+        command.args(["restore", "files", "--to"]).arg(site.path(to));
+        command.args(includes.iter().flat_map(|include| ["--include", include]));
+        let done = command.output().unwrap();
+        let back = site.path(to).join(data.strip_prefix("/").unwrap());
+        let mut names: Vec<String> =
+            walk(&back).iter().map(|path| path.strip_prefix(&back).unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        for name in &names {
+            let is = std::fs::read_to_string(back.join(name)).unwrap();
+            assert_eq!(is, std::fs::read_to_string(data.join(name)).unwrap(), "{name}");
+        }
+        (done.status.code().unwrap(), names, text(&done))
+    };
+    // Only a name that is not there is a pattern.
+    let root = data.display().to_string();
+    for (number, (include, expected)) in [
+        (format!("{root}/[ab].txt"), &["[ab].txt"][..]),
+        ("[ab].txt".to_owned(), &["[ab].txt"]),
+        ("a\\b.txt".to_owned(), &["a\\b.txt"]),
+        (format!("{root}/a\\b.txt"), &["a\\b.txt"]),
+        ("*".to_owned(), &["*"]),
+        (format!("{root}/*"), &["*"]),
+        ("!keep".to_owned(), &["!keep"]),
+        (format!("{root}/what?.txt"), &["what?.txt"]),
+        (format!("{root}/[x]"), &["[x]/a.txt"]),
+        ("[x]/a.txt".to_owned(), &["[x]/a.txt"]),
+        (format!("{root}/[a].txt"), &["a.txt"]),
+        ("[b].txt".to_owned(), &["b.txt", "sub/b.txt"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (code, names, shown) = restored(&format!("to{number}"), &[&include]);
+        assert_eq!(
+            (code, names.iter().map(String::as_str).collect::<Vec<_>>()),
+            (0, expected.to_vec()),
+            "{include}: {shown}"
+        );
+    }
+    // All three, and what does not match is named, whatever else does.
+    let (code, names, shown) =
+        restored("three", &[&format!("{root}/a.txt"), "nowhere.txt", &format!("{root}/[qr].txt")]);
+    assert!(code == 1 && names.is_empty(), "{code} {names:?} {shown}");
+    assert!(shown.contains("nowhere.txt") && shown.contains("/data/[qr].txt"), "{shown}");
+    let (code, names, shown) = restored("both", &[&format!("{root}/[ab].txt"), "ab.txt"]);
+    assert_eq!((code, names), (0, vec!["[ab].txt".to_owned(), "ab.txt".to_owned()]), "{shown}");
+}
