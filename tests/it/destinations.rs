@@ -146,3 +146,66 @@ fn a_lost_repository_is_told_by_status_and_page_whoever_found_it() {
         assert_eq!(destination(&site)["health"], "proven", "{args:?}: {}", destination(&site));
     }
 }
+
+#[test]
+fn a_dead_lock_of_another_machine_is_removed_by_the_command_that_the_hint_prints_and_by_its_id_alone() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    // Each lock is told as one that nobody has refreshed for ninety minutes, restic's own bound being thirty.
+    let time = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(90);
+    let real = crate::support::restic().display().to_string();
+    site.write(
+        "restic-late",
+        &format!(
+            "#!/bin/sh\ncase \" $* \" in *\" cat lock \"*) {real} \"$@\" | sed 's/\"time\": *\"[^\"]*\"/\"time\": \"{time}\"/' ;; *) exec {real} \"$@\" ;; esac\n"
+        ),
+    );
+    let late = site.path("restic-late");
+    std::fs::set_permissions(&late, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    site.daemon_env("LARDER_RESTIC", late);
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+
+    // A restic of another machine that reads from a pipe, until it is killed.
+    let locks = || std::fs::read_dir(site.path("restic/locks")).unwrap().flatten().map(|each| each.file_name());
+    let repository = site.path("restic").display().to_string();
+    let mut killed = Command::new("unshare")
+        .args(["-u", "sh", "-c", "hostname otherhost && exec \"$@\"", "sh", &real, "-r", &repository])
+        .args(["--no-cache", "backup", "--stdin"])
+        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("its lock", Duration::from_secs(30), || locks().next());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let id = locks().next().unwrap().into_string().unwrap();
+
+    let (code, shown) = said(&site, &["destination", "prune", "local"]);
+    let command = format!("larder destination unlock local --lock {}", &id[..10]);
+    assert!(code == 1 && shown.contains(&command), "{code} {shown}");
+    for part in ["root@otherhost", "refreshed 1h 30m ago"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // What is ours and dead is removed without a word; this one is another's.
+    let (code, shown) = said(&site, &["destination", "unlock", "local"]);
+    assert!(code == 0 && shown.contains("1 others left alone") && shown.contains(&command), "{code} {shown}");
+    for (args, why) in [
+        (&["destination", "unlock", "local", "--lock", "0123456789"][..], &id[..10]),
+        (&["destination", "unlock", "local", "--lock", "0123"], "8"),
+        (&["destination", "unlock", "local", "--lock", "../config"], "8"),
+        (&["destination", "prune", "local", "--lock", &id], "--lock goes with `unlock` only"),
+        (&["destination", "unlock", "elsewhere", "--lock", &id], "there is no destination elsewhere"),
+    ] {
+        let (code, shown) = said(&site, args);
+        assert!(code != 0 && shown.contains(why), "{args:?}: {code} {shown}");
+        assert_eq!(locks().count(), 1, "{args:?}");
+    }
+    let typed: Vec<&str> = command.split(' ').skip(1).collect();
+    let (code, shown) = said(&site, &typed);
+    assert!(code == 0 && shown.contains("removed the lock") && shown.contains("root@otherhost"), "{code} {shown}");
+    assert_eq!(locks().count(), 0);
+    assert_eq!(said(&site, &["destination", "prune", "local"]).0, 0);
+    assert_eq!(outcome(&site.run("files")), "success");
+}
