@@ -1,4 +1,5 @@
-"""An application that gives exports at addresses: /export.zip, .tar, .tar.gz, .json, .json.gz, .db, .xml, .html, /big.
+"""An application that gives exports at addresses: /export.zip, .tar, .tar.gz, .json, .json.gz, .db, .xml, .html, /big;
+one XML in other encodings and packed, unasked (`clothes`); dumps in a gzip, whole, cut and empty.
 
 Options: --token T (bearer), --user U --password P (basic), --key K (query), --size BYTES (of /big), --version V.
 """
@@ -28,6 +29,13 @@ def tar(mode):
     return out.getvalue()
 
 
+def tar_of_nothing():
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("dump.sql"))
+    return out.getvalue()
+
+
 def database():
     with tempfile.TemporaryDirectory() as directory:
         connection = sqlite3.connect(os.path.join(directory, "x.db"))
@@ -40,6 +48,31 @@ def database():
 
 
 XML = b'<?xml version="1.0"?>\n<backup version="2"><items>' + b"<item>one</item>" * 500 + b"</items></backup>\n"
+
+
+DUMP = (b"--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE public.t (i integer);\n\nCOPY public.t (i) FROM stdin;\n"
+        b"1\n2\n\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n")
+
+# The same text as other servers write it.
+TEXT = '<?xml version="1.0" encoding="%s"?>\n<backup version="2"><name>Küche &amp; Flur</name>' + "<item>ö</item>" * 300 + "</backup>\n"
+
+
+def clothes():
+    plain = (TEXT % "UTF-8").encode()
+    utf_16 = (TEXT % "UTF-16").encode("utf-16-le")
+    return {
+        "gzip": gzip.compress(plain),
+        "bom": b"\xef\xbb\xbf" + plain,
+        "latin-1": (TEXT % "ISO-8859-1").encode("latin-1"),
+        "latin-9": (TEXT % "iso-8859-15").encode("iso-8859-15"),
+        "windows-1252": (TEXT % "windows-1252").encode("cp1252"),
+        "utf-16le": b"\xff\xfe" + utf_16,
+        "utf-16be": b"\xfe\xff" + (TEXT % "UTF-16").encode("utf-16-be"),
+        "utf-16-without-a-mark": utf_16,
+        "gzip-of-utf-16": gzip.compress(b"\xff\xfe" + utf_16),
+        "gzip-of-latin-1": gzip.compress((TEXT % "ISO-8859-1").encode("latin-1")),
+        "unknown": (TEXT % "KOI8-R").encode("latin-1"),
+    }
 
 
 class Exporter(simulator.Application):
@@ -55,7 +88,12 @@ class Exporter(simulator.Application):
             "/export.xml": ("application/xml", XML),
             "/export.html": ("text/html; charset=utf-8", simulator.LOGIN_PAGE * 20),
             "/": ("application/json", json.dumps(RULES).encode()),
+            "/nothing.sql.gz": ("application/gzip", gzip.compress(b"")),
+            "/nothing.tar.gz": ("application/gzip", tar_of_nothing()),
+            "/dump.sql.gz": ("application/gzip", gzip.compress(DUMP)),
+            "/cut.sql.gz": ("application/gzip", gzip.compress(DUMP[:-60])),
         }
+        self.exports.update({f"/{name}.xml": ("application/xml", content) for name, content in clothes().items()})
         self.sent = {}
 
     def state(self):
@@ -77,6 +115,9 @@ class Exporter(simulator.Application):
         if "header" in self.options and call.headers.get("X-Api-Key") != self.options["header"]:
             return call.reply_json(403, {"message": "Forbidden"})
         path = call.split.path
+        if path == "/encoded.xml":
+            # A server that packs although nobody said that it may.
+            return call.export(clothes()["gzip"], "application/xml", [("Content-Encoding", "gzip")])
         if path == "/big":
             return self.big(call, int(self.options["size"]))
         if path == "/nothing":

@@ -192,3 +192,65 @@ fn a_program_of_the_operator_puts_it_back() {
         assert_eq!(put_back(&bench, &bench.capture().unwrap(), json!({})).unwrap_err().trouble.code, code);
     }
 }
+
+/// A whole dump of PostgreSQL, as its tool writes it.
+const DUMP: &str = "--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE public.t (i integer);\n\nCOPY public.t (i) FROM stdin;\n1\n2\n\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n";
+
+#[test]
+fn nothing_in_a_wrapper_is_refused_and_what_inside_asks_for_is_looked_at_behind_it() {
+    let operator = operator(&[
+        // As in a shell: the dump fails and what packs it does not.
+        ("gzip-of-nothing", "(echo 'connection refused' >&2; exit 1) | gzip"),
+        ("blank", "echo | gzip"),
+        ("twice", "gzip </dev/null | gzip"),
+        ("xz-of-nothing", "xz </dev/null"),
+        ("tar-of-nothing", ": >dump.sql; tar -cz dump.sql; rm dump.sql"),
+        (
+            "zip-of-nothing",
+            "python3 -c 'import sys,zipfile; zipfile.ZipFile(sys.argv[1],\"w\").writestr(\"dump.sql\",\"\")' ../out.zip; cat ../out.zip",
+        ),
+        ("files", "echo one >one.sql; gzip </dev/null >two.sql.gz"),
+        ("dump", "printf '%s' \"$1\" | gzip"),
+        ("in-a-tar", "printf '%s' \"$1\" >dump.sql; tar -cz dump.sql; rm dump.sql"),
+    ]);
+    for (name, how) in [
+        ("gzip-of-nothing", "a gzip of nothing"),
+        ("blank", "a gzip of nothing"),
+        ("twice", "a gzip of a gzip of nothing"),
+        ("xz-of-nothing", "an xz of nothing"),
+        ("tar-of-nothing", "a gzip of a tar of nothing"),
+        ("zip-of-nothing", "a zip of nothing"),
+    ] {
+        let bench = command(&operator, json!({"command": name, "stdout": "out", "checks": {"min_size": 1}}));
+        let failure = bench.refused("output_empty");
+        assert!(failure.trouble.message.ends_with(&format!("ended well but out is {how}")), "{name}: {failure}");
+        assert!(failure.trouble.hint.unwrap().contains("pipefail"), "{name}");
+    }
+    let failure = command(&operator, json!({"command": "files", "files": ["*.sql", "*.gz"]})).refused("output_empty");
+    assert!(failure.trouble.message.contains("two.sql.gz is a gzip of nothing"), "{failure}");
+
+    let cut = &DUMP[..DUMP.len() - 60];
+    for name in ["dump", "in-a-tar"] {
+        let comes_to = |text: &str, inside: Value| {
+            let bench =
+                command(&operator, json!({"command": name, "args": [text], "stdout": "out.gz", "inside": inside}));
+            verdict(&bench.validate(&bench.capture().unwrap()).unwrap())
+        };
+        let all = json!({"sql_dump": "postgres", "min_size": 100, "contains": ["public.t", "COPY"], "min_files": 1});
+        assert_eq!(comes_to(DUMP, all.clone()), Verdict::Proven, "{name}");
+        assert_eq!(comes_to(cut, all), Verdict::Failed, "{name}: a dump that was cut");
+        for (text, inside) in [
+            ("a password is needed", json!({"sql_dump": "postgres"})),
+            (DUMP, json!({"sql_dump": "mysql"})),
+            (DUMP, json!({"min_size": "10KiB"})),
+            (DUMP, json!({"contains": ["public.t", "public.u"]})),
+            (DUMP, json!({"min_files": 2})),
+        ] {
+            assert_eq!(comes_to(text, inside.clone()), Verdict::Failed, "{name}: {text} {inside}");
+        }
+    }
+    for inside in [json!({"min_sice": 1}), json!({"sql_dump": "oracle"})] {
+        command(&operator, json!({"command": "dump", "args": ["x"], "stdout": "out", "inside": inside}))
+            .refused("settings");
+    }
+}

@@ -224,3 +224,25 @@ fn an_export_of_2_gb_is_streamed_in_less_than_64_mb_of_memory() {
     println!("peak memory of a capture of 2 GiB: {} MiB", peak_kib / 1024);
     assert!(peak_kib > 0 && peak_kib < 64 << 10, "{peak_kib} KiB");
 }
+
+#[test]
+fn nothing_in_a_wrapper_is_no_export_and_what_inside_asks_for_is_looked_at_behind_it() {
+    let simulator = Simulator::start("exporter", &[]);
+    let of = |path: &str, settings: Value| bench(&format!("{}{path}", simulator.url), settings);
+    for (path, how) in [("/nothing.sql.gz", "a gzip of nothing"), ("/nothing.tar.gz", "a gzip of a tar of nothing")] {
+        for settings in [json!({}), json!({"validate": ["gzip"]}), json!({"inside": {"min_size": 0}})] {
+            let failure = of(path, settings.clone()).refused("export_empty");
+            assert!(failure.trouble.message.contains(how), "{path} {settings}: {failure}");
+        }
+    }
+    let comes_to = |path: &str, inside: Value| {
+        let bench = of(path, json!({"inside": inside}));
+        verdict(&bench.validate(&bench.capture().unwrap()).unwrap())
+    };
+    let all = json!({"sql_dump": "postgres", "min_size": 100, "contains": "public.t"});
+    assert_eq!(comes_to("/dump.sql.gz", all.clone()), Verdict::Proven);
+    assert_eq!(comes_to("/cut.sql.gz", all), Verdict::Failed);
+    for inside in [json!({"sql_dump": "mysql"}), json!({"min_size": "1MiB"}), json!({"contains": "public.u"})] {
+        assert_eq!(comes_to("/dump.sql.gz", inside.clone()), Verdict::Failed, "{inside}");
+    }
+}
