@@ -9,6 +9,7 @@ Only the standard library is used; certificates are made by the program openssl.
 """
 
 import argparse
+import gzip
 import hashlib
 import http.server
 import io
@@ -144,6 +145,7 @@ class Call(http.server.BaseHTTPRequestHandler):
     def export(self, body, content_type, headers=()):
         """Sends an export, damaged as the test wants it."""
         fault = self.application.fault
+        body = dressed(body, getattr(self.application, "clothes", ""))
         half = len(body) // 2
         if fault == "empty":
             return self.reply(200, b"", content_type, headers)
@@ -186,6 +188,21 @@ class Call(http.server.BaseHTTPRequestHandler):
                 self.connection.close()
             return None
         return self.reply(200, body, content_type, headers)
+
+
+def dressed(body, clothes):
+    """The export as another server of the same kind writes it: `gzip`, `bom`, `utf-16`, `latin-1`, or two with a `+`."""
+    head = b'<?xml version="1.0"'
+    for each in filter(None, clothes.split("+")):
+        if each == "gzip":
+            body = gzip.compress(body)
+        elif each == "bom":
+            body = b"\xef\xbb\xbf" + body
+        elif each == "utf-16":
+            body = b"\xff\xfe" + body.replace(head, head + b' encoding="UTF-16"').decode().encode("utf-16-le")
+        else:
+            body = body.replace(head + b"?>", head + ' encoding="ISO-8859-1"?><!-- Küche -->'.encode()).decode().encode("latin-1")
+    return body
 
 
 class Control(http.server.BaseHTTPRequestHandler):

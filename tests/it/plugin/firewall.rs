@@ -131,3 +131,25 @@ fn a_configuration_that_changed_after_the_capture_is_not_proven() {
     std::fs::write(&path, text.replace("em1", "em2")).unwrap();
     assert_eq!(verdict(&bench.validate(&captured).unwrap()), Verdict::Failed);
 }
+
+#[test]
+fn a_configuration_in_other_clothes_is_captured_proven_and_counted_as_in_its_own() {
+    for clothes in ["gzip", "bom", "utf-16", "latin-1", "gzip+gzip", "utf-16+gzip", "latin-1+gzip"] {
+        for (simulator, bench) in [opnsense(&[]), pfsense(&[])] {
+            simulator.set("clothes", &clothes.replace('+', "%2B"));
+            let captured = bench.proven();
+            assert_eq!(
+                ["interfaces", "filter_rules", "users"].map(|name| captured.figures[name] > 0),
+                [true; 3],
+                "{clothes}"
+            );
+            // And what is wrong with it is seen behind them.
+            bench.again();
+            simulator.set("fault", "wrong-root");
+            bench.refused("wrong_root");
+            bench.again();
+            simulator.set("fault", "no-interfaces");
+            bench.refused("export_incomplete");
+        }
+    }
+}

@@ -246,3 +246,31 @@ fn nothing_in_a_wrapper_is_no_export_and_what_inside_asks_for_is_looked_at_behin
         assert_eq!(comes_to("/dump.sql.gz", inside.clone()), Verdict::Failed, "{inside}");
     }
 }
+
+#[test]
+fn an_export_in_other_clothes_is_read_as_what_it_is() {
+    let simulator = Simulator::start("exporter", &[]);
+    let of = |name: &str, checks: Value| bench(&format!("{}/{name}.xml", simulator.url), json!({"validate": checks}));
+    for name in [
+        "gzip",
+        "encoded",
+        "bom",
+        "latin-1",
+        "latin-9",
+        "windows-1252",
+        "utf-16le",
+        "utf-16be",
+        "utf-16-without-a-mark",
+        "gzip-of-utf-16",
+        "gzip-of-latin-1",
+    ] {
+        let checks = json!([{"xml": "/backup"}, {"contains": "Küche &amp; Flur"}]);
+        let captured = of(name, checks).proven();
+        assert_eq!(captured.figures["elements"], 302, "{name}");
+        of(name, json!([{"xml": "/opnsense"}])).refused("wrong_root");
+        of(name, json!([{"contains": "Garage"}])).refused("text_missing");
+    }
+    // What cannot be read is said, not guessed.
+    let failure = of("unknown", json!([{"xml": "/backup"}])).refused("xml_broken");
+    assert!(failure.trouble.message.contains("KOI8-R"), "{failure}");
+}
