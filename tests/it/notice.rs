@@ -25,11 +25,19 @@ exit 0
 "#;
 
 fn site() -> Site {
+    let mut site = with_plugin("remarks", PLUGIN);
+    site.start_and_push();
+    site
+}
+
+/// A site whose target `files` is captured by an operator's plugin, which is this script.
+pub(crate) fn with_plugin(name: &str, script: &str) -> Site {
     let mut site = Site::new();
-    site.write("plugins/remarks", PLUGIN);
-    std::fs::set_permissions(site.path("plugins/remarks"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let place = format!("plugins/{name}");
+    site.write(&place, script);
+    std::fs::set_permissions(site.path(&place), std::fs::Permissions::from_mode(0o755)).unwrap();
     site.base_config("\"0 3 * * *\"");
-    site.write("config/targets.yaml", "kind: Target\nname: files\nplugin: remarks\nwith: {}\n");
+    site.write("config/targets.yaml", &format!("kind: Target\nname: files\nplugin: {name}\nwith: {{}}\n"));
     let plugins = site.path("plugins").display().to_string();
     let settings = larder::source::setup::Settings {
         larder: larder(),
@@ -40,9 +48,6 @@ fn site() -> Site {
     };
     larder::source::setup::init_bare(&site.path("larder.git"), "main", &settings).unwrap();
     site.serve_with(&["--plugins", &plugins]);
-    site.start();
-    let pushed = site.push("first");
-    assert!(pushed.status.success(), "{}", text(&pushed));
     site
 }
 
