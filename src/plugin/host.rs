@@ -17,7 +17,7 @@ use crate::plugin::host::catalogue::{Catalogue, Origin, Plugin};
 use crate::plugin::host::secrets::Resolved;
 use crate::plugin::host::transcript::{Note, Transcript};
 use crate::plugin::protocol::{
-    Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Validation, Verb, Verdict,
+    Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Step, Validation, Verb, Verdict,
 };
 use crate::process::{self, Command, Context, Exit, Finished, Limits, Log, LogStdout, Redactor, Stdin};
 use crate::types::{Outcome, RunId, show_duration};
@@ -172,16 +172,14 @@ impl Catalogue {
             journal: beside.journal.clone(),
             ..request(Action::Restore, target, run, staging, resolved)
         };
-        let redact = &context.redact;
         let heard = listen(plugin, &request, Some(staging), &context, limits, |note| match note {
             Note::Progress { done, total } => on_news(News::Progress { done: *done, total: *total }),
-            Note::Step(step) => on_news(News::Step {
-                by_hand: step.verb == Verb::Manual,
-                line: redact.redact(&step.to_string()).into_owned(),
-            }),
-            Note::Warning(warning) => on_news(News::Line(redact.redact(&format!("warning: {warning}")).into_owned())),
-            Note::Notice(notice) => on_news(News::Line(redact.redact(&format!("notice: {notice}")).into_owned())),
-            Note::Version(version) => on_news(News::Version(redact.redact(version).into_owned())),
+            Note::Step(step) => {
+                on_news(News::Step { by_hand: step.verb == Verb::Manual, line: step.to_string() });
+            }
+            Note::Warning(warning) => on_news(News::Line(format!("warning: {warning}"))),
+            Note::Notice(notice) => on_news(News::Line(format!("notice: {notice}"))),
+            Note::Version(version) => on_news(News::Version(version.clone())),
             _ => {}
         });
         let (finished, mut transcript) = heard.await;
@@ -329,9 +327,10 @@ async fn listen(
     // Its own token: a plugin that floods is ended alone.
     let context = Context { cancel: context.cancel.child_token(), ..context.clone() };
     let mut transcript = Transcript::default();
-    let log = |text: &str| context.log.line(&context.redact.redact(text));
+    let log = |text: &str| context.log.line(text);
     let finished = process::run(command, &context, |line| {
-        let note = transcript.read(line);
+        // Each part of it may have been cut, so it is cleaned before it is put together with others.
+        let note = cleaned(transcript.read(line), &context.redact);
         match &note {
             Note::Nothing | Note::Progress { .. } | Note::Version(_) => {}
             Note::Log(text) => log(text),
@@ -414,18 +413,34 @@ fn said(finished: &Finished) -> String {
     }
 }
 
+/// What is told at once, without secrets.
+fn cleaned(note: Note, redact: &Redactor) -> Note {
+    let mut note = note;
+    match &mut note {
+        Note::Log(text) | Note::Version(text) => *text = redact.redact_cut(text).into_owned(),
+        Note::Step(step) => clean_step(step, redact),
+        Note::Warning(trouble) | Note::Notice(trouble) => clean_trouble(trouble, redact),
+        Note::Nothing | Note::Progress { .. } | Note::EndIt => {}
+    }
+    note
+}
+
+fn clean_trouble(trouble: &mut Trouble, redact: &Redactor) {
+    trouble.message = redact.redact_cut(&trouble.message).into_owned();
+    trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned());
+}
+
+fn clean_step(step: &mut Step, redact: &Redactor) {
+    step.thing = redact.redact_cut(&step.thing).into_owned();
+    step.detail = redact.redact_cut(&step.detail).into_owned();
+}
+
 /// Takes the secrets out of everything that is kept; a plugin may have cut what an application said.
 fn clean(transcript: &mut Transcript, redact: &Redactor) {
     let remarks = transcript.warnings.iter_mut().chain(&mut transcript.notices);
     let troubles = remarks.chain(transcript.failed.as_mut().map(|(told, _)| told));
-    for trouble in troubles {
-        trouble.message = redact.redact_cut(&trouble.message).into_owned();
-        trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned());
-    }
-    for step in &mut transcript.steps {
-        step.thing = redact.redact_cut(&step.thing).into_owned();
-        step.detail = redact.redact_cut(&step.detail).into_owned();
-    }
+    troubles.for_each(|trouble| clean_trouble(trouble, redact));
+    transcript.steps.iter_mut().for_each(|step| clean_step(step, redact));
     for validation in &mut transcript.validations {
         validation.name = redact.redact_cut(&validation.name).into_owned();
         validation.detail = redact.redact_cut(&validation.detail).into_owned();

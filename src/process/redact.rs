@@ -15,6 +15,8 @@ use view::View;
 
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
+/// What a text that is too long ends with.
+const CUT_MARK: &str = "…";
 /// A line of a secret of several lines is a secret of its own from this length on.
 const LINE_BYTES_MIN: usize = 6;
 /// So much of a secret's beginning at the end of a cut line is hidden too.
@@ -72,10 +74,14 @@ impl Redactor {
         self.replaced(text, Cut::No)
     }
 
-    /// Like [`Self::redact`], for text whose tail was cut off: a secret that the cut went through is hidden too.
+    /// Like [`Self::redact`], for text whose tail was cut off: a secret that the cut went through is hidden too, also
+    /// where `…` stands at the cut.
     #[must_use]
     pub fn redact_cut<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.replaced(text, Cut::Perhaps)
+        match text.strip_suffix(CUT_MARK).map(|text| self.replaced(text, Cut::Perhaps)) {
+            Some(Cow::Owned(clean)) => Cow::Owned(clean + CUT_MARK),
+            _ => self.replaced(text, Cut::Perhaps),
+        }
     }
 
     fn replaced<'t>(&self, text: &'t str, cut: Cut) -> Cow<'t, str> {
@@ -352,6 +358,8 @@ mod tests {
     #[test]
     fn a_secret_that_a_cut_went_through_is_hidden() {
         assert_eq!(redactor(&["hunter2hunter2"]).redact_cut("password: hunter2hun"), "password: [redacted]");
+        assert_eq!(redactor(&["hunter2hunter2"]).redact_cut("password: hunter2hun…"), "password: [redacted]…");
+        assert_eq!(redactor(&["hunter2…"]).redact_cut("password: hunter2…"), "password: [redacted]…");
         assert_eq!(redactor(&["hunter2"]).redact_cut("no such thing"), "no such thing");
     }
 

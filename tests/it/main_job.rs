@@ -440,3 +440,118 @@ fn a_name_that_is_there_is_restored_and_no_other_and_every_pattern_must_match() 
     let (code, names, shown) = restored("both", &[&format!("{root}/[ab].txt"), "ab.txt"]);
     assert_eq!((code, names), (0, vec!["[ab].txt".to_owned(), "ab.txt".to_owned()]), "{shown}");
 }
+
+/// Writes its secret as servers and programs do, in every place that a plugin has words for, also in two writes and where
+/// a text is cut.
+const ECHO: &str = r#"#!/usr/bin/env python3
+import base64, json, os, sys, time, urllib.parse
+def say(**event): os.write(1, (json.dumps(event) + "\n").encode())
+if sys.argv[1] == "describe":
+    say(event="description", summary="x", settings={"type": "object", "properties": {"token": {"x-larder-secret": True}}, "additionalProperties": False})
+    sys.exit()
+token = json.loads(sys.stdin.readline())["settings"]["token"]
+b64 = lambda text: base64.b64encode(text.encode()).decode()
+forms = [token, json.dumps(token), urllib.parse.quote(token, safe=""), urllib.parse.quote_plus(token),
+         token.encode().hex(), token.encode().hex(":").upper(), "".join("\\u%04x" % ord(c) for c in token)]
+forms += ["Basic " + b64(user + ":" + token) for user in ("", "u", "us", "user")]
+forms += ["AUTH PLAIN " + b64("\0" + user + "\0" + token) for user in ("u", "us", "usr")]
+said = [f"535 the server was told <{form}>" for form in forms]
+if sys.argv[1] == "capture":
+    with open("kept.txt", "w") as kept: kept.write("kept\n")
+    say(event="artifact", path="kept.txt")
+    say(event="version", app=said[0])
+    for text in said:
+        for where in (1, 2):
+            half = len(text) - len(token) // 2
+            os.write(where, text[:half].encode())
+            time.sleep(0.02)
+            os.write(where, (text[half:] + "\n").encode())
+        say(event="log", message=text)
+    for text, length in [(token, 990), (b64("u:" + token), 990), (token, 996)]:
+        say(event="log", message="x" * length + text)
+    for text in (token, "AUTH PLAIN " + b64("\0user\0" + token)):
+        os.write(1, ("y" * 180 + text + "\n").encode())
+    for text in said[-3:]: say(event="warning", code="echo", message=text, hint="z" * 985 + token)
+    say(event="notice", code="echo", message="z" * 990 + token, hint="look at it")
+    for text in said: say(event="figure", name=text, value=1)
+else:
+    for text in said: say(event="validation", name=text, verdict="could_not_verify", detail=text)
+    say(event="validation", name="v" * 190 + token, verdict="could_not_verify", detail="w" * 990 + token)
+"#;
+
+#[test]
+fn whatever_form_a_program_gives_a_secret_it_reaches_no_log_store_page_or_answer() {
+    const SECRET: &str = "Qz7\"k &W/9+v~Bramble%Xy";
+    let mut site = crate::notice::with_plugin("echo", ECHO);
+    std::fs::create_dir(site.path("plugins/commands")).unwrap();
+    let program = "plugins/commands/login";
+    let script = "#!/bin/sh\necho kept\nprintf 'u:%s' \"$APP_TOKEN\" | base64 -w0 | sed 's/^/Authorization: Basic /' >&2\n\
+                  printf '%s' \"$APP_TOKEN\" | od -An -tx1 >&2\nprintf '\\0me\\0%s' \"$APP_TOKEN\" | base64 >&2; exit 3\n";
+    site.write(program, script);
+    std::fs::set_permissions(site.path(program), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    site.write("secrets/token", SECRET);
+    let secret = site.path("secrets/token").display().to_string();
+    site.write(
+        "config/targets.yaml",
+        &format!(
+            "kind: Target\nname: files\nplugin: echo\nwith: {{token: {{file: {secret}}}}}\n---\n\
+             kind: Target\nname: login\nplugin: command\nwith: {{command: login, stdout: out, env_secrets: {{APP_TOKEN: {{file: {secret}}}}}}}\n"
+        ),
+    );
+    // Mails that nobody takes wait in the store.
+    site.edit(
+        "config/site.yaml",
+        "keep_runs: 3}\n",
+        "keep_runs: 3}\nemail: {smtp: \"smtp+plain://127.0.0.1:9\", from: l@t.lan, to: [me@t.lan]}\n",
+    );
+    site.start_and_push();
+    let echoed = site.run("files");
+    assert_eq!(outcome(&echoed), "partial", "{echoed}");
+    let failed = site.run("login");
+    assert_eq!((outcome(&failed), &failed["trouble"]["code"]), ("failed", &json!("command_failed")), "{failed}");
+
+    // What depends on the secret alone: it in clear, and the digits of every other form, without the ends that it shares.
+    let digits = |before: &str| {
+        let text = data_encoding::BASE64.encode(format!("{before}{SECRET}").as_bytes());
+        text[4..text.len() - 4].to_owned()
+    };
+    let hex = data_encoding::HEXLOWER.encode(SECRET.as_bytes());
+    let mut forms = vec![SECRET.to_owned(), hex[4..hex.len() - 4].to_owned()];
+    forms.extend(["", "x", "xx"].map(|before| digits(before)[..16].to_owned()));
+    // Of a cut one its beginning, and of one that is escaped the longest stretch without anything to escape.
+    forms.extend(["Qz7\"", "Bramble", "%Xy", "Qz7%22", "Qz7\\\"", "\\u0051\\u007a", "51:7A:37"].map(str::to_owned));
+    let found = |what: &str, text: &str| {
+        let unescaped = text.replace("\\\\", "\\").replace("\\\"", "\"").replace("&quot;", "\"");
+        for form in &forms {
+            if let Some(at) = unescaped.find(form.as_str()) {
+                let before = unescaped[..at].chars().count();
+                let around: String = unescaped.chars().skip(before.saturating_sub(60)).take(140).collect();
+                panic!("{what} has {form:?}: {around:?}");
+            }
+        }
+    };
+    let mut logs = String::new();
+    for record in [&echoed, &failed] {
+        let run = record["id"].as_str().unwrap();
+        found("the answer", &site.call("run.get", json!({"run": run})).unwrap().to_string());
+        let log = text(&site.command().args(["log", run]).output().unwrap());
+        found("the log of the run", &log);
+        logs.push_str(&log);
+        let name = record["job"]["target"].as_str().unwrap_or("files");
+        found("the page", &site.get(&format!("/targets/{name}.html")));
+    }
+    assert!(logs.matches("[redacted]").count() > 40 && logs.contains("535 the server was told <[redacted]>"), "{logs}");
+    assert!(logs.contains("Authorization: Basic") && logs.contains("AUTH PLAIN"), "{logs}");
+    for path in ["/", "/status.json", "/metrics"] {
+        found(path, &site.get(path));
+    }
+    found("status", &text(&site.command().arg("status").output().unwrap()));
+    site.stop();
+    found("the export", &text(&site.command().args(["export", "-"]).output().unwrap()));
+    for root in ["state", "backups", "daemon.log"] {
+        let path = site.path(root);
+        for file in if path.is_dir() { walk(&path) } else { vec![path] } {
+            found(&file.display().to_string(), &String::from_utf8_lossy(&std::fs::read(&file).unwrap_or_default()));
+        }
+    }
+}
