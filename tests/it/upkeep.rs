@@ -120,3 +120,49 @@ fn seconds(time: &str) -> f64 {
     use std::str::FromStr as _;
     f64::from_str(&at(time).as_second().to_string()).unwrap()
 }
+
+#[test]
+fn what_vanished_is_seen_by_the_check_at_its_time_and_no_prune_takes_what_brings_it_back() {
+    let mut site = Site::new();
+    site.base_config("\"0 23 * * *\"");
+    let destinations = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write(
+        "config/destinations.yaml",
+        &format!("{destinations}check: {{schedule: \"0 4,5 * * *\"}}\nprune: {{schedule: \"0 6 * * *\"}}\n"),
+    );
+    let clock = ProcessClock::of(&mut site, "2026-11-22T03:30:00Z");
+    site.start_and_push();
+    for _ in 0..3 {
+        assert_eq!(site.run("files")["outcome"], "success");
+    }
+    let forget = |which: usize| {
+        let id = site.snapshots("restic")[which]["id"].as_str().unwrap().to_owned();
+        site.restic("restic", &["forget", &id]);
+    };
+    let health = || (destination(&site)["health"].clone(), site.job("files")["health"].clone());
+    // An older one is missing: a trouble of the destination.
+    forget(0);
+    assert_eq!(health(), (json!("proven"), json!("proven")), "nobody has looked yet");
+    clock.turn_and_look(&site, "2026-11-22T03:59:58Z");
+    let check = ended(&site, "check", "2026-11-22T04:00:00Z");
+    assert!(check["problem"]["why"].as_str().unwrap().contains("1 snapshot of files/daily"), "{check}");
+    assert_eq!(site.job("files")["health"], "proven");
+    assert_ne!(destination(&site)["health"], "proven");
+    // The newest: one of the job.
+    forget(1);
+    clock.turn_and_look(&site, "2026-11-22T04:59:58Z");
+    let check = ended(&site, "check", "2026-11-22T05:00:00Z");
+    assert_ne!(check["health"], "proven", "{check}");
+    wait_for("the job's trouble", Duration::from_secs(20), || {
+        let job = site.job("files");
+        (job["holds"][0]["kind"] == "vanished" && job["health"] == "failed").then_some(())
+    });
+    assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "failed");
+    assert!(metric(&site, "larder_destination_missing_snapshots") > 1.5);
+    // Their data can still be brought back.
+    let before = packs(&site);
+    clock.turn_and_look(&site, "2026-11-22T05:59:58Z");
+    let prune = ended(&site, "prune", "2026-11-22T06:00:00Z");
+    assert_ne!(prune["health"], "proven", "{prune}");
+    assert_eq!(packs(&site), before);
+}
