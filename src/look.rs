@@ -27,6 +27,9 @@ pub const LOOK_MAX: Duration = Duration::from_secs(20);
 /// Looks that may hang at once, all over the process; each costs a thread.
 const HANGING_MAX: usize = 256;
 
+/// Of these, so many at the same mount: one share that is gone leaves room for the others.
+const OF_ONE_MOUNT_MAX: usize = 64;
+
 /// Before a path that hangs is looked at anew although nothing is seen to have changed.
 const AGAIN_FIRST: Duration = Duration::from_secs(45);
 const AGAIN_LAST: Duration = Duration::from_hours(6);
@@ -211,17 +214,32 @@ enum Stand {
     Done,
 }
 
+/// Since when the oldest of those hangs that leave no room for a look at `mounts`; none: there is room.
+fn full(hanging: &BTreeMap<PathBuf, Hanging>, mounts: &[u64]) -> Option<Instant> {
+    let all = || hanging.values().map(|each| each.since);
+    let same = || hanging.values().filter(|each| each.mounts == mounts).map(|each| each.since);
+    if same().count() >= OF_ONE_MOUNT_MAX {
+        return same().min();
+    }
+    all().min().filter(|_| STUCK.load(Ordering::Relaxed) >= HANGING_MAX)
+}
+
 impl Waiting {
     fn start(path: &Path, kind: Kind, look: impl FnOnce() + Send + 'static) -> Result<Self, Silent> {
         let refused = |waited| Silent { path: path.to_owned(), waited };
         let mounts = mounts::at(path);
         let beside = {
             let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_full = STUCK.load(Ordering::Relaxed) >= HANGING_MAX;
-            let oldest = hanging.values().map(|each| each.since).min().filter(|_| is_full);
+            if let Some(oldest) = full(&hanging, &mounts) {
+                // What hangs at a mount that is not there any more makes room, whoever asks for what.
+                let table = mounts::all();
+                let is_over = |(path, each): &(&PathBuf, &Hanging)| mounts::of(&table, path) != each.mounts;
+                hanging.iter().filter(is_over).for_each(|(path, _)| ahead::end(path));
+                return Err(refused(hanging.get(path).map_or(oldest, |known| known.since).elapsed()));
+            }
             let known = hanging.get_mut(path);
             let due = known.map(|known| (known.since, known.due(Instant::now(), mounts.clone())));
-            if let Some(since) = due.filter(|(_, due)| *due == Due::Not).map(|(since, _)| since).or(oldest) {
+            if let Some((since, _)) = due.filter(|(_, due)| *due == Due::Not) {
                 return Err(refused(since.elapsed()));
             }
             if due.is_some() {
@@ -337,6 +355,40 @@ mod tests {
         assert!((100..140).contains(&looks), "{looks} threads in a month");
         let recently = Duration::from_mins(60 * 24 * 30);
         assert_eq!(hanging.due(begun + recently + AGAIN_LAST, vec![2]), Due::Beside);
+    }
+
+    #[test]
+    fn so_many_looks_hang_at_once_and_no_more_and_there_is_room_again_when_they_end() {
+        let begun = Instant::now();
+        let (threads, open) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), std::sync::Condvar::new())));
+        let hang = |path: PathBuf| {
+            let (threads, open) = (threads.clone(), open.clone());
+            within(&path, Duration::from_millis(1), move || {
+                threads.fetch_add(1, Ordering::Relaxed);
+                drop(open.1.wait_while(open.0.lock().unwrap(), |open| !*open));
+            })
+        };
+        // All at one mount, as far as a path tells that is not there.
+        for number in 0..OF_ONE_MOUNT_MAX {
+            assert!(hang(format!("/bound/{number}").into()).is_err());
+        }
+        let refused = hang("/bound/one-more".into()).unwrap_err();
+        assert!(refused.waited > Duration::from_millis(1) && begun.elapsed() < LOOK_MAX, "{refused}");
+        assert!(threads.load(Ordering::Relaxed) <= OF_ONE_MOUNT_MAX);
+        // Others are looked at, up to the bound of all.
+        let elsewhere = Path::new("/proc/self");
+        assert_ne!(mounts::at(elsewhere), mounts::at(Path::new("/bound")));
+        assert_eq!(within(elsewhere, LOOK_MAX, || 1), Ok(1));
+        STUCK.fetch_add(HANGING_MAX - OF_ONE_MOUNT_MAX, Ordering::Relaxed);
+        assert!(within(elsewhere, LOOK_MAX, || 1).is_err());
+        STUCK.fetch_sub(HANGING_MAX - OF_ONE_MOUNT_MAX, Ordering::Relaxed);
+        *open.0.lock().unwrap() = true;
+        open.1.notify_all();
+        let again = (0..100_000).find_map(|_| {
+            std::thread::yield_now();
+            within(Path::new("/bound/one-more"), LOOK_MAX, || 2).ok()
+        });
+        assert_eq!(again, Some(2));
     }
 
     #[tokio::test]

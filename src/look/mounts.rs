@@ -23,7 +23,7 @@ pub(super) fn at(path: &Path) -> Vec<u64> {
     of(&all(), path)
 }
 
-fn of(table: &[Mount], path: &Path) -> Vec<u64> {
+pub(super) fn of(table: &[Mount], path: &Path) -> Vec<u64> {
     let below = table.iter().filter(|mount| mount.point.starts_with(path));
     let mut ids: Vec<u64> = above(table, path).into_iter().chain(below).map(|mount| mount.id).collect();
     ids.sort_unstable();

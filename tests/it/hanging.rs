@@ -215,3 +215,43 @@ fn a_pipe_in_the_place_of_the_watched_branch_is_over_when_the_branch_is_back() {
     });
     site.stop();
 }
+
+#[test]
+fn a_share_at_which_as_many_looks_hang_as_may_is_refused_at_once_and_costs_nobody_else_anything() {
+    let mut site = Site::new();
+    let share = DeadShare::mount(site.path("far"));
+    site.base_config("\"0 3 * * *\"");
+    site.start_and_push();
+    assert_eq!(outcome(&site, &start(&site, "files")).0, "success");
+    let restore = |name: &str| {
+        let params = json!({"target": "files", "to": share.path(name)});
+        prompt("restore.start", || site.call("restore.start", params).unwrap())
+    };
+    let begun: Vec<_> = (0..70).map(|number| restore(&format!("to{number}"))).collect();
+    prompt("system.status", || site.call("system.status", json!({})).unwrap());
+    for operation in &begun {
+        let done = site.operation(operation);
+        assert!(done["trouble"]["message"].to_string().contains("has not answered"), "{done}");
+    }
+    // From now on nothing more is looked at there.
+    for number in 70..75 {
+        let done = prompt("one more", || site.operation(&restore(&format!("to{number}"))));
+        assert!(done["trouble"]["message"].to_string().contains("has not answered"), "{done}");
+    }
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", site.daemon_pid())).unwrap().count();
+    assert!(threads() < 140, "{} threads", threads());
+    let run = start(&site, "files");
+    assert_eq!(prompt("a run beside it", || outcome(&site, &run)).0, "success");
+    let pushed = prompt("a push beside it", || site.push("beside it"));
+    assert!(pushed.status.success(), "{}", text(&pushed));
+
+    // As the hint says; its server never answers, and there is room all the same.
+    assert!(Command::new("umount").arg("-l").arg(site.path("far")).status().unwrap().success());
+    wait_for("a restore to where the share was", Duration::from_secs(30), || {
+        site.operation(&restore("anew"))["trouble"].is_null().then_some(())
+    });
+    let begun = Instant::now();
+    site.stop();
+    assert!(begun.elapsed() < Duration::from_secs(20), "SIGTERM took {:?}", begun.elapsed());
+    drop(share);
+}
