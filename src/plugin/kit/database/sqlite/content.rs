@@ -1,7 +1,8 @@
-//! What is in a database, in numbers: objects, tables, rows, and a fingerprint of each table where that is cheap.
+//! What is in a database, in numbers: objects, tables, rows, a fingerprint of each table where that is cheap, and one of
+//! all of it with what defines it.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Statement};
 use sha2::{Digest as _, Sha256};
 
 use super::check::needs_the_application;
@@ -23,6 +24,8 @@ pub(super) struct Content {
     /// Tables that only the application can read, and why; they have no figures.
     pub(super) unread: Vec<String>,
     each: Vec<Table>,
+    /// Of the definitions of all objects, and of what the header and the sequences say.
+    definitions: u64,
 }
 
 #[derive(Debug)]
@@ -55,15 +58,26 @@ impl Content {
         read.or_else(|| self.unread.iter().any(|each| each.starts_with(table)).then_some(1))
     }
 
-    /// `rows.<table>` and `content.<table>` for the first tables by name.
+    /// `content` of all, and `rows.<table>` and `content.<table>` for the first tables by name.
     pub(super) fn figures(&self, prefix: &str) -> Vec<(String, u64)> {
-        let told = self.each.iter().take(TABLES_TOLD_MAX);
-        told.flat_map(|table| {
+        let told = self.each.iter().take(TABLES_TOLD_MAX).flat_map(|table| {
             let rows = (format!("{prefix}rows.{}", table.name), table.rows);
             let content = table.fingerprint.map(|number| (format!("{prefix}content.{}", table.name), number));
             std::iter::once(rows).chain(content)
-        })
-        .collect()
+        });
+        std::iter::once((format!("{prefix}content"), self.fingerprint())).chain(told).collect()
+    }
+
+    /// A number over all of it, as far as it was read.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(self.definitions.to_be_bytes());
+        for table in &self.each {
+            put(&mut hasher, ValueRef::Text(table.name.as_bytes()));
+            hasher.update(table.rows.to_be_bytes());
+            hasher.update(table.fingerprint.unwrap_or_default().to_be_bytes());
+        }
+        number(hasher)
     }
 }
 
@@ -77,7 +91,8 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Content> {
          AND coalesce(sql, '') NOT LIKE 'CREATE VIRTUAL%' ORDER BY name",
     )?;
     let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut content = Content { objects, tables: names.len() as u64, ..Content::default() };
+    let definitions = definitions(connection)?;
+    let mut content = Content { objects, tables: names.len() as u64, definitions, ..Content::default() };
     for name in names {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let read = if bytes <= FINGERPRINT_BYTES_MAX {
@@ -99,37 +114,67 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Content> {
     Ok(content)
 }
 
-/// A number over all values in the order of the rows, with their types and lengths so that no two run together.
+/// A number over all values in the order of the rows.
 fn fingerprint(connection: &Connection, name: &str, quoted: &str) -> rusqlite::Result<(u64, u64)> {
-    let mut statement = match connection.prepare(&format!("SELECT * FROM {quoted}")) {
+    let statement = match connection.prepare(&format!("SELECT * FROM {quoted}")) {
         // Columns that are computed by a function of the application are nothing that is stored.
         Err(error) if needs_the_application(&chain(&error)) => {
             connection.prepare(&format!("SELECT {} FROM {quoted}", stored_columns(connection, name)?))?
         }
         prepared => prepared?,
     };
-    let columns = statement.column_count();
     let mut hasher = Sha256::new();
+    let count = put_rows(&mut hasher, statement)?;
+    Ok((count, number(hasher)))
+}
+
+/// A number over what defines the tables, indexes, views and triggers, whatever order they were made in, and over what is
+/// in no table: the numbers that an application keeps in the header, and the next ones of its sequences.
+fn definitions(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut hasher = Sha256::new();
+    let mut put = |sql: &str| put_rows(&mut hasher, connection.prepare(sql)?);
+    put("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")?;
+    put(
+        "SELECT user_version, application_id, encoding FROM pragma_user_version, pragma_application_id, pragma_encoding",
+    )?;
+    if put("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'")? > 0 {
+        put("SELECT name, seq FROM sqlite_sequence ORDER BY name")?;
+    }
+    Ok(number(hasher))
+}
+
+/// Adds all rows, and answers how many they are.
+fn put_rows(hasher: &mut Sha256, mut statement: Statement<'_>) -> rusqlite::Result<u64> {
+    let columns = statement.column_count();
     let mut count = 0;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         count += 1;
         for column in 0..columns {
-            let (kind, bytes): (u8, Vec<u8>) = match row.get_ref(column)? {
-                ValueRef::Null => (0, Vec::new()),
-                ValueRef::Integer(number) => (1, number.to_be_bytes().to_vec()),
-                ValueRef::Real(number) => (2, number.to_bits().to_be_bytes().to_vec()),
-                ValueRef::Text(text) => (3, text.to_vec()),
-                ValueRef::Blob(blob) => (4, blob.to_vec()),
-            };
-            hasher.update([kind]);
-            hasher.update((bytes.len() as u64).to_be_bytes());
-            hasher.update(&bytes);
+            put(hasher, row.get_ref(column)?);
         }
     }
+    Ok(count)
+}
+
+/// Adds a value with its type and length, so that no two run together.
+fn put(hasher: &mut Sha256, value: ValueRef<'_>) {
+    let (kind, bytes): (u8, Vec<u8>) = match value {
+        ValueRef::Null => (0, Vec::new()),
+        ValueRef::Integer(number) => (1, number.to_be_bytes().to_vec()),
+        ValueRef::Real(number) => (2, number.to_bits().to_be_bytes().to_vec()),
+        ValueRef::Text(text) => (3, text.to_vec()),
+        ValueRef::Blob(blob) => (4, blob.to_vec()),
+    };
+    hasher.update([kind]);
+    hasher.update((bytes.len() as u64).to_be_bytes());
+    hasher.update(&bytes);
+}
+
+fn number(hasher: Sha256) -> u64 {
     let digest = hasher.finalize();
     let head: [u8; 8] = digest.first_chunk().copied().unwrap_or_default();
-    Ok((count, u64::from_be_bytes(head) & FINGERPRINT_MASK))
+    u64::from_be_bytes(head) & FINGERPRINT_MASK
 }
 
 fn stored_columns(connection: &Connection, name: &str) -> rusqlite::Result<String> {
@@ -159,7 +204,10 @@ mod tests {
         let content = sample("");
         assert_eq!((content.objects, content.tables, content.rows), (3, 2, 2));
         let names: Vec<String> = content.figures("app/").into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["app/rows.empty", "app/content.empty", "app/rows.odd \"name", "app/content.odd \"name"]);
+        assert_eq!(
+            names,
+            ["app/content", "app/rows.empty", "app/content.empty", "app/rows.odd \"name", "app/content.odd \"name"]
+        );
     }
 
     #[test]
@@ -168,5 +216,72 @@ mod tests {
         let after = sample("UPDATE \"odd \"\"name\" SET b = 'y' WHERE a = 1;");
         assert_eq!(before.each[0].fingerprint, after.each[0].fingerprint);
         assert_ne!(before.each[1].fingerprint, after.each[1].fingerprint);
+    }
+
+    #[test]
+    fn every_change_of_the_content_changes_its_fingerprint_and_another_order_of_the_objects_does_not() {
+        const WHOLE: &str = "CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT, b TEXT DEFAULT 'x', c REAL);
+            INSERT INTO t (b, c) VALUES ('one', 1.5), ('two', NULL), ('', 3);
+            CREATE TABLE u (a, b); INSERT INTO u VALUES ('ab', 'c'), (x'00', 7);
+            CREATE TABLE emptied (a); CREATE INDEX i ON t (b); CREATE VIEW v AS SELECT a FROM t;
+            CREATE TRIGGER g AFTER INSERT ON u BEGIN DELETE FROM emptied WHERE a = 1; END;
+            PRAGMA user_version = 7; PRAGMA application_id = 11;";
+        let prints = |sql: &str| {
+            let connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(sql).unwrap();
+            read(&connection).unwrap().figures("")
+        };
+        let whole = prints(WHOLE);
+        let swapped = WHOLE.replacen(
+            "CREATE INDEX i ON t (b); CREATE VIEW v AS SELECT a FROM t;",
+            "CREATE VIEW v AS SELECT a FROM t; CREATE INDEX i ON t (b);",
+            1,
+        );
+        assert_eq!((prints(WHOLE), prints(&swapped)), (whole.clone(), whole.clone()));
+        let mut seen = std::collections::BTreeMap::from([(whole[0].1, "")]);
+        for change in [
+            "UPDATE t SET b = 'One' WHERE a = 1",
+            "UPDATE t SET b = 'one ' WHERE a = 1",
+            "UPDATE t SET b = NULL WHERE b = ''",
+            "UPDATE t SET c = 1.25 WHERE a = 1",
+            "UPDATE t SET c = 0 WHERE a = 2",
+            "UPDATE t SET a = 9 WHERE a = 3",
+            "UPDATE t SET b = CASE a WHEN 1 THEN 'two' ELSE 'one' END WHERE a < 3",
+            "DELETE FROM t WHERE a = 2",
+            "DELETE FROM t",
+            "INSERT INTO t (b, c) VALUES ('two', NULL)",
+            "INSERT INTO emptied VALUES (NULL)",
+            "UPDATE u SET a = 'a', b = 'bc' WHERE b = 'c'",
+            "UPDATE u SET b = '7' WHERE b = 7",
+            "UPDATE u SET b = 7.0 WHERE b = 7",
+            "UPDATE u SET a = x'0000' WHERE b = 7",
+            "INSERT INTO u SELECT * FROM u WHERE b = 7",
+            "UPDATE sqlite_sequence SET seq = 99 WHERE name = 't'",
+            "DROP TABLE emptied",
+            "ALTER TABLE emptied RENAME TO empty",
+            "ALTER TABLE u RENAME COLUMN b TO d",
+            "ALTER TABLE emptied ADD COLUMN b",
+            "DROP TABLE emptied; CREATE TABLE emptied (a TEXT)",
+            "DROP INDEX i",
+            "DROP INDEX i; CREATE INDEX i ON t (c)",
+            "DROP INDEX i; CREATE UNIQUE INDEX i ON t (b)",
+            "DROP VIEW v; CREATE VIEW v AS SELECT b FROM t",
+            "DROP TRIGGER g",
+            "DROP TRIGGER g; CREATE TRIGGER g AFTER INSERT ON u BEGIN DELETE FROM emptied WHERE a = 2; END",
+            "PRAGMA user_version = 8",
+            "PRAGMA application_id = 12",
+        ] {
+            let print = prints(&format!("{WHOLE} {change};"))[0].1;
+            if let Some(other) = seen.insert(print, change) {
+                panic!("{change:?} has the fingerprint of {other:?}");
+            }
+        }
+        // Also in a table behind those that have figures of their own.
+        let one = |n: i32| format!("CREATE TABLE m{n} (a); INSERT INTO m{n} VALUES (1);");
+        let many = (100..180).map(one).collect::<Vec<_>>().concat();
+        let (before, after) = (prints(&many), prints(&format!("{many} UPDATE m179 SET a = 2;")));
+        let differ: Vec<&str> =
+            before.iter().zip(&after).filter(|(a, b)| a != b).map(|((name, _), _)| name.as_str()).collect();
+        assert_eq!(differ, ["content"]);
     }
 }
