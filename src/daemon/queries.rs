@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::Shelf;
 use crate::config::model::{Config, Destination};
 use crate::engine::{Entry, Snapshot};
-use crate::error::Trouble;
+use crate::error::{Trouble, chain};
+use crate::look;
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
@@ -20,10 +21,14 @@ use crate::run::retention;
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::runner::world::World;
+use crate::store::StoreError;
 use crate::types::{ByteSize, Name};
 
 /// The longest that one question may take.
 const QUESTION_MAX: Duration = Duration::from_secs(50);
+
+/// The longest that the store's files may take to be read.
+const STORE_MAX: Duration = Duration::from_secs(20);
 
 /// Files of a snapshot, and files found, at most.
 const FILES_MAX: usize = 100_000;
@@ -129,6 +134,7 @@ impl Repositories {
 
     async fn look_around(self) -> Result<Vec<Checkup>, Trouble> {
         let mut checkups = vec![self.restic().await, self.artifacts().await, self.state().await];
+        checkups.extend(self.store().await);
         checkups.extend(self.world.catalogue.broken().map(|trouble| Checkup {
             what: "plugin".to_owned(),
             seen: String::new(),
@@ -172,6 +178,25 @@ impl Repositories {
         checkup("state", looked.await)
     }
 
+    /// Whether the files of the store have every record that was written; nothing where the state is known to be lost.
+    async fn store(&self) -> Option<Checkup> {
+        if self.world.live.state().is_some() {
+            return None;
+        }
+        let (world, path) = (self.world.clone(), self.world.paths.store());
+        let verify = move || {
+            let scratch = crate::process::scratch("store").map_err(StoreError::Read)?;
+            world.ledger.store().verify_files(scratch.path())
+        };
+        let looked = look::at(&path, STORE_MAX, verify).await;
+        let looked = looked.map_err(|silent| silent.trouble("state_hangs", "the state store")).and_then(|verified| {
+            verified
+                .map(|records| format!("the state store adds up: {records} records"))
+                .map_err(|error| unsound(&error))
+        });
+        Some(checkup("state store", looked))
+    }
+
     async fn find_files(self, query: FindParams) -> Result<Vec<FoundFile>, Trouble> {
         let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
         let artifacts = self.config.borrow().site.artifacts.clone();
@@ -200,6 +225,20 @@ impl Repositories {
         }
         found.sort_by(|(one, a), (other, b)| other.cmp(one).then_with(|| a.file.path.cmp(&b.file.path)));
         Ok(found.into_iter().map(|(_, file)| file).collect())
+    }
+}
+
+/// What is wrong with the store's files, and what becomes of it.
+fn unsound(error: &StoreError) -> Trouble {
+    match error {
+        StoreError::Damaged { detail, .. } => {
+            Trouble::new("state_damaged", format!("the state store does not add up any more: {detail}")).with_hint(
+                "look at its disk (`dmesg`), then restart the daemon: it exports what it knows, sets the damaged store aside \
+                 and begins from the newest export; no backup is lost",
+            )
+        }
+        other => Trouble::new("state_unchecked", format!("the state store cannot be checked: {}", chain(other)))
+            .with_hint("make room in the temporary directory, where a copy of it is read"),
     }
 }
 

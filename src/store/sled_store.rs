@@ -24,6 +24,7 @@ use super::scan::key_range;
 use super::witness::{Mark, Witness};
 use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export, show_key};
 
+mod copied;
 mod guard;
 
 use guard::{close, identity, is_begun, is_held, is_of_the_system, panic_text};
@@ -272,7 +273,11 @@ impl Store for SledStore {
     }
 
     fn verify(&self) -> Result<(), StoreError> {
-        self.with(StoreError::Read, Open::verify)
+        self.with(StoreError::Read, |open| open.verify().map(drop))
+    }
+
+    fn verify_files(&self, scratch: &Path) -> Result<u64, StoreError> {
+        copied::verify(self, scratch)
     }
 }
 
@@ -337,11 +342,12 @@ impl Open {
         Ok(tail.chain.sequence)
     }
 
-    /// Reads every record and compares them with the chain; nobody writes meanwhile.
-    fn verify(&self) -> Result<(), sled::Error> {
+    /// Reads every record and compares them with the chain; nobody writes meanwhile. Answers how many there are.
+    fn verify(&self) -> Result<u64, sled::Error> {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.count()?;
-        tail.chain.differs_from(&found).map_or(Ok(()), |detail| Err(senseless(detail)))
+        let records = found.iter().map(|links| links.count).sum();
+        tail.chain.differs_from(&found).map_or(Ok(records), |detail| Err(senseless(detail)))
     }
 
     /// Whether the store is that of the state directory with this `id`; one of before, or without an id beside it, may be.
@@ -416,12 +422,19 @@ fn fill(path: &Path, state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBu
 
 /// Opens the store, reads every record once, and compares what is there with both chains.
 fn open_whole(path: &Path, id: Option<&str>) -> Result<Open, StoreError> {
+    open_counted(path, id).map(|(open, _)| open)
+}
+
+/// As [`open_whole`], with the number of records.
+fn open_counted(path: &Path, id: Option<&str>) -> Result<(Open, u64), StoreError> {
     let open = open_trees(path)?;
-    let read = guarded(path, StoreError::Read, || open.verify())
-        .and_then(|()| check_format(path, &open))
-        .and_then(|()| guarded(path, StoreError::Read, || open.check_home(id)));
+    let read = guarded(path, StoreError::Read, || open.verify()).and_then(|records| {
+        check_format(path, &open)?;
+        guarded(path, StoreError::Read, || open.check_home(id))?;
+        Ok(records)
+    });
     match read {
-        Ok(()) => Ok(open),
+        Ok(records) => Ok((open, records)),
         Err(error) => {
             close(Some(open));
             Err(match error {

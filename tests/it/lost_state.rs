@@ -279,3 +279,36 @@ fn a_store_that_is_emptied_under_the_daemon_is_an_incident_and_nothing_is_lost_w
         assert_eq!(with_data(&site), 2);
     }
 }
+
+#[test]
+fn doctor_says_whether_the_files_of_the_store_add_up_while_the_daemon_uses_them() {
+    let (mut site, _server) = shrunken();
+    site.start();
+    let looked = |site: &Site| {
+        let (_, shown) = said(site, &["doctor"]);
+        let line = shown.lines().find(|line| line.contains("state store    ")).map(str::to_owned);
+        (line.unwrap_or_else(|| panic!("{shown}")), shown)
+    };
+    let (line, shown) = looked(&site);
+    assert!(line.starts_with("ok ") && line.contains("the state store adds up: "), "{shown}");
+    let records: u64 = line.rsplit("adds up: ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(records > 10, "{line}");
+    // The disk gives back something else than was written; what the daemon has in its memory is whole.
+    let db = std::fs::OpenOptions::new().write(true).open(site.path("state/store/db")).unwrap();
+    let length = db.metadata().unwrap().len();
+    std::os::unix::fs::FileExt::write_all_at(&db, &vec![0xa5; usize::try_from(length).unwrap() - 8192], 8192).unwrap();
+    let (line, shown) = looked(&site);
+    assert!(line.starts_with("bad ") && line.contains("does not add up any more"), "{shown}");
+    assert!(shown.contains("hint: look at its disk (`dmesg`), then restart the daemon"), "{shown}");
+    assert_eq!(said(&site, &["doctor"]).0, 1);
+    // Looking took nothing from the daemon, and the restart does what the hint says.
+    assert_eq!(outcome(&site.run("files")), "partial");
+    let runs = site.runs("files").len();
+    site.stop();
+    site.start();
+    is_told(&site, "from the export of");
+    assert_eq!(site.runs("files").len(), runs);
+    let (line, shown) = looked(&site);
+    assert!(line.starts_with("ok "), "{shown}");
+    assert_eq!(with_data(&site), 2);
+}
