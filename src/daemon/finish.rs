@@ -51,6 +51,7 @@ pub(crate) fn write(
         after.parents.extend(ended.parents.clone());
         if matches!(outcome, Outcome::Success | Outcome::Partial) {
             after.bare_since = None;
+            after.accepted.retain(|each| !ended.judged.is_mended(each));
             // A run that kept nothing ends no hold.
             after.usual = usual(before, &run, ended, outcome);
             for destination in &ended.retained {

@@ -165,6 +165,8 @@ pub struct Judged {
     /// What of these kinds could not be looked at.
     unseen: Vec<(HoldKind, String)>,
     found: Vec<Finding>,
+    /// What is well again, of all that was accepted as it was.
+    mended: Vec<(HoldKind, String)>,
 }
 
 impl Judged {
@@ -184,6 +186,17 @@ impl Judged {
     ) {
         self.unseen.extend(unseen.into_iter().map(|subject| (kind, subject)));
         self.add(kind, found);
+    }
+
+    /// Notes that `subject` is well: what was accepted of it is over, and the same again is another.
+    pub fn mend(&mut self, kind: HoldKind, subject: &str) {
+        self.mended.push((kind, subject.to_owned()));
+    }
+
+    /// Whether what was accepted is well again.
+    #[must_use]
+    pub fn is_mended(&self, accepted: &Accepted) -> bool {
+        self.mended.iter().any(|(kind, subject)| *kind == accepted.kind && *subject == accepted.subject)
     }
 
     /// Those of `before` that nobody looked at.

@@ -397,7 +397,7 @@ impl Journey {
                 }),
             }
         }
-        self.judge(HoldKind::MissingProof, unproven);
+        self.judge_proofs(&validations, unproven);
         Ok(validations)
     }
 

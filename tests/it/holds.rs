@@ -453,3 +453,91 @@ fn a_policy_with_a_new_name_is_no_way_around_a_hold() {
     site.write("data/large", &"x".repeat(3_000_000));
     assert_eq!(outcome(&site.run("files")), "success");
 }
+
+/// A plugin whose proof of the rows comes to what the file `verdict` in the site says.
+const ROWS: &str = r#"#!/bin/sh
+case "$1" in
+describe) echo '{"event":"description","summary":"rows","settings":{"type":"object","additionalProperties":false}}' ;;
+capture) echo kept > kept.txt; echo '{"event":"artifact","path":"kept.txt"}' ;;
+validate)
+  echo '{"event":"validation","name":"it is whole","verdict":"proven"}'
+  echo '{"event":"validation","name":"all rows","verdict":"'$(cat VERDICT)'","detail":"the server does not let them be counted"}' ;;
+esac
+exit 0
+"#;
+
+#[test]
+fn a_proof_that_is_missing_holds_until_it_is_made_or_accepted_and_the_same_later_is_another() {
+    let mut site = crate::notice::with_plugin("rows", ROWS);
+    site.edit("plugins/rows", "VERDICT", site.path("verdict").to_str().unwrap());
+    site.edit("config/policies.yaml", "{last: 3}", "{last: 2}");
+    site.write("verdict", "proven");
+    let clock = ProcessClock::of(&mut site, "2026-11-22T12:00:00Z");
+    site.start_and_push();
+    for _ in 0..3 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    let proven: Vec<Value> = site.snapshots("restic").iter().map(|each| each["id"].clone()).collect();
+    assert_eq!(proven.len(), 2);
+    let stay = |site: &Site| {
+        let there: Vec<Value> = site.snapshots("restic").iter().map(|each| each["id"].clone()).collect();
+        assert!(proven.iter().all(|id| there.contains(id)), "{proven:?} {there:?}");
+        there.len()
+    };
+    let unproven = |site: &Site| {
+        let run = site.run("files");
+        assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("could_not_verify")), "{run}");
+        assert!(run["trouble"]["message"].to_string().contains("all rows: the server does not let"), "{run}");
+        stay(site)
+    };
+    // Neither runs nor weeks nor a restart end it.
+    site.write("verdict", "could_not_verify");
+    for there in 3..6 {
+        assert_eq!(unproven(&site), there);
+    }
+    // By steps that a machine may have slept through.
+    for (now, there) in [("2026-11-26T12:00:00Z", 6), ("2026-11-30T12:00:00Z", 7), ("2026-12-04T12:00:00Z", 8)] {
+        clock.turn_and_look(&site, now);
+        assert_eq!(unproven(&site), there);
+    }
+    site.stop();
+    site.start();
+    let job = site.job("files");
+    let hold = &job["holds"][0];
+    assert_eq!((&hold["kind"], &hold["value"]), (&json!("missing_proof"), &json!("all rows")), "{job}");
+    assert_eq!((&job["state"], &job["health"]), (&json!("warning"), &json!("warning")), "{job}");
+    assert!(hold["since"].as_str().unwrap().starts_with("2026-11-22"), "{hold}");
+    let command = "larder accept files &#x27;all rows&#x27;";
+    wait_for("the page", Duration::from_secs(20), || {
+        let page = site.get("/targets/files.html");
+        (page.contains("Held since") && (page.contains(command) || page.contains("'all rows'"))).then_some(())
+    });
+    let status = text(&site.command().arg("status").output().unwrap());
+    assert!(status.contains("larder accept files 'all rows'") && !status.contains("Everything is proven"), "{status}");
+    assert_eq!(accept(&site, "it is whole").0, 1);
+
+    // Accepted: it is still not proven, and holds nothing any more.
+    assert_eq!(accept(&site, "all rows").0, 0);
+    assert_eq!(site.job("files")["holds"], json!([]));
+    for _ in 0..2 {
+        let run = site.run("files");
+        assert_eq!((outcome(&run), &run["trouble"]["code"]), ("partial", &json!("could_not_verify")), "{run}");
+        assert_eq!(site.job("files")["holds"], json!([]));
+    }
+    assert_eq!(site.snapshots("restic").len(), 2);
+
+    // It is made again, so that it is missing later is another matter.
+    site.write("verdict", "proven");
+    for _ in 0..2 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    site.write("verdict", "could_not_verify");
+    for there in [3, 4] {
+        assert_eq!(outcome(&site.run("files")), "partial");
+        assert_eq!(site.snapshots("restic").len(), there);
+    }
+    assert_eq!(site.job("files")["holds"][0]["value"], "all rows");
+    site.write("verdict", "proven");
+    assert_eq!(outcome(&site.run("files")), "success");
+    assert_eq!((&site.job("files")["holds"], site.snapshots("restic").len()), (&json!([]), 2));
+}

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::{Journey, MOUNTS_MAX};
 use crate::error::Trouble;
 use crate::look;
-use crate::plugin::{Captured, Source};
+use crate::plugin::{Captured, Source, Validation, Verdict};
 use crate::run::hold::{self, Finding, HoldKind};
 use crate::run::judgement;
 use crate::run::retention::{self, Candidate};
@@ -188,6 +188,17 @@ impl Journey {
             }),
         );
         self.mounted = Some(there);
+    }
+
+    /// Notes which proofs are missing, and of those that were accepted as missing, which were made after all.
+    pub(super) fn judge_proofs(&mut self, validations: &[Validation], unproven: Vec<Finding>) {
+        for accepted in self.job.accepted.iter().filter(|each| each.kind == HoldKind::MissingProof) {
+            let mut of = validations.iter().filter(|each| each.name == accepted.subject).peekable();
+            if of.peek().is_some() && of.all(|each| each.verdict == Verdict::Proven) {
+                self.judged.mend(HoldKind::MissingProof, &accepted.subject);
+            }
+        }
+        self.judge(HoldKind::MissingProof, unproven);
     }
 
     /// Notes that `kind` was looked at; what was `found` makes the run partial and holds what is there.
