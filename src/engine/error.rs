@@ -517,6 +517,48 @@ mod tests {
         assert_eq!(error.to_string(), "the repository /r is locked by PID 4495 on vm by root (UID 0, GID 0)");
     }
 
+    fn failed_item(complaints: &mut Complaints, item: &str, why: &str) {
+        let line =
+            serde_json::json!({"message_type": "error", "error": {"message": why}, "during": "archival", "item": item});
+        complaints.hear(&line.to_string());
+    }
+
+    #[test]
+    fn what_vanished_is_told_from_what_may_not_be_read_and_both_are_counted_exactly() {
+        let apart = Apart { sources: vec!["/srv".into()], unreadable: vec!["/srv/private".into()] };
+        let mut complaints = Complaints { apart: Some(apart), ..Complaints::default() };
+        for number in 0..1_500 {
+            let call = if number % 2 == 0 { "lstat" } else { "open" };
+            let item = format!("/srv/cache/{number}");
+            failed_item(&mut complaints, &item, &format!("{call} {item}: no such file or directory"));
+        }
+        for number in 0..250 {
+            let item = format!("/srv/root/{number}");
+            failed_item(&mut complaints, &item, &format!("open {item}: permission denied"));
+        }
+        for item in ["/srv/private", "/srv/private/a", "/srv/private/deep/b"] {
+            failed_item(
+                &mut complaints,
+                item,
+                &format!("openfile for readdirnames failed: open {item}: permission denied"),
+            );
+        }
+        // A name beside it, an error of the disk, and a source itself are none of either.
+        failed_item(&mut complaints, "/srv/private2", "open /srv/private2: permission denied");
+        failed_item(&mut complaints, "/srv/bad", "read /srv/bad: input/output error");
+        failed_item(&mut complaints, "/srv", "lstat /srv: no such file or directory");
+        failed_item(&mut complaints, "/srv/quoted", "open /srv/no such file or directory: permission denied");
+        // What may be unreadable may vanish, too.
+        failed_item(&mut complaints, "/srv/private/gone", "lstat /srv/private/gone: no such file or directory");
+        assert_eq!((complaints.vanished_total, complaints.accepted_total, complaints.items_total), (1_501, 3, 254));
+        assert_eq!((complaints.vanished.len(), complaints.accepted.len(), complaints.items.len()), (100, 3, 100));
+
+        // A restore tells nothing apart: what is not there is an error of it.
+        let mut complaints = Complaints::default();
+        failed_item(&mut complaints, "/srv/a", "lstat /srv/a: no such file or directory");
+        assert_eq!((complaints.vanished_total, complaints.items_total), (0, 1));
+    }
+
     #[test]
     fn complaints_are_bounded() {
         let mut complaints = Complaints::default();

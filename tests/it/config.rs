@@ -185,6 +185,21 @@ fn every_valid_sample_loads_and_warns_as_pinned() {
 }
 
 #[test]
+fn what_may_be_missing_is_taken_as_it_is_written() {
+    let bytes = std::fs::read(root().join("tests/config/valid/tolerate.yaml")).unwrap();
+    let config = load(&[("tolerate.yaml", &bytes)]).config.unwrap();
+    let of = |name: &str| {
+        let target = config.targets.values().find(|target| target.name.as_str() == name).unwrap();
+        let unreadable: Vec<&str> = target.tolerate.unreadable.iter().map(|path| path.to_str().unwrap()).collect();
+        (target.tolerate.vanished_ppm, unreadable.join(" "), target.tolerate.vanished_of(20_000))
+    };
+    assert_eq!(of("photos"), (5_000, "/srv/photos/private /srv/photos/lost+found".to_owned(), 100));
+    assert_eq!(of("mail"), (0, String::new(), 0));
+    assert_eq!(of("cache"), (10_000, "/srv/cache/root".to_owned(), 200), "1% where nothing is said");
+    assert_eq!(of("scratch"), (1_000_000, String::new(), 20_000));
+}
+
+#[test]
 fn what_has_no_usable_form_in_the_settings_is_refused_before_a_run() {
     let text = "kind: Target\nname: films\nplugin: radarr\nwith:\n  url: nas.lan:7878\n  api_key: {env: KEY}\n  \
                 wait: soon\n  folder: Backups\n";

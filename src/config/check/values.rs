@@ -141,11 +141,9 @@ pub(super) fn read_data(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// Text of one line, for command lines and mail headers.
 /// Where a container engine usually listens.
 pub(super) const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
-/// A container engine: the path of its socket, or the address of a socket proxy.
 /// A share such as `0.5%`, in millionths.
 pub(super) fn share(text: &str) -> Result<u32, Refusal> {
     let number =
@@ -158,6 +156,7 @@ pub(super) fn share(text: &str) -> Result<u32, Refusal> {
     }
 }
 
+/// A container engine: the path of its socket, or the address of a socket proxy.
 pub(super) fn engine(text: &str) -> Result<String, Refusal> {
     let text = one_line(text)?;
     let starts = ["/", "unix:///", "http://", "https://", "tcp://"];
@@ -168,6 +167,7 @@ pub(super) fn engine(text: &str) -> Result<String, Refusal> {
         .hint("write the absolute path of its socket, or http://HOST:PORT of a socket proxy"))
 }
 
+/// Text of one line, for command lines and mail headers.
 pub(super) fn one_line(text: &str) -> Result<String, Refusal> {
     if text.chars().any(char::is_control) {
         let message = format!("`{}` has a control character in it, such as a line break", shown(text));
@@ -193,6 +193,20 @@ mod tests {
             ["0%", "101%", "-5%", "nan%", "inf%", "1e1%", "0/3", "4/3", "1/999", "10GG", "G", "", "x", "+5", "5 %"]
         {
             assert!(read_data(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_percentage_and_kept_in_millionths() {
+        for (text, millionths) in
+            [("1%", 10_000), ("0.5%", 5_000), ("0%", 0), ("100%", 1_000_000), ("0.0001%", 1), ("2.50%", 25_000)]
+        {
+            assert_eq!(share(text).ok(), Some(millionths), "{text}");
+        }
+        for bad in
+            ["1", "", "%", ".%", "101%", "100.01%", "-1%", "+1%", "nan%", "inf%", "1e1%", "1 %", "1%%", "1.2.3%", "½%"]
+        {
+            assert_eq!(share(bad).err().map(|refusal| refusal.code), Some("invalid_share"), "{bad}");
         }
     }
 
