@@ -540,4 +540,16 @@ fn a_proof_that_is_missing_holds_until_it_is_made_or_accepted_and_the_same_later
     site.write("verdict", "proven");
     assert_eq!(outcome(&site.run("files")), "success");
     assert_eq!((&site.job("files")["holds"], site.snapshots("restic").len()), (&json!([]), 2));
+
+    // What Git accepts is accepted while it stands there.
+    site.write("verdict", "could_not_verify");
+    assert_eq!(outcome(&site.run("files")), "partial");
+    let target = std::fs::read_to_string(site.path("config/targets.yaml")).unwrap();
+    site.write("config/targets.yaml", &format!("{target}accept: [all rows]\n"));
+    assert!(site.push("accept it").status.success());
+    for (verdict, ends) in [("proven", "success"), ("could_not_verify", "partial")] {
+        site.write("verdict", verdict);
+        assert_eq!(outcome(&site.run("files")), ends);
+        assert_eq!((&site.job("files")["holds"], site.snapshots("restic").len()), (&json!([]), 2));
+    }
 }

@@ -190,11 +190,13 @@ impl Journey {
         self.mounted = Some(there);
     }
 
-    /// Notes which proofs are missing, and of those that were accepted as missing, which were made after all.
+    /// Notes which proofs are missing, and of those that were accepted as missing, which were made after all: the next time
+    /// is another, but where Git accepts it still.
     pub(super) fn judge_proofs(&mut self, validations: &[Validation], unproven: Vec<Finding>) {
         for accepted in self.job.accepted.iter().filter(|each| each.kind == HoldKind::MissingProof) {
             let mut of = validations.iter().filter(|each| each.name == accepted.subject).peekable();
-            if of.peek().is_some() && of.all(|each| each.verdict == Verdict::Proven) {
+            let stays = self.target.accept.iter().any(|value| hold::is_value(&accepted.value, value));
+            if !stays && of.peek().is_some() && of.all(|each| each.verdict == Verdict::Proven) {
                 self.judged.mend(HoldKind::MissingProof, &accepted.subject);
             }
         }
