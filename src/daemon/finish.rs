@@ -179,7 +179,7 @@ fn usual(before: &JobRecord, run: &RunRecord, ended: &Ended, outcome: Outcome) -
         usual.hold(None);
         ended.load.iter().for_each(|weighed| usual.remember(&weighed.load));
         if let Some(mounted) = &ended.mounted {
-            usual.mounts.clone_from(mounted);
+            usual.note(mounted);
         }
     } else if let Some(weighed) = &ended.load
         && !usual.is_no_worse(&weighed.load)

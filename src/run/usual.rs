@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use self::mounts::Noted;
 use self::peaks::Peaks;
 use self::range::Range;
 use self::recall::{Read, Recalled};
@@ -85,6 +86,9 @@ pub struct Usual {
     /// record, since they may be many; an older Larder had them in it.
     #[serde(default, skip_serializing)]
     pub mounts: BTreeSet<PathBuf>,
+    /// By what they were noted, see [`mounts::Noted`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_own: Option<BTreeSet<String>>,
     /// By which rules each destination was kept last.
     #[serde(default)]
     pub retained: BTreeMap<Name, Retention>,
@@ -163,6 +167,18 @@ impl Usual {
     #[must_use]
     pub fn rules(&self, destination: &Name) -> Option<&Retention> {
         self.retained.get(destination).or(self.began.as_ref())
+    }
+
+    /// The mounts of the newest good run.
+    #[must_use]
+    pub fn noted(&self) -> Noted {
+        Noted { points: self.mounts.clone(), own: self.mounts_own.clone() }
+    }
+
+    /// A good run had these mounts.
+    pub fn note(&mut self, noted: &Noted) {
+        self.mounts.clone_from(&noted.points);
+        self.mounts_own.clone_from(&noted.own);
     }
 
     /// A good run had `load`.

@@ -23,6 +23,7 @@ use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
 use crate::run::usual::Weighed;
+use crate::run::usual::mounts::Noted;
 use crate::run::usual::recall::Recalled;
 use crate::run::{self, Event, RunState};
 use crate::runner::cut::{self, Shape};
@@ -86,7 +87,7 @@ pub struct Ended {
     pub judged: Judged,
     /// What the snapshots have, and the mounts that were there.
     pub load: Option<Weighed>,
-    pub mounted: Option<BTreeSet<PathBuf>>,
+    pub mounted: Option<Noted>,
     /// What the repositories have that the state may not have known.
     pub recalled: Option<Recalled>,
     /// Where the policy's retention was applied.
@@ -143,7 +144,7 @@ struct Journey {
     during: During,
     judged: Judged,
     load: Option<Weighed>,
-    mounted: Option<BTreeSet<PathBuf>>,
+    mounted: Option<Noted>,
     recalled: Option<Recalled>,
     retained: BTreeSet<Name>,
     /// The first remark that is no hold of a kind of its own.

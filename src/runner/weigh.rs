@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::model::Target;
 use crate::plugin::kit::apart::{Mounts, NO_DATA};
 use crate::plugin::{Source, count, is_excluded};
+use crate::run::usual::mounts::{self, Noted};
 use crate::run::usual::{Load, Weight, part_name};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
@@ -66,22 +67,63 @@ pub(super) struct Concern {
     pub(super) one_file_system: bool,
     /// What is Larder's own; it is in no backup of a source above it.
     pub(super) own: Vec<PathBuf>,
+    /// The mounts of the last good run.
+    pub(super) noted: Noted,
+    /// The names of those that are told as lost already.
+    pub(super) held: BTreeSet<String>,
+}
+
+/// The mounts of the sources at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sight {
+    /// Those that hold something besides other mounts and what is Larder's own.
+    full: BTreeSet<PathBuf>,
+    /// Those that do not, but hold what counted when they were noted.
+    as_noted: BTreeSet<PathBuf>,
+}
+
+impl Sight {
+    /// What is to be noted when it was seen at both instants.
+    pub(super) fn noted(&self, other: &Self, own: &[PathBuf]) -> Noted {
+        Noted::new(self.full.intersection(&other.full).cloned().collect(), own)
+    }
+
+    fn has(&self, point: &Path) -> bool {
+        self.full.contains(point) || self.as_noted.contains(point)
+    }
 }
 
 impl Concern {
     /// The mount points at, above and below the sources that hold something; none when the kernel does not tell. Blocking.
-    pub(super) fn mounts(&self) -> Option<BTreeSet<PathBuf>> {
+    pub(super) fn mounts(&self) -> Option<Sight> {
         let mounts = Mounts::parse(&std::fs::read("/proc/self/mountinfo").ok()?);
-        let mut found = self.candidates(&mounts);
-        let all: BTreeSet<&Path> = mounts.below(Path::new("/")).map(|(point, _)| point).collect();
-        let others = |path: &Path| all.contains(path) || self.own.iter().any(|own| own == path);
-        found.retain(|point| holds_something(point, &others));
-        Some(found)
+        // What is bound to itself is a part of what it lies in.
+        let all: BTreeSet<&Path> = mounts
+            .below(Path::new("/"))
+            .map(|(point, _)| point)
+            .filter(|point| !mounts.is_bound_to_itself(point))
+            .collect();
+        let is_own = |path: &Path| self.own.iter().any(|own| own == path);
+        let is_another = |path: &Path| all.contains(path);
+        let (full, bare): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = self
+            .candidates(&mounts)
+            .into_iter()
+            .partition(|point| holds_something(point, &|path| is_another(path) || is_own(path)));
+        let holds_what_counted = |point: &Path| {
+            // What is Larder's own may be of the run that told that it is lost.
+            let is_held = self.held.contains(&mounts::name(point));
+            holds_something(point, &|path| {
+                let was_another = !self.noted.is_old() && (self.noted.points.contains(path) || !full.contains(path));
+                (is_another(path) && was_another) || (is_own(path) && (is_held || self.noted.was_own(path)))
+            })
+        };
+        let as_noted = bare.into_iter().filter(|point| self.noted.points.contains(point) && holds_what_counted(point));
+        Some(Sight { as_noted: as_noted.collect(), full })
     }
 
-    /// Those of `before` that belong to the sources still and are not among `now`; what the config leaves out does not.
-    /// Blocking.
-    pub(super) fn lost(&self, before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    /// The noted mounts that belong to the sources still and were not seen `before` or `after`; what the config leaves out
+    /// does not belong. Blocking.
+    pub(super) fn lost(&self, before: &Sight, after: &Sight) -> Vec<PathBuf> {
         let reals: Vec<(&Source, PathBuf)> = self
             .sources
             .iter()
@@ -91,8 +133,10 @@ impl Concern {
             reals.iter().any(|(source, real)| real.starts_with(point) || self.is_kept(source, real, point))
         };
         let mounts = Mounts::read();
-        let missing = before.difference(now).filter(|point| belongs(point) && !mounts.is_bound_to_itself(point));
-        missing.cloned().collect()
+        // An older Larder noted what is bound to itself; now that stands where a disk did not come up.
+        let was_none = |point: &Path| self.noted.is_old() && mounts.is_bound_to_itself(point);
+        let missing = self.noted.points.iter().filter(|point| !(before.has(point) && after.has(point)));
+        missing.filter(|point| belongs(point) && !was_none(point)).cloned().collect()
     }
 
     /// Those of `mounts` that are somebody's.
@@ -101,8 +145,8 @@ impl Concern {
         let mut found = BTreeSet::new();
         for source in &self.sources {
             let Ok(real) = source.path.canonicalize() else { continue };
-            let above =
-                mounts.at(&real).filter(|(point, kind)| *point != Path::new("/") && !is_root_of_container(point, kind));
+            let above = disk_of(mounts, &real)
+                .filter(|(point, kind)| *point != Path::new("/") && !is_root_of_container(point, kind));
             // What holds no data is left out by itself, and what is bound to itself is there without the mount, too.
             let below = mounts.below(&real).chain(mounts.at(&real)).filter(|(point, _)| {
                 self.is_kept(source, &real, point)
@@ -131,6 +175,12 @@ impl Concern {
     }
 }
 
+/// The mount that `path` (without links) is seen through; what is bound to itself is a part of another.
+fn disk_of<'m>(mounts: &'m Mounts, path: &Path) -> Option<(&'m Path, &'m str)> {
+    let (point, kind) = mounts.at(path)?;
+    if mounts.is_bound_to_itself(point) { disk_of(mounts, point.parent()?) } else { Some((point, kind)) }
+}
+
 /// Whether the patterns leave out whatever lies in `directory`, though not itself (`/srv/docs/*`).
 fn is_emptied(source: &Source, directory: &Path) -> bool {
     let brings_back = source.exclude.iter().any(|text| text.starts_with('!'));
@@ -146,7 +196,14 @@ mod tests {
     }
 
     fn concern(source: Source) -> Concern {
-        Concern { sources: vec![source], one_file_system: false, own: Vec::new() }
+        let (noted, held) = (Noted::new(BTreeSet::new(), &[]), BTreeSet::new());
+        Concern { sources: vec![source], one_file_system: false, own: Vec::new(), noted, held }
+    }
+
+    /// What of `points` is lost when nothing of it is there.
+    fn lost(concern: Concern, points: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let concern = Concern { noted: Noted::new(points.clone(), &[]), ..concern };
+        concern.lost(&Sight::default(), &Sight::default())
     }
 
     fn table(mounts: &[(&str, &str)]) -> String {
@@ -202,6 +259,23 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_bound_to_itself_lies_on_the_disk_that_it_is_a_part_of() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("disk/docs")).unwrap();
+        let at = |path: &str| root.join(path).display().to_string();
+        let bound = format!("3 2 8:2 /docs {} rw - ext4 none rw\n", at("disk/docs"));
+        let disk = format!("2 1 8:2 / {} rw - ext4 none rw\n", at("disk"));
+        let on_disk = Mounts::parse(format!("1 0 8:1 / / rw - ext4 none rw\n{disk}{bound}").as_bytes());
+        let source = concern(source(&root.join("disk/docs"), &[]));
+        assert_eq!(source.candidates(&on_disk), BTreeSet::from([root.join("disk")]));
+        // The disk did not come up, and its directory is bound to itself all the same.
+        let bound = format!("3 1 8:1 {0} {0} rw - ext4 none rw\n", at("disk/docs"));
+        let without = Mounts::parse(format!("1 0 8:1 / / rw - ext4 none rw\n{bound}").as_bytes());
+        assert_eq!(source.candidates(&without), BTreeSet::new());
+    }
+
+    #[test]
     fn patterns_leave_mounts_out_by_the_path_of_the_source_as_it_is_written() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
@@ -211,7 +285,6 @@ mod tests {
         let shown = point.display().to_string();
         let mounts = Mounts::parse(table(&[("/", "ext4"), (&shown, "ext4")]).as_bytes());
         let all = BTreeSet::from([point.clone()]);
-        let none = BTreeSet::new();
         let at = |path: &str| root.join(path).display().to_string();
         for (path, exclude, is_left_out) in [
             ("link", &[at("real/docs")][..], false),
@@ -229,17 +302,17 @@ mod tests {
             let exclude: Vec<&str> = exclude.iter().map(String::as_str).collect();
             let concern = concern(source(&root.join(path), &exclude));
             assert_eq!(concern.candidates(&mounts).is_empty(), is_left_out, "{path}, {exclude:?}");
-            assert_eq!(concern.lost(&all, &none).is_empty(), is_left_out, "{path}, {exclude:?}");
+            assert_eq!(lost(concern, &all).is_empty(), is_left_out, "{path}, {exclude:?}");
         }
         let one = Concern { one_file_system: true, ..concern(source(&root.join("link"), &[])) };
-        assert!(one.candidates(&mounts).is_empty() && one.lost(&all, &none).is_empty());
+        assert!(one.candidates(&mounts).is_empty() && lost(one, &all).is_empty());
     }
 
     #[test]
     fn what_an_older_larder_noted_and_is_no_loss_any_more_is_not_missed() {
         let noted = ["/srv/restic", "/var/lib/docker/containers/x/mounts/shm", "/srv/docs"].map(PathBuf::from);
         let concern = Concern { own: vec![PathBuf::from("/srv/restic")], ..concern(source(Path::new("/"), &[])) };
-        assert_eq!(concern.lost(&BTreeSet::from(noted), &BTreeSet::new()), [PathBuf::from("/srv/docs")]);
+        assert_eq!(lost(concern, &BTreeSet::from(noted)), [PathBuf::from("/srv/docs")]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the whole daemon, on real repositories and real mounts.
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::holds::Mounted;
 use crate::site::{Site, text};
@@ -149,4 +150,169 @@ fn what_an_engine_mounts_comes_and_goes_wherever_it_keeps_its_data_and_a_volume_
     assert_eq!(outcome(&record), "success", "{record}");
     volume.away();
     assert_eq!(held_for(&site.run("files")), json!("lost_mount"));
+}
+
+/// What an export has of the jobs becomes what `change` makes of it; the site is stopped and starts again.
+fn with_jobs_changed(site: &mut Site, change: impl Fn(&mut Value)) {
+    site.stop();
+    let exported = site.command().args(["export", "-"]).output().unwrap();
+    assert!(exported.status.success(), "{}", text(&exported));
+    let mut changed = 0;
+    let mut lines: Vec<String> = String::from_utf8(exported.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            if line["tree"] == "jobs" {
+                change(&mut line["value"]);
+                changed += 1;
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    assert!(changed > 0, "{lines:?}");
+    // The last one has the checksum of all before it.
+    let mut trailer: Value = serde_json::from_str(&lines.pop().unwrap()).unwrap();
+    trailer["sha256"] = json!(hex::encode(Sha256::digest(lines.concat())));
+    lines.push(format!("{trailer}\n"));
+    site.write("older.ndjson", &lines.concat());
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::create_dir(site.path("state")).unwrap();
+    let imported = site.command().arg("import").arg(site.path("older.ndjson")).output().unwrap();
+    assert!(imported.status.success(), "{}", text(&imported));
+    site.start();
+}
+
+fn bound_to_itself(site: &Site, at: &str) -> Mounted {
+    let point = site.path(at);
+    std::fs::create_dir_all(&point).unwrap();
+    let done = std::process::Command::new("mount").arg("--bind").args([&point, &point]).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done));
+    Mounted::at(point)
+}
+
+#[test]
+fn what_an_older_larder_noted_is_compared_as_that_looked_at_it_and_once() {
+    let mut site = keeping_two();
+    site.edit("config/destinations.yaml", "/restic}", "/data/disk/restic, create: true}");
+    let _disk = Mounted::new(site.path("data/disk"));
+    let _tank = Mounted::new(site.path("data/tank"));
+    let child = Mounted::new(site.path("data/tank/child"));
+    let _bound = bound_to_itself(&site, "data/bound");
+    put(&site, "data/tank/child/deed", noise(1, 50_000));
+    put(&site, "data/bound/deed", noise(2, 50_000));
+    put(&site, "data/large", noise(3, 200_000));
+    site.start_and_push();
+    for _ in 0..2 {
+        assert_eq!(outcome(&site.run("files")), "success");
+    }
+    // It noted whatever held anything: our own repository, the mount point of a child, what is bound to itself.
+    let noted = ["data/disk", "data/tank", "data/bound"].map(|at| site.path(at));
+    with_jobs_changed(&mut site, |job| {
+        assert_eq!(job["usual"]["mounts_own"], json!([]), "{job}");
+        job["usual"].as_object_mut().unwrap().remove("mounts_own");
+        job["usual"]["mounts"] = json!(noted);
+    });
+    for _ in 0..2 {
+        let record = site.run("files");
+        assert_eq!(outcome(&record), "success", "{record}");
+    }
+    child.away();
+    let record = site.run("files");
+    assert_eq!(held_for(&record), json!("lost_mount"));
+    let said = record["warnings"].to_string();
+    assert!(said.contains("data/tank/child was") && !said.contains("data/tank was"), "{said}");
+}
+
+/// Adds a destination in the site's `at`, which the policy ships to as well.
+fn add_destination(site: &Site, at: &str) {
+    let root = site.root().display();
+    let other = format!(
+        "---\nkind: Destination\nname: other\nrepository: {{type: local, path: {root}/{at}, create: true}}\npassword: {{file: {root}/secrets/repository}}\n"
+    );
+    let all = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap() + &other;
+    site.write("config/destinations.yaml", &all);
+    site.edit("config/policies.yaml", "[local]", "[local, other]");
+    assert!(site.push("a second destination").status.success());
+}
+
+#[test]
+fn a_disk_whose_repository_becomes_our_own_is_not_lost_and_one_that_a_run_made_it_on_is() {
+    for is_there in [true, false] {
+        let mut site = keeping_two();
+        let disk = Mounted::new(site.path("data/disk"));
+        put(&site, "data/large", noise(3, 200_000));
+        put(&site, "data/disk/photo", noise(1, 100));
+        site.start_and_push();
+        if is_there {
+            std::fs::remove_file(site.path("data/disk/photo")).unwrap();
+            let made = std::process::Command::new(crate::support::restic())
+                .args(["init", "--no-cache", "-r", site.path("data/disk/repository").to_str().unwrap()])
+                .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{}", text(&made));
+        }
+        assert_eq!(outcome(&site.run("files")), "success");
+        if is_there {
+            add_destination(&site, "data/disk/repository");
+            for _ in 0..2 {
+                let record = site.run("files");
+                assert_eq!(outcome(&record), "success", "{record}");
+            }
+            continue;
+        }
+        disk.away();
+        let _fresh = Mounted::new(site.path("data/disk"));
+        add_destination(&site, "data/disk/repository");
+        for _ in 0..3 {
+            assert_eq!(held_for(&site.run("files")), json!("lost_mount"));
+            assert!(site.path("data/disk/repository/config").exists());
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_is_bound_to_itself_does_not_stand_for_the_disk_that_did_not_come_up() {
+    let mut site = keeping_two();
+    put(&site, "data/docs/below", "what lies in the directory below the disk\n");
+    let disk = Mounted::new(site.path("data/docs"));
+    put(&site, "data/docs/photos/deed", noise(1, 50_000));
+    put(&site, "data/large", noise(3, 200_000));
+    // What is bound to itself is a part of the disk.
+    let part = bound_to_itself(&site, "data/docs/photos");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    part.away();
+    assert_eq!(outcome(&site.run("files")), "success", "nothing is lost with that");
+    disk.away();
+    let _bound = bound_to_itself(&site, "data/docs");
+    for _ in 0..3 {
+        assert_eq!(held_for(&site.run("files")), json!("lost_mount"));
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_a_mount_is_no_loss_of_the_one_above_and_one_that_was_a_mount_does_not_stand_for_it() {
+    let mut site = keeping_two();
+    let tank = Mounted::new(site.path("data/tank"));
+    put(&site, "data/tank/docs/deed", noise(1, 50_000));
+    put(&site, "data/large", noise(3, 200_000));
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    std::fs::remove_file(site.path("data/tank/docs/deed")).unwrap();
+    let docs = Mounted::new(site.path("data/tank/docs"));
+    put(&site, "data/tank/docs/deed", noise(1, 50_000));
+    let record = site.run("files");
+    assert_eq!(outcome(&record), "success", "{record}");
+    put(&site, "data/tank/list", noise(4, 500));
+    assert_eq!(outcome(&site.run("files")), "success");
+    docs.away();
+    tank.away();
+    let _tank = Mounted::new(site.path("data/tank"));
+    let _docs = Mounted::new(site.path("data/tank/docs"));
+    put(&site, "data/tank/docs/deed", noise(1, 50_000));
+    for _ in 0..2 {
+        assert_eq!(held_for(&site.run("files")), json!("lost_mount"));
+    }
 }

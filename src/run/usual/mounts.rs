@@ -1,9 +1,11 @@
-//! How a mount is named: by its path, and by a hash of it where that is long or no text. Pure.
+//! The mounts that are noted at a good run, and how one is named: by its path, and by a hash where that is long or no text.
+//! Pure.
 //!
 //! The name stands in holds and acceptances, which have a bound and are typed; the paths themselves are kept as they are.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +16,38 @@ const NAME_BYTES_MAX: usize = 112;
 /// leaves of a string in a record that is too large.
 const SHOWN_BEGIN: usize = 56;
 const SHOWN_END: usize = 36;
+
+/// Directories of Larder's own that are remembered beside the mounts; one that is not counts as somebody's.
+const OWN_MAX: usize = 64;
+
+/// The mounts of a good run, and by what they were noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    pub points: BTreeSet<PathBuf>,
+    /// The names of what was Larder's own in them then. That and other mounts did not count; none: an older Larder noted
+    /// whatever held anything, also what is bound to itself.
+    pub own: Option<BTreeSet<String>>,
+}
+
+impl Noted {
+    #[must_use]
+    pub fn new(points: BTreeSet<PathBuf>, own: &[PathBuf]) -> Self {
+        let within = own.iter().filter(|own| points.iter().any(|point| own.starts_with(point)));
+        let own = within.take(OWN_MAX).map(|own| name(own)).collect();
+        Self { points, own: Some(own) }
+    }
+
+    #[must_use]
+    pub fn is_old(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Whether `path` was known as Larder's own, so that it did not count.
+    #[must_use]
+    pub fn was_own(&self, path: &Path) -> bool {
+        self.own.as_ref().is_some_and(|own| own.contains(&name(path)))
+    }
+}
 
 /// What `point` is called: a path that is long or no UTF-8 is shortened and has its hash, so that no two have one name.
 #[must_use]

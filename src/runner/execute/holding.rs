@@ -17,7 +17,7 @@ use crate::run::retention::{self, Candidate};
 use crate::run::usual::recall::Kept;
 use crate::run::usual::{Weighed, mounts};
 use crate::runner::holdings::Inventory;
-use crate::runner::weigh::{self, Concern};
+use crate::runner::weigh::{self, Concern, Sight};
 use crate::runner::{lost, recall};
 use crate::types::{ByteSize, Name, RunId};
 
@@ -135,23 +135,25 @@ impl Journey {
     }
 
     /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
-    pub(super) async fn mounts(&self, captured: &Captured) -> Option<BTreeSet<PathBuf>> {
+    pub(super) async fn mounts(&self, captured: &Captured) -> Option<Sight> {
         let concern = self.concern(captured);
         look::at(&first_of(&captured.sources), MOUNTS_MAX, move || concern.mounts()).await.ok()?
     }
 
     fn concern(&self, captured: &Captured) -> Concern {
         let one = self.target.settings.get("one_file_system").and_then(serde_json::Value::as_bool);
-        Concern { sources: captured.sources.clone(), one_file_system: one == Some(true), own: self.beside.own.clone() }
+        let lost = self.job.holds.iter().filter(|hold| hold.kind == HoldKind::LostMount);
+        Concern {
+            sources: captured.sources.clone(),
+            one_file_system: one == Some(true),
+            own: self.beside.own.clone(),
+            noted: self.job.usual.noted(),
+            held: lost.map(|hold| hold.subject.clone()).collect(),
+        }
     }
 
     /// Holds retention when a mount of the last good run was away before or after the engine read.
-    pub(super) async fn miss_mounts(
-        &mut self,
-        before: Option<BTreeSet<PathBuf>>,
-        after: Option<BTreeSet<PathBuf>>,
-        captured: &Captured,
-    ) {
+    pub(super) async fn miss_mounts(&mut self, before: Option<Sight>, after: Option<Sight>, captured: &Captured) {
         let (Some(before), Some(after)) = (before, after) else {
             self.warn(Trouble::new(
                 "mounts_unknown",
@@ -159,10 +161,10 @@ impl Journey {
             ));
             return;
         };
-        let there: BTreeSet<PathBuf> = before.intersection(&after).cloned().collect();
-        let (usual, now, concern) = (self.job.usual.mounts.clone(), there.clone(), self.concern(captured));
+        let there = before.noted(&after, &self.beside.own);
+        let concern = self.concern(captured);
         let first = first_of(&captured.sources);
-        let lost = match look::at(&first, MOUNTS_MAX, move || concern.lost(&usual, &now)).await {
+        let lost = match look::at(&first, MOUNTS_MAX, move || concern.lost(&before, &after)).await {
             Ok(lost) => lost,
             Err(silent) => return self.warn(silent.trouble("mounts_unknown", "the source")),
         };

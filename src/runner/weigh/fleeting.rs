@@ -68,6 +68,9 @@ const ENGINE_MOUNTS: &[&str] = &[
 /// A part of a name that is made up has at least so many digits; the last of a UUID has as many.
 const MADE_UP_DIGITS_MIN: usize = 12;
 
+/// BuildKit's ids of layers, and Swarm's, are of so many digits and letters.
+const ID_CHARS: usize = 25;
+
 /// Whether what is mounted at `point`, below a source that is none of it, comes and goes by itself.
 pub(super) fn is_fleeting(point: &Path, source: &Path) -> bool {
     comes_and_goes(point) && !comes_and_goes(source)
@@ -107,10 +110,17 @@ fn begins<'a>(names: &[&'a str], pattern: &str) -> Option<&'a str> {
     Some(last)
 }
 
-/// Ids of containers, layers and pods: `3f9c0d6be1a2…`, `0b1f0e2c-…`.
+/// Ids of containers, layers and pods: `3f9c0d6be1a2…`, `0b1f0e2c-…`, `k1x0lq0z7cx3x4u7tq2bqv2tt`.
 fn is_made_up(name: &str) -> bool {
     let is_hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    name.split('-').any(|part| part.len() >= MADE_UP_DIGITS_MIN && is_hexadecimal(part))
+    let is_of_36 = |name: &str| {
+        let has = |is: fn(&u8) -> bool| name.as_bytes().iter().any(is);
+        name.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+            && has(u8::is_ascii_digit)
+            && has(u8::is_ascii_lowercase)
+    };
+    (name.len() == ID_CHARS && is_of_36(name))
+        || name.split('-').any(|part| part.len() >= MADE_UP_DIGITS_MIN && is_hexadecimal(part))
 }
 
 #[cfg(test)]
@@ -146,6 +156,8 @@ mod tests {
             "/var/lib/rancher/k3s/agent/containerd/tmpmounts/containerd-mount1",
             &format!("/srv/engine/overlay2/{id}/merged"),
             &format!("/srv/engine/overlay2/{id}-init/merged"),
+            "/srv/docker/overlay2/k1x0lq0z7cx3x4u7tq2bqv2tt/merged",
+            "/srv/docker/buildkit/executor/9h2m0f6x1r5v8c3n7q4t2w0yz/rootfs",
             &format!("/home/me/.local/share/containers/storage/overlay/{id}/merged"),
             &format!("/var/snap/microk8s/common/var/lib/kubelet/pods/{pod}/volumes/kubernetes.io~csi/pvc/mount"),
         ] {
@@ -179,6 +191,10 @@ mod tests {
             "/srv/overlay/photos/merged",
             "/srv/plugins/photos/rootfs",
             "/srv/pods/2024-11-28-photos/volumes",
+            "/srv/overlay2/photosofthewholefamilyand/merged",
+            "/srv/overlay2/photos-of-the-family-2024/merged",
+            "/srv/overlay2/photosofthefamily2024/merged",
+            "/srv/overlay2/k1x0lq0z7cx3x4u7tq2bqv2tt",
             "/srv/merged",
         ] {
             assert!(!is_fleeting(Path::new(point), Path::new("/")), "{point}");
