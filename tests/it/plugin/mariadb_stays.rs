@@ -462,3 +462,22 @@ fn rows_that_the_server_would_not_take_again_are_told() {
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
     restored(&bench, &captured, json!({"overwrite": true}));
 }
+
+#[test]
+fn tables_that_the_server_was_not_asked_for_are_not_called_damaged() {
+    let server = Server::start();
+    let name = fresh(&server, "unasked");
+    server.sql(&name, "CREATE TABLE t (i INT); INSERT INTO t VALUES (1); CREATE PROCEDURE p() SELECT 1");
+    let mut bench = mariadb(&server, json!({ "database": name }));
+    let captured = bench.proven();
+    let dump = "case \"$*\" in *--no-data*) echo 'Error response from daemon: EOF' >&2; exit 1;; esac; exec mariadb-dump \"$@\"";
+    for said in ["Error response from daemon: EOF", "mariadb: not found", "ERROR 2026 (HY000): TLS/SSL error: EOF", ""]
+    {
+        let client = format!("case \"$*\" in *'SHOW FIELDS'*) echo '{said}' >&2; exit 1;; esac; exec mariadb \"$@\"");
+        let bin = programs(&[("mariadb", &client), ("mariadb-dump", dump)]);
+        bench.target.settings["bin_dir"] = json!(bin.path());
+        let failure = not_put_back(&bench, &captured, json!({"overwrite": true}), "not_kept");
+        assert!(!failure.trouble.hint.as_deref().unwrap_or_default().contains("DROP TABLE"), "{said}: {failure}");
+        assert_eq!(server.sql(&name, "SELECT COUNT(*) FROM t"), "1");
+    }
+}

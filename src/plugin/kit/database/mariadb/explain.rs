@@ -3,6 +3,7 @@
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database;
 use crate::plugin::kit::tool::Ran;
+use crate::process::Exit;
 
 /// What an error number means.
 struct Meaning {
@@ -83,6 +84,40 @@ const MEANINGS: &[Meaning] = &[
     },
 ];
 
+/// Numbers by which a client says that it has no answer.
+const OF_CLIENT: std::ops::RangeInclusive<u32> = 2000..=2999;
+
+/// What a server answered to a question about one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Fine,
+    /// This user may not, or the thing uses what is gone.
+    Denied,
+    /// Not at the moment.
+    Later,
+    /// It cannot.
+    Wrong,
+    /// None came: the way there failed, or it says nothing of the thing.
+    Nothing,
+}
+
+/// Tells what the server itself answered; what a client, a shell or an engine says on the way is no answer.
+pub(super) fn answer(ran: &Ran) -> Answer {
+    if ran.exit == Exit::Success {
+        return Answer::Fine;
+    }
+    let Some(number) = number(&ran.stderr).filter(|n| matches!(ran.exit, Exit::Code(_)) && !OF_CLIENT.contains(n))
+    else {
+        return Answer::Nothing;
+    };
+    match MEANINGS.iter().find(|meaning| meaning.numbers.contains(&number)) {
+        Some(Meaning { code: "unauthorized" | "database_missing", .. }) => Answer::Nothing,
+        Some(Meaning { code: "permission_denied", .. }) => Answer::Denied,
+        Some(Meaning { retry: true, .. }) => Answer::Later,
+        _ => Answer::Wrong,
+    }
+}
+
 /// Tells why `tool` failed on `database` at `place`.
 pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Failure {
     let about = match database {
@@ -144,7 +179,30 @@ fn telling_line(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Exit;
+
+    #[test]
+    fn only_the_server_itself_says_that_something_is_wrong() {
+        let ran = |exit: Exit, stderr: &str| answer(&Ran { exit, stderr: stderr.to_owned() });
+        for (stderr, wanted) in [
+            ("ERROR 1033 (HY000) at line 1: Incorrect information in file: './app/t.frm'", Answer::Wrong),
+            ("ERROR 1932 (42S02) at line 1: Table 'app.t' doesn't exist in engine", Answer::Wrong),
+            ("ERROR 1034 (HY000) at line 1: Index is corrupt", Answer::Wrong),
+            ("ERROR 1356 (HY000) at line 1: View 'app.v' references invalid table(s)", Answer::Denied),
+            ("ERROR 1142 (42000) at line 1: SHOW command denied to user", Answer::Denied),
+            ("ERROR 1040 (08004): Too many connections", Answer::Later),
+            ("ERROR 1045 (28000): Access denied for user", Answer::Nothing),
+            ("ERROR 2002 (HY000): Can't connect to server on 'db' (115)", Answer::Nothing),
+            ("ERROR 2013 (HY000) at line 1: Lost connection to server during query", Answer::Nothing),
+            ("ERROR 2026 (HY000): TLS/SSL error", Answer::Nothing),
+            ("sh: exec: line 0: mysql: not found", Answer::Nothing),
+            ("OCI runtime exec failed: exec failed: unable to start container process", Answer::Nothing),
+            ("", Answer::Nothing),
+        ] {
+            assert_eq!(ran(Exit::Code(1), stderr), wanted, "{stderr}");
+            assert_eq!(ran(Exit::Signal(9), stderr), Answer::Nothing, "killed: {stderr}");
+            assert_eq!(ran(Exit::Success, stderr), Answer::Fine, "with a warning: {stderr}");
+        }
+    }
 
     #[test]
     fn each_message_gets_its_code() {

@@ -8,7 +8,7 @@ use super::explain::explain;
 use super::reach::{Program, Reach};
 use super::{DATABASES_MAX, MariadbSettings};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
+use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::process::Exit;
 
 /// The server's own databases.
@@ -184,26 +184,32 @@ impl<'a> Server<'a> {
 
     /// Runs a statement; answers its rows. `about` is the database it is about.
     pub(super) fn query(&self, about: &str, sql: &str) -> Result<Vec<String>, Failure> {
-        let mut rows = Vec::new();
+        let (ran, rows) = self.ask(sql)?;
+        match ran.exit {
+            Exit::Success => Ok(rows),
+            _ => Err(explain("a question", &self.settings.place(), about, &ran)),
+        }
+    }
+
+    /// Runs a statement, whatever it ends with.
+    ///
+    /// # Errors
+    /// When the way to the client fails.
+    pub(super) fn ask(&self, sql: &str) -> Result<(Ran, Vec<String>), Failure> {
         let mut args = self.shell_args();
         args.extend([format!("--init-command={PLAIN}").into(), format!("--execute={sql}").into()]);
         if let Some(reach) = self.reach {
             let mut told = Vec::new();
             let hear = &mut |bytes: &[u8]| told.extend_from_slice(bytes);
             let ran = reach.run(Program::Shell, args, None, hear, &mut || {})?;
-            return match ran.exit {
-                Exit::Success => Ok(String::from_utf8_lossy(&told).lines().map(str::to_owned).collect()),
-                _ => Err(explain("a question", &self.settings.place(), about, &ran)),
-            };
+            return Ok((ran, String::from_utf8_lossy(&told).lines().map(str::to_owned).collect()));
         }
+        let mut rows = Vec::new();
         let hear = |line: &str| rows.push(line.to_owned());
         // A DROP of a large database takes its time, a question does not.
         let deadline = if sql.starts_with("SELECT") { DEADLINE_OF_QUESTION } else { DEADLINE_OF_WORK };
         let ran = self.tools.run(&self.client.shell, args, &[], deadline, hear, || {});
-        match ran.exit {
-            Exit::Success => Ok(rows),
-            _ => Err(explain("a question", &self.settings.place(), about, &ran)),
-        }
+        Ok((ran, rows))
     }
 
     /// Every database but the server's own.

@@ -8,12 +8,11 @@ use std::fmt::Write as _;
 use super::objects::Objects;
 use super::swap::{Place, Swap};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::database::mariadb::explain::{Answer, answer};
 use crate::plugin::kit::database::mariadb::server::identifier;
 
 /// Names in a sentence.
 const NAMES_MAX: usize = 5;
-/// Codes of failures by which the server says nothing of what it was asked.
-const SAYS_NOTHING: [&str; 5] = ["unreachable", "connection_lost", "unauthorized", "dump_killed", "no_client"];
 
 impl Place {
     /// The name that an invalid view has meanwhile, by its number.
@@ -76,31 +75,27 @@ impl Swap<'_> {
         Ok(Objects { views, ..Objects::default() }.drops(&place.goal))
     }
 
-    /// Looks which views the server itself cannot read.
+    /// Looks which views the server itself cannot read. One that uses what is gone is refused as one that is not allowed.
     pub(super) fn invalid_views(&self, place: &Place) -> Vec<String> {
-        self.unreadable(place, &place.had.views, |_| true)
+        self.unreadable(place, &place.had.views, &[Answer::Wrong, Answer::Denied])
     }
 
     /// Looks which tables the server itself cannot read. What a user may not see is not damaged for that.
     pub(super) fn damaged_tables(&self, place: &Place) -> Vec<String> {
-        self.unreadable(place, &place.had.tables, |failure| failure.trouble.code != "permission_denied")
+        self.unreadable(place, &place.had.tables, &[Answer::Wrong])
     }
 
     /// Asks for each of these that is there under its name now; answers none where the server does not say.
-    fn unreadable(&self, place: &Place, names: &[String], is_sign: impl Fn(&Failure) -> bool) -> Vec<String> {
+    fn unreadable(&self, place: &Place, names: &[String], signs: &[Answer]) -> Vec<String> {
         let Ok(there) = self.server.tables(&place.goal) else { return Vec::new() };
         let goal = identifier(&place.goal);
         let mut found = Vec::new();
         for name in names.iter().filter(|name| there.iter().any(|listed| listed.name == **name)) {
-            let Err(failure) = self.server.query(&place.goal, &format!("SHOW FIELDS FROM {goal}.{}", identifier(name)))
-            else {
-                continue;
-            };
-            if SAYS_NOTHING.contains(&failure.trouble.code.as_str()) {
-                return Vec::new();
-            }
-            if !failure.retry && is_sign(&failure) {
-                found.push(name.clone());
+            let asked = self.server.ask(&format!("SHOW FIELDS FROM {goal}.{}", identifier(name)));
+            match asked.map_or(Answer::Nothing, |(ran, _)| answer(&ran)) {
+                Answer::Nothing => return Vec::new(),
+                told if signs.contains(&told) => found.push(name.clone()),
+                _ => {}
             }
         }
         found
