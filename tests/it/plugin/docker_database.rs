@@ -224,3 +224,55 @@ fn a_redis_that_lost_its_keys_is_told() {
     podman.exec(&name, "redis-cli flushall");
     assert!(codes(&next(&bench, Some(&first))).contains(&"database_emptied"));
 }
+
+#[test]
+fn the_dump_of_a_redis_that_is_newer_than_this_host_is_read_by_the_tool_in_its_container() {
+    let Some(podman) = Podman::shared() else { return };
+    if !Path::new("/usr/bin/redis-check-rdb").exists() {
+        return skip(Lack::Package, "the image has Redis only where the host has it");
+    }
+    let name = fresh("redis");
+    let env = ["-v", &format!("{name}:/data"), "-e", "PATH=/data/bin:/usr/bin:/bin"];
+    server(&podman, &name, &env, "redis:7", "exec redis-server --dir /data --save ''");
+    until_it_works(&podman, &name, "test \"$(redis-cli set colour blue)\" = OK");
+    let bench = docker(&podman.socket(), json!({"containers": [name]}));
+    let captured = bench.proven_docker();
+    let path = bench.staging().join(format!("dumps/{name}/dump.rdb"));
+    let whole = std::fs::read(&path).unwrap();
+    let told = || {
+        let all = bench.validate(&captured).unwrap();
+        let told = all.into_iter().find(|each| each.name.starts_with("the dump of all keys in")).unwrap();
+        (told.verdict, told.detail)
+    };
+    let (verdict, detail) = told();
+    assert_eq!((verdict, detail), (Verdict::Proven, format!("the tool in {name} reads it")));
+    // Of a version that nobody here knows, and without a checksum, as `rdbchecksum no` writes it.
+    let newer = |magic: &str, body: &[u8]| [magic.as_bytes(), body, &[0; 8]].concat();
+    let body = &whole[9..whole.len() - 8];
+    for magic in ["REDIS0099", "VALKEY099", "REDIS0012"] {
+        std::fs::write(&path, newer(magic, body)).unwrap();
+        let (verdict, detail) = told();
+        assert_eq!(verdict, Verdict::CouldNotVerify, "{magic}: {detail}");
+        assert!(detail.contains(&format!("the tool in {name} cannot read it: ")), "{detail}");
+        assert!(detail.contains("redis-check-rdb of this host cannot read it: "), "{detail}");
+    }
+    // The tool that came with such a server knows it.
+    let tool = "#!/bin/sh\n{ printf REDIS0010; tail -c +10 \"$1\"; } >/tmp/dump.rdb; exec /usr/bin/redis-check-rdb /tmp/dump.rdb\n";
+    for magic in ["REDIS0099", "VALKEY099"] {
+        std::fs::write(&path, newer(magic, body)).unwrap();
+        std::fs::create_dir_all(podman.volume(&name).join("bin")).unwrap();
+        write_plugin(&podman.volume(&name).join("bin"), "redis-check-rdb", tool, 0o755);
+        let (verdict, detail) = told();
+        assert_eq!((verdict, detail), (Verdict::Proven, format!("the tool in {name} reads it")), "{magic}");
+        std::fs::write(&path, newer(magic, &body[..body.len() / 2])).unwrap();
+        let (verdict, detail) = told();
+        assert!(verdict == Verdict::Failed && detail.contains(&format!("the tool in {name} cannot")), "{detail}");
+    }
+    std::fs::write(&path, newer("REDIS0099", body)).unwrap();
+    podman.podman(&["stop", "-t", "3", &name]);
+    let (verdict, detail) = told();
+    assert!(verdict == Verdict::CouldNotVerify && detail.contains("does not run"), "{detail}");
+    std::fs::write(&path, &whole).unwrap();
+    let (verdict, detail) = told();
+    assert_eq!((verdict, detail.as_str()), (Verdict::Proven, "redis-check-rdb of this host reads it"));
+}

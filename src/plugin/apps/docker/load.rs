@@ -29,7 +29,7 @@ const STOP_MAX: Duration = Duration::from_mins(2);
 const STOP_TICK: Duration = Duration::from_millis(300);
 /// Gives the program so many bytes of standard input (the rest of the connection stays open), and says something each
 /// second while it works in silence, so that nobody takes it for stuck. What runs behind `&` would read nothing.
-const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
+pub(super) const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
                        while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
 
 /// The code of a failure: a program read a dump and did not come to its end.

@@ -1,6 +1,5 @@
 //! Proves a capture: every file unchanged, every tar whole with what it held, every dump one that its tools read.
 
-use std::ffi::OsString;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -10,15 +9,15 @@ use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept, Quiet};
 use crate::plugin::apps::docker::settings::DockerSettings;
-use crate::plugin::apps::docker::{INVENTORY, PATIENCE, load, rdb, unwritable};
+use crate::plugin::apps::docker::{INVENTORY, PATIENCE, load, unwritable};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres;
-use crate::plugin::kit::database::redis::checksum::Checksum;
 use crate::plugin::kit::digest;
-use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
+use crate::plugin::kit::tool::Tools;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
-use crate::process::Exit;
+
+mod redis;
 
 /// What is read of a dump's end, in bytes.
 const TAIL_BYTES: u64 = 1024;
@@ -63,7 +62,7 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
             },
             FORMAT_SQL => ends_with(&file, "-- Dump completed"),
             FORMAT_GLOBALS => postgres::Globals::verdict(&file),
-            FORMAT_RDB => rdb(&tools, &file),
+            FORMAT_RDB => redis::prove(request, &tools, dump, &file, voice),
             other => (Verdict::CouldNotVerify, format!("the format {other:?} is not known")),
         };
         let name = format!("the dump of {} in {} reads to its end", dump.database, dump.container);
@@ -128,14 +127,21 @@ fn ends_with(file: &Path, end: &str) -> (Verdict, String) {
     }
 }
 
+/// The container called `name` where it works, and the engine that has it.
+fn running(request: &Request, name: &str) -> Result<Option<(Engine, Container)>, Failure> {
+    let settings: DockerSettings = builtin::settings(request)?;
+    let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+    let found = engine.inspect(name)?.and_then(Container::of);
+    // An id would be found too, and the beginning of one.
+    let found = found.filter(|each| each.name == name && each.state == State::Running);
+    Ok(found.map(|container| (engine, container)))
+}
+
 /// Where no pg_restore of this host can read it, that of the container can: it came with the server.
 fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Voice<'_>) -> (Verdict, String) {
     let mut read = || -> Result<Option<String>, Failure> {
-        let settings: DockerSettings = builtin::settings(request)?;
-        let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
-        let found = engine.inspect(&dump.container)?.and_then(Container::of);
-        let found = found.filter(|each| each.name == dump.container && each.state == State::Running);
-        found.map(|container| load::read_inside(&engine, &container, file, voice)).transpose()
+        let found = running(request, &dump.container)?;
+        found.map(|(engine, container)| load::read_inside(&engine, &container, file, voice)).transpose()
     };
     match read() {
         Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
@@ -147,43 +153,5 @@ fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Vo
             (Verdict::Failed, failure.trouble.message)
         }
         Err(failure) => (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message)),
-    }
-}
-
-/// The file's own checksum tells whether it is whole, whichever version wrote it; the tool of this host may be older.
-fn rdb(tools: &Tools, file: &Path) -> (Verdict, String) {
-    let told = match rdb::look(file) {
-        Ok(told) => told,
-        Err(error) => return (Verdict::Failed, unwritable(file, &error).trouble.message),
-    };
-    let Some(format) = told.format.clone() else {
-        return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
-    };
-    let mut said = String::new();
-    let args = vec![OsString::from(file)];
-    let hear = |line: &str| {
-        if line.contains("---") || line.contains("ERROR") || line.contains("rror") || line.contains("format version") {
-            line.trim_matches(['-', ' ']).clone_into(&mut said);
-        }
-    };
-    let ran = tools.run(Path::new("redis-check-rdb"), args, &[], DEADLINE_OF_WORK, hear, || {});
-    let why = match &ran.exit {
-        Exit::Success => return (Verdict::Proven, "redis-check-rdb reads it".to_owned()),
-        Exit::NotStarted { .. } => "redis-check-rdb is not installed here (package redis-tools)".to_owned(),
-        _ => {
-            let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(&said);
-            let last = if last.is_empty() { "it says nothing" } else { last };
-            format!("redis-check-rdb of this host cannot read it: {}", crate::plugin::kit::tidy::tidy(last, 300))
-        }
-    };
-    // Another magic or a version that it does not know: it tells nothing of the file then.
-    let is_foreign = said.contains("format version") || said.contains("signature");
-    match told.checksum {
-        Checksum::Right => (Verdict::Proven, format!("format {format}, its checksum is right; {why}")),
-        _ if !told.ends && !told.is_newer() => (Verdict::Failed, format!("format {format}, its end is missing; {why}")),
-        _ if matches!(ran.exit, Exit::NotStarted { .. }) || told.is_newer() || is_foreign => {
-            (Verdict::CouldNotVerify, format!("format {format}, its checksum does not tell; {why}"))
-        }
-        _ => (Verdict::Failed, format!("format {format}; {why}")),
     }
 }

@@ -17,7 +17,7 @@ use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
-mod check;
+pub(in crate::plugin) mod check;
 pub(in crate::plugin) mod checksum;
 pub(in crate::plugin) mod compare;
 pub(in crate::plugin) mod instance;

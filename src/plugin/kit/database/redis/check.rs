@@ -83,8 +83,8 @@ pub(super) fn read(tools: &Tools, bin_dir: Option<&Path>, file: &Path) -> Result
 }
 
 /// Whether the program says that it does not know such files.
-fn is_of_another_version(said: &str) -> bool {
-    ["handle RDB format version", "Wrong signature", "Unknown object type", "Unknown RDB encoding"]
+pub(in crate::plugin) fn is_of_another_version(said: &str) -> bool {
+    ["handle RDB format version", "Wrong signature", "object type", "Unknown RDB encoding"]
         .iter()
         .any(|sign| said.contains(sign))
 }
