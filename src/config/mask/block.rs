@@ -18,6 +18,8 @@ struct Open {
     /// Of the field; deeper lines are in it.
     indent: usize,
     rest: Rest,
+    /// The value that a private key stands in: it goes on behind the key.
+    around: Option<Box<Open>>,
 }
 
 /// What of a value is still to come.
@@ -35,10 +37,21 @@ enum Rest {
     Argument,
     /// All, in a field called `value`: what it holds was said in another.
     Named,
-    /// All lines of a private key.
-    Key,
+    /// All lines of a private key, from this part of it on.
+    Key(Part),
     /// The login of an address, up to its `@`.
     Address,
+}
+
+/// What of a private key comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Fields that say how it is written, or the key itself.
+    Begin,
+    /// What goes on behind a field of this indentation, or as above.
+    Field(usize),
+    /// What stands behind its fields and an empty line: no field belongs to it.
+    Body,
 }
 
 /// The values in `text` that look like secrets, those over several lines too.
@@ -77,14 +90,21 @@ impl<'t> Lines<'t> {
         if let Some(field) = open.as_ref().filter(|field| field.holds(indent, content)) {
             self.open = match field.rest {
                 Rest::Named => self.named(at, line, indent),
-                Rest::Key => self.key(at, line, indent).then_some(Open { indent: field.indent, rest: Rest::Key }),
+                Rest::Key(part) => {
+                    let rest = Rest::Key(part.behind(indent, content));
+                    if self.key(at, line, indent) {
+                        open.map(|key| Open { rest, ..key })
+                    } else {
+                        open.and_then(|key| key.around).map(|around| *around)
+                    }
+                }
                 Rest::Address => {
                     let login = first_word(content).rfind('@').unwrap_or(0);
                     self.add(at, Some(indent..indent + login));
                     self.add(at + indent + login, content.get(login..).map_or(Vec::new(), looks_secret));
                     goes_on(content, indent)
                 }
-                rest => self.held(Open { indent: field.indent, rest }, at, line, indent),
+                rest => self.held(Open::new(field.indent, rest), at, line, indent),
             };
             return;
         }
@@ -140,7 +160,8 @@ impl<'t> Lines<'t> {
         if let Seen::Hidden(place) = field::value(line, start, Takes::Secret) {
             self.add(at, Some(place));
         }
-        rest_of(value.trim(), Takes::Secret).map(|rest| Open { indent, rest })
+        let rest = if opens_a_key(value) { Some(Rest::Key(Part::Begin)) } else { rest_of(value.trim(), Takes::Secret) };
+        rest.map(|rest| Open::new(indent, rest))
     }
 
     /// A line that belongs to the value of a field, and what of the value is to come behind it.
@@ -168,13 +189,18 @@ impl<'t> Lines<'t> {
                 self.add(at + line.len() - behind.len(), looks_secret(behind));
                 return goes_on(behind, indent);
             }
+            // Its lines stand anywhere, and need not be deeper.
+            (None, None) if opens_a_key(content) => {
+                let around = (field.rest != Rest::Argument).then_some(Box::new(field));
+                return Some(Open { around, ..Open::new(indent, Rest::Key(Part::Begin)) });
+            }
             // What isn't deeper is one line, or the next argument.
             (None, None) if field.rest == Rest::Argument => return None,
             (None, None) => {
                 let is_last = indent <= field.indent && !content.is_empty() && !content.starts_with('-');
                 if field.rest == Rest::Bare && is_last {
                     // Behind the sign of a key on a line of its own, deeper lines may follow.
-                    return begins_with_sign(content).then_some(Open { indent, rest: Rest::Deeper });
+                    return begins_with_sign(content).then_some(Open::new(indent, Rest::Deeper));
                 }
             }
         }
@@ -182,7 +208,22 @@ impl<'t> Lines<'t> {
     }
 }
 
+impl Part {
+    /// What comes behind this line of the key.
+    fn behind(self, indent: usize, content: &str) -> Self {
+        match self {
+            Self::Begin | Self::Field(_) if is_head(content) => Self::Field(indent),
+            Self::Field(own) if indent > own && !content.is_empty() => self,
+            _ => Self::Body,
+        }
+    }
+}
+
 impl Open {
+    fn new(indent: usize, rest: Rest) -> Self {
+        Self { indent, rest, around: None }
+    }
+
     /// Whether a line belongs to the value.
     fn holds(&self, indent: usize, content: &str) -> bool {
         if content.is_empty() {
@@ -201,7 +242,8 @@ impl Open {
             Rest::Argument => is_deeper || (indent == self.indent && content.starts_with("- ")),
             Rest::Named => indent >= self.indent && content.split_once(':').is_some_and(|(name, _)| is_value(name)),
             Rest::Address => !content.starts_with('#') && first_word(content).contains('@'),
-            Rest::Key => is_deeper || content.contains(KEY_END) || !(is_field(content) || is_marker(content)),
+            Rest::Key(part) if part != Part::Body && is_head(content) => true,
+            Rest::Key(_) => is_deeper || content.contains(KEY_END) || !(is_field(content) || is_marker(content)),
         }
     }
 }
@@ -212,6 +254,16 @@ fn first_word(content: &str) -> &str {
 
 fn begins_with_sign(content: &str) -> bool {
     content.starts_with([':', '='])
+}
+
+/// Whether a private key begins on this line and goes on behind it.
+fn opens_a_key(content: &str) -> bool {
+    private_key(content).is_some_and(|key| key.end == content.len())
+}
+
+/// Whether a line is a field of a private key, such as `Proc-Type: 4,ENCRYPTED`.
+fn is_head(content: &str) -> bool {
+    content.starts_with(char::is_alphabetic) && is_field(content)
 }
 
 /// Whether a line has a name and a value.
@@ -233,35 +285,36 @@ fn goes_on(content: &str, indent: usize) -> Option<Open> {
         && is_secret_name(key.trim().trim_matches(['"', '\'']))
         && !key.contains([':', '='])
     {
-        return Some(Open { indent: 0, rest: Rest::Bare });
+        return Some(Open::new(0, Rest::Bare));
     }
-    if private_key(content).is_some_and(|key| key.end == content.len()) {
+    if opens_a_key(content) {
         // A key has fields, too; they stand where it does.
         let indent = if content.starts_with('-') { indent.saturating_sub(1) } else { indent };
-        return Some(Open { indent, rest: Rest::Key });
+        return Some(Open::new(indent, Rest::Key(Part::Begin)));
     }
     let item = content.trim_start_matches(['-', ' ']);
     let own = indent + content.len() - item.len();
-    if names_a_secret(item.trim_end_matches([' ', ','])) {
-        return Some(Open { indent, rest: Rest::Named });
-    }
     let signs = folded(item);
     let fields = fields(item, &signs);
     if let Some(rest) = fields.last.and_then(|(at, takes)| rest_of(item.get(at..)?.trim(), takes)) {
-        return Some(Open { indent: own, rest });
+        return Some(Open::new(own, rest));
+    }
+    // Behind what is still open on this line: all that follows a `name:` is taken for what it names.
+    if names_a_secret(item.trim_end_matches([' ', ','])) {
+        return Some(Open::new(indent, Rest::Named));
     }
     let argument = content.strip_prefix("- ").map(|argument| argument.trim_matches([' ', '"', '\'']));
     if argument.is_some_and(|argument| is_secret_option(&folded(argument))) {
-        return Some(Open { indent, rest: Rest::Argument });
+        return Some(Open::new(indent, Rest::Argument));
     }
     let word = signs.trim_end().rsplit([' ', '"', '\'']).next()?;
     if word.split_once("//").is_some_and(|(_, host)| !host.contains(['@', '/'])) {
-        return Some(Open { indent, rest: Rest::Address });
+        return Some(Open::new(indent, Rest::Address));
     }
     // A name alone.
     let name = signs.get(fields.open?..)?;
     let is_alone = name::words(name).len() <= ALONE_WORDS_MAX && !name.contains([']', '}', '#']);
-    (is_alone && name::says(name) != Says::Nothing).then_some(Open { indent: own, rest: Rest::Deeper })
+    (is_alone && name::says(name) != Says::Nothing).then_some(Open::new(own, Rest::Deeper))
 }
 
 /// What of the value of a field is still to come behind its line.

@@ -489,6 +489,30 @@ fn a_secret_over_several_lines_is_one() {
         "a: 1\nenv:\n  - name: DB_PASSWORD\n    value: hunter2\nb: 2\n",
         "a: 1\nenv:\n  - name: \"DB_PASSWORD\"\n\n    value: |\n      hunter2\nb: 2\n",
         "a: 1\nenv:\n  - {name: DB_PASSWORD,\n    value: hunter2}\nb: 2\n",
+        "a: 1\nenv:\n  - {name: nas, password:\n      hunter2}\nb: 2\n",
+        "a: 1\nenv:\n  - {name: db, password: \"hun\n  hunter3\"}\nb: 2\n",
+        "a: 1\nenv:\n  - {name: db, password: 'hun\nx: hunter3'}\nb: 2\n",
+        "a: 1\nenv:\n  - {name: db, token: |\n      hunter2\nb: 2\n",
+        "a: 1\n- {name: API_TOKEN, password: {env: X\n    hunter2}}\nb: 2\n",
+        "a: 1\nheader: \"Authorization:\n  hunter2\"\nb: 2\n",
+        "a: 1\nvariable: db, password:\n  hunter2\nb: 2\n",
+        "a: 1\nenv:\n  - {name: DB_PASSWORD, type: env,\n    value: hunter2}\nb: 2\n",
+        "a: 1\n-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,hunter1\n\nhunter2\n\
+         hunter3\n-----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nkey: -----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 1\nComment: hunter1\n  hunter4\nHash:\n\nhunter2\n\
+         hunter3\n-----END PGP PRIVATE KEY BLOCK-----\nb: 2\n",
+        "a: 1\nw:\n  key: |\n    -----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nhunter2\nhunter3\n\
+         -----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nw:\n  key: |\n    -----BEGIN PRIVATE KEY-----\nhunter2\nhunter3\n-----END PRIVATE KEY-----\n    hunter4\n\
+         b: 2\n",
+        "a: 1\nw:\n  note: x\n-----BEGIN RSA PRIVATE KEY-----\r\nProc-Type: 4,ENCRYPTED\r\n\r\nhunter2\r\n\
+         -----END RSA PRIVATE KEY-----\r\nb: 2\n",
+        "a: 1\n- name: TLS_KEY\n  value: -----BEGIN RSA PRIVATE KEY-----\n  Proc-Type: 4,ENCRYPTED\n\n  hunter2\n\
+         -----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\nexec:\n- x\n- --key\n- -----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nhunter2\nhunter3\n\
+         -----END RSA PRIVATE KEY-----\nb: 2\n",
+        "a: 1\n-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nhunter2\nb: 2\n",
+        "a: 1\nkeys:\n- -----BEGIN PRIVATE KEY-----\n- {b: 2}\n",
         "a: 1\r\npassword:\r\n  hunter2\r\nb: 2\r\n",
         "a: 1\npassword: &x !!str |\n\thunter2\nb: 2\n",
     ] {
@@ -515,6 +539,8 @@ fn a_secret_over_several_lines_is_one() {
         "destinations: [token-nas, cellar,\n  secret-nas]\n",
         "env:\n  - name: token-service\n    host: db.lan\n  - name: HOST\n    value: db.lan\n",
         "env: [{name: DB_PASSWORD, value: {env: X}}, {name: HOST, value: db.lan}]\n",
+        "env:\n  - {name: nas, password: {file: /x},\n    host: db.lan}\n  - {name: token-service, host: db.lan}\n",
+        "env:\n  - {name: nas, password: {env: X}}\n  - name: HOST\n    value: db.lan\n",
         "urls:\n  - https://x.lan\n  - me@home.lan\n",
         "note: see https://x.lan\n  and go on\n",
         "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\nnote: the PRIVATE KEY is there\n",

@@ -1,4 +1,4 @@
-//! Paths of this machine: paths of this machine, shipped from where they lie.
+//! What lies on this machine, shipped from where it lies: the work of the plugin `files`, and what others use of it.
 //!
 //! Its one promise beyond naming paths: what is missing, empty or not mounted is an error, never an empty backup.
 
