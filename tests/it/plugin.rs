@@ -48,6 +48,7 @@ mod postgres_swap;
 mod prometheus;
 mod redis;
 mod rsync;
+mod rsync_exclude;
 mod rsync_undo;
 pub(crate) mod simulated;
 mod sqlite;

@@ -1,4 +1,4 @@
-//! The plugin `files`: paths of this machine, shipped from where they lie.
+//! The plugin `files`: what it says of itself. Its work is in `kit/files`.
 
 use crate::plugin::kit::builtin::Builtin;
 use crate::plugin::kit::files;

@@ -1,4 +1,5 @@
-//! The plugin `mariadb` (and `mysql`, the same under another name): one `mariadb-dump` a database, and the users.
+//! The plugin `mariadb`, and `mysql`, the same by another name: what they say of themselves. Their work is in
+//! `kit/database/mariadb`, which others use as well.
 
 use crate::plugin::kit::builtin::{Builtin, Restore};
 use crate::plugin::kit::database::mariadb;

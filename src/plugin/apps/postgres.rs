@@ -1,4 +1,4 @@
-//! The plugin `postgres`: one `pg_dump -Fc` a database, and the roles, over the network or a socket.
+//! The plugin `postgres`: what it says of itself. Its work is in `kit/database/postgres`, which others use as well.
 
 use crate::plugin::kit::builtin::{Builtin, Restore};
 use crate::plugin::kit::database::postgres;

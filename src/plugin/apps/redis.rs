@@ -1,4 +1,4 @@
-//! The plugin `redis`: the snapshot of an instance (RDB) over the network, or by BGSAVE where the file can be read.
+//! The plugin `redis`: what it says of itself. Its work is in `kit/database/redis`, which others use as well.
 
 use crate::plugin::kit::builtin::{Builtin, Restore};
 use crate::plugin::kit::database::redis;

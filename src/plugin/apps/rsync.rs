@@ -59,8 +59,9 @@ device's own): a device with another key is refused. To keep owners, the daemon 
 
 Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the files back to their paths. The login needs
 the right to read all of them and to write then: where not everything can be compared, nothing is begun. What `exclude`
-names by now is left alone, also where the backup has it (patterns that begin with a slash aside). The device needs room for
-both: all of it is there before the first old file gives way, and what gives way is kept in a directory
+names by now is left alone, also where the backup has it (patterns that begin with a slash aside): that is told, with a
+warning where the device has it not. A `-wal`, `-shm` or `-journal` goes with its database or not at all. The device needs
+room for both: all of it is there before the first old file gives way, and what gives way is kept in a directory
 `.larder-before-…` there, to be removed by hand. The state directory here needs room for the files that get only other
 rights, owners or times: they are noted there with their content until the restore ends. When something fails, also when
 Larder is killed, the old files come back from that directory, and it goes only when each of them lies at its place again.

@@ -1,4 +1,4 @@
-//! The plugin `sqlite`: a consistent copy of a database in use, by `VACUUM INTO` through a read-only connection.
+//! The plugin `sqlite`: what it says of itself. Its work is in `kit/database/sqlite`, which others use as well.
 
 use crate::plugin::kit::builtin::{Builtin, Restore};
 use crate::plugin::kit::database::sqlite;

@@ -132,9 +132,32 @@ impl Failure {
         Self { trouble: Trouble { message, ..second.trouble }, ..second }
     }
 
+    /// Itself, or both, when what was to be cleared away behind it could not be.
+    pub(crate) fn after(self, cleared: Result<(), Self>) -> Self {
+        match cleared {
+            Ok(()) => self,
+            Err(second) => self.and(second),
+        }
+    }
+
     /// Trying again later can help.
     pub(crate) fn later(mut self) -> Self {
         self.retry = true;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_cleared_away_does_not_hide_why_it_had_to_be() {
+        let failure = || Failure::new("disk_full", "no room");
+        let kept = failure().after(Ok(()));
+        assert_eq!((kept.trouble.code.as_str(), kept.trouble.message.as_str()), ("disk_full", "no room"));
+        let both = failure().after(Err(Failure::new("journal_unwritable", "the note stays").hint("look")));
+        assert_eq!(both.trouble.message, "no room; and the note stays");
+        assert_eq!((both.trouble.code.as_str(), both.trouble.hint.as_deref()), ("journal_unwritable", Some("look")));
     }
 }

@@ -1,4 +1,4 @@
-//! What lies on this machine, shipped from where it lies: the work of the plugin `files`, and what others use of it.
+//! Paths of this machine, shipped from where they lie: how they are captured, counted and judged.
 //!
 //! Its one promise beyond naming paths: what is missing, empty or not mounted is an error, never an empty backup.
 

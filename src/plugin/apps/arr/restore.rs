@@ -133,7 +133,7 @@ fn put<'k>(
     if let Err(failure) = app.upload(zip, version) {
         // Answered, it was refused; else it may have arrived.
         if !matches!(failure.trouble.code.as_str(), "unreachable" | "cut_short" | "silent" | "http_failed") {
-            noted(&|journal| journal.done(UPLOADED))?;
+            return Err(failure.after(noted(&|journal| journal.done(UPLOADED))));
         }
         return Err(failure);
     }

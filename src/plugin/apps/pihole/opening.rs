@@ -45,10 +45,10 @@ pub(super) fn with_session<T>(
         Ok(session) => session,
         Err(NotOpened { failure, answered }) => {
             // A login whose answer was lost may have taken a seat: then the entry stays.
-            if let (true, Some(journal)) = (answered, journal) {
-                journal.done(ENTRY)?;
-            }
-            return Err(failure);
+            return Err(match journal.filter(|_| answered) {
+                Some(journal) => failure.after(journal.done(ENTRY)),
+                None => failure,
+            });
         }
     };
     if !session.has_sid() && credential.password.is_some() {

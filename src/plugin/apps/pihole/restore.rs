@@ -152,10 +152,8 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         noted(&|journal| journal.note(IMPORT, &note))?;
         if let Err(failure) = import(session, &web, &plan.zip, &plan.parts) {
             let (failure, is_undone) = undo(session, &web, &before, &plan, failure);
-            if is_undone {
-                noted(&|journal| journal.done(IMPORT))?;
-            }
-            return Err(failure);
+            let cleared = if is_undone { noted(&|journal| journal.done(IMPORT)) } else { Ok(()) };
+            return Err(failure.after(cleared));
         }
         noted(&|journal| journal.done(IMPORT))?;
         // At once, while the old process still stands: in the new one the session may be gone or keep its seat.

@@ -143,8 +143,8 @@ fn put_files(
                 let left = undone
                     .map_err(|left| Failure::new("not_undone", format!("{}; and {left}", failure.trouble.message)));
                 left?;
-                journal.done(FILES_ENTRY)?;
-                return Err(failure.hint("every file is what it was; give the daemon's user write permission there"));
+                let failure = failure.hint("every file is what it was; give the daemon's user write permission there");
+                return Err(failure.after(journal.done(FILES_ENTRY)));
             }
             written.push((path, bytes));
         }

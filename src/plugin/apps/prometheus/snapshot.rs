@@ -45,10 +45,7 @@ pub(super) fn take(
     let name = match make(server) {
         Ok(name) => name,
         Err(failure) => {
-            if undo(&note).is_ok() {
-                journal.done(ENTRY)?;
-            }
-            return Err(failure);
+            return Err(if undo(&note).is_ok() { failure.after(journal.done(ENTRY)) } else { failure });
         }
     };
     note.name = Some(name.clone());

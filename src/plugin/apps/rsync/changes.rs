@@ -144,7 +144,14 @@ fn unescaped(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A name of which nothing is a pattern.
+/// The pattern that means exactly this name.
+pub(super) fn pattern(name: &[u8]) -> Vec<u8> {
+    // A backslash is one of the name's own where nothing in it is a pattern.
+    let has_pattern = name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
+    if has_pattern { escaped(name) } else { name.to_vec() }
+}
+
+/// A name of which nothing is a pattern, in one.
 pub(super) fn escaped(name: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(name.len());
     for letter in name {
@@ -191,6 +198,7 @@ mod tests {
         wanted.insert(1, Name(b"latin\xe9".to_vec()));
         assert_eq!(outermost(changes.created), wanted);
         assert_eq!(escaped(b"a*[b]\\"), b"a\\*\\[b]\\\\");
+        assert_eq!((pattern(b"a*\\"), pattern(b"a\\")), (b"a\\*\\\\".to_vec(), b"a\\".to_vec()));
         for name in wanted {
             let written = serde_json::to_string(&name).unwrap();
             assert_eq!(serde_json::from_str::<Name>(&written).unwrap(), name, "{written}");

@@ -1,12 +1,12 @@
 //! The other side: rsync over ssh with exactly one key and one known host.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::changes::{Changes, Name, escaped};
+use super::changes::{Changes, Name, escaped, pattern};
 use super::ends::{Outcome, judge};
 use super::stats::Stats;
 use super::{RsyncSettings, below};
@@ -114,14 +114,21 @@ impl<'s> Remote<'s> {
         self.run(args, voice)
     }
 
-    /// What a transfer of `from` to its path on the device would change, and what lies there that `from` has not.
-    pub(super) fn look(&self, from: &Path, path: &str, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
+    /// What a transfer of `from`, but for the names in `left`, to its path on the device would change, and what lies there
+    /// that `from` has not.
+    pub(super) fn look(
+        &self,
+        from: &Path,
+        path: &str,
+        left: &[Name],
+        voice: &mut Voice<'_>,
+    ) -> Result<(Changes, Outcome), Failure> {
         let mut args = self.common(Apply::No);
         args.push("--mkpath".into());
         args.extend(by_content());
         if from.is_dir() {
             args.push("--delete".into());
-            args.extend(self.excluded());
+            args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
         self.listed(args, voice)
@@ -134,6 +141,7 @@ impl<'s> Remote<'s> {
         &self,
         from: &Path,
         path: &str,
+        left: &[Name],
         aside: Option<&str>,
         voice: &mut Voice<'_>,
     ) -> Result<(Stats, Outcome), Failure> {
@@ -142,7 +150,7 @@ impl<'s> Remote<'s> {
         args.extend(by_content());
         args.extend(kept_in(aside));
         if from.is_dir() {
-            args.extend(self.excluded());
+            args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
         self.run(args, voice).map_err(|failure| match failure.trouble.code.as_str() {
@@ -248,11 +256,7 @@ impl<'s> Remote<'s> {
             let parent = name.as_path().parent().unwrap_or(Path::new(""));
             std::fs::create_dir_all(skeleton.join(parent)).map_err(broken)?;
             let name = name.plain();
-            let escaped = escaped(name);
-            // A backslash is one of the name's own where nothing in it is a pattern.
-            let has_pattern = name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-            let plain = if has_pattern { escaped.as_slice() } else { name };
-            rules.extend([b"R /", plain, b"\0R /", &escaped, b"/**\0"].concat());
+            rules.extend([b"R /", pattern(name).as_slice(), b"\0R /", &escaped(name), b"/**\0"].concat());
         }
         rules.extend(b"P *\0");
         let file = skeleton.with_extension("rules");
@@ -283,10 +287,22 @@ impl<'s> Remote<'s> {
         Ok((Changes { stats, ..changes }, outcome))
     }
 
-    /// What the settings leave out; patterns that are bound to the root mean that of the device.
-    pub(super) fn excluded(&self) -> impl Iterator<Item = OsString> {
-        let free = self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'));
-        free.map(|pattern| format!("--exclude={pattern}").into()).chain([format!("--exclude={ASIDE}*").into()])
+    /// What the settings leave out, and exactly the names in `left`.
+    pub(super) fn excluded(&self, left: &[Name]) -> impl Iterator<Item = OsString> {
+        let left =
+            left.iter().map(|name| OsString::from_vec([b"--exclude=/", pattern(name.plain()).as_slice()].concat()));
+        let free = self.free().map(|pattern| format!("--exclude={pattern}").into());
+        left.chain(free).chain([format!("--exclude={ASIDE}*").into()])
+    }
+
+    /// Whether the settings may leave out anything of a directory.
+    pub(super) fn excludes(&self) -> bool {
+        self.free().next().is_some()
+    }
+
+    /// Patterns that are bound to the root mean that of the device.
+    fn free(&self) -> impl Iterator<Item = &String> {
+        self.settings.exclude.iter().filter(|pattern| !pattern.starts_with('/'))
     }
 
     fn add_ends(&self, args: &mut Vec<OsString>, from: &Path, path: &str) {

@@ -30,8 +30,10 @@ use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 mod attributes;
+mod left;
 
 use attributes::{Touched, at_both_ends, forget};
+use left::Left;
 
 /// The entry that says that all is in place.
 const COMMITTED: &str = "committed";
@@ -63,6 +65,7 @@ struct Work {
     leaves: Vec<Name>,
     /// What the backup has not and nobody reads into it.
     stays: Vec<Name>,
+    left: Left,
 }
 
 /// What undoes the work at one path.
@@ -118,8 +121,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         let entry = format!("{number:05}");
         let kept = each.keep(&remote, &journal, &entry, &request.staging, voice);
         if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
-            clear(&journal)?;
-            return Err(failure);
+            return Err(failure.after(clear(&journal)));
         }
     }
     let done = work.iter().try_for_each(|each| each.put(&remote, request, voice));
@@ -278,29 +280,35 @@ impl Work {
         to: String,
         voice: &mut Voice<'_>,
     ) -> Result<Self, Failure> {
-        let (changes, outcome) = remote.look(&from, &to, voice)?;
+        let skeleton = request.staging.join(".larder-empty");
+        let chosen = if from.is_dir() { Some(left::choose(remote, &from, &skeleton, voice)?) } else { None };
+        let parted = chosen.as_ref().map_or(&[][..], |(_, left)| &left.parted);
+        let (changes, outcome) = remote.look(&from, &to, parted, voice)?;
         // What is there and cannot be seen would count as new, and be taken away to undo a restore.
         remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
         let partial =
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
         let partial = partial.collect();
-        let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
-        if from.is_dir() {
+        if let Some((sent, mut left)) = chosen {
+            let databases = sent.databases(&from);
             let is_read = |name: &Name| databases.iter().any(|each| is_read_into(each, &from, name));
             // A directory that is a file in the backup: rsync gives way to none that has something in it.
             let stands_for = |name: &Name| {
                 let mut created = changes.created.iter().filter(|created| !created.is_directory());
                 created.any(|created| name.is_below(&created.0) || (name.is_directory() && name.plain() == created.0))
             };
-            let (leaves, stays): (Vec<Name>, Vec<Name>) =
+            let (mut leaves, stays): (Vec<Name>, Vec<Name>) =
                 changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
-            let directories = remote.directories(&from, &request.staging.join(".larder-empty"), voice)?;
-            let touched = Touched::of(directories, &changes, &leaves);
+            let unseen = sent.unseen_beside(&databases, &from, (remote, &to), &skeleton, voice)?;
+            leaves.extend(unseen.into_iter().filter(|name| !changes.extra.contains(name)));
+            left.look((&sent, &from), (remote, &to), &leaves, &skeleton, voice)?;
+            let touched = Touched::of(sent.directories, &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
             let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
-            return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays });
+            return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays, left });
         }
+        let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
         let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
@@ -312,11 +320,10 @@ impl Work {
         let leaves = if beside.is_empty() || !changes.created.is_empty() {
             Vec::new()
         } else {
-            let skeleton = request.staging.join(".larder-empty");
             remote.are_there(&note.base, &beside, &skeleton, voice)?
         };
         let touched = Touched::of(Vec::new(), &changes, &leaves);
-        Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new() })
+        Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new(), left: Left::default() })
     }
 
     /// Notes here what undoes a change of attributes, and what lies there; nothing is changed on the device.
@@ -370,7 +377,20 @@ impl Work {
             detail.push_str("; not in the backup, and stays: ");
             detail.push_str(&told(&self.stays));
         }
+        detail.push_str(&self.left.told(told));
         voice.step(verb, format!("{} on {host}", self.to), detail);
+        if !self.left.missing.is_empty() {
+            let missing = outermost(self.left.missing.iter().cloned());
+            let message = format!(
+                "{} of the backup are not in {} on {host} and are not sent, as `exclude` names them by now: {}",
+                self.left.missing.len(),
+                self.to,
+                told(&missing)
+            );
+            voice.warning(Trouble::new("left_out", message).with_hint(
+                "take the pattern out of `exclude` and restore again, or get them by `larder restore TARGET --to DIR`",
+            ));
+        }
     }
 
     fn put(&self, remote: &Remote<'_>, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -380,9 +400,10 @@ impl Work {
             let outcome = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?;
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
-        let (_, outcome) = remote.send(&self.from, &self.to, aside, voice)?;
+        let parted = &self.left.parted;
+        let (_, outcome) = remote.send(&self.from, &self.to, parted, aside, voice)?;
         // Both ways: what differs or is missing there, and what is there beside.
-        let (left, compared) = remote.look(&self.from, &self.to, voice)?;
+        let (left, compared) = remote.look(&self.from, &self.to, parted, voice)?;
         // What vanished here is neither sent nor compared; nor may be what could be read neither time.
         let is_less = outcome == Outcome::Vanished || (outcome != Outcome::Whole && compared != Outcome::Whole);
         if left.stats.transferred > 0 || is_less {
@@ -412,14 +433,19 @@ impl Work {
         let mut detail = format!("{} files, 0 differ by their content", left.stats.files);
         detail.push_str(&others("stay that the backup has not", &self.stays));
         detail.push_str(&others("came since", &came));
+        detail.push_str(&self.left.told(told));
         let verdict = match compared.lacks() {
             Some(said) => {
                 detail = format!("{detail}; not all could be compared: {said}");
                 Verdict::CouldNotVerify
             }
+            // What is not sent and is not there is not as in the backup.
+            None if !self.left.missing.is_empty() => Verdict::CouldNotVerify,
             None => Verdict::Proven,
         };
-        voice.validation(format!("{} is as in the backup", self.to), verdict, detail);
+        let is_all = self.left.excluded.is_empty() && self.left.parted.is_empty();
+        let but = if is_all { "" } else { ", but for what is left alone" };
+        voice.validation(format!("{} is as in the backup{but}", self.to), verdict, detail);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! MariaDB and MySQL: one `mariadb-dump` a database, and the users.
+//! How databases of MariaDB and MySQL are captured: one `mariadb-dump` a database, and the users.
 //!
 //! Exit code 0 is no proof and a dump that failed still has a head. So the file is read to its end: its trailer, its
 //! tables, and each table's rows with a fingerprint, by which a restore is compared afterwards.

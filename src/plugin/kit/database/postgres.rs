@@ -1,4 +1,4 @@
-//! PostgreSQL: one `pg_dump -Fc` a database, and the roles, over the network or a socket.
+//! How PostgreSQL databases are captured: one `pg_dump -Fc` a database, and the roles, over the network or a socket.
 //!
 //! Dumps are not compressed (`--compress=0`): restic deduplicates and compresses better than two layers do. Without
 //! zlib there is no checksum in the file, so its SHA-256 is taken and checked again before it is published.

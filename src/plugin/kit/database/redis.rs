@@ -1,4 +1,5 @@
-//! Redis and Valkey: the snapshot of an instance (RDB) over the network, or by BGSAVE where the file can be read.
+//! How an instance of Redis or Valkey is captured and judged: its snapshot (RDB), over the network or by BGSAVE where
+//! the file can be read.
 //!
 //! `redis-cli --rdb` asks as a replica does, so the file is of one instant and nothing is written on the server. Every
 //! file is read to its end by `redis-check-rdb`, which knows its checksum and counts its keys.

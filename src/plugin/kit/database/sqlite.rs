@@ -1,4 +1,5 @@
-//! SQLite: a consistent copy of a database in use, by `VACUUM INTO` through a read-only connection.
+//! How SQLite databases are captured and judged: a consistent copy of one in use, by `VACUUM INTO` through a read-only
+//! connection.
 //!
 //! A copy of the file alone would miss what is in the WAL or catch half a transaction. The source is opened read-only
 //! and never made: a path that is wrong stays wrong.

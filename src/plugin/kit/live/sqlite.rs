@@ -1,5 +1,6 @@
 //! SQLite files that somebody writes to: copied by SQLite's own online backup, checked on a copy.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::plugin::kit::database::sqlite::check::integrity;
+use crate::plugin::kit::live::{Kind, recognise};
 use crate::plugin::protocol::Verdict;
 
 /// How long a copy may be kept from its end by writers.
@@ -17,6 +19,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The files that belong to a database file.
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// What a `-shm` file begins with, in the order of its machine.
+const INDEX: u32 = 3_007_000;
+/// Enough to know such a file by.
+const HEAD_BYTES: u64 = 32;
 
 /// Copies a database that lies on this host as it is at one instant, while others work with it.
 ///
@@ -68,6 +75,33 @@ pub(crate) fn check(copy: &Path) -> (Verdict, String) {
         Ok(connection) => integrity(&connection, true),
         Err(error) => (Verdict::Failed, crate::error::chain(&error)),
     }
+}
+
+/// Whether a file with such a name is really one that SQLite keeps beside a database: by how it begins, or done with.
+pub(crate) fn is_own(file: &Path) -> bool {
+    let name = file.as_os_str().as_encoded_bytes();
+    let is_index = |head: &[u8]| [INDEX.to_le_bytes(), INDEX.to_be_bytes()].iter().any(|begin| head.starts_with(begin));
+    head(file)
+        .is_some_and(|head| is_empty(&head) || is_index(&head) || recognise(name, &head) == Some(Kind::SqliteEncrypted))
+}
+
+/// Whether a file beside a database has nothing in it that SQLite would read.
+pub(crate) fn is_done_with(file: &Path) -> bool {
+    head(file).is_some_and(|head| is_empty(&head))
+}
+
+fn is_empty(head: &[u8]) -> bool {
+    head.iter().all(|byte| *byte == 0)
+}
+
+/// How a file begins; none: it is none that can be read.
+fn head(file: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    if !std::fs::symlink_metadata(file).ok()?.is_file() {
+        return None;
+    }
+    std::fs::File::open(file).ok()?.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
+    Some(head)
 }
 
 /// The path of a file that belongs to a database.
@@ -125,6 +159,25 @@ mod tests {
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn what_sqlite_keeps_beside_a_database_is_known_from_a_file_of_such_a_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        let writer = Connection::open(&path).unwrap();
+        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+        for (end, is_idle) in [("-wal", false), ("-shm", false)] {
+            let file = beside(&path, end);
+            assert_eq!((is_own(&file), is_done_with(&file)), (true, is_idle), "{end}");
+        }
+        writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        assert!(is_own(&beside(&path, "-wal")) && is_done_with(&beside(&path, "-wal")));
+        let diary = directory.path().join("2024-journal");
+        std::fs::write(&diary, "dear diary").unwrap();
+        std::fs::copy(&path, beside(&diary, "-wal")).unwrap();
+        assert!(!is_own(&beside(&diary, "-wal")), "a database of such a name");
+        assert!(!is_own(&diary) && !is_own(&directory.path().join("nowhere-wal")) && !is_own(directory.path()));
     }
 
     #[test]

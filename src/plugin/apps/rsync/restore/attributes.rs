@@ -70,26 +70,6 @@ pub(super) fn forget(noted: &Path) {
 }
 
 impl Remote<'_> {
-    /// The directories of the backup at `from` that are sent, by names below it; `skeleton` is made for this alone.
-    pub(super) fn directories(
-        &self,
-        from: &Path,
-        skeleton: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<Vec<Name>, Failure> {
-        std::fs::create_dir_all(skeleton)
-            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", skeleton.display())))?;
-        // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
-        let mut args: Vec<OsString> = ["--dry-run", "-r"].map(OsString::from).to_vec();
-        args.extend(self.excluded());
-        args.extend(ONLY_DIRECTORIES.map(OsString::from));
-        args.extend(["--".into(), within(from), within(skeleton)]);
-        let listed = self.listed(args, voice);
-        let _ = std::fs::remove_dir_all(skeleton);
-        // What cannot be read here is not sent either.
-        listed.map(|(changes, _)| changes.created)
-    }
-
     /// The names at the top of a directory of the device; nothing else of it is read. None: it has no such directory.
     pub(super) fn top(
         &self,
@@ -238,7 +218,7 @@ impl Remote<'_> {
 }
 
 /// What was heard of a directory; none: the device has it not.
-fn there<T>(heard: Result<(T, Outcome), Failure>) -> Result<Option<(T, Outcome)>, Failure> {
+pub(super) fn there<T>(heard: Result<(T, Outcome), Failure>) -> Result<Option<(T, Outcome)>, Failure> {
     let is_gone = |said: &str| said.contains("change_dir") && said.contains("(2)");
     match heard {
         Ok((_, Outcome::Partial(said))) if is_gone(&said) => Ok(None),

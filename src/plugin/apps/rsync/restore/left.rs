@@ -1,0 +1,247 @@
+//! What of the backup is sent, and what is left alone: what `exclude` names by now, and what belongs to a database that is
+//! not sent.
+//!
+//! The log of a database is nothing by itself: sent beside the live one it would be read into that. So what lies beside a
+//! database goes with it or not at all, and databases are looked for only among what is sent.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::super::changes::{Name, outermost};
+use super::super::ends::Outcome;
+use super::super::remote::{Apply, Remote, within};
+use super::attributes::there;
+use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::live::{sqlite, tree};
+use crate::plugin::kit::voice::Voice;
+
+/// What is sent of a directory of the backup, by names below it.
+pub(super) struct Sent {
+    /// Directories without their slash.
+    all: BTreeSet<Vec<u8>>,
+    pub(super) directories: Vec<Name>,
+}
+
+/// What is not.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// `exclude` names it by now.
+    pub(super) excluded: Vec<Name>,
+    /// It belongs to a database that is not sent.
+    pub(super) parted: Vec<Name>,
+    /// Of what is excluded, what the device will not have either.
+    pub(super) missing: Vec<Name>,
+    /// Of how many that are excluded nobody can say whether the device has them.
+    pub(super) unseen: usize,
+}
+
+/// Tells what is sent of the directory `from`, and what is left; `skeleton` is made for this alone.
+pub(super) fn choose(
+    remote: &Remote<'_>,
+    from: &Path,
+    skeleton: &Path,
+    voice: &mut Voice<'_>,
+) -> Result<(Sent, Left), Failure> {
+    let sent = remote.of_backup(from, remote.excluded(&[]).collect(), skeleton, voice)?;
+    let all = if remote.excludes() { remote.of_backup(from, Vec::new(), skeleton, voice)? } else { Vec::new() };
+    Ok(told_apart(sent, all, |name| sqlite::is_own(&from.join(name.as_path()))))
+}
+
+/// By what is sent, all that the backup has, and whether something is a file that SQLite keeps beside a database.
+fn told_apart(sent: Vec<Name>, all: Vec<Name>, is_own: impl Fn(&Name) -> bool) -> (Sent, Left) {
+    let mut names: BTreeSet<Vec<u8>> = sent.iter().map(|name| name.plain().to_vec()).collect();
+    let excluded = all.into_iter().filter(|name| !names.contains(name.plain())).collect();
+    let is_parted = |name: &&Name| main_of(name).is_some_and(|main| !names.contains(main)) && is_own(name);
+    let parted: Vec<Name> = sent.iter().filter(is_parted).cloned().collect();
+    for name in &parted {
+        names.remove(name.plain());
+    }
+    let directories = sent.into_iter().filter(Name::is_directory).collect();
+    (Sent { all: names, directories }, Left { excluded, parted, ..Left::default() })
+}
+
+/// The name of the database that a file of this name would belong to.
+fn main_of(name: &Name) -> Option<&[u8]> {
+    let ends = sqlite::BESIDE.iter();
+    ends.filter(|_| !name.is_directory()).find_map(|end| name.0.strip_suffix(end.as_bytes()))
+}
+
+impl Sent {
+    /// The databases in it.
+    pub(super) fn databases(&self, from: &Path) -> Vec<tree::Database> {
+        let is_left = |path: &Path| {
+            let name = path.strip_prefix(from).map_or(path, |name| name).as_os_str().as_encoded_bytes();
+            !name.is_empty() && !self.all.contains(name)
+        };
+        tree::look(&[from.to_owned()], &is_left).databases
+    }
+
+    /// What would be read into `databases` on the device, and is not seen there by a look, since `exclude` names it.
+    pub(super) fn unseen_beside(
+        &self,
+        databases: &[tree::Database],
+        from: &Path,
+        (remote, to): (&Remote<'_>, &str),
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Vec<Name>, Failure> {
+        let files = databases.iter().filter(|database| !database.kind.is_a_directory());
+        let files = files.filter_map(|database| database.path.strip_prefix(from).ok());
+        let beside = files.flat_map(|file| sqlite::BESIDE.map(|end| sqlite::beside(file, end)));
+        let beside = beside.map(|path: PathBuf| Name(path.into_os_string().into_encoded_bytes()));
+        let beside: Vec<Name> = beside.filter(|name| !self.all.contains(name.plain())).collect();
+        if !remote.excludes() || beside.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (found, outcome) = remote.seen(to, &beside, skeleton, voice)?;
+        remote.unread(to, &outcome).map_or(Ok(found), Err)
+    }
+
+    /// Whether an excluded file is of no use to the database that it belongs to.
+    fn is_idle(&self, name: &Name, from: &Path) -> bool {
+        main_of(name).is_some_and(|main| self.all.contains(main))
+            && (name.0.ends_with(b"-shm") || sqlite::is_done_with(&from.join(name.as_path())))
+    }
+}
+
+impl Left {
+    /// Looks which excluded names the device has, those aside that leave.
+    pub(super) fn look(
+        &mut self,
+        (sent, from): (&Sent, &Path),
+        (remote, to): (&Remote<'_>, &str),
+        leaves: &[Name],
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        if self.excluded.is_empty() {
+            return Ok(());
+        }
+        let plain =
+            |names: Vec<Name>| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
+        let first = outermost(self.excluded.iter().cloned());
+        // What these lie in is sent, so it can be read, also where they themselves cannot be.
+        let (found, _) = remote.seen(to, &first, skeleton, voice)?;
+        let mut there = plain(found);
+        let is_deeper =
+            |name: &&Name| first.iter().any(|first| name.is_below(first.plain()) && there.contains(first.plain()));
+        let deeper: Vec<Name> = self.excluded.iter().filter(is_deeper).cloned().collect();
+        let (found, outcome) =
+            if deeper.is_empty() { (Vec::new(), Outcome::Whole) } else { remote.seen(to, &deeper, skeleton, voice)? };
+        there.extend(plain(found));
+        for name in leaves {
+            there.remove(name.plain());
+        }
+        let excluded = plain(self.excluded.clone());
+        let deeper = plain(deeper);
+        for name in self.excluded.iter().filter(|name| !there.contains(name.plain())) {
+            // What lies beside a database comes and goes with it.
+            if main_of(name).is_some_and(|main| excluded.contains(main)) || sent.is_idle(name, from) {
+                continue;
+            }
+            if outcome.lacks().is_some() && deeper.contains(name.plain()) {
+                self.unseen += 1;
+            } else {
+                self.missing.push(name.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// In words that go on; empty: nothing is left.
+    pub(super) fn told(&self, told: impl Fn(&[Name]) -> String) -> String {
+        let mut text = String::new();
+        if !self.excluded.is_empty() {
+            let names = told(&outermost(self.excluded.iter().cloned()));
+            let count = self.excluded.len();
+            text = format!("; {count} of the backup are left alone, as `exclude` names them by now: {names}");
+        }
+        if !self.parted.is_empty() {
+            let (count, names) = (self.parted.len(), told(&self.parted));
+            text = format!("{text}; {count} of the backup are left alone, as their database is not sent: {names}");
+        }
+        if !self.missing.is_empty() {
+            text = format!("{text}; {} of these are not there", self.missing.len());
+        }
+        if self.unseen > 0 {
+            text = format!("{text}; of {} of these it cannot be seen whether they are there", self.unseen);
+        }
+        text
+    }
+}
+
+impl Remote<'_> {
+    /// The names of the backup below `from` that these options leave, directories with a slash.
+    fn of_backup(
+        &self,
+        from: &Path,
+        options: Vec<OsString>,
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<Vec<Name>, Failure> {
+        std::fs::create_dir_all(skeleton)
+            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", skeleton.display())))?;
+        // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
+        let mut args: Vec<OsString> = ["--dry-run", "-rlD"].map(OsString::from).to_vec();
+        args.extend(options);
+        args.extend(["--".into(), within(from), within(skeleton)]);
+        let listed = self.listed(args, voice);
+        let _ = std::fs::remove_dir_all(skeleton);
+        // What cannot be read here is not sent either.
+        listed.map(|(changes, _)| changes.created)
+    }
+
+    /// Which of `names` the directory `path` of the device has; nothing is read but that they are there.
+    fn seen(
+        &self,
+        path: &str,
+        names: &[Name],
+        skeleton: &Path,
+        voice: &mut Voice<'_>,
+    ) -> Result<(Vec<Name>, Outcome), Failure> {
+        let list = skeleton.with_extension("names");
+        let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
+        let made = std::fs::create_dir_all(skeleton).and_then(|()| std::fs::write(&list, text));
+        made.map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
+        let mut args = self.base(Apply::No);
+        args.extend(["-lD", "--from0", "--ignore-missing-args"].map(OsString::from));
+        let mut from = OsString::from("--files-from=");
+        from.push(&list);
+        args.extend([from, "--".into(), self.directory(path), within(skeleton)]);
+        let listed = there(self.listed(args, voice));
+        let _ = std::fs::remove_file(&list);
+        let _ = std::fs::remove_dir_all(skeleton);
+        let Some((changes, outcome)) = listed? else { return Ok((Vec::new(), Outcome::Whole)) };
+        let wanted: BTreeSet<&[u8]> = names.iter().map(Name::plain).collect();
+        // The directories that they lie in are told as well.
+        let found = changes.created.into_iter().filter(|name| wanted.contains(name.plain())).collect();
+        Ok((found, outcome))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(all: &[&str]) -> Vec<Name> {
+        all.iter().map(|name| Name::from(*name)).collect()
+    }
+
+    #[test]
+    fn what_lies_beside_a_database_is_sent_with_it_or_not_at_all() {
+        let sent = names(&["app.db", "app.db-wal", "sub/", "sub/x.db-wal", "sub/x.db-shm", "2024-journal", "my-wal/"]);
+        let all = [sent.clone(), names(&["closed/", "closed/one", "sub/x.db"])].concat();
+        let (sent, mut left) = told_apart(sent, all, |name| name != &Name::from("2024-journal"));
+        assert_eq!(sent.directories, names(&["sub/", "my-wal/"]));
+        assert_eq!(left.excluded, names(&["closed/", "closed/one", "sub/x.db"]));
+        assert_eq!(left.parted, names(&["sub/x.db-wal", "sub/x.db-shm"]));
+        assert!(sent.all.contains(&b"app.db-wal"[..]) && !sent.all.contains(&b"sub/x.db-wal"[..]));
+        left.missing = names(&["closed/one"]);
+        let told = left.told(|names| names.iter().map(Name::to_string).collect::<Vec<_>>().join(", "));
+        let wanted = "; 3 of the backup are left alone, as `exclude` names them by now: closed/, sub/x.db; 2 of the backup \
+                      are left alone, as their database is not sent: sub/x.db-wal, sub/x.db-shm; 1 of these are not there";
+        assert_eq!(told, wanted);
+        assert_eq!(Left::default().told(|_| String::new()), "");
+    }
+}
