@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use crate::error::Trouble;
 use crate::plugin::apps::ALL;
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{Builtin, Failure};
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Action, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request};
@@ -62,9 +63,16 @@ fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Fai
             Ok(())
         }
         Action::Capture => (builtin.capture)(&request, voice),
-        Action::Validate => (builtin.validate)(&request, voice),
+        Action::Validate => {
+            asked::facts(&request)?;
+            (builtin.validate)(&request, voice)
+        }
         Action::Restore => match &builtin.restore {
-            Some(restore) => (restore.run)(&request, voice),
+            Some(restore) => {
+                asked::facts(&request)?;
+                asked::order(&request)?;
+                (restore.run)(&request, voice)
+            }
             None => Err(cannot(name, "restore into an application")
                 .hint("restore the files with `larder restore TARGET --to DIR`, then follow `larder plugin describe`")),
         },

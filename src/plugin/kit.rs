@@ -2,6 +2,7 @@
 
 pub mod apart;
 pub(in crate::plugin) mod archive;
+pub(in crate::plugin) mod asked;
 pub mod builtin;
 pub(in crate::plugin) mod commands;
 pub(crate) mod database;

@@ -17,6 +17,7 @@ use super::support::skip::{Lack, skip};
 
 mod arr;
 mod command;
+mod conformance;
 mod contract;
 mod database;
 mod docker;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::TlsSettings;
@@ -239,9 +240,7 @@ fn capture(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), 
 
 fn validate(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let facts = asked::facts(request)?;
     for artifact in &facts.artifacts {
         let zip = request.staging.join(&artifact.path);
         digest::check(artifact, &zip, voice)?;

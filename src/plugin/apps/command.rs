@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::inside::{self, Inside};
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
@@ -162,11 +163,7 @@ fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(Path
 }
 
 fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: CommandSettings = builtin::settings(request)?;
-    let RestoreOptions {} = builtin::options(request)?;
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
+    let RestoreJob::<CommandSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
     let Some(RestoreCommand { command, args }) = &settings.restore else {
         return Err(Failure::new("not_supported", "the target names no program that puts it back")
             .hint("set `restore: {command: NAME}`, or `larder restore TARGET --to DIR` and go on by hand"));

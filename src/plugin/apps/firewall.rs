@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::plugin::kit::builtin::{self, Failure};
+use serde::de::DeserializeOwned;
+
+use crate::plugin::kit::asked::{RestoreJob, ValidateJob};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{archive, digest, download, xml};
 use crate::plugin::protocol::{Request, Verb, Verdict};
@@ -56,10 +59,13 @@ impl Kind {
         }
     }
 
-    pub(super) fn validate(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        let Some(facts) = &request.capture else {
-            return Err(Failure::new("request", "`validate` needs what the capture told"));
-        };
+    /// `S`: the settings of the plugin.
+    pub(super) fn validate<S: DeserializeOwned>(
+        &self,
+        request: &Request,
+        voice: &mut Voice<'_>,
+    ) -> Result<(), Failure> {
+        let ValidateJob::<S> { facts, .. } = ValidateJob::of(request)?;
         for artifact in &facts.artifacts {
             let path = request.staging.join(&artifact.path);
             digest::check(artifact, &path, voice)?;
@@ -81,15 +87,14 @@ impl Kind {
     }
 
     /// Neither has an API that takes a configuration: it is checked, and a person is told what to do.
-    pub(super) fn restore(
+    pub(super) fn restore<S: DeserializeOwned>(
         &self,
         request: &Request,
         steps: &[(&str, &str)],
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
-        let NoOptions {} = builtin::options(request)?;
-        let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
-        let Some(artifact) = artifacts.into_iter().find(|each| each.format == self.format) else {
+        let RestoreJob::<S, NoOptions> { facts, order, .. } = RestoreJob::of(request)?;
+        let Some(artifact) = facts.artifacts.iter().find(|each| each.format == self.format) else {
             return Err(Failure::new("no_export", format!("the backup has no configuration of {}", self.name))
                 .hint("is it one of another plugin?"));
         };
@@ -98,7 +103,7 @@ impl Kind {
         for (thing, detail) in steps {
             voice.step(Verb::Manual, *thing, *detail);
         }
-        if request.restore.as_ref().is_some_and(|order| !order.dry_run) {
+        if !order.dry_run {
             voice.validation(
                 "the configuration is in force",
                 Verdict::CouldNotVerify,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use crate::error::Trouble;
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::TlsSettings;
@@ -221,9 +222,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<GrafanaSettings> { facts, .. } = ValidateJob::of(request)?;
     let (mut changed, mut broken, mut objects) = (Vec::new(), Vec::new(), Vec::new());
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);

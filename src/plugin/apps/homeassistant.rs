@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::Trouble;
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -174,10 +175,7 @@ fn tidy(settings: &HaSettings, web: &Web, name: &str, journal: Option<&Journal>)
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: HaSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<HaSettings> { settings, facts } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
         digest::check(artifact, &path, voice)?;

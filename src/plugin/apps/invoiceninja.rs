@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::patience::Patience;
@@ -214,9 +215,7 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     if let Kept::Install(install) = settings.kept()? {
         return install.validate(request, voice);
     }
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let facts = asked::facts(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
         digest::check(artifact, &path, voice)?;

@@ -20,10 +20,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(PfsenseSettings).to_value(),
     capture,
-    validate: |request, voice| KIND.validate(request, voice),
+    validate: |request, voice| KIND.validate::<PfsenseSettings>(request, voice),
     restore: Some(builtin::Restore {
         options: firewall::options_schema,
-        run: |request, voice| KIND.restore(request, STEPS, voice),
+        run: |request, voice| KIND.restore::<PfsenseSettings>(request, STEPS, voice),
     }),
     recover: None,
 };

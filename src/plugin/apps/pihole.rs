@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::journal::Journal;
@@ -180,9 +181,7 @@ fn version(session: &Session<'_>) -> Option<String> {
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<PiholeSettings> { facts, .. } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
         digest::check(artifact, &path, voice)?;

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -270,10 +271,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 }
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: PrometheusSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<PrometheusSettings> { settings, facts } = ValidateJob::of(request)?;
     let mut changed = Vec::new();
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::Trouble;
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::live;
 use crate::plugin::kit::patience::Patience;
@@ -266,9 +267,7 @@ fn own(request: &Request, settings: &RsyncSettings) -> Result<(), Failure> {
 
 fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let facts = asked::facts(request)?;
     let told = |name: &str| facts.figures.get(name).copied().unwrap_or(0);
     let mut found = Stats::default();
     for source in &facts.sources {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::Trouble;
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::settings::PatternText;
 use crate::plugin::kit::voice::Voice;
@@ -102,10 +103,7 @@ pub(crate) fn is_excluded(source: &Source, path: &Path) -> bool {
 
 /// The content is proven by the engine that reads it; here it is proven that there still is what was counted.
 pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: FilesSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<FilesSettings> { settings, facts } = ValidateJob::of(request)?;
     let mounts = Mounts::read()?;
     let mount_lost = require_mount(&settings, &mounts).err();
     let mut survey = Survey::new(&excludes(&settings)?.0, &request.own);

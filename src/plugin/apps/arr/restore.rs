@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::app::{App, Status};
 use super::content::Content;
 use super::{ArrSettings, Kind, artifact_of, job};
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -31,7 +32,7 @@ pub(super) struct ArrRestore {
 pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
     let options: ArrRestore = builtin::options(request)?;
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let dry_run = asked::order(request)?.dry_run;
     let (zip, content) = artifact_of(kind, request)?;
     let app = App::open(kind, &settings)?;
     let before = app.status()?;

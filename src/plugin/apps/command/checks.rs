@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CommandSettings;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::ValidateJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::inside::{AtLeast, Inside};
 use crate::plugin::kit::json::{self, Probe};
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
@@ -49,10 +50,7 @@ impl Checks {
 }
 
 pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: CommandSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<CommandSettings> { settings, facts } = ValidateJob::of(request)?;
     let checks = &settings.checks;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);

@@ -23,7 +23,8 @@ use crate::plugin::apps::docker::put::{self, Part};
 use crate::plugin::apps::docker::settings::DockerSettings;
 use crate::plugin::apps::docker::stack_files::{self, Replaced};
 use crate::plugin::apps::docker::{PATIENCE, verify};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb};
@@ -36,9 +37,8 @@ use place::{Options, Place, thing};
 const COMMITTED: &str = "committed";
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: DockerSettings = builtin::settings(request)?;
-    let options: Options = builtin::options(request)?;
-    let dry_run = request.restore.as_ref().is_some_and(|order| order.dry_run);
+    let RestoreJob::<DockerSettings, Options> { settings, options, order, .. } = RestoreJob::of(request)?;
+    let dry_run = order.dry_run;
     let chosen = settings.chosen()?;
     let inventory = verify::inventory(&request.staging)?;
     known(&inventory, &options)?;

@@ -10,6 +10,7 @@ use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept, Quiet};
 use crate::plugin::apps::docker::settings::DockerSettings;
 use crate::plugin::apps::docker::{INVENTORY, PATIENCE, load, unwritable};
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres;
 use crate::plugin::kit::digest;
@@ -35,9 +36,7 @@ pub(super) fn inventory(staging: &Path) -> Result<Inventory, Failure> {
 }
 
 pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<DockerSettings> { facts, .. } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
     }

@@ -10,6 +10,7 @@ use super::object::{Kind, Object};
 use super::undo::{self, Changes};
 use super::{GrafanaSettings, collect, object, of};
 use crate::error::Trouble;
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -37,7 +38,7 @@ type There = BTreeMap<(Kind, String), Object>;
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: GrafanaSettings = builtin::settings(request)?;
     let options: GrafanaRestore = builtin::options(request)?;
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let dry_run = asked::order(request)?.dry_run;
     let backup = backup(request, &options)?;
     let api = Api::open(&settings)?;
     let version = format!("Grafana {}", api.version()?);

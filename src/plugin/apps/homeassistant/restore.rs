@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::plugin::apps::homeassistant::{FILE, FORMAT, HaSettings, api::Talk, contents};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::web::Upload;
@@ -20,11 +21,9 @@ pub(super) fn options_schema() -> Value {
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: HaSettings = builtin::settings(request)?;
-    let RestoreOptions {} = builtin::options(request)?;
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
-    let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
-    let Some(artifact) = artifacts.into_iter().find(|each| each.format == FORMAT) else {
+    let RestoreJob::<HaSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
+    let dry_run = order.dry_run;
+    let Some(artifact) = facts.artifacts.iter().find(|each| each.format == FORMAT) else {
         return Err(Failure::new("no_export", "the backup has no backup of Home Assistant")
             .hint("is it one of a target with `plugin: homeassistant`?"));
     };

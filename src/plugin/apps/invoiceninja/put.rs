@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::whole::{ENV, Install, key_in};
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
 use crate::plugin::kit::dotenv;
@@ -44,9 +45,7 @@ pub(super) fn restore(
     overwrite: bool,
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
+    let (facts, order) = (asked::facts(request)?, asked::order(request)?);
     let env = facts.sources.iter().find(|source| source.path.ends_with(ENV));
     let Some(old) = env.and_then(|source| source.path.parent()) else {
         return Err(Failure::new("no_installation", "the backup is none of an installation: it has no .env")

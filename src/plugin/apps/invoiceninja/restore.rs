@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::download;
 use crate::plugin::kit::voice::Voice;
@@ -37,9 +38,8 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if let Kept::Install(install) = settings.kept()? {
         return put::restore(&install, request, options.overwrite, voice);
     }
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
-    let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
-    let Some(artifact) = artifacts.into_iter().find(|each| each.format == FORMAT) else {
+    let dry_run = asked::order(request)?.dry_run;
+    let Some(artifact) = asked::facts(request)?.artifacts.iter().find(|each| each.format == FORMAT) else {
         return Err(Failure::new("no_export", "the backup has no export of Invoice Ninja")
             .hint("a backup of its database is restored by the plugin that made it"));
     };

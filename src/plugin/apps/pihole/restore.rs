@@ -12,6 +12,7 @@ use crate::plugin::apps::pihole::opening;
 use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
 use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::download;
 use crate::plugin::kit::journal::Journal;
@@ -124,7 +125,7 @@ struct Plan {
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let plan = plan(request, builtin::options(request)?)?;
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
+    let dry_run = asked::order(request)?.dry_run;
     let (web, credential) = (settings.web()?, settings.credential()?);
     let run = &request.run;
     let mut blocked = None;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::files::{Rights, unwritable};
 use super::promtool::{Promtool, is_ulid};
 use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -31,13 +32,12 @@ pub(super) struct PrometheusRestore {
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: PrometheusSettings = builtin::settings(request)?;
-    let options: PrometheusRestore = builtin::options(request)?;
-    let dry_run = request.restore.as_ref().is_none_or(|order| order.dry_run);
-    let facts = request.capture.clone().unwrap_or_default();
+    let RestoreJob::<PrometheusSettings, PrometheusRestore> { settings, options, facts, order } =
+        RestoreJob::of(request)?;
+    let dry_run = order.dry_run;
     let promtool = Promtool::find(settings.promtool.as_deref(), &request.staging, facts.app_version.as_deref())?;
     let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
-    let has_files = files::kept(&facts).next().is_some();
+    let has_files = files::kept(facts).next().is_some();
     if !has_blocks && !has_files {
         return Err(Failure::new("nothing_to_restore", "the backup holds neither files nor blocks of Prometheus")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
@@ -52,7 +52,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         None => {}
     }
     if has_files && options.files {
-        put_files(request, &facts, &settings, promtool.as_ref(), dry_run, voice)?;
+        put_files(request, facts, &settings, promtool.as_ref(), dry_run, voice)?;
     }
     match (&options.data_dir, has_blocks) {
         (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, voice)?,

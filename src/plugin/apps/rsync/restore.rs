@@ -22,6 +22,7 @@ use super::ends::Outcome;
 use super::remote::{ASIDE, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
 use crate::error::Trouble;
+use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::live::{self, sqlite};
@@ -88,7 +89,7 @@ struct Note {
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     let options: RsyncRestore = builtin::options(request)?;
-    let order = request.restore.clone().unwrap_or_default();
+    let order = asked::order(request)?;
     let refused = |path: &str| !path.starts_with('/') || path.split('/').any(|part| part == "..");
     if options.below.as_deref().is_some_and(refused) {
         return Err(
@@ -96,9 +97,9 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         );
     }
     let remote = Remote::open(&settings, &request.staging)?;
-    let facts = request.capture.clone().unwrap_or_default();
+    let facts = asked::facts(request)?;
     let mut work = Vec::new();
-    for (path, from) in remote.places(&tree_in(&facts, &order.tree, &settings)) {
+    for (path, from) in remote.places(&tree_in(facts, &order.tree, &settings)) {
         if !from.exists() {
             return Err(Failure::new("nothing_to_restore", format!("the backup has no {path}"))
                 .hint("choose another snapshot: `larder snapshots TARGET`"));

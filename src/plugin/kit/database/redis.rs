@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::error::Trouble;
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::remark::{self, Remark};
 use crate::plugin::kit::digest;
@@ -192,10 +193,7 @@ fn lost(previous: Option<&CaptureFacts>, now: [&Info; 2], may_be_empty: bool) ->
 }
 
 pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: RedisSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<RedisSettings> { settings, facts } = ValidateJob::of(request)?;
     // No connection: reading a file needs no server and no password.
     let tools = crate::plugin::kit::tool::Tools::new(Vec::new(), Vec::new(), &request.staging)?;
     for artifact in &facts.artifacts {

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::chain;
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{remark, since};
 use crate::plugin::kit::digest;
@@ -144,10 +145,7 @@ fn emptied(
 }
 
 pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: SqliteSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<SqliteSettings> { settings, facts } = ValidateJob::of(request)?;
     let mut totals = content::Totals::default();
     let mut changed: Vec<(String, u64)> = Vec::new();
     for artifact in &facts.artifacts {

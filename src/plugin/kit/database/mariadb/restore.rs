@@ -13,6 +13,7 @@ use super::scan::Scan;
 use super::server::{Server, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::Trouble;
+use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{Choice, Goal};
 use crate::plugin::kit::voice::Voice;
@@ -58,12 +59,8 @@ pub(in crate::plugin) struct MariadbRestore {
 }
 
 pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: MariadbSettings = builtin::settings(request)?;
+    let RestoreJob::<MariadbSettings, MariadbRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     settings.check()?;
-    let options: MariadbRestore = builtin::options(request)?;
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
     let server = Server::connect(&settings, &request.staging)?;
     let version = server.version.shown();
     voice.version(version.clone());

@@ -3,16 +3,14 @@
 use std::path::Path;
 
 use super::{Accepted, FOREIGN_TOOL, FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::ValidateJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::figure_key;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verdict};
 
 pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: MariadbSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<MariadbSettings> { settings, facts } = ValidateJob::of(request)?;
     if facts.figures.contains_key(FOREIGN_TOOL) && !settings.accepts(Accepted::ForeignTool) {
         voice.validation(
             "the dump program is made for this kind of server",

@@ -14,7 +14,8 @@ use super::scan::Scan;
 use super::server::{Server, identifier, literal};
 use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, verify};
 use crate::error::Trouble;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
 use crate::plugin::kit::database::{Choice, Goal, figure_key};
 use crate::plugin::kit::digest;
@@ -84,11 +85,7 @@ struct Plan {
 }
 
 pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: PostgresSettings = builtin::settings(request)?;
-    let options: PostgresRestore = builtin::options(request)?;
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
+    let RestoreJob::<PostgresSettings, PostgresRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     let server = Server::connect(&settings, &request.staging, "postgres")?;
     voice.version(format!("PostgreSQL {}", server.version));
     let same_major = tell_version(facts, &server, voice);

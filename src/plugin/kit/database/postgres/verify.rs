@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::ValidateJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::figure_key;
 use crate::plugin::kit::database::postgres::client::{self, Client};
 use crate::plugin::kit::database::postgres::scan::{self, Scan};
@@ -30,10 +31,7 @@ pub(super) struct Contents {
 }
 
 pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: PostgresSettings = builtin::settings(request)?;
-    let Some(facts) = &request.capture else {
-        return Err(Failure::new("request", "`validate` needs what the capture told"));
-    };
+    let ValidateJob::<PostgresSettings> { settings, facts } = ValidateJob::of(request)?;
     // Its own environment without the connection: reading a file needs no server and no password.
     let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
     // Any newer pg_restore reads older files.

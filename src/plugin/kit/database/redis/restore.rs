@@ -16,7 +16,8 @@ use super::compare::{self, Compared};
 use super::instance::Instance;
 use super::{FORMAT, RedisSettings};
 use crate::error::Trouble;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::place::{Placing, aside};
@@ -64,12 +65,8 @@ fn wait_default() -> Patience {
 }
 
 pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: RedisSettings = builtin::settings(request)?;
+    let RestoreJob::<RedisSettings, RedisRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     settings.check()?;
-    let options: RedisRestore = builtin::options(request)?;
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
     if options.compare_only {
         return compare_only(&settings, request, facts, voice);
     }

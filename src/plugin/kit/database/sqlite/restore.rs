@@ -15,7 +15,8 @@ use serde::Deserialize;
 
 use super::{FORMAT, SqliteSettings, check, content, free_name, open};
 use crate::error::{Trouble, chain};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
 use crate::plugin::kit::voice::Voice;
@@ -60,11 +61,7 @@ struct Plan {
 }
 
 pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let settings: SqliteSettings = builtin::settings(request)?;
-    let options: SqliteRestore = builtin::options(request)?;
-    let (Some(facts), Some(order)) = (&request.capture, &request.restore) else {
-        return Err(Failure::new("request", "`restore` needs what the capture told, and an order"));
-    };
+    let RestoreJob::<SqliteSettings, SqliteRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     voice.version(format!("SQLite {}", rusqlite::version()));
     let plans = plan(request, &settings, &options, facts, voice)?;
     for plan in &plans {
