@@ -417,7 +417,8 @@ fn a_state_directory_that_was_moved_away_is_said_everywhere_and_comes_back_by_it
 #[test]
 fn a_state_directory_that_was_replaced_by_an_empty_one_is_lost_until_a_restart() {
     let (mut site, _server, port) = listening();
-    std::fs::remove_dir_all(site.path("state")).unwrap();
+    // The daemon may be writing a page into it meanwhile.
+    wait_for("the end of the state directory", SOON, || std::fs::remove_dir_all(site.path("state")).ok());
     std::fs::create_dir(site.path("state")).unwrap();
     state_is_lost_everywhere(port, "another directory");
     assert_eq!(std::fs::read_dir(site.path("state")).unwrap().count(), 0, "nothing is written into it");
