@@ -43,7 +43,7 @@ const KEPT: &str = "attributes-";
 /// Names that are told of many.
 const NAMES_MAX: usize = 5;
 /// How long the other side may go on when this one was killed.
-const GOES_ON: Duration = Duration::from_secs(2);
+const GOES_ON: Duration = Duration::from_secs(5);
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
