@@ -441,7 +441,7 @@ fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_
     }
     bench.target.settings["bandwidth_kib"] = json!(4000);
     let (mut olds, mut news) = (0, 0);
-    for wait in [50, 300, 500, 700, 850, 1000, 1200, 1500, 2500, 20_000] {
+    for wait in [50, 300, 500, 700, 850, 1000, 1200, 1500, 2500, 90_000] {
         bench.run = RunId::generate(jiff::Timestamp::now());
         let ended = super::database::put_back_noted(&bench, &captured, json!({}), Some(Duration::from_millis(wait)));
         bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
