@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tempfile::TempDir;
 
 use super::changes::{Changes, Name, escaped, pattern};
 use super::ends::{Outcome, judge};
@@ -28,6 +29,10 @@ const READING_SECONDS_MAX: u32 = 6 * 60 * 60;
 /// Names that one command line gets.
 const ENTRIES_MAX: usize = 500;
 
+/// What rules are made of, below the directory that they get.
+const SKELETON: &str = "skeleton";
+const RULES: &str = "rules";
+
 /// Whether anything is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Apply {
@@ -37,6 +42,8 @@ pub(super) enum Apply {
 
 pub(super) struct Remote<'s> {
     settings: &'s RsyncSettings,
+    /// Where directories for one call are made.
+    staging: &'s Path,
     tools: Tools,
     program: PathBuf,
     /// The key is there as long as this.
@@ -45,7 +52,7 @@ pub(super) struct Remote<'s> {
 }
 
 impl<'s> Remote<'s> {
-    pub(super) fn open(settings: &'s RsyncSettings, staging: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(settings: &'s RsyncSettings, staging: &'s Path) -> Result<Self, Failure> {
         let program = |name: &str| {
             process::find_program(Path::new(name)).map_err(|error| {
                 Failure::new("program_missing", format!("{name} cannot be used: {error}"))
@@ -83,7 +90,7 @@ impl<'s> Remote<'s> {
         ]
         .join(" ");
         let tools = Tools::new(Vec::new(), vec![settings.key.0.clone()], staging)?;
-        Ok(Self { settings, tools, program: rsync, _key: key, shell })
+        Ok(Self { settings, staging, tools, program: rsync, _key: key, shell })
     }
 
     /// Of rsync on this side.
@@ -199,39 +206,24 @@ impl<'s> Remote<'s> {
 
     /// Takes exactly `names` away from the directory `path` of the device (files, or directories with all that is in
     /// them), into `aside` where that is given. Everything else stays, with its attributes.
-    ///
-    /// `skeleton` is a directory of this host for this alone.
     pub(super) fn take_away(
         &self,
         path: &str,
         names: &[Name],
         aside: Option<&str>,
-        skeleton: &Path,
         voice: &mut Voice<'_>,
     ) -> Result<Outcome, Failure> {
-        let filter = Self::rules(names, skeleton)?;
-        let mut args = self.without(path, skeleton, &filter, Apply::Yes);
+        let rules = self.rules(names)?;
+        let mut args = self.without(path, rules.path(), Apply::Yes);
         let at = args.iter().position(|arg| arg == "--").unwrap_or(0);
         args.splice(at..at, kept_in(aside));
-        let done = self.run(args, voice);
-        let _ = std::fs::remove_dir_all(skeleton);
-        let _ = std::fs::remove_file(&filter);
-        done.map(|(_, outcome)| outcome)
+        self.run(args, voice).map(|(_, outcome)| outcome)
     }
 
     /// Which of `names` are in the directory `path` of the device.
-    pub(super) fn are_there(
-        &self,
-        path: &str,
-        names: &[Name],
-        skeleton: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<Vec<Name>, Failure> {
-        let filter = Self::rules(names, skeleton)?;
-        let found = self.listed(self.without(path, skeleton, &filter, Apply::No), voice);
-        let _ = std::fs::remove_dir_all(skeleton);
-        let _ = std::fs::remove_file(&filter);
-        let (found, outcome) = found?;
+    pub(super) fn are_there(&self, path: &str, names: &[Name], voice: &mut Voice<'_>) -> Result<Vec<Name>, Failure> {
+        let rules = self.rules(names)?;
+        let (found, outcome) = self.listed(self.without(path, rules.path(), Apply::No), voice)?;
         self.unread(path, &outcome).map_or(Ok(found.extra), Err)
     }
 
@@ -246,12 +238,23 @@ impl<'s> Remote<'s> {
         Some(Failure::new("not_compared", told).hint(format!("nothing was changed; {next}")))
     }
 
+    /// A directory of this host for one call alone, gone with the call. What is in it would count as being on the device, so
+    /// none of a call that was killed is taken again.
+    pub(super) fn scratch(&self) -> Result<TempDir, Failure> {
+        tempfile::Builder::new().prefix(".larder-scratch-").tempdir_in(self.staging).map_err(|error| {
+            Failure::new("unwritable", format!("{} cannot be written: {error}", self.staging.display()))
+        })
+    }
+
     /// Rules by which rsync deletes what has one of `names` and nothing else. It looks only into directories that it is
-    /// sent, so those are made below `skeleton`.
-    fn rules(names: &[Name], skeleton: &Path) -> Result<PathBuf, Failure> {
-        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", skeleton.display()));
+    /// sent, so those are made beside the rules.
+    fn rules(&self, names: &[Name]) -> Result<TempDir, Failure> {
+        let scratch = self.scratch()?;
+        let broken =
+            |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", scratch.path().display()));
+        let skeleton = scratch.path().join(SKELETON);
         let mut rules = Vec::new();
-        std::fs::create_dir_all(skeleton).map_err(broken)?;
+        std::fs::create_dir(&skeleton).map_err(broken)?;
         for name in names {
             let parent = name.as_path().parent().unwrap_or(Path::new(""));
             std::fs::create_dir_all(skeleton.join(parent)).map_err(broken)?;
@@ -259,16 +262,16 @@ impl<'s> Remote<'s> {
             rules.extend([b"R /", pattern(name).as_slice(), b"\0R /", &escaped(name), b"/**\0"].concat());
         }
         rules.extend(b"P *\0");
-        let file = skeleton.with_extension("rules");
-        std::fs::write(&file, rules).map_err(broken)?;
-        Ok(file)
+        std::fs::write(scratch.path().join(RULES), rules).map_err(broken)?;
+        Ok(scratch)
     }
 
-    fn without(&self, path: &str, skeleton: &Path, filter: &Path, apply: Apply) -> Vec<OsString> {
+    /// `rules`: what [`Self::rules`] made.
+    fn without(&self, path: &str, rules: &Path, apply: Apply) -> Vec<OsString> {
         let mut args = self.base(apply);
         args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
-        args.push(format!("--filter=merge {}", filter.display()).into());
-        args.extend(["--".into(), within(skeleton), self.directory(path)]);
+        args.push(format!("--filter=merge {}", rules.join(RULES).display()).into());
+        args.extend(["--".into(), within(&rules.join(SKELETON)), self.directory(path)]);
         args
     }
 

@@ -43,7 +43,7 @@ const KEPT: &str = "attributes-";
 /// Names that are told of many.
 const NAMES_MAX: usize = 5;
 /// How long the other side may go on when this one was killed.
-const GOES_ON: Duration = Duration::from_secs(5);
+const GOES_ON: Duration = Duration::from_secs(2);
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -120,15 +120,15 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     // Nothing is changed on the device before all of it is noted.
     for (number, each) in work.iter_mut().enumerate() {
         let entry = format!("{number:05}");
-        let kept = each.keep(&remote, &journal, &entry, &request.staging, voice);
+        let kept = each.keep(&remote, &journal, &entry, voice);
         if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
             return Err(failure.after(clear(&journal)));
         }
     }
-    let done = work.iter().try_for_each(|each| each.put(&remote, request, voice));
+    let done = work.iter().try_for_each(|each| each.put(&remote, voice));
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
         Ok(()) => clear(&journal),
-        Err(failure) => Err(match undo(&remote, &journal, &request.staging, voice) {
+        Err(failure) => Err(match undo(&remote, &journal, voice) {
             Ok(()) => failure,
             Err(second) => {
                 let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
@@ -148,7 +148,7 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     std::thread::sleep(GOES_ON);
     let remote = Remote::open(&settings, &request.staging)?;
-    undo(&remote, &journal, &request.staging, voice)
+    undo(&remote, &journal, voice)
 }
 
 fn clear(journal: &Journal) -> Result<(), Failure> {
@@ -175,14 +175,9 @@ fn kept(journal: &Journal, entry: &str) -> PathBuf {
 }
 
 /// Makes every path what it was; may be done twice.
-fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
     for (entry, mut note) in journal.entries::<Note>()?.into_iter().rev() {
-        let scratch = |what: &str| {
-            tempfile::Builder::new().prefix(what).tempdir_in(staging).map_err(|error| {
-                Failure::new("unwritable", format!("{} cannot be written: {error}", staging.display()))
-            })
-        };
-        let (gave_way, skeleton) = (scratch(".larder-kept")?, scratch(".larder-empty")?);
+        let gave_way = remote.scratch()?;
         let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
         // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
         let whole = |outcome: &Outcome| match outcome.lacks() {
@@ -196,11 +191,11 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
         brought.as_ref().map_or(Ok(()), whole)?;
         let attributes = kept(journal, &entry);
         if brought.is_none() && attributes.is_dir() {
-            still_there(remote, &note, &attributes, scratch(".larder-there")?.path(), voice)?;
+            still_there(remote, &note, &attributes, voice)?;
         }
         // What came first: it may stand where something of another kind was.
         let away = outermost(note.created.iter().chain(&note.partial).cloned());
-        whole(&remote.take_away(&note.base, &away, None, skeleton.path(), voice)?)?;
+        whole(&remote.take_away(&note.base, &away, None, voice)?)?;
         // Another attempt takes away nothing that somebody made meanwhile.
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
@@ -213,7 +208,7 @@ fn undo(remote: &Remote<'_>, journal: &Journal, staging: &Path, voice: &mut Voic
             }
             whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
             let aside = [Name(format!("{}/", note.aside).into_bytes())];
-            whole(&remote.take_away(&note.base, &aside, None, skeleton.path(), voice)?)?;
+            whole(&remote.take_away(&note.base, &aside, None, voice)?)?;
         }
         if has_attributes {
             give_back(remote, &attributes, &note.base, voice)?;
@@ -252,19 +247,13 @@ fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
 }
 
 /// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
-fn still_there(
-    remote: &Remote<'_>,
-    note: &Note,
-    noted: &Path,
-    scratch: &Path,
-    voice: &mut Voice<'_>,
-) -> Result<(), Failure> {
+fn still_there(remote: &Remote<'_>, note: &Note, noted: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let base = &note.base;
     let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
     let mut had = names(&note.had);
     let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
     had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
-    let there = remote.top(base, scratch, voice)?.map(|(there, _)| names(&there));
+    let there = remote.top(base, voice)?.map(|(there, _)| names(&there));
     // Some of it may have been removed by somebody.
     if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
         return Ok(());
@@ -281,8 +270,7 @@ impl Work {
         to: String,
         voice: &mut Voice<'_>,
     ) -> Result<Self, Failure> {
-        let skeleton = request.staging.join(".larder-empty");
-        let chosen = if from.is_dir() { Some(left::choose(remote, &from, &skeleton, voice)?) } else { None };
+        let chosen = if from.is_dir() { Some(left::choose(remote, &from, voice)?) } else { None };
         let parted = chosen.as_ref().map_or(&[][..], |(_, left)| &left.parted);
         let (changes, outcome) = remote.look(&from, &to, parted, voice)?;
         // What is there and cannot be seen would count as new, and be taken away to undo a restore.
@@ -301,9 +289,9 @@ impl Work {
             };
             let (mut leaves, stays): (Vec<Name>, Vec<Name>) =
                 changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
-            let unseen = sent.unseen_beside(&databases, &from, (remote, &to), &skeleton, voice)?;
+            let unseen = sent.unseen_beside(&databases, &from, (remote, &to), voice)?;
             leaves.extend(unseen.into_iter().filter(|name| !changes.extra.contains(name)));
-            left.look((&sent, &from), (remote, &to), &leaves, &skeleton, voice)?;
+            left.look((&sent, &from), (remote, &to), &leaves, voice)?;
             let touched = Touched::of(sent.directories, &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
             let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
@@ -321,7 +309,7 @@ impl Work {
         let leaves = if beside.is_empty() || !changes.created.is_empty() {
             Vec::new()
         } else {
-            remote.are_there(&note.base, &beside, &skeleton, voice)?
+            remote.are_there(&note.base, &beside, voice)?
         };
         let touched = Touched::of(Vec::new(), &changes, &leaves);
         Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new(), left: Left::default() })
@@ -333,13 +321,10 @@ impl Work {
         remote: &Remote<'_>,
         journal: &Journal,
         entry: &str,
-        staging: &Path,
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
-        let (base, into, skeleton) = (&self.note.base, kept(journal, entry), staging.join(".larder-empty"));
-        let top = remote.top(base, &skeleton, voice);
-        remove(&skeleton);
-        let noted = match top? {
+        let (base, into) = (&self.note.base, kept(journal, entry));
+        let noted = match remote.top(base, voice)? {
             Some((names, Outcome::Whole | Outcome::Vanished)) => {
                 self.note.had = at_both_ends(names);
                 remote.note(base, &self.touched, &into, voice)?
@@ -394,11 +379,10 @@ impl Work {
         }
     }
 
-    fn put(&self, remote: &Remote<'_>, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn put(&self, remote: &Remote<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let aside = Some(self.note.aside.as_str());
-        let skeleton = request.staging.join(".larder-empty");
         if !self.leaves.is_empty() {
-            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, &skeleton, voice)?;
+            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, voice)?;
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
         let parted = &self.left.parted;

@@ -71,17 +71,11 @@ pub(super) fn forget(noted: &Path) {
 
 impl Remote<'_> {
     /// The names at the top of a directory of the device; nothing else of it is read. None: it has no such directory.
-    pub(super) fn top(
-        &self,
-        path: &str,
-        skeleton: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<Option<(Vec<Name>, Outcome)>, Failure> {
-        let broken = |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", skeleton.display()));
-        std::fs::create_dir_all(skeleton).map_err(broken)?;
+    pub(super) fn top(&self, path: &str, voice: &mut Voice<'_>) -> Result<Option<(Vec<Name>, Outcome)>, Failure> {
+        let scratch = self.scratch()?;
         let mut args = self.base(Apply::No);
         args.extend(["-dlD", "--"].map(OsString::from));
-        args.extend([self.directory(path), within(skeleton)]);
+        args.extend([self.directory(path), within(scratch.path())]);
         let listed = there(self.listed(args, voice))?;
         Ok(listed.map(|(changes, outcome)| (changes.created, outcome)))
     }

@@ -36,15 +36,10 @@ pub(super) struct Left {
     pub(super) unseen: usize,
 }
 
-/// Tells what is sent of the directory `from`, and what is left; `skeleton` is made for this alone.
-pub(super) fn choose(
-    remote: &Remote<'_>,
-    from: &Path,
-    skeleton: &Path,
-    voice: &mut Voice<'_>,
-) -> Result<(Sent, Left), Failure> {
-    let sent = remote.of_backup(from, remote.excluded(&[]).collect(), skeleton, voice)?;
-    let all = if remote.excludes() { remote.of_backup(from, Vec::new(), skeleton, voice)? } else { Vec::new() };
+/// Tells what is sent of the directory `from`, and what is left.
+pub(super) fn choose(remote: &Remote<'_>, from: &Path, voice: &mut Voice<'_>) -> Result<(Sent, Left), Failure> {
+    let sent = remote.of_backup(from, remote.excluded(&[]).collect(), voice)?;
+    let all = if remote.excludes() { remote.of_backup(from, Vec::new(), voice)? } else { Vec::new() };
     Ok(told_apart(sent, all, |name| sqlite::is_own(&from.join(name.as_path()))))
 }
 
@@ -83,7 +78,6 @@ impl Sent {
         databases: &[tree::Database],
         from: &Path,
         (remote, to): (&Remote<'_>, &str),
-        skeleton: &Path,
         voice: &mut Voice<'_>,
     ) -> Result<Vec<Name>, Failure> {
         let files = databases.iter().filter(|database| !database.kind.is_a_directory());
@@ -94,7 +88,7 @@ impl Sent {
         if !remote.excludes() || beside.is_empty() {
             return Ok(Vec::new());
         }
-        let (found, outcome) = remote.seen(to, &beside, skeleton, voice)?;
+        let (found, outcome) = remote.seen(to, &beside, voice)?;
         remote.unread(to, &outcome).map_or(Ok(found), Err)
     }
 
@@ -112,7 +106,6 @@ impl Left {
         (sent, from): (&Sent, &Path),
         (remote, to): (&Remote<'_>, &str),
         leaves: &[Name],
-        skeleton: &Path,
         voice: &mut Voice<'_>,
     ) -> Result<(), Failure> {
         if self.excluded.is_empty() {
@@ -122,13 +115,13 @@ impl Left {
             |names: Vec<Name>| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
         let first = outermost(self.excluded.iter().cloned());
         // What these lie in is sent, so it can be read, also where they themselves cannot be.
-        let (found, _) = remote.seen(to, &first, skeleton, voice)?;
+        let (found, _) = remote.seen(to, &first, voice)?;
         let mut there = plain(found);
         let is_deeper =
             |name: &&Name| first.iter().any(|first| name.is_below(first.plain()) && there.contains(first.plain()));
         let deeper: Vec<Name> = self.excluded.iter().filter(is_deeper).cloned().collect();
         let (found, outcome) =
-            if deeper.is_empty() { (Vec::new(), Outcome::Whole) } else { remote.seen(to, &deeper, skeleton, voice)? };
+            if deeper.is_empty() { (Vec::new(), Outcome::Whole) } else { remote.seen(to, &deeper, voice)? };
         there.extend(plain(found));
         for name in leaves {
             there.remove(name.plain());
@@ -173,46 +166,31 @@ impl Left {
 
 impl Remote<'_> {
     /// The names of the backup below `from` that these options leave, directories with a slash.
-    fn of_backup(
-        &self,
-        from: &Path,
-        options: Vec<OsString>,
-        skeleton: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<Vec<Name>, Failure> {
-        std::fs::create_dir_all(skeleton)
-            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", skeleton.display())))?;
+    fn of_backup(&self, from: &Path, options: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Vec<Name>, Failure> {
+        let scratch = self.scratch()?;
         // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
         let mut args: Vec<OsString> = ["--dry-run", "-rlD"].map(OsString::from).to_vec();
         args.extend(options);
-        args.extend(["--".into(), within(from), within(skeleton)]);
-        let listed = self.listed(args, voice);
-        let _ = std::fs::remove_dir_all(skeleton);
+        args.extend(["--".into(), within(from), within(scratch.path())]);
         // What cannot be read here is not sent either.
-        listed.map(|(changes, _)| changes.created)
+        self.listed(args, voice).map(|(changes, _)| changes.created)
     }
 
     /// Which of `names` the directory `path` of the device has; nothing is read but that they are there.
-    fn seen(
-        &self,
-        path: &str,
-        names: &[Name],
-        skeleton: &Path,
-        voice: &mut Voice<'_>,
-    ) -> Result<(Vec<Name>, Outcome), Failure> {
-        let list = skeleton.with_extension("names");
+    fn seen(&self, path: &str, names: &[Name], voice: &mut Voice<'_>) -> Result<(Vec<Name>, Outcome), Failure> {
+        let (scratch, names_file) = (self.scratch()?, self.scratch()?);
+        let list = names_file.path().join("names");
         let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
-        let made = std::fs::create_dir_all(skeleton).and_then(|()| std::fs::write(&list, text));
-        made.map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
+        std::fs::write(&list, text)
+            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
         let mut args = self.base(Apply::No);
         args.extend(["-lD", "--from0", "--ignore-missing-args"].map(OsString::from));
         let mut from = OsString::from("--files-from=");
         from.push(&list);
-        args.extend([from, "--".into(), self.directory(path), within(skeleton)]);
-        let listed = there(self.listed(args, voice));
-        let _ = std::fs::remove_file(&list);
-        let _ = std::fs::remove_dir_all(skeleton);
-        let Some((changes, outcome)) = listed? else { return Ok((Vec::new(), Outcome::Whole)) };
+        args.extend([from, "--".into(), self.directory(path), within(scratch.path())]);
+        let Some((changes, outcome)) = there(self.listed(args, voice))? else {
+            return Ok((Vec::new(), Outcome::Whole));
+        };
         let wanted: BTreeSet<&[u8]> = names.iter().map(Name::plain).collect();
         // The directories that they lie in are told as well.
         let found = changes.created.into_iter().filter(|name| wanted.contains(name.plain())).collect();
