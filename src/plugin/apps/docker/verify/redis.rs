@@ -82,32 +82,36 @@ pub(super) fn prove(
         return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
     }
     let own = of_container(request, dump, file, voice).unwrap_or_else(|failure| Told::Nothing(failure.trouble.message));
-    if own == Told::Sound {
-        return (Verdict::Proven, format!("the tool in {} reads it", dump.container));
-    }
-    judge(&look, &own, &of_host(tools, file))
+    let host = if own == Told::Sound { Told::Nothing(String::new()) } else { of_host(tools, file) };
+    judge(&look, &dump.container, &own, &host)
 }
 
-/// Decides where the tool of the container does not say that all is well.
-fn judge(look: &Look, own: &Told, host: &Told) -> (Verdict, String) {
+/// Decides by the file's own frame, the tool in `container`, and that of this host. A tool reads to the end of the data:
+/// that it finds all well says nothing of what is behind it, or of an end that was lost.
+fn judge(look: &Look, container: &str, own: &Told, host: &Told) -> (Verdict, String) {
     let format = look.format.as_deref().unwrap_or_default();
-    let reasons: Vec<&str> = [own.why(), host.why()].into_iter().filter(|why| !why.is_empty()).collect();
-    let why = reasons.join("; ");
+    let told = |sign: &str| {
+        let parts = [&format!("format {format}"), sign, own.why(), host.why()];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    };
     let is_damaged = matches!(own, Told::Damaged(_));
     match (host, &look.checksum) {
-        // Whole as the server wrote it, and the same server cannot read it.
-        (_, Checksum::Right) if is_damaged => {
-            (Verdict::CouldNotVerify, format!("format {format}, its checksum is right; {why}"))
+        _ if *own == Told::Sound && !look.is_damaged() => {
+            (Verdict::Proven, format!("the tool in {container} reads it"))
         }
-        (Told::Sound, _) if !is_damaged => (Verdict::Proven, "redis-check-rdb of this host reads it".to_owned()),
-        (_, Checksum::Right) => (Verdict::Proven, format!("format {format}, its checksum is right; {why}")),
+        // Whole as the server wrote it, and the same server cannot read it.
+        (_, Checksum::Right) if is_damaged => (Verdict::CouldNotVerify, told("its checksum is right")),
+        (Told::Sound, _) if !is_damaged && !look.is_damaged() => {
+            (Verdict::Proven, "redis-check-rdb of this host reads it".to_owned())
+        }
+        (_, Checksum::Right) => (Verdict::Proven, told("its checksum is right")),
         _ if look.is_damaged() => {
             let sign = if look.ends { "its checksum is wrong" } else { "its end is missing" };
-            (Verdict::Failed, format!("format {format}, {sign}; {why}"))
+            (Verdict::Failed, told(sign))
         }
-        _ if is_damaged => (Verdict::Failed, format!("format {format}; {why}")),
-        (Told::Damaged(_), _) if !look.is_newer() => (Verdict::Failed, format!("format {format}; {why}")),
-        _ => (Verdict::CouldNotVerify, format!("format {format}, its checksum does not tell; {why}")),
+        _ if is_damaged => (Verdict::Failed, told("")),
+        (Told::Damaged(_), _) if !look.is_newer() => (Verdict::Failed, told("")),
+        _ => (Verdict::CouldNotVerify, told("its checksum does not tell")),
     }
 }
 
@@ -192,7 +196,7 @@ mod tests {
         let whole = |magic: &str| [head(magic), b"\xff\0\0\0\0\0\0\0\0".to_vec()].concat();
         let verdict = |bytes: Vec<u8>, own: Told, host: Told| {
             std::fs::write(&path, bytes).unwrap();
-            judge(&rdb::look(&path).unwrap(), &own, &host).0
+            judge(&rdb::look(&path).unwrap(), "app", &own, &host).0
         };
         for magic in ["REDIS0012", "REDIS0099", "VALKEY080", "VALKEY099"] {
             assert_eq!(verdict(whole(magic), nothing(), nothing()), Verdict::CouldNotVerify, "{magic}");
@@ -203,7 +207,14 @@ mod tests {
             assert_eq!(verdict(whole(magic), nothing(), damaged()), wanted, "{magic}");
             assert_eq!(verdict([head(magic), vec![0; 8]].concat(), nothing(), nothing()), wanted, "{magic}, cut");
             let wrong = [head(magic), b"\xff12345678".to_vec()].concat();
-            assert_eq!(verdict(wrong, nothing(), nothing()), wanted, "{magic}, its checksum is wrong");
+            assert_eq!(verdict(wrong.clone(), nothing(), nothing()), wanted, "{magic}, its checksum is wrong");
+            assert_eq!(verdict(whole(magic), Told::Sound, nothing()), Verdict::Proven, "{magic}");
+            let behind = [whole(magic), b"more".to_vec()].concat();
+            let wanted = if is_newer { Verdict::Proven } else { Verdict::Failed };
+            for (bytes, what) in [(wrong, "its checksum is wrong"), (behind, "more stands behind its end")] {
+                assert_eq!(verdict(bytes.clone(), Told::Sound, nothing()), wanted, "{magic}, {what}");
+                assert_eq!(verdict(bytes, nothing(), Told::Sound), wanted, "{magic}, {what}");
+            }
         }
     }
 }
