@@ -12,6 +12,8 @@ use crate::error::chain;
 const FINGERPRINT_BYTES_MAX: u64 = 64 << 20;
 /// Tables that get figures of their own.
 const TABLES_TOLD_MAX: usize = 50;
+/// What stands between the name of a table that was not read, and why.
+const UNREAD: &str = " (";
 /// A fingerprint is a number that JSON readers keep exactly.
 const FINGERPRINT_MASK: u64 = (1 << 53) - 1;
 
@@ -55,7 +57,8 @@ impl Content {
     /// How many rows a table has; none: it is not there. One that only the application can read may have any.
     pub(super) fn rows_of(&self, table: &str) -> Option<u64> {
         let read = self.each.iter().find(|each| each.name == table).map(|each| each.rows);
-        read.or_else(|| self.unread.iter().any(|each| each.starts_with(table)).then_some(1))
+        let is_unread = |each: &String| each.strip_prefix(table).is_some_and(|rest| rest.starts_with(UNREAD));
+        read.or_else(|| self.unread.iter().any(is_unread).then_some(1))
     }
 
     /// `content` of all, and `rows.<table>` and `content.<table>` for the first tables by name.
@@ -106,7 +109,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Content> {
                 content.each.push(Table { name, rows, fingerprint });
             }
             Err(error) if needs_the_application(&chain(&error)) => {
-                content.unread.push(format!("{name} ({})", chain(&error)));
+                content.unread.push(format!("{name}{UNREAD}{})", chain(&error)));
             }
             Err(error) => return Err(error),
         }
@@ -208,6 +211,13 @@ mod tests {
             names,
             ["app/content", "app/rows.empty", "app/content.empty", "app/rows.odd \"name", "app/content.odd \"name"]
         );
+    }
+
+    #[test]
+    fn a_table_that_only_the_application_reads_is_no_other_one_whose_name_it_begins_with() {
+        let unread = vec!["ab (no such collation sequence: APP)".to_owned()];
+        let content = Content { unread, ..Content::default() };
+        assert_eq!(["ab", "a", "abc", "ab ("].map(|name| content.rows_of(name)), [Some(1), None, None, None]);
     }
 
     #[test]
