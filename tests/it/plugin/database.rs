@@ -68,10 +68,12 @@ pub(super) fn put_back_noted(
             let place = staging.canonicalize().unwrap();
             let in_staging =
                 |entry: &std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == place);
-            // The plugin is the first of its tree.
+            // What the plugin starts works there too, and a pid may be any number: only the plugin is a child of this process.
+            let is_ours = |entry: &std::fs::DirEntry| parent(&entry.path()) == Some(std::process::id());
             let plugin = || {
-                let entries = std::fs::read_dir("/proc").unwrap().flatten().filter(in_staging);
-                entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).min()
+                let mut entries = std::fs::read_dir("/proc").unwrap().flatten();
+                let entry = entries.find(|entry| is_ours(entry) && in_staging(entry))?;
+                entry.file_name().to_str()?.parse::<i32>().ok()
             };
             support::wait_for("the plugin's process", Duration::from_secs(30), plugin);
             std::thread::sleep(wait);
@@ -81,6 +83,13 @@ pub(super) fn put_back_noted(
         }
         running.join().unwrap()
     })
+}
+
+/// The parent of the process whose directory in `/proc` this is.
+fn parent(process: &Path) -> Option<u32> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // The name before may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Puts back, and the plugin itself proves that it is there.

@@ -451,7 +451,8 @@ fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_
         bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
         let now = content(&device.at("data"));
         let names = |all: &BTreeMap<PathBuf, Vec<u8>>| all.keys().cloned().collect::<Vec<_>>();
-        assert!(now == live || now == kept, "killed after {wait} ms: {:?}", names(&now));
+        let is_whole = now == live || now == kept;
+        assert!(is_whole, "killed after {wait} ms: {:?}\n{ended:?}\n{}", names(&now), bench.log());
         assert_eq!(bench.noted(), Vec::<PathBuf>::new());
         if now == kept {
             news += 1;
