@@ -17,6 +17,7 @@ pub(in crate::plugin) mod journal;
 pub(in crate::plugin) mod json;
 pub(in crate::plugin) mod live;
 pub(in crate::plugin) mod memory_file;
+pub(in crate::plugin) mod pages;
 pub(in crate::plugin) mod patience;
 pub(in crate::plugin) mod place;
 pub(in crate::plugin) mod plain;

@@ -1,7 +1,6 @@
 //! Whether a file is a sound SQLite database, and how many rows its tables have.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -10,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::chain;
 use crate::plugin::kit::archive;
+use crate::plugin::kit::place::with_suffix;
 
 /// What every database starts with.
 pub(crate) const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -55,9 +55,7 @@ fn uri(path: &Path) -> String {
             let _ = write!(uri, "%{byte:02x}");
         }
     }
-    let mut log = OsString::from(path);
-    log.push("-wal");
-    if !std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+    if !std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0) {
         uri.push_str("?immutable=1");
     }
     uri

@@ -24,6 +24,7 @@ use crate::plugin::apps::docker::restore::place::Place;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::exact::Swap;
 use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Verb, Verdict};
@@ -31,8 +32,6 @@ use crate::process::Exit;
 
 /// Names that are told of many.
 const NAMES_MAX: usize = 5;
-/// What SQLite reads beside a database; an empty one counts as none.
-const COMPANIONS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 /// Files that only the data directory of a database server has.
 const SERVERS: [&[u8]; 6] =
     [b"PG_VERSION", b"ibdata1", b"aria_log_control", b"dump.rdb", b"appendonlydir", b"WiredTiger"];
@@ -416,7 +415,7 @@ fn names_in(tar: &Path) -> Result<BTreeSet<Vec<u8>>, Failure> {
 }
 
 fn is_companion(name: &[u8], names: &BTreeSet<Vec<u8>>) -> bool {
-    COMPANIONS.iter().any(|end| name.strip_suffix(*end).is_some_and(|database| names.contains(database)))
+    BESIDE.iter().any(|end| name.strip_suffix(end.as_bytes()).is_some_and(|database| names.contains(database)))
 }
 
 fn told(names: &[Vec<u8>]) -> String {

@@ -18,6 +18,8 @@ use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::live::{Kind, sqlite};
+use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 
@@ -89,7 +91,7 @@ impl Still<'_> {
         }
         let checked = sqlite::check(into);
         fates.insert(name.to_vec(), Some(into.to_owned()));
-        for end in sqlite::BESIDE {
+        for end in BESIDE {
             fates.insert([name, end.as_bytes()].concat(), None);
         }
         self.judged(name, checked, "copied by SQLite's online backup")
@@ -102,14 +104,14 @@ impl Still<'_> {
         for _ in 0..READINGS_MAX {
             let mut now = Vec::new();
             for end in ["", "-wal", "-journal"] {
-                let to = sqlite::beside(into, end);
+                let to = with_suffix(into, end);
                 now.push(self.fetch(&format!("{shown}{end}"), &to)?);
             }
             if last.as_ref() == Some(&now) {
                 // The check works in its log.
                 let copy = into.with_extension("checked");
                 for end in ["", "-wal", "-journal"] {
-                    let (from, to) = (sqlite::beside(into, end), sqlite::beside(&copy, end));
+                    let (from, to) = (with_suffix(into, end), with_suffix(&copy, end));
                     if from.exists() {
                         std::fs::copy(&from, &to).map_err(|error| unwritable(&to, &error))?;
                     }

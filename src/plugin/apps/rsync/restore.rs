@@ -25,7 +25,9 @@ use crate::error::Trouble;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::live::{self, sqlite};
+use crate::plugin::kit::live;
+use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
@@ -301,7 +303,7 @@ impl Work {
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
         let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
-        let beside = sqlite::BESIDE.iter().map(|end| format!("{name}{end}"));
+        let beside = BESIDE.iter().map(|end| format!("{name}{end}"));
         let beside = beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists());
         let beside: Vec<Name> = beside.map(|beside| Name(beside.into_bytes())).collect();
         let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
@@ -452,7 +454,7 @@ fn is_read_into(database: &live::tree::Database, root: &Path, name: &Name) -> bo
     if database.kind.is_a_directory() {
         return path.starts_with(&database.path);
     }
-    sqlite::BESIDE.iter().any(|end| sqlite::beside(&database.path, end) == path)
+    BESIDE.iter().any(|end| with_suffix(&database.path, end) == path)
 }
 
 fn told(names: &[Name]) -> String {

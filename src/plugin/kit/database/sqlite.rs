@@ -6,9 +6,8 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,6 +17,7 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{remark, since};
 use crate::plugin::kit::digest;
+use crate::plugin::kit::pages;
 use crate::plugin::kit::settings::exactly_one_of;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::kit::voice::Voice;
@@ -280,34 +280,10 @@ fn copy_all(connection: &Connection, into: &Path, busy_timeout_s: u32) -> rusqli
         // It builds every index anew, and lacks what the application brings for that: the pages alone need nothing.
         Err(error) if check::needs_the_application(&chain(&error)) => {
             let _ = std::fs::remove_file(into);
-            pages_into(connection, into, Duration::from_secs(u64::from(busy_timeout_s)))
+            pages::copy(connection, into, Duration::from_secs(u64::from(busy_timeout_s)))
         }
         result => result,
     }
-}
-
-/// SQLite's online backup: every page as of one instant. All in one step, so that no writer makes it begin anew.
-fn pages_into(connection: &Connection, into: &Path, busy_max: Duration) -> rusqlite::Result<()> {
-    let mut copy = Connection::open(into)?;
-    {
-        let backup = Backup::new(connection, &mut copy)?;
-        let begun = Instant::now();
-        loop {
-            match backup.step(-1)? {
-                StepResult::Done => break,
-                _ if begun.elapsed() > busy_max => {
-                    return Err(rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                        None,
-                    ));
-                }
-                _ => std::thread::sleep(Duration::from_millis(100)),
-            }
-        }
-    }
-    // The copy of a database in WAL mode would want its own -wal and -shm beside it whenever somebody looks at it.
-    copy.pragma_update(None, "journal_mode", "DELETE")?;
-    copy.close().map_err(|(_, error)| error)
 }
 
 fn vacuum_into(connection: &Connection, into: &Path) -> rusqlite::Result<()> {

@@ -1,24 +1,21 @@
 //! SQLite files that somebody writes to: copied by SQLite's own online backup, checked on a copy.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::plugin::kit::database::sqlite::check::integrity;
 use crate::plugin::kit::live::{Kind, recognise};
+use crate::plugin::kit::pages::{self, BESIDE};
+use crate::plugin::kit::place::with_suffix;
 use crate::plugin::protocol::Verdict;
 
 /// How long a copy may be kept from its end by writers.
 const COPY_MAX: Duration = Duration::from_mins(10);
 /// How long a lock is waited for at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// The files that belong to a database file.
-pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What a `-shm` file begins with, in the order of its machine.
 const INDEX: u32 = 3_007_000;
@@ -33,7 +30,7 @@ pub(crate) fn copy(source: &Path, into: &Path) -> Result<(), String> {
     let copied = copy_here(source, into);
     if copied.is_err() {
         for end in [""].iter().chain(&BESIDE) {
-            let _ = std::fs::remove_file(beside(into, end));
+            let _ = std::fs::remove_file(with_suffix(into, end));
         }
     }
     copied.map_err(|error| crate::error::chain(&error))
@@ -43,28 +40,7 @@ fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(source, flags)?;
     from.busy_timeout(BUSY_MAX)?;
-    // Within one step nothing can come between, whatever others write: theirs goes to the log, or waits.
-    let mut to = Connection::open(into)?;
-    {
-        let backup = Backup::new(&from, &mut to)?;
-        let until = Instant::now() + COPY_MAX;
-        loop {
-            match backup.step(-1)? {
-                StepResult::Done => break,
-                _ if Instant::now() > until => {
-                    return Err(rusqlite::Error::SqliteFailure(
-                        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
-                        None,
-                    ));
-                }
-                _ => std::thread::sleep(PAUSE),
-            }
-        }
-    }
-    // The copy says that it has a log, as the source does; one without is whole in its one file.
-    let _: rusqlite::Result<String> = to.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0));
-    to.close().map_err(|(_, error)| error)?;
-    Ok(())
+    pages::copy(&from, into, COPY_MAX)
 }
 
 /// Has SQLite check a copy; its log, when there is one, lies beside it and is worked in. What only the application can
@@ -102,13 +78,6 @@ fn head(file: &Path) -> Option<Vec<u8>> {
     }
     std::fs::File::open(file).ok()?.take(HEAD_BYTES).read_to_end(&mut head).ok()?;
     Some(head)
-}
-
-/// The path of a file that belongs to a database.
-pub(crate) fn beside(database: &Path, end: &str) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 #[cfg(test)]
@@ -155,7 +124,7 @@ mod tests {
                     .query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))
                     .unwrap();
                 assert_eq!(sum, 50_000, "a transaction is whole or not there");
-                assert!(!beside(&into, "-wal").exists());
+                assert!(!with_suffix(&into, "-wal").exists());
             }
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
@@ -168,15 +137,15 @@ mod tests {
         let writer = Connection::open(&path).unwrap();
         writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
         for (end, is_idle) in [("-wal", false), ("-shm", false)] {
-            let file = beside(&path, end);
+            let file = with_suffix(&path, end);
             assert_eq!((is_own(&file), is_done_with(&file)), (true, is_idle), "{end}");
         }
         writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        assert!(is_own(&beside(&path, "-wal")) && is_done_with(&beside(&path, "-wal")));
+        assert!(is_own(&with_suffix(&path, "-wal")) && is_done_with(&with_suffix(&path, "-wal")));
         let diary = directory.path().join("2024-journal");
         std::fs::write(&diary, "dear diary").unwrap();
-        std::fs::copy(&path, beside(&diary, "-wal")).unwrap();
-        assert!(!is_own(&beside(&diary, "-wal")), "a database of such a name");
+        std::fs::copy(&path, with_suffix(&diary, "-wal")).unwrap();
+        assert!(!is_own(&with_suffix(&diary, "-wal")), "a database of such a name");
         assert!(!is_own(&diary) && !is_own(&directory.path().join("nowhere-wal")) && !is_own(directory.path()));
     }
 

@@ -8,6 +8,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::live::tree::Looked;
 use crate::plugin::kit::live::{Kind, sqlite, tree::Database};
+use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
@@ -104,9 +105,9 @@ fn checked_aside(path: &Path, scratch: &Path) -> std::io::Result<(Verdict, Strin
     let copy = directory.path().join("database");
     std::fs::copy(path, &copy)?;
     for end in ["-wal", "-journal"] {
-        let beside = sqlite::beside(path, end);
+        let beside = with_suffix(path, end);
         if beside.exists() {
-            std::fs::copy(&beside, sqlite::beside(&copy, end))?;
+            std::fs::copy(&beside, with_suffix(&copy, end))?;
         }
     }
     Ok(sqlite::check(&copy))

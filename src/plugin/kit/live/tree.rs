@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recognise, sqlite};
+use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recognise};
+use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::place::with_suffix;
 
 /// Entries that are looked at, and for how long.
 const ENTRIES_MAX: u64 = 5_000_000;
@@ -74,8 +76,8 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
         for (name, kind) in found.databases() {
             let path = PathBuf::from(std::ffi::OsStr::from_bytes(name));
             let belongs = |busy: &PathBuf| {
-                let with = |end: &str| *busy == sqlite::beside(&path, end);
-                busy.starts_with(&path) || sqlite::BESIDE.iter().any(|end| with(end))
+                let with = |end: &str| *busy == with_suffix(&path, end);
+                busy.starts_with(&path) || BESIDE.iter().any(|end| with(end))
             };
             looked.databases.push(Database { kind, in_use: busy.iter().any(belongs), path });
         }

@@ -14,6 +14,8 @@ use super::super::remote::{Apply, Remote, within};
 use super::attributes::there;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::live::{sqlite, tree};
+use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::voice::Voice;
 
 /// What is sent of a directory of the backup, by names below it.
@@ -58,7 +60,7 @@ fn told_apart(sent: Vec<Name>, all: Vec<Name>, is_own: impl Fn(&Name) -> bool) -
 
 /// The name of the database that a file of this name would belong to.
 fn main_of(name: &Name) -> Option<&[u8]> {
-    let ends = sqlite::BESIDE.iter();
+    let ends = BESIDE.iter();
     ends.filter(|_| !name.is_directory()).find_map(|end| name.0.strip_suffix(end.as_bytes()))
 }
 
@@ -82,7 +84,7 @@ impl Sent {
     ) -> Result<Vec<Name>, Failure> {
         let files = databases.iter().filter(|database| !database.kind.is_a_directory());
         let files = files.filter_map(|database| database.path.strip_prefix(from).ok());
-        let beside = files.flat_map(|file| sqlite::BESIDE.map(|end| sqlite::beside(file, end)));
+        let beside = files.flat_map(|file| BESIDE.map(|end| with_suffix(file, end)));
         let beside = beside.map(|path: PathBuf| Name(path.into_os_string().into_encoded_bytes()));
         let beside: Vec<Name> = beside.filter(|name| !self.all.contains(name.plain())).collect();
         if !remote.excludes() || beside.is_empty() {

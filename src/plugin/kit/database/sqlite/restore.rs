@@ -18,13 +18,12 @@ use crate::error::{Trouble, chain};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
-/// What belongs to a database beside its file.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// How long a lock is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Processes that are looked at, and files of each.
@@ -275,7 +274,7 @@ fn replace(plan: &Plan, placing: Placing, run: &str) -> std::io::Result<()> {
     let kept = aside(&plan.goal, run);
     placing.keep_old(&kept)?;
     let companions: Vec<&str> =
-        COMPANIONS.into_iter().filter(|end| with_suffix(&plan.goal, end).symlink_metadata().is_ok()).collect();
+        BESIDE.into_iter().filter(|end| with_suffix(&plan.goal, end).symlink_metadata().is_ok()).collect();
     let logs =
         companions.iter().any(|end| std::fs::metadata(with_suffix(&plan.goal, end)).is_ok_and(|log| log.len() > 0));
     if plan.there && logs {
@@ -319,7 +318,7 @@ fn merged(goal: &Path, run: &str) -> Result<PathBuf, String> {
         file.sync_all().map_err(io)
     };
     let made = make();
-    for end in COMPANIONS {
+    for end in BESIDE {
         let _ = std::fs::remove_file(with_suffix(&copy, end));
     }
     if made.is_err() {
