@@ -99,7 +99,7 @@ pub(crate) fn is_a_page(path: &Path) -> bool {
 }
 
 /// Whether these first bytes are those of a page.
-pub(crate) fn starts_as_a_page(head: &[u8]) -> bool {
+fn starts_as_a_page(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head);
     let text = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
     PAGE_STARTS.iter().any(|start| text.starts_with(start))

@@ -49,7 +49,6 @@ impl Voice<'_> {
     }
 
     /// What is left out by design, by itself or accepted; the run stays a success.
-    #[allow(dead_code, reason = "plugins that have nothing to leave out say none")]
     pub(crate) fn notice(&mut self, trouble: Trouble) {
         let Trouble { code, message, hint } = trouble;
         self.say(&Event::Notice { code, message, hint });

@@ -88,7 +88,7 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
 }
 
 /// The journal's entry of an upload that the application takes over at its next start.
-pub(super) const UPLOADED: &str = "uploaded";
+const UPLOADED: &str = "uploaded";
 
 #[derive(Serialize, Deserialize)]
 struct Note {

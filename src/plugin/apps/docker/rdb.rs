@@ -44,7 +44,7 @@ impl Look {
 pub(super) fn look(path: &Path) -> io::Result<Look> {
     let mut file = std::fs::File::open(path)?;
     let mut head = [0; 9];
-    let is_long = file.metadata()?.len() >= 18;
+    let is_long = file.metadata()?.len() >= HEAD_AND_END_BYTES;
     let format = if is_long { file.read_exact(&mut head).ok().and_then(|()| magic(&head)) } else { None };
     let Some((format, number)) = format else {
         return Ok(Look { format: None, number: 0, checksum: Checksum::None, ends: false });

@@ -105,7 +105,7 @@ pub(super) fn options_schema() -> Value {
 }
 
 /// The journal's entry of an import.
-pub(super) const IMPORT: &str = "import";
+const IMPORT: &str = "import";
 
 /// What puts back what was there.
 #[derive(Serialize, Deserialize)]

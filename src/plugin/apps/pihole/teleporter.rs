@@ -15,7 +15,7 @@ pub(super) const LEASES: &str = "etc/pihole/dhcp.leases";
 pub(super) const GRAVITY: &str = "etc/pihole/gravity.db";
 
 /// What gravity.db has in an export: these and no others.
-pub(super) const GRAVITY_TABLES: [&str; 7] =
+const GRAVITY_TABLES: [&str; 7] =
     ["adlist", "adlist_by_group", "client", "client_by_group", "domainlist", "domainlist_by_group", "group"];
 const FTL_TABLES: [&str; 4] = ["aliasclient", "message", "network", "network_addresses"];
 

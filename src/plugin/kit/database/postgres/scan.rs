@@ -452,7 +452,7 @@ fn is_of_database(text: &str) -> bool {
 }
 
 /// A name at the start of a text, with its schema.
-pub(super) fn name_at_start(text: &str) -> String {
+fn name_at_start(text: &str) -> String {
     let mut quoted = false;
     let end = text.char_indices().find(|(_, letter)| {
         quoted ^= *letter == '"';

@@ -35,7 +35,7 @@ impl Swap<'_> {
     }
 
     /// Refuses a live database whose code belongs to others, when the user may not make things in their names.
-    pub(super) fn may_make_again(&self, goal: &str) -> Result<(), Failure> {
+    fn may_make_again(&self, goal: &str) -> Result<(), Failure> {
         let may = ["SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER"];
         let sight = Sight::of(self.server)?;
         if may.iter().any(|privilege| sight.has_everywhere(privilege)) {

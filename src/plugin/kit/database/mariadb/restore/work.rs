@@ -27,12 +27,7 @@ const BEHIND_TABLES: [Part; 2] = [Part::Bodies, Part::Views];
 
 /// Refuses when tables that stay have foreign keys into `goal`, which would follow its old tables: those of databases
 /// that are not among `goals`, and those that the target leaves out.
-pub(in crate::plugin::kit::database::mariadb) fn not_led_into(
-    server: &Server<'_>,
-    goal: &str,
-    stays: &[String],
-    goals: &[&str],
-) -> Result<(), Failure> {
+fn not_led_into(server: &Server<'_>, goal: &str, stays: &[String], goals: &[&str]) -> Result<(), Failure> {
     let sql = format!(
         "SELECT DISTINCT HEX(table_schema), HEX(table_name), HEX(referenced_table_name) \
          FROM information_schema.key_column_usage WHERE referenced_table_schema = {}",
