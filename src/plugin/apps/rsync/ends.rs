@@ -1,6 +1,7 @@
 //! What the ends of rsync and ssh mean: how far a transfer came, or why it failed and what is the next step; pure.
 
 use super::RsyncSettings;
+use super::stats::Stats;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::tool::Ran;
@@ -33,6 +34,17 @@ impl Outcome {
             (Self::Partial(_), _) | (_, Self::Whole) | (Self::Vanished, Self::Vanished) => self,
             _ => other,
         }
+    }
+}
+
+/// The outcome, unless rsync told nothing of what it did: then nobody knows that it did anything.
+pub(super) fn heard(outcome: Outcome, stats: &Stats) -> Result<Outcome, Failure> {
+    match outcome {
+        Outcome::Whole | Outcome::Vanished if !stats.is_heard => {
+            Err(Failure::new("unheard", "rsync ended well and did not tell what it did")
+                .hint("is `rsync` on this host a program of another kind, or a wrapper that hides what it says?"))
+        }
+        outcome => Ok(outcome),
     }
 }
 
@@ -147,6 +159,18 @@ fn said(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_without_a_word_is_no_whole_transfer() {
+        let partial = || Outcome::Partial("denied".to_owned());
+        for outcome in [Outcome::Whole, Outcome::Vanished] {
+            assert_eq!(heard(outcome.clone(), &Stats::default()).unwrap_err().trouble.code, "unheard");
+            let mut stats = Stats::default();
+            stats.read("Number of files: 0");
+            assert_eq!(heard(outcome.clone(), &stats).unwrap(), outcome);
+        }
+        assert_eq!(heard(partial(), &Stats::default()).unwrap(), partial());
+    }
 
     #[test]
     fn of_two_outcomes_that_counts_which_lacks_more() {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 
 use super::changes::{Changes, Name, escaped, pattern};
-use super::ends::{Outcome, judge};
+use super::ends::{Outcome, heard, judge};
 use super::stats::Stats;
 use super::{RsyncSettings, below};
 use crate::plugin::kit::builtin::Failure;
@@ -286,7 +286,7 @@ impl<'s> Remote<'s> {
         };
         let ran =
             self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
-        let outcome = judge(self.settings, &ran)?;
+        let outcome = heard(judge(self.settings, &ran)?, &stats)?;
         Ok((Changes { stats, ..changes }, outcome))
     }
 
@@ -360,7 +360,7 @@ impl<'s> Remote<'s> {
         let on_line = |line: &str| stats.read(line);
         let ran =
             self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
-        let outcome = judge(self.settings, &ran)?;
+        let outcome = heard(judge(self.settings, &ran)?, &stats)?;
         Ok((stats, outcome))
     }
 

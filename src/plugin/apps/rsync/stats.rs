@@ -16,6 +16,8 @@ pub(super) struct Stats {
     pub(super) transferred: u64,
     /// In the receiver.
     pub(super) deleted: u64,
+    /// Whether any of it was told.
+    pub(super) is_heard: bool,
 }
 
 impl Stats {
@@ -27,6 +29,7 @@ impl Stats {
             digits.parse().unwrap_or(0)
         };
         if let Some(rest) = line.strip_prefix("Number of files: ") {
+            self.is_heard = true;
             // `11 (reg: 8, dir: 3)`; without the brackets all are of one kind, which then is a directory.
             self.files =
                 rest.split("reg: ").nth(1).map_or(0, |rest| number(rest.split([')', ' ']).next().unwrap_or_default()));
@@ -77,7 +80,7 @@ mod tests {
         ] {
             stats.read(line);
         }
-        assert_eq!(stats, Stats { files: 1008, bytes: 12_345_678, transferred: 1000, deleted: 12 });
+        assert_eq!(stats, Stats { files: 1008, bytes: 12_345_678, transferred: 1000, deleted: 12, is_heard: true });
         let mut empty = Stats::default();
         empty.read("Number of files: 1 (dir: 1)");
         assert_eq!(empty.files, 0);

@@ -171,7 +171,7 @@ impl Remote<'_> {
     fn of_backup(&self, from: &Path, options: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Vec<Name>, Failure> {
         let scratch = self.scratch()?;
         // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
-        let mut args: Vec<OsString> = ["--dry-run", "-rlD"].map(OsString::from).to_vec();
+        let mut args: Vec<OsString> = ["--stats", "--dry-run", "-rlD"].map(OsString::from).to_vec();
         args.extend(options);
         args.extend(["--".into(), within(from), within(scratch.path())]);
         // What cannot be read here is not sent either.
