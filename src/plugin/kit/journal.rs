@@ -67,10 +67,11 @@ impl Journal {
         })
     }
 
-    /// Removes an entry: what it stood for is undone.
+    /// Removes an entry: what it stood for is undone. Of several none is back after a failure of power that was removed
+    /// before another one.
     pub(crate) fn done(&self, name: &str) -> Result<(), Failure> {
         let path = self.entry(name);
-        match fs::remove_file(&path) {
+        match fs::remove_file(&path).and_then(|()| File::open(&self.directory)?.sync_all()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::new("journal_unwritable", format!("{} cannot be removed: {error}", path.display())))
             }

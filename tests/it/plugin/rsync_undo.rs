@@ -84,6 +84,8 @@ fn what_lies_beside_is_not_read_and_keeps_what_was_written_while_a_restore_was_u
         write(&device.at("hide"), "");
         let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
         assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+        let hint = failure.trouble.hint.as_deref().unwrap_or_default();
+        assert!(hint.contains("look at the network") && hint.contains("tries again"), "{hint}");
         let noted = content(&bench.journal());
         assert!(!noted.keys().any(|path| path.ends_with("big.img")), "{:?}", noted.keys());
         std::fs::remove_file(device.at("hide")).unwrap();
@@ -227,6 +229,138 @@ fn a_file_beside_that_the_login_may_not_read_refuses_no_restore() {
 }
 
 #[test]
+fn what_the_device_still_does_behind_a_transfer_that_failed_is_undone_too() {
+    let device = empty_device();
+    write(&device.at("data/app.conf"), "old");
+    let bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    write(&device.at("data/app.conf"), "live");
+    between(
+        &device,
+        "*--delay-updates*)\n\
+         kept=data/$(printf %s \"$SSH_ORIGINAL_COMMAND\" | grep -o '\\.larder-before-[0-9a-z]*' | head -n 1)\n\
+         (sleep 1; mkdir $kept; mv data/app.conf $kept; printf old > data/app.conf; touch went-on) \
+         </dev/null >/dev/null 2>&1 &\n\
+         exit 12 ;;",
+    );
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    support::wait_for("the device", Duration::from_secs(20), || device.at("went-on").exists().then_some(()));
+    assert_eq!(failure.trouble.code, "cut_short", "{failure}\n{}", bench.log());
+    let now: Vec<PathBuf> = state(&device.at("data")).into_keys().collect();
+    assert_eq!(now, [PathBuf::new(), "app.conf".into()], "{}", bench.log());
+    assert_eq!(std::fs::read_to_string(device.at("data/app.conf")).unwrap(), "live");
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn nothing_is_taken_away_from_a_path_whose_restore_never_began() {
+    for is_killed in [false, true] {
+        let device = empty_device();
+        for name in ["data/one/new", "data/two/new"] {
+            write(&device.at(name), "old");
+        }
+        let mut bench = device.bench();
+        bench.target.settings["paths"] = json!([device.at("data/one"), device.at("data/two")]);
+        let captured = bench.capture_beside(None).unwrap();
+        lay_out(&bench, &device);
+        for name in ["data/one/new", "data/two/new"] {
+            std::fs::remove_file(device.at(name)).unwrap();
+        }
+        // Between the two, somebody makes what the second would.
+        between(
+            &device,
+            "*--delay-updates*)\n\
+             sh -c \"$SSH_ORIGINAL_COMMAND\"; printf 'made since' > data/two/new; touch ended; exit 12 ;;\n\
+             *) [ ! -e ended ] || [ ! -e hide ] || exit 12 ;;",
+        );
+        if is_killed {
+            write(&device.at("hide"), "");
+        }
+        let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+        let code = if is_killed { "not_undone" } else { "cut_short" };
+        assert_eq!(failure.trouble.code, code, "{failure}\n{}", bench.log());
+        device.allow("");
+        bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+        let wanted = [("two/new".into(), b"made since".to_vec())];
+        assert_eq!(content(&device.at("data")), wanted.into(), "{is_killed}");
+        assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn a_restore_whose_end_may_have_been_noted_and_is_undone_is_undone_whole() {
+    let device = empty_device();
+    write(&device.at("data/app.conf"), "old");
+    let bench = device.bench();
+    let captured = bench.capture_beside(None).unwrap();
+    lay_out(&bench, &device);
+    write(&device.at("data/app.conf"), "live");
+    // As if the disk had failed when that was flushed; and what is undone then is killed in the middle.
+    write(&bench.journal().join("committed.json"), "{\"committed\":true}");
+    std::fs::create_dir(bench.journal().join(".committed")).unwrap();
+    between(&device, "*--existing*) ;;\n*--sender*.larder-before-*) [ ! -e hide ] || exit 12 ;;");
+    write(&device.at("hide"), "");
+    let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
+    assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+    assert!(failure.to_string().contains("committed.json cannot be written"), "{failure}");
+    std::fs::remove_dir(bench.journal().join(".committed")).unwrap();
+    device.allow("");
+    bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+    assert_eq!(std::fs::read_to_string(device.at("data/app.conf")).unwrap(), "live", "{}", bench.log());
+    assert_eq!(bench.noted(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_a_database_would_read_and_is_there_behind_a_restore_is_no_proof_of_it() {
+    for kind in ["whole", "excluded", "single"] {
+        let device = empty_device();
+        let (database, log) = (device.at("data/app.db"), device.at("data/app.db-wal"));
+        rusqlite::Connection::open(&database).unwrap().execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
+        let mut bench = device.bench();
+        if kind == "single" {
+            bench.target.settings["paths"] = json!([database]);
+        }
+        let captured = bench.capture_beside(None).unwrap();
+        lay_out(&bench, &device);
+        let old = std::fs::read(&database).unwrap();
+        if kind == "excluded" {
+            bench.target.settings["exclude"] = json!(["app.db-*"]);
+        }
+        write(&database, "live");
+        write(&log, "stale");
+        let live = content(&device.at("data"));
+        let behind = |what: &str| {
+            let cases = "*--delay-updates*) sh -c \"$SSH_ORIGINAL_COMMAND\"; code=$?; ";
+            between(&device, &format!("{cases}{what}; exit $code ;;"));
+        };
+        behind("printf again > data/app.db-wal");
+        let failure = bench.restore_app(&captured, json!({}), false).unwrap_err();
+        assert_eq!(failure.trouble.code, "restore_differs", "{kind}: {failure}\n{}", bench.log());
+        assert!(failure.to_string().contains("app.db-wal"), "{kind}: {failure}");
+        assert_eq!(content(&device.at("data")), live, "{kind}");
+
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        behind("printf new > data/app.db-journal");
+        let restored = bench.restore_app(&captured, json!({}), false);
+        let restored = restored.unwrap_or_else(|failure| panic!("{kind}: {failure}\n{}", bench.log()));
+        assert_eq!(verdict(&restored.validations), Verdict::CouldNotVerify, "{kind}: {restored:#?}");
+        assert!(restored.validations[0].detail.contains("app.db-journal"), "{kind}: {restored:#?}");
+        assert!(!log.exists() && std::fs::read(&database).unwrap() == old, "{kind}");
+
+        // Also where the database itself is gone.
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        std::fs::remove_file(&database).unwrap();
+        write(&log, "stale");
+        device.allow("");
+        let restored = bench.restore_app(&captured, json!({}), false);
+        let restored = restored.unwrap_or_else(|failure| panic!("{kind}: {failure}\n{}", bench.log()));
+        assert_eq!(verdict(&restored.validations), Verdict::Proven, "{kind}: {restored:#?}");
+        assert_eq!(content(&device.at("data")).into_keys().collect::<Vec<_>>(), [Path::new("app.db")], "{kind}");
+    }
+}
+
+#[test]
 fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
     let device = Device::start();
     let mut bench = device.bench();
@@ -254,6 +388,8 @@ fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
     bench.target.settings["bandwidth_kib"] = json!(500);
     let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
+    let hint = failure.trouble.hint.unwrap_or_default();
+    assert!(hint.contains(".larder-before-") && hint.contains("tries again"), "{hint}");
     assert_ne!(bench.noted(), Vec::<PathBuf>::new(), "it is tried again");
     std::fs::remove_file(device.at("hide")).unwrap();
     unmounted(&device, &bench);

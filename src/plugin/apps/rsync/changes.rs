@@ -63,9 +63,9 @@ impl Name {
         Path::new(OsStr::from_bytes(self.plain()))
     }
 
-    /// Whether it lies somewhere in this directory.
-    pub(super) fn is_below(&self, directory: &[u8]) -> bool {
-        self.0.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/') && rest.len() > 1)
+    /// The directories that it lies in, without their slash; the last is the root, which has no name.
+    pub(super) fn parents(&self) -> impl Iterator<Item = &[u8]> {
+        self.as_path().ancestors().skip(1).map(|at| at.as_os_str().as_bytes())
     }
 }
 
@@ -203,8 +203,8 @@ mod tests {
             let written = serde_json::to_string(&name).unwrap();
             assert_eq!(serde_json::from_str::<Name>(&written).unwrap(), name, "{written}");
         }
-        assert!(
-            Name::from("a/b").is_below(b"a") && !Name::from("ab").is_below(b"a") && !Name::from("a/").is_below(b"a")
-        );
+        for (name, parents) in [("a/b/c", &[&b"a/b"[..], b"a", b""][..]), ("ab/c/", &[b"ab", b""]), ("a/", &[b""])] {
+            assert_eq!(Name::from(name).parents().collect::<Vec<_>>(), parents);
+        }
     }
 }

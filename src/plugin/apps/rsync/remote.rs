@@ -220,13 +220,6 @@ impl<'s> Remote<'s> {
         self.run(args, voice).map(|(_, outcome)| outcome)
     }
 
-    /// Which of `names` are in the directory `path` of the device.
-    pub(super) fn are_there(&self, path: &str, names: &[Name], voice: &mut Voice<'_>) -> Result<Vec<Name>, Failure> {
-        let rules = self.rules(names)?;
-        let (found, outcome) = self.listed(self.without(path, rules.path(), Apply::No), voice)?;
-        self.unread(path, &outcome).map_or(Ok(found.extra), Err)
-    }
-
     /// Why nothing is decided: what is not seen is neither new nor missing. None: all was seen.
     pub(super) fn unread(&self, path: &str, outcome: &Outcome) -> Option<Failure> {
         let said = outcome.lacks()?;

@@ -26,17 +26,18 @@ use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::live;
-use crate::plugin::kit::pages::BESIDE;
-use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::settings;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 mod attributes;
 mod left;
+mod reads;
 
 use attributes::{Touched, at_both_ends, forget};
 use left::Left;
+use reads::Reads;
 
 /// The entry that says that all is in place.
 const COMMITTED: &str = "committed";
@@ -44,7 +45,7 @@ const COMMITTED: &str = "committed";
 const KEPT: &str = "attributes-";
 /// Names that are told of many.
 const NAMES_MAX: usize = 5;
-/// How long the other side may go on when this one was killed.
+/// How long the other side may go on when this one was killed or failed.
 const GOES_ON: Duration = Duration::from_secs(2);
 
 /// What the operator may choose.
@@ -64,7 +65,11 @@ struct Work {
     note: Note,
     touched: Touched,
     changes: Changes,
-    /// What has to leave, by names below the note's directory.
+    /// What the databases of the backup would read, by names below the note's directory.
+    reads: Reads,
+    /// Of that, what a look does not see, and the backup has not.
+    unseen: Vec<Name>,
+    /// What has to leave.
     leaves: Vec<Name>,
     /// What the backup has not and nobody reads into it.
     stays: Vec<Name>,
@@ -86,6 +91,9 @@ struct Note {
     /// Names at its top when the restore began.
     #[serde(default)]
     had: Vec<Name>,
+    /// Whether anything may have been changed there; else what is there is somebody else's.
+    #[serde(default = "settings::yes")]
+    begun: bool,
 }
 
 pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
@@ -121,34 +129,47 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
     // Nothing is changed on the device before all of it is noted.
     for (number, each) in work.iter_mut().enumerate() {
-        let entry = format!("{number:05}");
+        let entry = entry_of(number);
         let kept = each.keep(&remote, &journal, &entry, voice);
         if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
             return Err(failure.after(clear(&journal)));
         }
     }
-    let done = work.iter().try_for_each(|each| each.put(&remote, voice));
+    let done = work.iter_mut().enumerate().try_for_each(|(number, each)| {
+        each.note.begun = true;
+        journal.note(&entry_of(number), &each.note)?;
+        each.put(&remote, voice)
+    });
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
         Ok(()) => clear(&journal),
         Err(failure) => Err(match undo(&remote, &journal, voice) {
             Ok(()) => failure,
-            Err(second) => {
-                let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
-                Failure::new("not_undone", message)
-                    .hint("Larder tries again every few minutes to put back what was there")
-            }
+            Err(second) => not_undone(&failure, &second),
         }),
     }
+}
+
+/// How the note of a path is called.
+fn entry_of(number: usize) -> String {
+    format!("{number:05}")
+}
+
+/// Both causes. The hint is that of the second, which may lead to what was there; that of the first says that it is there.
+fn not_undone(failure: &Failure, second: &Failure) -> Failure {
+    let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
+    let hints = second.trouble.hint.as_deref().into_iter();
+    let hints = hints.chain(["Larder tries again every few minutes to put back what was there"]);
+    Failure::new("not_undone", message).hint(hints.collect::<Vec<_>>().join("; "))
 }
 
 /// Puts right what a restore that was killed left.
 pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     let journal = Journal::of(request)?;
-    if journal.entries::<serde_json::Value>()?.iter().any(|(entry, _)| entry == COMMITTED) {
+    let is_committed = journal.entries::<serde_json::Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
+    if is_committed || !journal.entries::<Note>()?.iter().any(|(_, note)| note.begun) {
         return clear(&journal);
     }
-    std::thread::sleep(GOES_ON);
     let remote = Remote::open(&settings, &request.staging)?;
     undo(&remote, &journal, voice)
 }
@@ -156,9 +177,8 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 fn clear(journal: &Journal) -> Result<(), Failure> {
     for (entry, _) in journal.entries::<serde_json::Value>()?.iter().filter(|(entry, _)| entry != COMMITTED) {
         journal.done(entry)?;
-        remove(&kept(journal, entry));
     }
-    // Of one that was killed before its note was written.
+    // Also of one that was killed before its note was written.
     let left = std::fs::read_dir(journal.directory()).into_iter().flatten().flatten();
     for each in left.filter(|each| each.file_name().as_encoded_bytes().starts_with(KEPT.as_bytes())) {
         remove(&each.path());
@@ -178,7 +198,14 @@ fn kept(journal: &Journal, entry: &str) -> PathBuf {
 
 /// Makes every path what it was; may be done twice.
 fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    for (entry, mut note) in journal.entries::<Note>()?.into_iter().rev() {
+    // Whose end could not be noted for sure is undone whole: `recover` must not take it for one that ended, halfway back.
+    journal.done(COMMITTED)?;
+    let notes = journal.entries::<Note>()?;
+    if notes.iter().any(|(_, note)| note.begun) {
+        std::thread::sleep(GOES_ON);
+    }
+    // What never began is only cleared away, at the end.
+    for (entry, mut note) in notes.into_iter().rev().filter(|(_, note)| note.begun) {
         let gave_way = remote.scratch()?;
         let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
         // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
@@ -282,39 +309,42 @@ impl Work {
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
         let partial = partial.collect();
         if let Some((sent, mut left)) = chosen {
-            let databases = sent.databases(&from);
-            let is_read = |name: &Name| databases.iter().any(|each| is_read_into(each, &from, name));
+            let reads = Reads::of(&sent.databases(&from), &from);
+            let files: BTreeSet<&[u8]> =
+                changes.created.iter().filter(|created| !created.is_directory()).map(Name::plain).collect();
             // A directory that is a file in the backup: rsync gives way to none that has something in it.
             let stands_for = |name: &Name| {
-                let mut created = changes.created.iter().filter(|created| !created.is_directory());
-                created.any(|created| name.is_below(&created.0) || (name.is_directory() && name.plain() == created.0))
+                (name.is_directory() && files.contains(name.plain())) || name.parents().any(|at| files.contains(at))
             };
             let (mut leaves, stays): (Vec<Name>, Vec<Name>) =
-                changes.extra.iter().cloned().partition(|name| is_read(name) || stands_for(name));
-            let unseen = sent.unseen_beside(&databases, &from, (remote, &to), voice)?;
-            leaves.extend(unseen.into_iter().filter(|name| !changes.extra.contains(name)));
+                changes.extra.iter().cloned().partition(|name| reads.has(name) || stands_for(name));
+            let unseen = sent.unseen(remote, &reads);
+            let (found, outcome) = remote.seen(&to, &unseen, voice)?;
+            remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
+            let extra: BTreeSet<&Name> = changes.extra.iter().collect();
+            leaves.extend(found.into_iter().filter(|name| !extra.contains(name)));
             left.look((&sent, &from), (remote, &to), &leaves, voice)?;
             let touched = Touched::of(sent.directories, &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
-            let note = Note { base: to.clone(), aside, created, partial, had: Vec::new() };
-            return Ok(Self { from, to, note, touched, changes, leaves: outermost(leaves), stays, left });
+            let note = Note { base: to.clone(), aside, created, partial, had: Vec::new(), begun: false };
+            let leaves = outermost(leaves);
+            return Ok(Self { from, to, note, touched, changes, reads, unseen, leaves, stays, left });
         }
         let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
         let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
-        let beside = BESIDE.iter().map(|end| format!("{name}{end}"));
-        let beside = beside.filter(|_| !databases.is_empty()).filter(|beside| !from.with_file_name(beside).exists());
-        let beside: Vec<Name> = beside.map(|beside| Name(beside.into_bytes())).collect();
+        let reads = Reads::of(&databases, from.parent().unwrap_or(Path::new("/")));
+        let unseen: Vec<Name> =
+            reads.beside().filter(|beside| !from.with_file_name(beside.as_path()).exists()).collect();
         let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
-        let note = Note { base, aside, created, partial, had: Vec::new() };
-        let leaves = if beside.is_empty() || !changes.created.is_empty() {
-            Vec::new()
-        } else {
-            remote.are_there(&note.base, &beside, voice)?
-        };
+        let note = Note { base, aside, created, partial, had: Vec::new(), begun: false };
+        // Also where the database itself is not there.
+        let (leaves, outcome) = remote.seen(&note.base, &unseen, voice)?;
+        remote.unread(&note.base, &outcome).map_or(Ok(()), Err)?;
         let touched = Touched::of(Vec::new(), &changes, &leaves);
-        Ok(Self { from, to, note, touched, changes, leaves, stays: Vec::new(), left: Left::default() })
+        let (stays, left) = (Vec::new(), Left::default());
+        Ok(Self { from, to, note, touched, changes, reads, unseen, leaves, stays, left })
     }
 
     /// Notes here what undoes a change of attributes, and what lies there; nothing is changed on the device.
@@ -403,6 +433,15 @@ impl Work {
                 .hint("what was there is there again; does something else write to them?")
             }));
         }
+        let (unseen, beside) = remote.seen(&self.note.base, &self.unseen, voice)?;
+        let there = left.extra.into_iter().chain(unseen);
+        let (again, came): (BTreeSet<Name>, BTreeSet<Name>) = there.partition(self.leaving());
+        if !again.is_empty() {
+            let told = told(&again.into_iter().collect::<Vec<_>>());
+            let message = format!("what a database of {} would read did not leave, or is there again: {told}", self.to);
+            return Err(Failure::new("restore_differs", message)
+                .hint("what was there is there again; stop what works with the database, and restore again"));
+        }
         if let Outcome::Partial(said) = outcome {
             voice.warning(
                 Trouble::new(
@@ -412,7 +451,9 @@ impl Work {
                 .with_hint("owners and attributes need root on the device"),
             );
         }
-        let came: Vec<Name> = left.extra.iter().filter(|name| !self.stays.contains(name)).cloned().collect();
+        let stays: BTreeSet<&Name> = self.stays.iter().collect();
+        let came = came.into_iter().filter(|name| !stays.contains(name));
+        let (read, came): (Vec<Name>, Vec<Name>) = came.partition(|name| self.reads.has(name));
         let others = |what: &str, names: &[Name]| match names {
             [] => String::new(),
             names => format!("; {} {what}: {}", names.len(), told(names)),
@@ -420,20 +461,27 @@ impl Work {
         let mut detail = format!("{} files, 0 differ by their content", left.stats.files);
         detail.push_str(&others("stay that the backup has not", &self.stays));
         detail.push_str(&others("came since", &came));
+        detail.push_str(&others("came since and a database of the backup would read them", &read));
         detail.push_str(&self.left.told(told));
-        let verdict = match compared.lacks() {
+        let verdict = match compared.worse(beside).lacks() {
             Some(said) => {
                 detail = format!("{detail}; not all could be compared: {said}");
                 Verdict::CouldNotVerify
             }
             // What is not sent and is not there is not as in the backup.
-            None if !self.left.missing.is_empty() => Verdict::CouldNotVerify,
+            None if !self.left.missing.is_empty() || !read.is_empty() => Verdict::CouldNotVerify,
             None => Verdict::Proven,
         };
         let is_all = self.left.excluded.is_empty() && self.left.parted.is_empty();
         let but = if is_all { "" } else { ", but for what is left alone" };
         voice.validation(format!("{} is as in the backup{but}", self.to), verdict, detail);
         Ok(())
+    }
+
+    /// Whether a name is of what has to leave.
+    fn leaving(&self) -> impl Fn(&Name) -> bool {
+        let leaves: BTreeSet<&[u8]> = self.leaves.iter().map(Name::plain).collect();
+        move |name| leaves.contains(name.plain()) || name.parents().any(|at| leaves.contains(at))
     }
 }
 
@@ -448,15 +496,6 @@ fn unsent(path: &str, outcome: &Outcome) -> Option<Failure> {
     Some(failure.hint(format!("what was there is there again; {next}")))
 }
 
-/// Whether a database of the backup would read what has this name (below `root`), and the backup has not.
-fn is_read_into(database: &live::tree::Database, root: &Path, name: &Name) -> bool {
-    let path = root.join(name.as_path());
-    if database.kind.is_a_directory() {
-        return path.starts_with(&database.path);
-    }
-    BESIDE.iter().any(|end| with_suffix(&database.path, end) == path)
-}
-
 fn told(names: &[Name]) -> String {
     let shown = names.iter().take(NAMES_MAX).map(Name::to_string).collect::<Vec<_>>().join(", ");
     let shown = tidy(&shown, 300);
@@ -465,6 +504,7 @@ fn told(names: &[Name]) -> String {
         more => format!("{shown}, and {more} more"),
     }
 }
+
 /// The copy was shipped from where it lay: below `tree` its files lie at that path, as the capture named it.
 fn tree_in(facts: &crate::plugin::protocol::CaptureFacts, tree: &Path, settings: &RsyncSettings) -> std::path::PathBuf {
     let inside = |copy: &Path| tree.join(copy.strip_prefix("/").unwrap_or(copy));
@@ -478,6 +518,23 @@ fn tree_in(facts: &crate::plugin::protocol::CaptureFacts, tree: &Path, settings:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_restore_that_is_not_undone_both_causes_are_told_and_where_to_look() {
+        let failure = Failure::new("disk_full", "no room").hint("what was there is as it was");
+        let told = |second: Failure| not_undone(&failure, &second).trouble;
+        let both = told(Failure::new("cut_short", "the connection ended").hint("look at the network").later());
+        assert_eq!((both.code.as_str(), both.message.as_str()), ("not_undone", "no room; and the connection ended"));
+        let again = "Larder tries again every few minutes to put back what was there";
+        assert_eq!(both.hint, Some(format!("look at the network; {again}")));
+        assert_eq!(told(Failure::new("internal", "x")).hint.as_deref(), Some(again));
+    }
+
+    #[test]
+    fn a_note_of_an_older_version_is_one_of_work_that_began() {
+        let note: Note = serde_json::from_str(r#"{"base":"/data","aside":".kept","created":[]}"#).unwrap();
+        assert!(note.begun);
+    }
 
     #[test]
     fn what_vanished_here_asks_for_another_restore_and_not_for_permission_there() {

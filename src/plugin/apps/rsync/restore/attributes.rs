@@ -43,7 +43,8 @@ impl Touched {
         // Behind a new directory may stand a link to elsewhere.
         let replaced = outermost(changes.created.iter().cloned()).into_iter();
         let leaving = replaced.chain(leaves.iter().filter(|name| name.is_directory()).cloned());
-        let leaving = leaving.filter(|name| !changes.created.contains(name) || !name.is_directory()).collect();
+        let made: BTreeSet<&Name> = changes.created.iter().filter(|name| name.is_directory()).collect();
+        let leaving = leaving.filter(|name| !made.contains(name)).collect();
         Self { directories, files: changes.attributes.clone(), leaving }
     }
 }

@@ -6,16 +6,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::changes::{Name, outermost};
 use super::super::ends::Outcome;
 use super::super::remote::{Apply, Remote, within};
 use super::attributes::there;
+use super::reads::Reads;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::live::{sqlite, tree};
 use crate::plugin::kit::pages::BESIDE;
-use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::voice::Voice;
 
 /// What is sent of a directory of the backup, by names below it.
@@ -74,24 +74,13 @@ impl Sent {
         tree::look(&[from.to_owned()], &is_left).databases
     }
 
-    /// What would be read into `databases` on the device, and is not seen there by a look, since `exclude` names it.
-    pub(super) fn unseen_beside(
-        &self,
-        databases: &[tree::Database],
-        from: &Path,
-        (remote, to): (&Remote<'_>, &str),
-        voice: &mut Voice<'_>,
-    ) -> Result<Vec<Name>, Failure> {
-        let files = databases.iter().filter(|database| !database.kind.is_a_directory());
-        let files = files.filter_map(|database| database.path.strip_prefix(from).ok());
-        let beside = files.flat_map(|file| BESIDE.map(|end| with_suffix(file, end)));
-        let beside = beside.map(|path: PathBuf| Name(path.into_os_string().into_encoded_bytes()));
-        let beside: Vec<Name> = beside.filter(|name| !self.all.contains(name.plain())).collect();
-        if !remote.excludes() || beside.is_empty() {
-            return Ok(Vec::new());
+    /// What would be read into the databases on the device, and is not seen there by a look, since `exclude` names it.
+    pub(super) fn unseen(&self, remote: &Remote<'_>, reads: &Reads) -> Vec<Name> {
+        if remote.excludes() {
+            reads.beside().filter(|name| !self.all.contains(name.plain())).collect()
+        } else {
+            Vec::new()
         }
-        let (found, outcome) = remote.seen(to, &beside, voice)?;
-        remote.unread(to, &outcome).map_or(Ok(found), Err)
     }
 
     /// Whether an excluded file is of no use to the database that it belongs to.
@@ -119,11 +108,10 @@ impl Left {
         // What these lie in is sent, so it can be read, also where they themselves cannot be.
         let (found, _) = remote.seen(to, &first, voice)?;
         let mut there = plain(found);
-        let is_deeper =
-            |name: &&Name| first.iter().any(|first| name.is_below(first.plain()) && there.contains(first.plain()));
+        let open: BTreeSet<&[u8]> = first.iter().map(Name::plain).filter(|name| there.contains(*name)).collect();
+        let is_deeper = |name: &&Name| name.parents().any(|at| open.contains(at));
         let deeper: Vec<Name> = self.excluded.iter().filter(is_deeper).cloned().collect();
-        let (found, outcome) =
-            if deeper.is_empty() { (Vec::new(), Outcome::Whole) } else { remote.seen(to, &deeper, voice)? };
+        let (found, outcome) = remote.seen(to, &deeper, voice)?;
         there.extend(plain(found));
         for name in leaves {
             there.remove(name.plain());
@@ -179,7 +167,15 @@ impl Remote<'_> {
     }
 
     /// Which of `names` the directory `path` of the device has; nothing is read but that they are there.
-    fn seen(&self, path: &str, names: &[Name], voice: &mut Voice<'_>) -> Result<(Vec<Name>, Outcome), Failure> {
+    pub(super) fn seen(
+        &self,
+        path: &str,
+        names: &[Name],
+        voice: &mut Voice<'_>,
+    ) -> Result<(Vec<Name>, Outcome), Failure> {
+        if names.is_empty() {
+            return Ok((Vec::new(), Outcome::Whole));
+        }
         let (scratch, names_file) = (self.scratch()?, self.scratch()?);
         let list = names_file.path().join("names");
         let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
