@@ -6,7 +6,7 @@ use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::undo;
 use crate::error::Trouble;
-use crate::run::hold::{self, Accepted, Finding, Hold, HoldKind, Judged};
+use crate::run::hold::{self, Finding, Hold, HoldKind, Judged};
 use crate::run::holdings::{Holdings, mark};
 use crate::runner::control::Acceptance;
 use crate::runner::{clock, holdings, lost};
@@ -38,11 +38,14 @@ impl Keeper {
         self.look_at_clock();
         let now = self.world.clock.now();
         let value = &self.fitting(target, value)?;
+        let in_git = self.config.borrow().targets.get(target).map(|each| each.accept.clone()).unwrap_or_default();
         let changed: Vec<(JobRecord, Vec<Hold>)> = self
             .jobs
             .values()
             .filter(|job| job.id.target == *target)
-            .filter_map(|job| accepted(job, &|hold| hold.is_accepted_by(&|shown| hold::is_value(shown, value)), now))
+            .filter_map(|job| {
+                accepted(job, &|hold| hold.is_accepted_by(&|shown| hold::is_value(shown, value)), &in_git, now)
+            })
             .collect();
         let of_target = |job: &JobId| (job.target == *target).then(|| vec![value.clone()]);
         if changed.is_empty()
@@ -77,9 +80,11 @@ impl Keeper {
             .filter_map(|job| {
                 let values = &config.targets.get(&job.id.target)?.accept;
                 // What is in Git stays there: it accepts what fits one finding only.
-                let is_meant =
-                    |shown: &str| !mark::fits_many(shown) && values.iter().any(|value| hold::is_value(shown, value));
-                accepted(job, &|hold| hold.is_accepted_by(&is_meant) && !was_accepted(job, hold), now)
+                let accepts = |hold: &Hold, value: &str| {
+                    let is_meant = |shown: &str| !mark::fits_many(shown) && hold::is_value(shown, value);
+                    hold.is_accepted_by(&is_meant) && !hold::is_spent(&job.spent, hold, value)
+                };
+                accepted(job, &|hold| values.iter().any(|value| accepts(hold, value)), values, now)
             })
             .collect();
         let values = |job: &JobId| {
@@ -340,22 +345,13 @@ fn altered(name: &Name, seen: &Holdings, job: &JobId) -> Option<Finding> {
     Some(holdings::altered::held(name, altered))
 }
 
-/// Whether the value of `hold` was accepted for an earlier one: what stays in Git accepts one loss, and the same again is
-/// another. It is accepted by command then.
-fn was_accepted(job: &JobRecord, hold: &Hold) -> bool {
-    let is_of_one_time =
-        matches!(hold.kind, HoldKind::Shrank | HoldKind::LostMount | HoldKind::RetentionCut | HoldKind::JumpedClock);
-    let is_it = |each: &Accepted| {
-        each.kind == hold.kind
-            && each.subject == hold.subject
-            && each.at < hold.since
-            && hold.is_accepted_by(&|shown| hold::is_value(shown, &each.value))
-    };
-    is_of_one_time && job.accepted.iter().any(is_it)
-}
-
 /// The job without the holds that are `meant`, and these; none when there is none.
-fn accepted(job: &JobRecord, meant: &dyn Fn(&Hold) -> bool, now: Timestamp) -> Option<(JobRecord, Vec<Hold>)> {
+fn accepted(
+    job: &JobRecord,
+    meant: &dyn Fn(&Hold) -> bool,
+    in_git: &[String],
+    now: Timestamp,
+) -> Option<(JobRecord, Vec<Hold>)> {
     let (gone, left): (Vec<Hold>, Vec<Hold>) = job.holds.iter().cloned().partition(meant);
     if gone.is_empty() {
         return None;
@@ -364,6 +360,7 @@ fn accepted(job: &JobRecord, meant: &dyn Fn(&Hold) -> bool, now: Timestamp) -> O
     after.holds = left;
     for hold in &gone {
         hold::remember(&mut after.accepted, hold, now);
+        hold::spend(&mut after.spent, hold, in_git, now);
         after.take_as_usual(hold);
     }
     if after.holds.is_empty() && after.failing == 0 {

@@ -132,6 +132,7 @@ fn unknown(id: JobId) -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
+        spent: Vec::new(),
         usual: Usual::default(),
     }
 }

@@ -4,6 +4,8 @@
 //! [`Hold`]. Time never ends one: a later run that looked at the same thing and found it well does, or somebody who
 //! accepts it by the value that is shown. While there is one the job is not green, and nothing of it is forgotten.
 
+mod spent;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
 use crate::types::ByteSize;
+
+pub use spent::{Spent, is_spent, spend};
 
 /// Between two reminders of the same hold.
 pub const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);

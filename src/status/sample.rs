@@ -72,6 +72,7 @@ pub fn job(target: &str) -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
+        spent: Vec::new(),
         usual: crate::run::usual::Usual::default(),
     }
 }

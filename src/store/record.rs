@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
 use crate::run::RunState;
-use crate::run::hold::{Accepted, Hold, HoldKind};
+use crate::run::hold::{Accepted, Hold, HoldKind, Spent};
 use crate::run::usual::{Usual, mounts};
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
@@ -65,6 +65,9 @@ pub struct JobRecord {
     /// The newest holds that somebody accepted, oldest first.
     #[serde(default)]
     pub accepted: Vec<Accepted>,
+    /// Values that ended a hold, of which Git may have some still.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<Spent>,
     /// What later runs are compared with.
     #[serde(default)]
     pub usual: Usual,

@@ -150,8 +150,10 @@ fn a_hold_ends_by_itself_when_the_size_is_usual_again_and_keeps_what_the_policy_
 
 #[test]
 fn what_git_accepts_ends_the_hold_that_shows_this_value_and_no_other() {
+    const PADDING: usize = 100;
     let mut site = keeping_two();
     site.start_and_push();
+    site.write("data/padding", &"p".repeat(PADDING));
     site.write("data/large", &"x".repeat(1_000_000));
     for _ in 0..3 {
         assert_eq!(outcome(&site.run("files")), "success");
@@ -172,22 +174,28 @@ fn what_git_accepts_ends_the_hold_that_shows_this_value_and_no_other() {
     assert_eq!(site.snapshots("restic").len(), 2);
 
     // What stays in Git accepted that loss; the same again is another one, which the command accepts.
+    let bytes = |value: &str| value.parse::<usize>().unwrap();
+    // The first is another, which the command accepts: that does not make the value in Git new again.
+    let mut padding = PADDING + 7;
     let held_again = (0..8).any(|_| {
         site.write("data/large", &"z".repeat(1_000_000));
+        site.write("data/padding", &"p".repeat(padding));
         for _ in 0..2 {
             assert_eq!(outcome(&site.run("files")), "success");
         }
         std::fs::remove_file(site.path("data/large")).unwrap();
         assert_eq!(outcome(&site.run("files")), "partial");
         let hold = site.job("files")["holds"][0].clone();
-        // The manifest is a byte shorter now and then.
-        let is_same = hold["value"] == json!(value);
+        let again = hold["value"].as_str().unwrap().to_owned();
+        let is_same = again == value;
+        // A manifest is some bytes shorter when its time ends with zeros: the next loss makes up for that.
+        padding = padding + bytes(&value) - bytes(&again);
         if is_same {
             assert!(site.push("again").status.success());
             assert_eq!(outcome(&site.run("files")), "partial");
             assert!(site.snapshots("restic").iter().any(|snapshot| has(&site, snapshot, "data/large")));
         }
-        assert_eq!(accept(&site, hold["value"].as_str().unwrap()).0, 0);
+        assert_eq!(accept(&site, &again).0, 0);
         assert_eq!(outcome(&site.run("files")), "success");
         is_same
     });

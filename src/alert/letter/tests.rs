@@ -35,6 +35,7 @@ pub(in crate::alert) fn job() -> JobRecord {
         parents: BTreeMap::new(),
         holds: Vec::new(),
         accepted: Vec::new(),
+        spent: Vec::new(),
         usual: crate::run::usual::Usual::default(),
     }
 }
