@@ -14,9 +14,10 @@ mod mounts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use ahead::Sent;
 
 use crate::error::Trouble;
 use crate::types::show_duration;
@@ -24,8 +25,8 @@ use crate::types::show_duration;
 /// How long a look that reads little may take; a disk that spins up needs some ten seconds.
 pub const LOOK_MAX: Duration = Duration::from_secs(20);
 
-/// Looks that may hang at once, all over the process; each costs a thread.
-const HANGING_MAX: usize = 256;
+/// Threads that may hang at once, all over the process.
+const STUCK_MAX: usize = 256;
 
 /// Of these, so many at the same mount: one share that is gone leaves room for the others.
 const OF_ONE_MOUNT_MAX: usize = 64;
@@ -34,18 +35,55 @@ const OF_ONE_MOUNT_MAX: usize = 64;
 const AGAIN_FIRST: Duration = Duration::from_secs(45);
 const AGAIN_LAST: Duration = Duration::from_hours(6);
 
-/// Paths that did not answer in time and still don't.
-static HANGING: Mutex<BTreeMap<PathBuf, Hanging>> = Mutex::new(BTreeMap::new());
+/// What hangs, all over the process.
+static HUNG: Mutex<Hung> = Mutex::new(Hung { paths: BTreeMap::new(), threads: BTreeMap::new() });
 
-/// Threads that nobody waits for any more.
-static STUCK: AtomicUsize = AtomicUsize::new(0);
+/// What hangs.
+#[derive(Debug, Default)]
+struct Hung {
+    /// Paths that did not answer in time and still don't.
+    paths: BTreeMap<PathBuf, Hanging>,
+    /// How many threads that nobody waits for any more are at the same mounts.
+    threads: BTreeMap<Mounts, usize>,
+}
+
+/// By id, from the root to the deepest; see [`mounts::at`].
+type Mounts = Vec<u64>;
+
+impl Hung {
+    /// Since when the oldest of those hangs that leave no room for a look at `mounts`; none: there is room.
+    fn full(&self, mounts: &Mounts, now: Instant) -> Option<Instant> {
+        let at_mounts = self.threads.get(mounts).copied().unwrap_or_default();
+        let all: usize = self.threads.values().sum();
+        let counts = |each: &&Hanging| at_mounts < OF_ONE_MOUNT_MAX || each.mounts == *mounts;
+        let oldest = || self.paths.values().filter(counts).map(|each| each.since).min();
+        (at_mounts >= OF_ONE_MOUNT_MAX || all >= STUCK_MAX).then(|| oldest().unwrap_or(now))
+    }
+
+    fn stuck(&mut self, mounts: &Mounts) {
+        *self.threads.entry(mounts.clone()).or_default() += 1;
+    }
+
+    fn unstuck(&mut self, mounts: &Mounts) {
+        if let Some(count) = self.threads.get_mut(mounts) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.threads.remove(mounts);
+            }
+        }
+    }
+}
+
+fn hung() -> MutexGuard<'static, Hung> {
+    HUNG.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A path that hangs.
 #[derive(Clone, Debug)]
 struct Hanging {
     since: Instant,
     /// Which mounts the newest look went to.
-    mounts: Vec<u64>,
+    mounts: Mounts,
     /// When it is looked at anew, and how long after that again.
     again: Instant,
     pause: Duration,
@@ -53,7 +91,7 @@ struct Hanging {
 
 impl Hanging {
     /// Whether it is looked at anew: other `mounts` are there, or enough time passed. Counts as looked at, then.
-    fn due(&mut self, now: Instant, mounts: Vec<u64>) -> Due {
+    fn due(&mut self, now: Instant, mounts: Mounts) -> Due {
         let due = match (self.mounts == mounts, now < self.again) {
             (true, true) => return Due::Not,
             (true, false) => Due::Beside,
@@ -123,7 +161,7 @@ pub fn within<T: Send + 'static>(
         // Nobody waits any more when this fails.
         let _ = sender.send(look());
     })?;
-    receiver.recv_timeout(bound).map_err(|_| waiting.give_up())
+    receiver.recv_timeout(bound).map(|found| waiting.answered(found)).map_err(|_| waiting.give_up())
 }
 
 /// Like [`within`], for async callers.
@@ -140,7 +178,7 @@ pub async fn at<T: Send + 'static>(
         let _ = sender.send(look());
     })?;
     match tokio::time::timeout(bound, receiver).await {
-        Ok(Ok(found)) => Ok(found),
+        Ok(Ok(found)) => Ok(waiting.answered(found)),
         _ => Err(waiting.give_up()),
     }
 }
@@ -155,7 +193,8 @@ pub async fn work<T: Send + 'static>(path: &Path, work: impl FnOnce() -> T + Sen
     let waiting = Waiting::start(path, Kind::Work, move || {
         let _ = sender.send(work());
     })?;
-    receiver.await.map_err(|_| Silent { path: path.to_owned(), waited: waiting.started.elapsed() })
+    let silent = |_| Silent { path: path.to_owned(), waited: waiting.started.elapsed() };
+    receiver.await.map(|found| waiting.answered(found)).map_err(silent)
 }
 
 /// Comes back only when `path` stops answering: it is looked at every `every`.
@@ -201,7 +240,7 @@ enum Kind {
 struct Waiting {
     path: PathBuf,
     started: Instant,
-    mounts: Vec<u64>,
+    mounts: Mounts,
     stand: Arc<Mutex<Stand>>,
 }
 
@@ -209,19 +248,9 @@ struct Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
     Looking,
-    /// Nobody waits for it any more.
+    /// Nobody waits for it any more: its thread is counted.
     GivenUp,
     Done,
-}
-
-/// Since when the oldest of those hangs that leave no room for a look at `mounts`; none: there is room.
-fn full(hanging: &BTreeMap<PathBuf, Hanging>, mounts: &[u64]) -> Option<Instant> {
-    let all = || hanging.values().map(|each| each.since);
-    let same = || hanging.values().filter(|each| each.mounts == mounts).map(|each| each.since);
-    if same().count() >= OF_ONE_MOUNT_MAX {
-        return same().min();
-    }
-    all().min().filter(|_| STUCK.load(Ordering::Relaxed) >= HANGING_MAX)
 }
 
 impl Waiting {
@@ -229,16 +258,16 @@ impl Waiting {
         let refused = |waited| Silent { path: path.to_owned(), waited };
         let mounts = mounts::at(path);
         let beside = {
-            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(oldest) = full(&hanging, &mounts) {
+            let (mut hung, now) = (hung(), Instant::now());
+            if let Some(oldest) = hung.full(&mounts, now) {
                 // What hangs at a mount that is not there any more makes room, whoever asks for what.
                 let table = mounts::all();
                 let is_over = |(path, each): &(&PathBuf, &Hanging)| mounts::of(&table, path) != each.mounts;
-                hanging.iter().filter(is_over).for_each(|(path, _)| ahead::end(path));
-                return Err(refused(hanging.get(path).map_or(oldest, |known| known.since).elapsed()));
+                hung.paths.iter().filter(is_over).for_each(|(path, _)| ahead::end(path));
+                return Err(refused(hung.paths.get(path).map_or(oldest, |known| known.since).elapsed()));
             }
-            let known = hanging.get_mut(path);
-            let due = known.map(|known| (known.since, known.due(Instant::now(), mounts.clone())));
+            let known = hung.paths.get_mut(path);
+            let due = known.map(|known| (known.since, known.due(now, mounts.clone())));
             if let Some((since, _)) = due.filter(|(_, due)| *due == Due::Not) {
                 return Err(refused(since.elapsed()));
             }
@@ -246,45 +275,42 @@ impl Waiting {
                 // Where one of before still looks at what is not there any more.
                 ahead::end(path);
             }
-            due.filter(|(_, due)| *due == Due::Beside).map(|(since, _)| since)
-        };
-        let stand = match beside {
-            Some(_) => {
-                STUCK.fetch_add(1, Ordering::Relaxed);
-                Stand::GivenUp
+            let beside = due.filter(|(_, due)| *due == Due::Beside).map(|(since, _)| since);
+            if beside.is_some() {
+                hung.stuck(&mounts);
             }
-            None => Stand::Looking,
+            beside
         };
-        let stand = Arc::new(Mutex::new(stand));
-        let (theirs, ended) = (path.to_owned(), stand.clone());
+        let stand = Arc::new(Mutex::new(if beside.is_some() { Stand::GivenUp } else { Stand::Looking }));
+        // However the look ends, by a panic too, and where there is no thread for it.
+        let end = End { path: path.to_owned(), mounts: mounts.clone(), stand: stand.clone() };
         let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
-            // However the look ends, by a panic too.
-            let end = End { path: theirs, stand: ended };
-            ahead::send(&end.path);
-            match (kind, beside) {
-                (Kind::Work, Some(_)) => touch(&end.path),
-                _ => look(),
+            let end = end;
+            match (ahead::send(&end.path), kind, beside) {
+                // The caller was told, or a newer look is under way.
+                (Sent::Ended, ..) => {}
+                (Sent::Back, Kind::Work, Some(_)) => touch(&end.path),
+                (Sent::Back, ..) => look(),
             }
         });
-        if spawned.is_err() {
-            STUCK.fetch_sub(usize::from(beside.is_some()), Ordering::Relaxed);
-            return Err(refused(Duration::ZERO));
+        match (spawned, beside) {
+            (Err(_), _) => Err(refused(Duration::ZERO)),
+            (Ok(_), Some(since)) => Err(refused(since.elapsed())),
+            (Ok(_), None) => Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand }),
         }
-        if let Some(since) = beside {
-            return Err(refused(since.elapsed()));
-        }
-        Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand })
+    }
+
+    /// Its thread is at its end, and is not counted.
+    fn answered<T>(&self, found: T) -> T {
+        *self.stand.lock().unwrap_or_else(PoisonError::into_inner) = Stand::Done;
+        found
     }
 
     /// From now on the path hangs, until this look ends.
     fn give_up(&self) -> Silent {
-        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
         let mut since = self.started;
-        if *stand == Stand::Looking {
-            *stand = Stand::GivenUp;
-            STUCK.fetch_add(1, Ordering::Relaxed);
-            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = hanging.entry(self.path.clone()).or_insert_with(|| Hanging {
+        if let Some(mut hung) = self.leave() {
+            let known = hung.paths.entry(self.path.clone()).or_insert_with(|| Hanging {
                 since: self.started,
                 mounts: self.mounts.clone(),
                 again: Instant::now() + AGAIN_FIRST,
@@ -294,21 +320,41 @@ impl Waiting {
         }
         Silent { path: self.path.clone(), waited: since.elapsed() }
     }
+
+    /// Counts the thread as one that nobody waits for; none where it ended.
+    fn leave(&self) -> Option<MutexGuard<'static, Hung>> {
+        let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stand != Stand::Looking {
+            return None;
+        }
+        *stand = Stand::GivenUp;
+        let mut hung = hung();
+        hung.stuck(&self.mounts);
+        Some(hung)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 /// The end of a look's thread.
 struct End {
     path: PathBuf,
+    mounts: Mounts,
     stand: Arc<Mutex<Stand>>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         let mut stand = self.stand.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hung = hung();
         if std::mem::replace(&mut *stand, Stand::Done) == Stand::GivenUp {
-            STUCK.fetch_sub(1, Ordering::Relaxed);
+            hung.unstuck(&self.mounts);
         }
-        HANGING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        hung.paths.remove(&self.path);
     }
 }
 
@@ -358,37 +404,42 @@ mod tests {
     }
 
     #[test]
-    fn so_many_looks_hang_at_once_and_no_more_and_there_is_room_again_when_they_end() {
-        let begun = Instant::now();
-        let (threads, open) = (Arc::new(AtomicUsize::new(0)), Arc::new((Mutex::new(false), std::sync::Condvar::new())));
-        let hang = |path: PathBuf| {
-            let (threads, open) = (threads.clone(), open.clone());
-            within(&path, Duration::from_millis(1), move || {
-                threads.fetch_add(1, Ordering::Relaxed);
-                drop(open.1.wait_while(open.0.lock().unwrap(), |open| !*open));
-            })
-        };
-        // All at one mount, as far as a path tells that is not there.
-        for number in 0..OF_ONE_MOUNT_MAX {
-            assert!(hang(format!("/bound/{number}").into()).is_err());
-        }
-        let refused = hang("/bound/one-more".into()).unwrap_err();
-        assert!(refused.waited > Duration::from_millis(1) && begun.elapsed() < LOOK_MAX, "{refused}");
-        assert!(threads.load(Ordering::Relaxed) <= OF_ONE_MOUNT_MAX);
-        // Others are looked at, up to the bound of all.
-        let elsewhere = Path::new("/proc/self");
-        assert_ne!(mounts::at(elsewhere), mounts::at(Path::new("/bound")));
-        assert_eq!(within(elsewhere, LOOK_MAX, || 1), Ok(1));
-        STUCK.fetch_add(HANGING_MAX - OF_ONE_MOUNT_MAX, Ordering::Relaxed);
-        assert!(within(elsewhere, LOOK_MAX, || 1).is_err());
-        STUCK.fetch_sub(HANGING_MAX - OF_ONE_MOUNT_MAX, Ordering::Relaxed);
-        *open.0.lock().unwrap() = true;
-        open.1.notify_all();
-        let again = (0..100_000).find_map(|_| {
+    fn so_many_threads_hang_at_once_and_no_more_and_there_is_room_again_when_they_end() {
+        let (mut hung, first) = (Hung::default(), Instant::now());
+        let (since, now) = (first + LOOK_MAX, first + 2 * LOOK_MAX);
+        let (share, other) = (vec![1, 7], vec![1]);
+        // However few paths they are at.
+        (0..OF_ONE_MOUNT_MAX - 1).for_each(|_| hung.stuck(&share));
+        assert_eq!(hung.full(&share, now), None);
+        hung.stuck(&share);
+        assert_eq!((hung.full(&share, now), hung.full(&other, now)), (Some(now), None));
+        let of = |mounts: &Mounts, since| Hanging { since, mounts: mounts.clone(), again: now, pause: AGAIN_FIRST };
+        hung.paths.insert("/share/a".into(), of(&share, since));
+        hung.paths.insert("/other".into(), of(&other, first));
+        assert_eq!(hung.full(&share, now), Some(since), "the oldest there");
+        (0..STUCK_MAX - OF_ONE_MOUNT_MAX).for_each(|number| hung.stuck(&vec![100 + number as u64]));
+        assert_eq!(hung.full(&other, now), Some(first), "the oldest of all");
+        hung.unstuck(&vec![100]);
+        assert_eq!(hung.full(&other, now), None);
+        (0..OF_ONE_MOUNT_MAX).for_each(|_| hung.unstuck(&share));
+        assert_eq!((hung.full(&share, now), hung.threads.contains_key(&share)), (None, false));
+    }
+
+    #[tokio::test]
+    async fn work_that_its_caller_leaves_is_counted_until_it_ends() {
+        let path = Path::new("/left/work");
+        let threads = || hung().threads.get(&mounts::at(path)).copied().unwrap_or_default();
+        let before = threads();
+        let (answer, asked) = mpsc::channel::<()>();
+        let left = tokio::time::timeout(SHORT, work(path, move || asked.recv().is_ok())).await;
+        assert!(left.is_err() && threads() > before, "{before}, {}", threads());
+        // It says nothing of the path.
+        assert_eq!(work(path, || 1).await, Ok(1));
+        answer.send(()).unwrap();
+        assert!((0..100_000).any(|_| {
             std::thread::yield_now();
-            within(Path::new("/bound/one-more"), LOOK_MAX, || 2).ok()
-        });
-        assert_eq!(again, Some(2));
+            threads() <= before
+        }));
     }
 
     #[tokio::test]

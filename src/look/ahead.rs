@@ -4,6 +4,7 @@
 //! somebody else serves, `stat` is therefore sent ahead: it may hang in the place of a thread of ours, which waits for it
 //! and can be left at any time. Where there is no `stat`, or the way leads over a link, the thread takes the risk.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +22,16 @@ const SERVED: [&str; 13] =
 /// Programs that look, and at what; none of them is reaped while it is here, so its pid is its own.
 static LOOKING: Mutex<Vec<(Pid, PathBuf)>> = Mutex::new(Vec::new());
 
-/// Ends those that look at `path`: the threads that wait for them end, too.
+/// What became of a program that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It came back, or none was needed or could be had.
+    Back,
+    /// It hung, and somebody ended it.
+    Ended,
+}
+
+/// Ends those that look at `path`: the threads that wait for them end, too, without a look.
 pub(super) fn end(path: &Path) {
     end_those(|looked| looked == path);
 }
@@ -39,9 +49,9 @@ fn end_those(is_meant: impl Fn(&Path) -> bool) {
 }
 
 /// Has `stat` look at `path` where that may hang; comes back when it is gone. Blocking.
-pub(super) fn send(path: &Path) {
+pub(super) fn send(path: &Path) -> Sent {
     if !is_served(&mounts::all(), path) {
-        return;
+        return Sent::Back;
     }
     let stat = Command::new("stat")
         .arg("-L")
@@ -54,7 +64,7 @@ pub(super) fn send(path: &Path) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let Ok(mut stat) = stat else { return };
+    let Ok(mut stat) = stat else { return Sent::Back };
     let pid = i32::try_from(stat.id()).ok().map(Pid::from_raw);
     if let Some(pid) = pid {
         LOOKING.lock().unwrap_or_else(PoisonError::into_inner).push((pid, path.to_owned()));
@@ -62,8 +72,11 @@ pub(super) fn send(path: &Path) {
         let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
         LOOKING.lock().unwrap_or_else(PoisonError::into_inner).retain(|(each, _)| *each != pid);
     }
-    // Whatever it found: that it ended is the answer.
-    let _ = stat.wait();
+    // Whatever it found: that it ended by itself is the answer.
+    match stat.wait() {
+        Ok(status) if status.signal() == Some(Signal::SIGKILL as i32) => Sent::Ended,
+        _ => Sent::Back,
+    }
 }
 
 /// Whether the deepest mount above `path`, as it is written, is one that somebody else answers for.
