@@ -1,6 +1,7 @@
 //! The daemon: opens the state, mends what a crash left, then turns until it is told to stop.
 
 mod acceptance;
+mod checkups;
 mod discover;
 mod finish;
 mod holds;

@@ -3,7 +3,7 @@
 //! A small trait over ordered byte trees, with one real implementation (sled) and one in memory for tests.
 //! Typed access is `ledger`. Writes are atomic over trees and durable when `commit` returns.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub mod batch;
 mod chain;
@@ -177,6 +177,15 @@ pub enum StoreError {
     NotEmpty { tree: &'static str },
 }
 
+/// What a look at a store's files came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    /// They have so many records.
+    Whole(u64),
+    /// They were not looked at, and why.
+    Not(String),
+}
+
 /// Key and value.
 pub type Entry = (Vec<u8>, Vec<u8>);
 
@@ -219,15 +228,14 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Reads a copy of the store's files, made in the empty directory `scratch`, as a start would read them, and answers how
-    /// many records they have.
+    /// Reads a copy of the store's files, made beside them, as a start would read them.
     ///
     /// What is in memory says nothing of the files. The store goes on meanwhile, and whatever is found changes nothing in it.
     ///
     /// # Errors
-    /// `Damaged` with what does not add up; `Read` when the files cannot be copied.
-    fn verify_files(&self, _scratch: &Path) -> Result<u64, StoreError> {
-        Ok(0)
+    /// `Damaged` with what does not add up or cannot be read; another one when there can be no copy.
+    fn verify_files(&self) -> Result<Verified, StoreError> {
+        Ok(Verified::Not("it has no files".to_owned()))
     }
 }
 

@@ -8,11 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::Shelf;
 use crate::config::model::{Config, Destination};
 use crate::engine::{Entry, Snapshot};
-use crate::error::{Trouble, chain};
-use crate::look;
+use crate::error::Trouble;
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
@@ -21,14 +19,10 @@ use crate::run::retention;
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::runner::world::World;
-use crate::store::StoreError;
-use crate::types::{ByteSize, Name};
+use crate::types::Name;
 
 /// The longest that one question may take.
 const QUESTION_MAX: Duration = Duration::from_secs(50);
-
-/// The longest that the store's files may take to be read.
-const STORE_MAX: Duration = Duration::from_secs(20);
 
 /// Files of a snapshot, and files found, at most.
 const FILES_MAX: usize = 100_000;
@@ -37,8 +31,8 @@ const FOUND_MAX: usize = 10_000;
 /// The repositories of the config in force.
 #[derive(Clone)]
 pub(super) struct Repositories {
-    world: Arc<World>,
-    config: watch::Receiver<Arc<Config>>,
+    pub(super) world: Arc<World>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
     cancel: CancellationToken,
 }
 
@@ -132,71 +126,6 @@ impl Repositories {
         Ok(files)
     }
 
-    async fn look_around(self) -> Result<Vec<Checkup>, Trouble> {
-        let mut checkups = vec![self.restic().await, self.artifacts().await, self.state().await];
-        checkups.extend(self.store().await);
-        checkups.extend(self.world.catalogue.broken().map(|trouble| Checkup {
-            what: "plugin".to_owned(),
-            seen: String::new(),
-            trouble: Some(trouble.clone()),
-        }));
-        Ok(checkups)
-    }
-
-    async fn restic(&self) -> Checkup {
-        let found = self.world.restic().await;
-        checkup(
-            "restic",
-            found
-                .map(|restic| format!("{} ({})", restic.version(), restic.program().display()))
-                .map_err(|error| error.trouble()),
-        )
-    }
-
-    async fn artifacts(&self) -> Checkup {
-        let shelf = Shelf::new(&self.config.borrow().site.artifacts);
-        let seen = shelf.root().display().to_string();
-        checkup("artifacts", blocking(move || shelf.ready()).await.map(|()| format!("{seen} can be written")))
-    }
-
-    /// Whether the state directory takes a file, and how much room it has.
-    async fn state(&self) -> Checkup {
-        if let Some(incident) = self.world.live.state() {
-            return checkup("state", Err(incident.trouble));
-        }
-        let root = self.world.paths.root().to_owned();
-        let looked = blocking(move || {
-            let failed = |error: &dyn std::fmt::Display| {
-                Trouble::new("state_not_writable", format!("the state directory {}: {error}", root.display()))
-                    .with_hint("make room, or give the daemon's user write access")
-            };
-            tempfile::NamedTempFile::new_in(&root).map_err(|error| failed(&error))?;
-            let room = nix::sys::statvfs::statvfs(&root).map_err(|error| failed(&error))?;
-            let free = ByteSize(room.blocks_available().saturating_mul(room.fragment_size()));
-            Ok(format!("{}, {free} free", root.display()))
-        });
-        checkup("state", looked.await)
-    }
-
-    /// Whether the files of the store have every record that was written; nothing where the state is known to be lost.
-    async fn store(&self) -> Option<Checkup> {
-        if self.world.live.state().is_some() {
-            return None;
-        }
-        let (world, path) = (self.world.clone(), self.world.paths.store());
-        let verify = move || {
-            let scratch = crate::process::scratch("store").map_err(StoreError::Read)?;
-            world.ledger.store().verify_files(scratch.path())
-        };
-        let looked = look::at(&path, STORE_MAX, verify).await;
-        let looked = looked.map_err(|silent| silent.trouble("state_hangs", "the state store")).and_then(|verified| {
-            verified
-                .map(|records| format!("the state store adds up: {records} records"))
-                .map_err(|error| unsound(&error))
-        });
-        Some(checkup("state store", looked))
-    }
-
     async fn find_files(self, query: FindParams) -> Result<Vec<FoundFile>, Trouble> {
         let tags: Vec<String> = query.target.iter().map(|target| format!("target:{target}")).collect();
         let artifacts = self.config.borrow().site.artifacts.clone();
@@ -226,33 +155,6 @@ impl Repositories {
         found.sort_by(|(one, a), (other, b)| other.cmp(one).then_with(|| a.file.path.cmp(&b.file.path)));
         Ok(found.into_iter().map(|(_, file)| file).collect())
     }
-}
-
-/// What is wrong with the store's files, and what becomes of it.
-fn unsound(error: &StoreError) -> Trouble {
-    match error {
-        StoreError::Damaged { detail, .. } => {
-            Trouble::new("state_damaged", format!("the state store does not add up any more: {detail}")).with_hint(
-                "look at its disk (`dmesg`), then restart the daemon: it exports what it knows, sets the damaged store aside \
-                 and begins from the newest export; no backup is lost",
-            )
-        }
-        other => Trouble::new("state_unchecked", format!("the state store cannot be checked: {}", chain(other)))
-            .with_hint("make room in the temporary directory, where a copy of it is read"),
-    }
-}
-
-fn checkup(what: &str, looked: Result<String, Trouble>) -> Checkup {
-    let (seen, trouble) = match looked {
-        Ok(seen) => (seen, None),
-        Err(trouble) => (trouble.message.clone(), Some(trouble)),
-    };
-    Checkup { what: what.to_owned(), seen, trouble }
-}
-
-async fn blocking<T: Send + 'static>(look: impl FnOnce() -> Result<T, Trouble> + Send + 'static) -> Result<T, Trouble> {
-    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the look broke: {error}"));
-    tokio::task::spawn_blocking(look).await.map_err(stopped)?
 }
 
 fn info(destination: Name, snapshot: &Snapshot, ours: bool, now: Timestamp) -> SnapshotInfo {

@@ -252,19 +252,21 @@ pub(super) async fn keep(
     }
 }
 
-/// Exports what the daemon has in its memory, where that is whole: the next start finds nothing else.
-async fn keep_what_is_known(world: &Arc<World>) {
+/// Exports what the daemon has in its memory, where that is whole: the next start finds nothing else. Answers whether it did.
+pub(super) async fn keep_what_is_known(world: &Arc<World>) -> bool {
     let theirs = world.clone();
     let kept = tokio::task::spawn_blocking(move || {
         theirs.ledger.store().verify().and_then(|()| super::housekeeping::write_export(&theirs))
     });
-    match kept.await {
+    let kept = kept.await;
+    match &kept {
         Ok(Ok(path)) => tracing::warn!(path = %path.display(), "what the state had was exported from memory"),
         Ok(Err(error)) => {
-            tracing::error!(error = %crate::error::chain(&error), "what the state had cannot be exported any more");
+            tracing::error!(error = %crate::error::chain(error), "what the state had cannot be exported any more");
         }
         Err(error) => tracing::error!(%error, "the export from memory broke"),
     }
+    kept.is_ok_and(|kept| kept.is_ok())
 }
 
 async fn look(opened: &Opened) -> Option<Trouble> {

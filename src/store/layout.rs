@@ -24,6 +24,9 @@ const SET_ASIDE_PREFIX: &str = "state.corrupt-";
 /// A store that is being made; of no use until it has its next name.
 const MAKING: &str = "store.making";
 
+/// A copy of the store that somebody looks at; of no use to a start.
+pub(super) const LOOKED_AT: &str = "store.looked-at";
+
 /// A store that is whole and waits for its place.
 const MADE: &str = "store.made";
 
@@ -236,6 +239,7 @@ impl StateDir {
     pub(super) fn finish_exchange(&self) -> Result<(), StoreError> {
         let open = |source| StoreError::Open { path: self.store(), source };
         remove_tree(&self.root.join(MAKING)).map_err(open)?;
+        remove_tree(&self.root.join(LOOKED_AT)).map_err(open)?;
         let made = self.root.join(MADE);
         if made.is_dir() && !self.store().try_exists().map_err(open)? {
             return self.put_in_place();

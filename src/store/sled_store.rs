@@ -22,7 +22,7 @@ use super::damage::Damage;
 use super::layout::{self, StateDir};
 use super::scan::key_range;
 use super::witness::{Mark, Witness};
-use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, export, show_key};
+use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, Verified, export, show_key};
 
 mod copied;
 mod guard;
@@ -276,8 +276,8 @@ impl Store for SledStore {
         self.with(StoreError::Read, |open| open.verify().map(drop))
     }
 
-    fn verify_files(&self, scratch: &Path) -> Result<u64, StoreError> {
-        copied::verify(self, scratch)
+    fn verify_files(&self) -> Result<Verified, StoreError> {
+        copied::verify(self)
     }
 }
 

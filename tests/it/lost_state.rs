@@ -300,6 +300,8 @@ fn doctor_says_whether_the_files_of_the_store_add_up_while_the_daemon_uses_them(
     let (line, shown) = looked(&site);
     assert!(line.starts_with("bad ") && line.contains("does not add up any more"), "{shown}");
     assert!(shown.contains("hint: look at its disk (`dmesg`), then restart the daemon"), "{shown}");
+    assert!(shown.contains("restart the daemon: what the daemon knows was exported just now"), "{shown}");
+    assert!(!site.path("state/store.looked-at").exists());
     assert_eq!(said(&site, &["doctor"]).0, 1);
     // Looking took nothing from the daemon, and the restart does what the hint says.
     assert_eq!(outcome(&site.run("files")), "partial");
