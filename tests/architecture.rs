@@ -276,6 +276,7 @@ fn a_floor_of_the_plugins_uses_only_what_is_below_it_and_an_application_no_other
     assert_none("protocol, kit, applications, child; the host uses protocol and kit", &complaints);
     assert_eq!(seen.len(), FLOORS.len(), "{seen:?}");
 }
+
 #[test]
 fn files_use_each_other_in_no_circle_but_that_of_a_parent_and_its_children() {
     let named = |circle: &Vec<graph::Module>| {

@@ -242,7 +242,7 @@ pub struct Restore {
     pub dry_run: bool,
     /// With --into: a choice that the plugin offers, see `larder plugin describe`; the value is read as JSON where it is
     #[arg(long, value_name = "NAME=VALUE", requires = "into", value_parser = restore_option)]
-    pub option: Vec<(String, serde_json::Value)>,
+    pub option: Vec<(String, Value)>,
     /// The snapshot; the newest when not given
     #[arg(long)]
     pub snapshot: Option<String>,

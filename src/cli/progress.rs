@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::cli::output;
-use crate::cli::output::colour;
+use crate::cli::output::{self, colour};
 use crate::rpc::wire::RunInfo;
 use crate::runner::control::OperationStatus;
 use crate::runner::live::RunUpdate;

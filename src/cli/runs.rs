@@ -9,14 +9,13 @@ use crate::cli::args::{
     Snapshots, Suspend,
 };
 use crate::cli::client::{CallError, Client};
-use crate::cli::output::{self};
+use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
 use crate::error::Trouble;
 use crate::rpc::wire::RunInfo;
 use crate::runner::control::{Acceptance, OperationStatus, Verdict, VerdictResult};
 use crate::runner::live::RunUpdate;
-
 use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
 
 /// Between two looks at a run in progress.

@@ -15,6 +15,7 @@ use crate::look::{self, LOOK_MAX};
 
 /// What a child inherits of the environment.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+
 /// Why a child never ran.
 pub(super) struct SpawnFailure {
     pub(super) kind: io::ErrorKind,

@@ -75,14 +75,14 @@ pub(super) struct Concern {
 
 /// The mounts of the sources at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(super) struct MountsSeen {
     /// Those that hold something besides other mounts and what is Larder's own.
     full: BTreeSet<PathBuf>,
     /// Those that do not, but hold what counted when they were noted.
     as_noted: BTreeSet<PathBuf>,
 }
 
-impl Sight {
+impl MountsSeen {
     /// What is to be noted when it was seen at both instants.
     pub(super) fn noted(&self, other: &Self, own: &[PathBuf]) -> Noted {
         Noted::new(self.full.intersection(&other.full).cloned().collect(), own)
@@ -95,7 +95,7 @@ impl Sight {
 
 impl Concern {
     /// The mount points at, above and below the sources that hold something; none when the kernel does not tell. Blocking.
-    pub(super) fn mounts(&self) -> Option<Sight> {
+    pub(super) fn mounts(&self) -> Option<MountsSeen> {
         let mounts = Mounts::parse(&std::fs::read("/proc/self/mountinfo").ok()?);
         // What is bound to itself is a part of what it lies in.
         let all: BTreeSet<&Path> = mounts
@@ -118,12 +118,12 @@ impl Concern {
             })
         };
         let as_noted = bare.into_iter().filter(|point| self.noted.points.contains(point) && holds_what_counted(point));
-        Some(Sight { as_noted: as_noted.collect(), full })
+        Some(MountsSeen { as_noted: as_noted.collect(), full })
     }
 
     /// The noted mounts that belong to the sources still and were not seen `before` or `after`; what the config leaves out
     /// does not belong. Blocking.
-    pub(super) fn lost(&self, before: &Sight, after: &Sight) -> Vec<PathBuf> {
+    pub(super) fn lost(&self, before: &MountsSeen, after: &MountsSeen) -> Vec<PathBuf> {
         let reals: Vec<(&Source, PathBuf)> = self
             .sources
             .iter()
@@ -203,7 +203,7 @@ mod tests {
     /// What of `points` is lost when nothing of it is there.
     fn lost(concern: Concern, points: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
         let concern = Concern { noted: Noted::new(points.clone(), &[]), ..concern };
-        concern.lost(&Sight::default(), &Sight::default())
+        concern.lost(&MountsSeen::default(), &MountsSeen::default())
     }
 
     fn table(mounts: &[(&str, &str)]) -> String {

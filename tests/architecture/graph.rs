@@ -1,4 +1,5 @@
-//! Which file uses which: read from the paths in the source text.
+//! Which file uses which: read from the paths in the source text, as they are written: a re-export counts as a use of the
+//! file that has it, not of the file that it leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
 

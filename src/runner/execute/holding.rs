@@ -17,7 +17,7 @@ use crate::run::retention::{self, Candidate};
 use crate::run::usual::recall::Kept;
 use crate::run::usual::{Weighed, mounts};
 use crate::runner::holdings::Inventory;
-use crate::runner::weigh::{self, Concern, Sight};
+use crate::runner::weigh::{self, Concern, MountsSeen};
 use crate::runner::{lost, recall};
 use crate::types::{ByteSize, Name, RunId};
 
@@ -135,7 +135,7 @@ impl Journey {
     }
 
     /// Looks at the mounts of the sources; nothing when the kernel or a hung mount does not tell in time.
-    pub(super) async fn mounts(&self, captured: &Captured) -> Option<Sight> {
+    pub(super) async fn mounts(&self, captured: &Captured) -> Option<MountsSeen> {
         let concern = self.concern(captured);
         look::at(&first_of(&captured.sources), MOUNTS_MAX, move || concern.mounts()).await.ok()?
     }
@@ -153,7 +153,12 @@ impl Journey {
     }
 
     /// Holds retention when a mount of the last good run was away before or after the engine read.
-    pub(super) async fn miss_mounts(&mut self, before: Option<Sight>, after: Option<Sight>, captured: &Captured) {
+    pub(super) async fn miss_mounts(
+        &mut self,
+        before: Option<MountsSeen>,
+        after: Option<MountsSeen>,
+        captured: &Captured,
+    ) {
         let (Some(before), Some(after)) = (before, after) else {
             self.warn(Trouble::new(
                 "mounts_unknown",

@@ -68,8 +68,9 @@ const ENGINE_MOUNTS: &[&str] = &[
 /// A part of a name that is made up has at least so many digits; the last of a UUID has as many.
 const MADE_UP_DIGITS_MIN: usize = 12;
 
-/// BuildKit's ids of layers, and Swarm's, are of so many digits and letters.
+/// BuildKit's ids of layers, and Swarm's, are of so many digits and letters; one in sixty has fewer than three digits.
 const ID_CHARS: usize = 25;
+const ID_DIGITS_MIN: usize = 3;
 
 /// Whether what is mounted at `point`, below a source that is none of it, comes and goes by itself.
 pub(super) fn is_fleeting(point: &Path, source: &Path) -> bool {
@@ -114,10 +115,9 @@ fn begins<'a>(names: &[&'a str], pattern: &str) -> Option<&'a str> {
 fn is_made_up(name: &str) -> bool {
     let is_hexadecimal = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let is_of_36 = |name: &str| {
-        let has = |is: fn(&u8) -> bool| name.as_bytes().iter().any(is);
-        name.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
-            && has(u8::is_ascii_digit)
-            && has(u8::is_ascii_lowercase)
+        let digits = name.bytes().filter(u8::is_ascii_digit).count();
+        let letters = name.bytes().filter(u8::is_ascii_lowercase).count();
+        digits + letters == name.len() && digits >= ID_DIGITS_MIN && letters > 0
     };
     (name.len() == ID_CHARS && is_of_36(name))
         || name.split('-').any(|part| part.len() >= MADE_UP_DIGITS_MIN && is_hexadecimal(part))
@@ -194,6 +194,7 @@ mod tests {
             "/srv/overlay2/photosofthewholefamilyand/merged",
             "/srv/overlay2/photos-of-the-family-2024/merged",
             "/srv/overlay2/photosofthefamily2024/merged",
+            "/srv/overlay2/photosofthewholefamilies2/merged",
             "/srv/overlay2/k1x0lq0z7cx3x4u7tq2bqv2tt",
             "/srv/merged",
         ] {
