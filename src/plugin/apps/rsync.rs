@@ -67,7 +67,8 @@ room for both: all of it is there before the first old file gives way, and what 
 rights, owners or times: they are noted there with their content until the restore ends. When something fails, also when
 Larder is killed, the old files come back from that directory, and it goes only when each of them lies at its place again.
 What the backup has not stays and is told; only what a database of the backup would read (a stale `-wal`, anything in the
-data directory of a server), and what stands where a file of the backup goes, is moved there too. Or
+data directory of a server), and what stands where a file of the backup goes, is moved there too. So stop what works with a
+database first: is such a thing there again behind the transfer, all is put back, and with a new one nothing is proven. Or
 `larder restore TARGET --to DIR`.";
 
 /// Which device, and what of it.
