@@ -21,7 +21,7 @@ use std::path::{Component, Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::config::model::Artifacts;
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::plugin::{Captured, Validation};
 use crate::types::site::SiteId;
 use crate::types::{ByteSize, JobId, Name, Revision, RunId};
@@ -261,27 +261,27 @@ impl ArtifactError {
 
     /// Stable codes for people and machines.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Unmounted(_) => "artifacts_unmounted",
+            Self::Unmounted(_) => codes::ARTIFACTS_UNMOUNTED,
             Self::Make { source, .. }
             | Self::Read { source, .. }
             | Self::Write { source, .. }
             | Self::Move { source, .. }
             | Self::Remove { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
-                io::ErrorKind::ReadOnlyFilesystem => "artifacts_read_only",
-                io::ErrorKind::PermissionDenied => "artifacts_not_writable",
-                _ => "artifacts_io",
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => codes::DISK_FULL,
+                io::ErrorKind::ReadOnlyFilesystem => codes::ARTIFACTS_READ_ONLY,
+                io::ErrorKind::PermissionDenied => codes::ARTIFACTS_NOT_WRITABLE,
+                _ => codes::ARTIFACTS_IO,
             },
-            Self::Refused { .. } | Self::TooMany { .. } | Self::ManifestTooLarge => "artifact_refused",
-            Self::Announced(_) => "artifact_missing",
-            Self::Changing(_) | Self::Differs(_) => "artifact_changing",
-            Self::Zone(_) => "bad_time_zone",
-            Self::Compose(_) | Self::Manifest { .. } => "manifest_damaged",
-            Self::Newer { .. } => "manifest_newer",
-            Self::Relative(_) => "bad_artifact_path",
-            Self::Stopped => "cancelled",
+            Self::Refused { .. } | Self::TooMany { .. } | Self::ManifestTooLarge => codes::ARTIFACT_REFUSED,
+            Self::Announced(_) => codes::ARTIFACT_MISSING,
+            Self::Changing(_) | Self::Differs(_) => codes::ARTIFACT_CHANGING,
+            Self::Zone(_) => codes::BAD_TIME_ZONE,
+            Self::Compose(_) | Self::Manifest { .. } => codes::MANIFEST_DAMAGED,
+            Self::Newer { .. } => codes::MANIFEST_NEWER,
+            Self::Relative(_) => codes::BAD_ARTIFACT_PATH,
+            Self::Stopped => codes::CANCELLED,
         }
     }
 
@@ -289,19 +289,27 @@ impl ArtifactError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self.code() {
-            "artifacts_unmounted" => "mount it, or set `require_mount: false` for artifacts in the Site".to_owned(),
-            "disk_full" => "make room there, lower `keep_runs`, or point `artifacts.path` at a larger disk".to_owned(),
-            "artifacts_read_only" => "a file system turns read-only after disk errors: see `dmesg`".to_owned(),
-            "artifacts_not_writable" => "give the daemon's user the right to write there".to_owned(),
-            "artifact_refused" => match self {
+            codes::ARTIFACTS_UNMOUNTED => {
+                "mount it, or set `require_mount: false` for artifacts in the Site".to_owned()
+            }
+            codes::DISK_FULL => {
+                "make room there, lower `keep_runs`, or point `artifacts.path` at a larger disk".to_owned()
+            }
+            codes::ARTIFACTS_READ_ONLY => "a file system turns read-only after disk errors: see `dmesg`".to_owned(),
+            codes::ARTIFACTS_NOT_WRITABLE => "give the daemon's user the right to write there".to_owned(),
+            codes::ARTIFACT_REFUSED => match self {
                 Self::TooMany { .. } | Self::ManifestTooLarge => {
                     "let the plugin pack many small files into one, or ship them in place as a source".to_owned()
                 }
                 _ => "the plugin has to copy the content, not to link to it".to_owned(),
             },
-            "artifact_missing" | "artifact_changing" => "see the run's log; this is a fault of the plugin".to_owned(),
-            "manifest_newer" => "update larder".to_owned(),
-            "manifest_damaged" => "the copy in the destinations is not affected: restore it from a snapshot".to_owned(),
+            codes::ARTIFACT_MISSING | codes::ARTIFACT_CHANGING => {
+                "see the run's log; this is a fault of the plugin".to_owned()
+            }
+            codes::MANIFEST_NEWER => "update larder".to_owned(),
+            codes::MANIFEST_DAMAGED => {
+                "the copy in the destinations is not affected: restore it from a snapshot".to_owned()
+            }
             _ => return None,
         })
     }

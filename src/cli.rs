@@ -24,7 +24,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::args::{Cli, Command, Global, HookKind, SchemaKind};
 use crate::cli::client::CallError;
-use crate::error::Trouble;
+use crate::error::{Kind, Trouble, codes};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,16 @@ pub(crate) enum Code {
     Invalid,
     Partial,
     NotReachable,
+}
+
+impl Code {
+    /// Of a command that ends with this.
+    fn of(trouble: &Trouble) -> Self {
+        match trouble.kind() {
+            Some(Kind::Params) => Self::Invalid,
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Code> for ExitCode {
@@ -71,7 +81,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let (code, trouble) = match error {
                 CallError::NotReachable(trouble) => (Code::NotReachable, trouble),
-                CallError::Refused(trouble) => (Code::Failed, trouble),
+                CallError::Refused(trouble) => (Code::of(&trouble), trouble),
             };
             if json {
                 output::json(&serde_json::json!({"error": trouble}));
@@ -123,7 +133,7 @@ fn dispatch(cli: Cli) -> Done {
 
 fn man(dir: Option<PathBuf>) -> Done {
     let failed = |error: std::io::Error| {
-        CallError::Refused(Trouble::new("cannot_write", format!("cannot write the manual: {error}")))
+        CallError::Refused(Trouble::new(codes::CANNOT_WRITE, format!("cannot write the manual: {error}")))
     };
     match dir {
         Some(dir) => {
@@ -142,19 +152,26 @@ pub(crate) fn config_schema_text() -> String {
 
 fn schema_text(kind: SchemaKind) -> String {
     match kind {
-        SchemaKind::Config => include_str!("../schema/larder.schema.json"),
-        SchemaKind::Plugin => include_str!("../schema/plugin.schema.json"),
-        SchemaKind::Manifest => include_str!("../schema/manifest.schema.json"),
-        SchemaKind::Openrpc => include_str!("../schema/openrpc.json"),
+        SchemaKind::Config => include_str!("../schema/larder.schema.json").to_owned(),
+        SchemaKind::Plugin => include_str!("../schema/plugin.schema.json").to_owned(),
+        SchemaKind::Manifest => include_str!("../schema/manifest.schema.json").to_owned(),
+        SchemaKind::Openrpc => include_str!("../schema/openrpc.json").to_owned(),
+        SchemaKind::Errors => error_list(),
     }
-    .to_owned()
+}
+
+/// Every code with its kind and meaning.
+fn error_list() -> String {
+    let of = |code: crate::error::Code| serde_json::json!({ "code": code.name(), "kind": code.kind(), "meaning": code.meaning() });
+    let all = serde_json::json!({ "errors": codes::all().map(of).collect::<Vec<_>>() });
+    format!("{all:#}")
 }
 
 /// The state directory that was asked for, else `/var/lib/larder` for root and `~/.local/state/larder` for others.
 pub(crate) fn state_dir(global: &Global) -> Result<PathBuf, Trouble> {
     if let Some(state) = &global.state {
         return std::path::absolute(state)
-            .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", state.display())));
+            .map_err(|error| Trouble::new(codes::BAD_PATH, format!("{} is no usable path: {error}", state.display())));
     }
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/larder"));
@@ -164,6 +181,6 @@ pub(crate) fn state_dir(global: &Global) -> Result<PathBuf, Trouble> {
     }
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
     home.map(|home| PathBuf::from(home).join(".local/state/larder")).ok_or_else(|| {
-        Trouble::new("no_home", "neither --state, XDG_STATE_HOME nor HOME is set").with_hint("give --state DIR")
+        Trouble::new(codes::NO_HOME, "neither --state, XDG_STATE_HOME nor HOME is set").with_hint("give --state DIR")
     })
 }

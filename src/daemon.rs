@@ -35,7 +35,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Loader;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::reconcile::{Reconciler, Watched};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::plugin::Catalogue;
 use crate::rpc::access::{Hosts, Tokens};
@@ -77,7 +77,7 @@ pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), 
     let watched_state = state_watch::Opened::look(&opened.state);
     let ledger = Ledger::new(Arc::new(opened.store));
     let program = std::env::current_exe()
-        .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
+        .map_err(|error| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {error}")))?;
     let catalogue = Arc::new(catalogue(settings.plugins.clone(), program).await?);
     let listeners = bind(&settings, &opened.state.socket()).await?;
     let world = Arc::new(World::new(WorldParts {
@@ -188,7 +188,7 @@ async fn catalogue(plugins: Option<PathBuf>, program: PathBuf) -> Result<Catalog
     let looked = directory.clone();
     look::at(&directory, PLUGINS_MAX, move || Catalogue::discover(crate::plugin::ALL, Some(&looked), &program))
         .await
-        .unwrap_or_else(|silent| Err(silent.trouble("plugins_hanging", "the plugin directory")))
+        .unwrap_or_else(|silent| Err(silent.trouble(codes::PLUGINS_HANGING, "the plugin directory")))
 }
 
 async fn announce_restic(world: &World) {
@@ -205,14 +205,14 @@ async fn bind(settings: &Settings, socket: &Path) -> Result<Listeners, Trouble> 
         None => None,
     };
     let unix = crate::rpc::bind_unix(socket).map_err(|error| {
-        Trouble::new("cannot_listen", format!("cannot make the socket {}: {error}", socket.display()))
+        Trouble::new(codes::CANNOT_LISTEN, format!("cannot make the socket {}: {error}", socket.display()))
             .with_hint("the state directory must be writable, and its path shorter than 100 bytes")
     })?;
     Ok(Listeners { tcp, unix: Some(unix) })
 }
 
 fn port_trouble(address: SocketAddr, error: &std::io::Error) -> Trouble {
-    let trouble = Trouble::new("cannot_listen", format!("cannot listen on {address}: {error}"));
+    let trouble = Trouble::new(codes::CANNOT_LISTEN, format!("cannot listen on {address}: {error}"));
     match error.kind() {
         std::io::ErrorKind::AddrInUse => trouble.with_hint(format!(
             "something else uses port {0}: see `ss -ltnp 'sport = :{0}'`, or choose another with --listen",

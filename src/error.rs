@@ -1,5 +1,10 @@
 //! The one shape in which a refusal or failure is told to a person: what, and what to do next.
 
+mod code;
+pub mod codes;
+
+pub use code::{Code, Kind};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +25,32 @@ pub struct Trouble {
 
 impl Trouble {
     #[must_use]
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::told(code.name(), message)
+    }
+
+    /// By another program, whose codes are its own.
+    #[must_use]
+    pub fn told(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into(), hint: None }
+    }
+
+    /// Whether it is exactly this.
+    #[must_use]
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code.name()
+    }
+
+    /// Of the registry; none where another program told a code of its own.
+    #[must_use]
+    pub fn known_code(&self) -> Option<Code> {
+        codes::find(&self.code)
+    }
+
+    /// None where another program told a code that is not in the registry.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.known_code().map(Code::kind)
     }
 
     #[must_use]

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ahead::Sent;
 
-use crate::error::Trouble;
+use crate::error::{Code, Trouble};
 use crate::types::show_duration;
 
 /// How long a look that reads little may take; a disk that spins up needs some ten seconds.
@@ -142,7 +142,7 @@ impl Silent {
 
     /// With what the path is to the caller: `the artifact root`.
     #[must_use]
-    pub fn trouble(&self, code: &str, what: &str) -> Trouble {
+    pub fn trouble(&self, code: Code, what: &str) -> Trouble {
         Trouble::new(code, format!("{what} {self}")).with_hint(self.hint())
     }
 }
@@ -361,6 +361,7 @@ impl Drop for End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
     use std::sync::mpsc;
 
     const SHORT: Duration = Duration::from_millis(30);
@@ -447,7 +448,7 @@ mod tests {
         let path = Path::new("/silent/async");
         let (_answer, asked) = mpsc::channel::<()>();
         let silent = at(path, SHORT, move || asked.recv().is_ok()).await.unwrap_err();
-        let trouble = silent.trouble("path_hanging", "the secret file");
+        let trouble = silent.trouble(codes::PATH_HANGING, "the secret file");
         assert!(trouble.message.starts_with("the secret file /silent/async has not answered for 3"), "{trouble}");
         assert!(trouble.hint.unwrap().contains("findmnt -T /silent/async"));
         assert_eq!(at(Path::new("/well/async"), LOOK_MAX, || 1).await, Ok(1));

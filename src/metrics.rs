@@ -215,6 +215,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::error::codes;
     use crate::runner::live::Discovery;
     use crate::status::sample::{discovering, healthy, now, sight, troubled};
 
@@ -257,7 +258,7 @@ mod tests {
     fn what_is_uncovered_is_counted_and_unknown_is_no_sample() {
         let known = text(&discovering(sight(&["shop"])));
         assert!(known.contains("larder_uncovered 1\n") && known.contains("larder_discovery_up 1\n"), "{known}");
-        let trouble = crate::error::Trouble::new("engine_unreachable", "it is off");
+        let trouble = crate::error::Trouble::new(codes::ENGINE_UNREACHABLE, "it is off");
         let unknown = text(&discovering(Discovery::Unknown { trouble, at: now() }));
         assert!(!unknown.contains("larder_uncovered ") && unknown.contains("larder_discovery_up 0\n"), "{unknown}");
         assert!(!text(&healthy(&[("a", "files")])).contains("larder_uncovered "));

@@ -21,7 +21,7 @@ pub use directory::Directory;
 pub use files::GitFiles;
 pub use watch::watch;
 
-use crate::error::{Trouble, chain};
+use crate::error::{Code, Trouble, chain, codes};
 
 /// One YAML file of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,24 +107,24 @@ pub enum SourceError {
 impl SourceError {
     /// Stable, lower-case.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::NoSuchPath { .. } => "source_missing",
-            Self::Unreadable { .. } => "source_unreadable",
-            Self::NotADirectory { .. } => "not_a_directory",
-            Self::NoRepository { .. } => "not_a_repository",
-            Self::Reftable { .. } => "reftable",
-            Self::Sha256 { .. } => "sha256_repository",
-            Self::Open { .. } | Self::Head { .. } => "repository_damaged",
-            Self::BranchName { .. } => "branch_name",
-            Self::Branch { .. } => "branch_damaged",
-            Self::NotACommit { .. } => "branch_no_commit",
-            Self::Revision { .. } => "revision_unreadable",
-            Self::RootName { .. } => "config_root_name",
-            Self::NoRoot { .. } => "config_root_missing",
-            Self::TooMany { .. } => "too_many_files",
-            Self::Quarantine { .. } => "quarantine",
-            Self::Scratch(_) => "scratch",
+            Self::NoSuchPath { .. } => codes::SOURCE_MISSING,
+            Self::Unreadable { .. } => codes::SOURCE_UNREADABLE,
+            Self::NotADirectory { .. } => codes::NOT_A_DIRECTORY,
+            Self::NoRepository { .. } => codes::NOT_A_REPOSITORY,
+            Self::Reftable { .. } => codes::REFTABLE,
+            Self::Sha256 { .. } => codes::SHA256_REPOSITORY,
+            Self::Open { .. } | Self::Head { .. } => codes::REPOSITORY_DAMAGED,
+            Self::BranchName { .. } => codes::BRANCH_NAME,
+            Self::Branch { .. } => codes::BRANCH_DAMAGED,
+            Self::NotACommit { .. } => codes::BRANCH_NO_COMMIT,
+            Self::Revision { .. } => codes::REVISION_UNREADABLE,
+            Self::RootName { .. } => codes::CONFIG_ROOT_NAME,
+            Self::NoRoot { .. } => codes::CONFIG_ROOT_MISSING,
+            Self::TooMany { .. } => codes::TOO_MANY_FILES,
+            Self::Quarantine { .. } => codes::QUARANTINE,
+            Self::Scratch(_) => codes::SCRATCH,
         }
     }
 

@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Code;
 use crate::run::hold::HoldKind;
 use crate::types::{Name, Outcome, Revision, RunId};
 
@@ -162,6 +163,14 @@ pub struct Problem {
     pub hint: Option<String>,
     /// What to type, line by line.
     pub commands: Vec<String>,
+}
+
+impl Problem {
+    /// Whether it is exactly this.
+    #[must_use]
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code.name()
+    }
 }
 
 /// A problem and whose it is.

@@ -169,6 +169,29 @@ fn nothing_is_left_to_be_done_in_the_source() {
 }
 
 #[test]
+fn a_code_stands_once_in_the_registry_and_is_compared_as_what_it_is() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        if source.path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = graph::without_tests(&source.code);
+        for (number, (line, code)) in source.text.lines().zip(code.lines()).enumerate() {
+            // Literals are blank in the code.
+            let compared = [".code == \"", ".code != \"", "code() == \"", "code() != \"", "code.as_str() == \""];
+            let taken_apart = ["code.starts_with(", "code.ends_with(", "matches!(trouble.code", "match trouble.code"];
+            let of_text = ["Trouble::told(\"", "Trouble { code: \""];
+            if compared.iter().chain(&taken_apart).chain(&of_text).any(|form| code.contains(form))
+                || (code.contains(".code.as_str()") && !source.path.starts_with("config/diagnostic"))
+            {
+                complaints.push(format!("src/{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none("codes are constants of src/error/codes.rs", &complaints);
+}
+
+#[test]
 fn lints_are_not_switched_off_in_silence() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut complaints = Vec::new();

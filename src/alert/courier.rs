@@ -12,7 +12,7 @@ use super::outbox::{self, Outbox, Tried};
 use super::smtp::{Answer, Patience, Session, SmtpFault};
 use crate::clock::Clock;
 use crate::config::model::{Config, Email};
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::store::ledger::Ledger;
 use crate::store::record::OutboxMail;
 use crate::store::{Batch, StoreError};
@@ -138,10 +138,10 @@ impl Courier {
                     state.delivered_total += 1;
                     state.last_delivered = Some(now);
                 }
-                Tried::Later { why, .. } => state.trouble = Some(Trouble::new("mail_later", why.clone())),
+                Tried::Later { why, .. } => state.trouble = Some(Trouble::new(codes::MAIL_LATER, why.clone())),
                 Tried::Refused { why, .. } => {
                     state.refused_total += 1;
-                    state.trouble = Some(Trouble::new("mail_rejected", why.clone()).with_hint(
+                    state.trouble = Some(Trouble::new(codes::MAIL_REJECTED, why.clone()).with_hint(
                         "check `from` and `to` of `email` in the Site: a push that changes them sends it again",
                     ));
                 }
@@ -276,7 +276,7 @@ pub(super) async fn send_test(email: &Email, now: Timestamp) -> Result<String, T
 /// Sends a mail past the outbox.
 pub(super) async fn send_now(email: &Email, mail: &OutboxMail) -> Result<String, Trouble> {
     let composed = compose(&email.from, mail).map_err(|error| {
-        Trouble::new("mail_address", chain(&error)).with_hint("mend `from` and `to` of `email` in the Site")
+        Trouble::new(codes::MAIL_ADDRESS, chain(&error)).with_hint("mend `from` and `to` of `email` in the Site")
     })?;
     let mut session = Session::open(email, Patience::default()).await.map_err(|fault| fault.trouble())?;
     let answer = session.send(&composed).await.map_err(|fault| fault.trouble())?;
@@ -287,10 +287,11 @@ pub(super) async fn send_now(email: &Email, mail: &OutboxMail) -> Result<String,
             let line = answer.taken.as_deref().unwrap_or_default();
             Ok(format!("{} for {}", said(line), email.to.join(", ")))
         }
-        Tried::Later { why, .. } => Err(Trouble::new("mail_later", said(&why))
+        Tried::Later { why, .. } => Err(Trouble::new(codes::MAIL_LATER, said(&why))
             .with_hint("the server puts off strangers at first (greylisting); a real mail is tried again by itself")),
         Tried::Refused { why, .. } => {
-            Err(Trouble::new("mail_rejected", said(&why)).with_hint("check `from` and `to` of `email` in the Site"))
+            Err(Trouble::new(codes::MAIL_REJECTED, said(&why))
+                .with_hint("check `from` and `to` of `email` in the Site"))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 
 use super::{PRIVATE, Shelf, files, mount};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::types::ByteSize;
 
@@ -27,7 +27,7 @@ struct Space {
 pub(super) fn within(shelf: Shelf, bound: Duration) -> Result<(), Trouble> {
     let root = shelf.root.clone();
     look::within(&root, bound, move || look(&shelf))
-        .unwrap_or_else(|silent| Err(silent.trouble("artifacts_hanging", "the artifact root")))
+        .unwrap_or_else(|silent| Err(silent.trouble(codes::ARTIFACTS_HANGING, "the artifact root")))
 }
 
 /// Says whether the root is on its mount, where one is required.
@@ -49,7 +49,7 @@ fn look(shelf: &Shelf) -> Result<(), Trouble> {
     match std::fs::metadata(root) {
         Ok(found) if found.is_dir() => {}
         Ok(_) => {
-            return Err(Trouble::new("artifacts_not_a_directory", format!("{} is no directory", root.display()))
+            return Err(Trouble::new(codes::ARTIFACTS_NOT_A_DIRECTORY, format!("{} is no directory", root.display()))
                 .with_hint("set `artifacts.path` in the Site to a directory"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && shelf.require_mount => return Err(unmounted(root)),
@@ -70,12 +70,15 @@ fn judge(root: &Path, space: Space, min_free: ByteSize) -> Result<(), Trouble> {
     if space.free_bytes < min_free.0 {
         let message =
             format!("{} has {} free, and {min_free} must stay free", root.display(), ByteSize(space.free_bytes));
-        return Err(Trouble::new("disk_nearly_full", message)
+        return Err(Trouble::new(codes::DISK_NEARLY_FULL, message)
             .with_hint("make room there, lower `keep_runs`, or lower `artifacts.min_free` in the Site"));
     }
     if space.free_inodes == Some(0) {
-        return Err(Trouble::new("disk_nearly_full", format!("{} has no inode left for new files", root.display()))
-            .with_hint("many small files fill a file system before its bytes are used: remove some"));
+        return Err(Trouble::new(
+            codes::DISK_NEARLY_FULL,
+            format!("{} has no inode left for new files", root.display()),
+        )
+        .with_hint("many small files fill a file system before its bytes are used: remove some"));
     }
     Ok(())
 }
@@ -91,21 +94,24 @@ fn probe(root: &Path) -> Result<(), Trouble> {
         files::remove_tree(&file)
     });
     tried.map_err(|error| match error.code() {
-        "artifacts_read_only" => read_only(root),
+        codes::ARTIFACTS_READ_ONLY => read_only(root),
         _ => error.trouble(),
     })
 }
 
 fn make_root(root: &Path) -> Result<(), Trouble> {
     if !root.parent().is_some_and(Path::is_dir) {
-        return Err(Trouble::new("artifacts_missing", format!("the artifact root {} is not there", root.display()))
-            .with_hint(format!("make it (`mkdir -p {}`) or set `artifacts.path` in the Site", root.display())));
+        return Err(Trouble::new(
+            codes::ARTIFACTS_MISSING,
+            format!("the artifact root {} is not there", root.display()),
+        )
+        .with_hint(format!("make it (`mkdir -p {}`) or set `artifacts.path` in the Site", root.display())));
     }
     files::make(root, files::DIRECTORY_MODE).map_err(|error| error.trouble())
 }
 
 fn unmounted(root: &Path) -> Trouble {
-    Trouble::new("artifacts_unmounted", format!("nothing is mounted at the artifact root {}", root.display()))
+    Trouble::new(codes::ARTIFACTS_UNMOUNTED, format!("nothing is mounted at the artifact root {}", root.display()))
         .with_hint(format!(
             "mount it (`findmnt {}` shows whether it is), or set `require_mount: false` in the Site",
             root.display()
@@ -113,12 +119,12 @@ fn unmounted(root: &Path) -> Trouble {
 }
 
 fn read_only(root: &Path) -> Trouble {
-    Trouble::new("artifacts_read_only", format!("the file system of {} is read-only", root.display()))
+    Trouble::new(codes::ARTIFACTS_READ_ONLY, format!("the file system of {} is read-only", root.display()))
         .with_hint("a file system turns read-only after disk errors: see `dmesg`, then remount it read-write")
 }
 
 fn unreadable(root: &Path, error: &io::Error) -> Trouble {
-    Trouble::new("artifacts_unreadable", format!("the artifact root {} cannot be read: {error}", root.display()))
+    Trouble::new(codes::ARTIFACTS_UNREADABLE, format!("the artifact root {} cannot be read: {error}", root.display()))
         .with_hint("give the daemon's user the right to read and write there")
 }
 

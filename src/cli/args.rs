@@ -359,6 +359,8 @@ pub enum SchemaKind {
     Plugin,
     Manifest,
     Openrpc,
+    /// Every code that Larder tells: kind and meaning
+    Errors,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::Global;
 use crate::cli::socket;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::secret::SecretRef;
 use crate::web::{ClearText, Trust, Web, WebError};
 
@@ -57,14 +57,13 @@ impl Client {
         };
         let web =
             Web::open(url, Trust::System, ClearText::Refused).and_then(|web| web.patient(CALL_MAX)).map_err(bad)?;
-        let token = match &global.token_file {
-            Some(file) => Some(
-                SecretRef::File(file.clone())
-                    .resolve()
-                    .map_err(|error| Trouble::new("no_token", crate::error::chain(&error)).with_hint(error.hint()))?,
-            ),
-            None => None,
-        };
+        let token =
+            match &global.token_file {
+                Some(file) => Some(SecretRef::File(file.clone()).resolve().map_err(|error| {
+                    Trouble::new(codes::NO_TOKEN, crate::error::chain(&error)).with_hint(error.hint())
+                })?),
+                None => None,
+            };
         Ok(Self::Http { web: Box::new(web.at_once()), token })
     }
 
@@ -123,7 +122,7 @@ fn over_http(web: &Web, token: Option<&SecretString>, method: &str, params: &Val
     let unreachable = |error: WebError| {
         CallError::NotReachable(
             Trouble::new(
-                "daemon_not_reachable",
+                codes::DAEMON_NOT_REACHABLE,
                 format!("no daemon answers at {}: {}", web.shown(), crate::error::chain(&error)),
             )
             .with_hint(error.hint().unwrap_or_else(|| "check that `larder serve` listens there".to_owned())),
@@ -132,7 +131,7 @@ fn over_http(web: &Web, token: Option<&SecretString>, method: &str, params: &Val
     let answer = call.send().map_err(unreachable)?;
     if answer.status() == 401 {
         return Err(CallError::Refused(
-            Trouble::new("unauthorized", "the daemon does not accept the token")
+            Trouble::new(codes::UNAUTHORIZED, "the daemon does not accept the token")
                 .with_hint("give --token-file with a valid token"),
         ));
     }

@@ -10,7 +10,7 @@ use crate::cli::args::{Check, Global, Output, Plan, Plugin};
 use crate::cli::client::{CallError, Client};
 use crate::cli::{Code, Done, output};
 use crate::config::{Colour, Loaded, Loader};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::runner::control::PlanText;
 use crate::source::FileSet;
@@ -72,7 +72,7 @@ fn resolve(bare: &Bare, text: &str) -> Result<Revision, Trouble> {
         return Ok(revision);
     }
     bare.head(text).map_err(|error| error.trouble())?.ok_or_else(|| {
-        Trouble::new("branch_missing", format!("there is no branch {text}"))
+        Trouble::new(codes::BRANCH_MISSING, format!("there is no branch {text}"))
             .with_hint("give a branch or a whole commit id")
     })
 }
@@ -83,7 +83,7 @@ fn load(catalogue: Catalogue, files: &dyn FileSet) -> Loaded {
 
 fn catalogue(plugins: Option<&Path>) -> Result<Catalogue, Trouble> {
     let program = std::env::current_exe()
-        .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
+        .map_err(|error| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {error}")))?;
     Catalogue::discover(crate::plugin::ALL, plugins, &program)
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn plan(global: &Global, args: &Plan) -> Done {
         return Ok(Code::Done);
     }
     let plan: PlanText = serde_json::from_value(answer).map_err(|error| {
-        CallError::Refused(Trouble::new("bad_answer", format!("the answer is not understood: {error}")))
+        CallError::Refused(Trouble::new(codes::BAD_ANSWER, format!("the answer is not understood: {error}")))
     })?;
     if plan.lines.is_empty() {
         output::line("nothing would change");
@@ -141,7 +141,7 @@ pub(crate) fn plugin(args: &Plugin) -> Done {
             Ok(if code == ExitCode::SUCCESS { Code::Done } else { Code::Failed })
         }
         _ => Err(Trouble::new(
-            "usage",
+            codes::USAGE,
             "say `larder plugin list`, `larder plugin describe NAME`, or a plugin's name alone",
         )
         .into()),

@@ -21,7 +21,7 @@ use crate::cli::demo::guard::Guard;
 use crate::cli::demo::site::Site;
 use crate::cli::output::{self, Colour};
 use crate::cli::{Code, Done, runs, show};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::types::{ByteSize, Outcome, RunId};
 
 /// How long the daemon may take to answer for the first time.
@@ -58,13 +58,14 @@ pub(crate) fn demo(_global: &Global, args: &Demo) -> Done {
 fn make_site(args: &Demo, guard: &Guard) -> Result<Site, Trouble> {
     let root = match &args.dir {
         Some(dir) => {
-            let dir = std::path::absolute(dir).map_err(|error| Trouble::new("bad_path", error.to_string()))?;
+            let dir = std::path::absolute(dir).map_err(|error| Trouble::new(codes::BAD_PATH, error.to_string()))?;
             if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-                return Err(Trouble::new("directory_in_use", format!("{} is not empty", dir.display()))
+                return Err(Trouble::new(codes::DIRECTORY_IN_USE, format!("{} is not empty", dir.display()))
                     .with_hint("give a new directory, or none for a temporary one"));
             }
-            std::fs::create_dir_all(&dir)
-                .map_err(|error| Trouble::new("cannot_write", format!("cannot make {}: {error}", dir.display())))?;
+            std::fs::create_dir_all(&dir).map_err(|error| {
+                Trouble::new(codes::CANNOT_WRITE, format!("cannot make {}: {error}", dir.display()))
+            })?;
             dir
         }
         None => guard.temporary_directory()?,
@@ -119,7 +120,7 @@ fn expect(holds: bool, what: &str, seen: &str) -> Result<(), Trouble> {
     if holds {
         return Ok(());
     }
-    Err(Trouble::new("demo_failed", format!("expected that {what}, but saw: {seen}")))
+    Err(Trouble::new(codes::DEMO_FAILED, format!("expected that {what}, but saw: {seen}")))
 }
 
 fn start_postgres(site: &Site, guard: &Guard) -> Result<Option<u16>, Trouble> {
@@ -137,11 +138,11 @@ fn start_postgres(site: &Site, guard: &Guard) -> Result<Option<u16>, Trouble> {
 fn start_daemon(args: &Demo, site: &Site, guard: &Guard) -> Result<String, CallError> {
     let listen: SocketAddr = match &args.listen {
         Some(text) => text.parse().map_err(|_| {
-            Trouble::new("bad_address", format!("{text:?} is no address to listen on")).with_hint("write IP:PORT")
+            Trouble::new(codes::BAD_ADDRESS, format!("{text:?} is no address to listen on")).with_hint("write IP:PORT")
         })?,
         None => free_address()?,
     };
-    let failed = |error: std::io::Error| Trouble::new("demo_failed", format!("cannot start the daemon: {error}"));
+    let failed = |error: std::io::Error| Trouble::new(codes::DEMO_FAILED, format!("cannot start the daemon: {error}"));
     let program = std::env::current_exe().map_err(failed)?;
     let log = std::fs::File::create(daemon_log(site)).map_err(failed)?;
     let mut command = Command::new(program);
@@ -179,7 +180,7 @@ fn start_daemon(args: &Demo, site: &Site, guard: &Guard) -> Result<String, CallE
 fn free_address() -> Result<SocketAddr, Trouble> {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
-        .map_err(|error| Trouble::new("demo_failed", format!("no free port on 127.0.0.1: {error}")))
+        .map_err(|error| Trouble::new(codes::DEMO_FAILED, format!("no free port on 127.0.0.1: {error}")))
 }
 
 fn show_push(said: &str) {
@@ -213,11 +214,11 @@ fn push_broken_then_mended(site: &Site) -> Result<(), CallError> {
 
 fn write(path: &Path, text: &str) -> Result<(), Trouble> {
     std::fs::write(path, text)
-        .map_err(|error| Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display())))
+        .map_err(|error| Trouble::new(codes::CANNOT_WRITE, format!("cannot write {}: {error}", path.display())))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("cannot_read", format!("cannot read {}: {error}", path.display()))
+    Trouble::new(codes::CANNOT_READ, format!("cannot read {}: {error}", path.display()))
 }
 
 /// Runs every target and follows them; answers with how many runs there were.
@@ -229,7 +230,7 @@ fn run_all(client: &Client) -> Result<usize, CallError> {
         }
         let answer = client.call("run.start", json!({"target": target["name"]}))?;
         let runs: Vec<RunId> = serde_json::from_value(answer["runs"].clone())
-            .map_err(|error| Trouble::new("bad_answer", error.to_string()))?;
+            .map_err(|error| Trouble::new(codes::BAD_ANSWER, error.to_string()))?;
         ids.extend(runs);
     }
     let finished = runs::follow(client, &ids, Output::Text)?;
@@ -258,7 +259,7 @@ fn show_artifacts(site: &Site, runs: usize) -> Result<(), Trouble> {
     if let Some(manifest) = manifests.iter().max_by_key(|path| std::fs::metadata(path).map_or(0, |meta| meta.len())) {
         let text = std::fs::read_to_string(manifest).map_err(|error| unreadable(manifest, &error))?;
         let value: Value =
-            serde_json::from_str(&text).map_err(|error| Trouble::new("demo_failed", error.to_string()))?;
+            serde_json::from_str(&text).map_err(|error| Trouble::new(codes::DEMO_FAILED, error.to_string()))?;
         let text = serde_json::to_string_pretty(&value).unwrap_or(text);
         say("\na manifest:");
         say(&text.lines().take(MANIFEST_LINES).collect::<Vec<_>>().join("\n"));
@@ -302,7 +303,7 @@ fn restore(client: &Client, site: &Site) -> Result<(), CallError> {
     let photos = site.photos();
     let back = to.join(photos.strip_prefix("/").unwrap_or(&photos));
     let equal = compare::trees(&photos, &back)
-        .map_err(|difference| Trouble::new("demo_failed", format!("the restored tree differs: {difference}")))?;
+        .map_err(|difference| Trouble::new(codes::DEMO_FAILED, format!("the restored tree differs: {difference}")))?;
     say(&format!(
         "{} files, {} compared: every bit, name, mode and link is the same ({} ms)",
         equal.files,

@@ -12,7 +12,7 @@ use crate::cli::args::{Doctor, Global, Output};
 use crate::cli::client::{CallError, Client};
 use crate::cli::output::{self, Colour};
 use crate::cli::{Code, Done, runs};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 
 /// The oldest git whose hooks and push options Larder is tested with.
 const GIT_OLDEST: (u32, u32) = (2, 39);
@@ -88,7 +88,7 @@ fn show(findings: &[Finding]) {
 fn git() -> Finding {
     let hint = "install the package git, 2.39 or newer";
     let Some(text) = said("git", &["--version"]) else {
-        return Finding::bad("git", &Trouble::new("no_git", "no git was found").with_hint(hint));
+        return Finding::bad("git", &Trouble::new(codes::NO_GIT, "no git was found").with_hint(hint));
     };
     let numbers: Vec<u32> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
     match numbers.as_slice() {
@@ -148,7 +148,7 @@ fn readiness(status: &Value) -> Finding {
     if status["config"]["state"] == "none" {
         return Finding::warning("readiness", missing.join("; "), hint);
     }
-    Finding::bad("readiness", &Trouble::new("not_ready", missing.join("; ")).with_hint(hint))
+    Finding::bad("readiness", &Trouble::new(codes::NOT_READY, missing.join("; ")).with_hint(hint))
 }
 
 /// What the daemon itself looked at: restic, the artifact root, the state, plugins.
@@ -179,7 +179,7 @@ fn problem_of(value: &Value) -> Option<Trouble> {
     let typed = value["commands"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let hints: Vec<String> =
         value["hint"].as_str().map(str::to_owned).into_iter().chain(typed.map(|each| format!("`{each}`"))).collect();
-    let trouble = Trouble::new(value["code"].as_str().unwrap_or_default(), message);
+    let trouble = Trouble::told(value["code"].as_str().unwrap_or_default(), message);
     Some(if hints.is_empty() { trouble } else { trouble.with_hint(hints.join("; ")) })
 }
 
@@ -189,7 +189,7 @@ fn backups(verdict: &Value) -> Finding {
     let seen = format!("{} ({})", text("sentence"), text("detail"));
     match text("health") {
         "proven" => Finding::good("backups", seen),
-        "failed" => Finding::bad("backups", &Trouble::new("failed", seen).with_hint("each is told below")),
+        "failed" => Finding::bad("backups", &Trouble::new(codes::FAILED, seen).with_hint("each is told below")),
         _ => Finding::warning("backups", seen, "see `larder status`"),
     }
 }
@@ -197,14 +197,14 @@ fn backups(verdict: &Value) -> Finding {
 fn config(config: &Value) -> Finding {
     let short = |value: &Value| value["revision"].as_str().unwrap_or_default().chars().take(7).collect::<String>();
     if let Some(reason) = config["unreadable"]["reason"].as_str() {
-        let trouble = Trouble::new("unreadable", format!("the watched repository cannot be read: {reason}"));
+        let trouble = Trouble::new(codes::UNREADABLE, format!("the watched repository cannot be read: {reason}"));
         let hint = config["unreadable"]["hint"].as_str().unwrap_or("look at it with `git fsck --full`");
         return Finding::bad("config", &trouble.with_hint(hint));
     }
     if config["state"] == "rejected" {
         let first = config["rejected"]["errors"][0].as_str().unwrap_or_default();
         let trouble =
-            Trouble::new("rejected", format!("revision {} was rejected: {first}", short(&config["rejected"])))
+            Trouble::new(codes::REJECTED, format!("revision {} was rejected: {first}", short(&config["rejected"])))
                 .with_hint("mend it and push again; the config before it stays in force");
         return graded("config", false, trouble);
     }

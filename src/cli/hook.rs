@@ -23,7 +23,7 @@ use super::socket::{SocketError, call, garbled};
 use crate::config::diagnostic::{Colour, Diagnostic};
 use crate::config::load::Loader;
 use crate::config::model::Config;
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::plugin::Catalogue;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::source::FileSet;
@@ -57,8 +57,9 @@ pub(crate) fn pre_receive() -> ExitCode {
         }
     }))
     .unwrap_or_else(|_| {
-        let trouble = Trouble::new("hook_panicked", "Larder failed while checking this push, so nothing was pushed")
-            .with_hint("this is a defect of Larder: please report the lines above");
+        let trouble =
+            Trouble::new(codes::HOOK_PANICKED, "Larder failed while checking this push, so nothing was pushed")
+                .with_hint("this is a defect of Larder: please report the lines above");
         say(&words::refusal(&trouble));
         Accepted::No
     });
@@ -102,7 +103,7 @@ impl Push {
         let options = push_options(|name| std::env::var_os(name).map(OsString::into_string)?.ok());
         let input = read_input()?;
         let updates = parse_updates(&input).map_err(|e| {
-            Trouble::new("hook_input", e.to_string())
+            Trouble::new(codes::HOOK_INPUT, e.to_string())
                 .with_hint("this command is for Git: it calls it when someone pushes")
         })?;
         let whereabouts = Bare::open(&env.git_dir).map_err(|e| e.trouble())?.whereabouts();
@@ -114,7 +115,7 @@ impl Push {
     fn ask(&self, method: &str, params: &Value, deadline: Duration) -> Result<Value, Trouble> {
         match &self.whereabouts.socket {
             Some(socket) => call(socket, method, params, deadline).map_err(SocketError::into_trouble),
-            None => Err(Trouble::new("daemon_not_running", "this repository does not know its daemon's socket")
+            None => Err(Trouble::new(codes::DAEMON_NOT_RUNNING, "this repository does not know its daemon's socket")
                 .with_hint("run `larder init` again")),
         }
     }
@@ -127,7 +128,7 @@ fn judge(push: &Push) -> Result<(Accepted, Vec<String>), Trouble> {
         Decision::RefuseDelete => {
             let message = format!("the branch {} is what Larder backs up by, so it is not deleted", push.branch);
             let hint = "to stop all backups, push a commit that removes the targets; to watch another branch, run `larder init` again";
-            return Err(Trouble::new("branch_deleted", message).with_hint(hint));
+            return Err(Trouble::new(codes::BRANCH_DELETED, message).with_hint(hint));
         }
         Decision::Pass if push.options.plan => {
             let line = format!("nothing was pushed: there is no plan, since this push does not move {}", push.branch);
@@ -155,7 +156,7 @@ fn judge(push: &Push) -> Result<(Accepted, Vec<String>), Trouble> {
 /// Loads the config as the daemon would, with the same plugins.
 fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trouble> {
     let larder = std::env::current_exe()
-        .map_err(|e| Trouble::new("no_program", format!("cannot tell where larder itself is: {e}")))?;
+        .map_err(|e| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {e}")))?;
     let catalogue = Catalogue::discover(crate::plugin::ALL, whereabouts.plugins.as_deref(), &larder)?;
     let loaded = Loader::new(Arc::new(catalogue)).load(files);
     let (errors, warnings): (Vec<_>, Vec<_>) = loaded.diagnostics.iter().partition(|found| found.is_error());
@@ -236,7 +237,7 @@ fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Verdict, Tro
 
 fn read_input() -> Result<String, Trouble> {
     let mut bytes = Vec::new();
-    let failed = |what: &str| Trouble::new("hook_input", format!("the list of pushed refs {what}"));
+    let failed = |what: &str| Trouble::new(codes::HOOK_INPUT, format!("the list of pushed refs {what}"));
     io::stdin()
         .lock()
         .take(INPUT_BYTES_MAX + 1)

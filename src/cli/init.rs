@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use crate::cli::args::{Global, Init};
 use crate::cli::init::propose::Proposal;
 use crate::cli::output;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::types::Name;
 
 /// The schema line that editors read.
@@ -82,7 +82,7 @@ pub(crate) fn make(seed: &SiteSeed) -> Result<(), Trouble> {
     refuse_used(&seed.dir)?;
     for path in &seed.protect {
         if !path.exists() {
-            return Err(Trouble::new("path_missing", format!("{} does not exist", path.display()))
+            return Err(Trouble::new(codes::PATH_MISSING, format!("{} does not exist", path.display()))
                 .with_hint("give --protect a path that is there now"));
         }
     }
@@ -95,7 +95,7 @@ pub(crate) fn make(seed: &SiteSeed) -> Result<(), Trouble> {
     commit(&seed.dir, "Protect the first things")?;
     if let Some(bare) = &seed.bare {
         let larder = std::env::current_exe()
-            .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
+            .map_err(|error| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {error}")))?;
         crate::source::setup::init_bare(
             bare,
             &seed.branch,
@@ -197,7 +197,7 @@ fn refuse_used(dir: &Path) -> Result<(), Trouble> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Trouble::new("directory_in_use", format!("{} is not empty", dir.display()))
+            Some(_) => Err(Trouble::new(codes::DIRECTORY_IN_USE, format!("{} is not empty", dir.display()))
                 .with_hint("name a new directory; to add hooks to a repository you have, see `larder init --help`")),
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -208,7 +208,7 @@ fn refuse_used(dir: &Path) -> Result<(), Trouble> {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display()))
+    Trouble::new(codes::CANNOT_WRITE, format!("cannot write {}: {error}", path.display()))
         .with_hint("check that the directory exists and that you may write there")
 }
 
@@ -277,7 +277,7 @@ fn shell(path: &Path) -> String {
 
 fn absolute(path: &Path) -> Result<PathBuf, Trouble> {
     std::path::absolute(path)
-        .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", path.display())))
+        .map_err(|error| Trouble::new(codes::BAD_PATH, format!("{} is no usable path: {error}", path.display())))
 }
 
 fn local_timezone() -> String {
@@ -306,11 +306,11 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<(), Trouble> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| {
-            Trouble::new("no_git", format!("cannot start git: {error}")).with_hint("install the package git")
+            Trouble::new(codes::NO_GIT, format!("cannot start git: {error}")).with_hint("install the package git")
         })?;
     if result.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&result.stderr);
-    Err(Trouble::new("git_failed", format!("git {}: {}", args.join(" "), said.trim())))
+    Err(Trouble::new(codes::GIT_FAILED, format!("git {}: {}", args.join(" "), said.trim())))
 }

@@ -12,7 +12,7 @@ use crate::cli::client::{CallError, Client};
 use crate::cli::output;
 use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::rpc::wire::RunInfo;
 use crate::runner::control::{Acceptance, OperationStatus, Verdict, VerdictResult};
 use crate::runner::live::RunUpdate;
@@ -53,7 +53,7 @@ pub(crate) fn run(global: &Global, args: &Run) -> Done {
 
 fn ids(answer: &Value) -> Result<Vec<RunId>, Trouble> {
     serde_json::from_value(answer["runs"].clone())
-        .map_err(|error| Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}")))
+        .map_err(|error| Trouble::new(codes::BAD_ANSWER, format!("the daemon's answer is not understood: {error}")))
 }
 
 fn enabled_targets(client: &Client) -> Result<Vec<Name>, CallError> {
@@ -93,7 +93,7 @@ pub(crate) fn follow(client: &Client, runs: &[RunId], shown: Output) -> Result<V
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, CallError> {
     serde_json::from_value(value).map_err(|error| {
-        CallError::Refused(Trouble::new("bad_answer", format!("the daemon's answer is not understood: {error}")))
+        CallError::Refused(Trouble::new(codes::BAD_ANSWER, format!("the daemon's answer is not understood: {error}")))
     })
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn restore(global: &Global, args: &Restore) -> Done {
     let client = Client::connect(global)?;
     let absolute = |to: &std::path::PathBuf| {
         std::path::absolute(to)
-            .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", to.display())))
+            .map_err(|error| Trouble::new(codes::BAD_PATH, format!("{} is no usable path: {error}", to.display())))
     };
     let to = args.to.as_ref().map(absolute).transpose()?;
     let options: serde_json::Map<String, Value> = args.option.iter().cloned().collect();
@@ -259,7 +259,7 @@ pub(crate) fn follow_operation(
         if let Some(longest) = longest.filter(|longest| begun.elapsed() > *longest) {
             progress.close();
             let message = format!("{} is not done after {}", status.title, show_duration(longest));
-            return Err(Trouble::new("still_going", message)
+            return Err(Trouble::new(codes::STILL_GOING, message)
                 .with_hint("`larder status` says what runs now; it goes on meanwhile")
                 .into());
         }
@@ -293,7 +293,7 @@ pub(crate) fn suspend(global: &Global, args: &Suspend) -> Done {
     let until = jiff::SignedDuration::try_from(args.duration)
         .ok()
         .and_then(|duration| jiff::Timestamp::now().checked_add(duration).ok())
-        .ok_or_else(|| Trouble::new("bad_time", "that is too far away").with_hint("at most 30d"))?;
+        .ok_or_else(|| Trouble::new(codes::BAD_TIME, "that is too far away").with_hint("at most 30d"))?;
     Client::connect(global)?
         .call("target.suspend", json!({"target": args.target, "until": until, "reason": args.reason}))?;
     output::note(&format!("{} is suspended until {}", args.target, local(until)));
@@ -324,10 +324,10 @@ pub(crate) fn confirm(global: &Global, args: &Confirm) -> Done {
     let status = client.call("config.status", json!({}))?;
     let held = status["held"]["revision"].as_str().unwrap_or_default();
     if held.is_empty() {
-        return Err(Trouble::new("not_held", "no revision is held").with_hint("see `larder status`").into());
+        return Err(Trouble::new(codes::NOT_HELD, "no revision is held").with_hint("see `larder status`").into());
     }
     if args.revision.len() < 7 || !held.starts_with(&args.revision) {
-        return Err(Trouble::new("not_held", format!("the held revision is {held}, not {}", args.revision))
+        return Err(Trouble::new(codes::NOT_HELD, format!("the held revision is {held}, not {}", args.revision))
             .with_hint(format!("larder confirm {}", held.get(..7).unwrap_or(held)))
             .into());
     }
@@ -350,7 +350,7 @@ fn show_verdict(verdict: &Verdict, shown: Output) -> Code {
 
 pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
     if args.lock.is_some() && args.action != DestinationVerb::Unlock {
-        return Err(Trouble::new("lock_without_unlock", "--lock goes with `unlock` only")
+        return Err(Trouble::new(codes::LOCK_WITHOUT_UNLOCK, "--lock goes with `unlock` only")
             .with_hint("larder destination unlock NAME --lock ID")
             .into());
     }
@@ -371,7 +371,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Unlock => "destination.unlock",
     };
     let Some(name) = &args.destination else {
-        return Err(Trouble::new("missing_destination", "which destination?")
+        return Err(Trouble::new(codes::MISSING_DESTINATION, "which destination?")
             .with_hint("see `larder destination list`")
             .into());
     };

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::cli::args::{Global, Serve};
 use crate::cli::{Code, Done};
 use crate::daemon::{self, Settings};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::dotenv;
 
 /// The largest token file and `.env` that are read, in bytes.
@@ -37,7 +37,7 @@ pub(crate) fn serve(global: &Global, args: &Serve) -> Done {
         .thread_name("larder")
         .enable_all()
         .build()
-        .map_err(|error| Trouble::new("internal", format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| Trouble::new(codes::INTERNAL, format!("cannot start the runtime: {error}")))?;
     let cancel = CancellationToken::new();
     if args.stop_with_stdin {
         stop_with_stdin(cancel.clone());
@@ -62,7 +62,7 @@ fn stop_with_stdin(cancel: CancellationToken) {
 fn log_to_stderr(json: bool) -> Result<(), Trouble> {
     let wanted = std::env::var("LARDER_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter: Targets = wanted.parse().map_err(|error| {
-        Trouble::new("bad_log_filter", format!("LARDER_LOG {wanted:?} is no filter: {error}"))
+        Trouble::new(codes::BAD_LOG_FILTER, format!("LARDER_LOG {wanted:?} is no filter: {error}"))
             .with_hint("give a level (error, warn, info, debug, trace), or several as `info,larder::runner=debug`")
     })?;
     let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
@@ -76,7 +76,7 @@ fn log_to_stderr(json: bool) -> Result<(), Trouble> {
 fn settings(global: &Global, args: &Serve) -> Result<Settings, Trouble> {
     let absolute = |path: &Path| {
         std::path::absolute(path)
-            .map_err(|error| Trouble::new("bad_path", format!("{} is no usable path: {error}", path.display())))
+            .map_err(|error| Trouble::new(codes::BAD_PATH, format!("{} is no usable path: {error}", path.display())))
     };
     Ok(Settings {
         state: crate::cli::state_dir(global)?,
@@ -97,7 +97,7 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, Trouble> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        Trouble::new("bad_address", format!("{text:?} is no address to listen on"))
+        Trouble::new(codes::BAD_ADDRESS, format!("{text:?} is no address to listen on"))
             .with_hint("write IP:PORT such as 127.0.0.1:8420 or [::1]:8420, or `none`")
     })
 }
@@ -105,7 +105,7 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, Trouble> {
 fn tokens(file: Option<&Path>) -> Result<Vec<SecretString>, Trouble> {
     let Some(file) = file else { return Ok(Vec::new()) };
     let text = read_bounded(file).map_err(|error| {
-        Trouble::new("no_tokens", format!("the token file {} cannot be read: {error}", file.display()))
+        Trouble::new(codes::NO_TOKENS, format!("the token file {} cannot be read: {error}", file.display()))
     })?;
     let tokens: Vec<SecretString> = text
         .lines()
@@ -116,12 +116,12 @@ fn tokens(file: Option<&Path>) -> Result<Vec<SecretString>, Trouble> {
     let hint = "make one with: head -c 32 /dev/urandom | base64 -w0";
     if tokens.is_empty() {
         return Err(
-            Trouble::new("no_tokens", format!("the token file {} holds no token", file.display())).with_hint(hint)
+            Trouble::new(codes::NO_TOKENS, format!("the token file {} holds no token", file.display())).with_hint(hint)
         );
     }
     if tokens.iter().any(|token| secrecy::ExposeSecret::expose_secret(token).len() < TOKEN_CHARS_MIN) {
         return Err(Trouble::new(
-            "weak_token",
+            codes::WEAK_TOKEN,
             format!("a token in {} has fewer than {TOKEN_CHARS_MIN} characters", file.display()),
         )
         .with_hint(hint));
@@ -147,8 +147,9 @@ pub fn with_dotenv() -> Result<(), Trouble> {
     if !serves || std::env::var_os(DOTENV_DONE).is_some() || !Path::new(".env").is_file() {
         return Ok(());
     }
-    let failed =
-        |what: String| Trouble::new("bad_dotenv", format!(".env: {what}")).with_hint("write NAME=value, one a line");
+    let failed = |what: String| {
+        Trouble::new(codes::BAD_DOTENV, format!(".env: {what}")).with_hint("write NAME=value, one a line")
+    };
     let text = read_bounded(Path::new(".env")).map_err(|error| failed(error.to_string()))?;
     let variables = dotenv::parse(&text).map_err(|line| failed(format!("line {line} is not NAME=value")))?;
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::types::show_duration;
 
 /// Largest answer that is read, in bytes.
@@ -79,29 +79,29 @@ fn unreachable(path: &Path, error: &io::Error, deadline: Duration) -> Trouble {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => slow(deadline),
         io::ErrorKind::PermissionDenied => {
             let message = format!("the daemon's socket {} may not be used by this user", path.display());
-            Trouble::new("daemon_forbidden", message).with_hint("run this as the daemon's user")
+            Trouble::new(codes::DAEMON_FORBIDDEN, message).with_hint("run this as the daemon's user")
         }
         io::ErrorKind::NotFound if path.parent().is_some_and(|state| !state.exists()) => {
             let state = path.parent().unwrap_or(path).display();
             Trouble::new(
-                "state_missing",
+                codes::STATE_MISSING,
                 format!("the state directory {state} is not there, so no daemon answers in it"),
             )
             .with_hint("start it with `larder serve`, or name its directory with --state; if it runs, its directory was taken away: bring that back, or restart the daemon")
         }
-        _ => Trouble::new("daemon_not_running", format!("no daemon answers at {}: {error}", path.display()))
+        _ => Trouble::new(codes::DAEMON_NOT_RUNNING, format!("no daemon answers at {}: {error}", path.display()))
             .with_hint("start it with `larder serve`"),
     }
 }
 
 fn slow(deadline: Duration) -> Trouble {
     let message = format!("the daemon did not answer within {}", show_duration(deadline));
-    Trouble::new("daemon_slow", message).with_hint("look at the daemon's log")
+    Trouble::new(codes::DAEMON_SLOW, message).with_hint("look at the daemon's log")
 }
 
 /// The answer is none that this program knows.
 pub(crate) fn garbled(detail: &str) -> Trouble {
-    Trouble::new("daemon_answer", format!("the daemon's answer cannot be understood: {detail}"))
+    Trouble::new(codes::DAEMON_ANSWER, format!("the daemon's answer cannot be understood: {detail}"))
         .with_hint("check that the daemon and this program are of one version")
 }
 
@@ -255,7 +255,7 @@ mod tests {
     fn a_refusal_keeps_the_daemons_words() {
         let trouble = r#"{"error":{"code":-32000,"message":"no","data":{"code":"held","message":"it is held","hint":"confirm it"}}}"#;
         let told = result_of(serde_json::from_str(trouble).unwrap()).unwrap_err();
-        assert_eq!(told, Trouble::new("held", "it is held").with_hint("confirm it"));
+        assert_eq!(told, Trouble::told("held", "it is held").with_hint("confirm it"));
         let plain = r#"{"error":{"code":-32601,"message":"Method not found"}}"#;
         let told = result_of(serde_json::from_str(plain).unwrap()).unwrap_err();
         assert!(told.message.contains("Method not found"));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::args::{Export, Global, Import, Rebuild};
 use crate::cli::{Code, Done, output};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
 use crate::store::sled_store::SledStore;
@@ -27,7 +27,7 @@ pub(crate) fn export(global: &Global, args: &Export) -> Done {
 pub(crate) fn import(global: &Global, args: &Import) -> Done {
     let state = crate::cli::state_dir(global)?;
     let mut file = std::fs::File::open(&args.file)
-        .map_err(|error| Trouble::new("cannot_read", format!("cannot read {}: {error}", args.file.display())))?;
+        .map_err(|error| Trouble::new(codes::CANNOT_READ, format!("cannot read {}: {error}", args.file.display())))?;
     let opened = SledStore::open(&state).map_err(in_use)?;
     let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
     let ledger = Ledger::new(std::sync::Arc::new(opened.store));
@@ -77,7 +77,7 @@ fn existing_state(global: &Global) -> Result<std::path::PathBuf, Trouble> {
     if state.is_dir() {
         return Ok(state);
     }
-    Err(Trouble::new("no_state", format!("there is no state directory {}", state.display()))
+    Err(Trouble::new(codes::NO_STATE, format!("there is no state directory {}", state.display()))
         .with_hint("give --state DIR"))
 }
 
@@ -91,5 +91,5 @@ fn in_use(error: StoreError) -> Trouble {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display()))
+    Trouble::new(codes::CANNOT_WRITE, format!("cannot write {}: {error}", path.display()))
 }

@@ -13,6 +13,7 @@ use super::model;
 use super::raw::{RawDestination, RawPolicy, RawSite, RawTarget};
 use super::spans::Node;
 use super::text::{Finding, SourceText, Span};
+use crate::error::{Code, codes};
 use crate::types::Name;
 use values::Refusal;
 
@@ -35,9 +36,6 @@ pub(crate) enum Item {
     Policy(PolicyItem),
     Target(TargetItem),
 }
-
-/// The code of a document that fits the schema and still cannot be read.
-pub(crate) const UNREADABLE: &str = "unreadable_document";
 
 /// Checks one document of the named kind; none when something is wrong, and then a finding says what.
 pub(crate) fn check(source: &SourceText, root: &Node, kind: &str) -> (Option<Item>, Vec<Finding>) {
@@ -69,7 +67,7 @@ impl Checker<'_> {
         if raw.is_none() {
             // The cause is not told: it could quote a value. A test keeps schema and types together.
             let message = "this document fits the schema but can not be read";
-            let finding = Finding::error(self.root.span, UNREADABLE, message);
+            let finding = Finding::error(self.root.span, codes::UNREADABLE_DOCUMENT, message);
             self.findings.push(finding.hint("please report this with the document, without its secrets"));
         }
         raw
@@ -97,7 +95,7 @@ impl Checker<'_> {
         read.and_then(|read| self.take(path, read))
     }
 
-    fn warn(&mut self, path: &[&str], code: &'static str, message: impl Into<String>, hint: impl Into<String>) {
+    fn warn(&mut self, path: &[&str], code: Code, message: impl Into<String>, hint: impl Into<String>) {
         let span = self.span(path);
         if span != Span::NOWHERE {
             self.findings.push(Finding::warning(span, code, message).hint(hint));
@@ -121,8 +119,11 @@ impl Checker<'_> {
             let path = [field, index.as_str()];
             let Some(name) = self.name(&path, text) else { continue };
             if names.iter().any(|other| other.value == name) {
-                let finding =
-                    Finding::error(self.span(&path), "duplicate_name", format!("`{name}` is named twice in `{field}`"));
+                let finding = Finding::error(
+                    self.span(&path),
+                    codes::DUPLICATE_NAME,
+                    format!("`{name}` is named twice in `{field}`"),
+                );
                 self.findings.push(finding.hint("delete one of them"));
                 continue;
             }

@@ -6,6 +6,8 @@ mod render;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Code, Trouble};
+
 /// One finding in one place of a config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -68,18 +70,23 @@ pub enum Colour {
 
 impl Diagnostic {
     /// A finding about a whole file.
-    pub(crate) fn of_file(path: &str, code: &str, message: impl Into<String>, hint: Option<String>) -> Self {
+    pub(crate) fn of_file(path: &str, trouble: Trouble) -> Self {
         Self {
             path: path.to_owned(),
             line: 1,
             column: 1,
             severity: Severity::Error,
-            code: code.to_owned(),
-            message: message.into(),
-            hint,
+            code: trouble.code,
+            message: trouble.message,
+            hint: trouble.hint,
             excerpt: None,
             related: Vec::new(),
         }
+    }
+
+    /// Whether it is exactly this.
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.code == code.name()
     }
 
     #[must_use]

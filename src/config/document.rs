@@ -12,6 +12,7 @@ use super::spans::{self, Node, Value};
 use super::text::{Chunk, Finding, SourceText, Span};
 use super::validate::{Found, Validator};
 use super::{SettingsSchemas, suggest};
+use crate::error::codes;
 use crate::types::Name;
 use kind::Kind;
 
@@ -55,7 +56,7 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
     };
     if let Some(what) = foreign::what(path, &source.text) {
         let message = format!("this looks like {what}, and every YAML file below the config root must be Larder's");
-        let finding = Finding::error(Span::new(0, 1), "foreign_file", message).hint(foreign::HINT);
+        let finding = Finding::error(Span::new(0, 1), codes::FOREIGN_FILE, message).hint(foreign::HINT);
         return ParsedFile::refused(vec![source.diagnostic(&finding)]);
     }
     let mut documents = Vec::new();
@@ -114,7 +115,8 @@ fn document(
         // What warns at the name is about something that is not there, and may well be what is wrong.
         let whole = [root.span, name.as_ref().map_or(root.span, |name| name.span)];
         let news = |finding: &Finding| {
-            finding.code != check::UNREADABLE && (finding.severity == Severity::Error || !whole.contains(&finding.span))
+            finding.code != codes::UNREADABLE_DOCUMENT
+                && (finding.severity == Severity::Error || !whole.contains(&finding.span))
         };
         found.findings.extend(findings.into_iter().filter(news));
         None
@@ -183,7 +185,7 @@ fn plugin<'a>(
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let message = format!("there is no plugin `{}`", suggest::shown(name));
         let hint = suggest::hint(name, &names, "the plugins are");
-        findings.push(Finding::error(node.span, "unknown_plugin", message).maybe_hint(hint));
+        findings.push(Finding::error(node.span, codes::UNKNOWN_PLUGIN, message).maybe_hint(hint));
     }
     schema
 }
@@ -191,7 +193,7 @@ fn plugin<'a>(
 fn no_mapping(root: &Node) -> Finding {
     let finding = Finding::error(
         root.span,
-        "wrong_type",
+        codes::WRONG_TYPE,
         "a document must have fields such as `kind: Target`, but this has none",
     );
     match root.text() {

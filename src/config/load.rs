@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::document::{self, ParsedFile};
 use super::model::Config;
 use super::{SettingsSchemas, config_schema, resolve};
-use crate::source::files::OBJECT_UNREADABLE;
+use crate::error::{Trouble, codes};
 use crate::source::{FileEntry, FileSet};
 
 /// Most documents in a revision.
@@ -51,11 +51,8 @@ impl Loader {
 
     /// Loads all files of a revision. Blocking: reads files and parses what changed.
     pub fn load(&mut self, files: &dyn FileSet) -> Loaded {
-        let mut diagnostics: Vec<Diagnostic> = files
-            .refused()
-            .iter()
-            .map(|(path, trouble)| Diagnostic::of_file(path, &trouble.code, &trouble.message, trouble.hint.clone()))
-            .collect();
+        let mut diagnostics: Vec<Diagnostic> =
+            files.refused().iter().map(|(path, trouble)| Diagnostic::of_file(path, trouble.clone())).collect();
         let unreadable = !diagnostics.is_empty();
         let entries = files.entries();
         let mut parsed = Vec::with_capacity(entries.len().min(FILES_MAX));
@@ -68,12 +65,15 @@ impl Loader {
             bytes += file.source.as_ref().map_or(0, |source| source.text.len());
             parsed.push(Arc::clone(&file));
             // What could not be read may be readable the next time.
-            if !file.diagnostics.iter().any(|found| found.code == OBJECT_UNREADABLE) {
+            if !file.diagnostics.iter().any(|found| found.is(codes::OBJECT_UNREADABLE)) {
                 next.insert((entry.path.clone(), entry.content_id.clone()), file);
             }
             if let Some(limit) = over_limit(index + 1, documents, bytes) {
                 let hint = "the files behind it were not read; split the repository".to_owned();
-                diagnostics.push(Diagnostic::of_file(&entry.path, "config_too_large", limit, Some(hint)));
+                diagnostics.push(Diagnostic::of_file(
+                    &entry.path,
+                    Trouble::new(codes::CONFIG_TOO_LARGE, limit).with_hint(hint),
+                ));
                 break;
             }
         }
@@ -107,7 +107,7 @@ impl Loader {
                         length
                     }
                     Err(trouble) => {
-                        let found = Diagnostic::of_file(&entry.path, &trouble.code, &trouble.message, trouble.hint);
+                        let found = Diagnostic::of_file(&entry.path, trouble);
                         let file = ParsedFile::refused(vec![found]);
                         parsed.push(Some(Arc::new(file)));
                         continue;
@@ -180,8 +180,10 @@ fn bounded(mut diagnostics: Vec<Diagnostic>, untold: usize) -> Vec<Diagnostic> {
     if let Some(path) = last.filter(|_| all > diagnostics.len()) {
         let rest = all - diagnostics.len();
         let severity = if diagnostics.iter().any(Diagnostic::is_error) { Severity::Error } else { Severity::Warning };
-        let mut found =
-            Diagnostic::of_file(&path, "too_many_findings", format!("{rest} more findings are not shown"), None);
+        let mut found = Diagnostic::of_file(
+            &path,
+            Trouble::new(codes::TOO_MANY_FINDINGS, format!("{rest} more findings are not shown")),
+        );
         found.severity = severity;
         diagnostics.push(found);
     }

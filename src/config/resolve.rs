@@ -14,6 +14,7 @@ use super::document::{Document, ParsedFile};
 use super::model::{Config, Policy, Site};
 use super::suggest;
 use super::text::{Finding, SourceText, Span};
+use crate::error::codes;
 use crate::types::Name;
 
 /// What the documents say together.
@@ -101,7 +102,7 @@ impl<'a> Revision<'a> {
             let finding = if first_name.value == name.value {
                 Finding::error(
                     name.span,
-                    "duplicate_name",
+                    codes::DUPLICATE_NAME,
                     format!("there are two documents `{kind}` with the name `{shown}`"),
                 )
                 .hint("rename or delete one of them")
@@ -110,7 +111,7 @@ impl<'a> Revision<'a> {
                     "`{shown}` and `{}` differ only in upper and lower case",
                     suggest::shown(&first_name.value)
                 );
-                Finding::error(name.span, "name_differs_in_case", message)
+                Finding::error(name.span, codes::NAME_DIFFERS_IN_CASE, message)
                     .hint("names become directories, and not every file system tells these apart: rename one")
             };
             let related = first.source.related(first_name.span, "the first one is here");
@@ -128,7 +129,7 @@ impl<'a> Revision<'a> {
             }
             let related = first.source.related(span_of(first), "the first one is here");
             let finding =
-                Finding::error(span_of(placed), "second_site", "this is a second Site; there can be only one")
+                Finding::error(span_of(placed), codes::SECOND_SITE, "this is a second Site; there can be only one")
                     .hint("merge the two, or delete one of them")
                     .related(related);
             self.tell(placed.source, &finding);
@@ -142,10 +143,13 @@ impl<'a> Revision<'a> {
             let Some(span) = policy.default else { continue };
             if let Some((source, at)) = first {
                 let related = source.related(at, "the first one is here");
-                let finding =
-                    Finding::error(span, "second_default", "a second policy is the default; there can be only one")
-                        .hint("delete `default: true` in one of them")
-                        .related(related);
+                let finding = Finding::error(
+                    span,
+                    codes::SECOND_DEFAULT,
+                    "a second policy is the default; there can be only one",
+                )
+                .hint("delete `default: true` in one of them")
+                .related(related);
                 self.tell(placed.source, &finding);
             } else {
                 first = Some((placed.source, span));
@@ -164,7 +168,7 @@ impl<'a> Revision<'a> {
             let message =
                 format!("another destination already has the repository `{}`", destination.path.value.display());
             let related = first.source.related(span_of(first), "it is this one");
-            let finding = Finding::error(destination.path.span, "same_repository", message)
+            let finding = Finding::error(destination.path.span, codes::SAME_REPOSITORY, message)
                 .hint("let policies name that destination, or give this one a directory of its own")
                 .related(related);
             self.tell(placed.source, &finding);
@@ -210,7 +214,7 @@ impl<'a> Revision<'a> {
                 (None, known) => format!("there is: {}", suggest::list(known)),
             };
             let message = format!("there is no {word} `{}`", name.value);
-            let code = if kind == "Policy" { "unknown_policy" } else { "unknown_destination" };
+            let code = if kind == "Policy" { codes::UNKNOWN_POLICY } else { codes::UNKNOWN_DESTINATION };
             self.tell(placed.source, &Finding::error(name.span, code, message).hint(hint));
         }
     }
@@ -245,13 +249,13 @@ impl<'a> Revision<'a> {
                 told_of_nowhere = true;
                 Finding::error(
                     span_of(&placed),
-                    "no_destination",
+                    codes::NO_DESTINATION,
                     "there are targets but no destination to back them up to",
                 )
                 .hint("add a document with `kind: Destination`, a `repository` and a `password`")
             } else if target.policies.is_none() && any_policy && !default {
                 let message = "this target has no `policies`, and no policy is the default";
-                Finding::error(span_of(&placed), "no_policy", message)
+                Finding::error(span_of(&placed), codes::NO_POLICY, message)
                     .hint("add `policies: [NAME]` here, or `default: true` to one policy")
             } else {
                 continue;
@@ -272,7 +276,7 @@ impl<'a> Revision<'a> {
                 continue;
             }
             let message = format!("`{}` is Larder's own ({whose}): nothing is left to back up", first.value.display());
-            let finding = Finding::error(first.span, "only_own", message);
+            let finding = Finding::error(first.span, codes::ONLY_OWN, message);
             self.tell(placed.source, &finding.hint("name the directories that hold your data"));
         }
     }
@@ -329,11 +333,11 @@ impl<'a> Revision<'a> {
                 Some(Item::Policy(policy))
                     if policy.default.is_none() && !any_policy && !policies.contains(name.value.as_str()) =>
                 {
-                    Finding::warning(name.span, "unused_policy", "no target that is switched on uses this policy")
+                    Finding::warning(name.span, codes::UNUSED_POLICY, "no target that is switched on uses this policy")
                         .hint("name it in a target's `policies`, or delete it")
                 }
                 Some(Item::Destination(_)) if !any_destination && !destinations.contains(name.value.as_str()) => {
-                    Finding::warning(name.span, "unused_destination", "no policy writes to this destination")
+                    Finding::warning(name.span, codes::UNUSED_DESTINATION, "no policy writes to this destination")
                         .hint("name it in a policy's `destinations`, or delete it")
                 }
                 _ => continue,

@@ -12,6 +12,8 @@ use serde_json::Number;
 
 use super::text::{Chunk, Finding, SourceText, Span};
 
+use crate::error::codes;
+
 /// Deepest nesting of mappings and lists.
 pub const DEPTH_MAX: usize = 32;
 
@@ -58,7 +60,7 @@ pub(crate) fn read(source: &SourceText, chunk: Chunk) -> (Option<Node>, Vec<Find
         Ok(typed) => root.take_types(typed, read.duplicates, &mut findings),
         Err(error) => findings.push(syntax::from_serde_yaml(&error, text, chunk.start)),
     }
-    let readable = findings.iter().all(|finding| finding.code == "duplicate_key");
+    let readable = findings.iter().all(|finding| finding.code == codes::DUPLICATE_KEY);
     (readable.then_some(root), findings)
 }
 
@@ -143,7 +145,7 @@ impl Node {
 
     fn take_types(&mut self, typed: Typed, duplicates: Duplicates, findings: &mut Vec<Finding>) {
         let disagree = |span: Span| {
-            Finding::error(span, "ambiguous_yaml", "YAML readers disagree about what this means")
+            Finding::error(span, codes::AMBIGUOUS_YAML, "YAML readers disagree about what this means")
                 .hint("put it in double quotes, or write it on one line")
         };
         match (&mut self.value, typed) {
@@ -168,7 +170,8 @@ impl Node {
                 Typed::Number(number) => self.value = Value::Number(number),
                 Typed::NotFinite => {
                     let message = "this is no number that can be used here";
-                    findings.push(Finding::error(self.span, "wrong_type", message).hint("put it in double quotes"));
+                    findings
+                        .push(Finding::error(self.span, codes::WRONG_TYPE, message).hint("put it in double quotes"));
                 }
                 _ => findings.push(disagree(self.span)),
             },

@@ -9,6 +9,8 @@ use super::diagnostic::{Diagnostic, Excerpt, Related, Severity};
 use super::mask;
 use super::visible::{is_hidden, push_visible};
 
+use crate::error::{Code, Trouble, codes};
+
 /// Largest file.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 /// Longest line. Nothing in a config needs more, and a caret under a longer one helps nobody.
@@ -21,19 +23,19 @@ const EXCERPT_CHARS_MAX: usize = 110;
 const EXCERPT_LEAD_CHARS: usize = 30;
 
 /// What is found before the document is understood, when only a line's looks say whether it holds a secret.
-const UNREAD: &[&str] = &[
-    "alias",
-    "ambiguous_yaml",
-    "anchor",
-    "complex_key",
-    "control_character",
-    "duplicate_key",
-    "line_too_long",
-    "merge_key",
-    "tab",
-    "tag",
-    "too_deep",
-    "yaml_syntax",
+const UNREAD: &[Code] = &[
+    codes::ALIAS,
+    codes::AMBIGUOUS_YAML,
+    codes::ANCHOR,
+    codes::COMPLEX_KEY,
+    codes::CONTROL_CHARACTER,
+    codes::DUPLICATE_KEY,
+    codes::LINE_TOO_LONG,
+    codes::MERGE_KEY,
+    codes::TAB,
+    codes::TAG,
+    codes::TOO_DEEP,
+    codes::YAML_SYNTAX,
 ];
 
 /// A range of bytes in one file.
@@ -48,7 +50,7 @@ pub struct Span {
 pub(crate) struct Finding {
     pub span: Span,
     pub severity: Severity,
-    pub code: &'static str,
+    pub code: Code,
     pub message: String,
     pub hint: Option<String>,
     pub related: Vec<Related>,
@@ -92,11 +94,11 @@ impl Span {
 }
 
 impl Finding {
-    pub(crate) fn error(span: Span, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn error(span: Span, code: Code, message: impl Into<String>) -> Self {
         Self { span, severity: Severity::Error, code, message: message.into(), hint: None, related: Vec::new() }
     }
 
-    pub(crate) fn warning(span: Span, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(span: Span, code: Code, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, code, message) }
     }
 
@@ -122,7 +124,7 @@ impl SourceText {
         if bytes.len() > FILE_BYTES_MAX {
             let message = format!("this file has {} bytes; a config file has at most {FILE_BYTES_MAX}", bytes.len());
             let hint = "split it: any number of *.yaml files below the config root are read".to_owned();
-            return Err(vec![Diagnostic::of_file(path, "file_too_large", message, Some(hint))]);
+            return Err(vec![Diagnostic::of_file(path, Trouble::new(codes::FILE_TOO_LARGE, message).with_hint(hint))]);
         }
         let text = String::from_utf8(bytes).map_err(|error| vec![not_utf8(path, &error)])?;
         let mut line_starts = vec![0];
@@ -191,7 +193,7 @@ impl SourceText {
             line,
             column,
             severity: finding.severity,
-            code: finding.code.to_owned(),
+            code: finding.code.name().to_owned(),
             message: clean(&finding.message),
             hint: finding.hint.as_deref().map(clean),
             excerpt: Some(self.excerpt(finding)),
@@ -227,7 +229,7 @@ impl SourceText {
             let (start, end) = self.line_bounds(line);
             if end - start > LINE_BYTES_MAX {
                 let message = format!("this line has {} bytes; a line has at most {LINE_BYTES_MAX}", end - start);
-                findings.push(Finding::error(Span::new(start, start + 1), "line_too_long", message));
+                findings.push(Finding::error(Span::new(start, start + 1), codes::LINE_TOO_LONG, message));
                 continue;
             }
             let content = self.text.get(start..end).unwrap_or_default();
@@ -236,7 +238,7 @@ impl SourceText {
             if let Some(tab) = tab.filter(|_| indent < content.len()) {
                 let span = Span::new(start + tab, start + indent);
                 let finding =
-                    Finding::error(span, "tab", "a tab stands in the indentation; YAML is indented with spaces");
+                    Finding::error(span, codes::TAB, "a tab stands in the indentation; YAML is indented with spaces");
                 findings.push(finding.hint("replace the tab by two spaces"));
             }
             let hidden = content.char_indices().find(|(at, c)| {
@@ -247,7 +249,7 @@ impl SourceText {
                 let span = Span::new(start + at, start + at + character.len_utf8());
                 let message = format!("the invisible character U+{:04X} stands here", u32::from(character));
                 let hint = "delete it, or write it as an escape in double quotes, such as \"\\e\"";
-                findings.push(Finding::error(span, "control_character", message).hint(hint));
+                findings.push(Finding::error(span, codes::CONTROL_CHARACTER, message).hint(hint));
             }
             if findings.len() >= CHARACTER_FINDINGS_MAX {
                 break;
@@ -281,7 +283,8 @@ fn not_utf8(path: &str, error: &std::string::FromUtf8Error) -> Diagnostic {
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let column = String::from_utf8_lossy(before.get(start..).unwrap_or_default()).chars().count() + 1;
     let hint = "save the file as UTF-8".to_owned();
-    let mut found = Diagnostic::of_file(path, "not_utf8", "this file is not UTF-8 text", Some(hint));
+    let mut found =
+        Diagnostic::of_file(path, Trouble::new(codes::NOT_UTF8, "this file is not UTF-8 text").with_hint(hint));
     (found.line, found.column) = (Span::new(line, 0).start, Span::new(column, 0).start);
     found
 }

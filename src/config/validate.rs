@@ -18,6 +18,8 @@ use serde_json::{Map, Value as Json};
 use super::spans::{Node, Value};
 use super::text::{Finding, Span};
 
+use crate::error::codes;
+
 /// Most findings in one document; whoever has more mends the first ones.
 const FINDINGS_MAX: usize = 60;
 /// Longest chain of `$ref`.
@@ -118,11 +120,11 @@ impl<'s> Validator<'s> {
                 0 => format!("{} is empty, but needs at least {min}", self.here()),
                 n => format!("{} has {n}, but needs at least {min}", self.here()),
             };
-            self.push(Finding::error(node.span, "too_few", message).maybe_hint(words::example_hint(schema)));
+            self.push(Finding::error(node.span, codes::TOO_FEW, message).maybe_hint(words::example_hint(schema)));
         }
         if let Some(max) = max.filter(|max| items.len() > *max) {
             let message = format!("{} has {}, but may have at most {max}", self.here(), items.len());
-            self.push(Finding::error(node.span, "too_many", message));
+            self.push(Finding::error(node.span, codes::TOO_MANY, message));
             return None;
         }
         let Some(item_schema) = schema.get("items") else { return Some(items.to_vec()) };

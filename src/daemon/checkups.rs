@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::artifact::Shelf;
 use crate::daemon::queries::Repositories;
 use crate::daemon::state_watch;
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::look;
 use crate::rpc::wire::Checkup;
 use crate::store::{StoreError, Verified};
@@ -50,7 +50,7 @@ impl Repositories {
         let root = self.world.paths.root().to_owned();
         let looked = blocking(move || {
             let failed = |error: &dyn std::fmt::Display| {
-                Trouble::new("state_not_writable", format!("the state directory {}: {error}", root.display()))
+                Trouble::new(codes::STATE_NOT_WRITABLE, format!("the state directory {}: {error}", root.display()))
                     .with_hint("make room, or give the daemon's user write access")
             };
             tempfile::NamedTempFile::new_in(&root).map_err(|error| failed(&error))?;
@@ -75,11 +75,12 @@ impl Repositories {
                 let kept = state_watch::keep_what_is_known(&self.world).await;
                 Err(damaged(&detail, kept))
             }
-            Ok(Ok(Err(error))) => {
-                Err(Trouble::new("state_unchecked", format!("the state store cannot be checked: {}", chain(&error)))
-                    .with_hint("make room in the state directory, where a copy of it is read"))
-            }
-            Ok(Err(silent)) => Err(silent.trouble("state_hangs", "the state store")),
+            Ok(Ok(Err(error))) => Err(Trouble::new(
+                codes::STATE_UNCHECKED,
+                format!("the state store cannot be checked: {}", chain(&error)),
+            )
+            .with_hint("make room in the state directory, where a copy of it is read")),
+            Ok(Err(silent)) => Err(silent.trouble(codes::STATE_HANGS, "the state store")),
             Err(_) => {
                 Ok(format!("the state store is not checked: that takes longer than {}", show_duration(STORE_MAX)))
             }
@@ -92,7 +93,7 @@ impl Repositories {
 fn damaged(detail: &str, kept: bool) -> Trouble {
     let knows =
         if kept { "what the daemon knows was exported just now" } else { "the daemon exports what it still can" };
-    Trouble::new("state_damaged", format!("the state store does not add up any more: {detail}")).with_hint(format!(
+    Trouble::new(codes::STATE_DAMAGED, format!("the state store does not add up any more: {detail}")).with_hint(format!(
         "look at its disk (`dmesg`), then restart the daemon: {knows}, and a start sets the damaged store aside and begins \
          from the newest export; no backup is lost"
     ))
@@ -107,6 +108,6 @@ fn checkup(what: &str, looked: Result<String, Trouble>) -> Checkup {
 }
 
 async fn blocking<T: Send + 'static>(look: impl FnOnce() -> Result<T, Trouble> + Send + 'static) -> Result<T, Trouble> {
-    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the look broke: {error}"));
+    let stopped = |error: tokio::task::JoinError| Trouble::new(codes::INTERNAL, format!("the look broke: {error}"));
     tokio::task::spawn_blocking(look).await.map_err(stopped)?
 }

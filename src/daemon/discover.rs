@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Discover};
 use crate::discovery::docker::{self as sight, Sight};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::runner::live::Discovery;
 use crate::runner::world::World;
@@ -73,7 +73,7 @@ async fn look(world: &World, discover: &Discover) -> Discovery {
     let socket = discover.socket.clone();
     // It has bounds of its own for each answer; one that is late all the same ends by itself, unheard.
     let place = std::path::PathBuf::from(discover.socket.clone());
-    let late = || Trouble::new("engine_silent", format!("{} does not answer in time", discover.socket));
+    let late = || Trouble::new(codes::ENGINE_SILENT, format!("{} does not answer in time", discover.socket));
     let told: Result<Sight, Trouble> =
         look::at(&place, LOOK_MAX, move || sight::look(&socket)).await.unwrap_or_else(|_| Err(late()));
     let at = world.clock.now();

@@ -15,7 +15,7 @@ use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
 
 use crate::daemon::{finish, restore, upkeep};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
 use crate::run::hold::Judged;
@@ -385,7 +385,8 @@ impl Keeper {
 
     /// A queued run whose target left the config in the meantime.
     fn withdraw(&mut self, mut run: RunRecord) {
-        run.trouble = Some(Trouble::new("not_desired", format!("{} left the config before its run started", run.job)));
+        run.trouble =
+            Some(Trouble::new(codes::NOT_DESIRED, format!("{} left the config before its run started", run.job)));
         self.unwritten.push(Ended {
             run,
             outcome: crate::types::Outcome::Skipped,
@@ -419,7 +420,7 @@ impl Keeper {
         self.running.remove(&id);
         let Ok(Some(mut run)) = self.world.ledger.run(id) else { return };
         run.trouble = Some(
-            Trouble::new("internal", format!("the run broke inside Larder: {error}"))
+            Trouble::new(codes::INTERNAL, format!("the run broke inside Larder: {error}"))
                 .with_hint("this is a bug: please report it with the daemon's log"),
         );
         let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination};
 use crate::engine::{Entry, Snapshot};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
@@ -48,7 +48,7 @@ impl Repositories {
             Some(name) => {
                 let found = config.destinations.get(name).cloned();
                 vec![found.ok_or_else(|| {
-                    Trouble::new("unknown_destination", format!("there is no destination {name}"))
+                    Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
                         .with_hint("see `larder destination list`")
                 })?]
             }

@@ -15,7 +15,7 @@ use crate::daemon::acceptance;
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::discovery::derive;
 use crate::discovery::docker::Sight;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::plan::cuts::{self, Kept};
 use crate::plan::{self, Plan, Recorded};
@@ -24,7 +24,6 @@ use crate::run::retention::Candidate;
 use crate::runner::control::{PlanText, Verdict, VerdictResult};
 use crate::runner::world::World;
 use crate::source::bare::Bare;
-use crate::source::files::OBJECT_UNREADABLE;
 use crate::source::{FileSet, SourceError, denied};
 use crate::store::record::{Applied, ConfigRecord, Held, JobRecord, Rejected};
 use crate::store::{Batch, StoreError};
@@ -187,7 +186,7 @@ impl Reconciler {
             && *confirmed != revision
         {
             return Err(Trouble::new(
-                "not_held",
+                codes::NOT_HELD,
                 format!(
                     "revision {} is not the head of {} any more ({})",
                     confirmed.short(),
@@ -210,9 +209,9 @@ impl Reconciler {
         }
         let files = bare.files(&revision, &self.watched.root)?;
         let loaded = self.loader.load(&files);
-        if let Some(found) = loaded.diagnostics.iter().find(|found| found.code == OBJECT_UNREADABLE) {
+        if let Some(found) = loaded.diagnostics.iter().find(|found| found.is(codes::OBJECT_UNREADABLE)) {
             // The revision may be right: nobody could read it.
-            let trouble = Trouble::new(OBJECT_UNREADABLE, format!("{}: {}", found.path, found.message));
+            let trouble = Trouble::new(codes::OBJECT_UNREADABLE, format!("{}: {}", found.path, found.message));
             return Err(LookError::Source(Trouble { hint: found.hint.clone(), ..trouble }));
         }
         let Some(desired) = loaded.config else {
@@ -232,7 +231,7 @@ impl Reconciler {
         let others = bare.branches();
         let push = format!("git push {} HEAD:{branch}", path.display());
         if others.is_empty() && self.record.applied.is_none() {
-            let trouble = Trouble::new("branch_missing", format!("{} has no branch {branch} yet", path.display()));
+            let trouble = Trouble::new(codes::BRANCH_MISSING, format!("{} has no branch {branch} yet", path.display()));
             return LookError::Waiting(trouble.with_hint(push));
         }
         let there =
@@ -242,7 +241,7 @@ impl Reconciler {
             Some(other) => format!("push to it: `{push}`, or watch another one: `larder serve --branch {other}`"),
             None => format!("push it again: `{push}`"),
         };
-        LookError::Source(Trouble::new("branch_missing", message).with_hint(hint))
+        LookError::Source(Trouble::new(codes::BRANCH_MISSING, message).with_hint(hint))
     }
 
     /// The answer when the head is a revision that was judged already.
@@ -472,17 +471,17 @@ impl Reconciler {
             let (path, branch) = (self.watched.path.clone(), self.watched.branch.clone());
             let looked = move || Bare::open(&path).and_then(|bare| Ok((bare.head(&branch)?, bare)));
             let (newest, bare) = look::within(&self.watched.path, REPOSITORY_MAX, looked)
-                .map_err(|silent| silent.trouble("repository_hanging", "the config repository"))?
+                .map_err(|silent| silent.trouble(codes::REPOSITORY_HANGING, "the config repository"))?
                 .map_err(|error| error.trouble())?;
             let head = revision.cloned().or(newest);
             let head =
-                head.ok_or_else(|| Trouble::new("branch_missing", format!("no branch {}", self.watched.branch)))?;
+                head.ok_or_else(|| Trouble::new(codes::BRANCH_MISSING, format!("no branch {}", self.watched.branch)))?;
             let files = bare.files(&head, &self.watched.root).map_err(|error| error.trouble())?;
             let loaded = self.loader.load(&files);
             let Some(desired) = loaded.config else {
                 let first = loaded.diagnostics.iter().find(|each| each.is_error()).map(Diagnostic::one_line);
                 return Err(Trouble::new(
-                    "invalid_config",
+                    codes::INVALID_CONFIG,
                     first.unwrap_or_else(|| "the config is invalid".to_owned()),
                 )
                 .with_hint("see `larder check`"));
@@ -490,7 +489,7 @@ impl Reconciler {
             let (desired, discovered) = self.with_discovered(desired);
             self.plan(world, jobs, &desired, &discovered, Some(&head), now)?
         };
-        let value = serde_json::to_value(&plan).map_err(|error| Trouble::new("internal", error.to_string()))?;
+        let value = serde_json::to_value(&plan).map_err(|error| Trouble::new(codes::INTERNAL, error.to_string()))?;
         Ok(PlanText { lines: plan.lines(now), plan: value })
     }
 
@@ -531,7 +530,7 @@ enum LookError {
 
 impl From<look::Silent> for LookError {
     fn from(silent: look::Silent) -> Self {
-        Self::Source(silent.trouble("repository_hanging", "the config repository"))
+        Self::Source(silent.trouble(codes::REPOSITORY_HANGING, "the config repository"))
     }
 }
 
@@ -551,7 +550,7 @@ impl From<Trouble> for LookError {
 fn read_all(files: &dyn FileSet) -> Result<(), LookError> {
     for entry in files.entries() {
         if let Err(trouble) = files.read(entry)
-            && trouble.code == OBJECT_UNREADABLE
+            && trouble.is(codes::OBJECT_UNREADABLE)
         {
             return Err(LookError::Source(Trouble {
                 message: format!("{}: {}", entry.path, trouble.message),

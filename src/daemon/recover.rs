@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artifact::Shelf;
 use crate::config::model::Config;
 use crate::daemon::finish;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::process::{Context, Redactor, Spared};
 use crate::run::hold::Judged;
@@ -48,7 +48,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
     for mut run in world.ledger.open_runs().map_err(|error| error.trouble())? {
         let sequence = world.ledger.events(run.id).map_err(|error| error.trouble())?.len();
         run.trouble = Some(
-            Trouble::new("interrupted", format!("the daemon ended while the run was {}", run.state.as_str()))
+            Trouble::new(codes::INTERRUPTED, format!("the daemon ended while the run was {}", run.state.as_str()))
                 .with_hint("the run is tried again by itself"),
         );
         tracing::warn!(run = %run.id, job = %run.job, state = run.state.as_str(), "closing an interrupted run");

@@ -9,7 +9,7 @@ use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::upkeep::Wanted;
 use crate::daemon::{restore, upkeep};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::Judged;
 use crate::runner::control::Request;
 use crate::runner::execute::Ended;
@@ -80,7 +80,7 @@ impl Keeper {
                     let _ = reply.send(match email {
                         Some(email) => crate::alert::send_test(&email).await,
                         None => Err(Trouble::new(
-                            "no_email",
+                            codes::NO_EMAIL,
                             "the site has no `email`, so nobody would be told of a failure",
                         )
                         .with_hint("add `email:` to the Site document (see the README) and push it")),
@@ -110,11 +110,11 @@ impl Keeper {
             && !wanted.policies.contains(policy)
         {
             let has: Vec<&str> = wanted.policies.iter().map(Name::as_str).collect();
-            return Err(Trouble::new("unknown_policy", format!("target {target} has no policy {policy}"))
+            return Err(Trouble::new(codes::UNKNOWN_POLICY, format!("target {target} has no policy {policy}"))
                 .with_hint(format!("it has: {}", has.join(", "))));
         }
         if !wanted.enabled {
-            return Err(Trouble::new("target_disabled", format!("target {target} has `enabled: false`"))
+            return Err(Trouble::new(codes::TARGET_DISABLED, format!("target {target} has `enabled: false`"))
                 .with_hint("enable it in Git first"));
         }
         let now = self.world.clock.now();
@@ -126,7 +126,7 @@ impl Keeper {
                 continue;
             }
             if self.queue.len() >= QUEUE_MAX {
-                return Err(Trouble::new("queue_full", format!("{QUEUE_MAX} runs are waiting already"))
+                return Err(Trouble::new(codes::QUEUE_FULL, format!("{QUEUE_MAX} runs are waiting already"))
                     .with_hint("wait until some are done"));
             }
             let mut batch = Batch::default();
@@ -154,7 +154,7 @@ impl Keeper {
         if let Some(position) = self.queue.iter().position(|each| each.id == run)
             && let Some(mut record) = self.queue.remove(position)
         {
-            record.trouble = Some(Trouble::new("cancelled", "cancelled before it started"));
+            record.trouble = Some(Trouble::new(codes::CANCELLED, "cancelled before it started"));
             self.unwritten.push(Ended {
                 run: record,
                 outcome: Outcome::Cancelled,
@@ -171,8 +171,10 @@ impl Keeper {
             return Ok(());
         }
         Err(match self.world.ledger.run(run) {
-            Ok(Some(record)) => Trouble::new("not_running", format!("run {run} is over ({})", record.state.as_str())),
-            _ => Trouble::new("unknown_run", format!("there is no run {run}")).with_hint("see `larder runs`"),
+            Ok(Some(record)) => {
+                Trouble::new(codes::NOT_RUNNING, format!("run {run} is over ({})", record.state.as_str()))
+            }
+            _ => Trouble::new(codes::UNKNOWN_RUN, format!("there is no run {run}")).with_hint("see `larder runs`"),
         })
     }
 
@@ -182,7 +184,7 @@ impl Keeper {
             && (*until <= now || until.duration_since(now) > SUSPEND_MAX)
         {
             return Err(Trouble::new(
-                "bad_time",
+                codes::BAD_TIME,
                 format!("a target is suspended until a time within 30 days, not {until}"),
             )
             .with_hint("to stop it for good, set `enabled: false` in Git"));
@@ -215,7 +217,7 @@ impl Keeper {
 }
 
 pub(super) fn unknown_target(config: &Config, jobs: &BTreeMap<JobId, JobRecord>, target: &Name) -> Trouble {
-    let trouble = Trouble::new("unknown_target", format!("there is no target {target}"));
+    let trouble = Trouble::new(codes::UNKNOWN_TARGET, format!("there is no target {target}"));
     if jobs.keys().any(|id| id.target == *target) {
         return trouble.with_hint("it left the config and is orphaned: its backups are kept and can be restored");
     }

@@ -19,7 +19,7 @@ use crate::config::model::{Artifacts, Config, Destination, Target};
 use crate::daemon::restore::choose::Chosen;
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::{Snapshot, Unkept};
-use crate::error::{Trouble, chain};
+use crate::error::{Code, Trouble, chain, codes};
 use crate::look;
 use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
@@ -58,7 +58,7 @@ pub(crate) fn start(
         None => config.destinations.values().cloned().collect(),
     };
     if destinations.is_empty() {
-        return Err(Trouble::new("no_destination", "no destination is configured")
+        return Err(Trouble::new(codes::NO_DESTINATION, "no destination is configured")
             .with_hint("push a config with a Destination"));
     }
     let held = match &goal {
@@ -90,15 +90,15 @@ fn title(request: &RestoreRequest, goal: &Goal) -> String {
 }
 
 fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> Result<Goal, Trouble> {
-    let refuse = |code: &str, message: String, hint: &str| Err(Trouble::new(code, message).with_hint(hint));
+    let refuse = |code: Code, message: String, hint: &str| Err(Trouble::new(code, message).with_hint(hint));
     match (&request.to, &request.into) {
         (Some(to), None) if !to.is_absolute() => refuse(
-            "relative_path",
+            codes::RELATIVE_PATH,
             format!("{} is not an absolute path", to.display()),
             "the daemon restores on its own host: give the whole path",
         ),
         (Some(_), None) if request.dry_run || !request.options.is_null() => refuse(
-            "bad_restore",
+            codes::BAD_RESTORE,
             "a dry run and options are for a restore into an application".to_owned(),
             "give `into` with a target instead of `to` with a directory",
         ),
@@ -107,7 +107,7 @@ fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTre
             let own = cut::own_of(config, world.paths.root());
             match own.iter().find(|own| to.starts_with(&own.path)) {
                 Some(owner) => refuse(
-                    "own_directory",
+                    codes::OWN_DIRECTORY,
                     format!("{} lies in {}, which is Larder's own", to.display(), owner.path.display()),
                     "give a directory outside of the repositories, the artifacts and the state",
                 ),
@@ -115,21 +115,21 @@ fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTre
             }
         }
         (None, Some(_)) if !request.include.is_empty() => refuse(
-            "bad_restore",
+            codes::BAD_RESTORE,
             "`include` is for a restore into a directory".to_owned(),
             "`larder plugin describe NAME` says what of an application can be chosen",
         ),
         (None, Some(into)) => {
             let Some(target) = config.targets.get(into) else {
                 return refuse(
-                    "unknown_target",
+                    codes::UNKNOWN_TARGET,
                     format!("there is no target {into}"),
                     "the application that is restored into must be a target in Git (`enabled: false` is enough)",
                 );
             };
             if running.contains(into) && !request.dry_run {
                 return refuse(
-                    "target_busy",
+                    codes::TARGET_BUSY,
                     format!("a run of {into} is in progress"),
                     "wait for its end (`larder status`), or cancel it",
                 );
@@ -138,7 +138,7 @@ fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTre
             Ok(Goal::Application(Box::new(target.clone())))
         }
         _ => refuse(
-            "bad_restore",
+            codes::BAD_RESTORE,
             "a restore needs either `to` (a directory) or `into` (a target)".to_owned(),
             "give one of the two",
         ),
@@ -154,7 +154,7 @@ struct Held {
 impl Held {
     fn hold(world: &Arc<World>, target: &Name) -> Result<Self, Trouble> {
         if !being_restored(world).insert(target.clone()) {
-            return Err(Trouble::new("target_busy", format!("{target} is being restored into already"))
+            return Err(Trouble::new(codes::TARGET_BUSY, format!("{target} is being restored into already"))
                 .with_hint("wait for the end of that restore"));
         }
         Ok(Self { world: world.clone(), target: target.clone() })
@@ -273,7 +273,7 @@ async fn into_application(
     let (theirs, root) = (shelf.clone(), shelf.root().to_owned());
     let staging = look::at(&root, look::LOOK_MAX, move || theirs.stage(id))
         .await
-        .map_err(|silent| silent.trouble("path_hanging", "the artifact root"))?
+        .map_err(|silent| silent.trouble(codes::PATH_HANGING, "the artifact root"))?
         .map_err(|error| error.trouble())?;
     let result = through_plugin(route, snapshot, target, request, &staging, id).await;
     if journal::is_left(&route.world, id) {
@@ -304,10 +304,10 @@ async fn through_plugin(
     let (looked, of) = (tree.clone(), snapshot.clone());
     let (artifacts, manifest) = look::at(&tree, look::LOOK_MAX, move || artifacts(&of, &looked))
         .await
-        .map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
+        .map_err(|silent| silent.trouble(codes::PATH_HANGING, "the artifact root"))??;
     if manifest.plugin != target.plugin {
         return Err(Trouble::new(
-            "other_plugin",
+            codes::OTHER_PLUGIN,
             format!(
                 "the snapshot was made by the plugin {}, but {} is backed up by {}",
                 manifest.plugin, target.name, target.plugin
@@ -353,7 +353,7 @@ async fn through_plugin(
             for line in &lines {
                 world.operations.line(id, line);
             }
-            Err(Trouble::new("validation_failed", format!("{}: {}", validation.name, validation.detail))
+            Err(Trouble::new(codes::VALIDATION_FAILED, format!("{}: {}", validation.name, validation.detail))
                 .with_hint("the application is not as the backup has it: look at it before it is used"))
         }
         None => Ok(lines),
@@ -370,8 +370,10 @@ fn artifacts(snapshot: &Snapshot, tree: &Path) -> Result<(PathBuf, Manifest), Tr
     match found {
         Some((directory, Ok(manifest))) => Ok((directory, manifest)),
         Some((_, Err(error))) => Err(error.trouble()),
-        None => Err(Trouble::new("no_manifest", format!("the snapshot {} holds no manifest", short(&snapshot.id)))
-            .with_hint("restore it into a directory with `--to DIR`, and go on by hand")),
+        None => {
+            Err(Trouble::new(codes::NO_MANIFEST, format!("the snapshot {} holds no manifest", short(&snapshot.id)))
+                .with_hint("restore it into a directory with `--to DIR`, and go on by hand"))
+        }
     }
 }
 

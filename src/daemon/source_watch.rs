@@ -84,9 +84,10 @@ pub(super) fn news(before: Option<&Incident>, trouble: Option<&Trouble>, lasted:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     fn trouble(text: &str) -> Trouble {
-        Trouble::new("source_missing", text)
+        Trouble::new(codes::SOURCE_MISSING, text)
     }
 
     #[test]

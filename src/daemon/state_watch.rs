@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Config;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::runner::world::World;
 use crate::store::layout::StateDir;
@@ -42,9 +42,6 @@ const MAIL_TRIES: [Duration; 4] =
 
 /// The file with the records is never smaller than one segment of it, less a byte.
 const SEGMENT_BYTES: u64 = (512 << 10) - 1;
-
-/// The code of a trouble about files that lost what they had.
-const EMPTIED: &str = "state_emptied";
 
 type Identity = (u64, u64);
 
@@ -133,7 +130,7 @@ fn emptied<'a>(contents: impl Iterator<Item = (&'a PathBuf, Content, Content)>) 
             format!("{} was emptied or cut off while it was in use: it has {} bytes", path.display(), now.bytes);
         let hint = "find out who did that. What the daemon knows was written to the newest file in its directory `export`, where \
                     that was possible; restart the daemon: it sets aside what is left and begins from there";
-        return Some(Trouble::new(EMPTIED, message).with_hint(hint));
+        return Some(Trouble::new(codes::STATE_EMPTIED, message).with_hint(hint));
     }
     None
 }
@@ -159,19 +156,21 @@ fn lost(root: &Path, marks: impl Iterator<Item = (PathBuf, Identity, Seen)>) -> 
         let (code, message, hint) = match seen {
             Seen::There(now) if now == opened => continue,
             Seen::There(_) if path == root => {
-                ("state_replaced", format!("another directory is at {shown} than the one that was opened"), back)
+                (codes::STATE_REPLACED, format!("another directory is at {shown} than the one that was opened"), back)
             }
-            Seen::There(_) => ("state_replaced", format!("{shown} is not the file that was opened"), back),
-            Seen::Gone if path == root => ("state_gone", format!("the state directory {shown} is gone"), back),
+            Seen::There(_) => (codes::STATE_REPLACED, format!("{shown} is not the file that was opened"), back),
+            Seen::Gone if path == root => (codes::STATE_GONE, format!("the state directory {shown} is gone"), back),
             Seen::Gone if path.ends_with("lock") => (
-                "state_unlocked",
+                codes::STATE_UNLOCKED,
                 format!("the lock {shown} is gone, so a second daemon could open the same state"),
                 "restart the daemon: it makes a new one",
             ),
-            Seen::Gone => ("state_gone", format!("{shown} is gone from the state directory"), back),
-            Seen::Unreadable(why) => {
-                ("state_unreadable", format!("{shown} cannot be read: {why}"), "look at its disk, and who may read it")
-            }
+            Seen::Gone => (codes::STATE_GONE, format!("{shown} is gone from the state directory"), back),
+            Seen::Unreadable(why) => (
+                codes::STATE_UNREADABLE,
+                format!("{shown} cannot be read: {why}"),
+                "look at its disk, and who may read it",
+            ),
         };
         return Some(Trouble::new(code, message).with_hint(hint));
     }
@@ -183,17 +182,17 @@ fn cramped(root: &Path, room: &Room) -> Option<Trouble> {
     let (code, message, hint) = match room {
         Room::Some => return None,
         Room::ReadOnly => (
-            "state_read_only",
+            codes::STATE_READ_ONLY,
             format!("the state directory {shown} is on a read-only file system"),
             format!("see `dmesg` for errors of its disk, then `mount -o remount,rw`; `findmnt -T {shown}` names it"),
         ),
         Room::Refused(why) => (
-            "state_not_writable",
+            codes::STATE_NOT_WRITABLE,
             format!("the state directory {shown} cannot be written: {why}"),
             "give the daemon's user write access".to_owned(),
         ),
         Room::Full => (
-            "state_full",
+            codes::STATE_FULL,
             format!("the disk of the state directory {shown} is full"),
             format!("make room there: `df -h {shown}`"),
         ),
@@ -234,7 +233,7 @@ pub(super) async fn keep(
         if next.is_none() {
             tracing::info!("the state directory is there again");
         }
-        if next.as_ref().is_some_and(|incident| incident.trouble.code == EMPTIED) && known.is_none() {
+        if next.as_ref().is_some_and(|incident| incident.trouble.is(codes::STATE_EMPTIED)) && known.is_none() {
             keep_what_is_known(&world).await;
         }
         world.live.state_is(next.clone());
@@ -275,7 +274,7 @@ async fn look(opened: &Opened) -> Option<Trouble> {
         Ok(Ok(trouble)) => trouble,
         Ok(Err(_)) => None,
         Err(_) => Some(
-            Trouble::new("state_hangs", format!("the state directory {root} does not answer"))
+            Trouble::new(codes::STATE_HANGS, format!("the state directory {root} does not answer"))
                 .with_hint("look at its disk or its server"),
         ),
     }
@@ -343,10 +342,10 @@ mod tests {
         let told = |opened, now| code(emptied([(&path, opened, now)].into_iter()));
         let opened = content(3 * SEGMENT_BYTES, true);
         for now in [content(0, false), content(100_000, true), content(3 * SEGMENT_BYTES, false)] {
-            assert_eq!(told(opened, now), EMPTIED, "{now:?}");
+            assert_eq!(told(opened, now), codes::STATE_EMPTIED.name(), "{now:?}");
         }
         assert_eq!(told(opened, content(SEGMENT_BYTES, true)), "");
-        assert_eq!(told(content(62, true), content(0, false)), EMPTIED);
+        assert_eq!(told(content(62, true), content(0, false)), codes::STATE_EMPTIED.name());
         assert_eq!(told(content(62, true), content(62, true)), "");
     }
 

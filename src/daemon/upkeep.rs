@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::engine::{self, RepositoryAccess};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::holdings;
-use crate::runner::route::{NOT_MADE, Route};
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, UpkeepDecision};
@@ -82,7 +82,7 @@ fn claim(
     now: Timestamp,
 ) -> Result<bool, Trouble> {
     let schedule = Schedule::parse(&spec.expression, &spec.timezone)
-        .map_err(|error| Trouble::new("bad_schedule", error.to_string()))?;
+        .map_err(|error| Trouble::new(codes::BAD_SCHEDULE, error.to_string()))?;
     let mut due = false;
     world
         .note_destination(destination, |record| {
@@ -130,7 +130,7 @@ pub(crate) fn start_action(
 
 pub(super) fn unknown_destination(config: &Config, name: &Name) -> Trouble {
     let known: Vec<&str> = config.destinations.keys().map(Name::as_str).collect();
-    Trouble::new("unknown_destination", format!("there is no destination {name}"))
+    Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
         .with_hint(format!("there are: {}", known.join(", ")))
 }
 
@@ -156,7 +156,7 @@ fn begin(
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
-            let trouble = result.as_ref().err().filter(|trouble| trouble.code != "cancelled").cloned();
+            let trouble = result.as_ref().err().filter(|trouble| !trouble.is(codes::CANCELLED)).cloned();
             if let Err(error) = note_upkeep(&route, &site, action, trouble, now) {
                 tracing::error!(error = %crate::error::chain(&error), "cannot note the upkeep");
             }
@@ -202,12 +202,12 @@ fn note_upkeep(
 
 /// What a test found is what the pages say of the destination from then on; a lock of somebody who works there is no fault.
 fn note_test(route: &Route, trouble: Option<&Trouble>) {
-    if trouble.is_some_and(|trouble| ["cancelled", "repository_locked"].contains(&trouble.code.as_str())) {
+    if trouble.is_some_and(|trouble| trouble.is(codes::CANCELLED) || trouble.is(codes::REPOSITORY_LOCKED)) {
         return;
     }
     // It answers; what vanished from it, or is newer than the state, is told apart.
-    let apart = [holdings::VANISHED, holdings::older::CODE, holdings::altered::CODE];
-    let trouble = trouble.filter(|trouble| !apart.contains(&trouble.code.as_str()));
+    let apart = [codes::SNAPSHOTS_VANISHED, codes::OLDER_STATE, codes::SNAPSHOTS_ALTERED];
+    let trouble = trouble.filter(|trouble| !apart.iter().any(|code| trouble.is(*code)));
     if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
         tracing::error!(error = %crate::error::chain(&error), "cannot note the test");
     }
@@ -259,7 +259,7 @@ async fn act(
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
     let (restic, access) = match route.open().await {
-        Err(trouble) if trouble.code == NOT_MADE => return Ok(vec![trouble.message]),
+        Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => return Ok(vec![trouble.message]),
         opened => opened?,
     };
     let name = &route.destination.name;
@@ -355,5 +355,5 @@ pub(super) fn short(id: &str) -> &str {
 }
 
 fn stopped() -> Trouble {
-    Trouble::new("cancelled", "the daemon is stopping")
+    Trouble::new(codes::CANCELLED, "the daemon is stopping")
 }

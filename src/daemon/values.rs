@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::daemon::acceptance::{Loss, NAMED_MAX, held_by_all, losses};
 use crate::daemon::keeper::Keeper;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{self, Hold};
 use crate::run::holdings::mark;
 use crate::types::Name;
@@ -40,7 +40,7 @@ impl Keeper {
                     losses.iter().filter(|loss| meant.contains(&&loss.value)).map(|loss| told_of_loss(target, loss));
                 let all: Vec<String> = held.chain(lost).take(NAMED_MAX).collect();
                 Err(Trouble::new(
-                    "ambiguous_value",
+                    codes::AMBIGUOUS_VALUE,
                     format!("{} fits more than one thing that {target} is held for", typed_short(typed)),
                 )
                 .with_hint(all.join("; ")))
@@ -62,10 +62,10 @@ impl Keeper {
         let all: Vec<String> =
             held.chain(losses.iter().map(|loss| told_of_loss(target, loss))).chain(undo).take(NAMED_MAX).collect();
         if all.is_empty() {
-            return Trouble::new("not_held", format!("nothing of {target} is held"))
+            return Trouble::new(codes::NOT_HELD, format!("nothing of {target} is held"))
                 .with_hint("see `larder status`; what ended by itself needs no acceptance");
         }
-        Trouble::new("not_held", format!("nothing of {target} is held with the value {}", typed_short(value)))
+        Trouble::new(codes::NOT_HELD, format!("nothing of {target} is held with the value {}", typed_short(value)))
             .with_hint(all.join("; "))
     }
 }

@@ -242,20 +242,21 @@ fn pattern_line(pattern: &str) -> Result<String, EngineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     #[test]
     fn a_pattern_keeps_its_meaning_in_a_file() {
         assert_eq!(pattern_line("*.tmp").unwrap(), "*.tmp");
         assert_eq!(pattern_line("$HOME/#x").unwrap(), "$$HOME/#x");
         assert_eq!(pattern_line("#recycle").unwrap(), "[#]recycle");
-        assert_eq!(pattern_line("a\nb").unwrap_err().code(), "bad_pattern");
+        assert_eq!(pattern_line("a\nb").unwrap_err().code(), codes::BAD_PATTERN);
     }
 
     #[test]
     fn relative_paths_and_no_paths_are_refused() {
-        assert_eq!(missing_paths(&["etc".into()]).unwrap_err().code(), "path_not_absolute");
-        assert_eq!(missing_paths(&[]).unwrap_err().code(), "source_missing");
-        assert_eq!(missing_paths(&["/no/such/path".into()]).unwrap_err().code(), "source_missing");
+        assert_eq!(missing_paths(&["etc".into()]).unwrap_err().code(), codes::PATH_NOT_ABSOLUTE);
+        assert_eq!(missing_paths(&[]).unwrap_err().code(), codes::SOURCE_MISSING);
+        assert_eq!(missing_paths(&["/no/such/path".into()]).unwrap_err().code(), codes::SOURCE_MISSING);
         assert_eq!(missing_paths(&["/".into(), "/no/such/path".into()]).unwrap(), [PathBuf::from("/no/such/path")]);
     }
 }

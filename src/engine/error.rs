@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::look::Silent;
 use crate::process::{Exit, Redactor};
 
@@ -96,42 +96,42 @@ pub enum EngineError {
 impl EngineError {
     /// The stable code of a [`Trouble`].
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::ProgramMissing { .. } => "restic_missing",
-            Self::TooOld { .. } => "restic_too_old",
-            Self::NotRestic { .. } => "not_restic",
-            Self::RepositoryMissing { .. } => "repository_missing",
-            Self::RepositoryReplaced { .. } => "repository_replaced",
-            Self::ParentMissing { .. } => "repository_parent_missing",
-            Self::NotARepository { .. } => "not_a_repository",
-            Self::Locked { .. } => "repository_locked",
-            Self::LockId { .. } => "bad_lock_id",
-            Self::LockMissing { .. } => "lock_missing",
-            Self::LockAlive { .. } => "lock_alive",
-            Self::InVain { .. } => "repository_failing",
-            Self::Silent { .. } => "path_hanging",
-            Self::WrongPassword { .. } => "wrong_password",
-            Self::Damaged { .. } => "repository_damaged",
-            Self::DiskFull { .. } | Self::RestoreFull { .. } => "disk_full",
-            Self::NotWritable { .. } => "not_writable",
-            Self::NothingThere { .. } => "source_missing",
-            Self::NotAbsolute { .. } => "path_not_absolute",
-            Self::Pattern { .. } => "bad_pattern",
-            Self::SnapshotId { .. } => "bad_snapshot_id",
-            Self::SnapshotMissing { .. } => "snapshot_missing",
-            Self::NothingMatches { .. } => "nothing_matches",
-            Self::DestinationNotEmpty(_) => "destination_not_empty",
-            Self::RestoreIncomplete { .. } => "restore_incomplete",
-            Self::SnapshotUnseen { .. } => "snapshot_unseen",
-            Self::SnapshotDiffers { .. } => "snapshot_differs",
-            Self::StillThere { .. } => "snapshots_still_there",
-            Self::Cancelled => "cancelled",
-            Self::TooSlow(_) => "deadline_exceeded",
-            Self::Stuck(_) => "no_progress",
-            Self::Failed { .. } => "restic_failed",
-            Self::Garbled { .. } => "restic_garbled",
-            Self::Files(..) => "files",
+            Self::ProgramMissing { .. } => codes::RESTIC_MISSING,
+            Self::TooOld { .. } => codes::RESTIC_TOO_OLD,
+            Self::NotRestic { .. } => codes::NOT_RESTIC,
+            Self::RepositoryMissing { .. } => codes::REPOSITORY_MISSING,
+            Self::RepositoryReplaced { .. } => codes::REPOSITORY_REPLACED,
+            Self::ParentMissing { .. } => codes::REPOSITORY_PARENT_MISSING,
+            Self::NotARepository { .. } => codes::NOT_A_REPOSITORY,
+            Self::Locked { .. } => codes::REPOSITORY_LOCKED,
+            Self::LockId { .. } => codes::BAD_LOCK_ID,
+            Self::LockMissing { .. } => codes::LOCK_MISSING,
+            Self::LockAlive { .. } => codes::LOCK_ALIVE,
+            Self::InVain { .. } => codes::REPOSITORY_FAILING,
+            Self::Silent { .. } => codes::PATH_HANGING,
+            Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
+            Self::Damaged { .. } => codes::REPOSITORY_DAMAGED,
+            Self::DiskFull { .. } | Self::RestoreFull { .. } => codes::DISK_FULL,
+            Self::NotWritable { .. } => codes::NOT_WRITABLE,
+            Self::NothingThere { .. } => codes::SOURCE_MISSING,
+            Self::NotAbsolute { .. } => codes::PATH_NOT_ABSOLUTE,
+            Self::Pattern { .. } => codes::BAD_PATTERN,
+            Self::SnapshotId { .. } => codes::BAD_SNAPSHOT_ID,
+            Self::SnapshotMissing { .. } => codes::SNAPSHOT_MISSING,
+            Self::NothingMatches { .. } => codes::NOTHING_MATCHES,
+            Self::DestinationNotEmpty(_) => codes::DESTINATION_NOT_EMPTY,
+            Self::RestoreIncomplete { .. } => codes::RESTORE_INCOMPLETE,
+            Self::SnapshotUnseen { .. } => codes::SNAPSHOT_UNSEEN,
+            Self::SnapshotDiffers { .. } => codes::SNAPSHOT_DIFFERS,
+            Self::StillThere { .. } => codes::SNAPSHOTS_STILL_THERE,
+            Self::Cancelled => codes::CANCELLED,
+            Self::TooSlow(_) => codes::DEADLINE_EXCEEDED,
+            Self::Stuck(_) => codes::NO_PROGRESS,
+            Self::Failed { .. } => codes::RESTIC_FAILED,
+            Self::Garbled { .. } => codes::RESTIC_GARBLED,
+            Self::Files(..) => codes::FILES,
         }
     }
 
@@ -469,7 +469,7 @@ mod tests {
         complaints
     }
 
-    fn code_of(exit: &Exit, line: &str) -> &'static str {
+    fn code_of(exit: &Exit, line: &str) -> Code {
         classify("backup", "/r", exit, &after(line)).code()
     }
 

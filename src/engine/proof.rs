@@ -161,7 +161,7 @@ mod tests {
         change(&mut snapshot);
         let error = prove(&access(), &request(), &report(), &[snapshot]).err()?;
         assert!(error.hint().is_some());
-        Some((error.code(), error.to_string()))
+        Some((error.code().name(), error.to_string()))
     }
 
     #[test]

@@ -150,11 +150,12 @@ pub(super) fn missing_or(error: EngineError, id: &str, access: &RepositoryAccess
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     #[test]
     fn only_hex_digits_are_a_snapshot_id() {
         for bad in ["", "latest", "--help", "abc", "../../../x", "1234567g", &"a".repeat(65)] {
-            assert_eq!(snapshot_id(bad).unwrap_err().code(), "bad_snapshot_id", "{bad}");
+            assert_eq!(snapshot_id(bad).unwrap_err().code(), codes::BAD_SNAPSHOT_ID, "{bad}");
         }
         assert!(snapshot_id("0123abcd").is_ok());
     }

@@ -10,6 +10,7 @@ use super::*;
 use crate::config::model::{
     Check, Destination, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec, Target,
 };
+use crate::error::codes;
 use crate::run::hold::{Hold, HoldKind};
 use crate::run::retention::Candidate;
 use crate::secret::SecretRef;
@@ -549,7 +550,7 @@ fn a_policy_with_a_new_name_takes_over_what_is_usual_for_its_target_and_what_hol
         kind,
         subject: "/srv/a/docs".to_owned(),
         since: noon(),
-        trouble: crate::error::Trouble::new("lost_mount", "it is not there"),
+        trouble: crate::error::Trouble::new(codes::LOST_MOUNT, "it is not there"),
         value: Some("/srv/a/docs".to_owned()),
         shown: Vec::new(),
         told: noon(),

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::process::ExitCode;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::ALL;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{Builtin, Failure};
@@ -48,7 +48,10 @@ fn described(name: &str) -> Option<String> {
 fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let builtin = of_name(name).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|each| each.name).collect();
-        Failure::new("no_such_plugin", format!("there is no built-in plugin {name:?}; there are {}", names.join(", ")))
+        Failure::new(
+            codes::NO_SUCH_PLUGIN,
+            format!("there is no built-in plugin {name:?}; there are {}", names.join(", ")),
+        )
     })?;
     let request = read_request(stdin)?;
     match request.action {
@@ -84,28 +87,28 @@ fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Fai
 }
 
 fn cannot(name: &str, what: &str) -> Failure {
-    Failure::new("not_supported", format!("the plugin {name} does not {what}"))
+    Failure::new(codes::NOT_SUPPORTED, format!("the plugin {name} does not {what}"))
 }
 
 /// Errors never quote the request: it holds secrets.
 fn read_request(stdin: impl Read) -> Result<Request, Failure> {
-    let refuse = |message: &str| Failure::new("request", message);
+    let refuse = |message: &str| Failure::new(codes::REQUEST, message);
     let mut bytes = Vec::new();
     stdin
         .take(REQUEST_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Failure::new("request", format!("standard input cannot be read: {error}")))?;
+        .map_err(|error| Failure::new(codes::REQUEST, format!("standard input cannot be read: {error}")))?;
     if bytes.len() as u64 > REQUEST_BYTES_MAX {
         return Err(refuse("the request has more than 16 MiB"));
     }
     let request: Request = serde_json::from_slice(&bytes).map_err(|error| {
         let place = format!("line {} column {}", error.line(), error.column());
-        Failure::new("request", format!("standard input holds no request of protocol {PROTOCOL} ({place})"))
+        Failure::new(codes::REQUEST, format!("standard input holds no request of protocol {PROTOCOL} ({place})"))
             .hint("this program is started by larder; for its settings see `larder plugin describe NAME`")
     })?;
     if request.protocol != PROTOCOL {
         return Err(Failure::new(
-            "plugin_protocol",
+            codes::PLUGIN_PROTOCOL,
             format!("the request speaks protocol {}, this plugin speaks {PROTOCOL}", request.protocol),
         ));
     }

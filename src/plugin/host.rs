@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Target;
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::plugin::host::answer::{Captured, PluginFailure, Restored};
 use crate::plugin::host::catalogue::{Catalogue, Origin, Plugin};
 use crate::plugin::host::secrets::Resolved;
@@ -60,7 +60,9 @@ impl Catalogue {
         let name = plugin.name.to_string();
         tokio::task::spawn_blocking(move || believe(&name, transcript, &staging))
             .await
-            .unwrap_or_else(|error| Err(Trouble::new("internal", format!("looking at the artifacts stopped: {error}"))))
+            .unwrap_or_else(|error| {
+                Err(Trouble::new(codes::INTERNAL, format!("looking at the artifacts stopped: {error}")))
+            })
             .map_err(PluginFailure::failed)
     }
 
@@ -119,11 +121,14 @@ impl Catalogue {
         if plugin.can(Capability::Restore) {
             return Ok(plugin);
         }
-        Err(Trouble::new("not_supported", format!("the plugin {} does not restore into an application", plugin.name))
-            .with_hint(format!(
-                "use `larder restore {} --to DIR`; `larder plugin describe {}` says how to go on",
-                target.name, plugin.name
-            )))
+        Err(Trouble::new(
+            codes::NOT_SUPPORTED,
+            format!("the plugin {} does not restore into an application", plugin.name),
+        )
+        .with_hint(format!(
+            "use `larder restore {} --to DIR`; `larder plugin describe {}` says how to go on",
+            target.name, plugin.name
+        )))
     }
 
     /// Has the target's plugin put the backup that lies in `staging` back into the application that `target` names.
@@ -238,7 +243,7 @@ async fn resolved(plugin: &Plugin, target: &Target) -> Result<Resolved, PluginFa
     let (schema, settings) = (plugin.schema().clone(), target.settings.clone());
     tokio::task::spawn_blocking(move || secrets::resolve(&schema, &settings))
         .await
-        .unwrap_or_else(|error| Err(Trouble::new("internal", format!("reading the secrets stopped: {error}"))))
+        .unwrap_or_else(|error| Err(Trouble::new(codes::INTERNAL, format!("reading the secrets stopped: {error}"))))
         .map_err(PluginFailure::failed)
 }
 
@@ -351,7 +356,7 @@ async fn listen(
 /// What came of a request that has no form as JSON, such as one with a path that is no UTF-8: the plugin is not started.
 fn not_asked(plugin: &Plugin, error: &serde_json::Error) -> (Finished, Transcript) {
     let detail = format!("the request for the plugin {} cannot be written: {error}", plugin.name);
-    let trouble = Trouble::new("request_unwritable", detail.clone())
+    let trouble = Trouble::new(codes::REQUEST_UNWRITABLE, detail.clone())
         .with_hint("paths that are given to plugins are UTF-8: rename what is not, or leave it out");
     let exit = Exit::NotStarted { program: plugin.program.clone(), kind: std::io::ErrorKind::InvalidData, detail };
     let finished =
@@ -367,14 +372,14 @@ pub(crate) fn judge(plugin: &Plugin, finished: &Finished, transcript: &Transcrip
     let fail = |trouble| Err(PluginFailure::failed(trouble));
     if let Some(what) = transcript.overflow {
         return fail(
-            Trouble::new("plugin_floods", format!("the plugin {name} sent too many {what} and was ended"))
+            Trouble::new(codes::PLUGIN_FLOODS, format!("the plugin {name} sent too many {what} and was ended"))
                 .with_hint("look at the run's log for what it wrote"),
         );
     }
     if finished.exit == Exit::Cancelled {
         return Err(PluginFailure {
             outcome: Outcome::Cancelled,
-            trouble: Trouble::new("cancelled", format!("the plugin {name} was stopped")),
+            trouble: Trouble::new(codes::CANCELLED, format!("the plugin {name} was stopped")),
         });
     }
     if let Some((told, retry)) = &transcript.failed {
@@ -384,23 +389,26 @@ pub(crate) fn judge(plugin: &Plugin, finished: &Finished, transcript: &Transcrip
     match &finished.exit {
         Exit::Success | Exit::Cancelled => Ok(()),
         Exit::Code(code) => fail(
-            Trouble::new("plugin_failed", format!("the plugin {name} ended with code {code}{}", said(finished)))
+            Trouble::new(codes::PLUGIN_FAILED, format!("the plugin {name} ended with code {code}{}", said(finished)))
                 .with_hint("the run's log has all that it wrote"),
         ),
         Exit::Signal(signal) => fail(
-            Trouble::new("plugin_killed", format!("the plugin {name} was killed by signal {signal}{}", said(finished)))
-                .with_hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`"),
+            Trouble::new(
+                codes::PLUGIN_KILLED,
+                format!("the plugin {name} was killed by signal {signal}{}", said(finished)),
+            )
+            .with_hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`"),
         ),
         Exit::DeadlineExceeded(after) => fail(
-            Trouble::new("deadline", format!("the plugin {name} was not done after {}", show_duration(*after)))
+            Trouble::new(codes::DEADLINE, format!("the plugin {name} was not done after {}", show_duration(*after)))
                 .with_hint("raise the policy's `timeout`, or look in the run's log for what it waits for"),
         ),
         Exit::NoProgress(after) => fail(
-            Trouble::new("no_progress", format!("the plugin {name} said nothing for {}", show_duration(*after)))
+            Trouble::new(codes::NO_PROGRESS, format!("the plugin {name} said nothing for {}", show_duration(*after)))
                 .with_hint("look in the run's log for what it waits for"),
         ),
         Exit::NotStarted { program, detail, .. } => fail(
-            Trouble::new("plugin_not_started", format!("{} cannot be started: {detail}", program.display()))
+            Trouble::new(codes::PLUGIN_NOT_STARTED, format!("{} cannot be started: {detail}", program.display()))
                 .with_hint("check that the file is there, executable, and begins with `#!` if it is a script"),
         ),
     }
@@ -456,7 +464,7 @@ fn clean(transcript: &mut Transcript, redact: &Redactor) {
 fn believe(plugin: &str, transcript: Transcript, staging: &Path) -> Result<Captured, Trouble> {
     if transcript.artifacts.is_empty() && transcript.sources.is_empty() {
         return Err(Trouble::new(
-            "nothing_captured",
+            codes::NOTHING_CAPTURED,
             format!("the plugin {plugin} ended well but named no artifact and no source"),
         )
         .with_hint("a capture must print at least one `artifact` or `source` event"));
@@ -466,7 +474,7 @@ fn believe(plugin: &str, transcript: Transcript, staging: &Path) -> Result<Captu
     for artifact in &transcript.artifacts {
         if !seen.insert(&artifact.path) {
             return Err(Trouble::new(
-                "artifact_twice",
+                codes::ARTIFACT_TWICE,
                 format!("the plugin {plugin} named the artifact {} twice", artifact.path.display()),
             ));
         }
@@ -489,12 +497,12 @@ fn believe(plugin: &str, transcript: Transcript, staging: &Path) -> Result<Captu
 
 /// The size of an artifact that is a plain file inside the staging directory and has content.
 fn artifact_bytes(plugin: &str, staging: &Path, relative: &Path) -> Result<u64, Trouble> {
-    let refuse = |code: &str, why: String| {
+    let refuse = |code: Code, why: String| {
         Err(Trouble::new(code, format!("the plugin {plugin} named the artifact {}, {why}", relative.display()))
             .with_hint("an artifact is a regular file below the staging directory, named relative to it"))
     };
     if relative.as_os_str().is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-        return refuse("artifact_outside", "which is not inside the staging directory".to_owned());
+        return refuse(codes::ARTIFACT_OUTSIDE, "which is not inside the staging directory".to_owned());
     }
     // Each step is looked at without following: a link on the way would lead outside.
     let mut path = PathBuf::from(staging);
@@ -503,30 +511,30 @@ fn artifact_bytes(plugin: &str, staging: &Path, relative: &Path) -> Result<u64, 
         path.push(part);
         match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => {
-                return refuse("artifact_outside", format!("but {} is a symbolic link", path.display()));
+                return refuse(codes::ARTIFACT_OUTSIDE, format!("but {} is a symbolic link", path.display()));
             }
             Ok(found) => metadata = Some(found),
-            Err(error) => return refuse("artifact_missing", format!("but it cannot be read: {error}")),
+            Err(error) => return refuse(codes::ARTIFACT_MISSING, format!("but it cannot be read: {error}")),
         }
     }
     match metadata {
-        Some(found) if !found.is_file() => refuse("artifact_kind", "which is no regular file".to_owned()),
-        Some(found) if found.len() == 0 => refuse("artifact_empty", "which is empty".to_owned()),
+        Some(found) if !found.is_file() => refuse(codes::ARTIFACT_KIND, "which is no regular file".to_owned()),
+        Some(found) if found.len() == 0 => refuse(codes::ARTIFACT_EMPTY, "which is empty".to_owned()),
         Some(found) => Ok(found.len()),
-        None => refuse("artifact_missing", "which has no name".to_owned()),
+        None => refuse(codes::ARTIFACT_MISSING, "which has no name".to_owned()),
     }
 }
 
 fn check_source(plugin: &str, path: &Path) -> Result<(), Trouble> {
-    let refuse = |code: &str, why: String| {
+    let refuse = |code: Code, why: String| {
         Err(Trouble::new(code, format!("the plugin {plugin} named the source {}, {why}", path.display())))
     };
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-        return refuse("source_path", "which is not an absolute path without `..`".to_owned());
+        return refuse(codes::SOURCE_PATH, "which is not an absolute path without `..`".to_owned());
     }
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() || found.is_file() => Ok(()),
-        Ok(_) => refuse("source_kind", "which is neither a directory nor a regular file".to_owned()),
-        Err(error) => refuse("source_missing", format!("which cannot be read: {error}")),
+        Ok(_) => refuse(codes::SOURCE_KIND, "which is neither a directory nor a regular file".to_owned()),
+        Err(error) => refuse(codes::SOURCE_MISSING, format!("which cannot be read: {error}")),
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::rpc::wire::{LogPart, invalid};
 
 const PART_BYTES_MAX: u64 = 256 * 1024;
@@ -23,9 +23,9 @@ pub(super) fn read(path: &Path, offset: Option<u64>, limit: Option<u64>) -> Resu
         Some(limit) => return Err(invalid("limit", limit, &format!("1 to {PART_BYTES_MAX}"))),
     };
     let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => Trouble::new("not_found", "this run has no log")
+        ErrorKind::NotFound => Trouble::new(codes::NOT_FOUND, "this run has no log")
             .with_hint("a run that is still queued has none yet; logs of old runs are removed"),
-        _ => Trouble::new("log_unreadable", format!("the log {} cannot be read: {error}", path.display())),
+        _ => Trouble::new(codes::LOG_UNREADABLE, format!("the log {} cannot be read: {error}", path.display())),
     };
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();

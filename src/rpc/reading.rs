@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::config::model::Config;
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::rpc::Rpc;
 use crate::rpc::access::Access::Read;
 use crate::rpc::log_tail;
@@ -61,10 +61,10 @@ async fn ask<T: Send + 'static>(
     let ledger = rpc.ledger.clone();
     match tokio::task::spawn_blocking(move || question(&ledger)).await {
         Ok(answer) => answer.map_err(|error| {
-            Trouble::new("store", chain(&error))
+            Trouble::new(codes::STORE, chain(&error))
                 .with_hint("see the daemon's log; `larder doctor` checks the state directory")
         }),
-        Err(_) => Err(Trouble::new("shutting_down", "the daemon is shutting down")),
+        Err(_) => Err(Trouble::new(codes::SHUTTING_DOWN, "the daemon is shutting down")),
     }
 }
 
@@ -100,7 +100,7 @@ async fn target_list(rpc: Rpc, params: PageParams) -> Result<Page<TargetView>, T
 async fn target_get(rpc: Rpc, params: TargetParams) -> Result<TargetView, Trouble> {
     let targets = view(&rpc, Depth::Strips).await?.targets;
     targets.into_iter().find(|target| target.name == params.target).ok_or_else(|| {
-        Trouble::new("unknown_target", format!("there is no target {}", params.target))
+        Trouble::new(codes::UNKNOWN_TARGET, format!("there is no target {}", params.target))
             .with_hint("`target.list` names them; a target appears once its config is applied")
     })
 }
@@ -182,7 +182,7 @@ async fn run_log(rpc: Rpc, params: RunLogParams) -> Result<LogPart, Trouble> {
     let run = ask(&rpc, move |ledger| ledger.run(id)).await?.ok_or_else(|| unknown_run(id))?;
     let path = rpc.logs.join(format!("{id}.log"));
     let part = tokio::task::spawn_blocking(move || log_tail::read(&path, params.offset, params.limit));
-    let mut part = part.await.map_err(|_| Trouble::new("shutting_down", "the daemon is shutting down"))??;
+    let mut part = part.await.map_err(|_| Trouble::new(codes::SHUTTING_DOWN, "the daemon is shutting down"))??;
     part.complete = run.state.is_finished() && part.next >= part.size;
     Ok(part)
 }
@@ -210,7 +210,7 @@ async fn snapshot_find(rpc: Rpc, params: FindParams) -> Result<Page<FoundFile>, 
 
 async fn operation_get(rpc: Rpc, params: OperationParams) -> Result<OperationStatus, Trouble> {
     rpc.operations.get(params.operation).ok_or_else(|| {
-        Trouble::new("unknown_operation", format!("there is no operation {}", params.operation))
+        Trouble::new(codes::UNKNOWN_OPERATION, format!("there is no operation {}", params.operation))
             .with_hint("only the newest hundred since the daemon's start are known: `operation.list`")
     })
 }
@@ -228,6 +228,6 @@ async fn config_status(rpc: Rpc, _: NoParams) -> Result<ConfigView, Trouble> {
 }
 
 fn unknown_run(id: RunId) -> Trouble {
-    Trouble::new("unknown_run", format!("there is no run {id}"))
+    Trouble::new(codes::UNKNOWN_RUN, format!("there is no run {id}"))
         .with_hint("`run.list` names them; old ones are forgotten")
 }

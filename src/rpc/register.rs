@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::error::{Kind, Trouble, codes};
 use crate::rpc::Rpc;
 use crate::rpc::access::Access;
 
@@ -57,7 +57,7 @@ pub(super) fn allow(name: &str, needed: Access, extensions: &Extensions) -> Resu
         Some(access) if *access >= needed => Ok(()),
         given => Err(error_of(
             Trouble::new(
-                "forbidden",
+                codes::FORBIDDEN,
                 format!(
                     "{name} needs a {} token, this one is for {}",
                     needed.as_str(),
@@ -75,7 +75,7 @@ pub(super) fn parse<P: DeserializeOwned>(name: &str, params: &Params<'_>) -> Res
     let text = if text.is_empty() || text == "null" { "{}" } else { text };
     let refuse = |why: String| {
         error_of(
-            Trouble::new("invalid_params", format!("{name}: {why}"))
+            Trouble::new(codes::INVALID_PARAMS, format!("{name}: {why}"))
                 .with_hint("`rpc.discover` describes the parameters of every method"),
         )
     };
@@ -87,11 +87,10 @@ pub(super) fn parse<P: DeserializeOwned>(name: &str, params: &Params<'_>) -> Res
 
 /// A trouble as JSON-RPC tells it.
 pub(super) fn error_of(trouble: Trouble) -> ErrorObjectOwned {
-    let number = match trouble.code.as_str() {
-        "invalid_params" => ErrorCode::InvalidParams.code(),
-        "forbidden" => FORBIDDEN,
-        "not_found" => NOT_FOUND,
-        code if code.starts_with("unknown_") => NOT_FOUND,
+    let number = match trouble.kind() {
+        Some(Kind::Params) => ErrorCode::InvalidParams.code(),
+        Some(Kind::Forbidden) => FORBIDDEN,
+        Some(Kind::NotFound) => NOT_FOUND,
         _ => FAILED,
     };
     ErrorObject::owned(number, trouble.message, Some(ErrorData { code: trouble.code, hint: trouble.hint }))

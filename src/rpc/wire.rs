@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::{Config, Policy};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::runner::control::{Acceptance, OperationId, RestoreRequest};
 use crate::runner::live::RunUpdate;
 use crate::status::{Attention, ConfigView, Counts, MailView, SiteView, Verdict};
@@ -77,7 +77,7 @@ pub fn page_limit(limit: Option<usize>) -> Result<usize, Trouble> {
 
 /// A parameter that has the right shape and a wrong value.
 pub fn invalid(name: &str, value: impl std::fmt::Display, expected: &str) -> Trouble {
-    Trouble::new("invalid_params", format!("the parameter {name} is {value}"))
+    Trouble::new(codes::INVALID_PARAMS, format!("the parameter {name} is {value}"))
         .with_hint(format!("expected: {expected}"))
 }
 

@@ -341,6 +341,7 @@ pub fn remember_accepted(accepted: &mut Vec<Accepted>, new: Accepted) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
     use crate::types::Name;
 
     fn at(hours: i64) -> Timestamp {
@@ -351,7 +352,7 @@ mod tests {
         Finding {
             kind,
             subject: subject.to_owned(),
-            trouble: Trouble::new("held", "something is missing"),
+            trouble: Trouble::new(codes::SHRANK, "something is missing"),
             value: Some(value.to_owned()),
             no_worse: false,
         }

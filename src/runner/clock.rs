@@ -2,16 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::turned::{self, Anchor, Look, Turn};
 use crate::runner::world::World;
 use crate::store::record::JobRecord;
 use crate::store::{Batch, StoreError};
 use crate::types::{Name, show_duration};
-
-/// The code of a trouble about a clock that jumped.
-pub const JUMPED: &str = "jumped_clock";
 
 /// Where what is remembered of the clock is in the tree `meta`.
 const ANCHOR_KEY: &str = "clock/anchor";
@@ -93,7 +90,7 @@ pub fn finding(turn: &Turn, target: &Name) -> Option<Finding> {
             (message, value, hint)
         }
     };
-    let trouble = Trouble::new(JUMPED, message).with_hint(hint);
+    let trouble = Trouble::new(codes::JUMPED_CLOCK, message).with_hint(hint);
     let found = Finding::without_value(HoldKind::JumpedClock, trouble);
     Some(Finding { value: Some(value), no_worse: false, ..found })
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::model::Config;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Hold, HoldKind};
 use crate::types::{JobId, Name, Revision, RunId};
 
@@ -198,7 +198,8 @@ impl Control {
     /// # Errors
     /// What the daemon answered, or that it is shutting down.
     pub async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, Trouble> {
-        let gone = || Trouble::new("shutting_down", "the daemon is shutting down").with_hint("try again in a moment");
+        let gone =
+            || Trouble::new(codes::SHUTTING_DOWN, "the daemon is shutting down").with_hint("try again in a moment");
         let (reply, answer) = oneshot::channel();
         self.requests.send(make(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

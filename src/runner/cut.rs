@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::model::{Config, Destination, Repository, Site};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::Source;
 use crate::plugin::kit::apart::{self, Cut, Mounts, Own, OwnKind, Why};
 use crate::types::pattern::{self, Pattern};
@@ -62,7 +62,7 @@ pub fn shape(sources: &[Source], own: &[Own], mounts: &Mounts, artifacts: bool) 
     }
     if let ([], Some((path, kind)), false) = (shape.sources.as_slice(), ours.first(), artifacts) {
         let message = format!("{} is Larder's own ({}): nothing is left to back up", path.display(), kind.as_str());
-        return Err(Trouble::new("only_own", message).with_hint("name the directories that hold your data"));
+        return Err(Trouble::new(codes::ONLY_OWN, message).with_hint("name the directories that hold your data"));
     }
     shape.cuts.sort();
     shape.cuts.dedup();
@@ -82,11 +82,11 @@ pub fn shape(sources: &[Source], own: &[Own], mounts: &Mounts, artifacts: bool) 
         .collect();
     if !own.is_empty() {
         let message = format!("left out by itself, for it is Larder's own: {}", listed(&own));
-        shape.notices.push(Trouble::new("own_left_out", message));
+        shape.notices.push(Trouble::new(codes::OWN_LEFT_OUT, message));
     }
     if !kernel.is_empty() {
         let message = format!("left out by itself, for it holds no data: {}", listed(&kernel));
-        shape.notices.push(Trouble::new("no_data_left_out", message));
+        shape.notices.push(Trouble::new(codes::NO_DATA_LEFT_OUT, message));
     }
     Ok(shape)
 }
@@ -129,7 +129,7 @@ impl Shape {
 
 fn parsed(text: &str) -> Result<Pattern, Trouble> {
     Pattern::parse(text).map_err(|error| {
-        Trouble::new("bad_pattern", format!("the exclude pattern {text:?} cannot be used: {error}"))
+        Trouble::new(codes::BAD_PATTERN, format!("the exclude pattern {text:?} cannot be used: {error}"))
             .with_hint("correct the pattern; `\\` before a character takes its meaning away")
     })
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::plugin::kit::apart::{self, Mounts, Own};
 use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
@@ -103,7 +103,7 @@ struct Stop {
 
 impl Stop {
     fn failed(trouble: Trouble) -> Self {
-        let outcome = if trouble.code == "cancelled" { Outcome::Cancelled } else { Outcome::Failed };
+        let outcome = if trouble.is(codes::CANCELLED) { Outcome::Cancelled } else { Outcome::Failed };
         Self { outcome, trouble }
     }
 }
@@ -221,7 +221,7 @@ impl Journey {
         if self.verdict() == judgement::Verdict::Failed {
             let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
             return Err(Stop::failed(
-                first.unwrap_or_else(|| Trouble::new("not_shipped", "no destination took the backup")),
+                first.unwrap_or_else(|| Trouble::new(codes::NOT_SHIPPED, "no destination took the backup")),
             ));
         }
         self.advance(Event::Shipped, None).await?;
@@ -384,15 +384,18 @@ impl Journey {
                 Verdict::Proven => {}
                 Verdict::Failed => {
                     return Err(Stop::failed(
-                        Trouble::new("validation_failed", format!("validation {}: {}", each.name, each.detail))
+                        Trouble::new(codes::VALIDATION_FAILED, format!("validation {}: {}", each.name, each.detail))
                             .with_hint("nothing was published or shipped; the earlier backups stay as they are"),
                     ));
                 }
                 Verdict::CouldNotVerify => unproven.push(Finding {
                     kind: HoldKind::MissingProof,
                     subject: each.name.clone(),
-                    trouble: Trouble::new("could_not_verify", format!("validation {}: {}", each.name, each.detail))
-                        .with_hint("the backup was kept, but it is not proven"),
+                    trouble: Trouble::new(
+                        codes::COULD_NOT_VERIFY,
+                        format!("validation {}: {}", each.name, each.detail),
+                    )
+                    .with_hint("the backup was kept, but it is not proven"),
                     value: Some(each.name.clone()),
                     no_worse: true,
                 }),
@@ -552,11 +555,11 @@ impl Journey {
         if self.context.cancel.is_cancelled() {
             return Err(Stop {
                 outcome: Outcome::Cancelled,
-                trouble: Trouble::new("cancelled", "cancelled by an operator"),
+                trouble: Trouble::new(codes::CANCELLED, "cancelled by an operator"),
             });
         }
         let state = run::next(self.record.state, event)
-            .map_err(|error| Stop::failed(Trouble::new("internal", error.to_string())))?;
+            .map_err(|error| Stop::failed(Trouble::new(codes::INTERNAL, error.to_string())))?;
         self.record.state = state;
         self.sequence += 1;
         let at = self.world.clock.now();
@@ -570,7 +573,7 @@ impl Journey {
         let ledger = self.world.ledger.clone();
         tokio::task::spawn_blocking(move || ledger.commit(batch))
             .await
-            .map_err(|error| Stop::failed(Trouble::new("internal", format!("the store stopped: {error}"))))?
+            .map_err(|error| Stop::failed(Trouble::new(codes::INTERNAL, format!("the store stopped: {error}"))))?
             .map_err(|error| Stop::failed(error.trouble()))?;
         self.context.log.line(&format!(
             "state: {}{}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::artifact::Shelf;
 use crate::artifact::manifest::{Manifest, ManifestNotice, ManifestValidation, ManifestVerdict};
 use crate::config::model::Artifacts;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::run::RunState;
 use crate::runner::world::World;
@@ -55,7 +55,7 @@ async fn find_once(world: &World, artifacts: &Artifacts) -> Result<Option<u64>, 
     let site = world.site(artifacts).await?;
     let (ledger, shelf) = (world.ledger.clone(), Shelf::new(artifacts).of_site(site));
     let found = look::work(&artifacts.path, move || bring_back(&ledger, &shelf, &loss)).await;
-    found.map_err(|silent| silent.trouble("artifacts_hanging", "the artifact root"))?.map(Some)
+    found.map_err(|silent| silent.trouble(codes::ARTIFACTS_HANGING, "the artifact root"))?.map(Some)
 }
 
 fn bring_back(ledger: &Ledger, shelf: &Shelf, loss: &Damage) -> Result<u64, Trouble> {
@@ -125,7 +125,9 @@ fn trouble(manifest: &Manifest, failed: Option<&ManifestValidation>, relative: &
     let why = failed.map_or_else(String::new, |failed| {
         format!(": {} failed ({})", failed.name, failed.detail.as_deref().unwrap_or("no detail"))
     });
-    Trouble::new("found_again", format!("the state was lost and its manifest alone tells of this run{why}")).with_hint(
-        format!("which destinations have it: `larder snapshots {}`; its artifacts lie in {relative}", manifest.target),
-    )
+    Trouble::new(codes::FOUND_AGAIN, format!("the state was lost and its manifest alone tells of this run{why}"))
+        .with_hint(format!(
+            "which destinations have it: `larder snapshots {}`; its artifacts lie in {relative}",
+            manifest.target
+        ))
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
@@ -22,12 +22,9 @@ use crate::store::{Batch, StoreError};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, RunId};
 
-/// The code of a trouble about snapshots that are gone.
-pub const VANISHED: &str = "snapshots_vanished";
-
 /// What is wrong with a repository that is not there any more, or not the one that was.
-const LOSSES: [&str; 4] =
-    ["repository_missing", "repository_replaced", "not_a_repository", "repository_parent_missing"];
+const LOSSES: [Code; 4] =
+    [codes::REPOSITORY_MISSING, codes::REPOSITORY_REPLACED, codes::NOT_A_REPOSITORY, codes::REPOSITORY_PARENT_MISSING];
 
 /// What `restic repair snapshots` tags what it writes beside the other one.
 const REPAIRED: &str = "repaired";
@@ -137,7 +134,7 @@ pub async fn take(route: &Route, artifacts: &Artifacts) -> Result<Inventory, Tro
 
 /// Whoever found that the repository is lost: the pages say so from then on, until somebody finds it.
 fn note_loss(route: &Route, trouble: Option<&Trouble>) {
-    let is_loss = |trouble: &Trouble| LOSSES.contains(&trouble.code.as_str());
+    let is_loss = |trouble: &Trouble| LOSSES.iter().any(|code| trouble.is(*code));
     let noted = match trouble {
         None => route.world.note_destination(&route.destination, |record| {
             record.trouble = record.trouble.take().filter(|before| !is_loss(before));
@@ -212,7 +209,7 @@ fn mark(listing: &mut [Snapshot], sorted: &Sorted, site: &SiteId) {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Trouble> {
-    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the store stopped: {error}"));
+    let stopped = |error: tokio::task::JoinError| Trouble::new(codes::INTERNAL, format!("the store stopped: {error}"));
     tokio::task::spawn_blocking(work).await.map_err(stopped)?.map_err(|error| error.trouble())
 }
 
@@ -437,7 +434,7 @@ pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), Sto
             seen.missing.retain(|missing| missing.job != *job);
             ledger.put_holdings(&mut batch, name, &seen)?;
             if seen.missing.is_empty() {
-                forgive(ledger, name, VANISHED, &mut batch)?;
+                forgive(ledger, name, codes::SNAPSHOTS_VANISHED, &mut batch)?;
             }
         }
         ledger.commit(batch)
@@ -460,10 +457,10 @@ pub fn is_bare(ledger: &Ledger, job: &JobId) -> Result<bool, StoreError> {
 }
 
 /// The last check or prune that stumbled over what was accepted now found nothing else.
-fn forgive(ledger: &Ledger, name: &Name, code: &str, batch: &mut Batch) -> Result<(), StoreError> {
+fn forgive(ledger: &Ledger, name: &Name, code: Code, batch: &mut Batch) -> Result<(), StoreError> {
     let Some(mut record) = ledger.destination(name)? else { return Ok(()) };
     for upkeep in [&mut record.check, &mut record.prune] {
-        upkeep.trouble = upkeep.trouble.take().filter(|trouble| trouble.code != code);
+        upkeep.trouble = upkeep.trouble.take().filter(|trouble| !trouble.is(code));
     }
     batch.put_destination(&record)
 }
@@ -482,7 +479,7 @@ pub fn vanished(name: &Name, missing: &Missing) -> Trouble {
     let dated = dated(missing.from, missing.to);
     let newest = if missing.newest { ", the newest among them," } else { "" };
     Trouble::new(
-        VANISHED,
+        codes::SNAPSHOTS_VANISHED,
         format!(
             "{count} {noun} of {} {dated}{newest} {verb} gone from {name}, and Larder did not forget them",
             missing.job
@@ -526,5 +523,6 @@ pub fn shared(name: &Name, other: &Foreign) -> Trouble {
             "they are never forgotten by themselves; restore one with `--snapshot ID`".to_owned(),
         ),
     };
-    Trouble::new("shared_repository", format!("{name} holds {} {noun} of {whose}{of}", other.snapshots)).with_hint(hint)
+    Trouble::new(codes::SHARED_REPOSITORY, format!("{name} holds {} {noun} of {whose}{of}", other.snapshots))
+        .with_hint(hint)
 }

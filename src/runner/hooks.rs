@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::config::model::Hook;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::process::{self, Command, Context, Exit, LeftBehind, Limits, LogStdout, Spared, Stdin};
 use crate::store::record::RunRecord;
 
@@ -99,7 +99,7 @@ fn environment(moment: Moment, record: &RunRecord) -> Vec<(String, SecretString)
 fn failure(moment: Moment, hook: &Hook, finished: &process::Finished) -> Trouble {
     let program = hook.command.first().map_or("", String::as_str);
     if finished.exit == Exit::Cancelled {
-        return Trouble::new("cancelled", format!("cancelled during the {} hook {program}", moment.as_str()));
+        return Trouble::new(codes::CANCELLED, format!("cancelled during the {} hook {program}", moment.as_str()));
     }
     let why = match &finished.exit {
         Exit::Success => "ended".to_owned(),
@@ -112,6 +112,6 @@ fn failure(moment: Moment, hook: &Hook, finished: &process::Finished) -> Trouble
         Exit::NotStarted { detail, .. } => format!("could not be started ({detail})"),
     };
     let tail = finished.stderr_tail.lines().last().map(|line| format!(": {line}")).unwrap_or_default();
-    Trouble::new("hook_failed", format!("the {} hook {program} {why}{tail}", moment.as_str()))
+    Trouble::new(codes::HOOK_FAILED, format!("the {} hook {program} {why}{tail}", moment.as_str()))
         .with_hint("see the run's log with `larder log`; hooks are argv lists without a shell")
 }

@@ -6,7 +6,7 @@
 
 use crate::artifact::Shelf;
 use crate::config::model::Artifacts;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::runner::lost;
 use crate::runner::world::World;
@@ -37,7 +37,8 @@ impl World {
             batch.put_site_id(&site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
             Ok((site, is_found))
         });
-        let (site, is_found) = site.await.map_err(|silent| silent.trouble("path_hanging", "the artifact root"))??;
+        let (site, is_found) =
+            site.await.map_err(|silent| silent.trouble(codes::PATH_HANGING, "the artifact root"))??;
         if is_found {
             let detail =
                 format!("it knows no site, although the manifests in {} are of {site}", artifacts.path.display());
@@ -53,7 +54,9 @@ impl World {
     /// When the store cannot be read or written.
     pub async fn site_if_known(&self, artifacts: &Artifacts) -> Result<Option<SiteId>, Trouble> {
         match self.site(artifacts).await {
-            Err(trouble) if matches!(trouble.code.as_str(), "artifacts_unmounted" | "artifacts_unreadable") => {
+            Err(trouble)
+                if matches!(trouble.known_code(), Some(codes::ARTIFACTS_UNMOUNTED | codes::ARTIFACTS_UNREADABLE)) =>
+            {
                 tracing::warn!(%trouble, "which site this is cannot be told yet");
                 Ok(None)
             }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Target;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::process::{Context, Limits, Log, Redactor};
 use crate::runner::world::World;
 use crate::store::ledger::Ledger;
@@ -87,7 +87,7 @@ fn make(world: &World, run: RunId, target: &Target, staged: Option<PathBuf>) -> 
         fs::File::open(world.paths.journal())?.sync_all()
     };
     make().map_err(|error| {
-        Trouble::new("journal_unwritable", format!("the journal {} cannot be made: {error}", directory.display()))
+        Trouble::new(codes::JOURNAL_UNWRITABLE, format!("the journal {} cannot be made: {error}", directory.display()))
             .with_hint("make room in the state directory")
     })?;
     Ok(Some(notes))
@@ -161,7 +161,7 @@ pub(crate) fn give_up(world: &World, run: RunId) -> Result<(), Trouble> {
     // From here on nobody else takes it up.
     if !in_use(world).insert(run) {
         return Err(Trouble::new(
-            "target_busy",
+            codes::TARGET_BUSY,
             format!("what the run {run} changed is being put back at this moment"),
         )
         .with_hint("wait for the end of that (`larder status`)"));
@@ -184,7 +184,7 @@ fn set_aside(world: &World, run: RunId) -> Result<PathBuf, Trouble> {
     let given_up = directory.with_extension(GIVEN_UP);
     match fs::rename(&directory, &given_up) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Trouble::new(
-            "journal_unwritable",
+            codes::JOURNAL_UNWRITABLE,
             format!("the journal {} cannot be given up: {error}", directory.display()),
         )),
         _ => Ok(given_up),
@@ -272,7 +272,7 @@ async fn close_as_it_is(world: &World, run: RunId, log: Log) -> Result<(), Troub
         Err(error) => return Err(broken(error)),
     }
     fs::remove_dir_all(&directory).map_err(|error| {
-        Trouble::new("journal_unwritable", format!("{} cannot be removed: {error}", directory.display()))
+        Trouble::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be removed: {error}", directory.display()))
     })
 }
 
@@ -319,7 +319,7 @@ fn is_empty(notes: &Path) -> std::io::Result<bool> {
 }
 
 fn unreadable(directory: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("journal_unreadable", format!("the journal {} cannot be read: {error}", directory.display()))
+    Trouble::new(codes::JOURNAL_UNREADABLE, format!("the journal {} cannot be read: {error}", directory.display()))
         .with_hint("look at the application for what a killed run left, then remove the directory")
 }
 

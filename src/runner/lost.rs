@@ -3,20 +3,17 @@
 //! What the store knew of holds, sizes and acceptances is gone with it, so every job waits with its retention until somebody
 //! has seen it. What the repositories still have says what was usual (`recall.rs`).
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind};
 use crate::runner::world::World;
 use crate::store::damage::Damage;
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
 
-/// The code of a trouble about a state store that was lost.
-pub const CODE: &str = "lost_state";
-
 /// What is said of it, with the command for `target`.
 #[must_use]
 pub fn told(damage: &Damage, target: &str) -> Trouble {
-    Trouble::new(CODE, damage.sentence()).with_hint(damage.hint(target))
+    Trouble::new(codes::LOST_STATE, damage.sentence()).with_hint(damage.hint(target))
 }
 
 /// What holds the jobs of `target` until the loss is accepted.

@@ -101,6 +101,7 @@ impl Operations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -133,7 +134,7 @@ mod tests {
         let id = operations.start("restore", at(0));
         operations.progress(id, 100);
         assert_eq!(operations.get(id).unwrap().percent, 99);
-        operations.finish(id, at(5), Err(Trouble::new("no_space", "the disk is full")));
+        operations.finish(id, at(5), Err(Trouble::new(codes::DISK_FULL, "the disk is full")));
         operations.progress(id, 50);
         operations.line(id, "late");
         let status = operations.get(id).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::artifact::mount;
 use crate::config::model::{Destination, Repository};
 use crate::engine::{RepositoryAccess, Restic};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
 use crate::runner::world::World;
@@ -28,7 +28,8 @@ pub struct Route {
 /// When a mount point that it needs is not mounted, or its place does not answer.
 pub async fn present(destination: &Destination) -> Result<(), Trouble> {
     let Repository::Local { path, require_mount, .. } = &destination.repository;
-    let silent = |silent: Silent| silent.trouble("destination_hanging", &format!("destination {}:", destination.name));
+    let silent =
+        |silent: Silent| silent.trouble(codes::DESTINATION_HANGING, &format!("destination {}:", destination.name));
     let point = require_mount.clone();
     let looked = require_mount.as_ref().unwrap_or(path);
     let mounted = look::at(looked, LOOK_MAX, move || point.is_none_or(|point| mount::is_point(&point)));
@@ -39,7 +40,7 @@ pub async fn present(destination: &Destination) -> Result<(), Trouble> {
     }
     match require_mount {
         Some(point) if !mounted => Err(Trouble::new(
-            "destination_unmounted",
+            codes::DESTINATION_UNMOUNTED,
             format!("destination {}: {} is not mounted", destination.name, point.display()),
         )
         .with_hint(format!("mount {}; a deferred run is tried again by itself", point.display()))),
@@ -56,7 +57,7 @@ fn may_be_made(destination: &Destination) -> Result<(), Trouble> {
     }
     let Some(place) = mount::missing_below(path) else { return Ok(()) };
     Err(Trouble::new(
-        "destination_unmounted",
+        codes::DESTINATION_UNMOUNTED,
         format!(
             "destination {}: there is no repository at {}, and nothing is mounted there although it lies below {}",
             destination.name,
@@ -93,7 +94,7 @@ impl Route {
             let Repository::Local { path, .. } = &self.destination.repository;
             look::at(path, LOOK_MAX, move || may_be_made(&destination))
                 .await
-                .map_err(|silent| silent.trouble("destination_hanging", "the repository"))??;
+                .map_err(|silent| silent.trouble(codes::DESTINATION_HANGING, "the repository"))??;
             let id = if make {
                 Some(restic.open_or_init(&access, &self.context).await)
             } else {
@@ -112,10 +113,10 @@ impl Route {
     }
 }
 
-/// Nothing was ever shipped there.
-pub const NOT_MADE: &str = "repository_not_made";
-
 fn not_made(location: &str) -> Trouble {
-    Trouble::new(NOT_MADE, format!("there is no repository at {location} yet; the first run makes it"))
-        .with_hint("push a target and `larder run` it; if there was one, mount its disk")
+    Trouble::new(
+        codes::REPOSITORY_NOT_MADE,
+        format!("there is no repository at {location} yet; the first run makes it"),
+    )
+    .with_hint("push a target and `larder run` it; if there was one, mount its disk")
 }

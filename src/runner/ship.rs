@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::config::model::{Artifacts, Tolerate};
 use crate::engine::{self, BackupReport, BackupRequest, EngineError, Progress, RepositoryAccess, Restic};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::store::record::{DestinationRecord, Shipment};
@@ -74,7 +74,7 @@ pub async fn ship(
 /// to be shipped.
 fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Trouble>, now: Timestamp) {
     match (outcome, trouble) {
-        (Outcome::Failed, Some(trouble)) if trouble.code != "source_missing" => record.trouble = Some(trouble),
+        (Outcome::Failed, Some(trouble)) if !trouble.is(codes::SOURCE_MISSING) => record.trouble = Some(trouble),
         (Outcome::Cancelled | Outcome::Failed, _) => {}
         _ => {
             record.trouble = None;
@@ -111,7 +111,7 @@ fn shipment(route: &Route, cargo: &Cargo, made: Result<Made, Trouble>, took: Dur
             shipment.snapshot = Some(report.snapshot);
         }
         Err(trouble) => {
-            if trouble.code == "cancelled" {
+            if trouble.is(codes::CANCELLED) {
                 shipment.outcome = Outcome::Cancelled;
             }
             shipment.trouble = Some(trouble);
@@ -142,23 +142,26 @@ fn judge(cargo: &Cargo, report: &BackupReport) -> Judged {
     if report.tolerated_total > 0 {
         let what =
             told(report.tolerated_total, "could not be read, as `tolerate.unreadable` allows", &report.tolerated);
-        judged.notices.push(Trouble::new("unreadable_tolerated", what));
+        judged.notices.push(Trouble::new(codes::UNREADABLE_TOLERATED, what));
     }
     if report.partial {
         judged.trouble = Some(
-            Trouble::new("files_unreadable", told(report.unreadable_total, "could not be read", &report.unreadable))
-                .with_hint("give the daemon's user read access, exclude them, or name them in `tolerate.unreadable`"),
+            Trouble::new(
+                codes::FILES_UNREADABLE,
+                told(report.unreadable_total, "could not be read", &report.unreadable),
+            )
+            .with_hint("give the daemon's user read access, exclude them, or name them in `tolerate.unreadable`"),
         );
     } else if report.vanished_total > allowed {
         let what = told(report.vanished_total, "vanished while they were read", &report.vanished);
-        judged.trouble = Some(Trouble::new("files_vanished", what).with_hint(
+        judged.trouble = Some(Trouble::new(codes::FILES_VANISHED, what).with_hint(
             "exclude what comes and goes, back up when it is quiet, or raise the target's `tolerate: {vanished: 1%}`",
         ));
     } else if let Some(trouble) = cargo.counted.and_then(|counted| fewer(counted, read, report, cargo)) {
         judged.trouble = Some(trouble);
     } else if report.vanished_total > 0 {
         let what = told(report.vanished_total, "vanished while they were read", &report.vanished);
-        judged.notices.push(Trouble::new("files_vanished", format!("{what} (up to {allowed} are tolerated)")));
+        judged.notices.push(Trouble::new(codes::FILES_VANISHED, format!("{what} (up to {allowed} are tolerated)")));
     }
     judged
 }
@@ -178,7 +181,7 @@ fn fewer(counted: Counted, read: u64, report: &BackupReport, cargo: &Cargo) -> O
             ByteSize(counted.bytes),
             ByteSize(report.bytes_processed)
         );
-        Trouble::new("fewer_than_counted", message)
+        Trouble::new(codes::FEWER_THAN_COUNTED, message)
             .with_hint("look whether `exclude` leaves out more than it should, or whether files were deleted meanwhile")
     })
 }
@@ -209,7 +212,7 @@ async fn attempt(
     on_progress: impl FnMut(Progress) + Send,
 ) -> Result<Made, Trouble> {
     let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
-    let stopped = || Trouble::new("cancelled", format!("cancelled before shipping to {}", route.destination.name));
+    let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
     let _berth = tokio::select! {
         berth = berths.acquire_owned() => berth.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
@@ -252,7 +255,7 @@ async fn newest_of_ours(
         let newest = known.max_by_key(|(_, known)| (known.order, known.time)).map(|(id, _)| id.clone());
         Ok::<_, crate::store::StoreError>((newest, ledger.holdings(&name)?.is_some()))
     });
-    let stopped = |error: tokio::task::JoinError| Trouble::new("internal", format!("the store stopped: {error}"));
+    let stopped = |error: tokio::task::JoinError| Trouble::new(codes::INTERNAL, format!("the store stopped: {error}"));
     let (newest, was_listed) = look.await.map_err(stopped)?.map_err(|error| error.trouble())?;
     if newest.is_some() || was_listed {
         return Ok(newest);
@@ -272,7 +275,7 @@ pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, T
         return Ok(0);
     }
     let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
-    let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new("cancelled", "the daemon is stopping"))?;
+    let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
     let (restic, access) = route.open().await?;
     holdings::mark_leaving(route, job, ids).await?;
     restic.forget(&access, ids, &route.context).await.map_err(|error| error.trouble())?;

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::clock::Clock;
 use crate::config::model::Destination;
 use crate::engine::{EngineError, RepositoryAccess, Restic};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
 use crate::runner::live::Live;
@@ -120,7 +120,7 @@ impl World {
     pub async fn access(&self, destination: &Destination) -> Result<RepositoryAccess, Trouble> {
         let password = destination.password.resolved().await.map_err(|error| {
             Trouble::new(
-                "password_unavailable",
+                codes::PASSWORD_UNAVAILABLE,
                 format!("destination {}: {}", destination.name, crate::error::chain(&error)),
             )
             .with_hint(error.hint())

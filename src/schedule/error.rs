@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::offset::Offset;
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 
 /// One of the five fields, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,11 +89,11 @@ pub enum ScheduleError {
 impl ScheduleError {
     /// Stable, for `Trouble` and diagnostics.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::Zone { .. } => "unknown_timezone",
-            Self::NeverFires { .. } => "schedule_never_fires",
-            _ => "invalid_schedule",
+            Self::Zone { .. } => codes::UNKNOWN_TIMEZONE,
+            Self::NeverFires { .. } => codes::SCHEDULE_NEVER_FIRES,
+            _ => codes::INVALID_SCHEDULE,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which files of a tree are config, which are passed over, and which are refused with a reason. Pure.
 
 use super::{FileEntry, SourceError};
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 
 /// Largest config file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -49,23 +49,23 @@ pub(super) fn admit(parent: &str, name: &[u8], kind: Kind, depth: usize) -> Admi
         return Admission::Skip;
     }
     let shown = join(parent, &printable(name));
-    let refuse = |code: &str, message: &str, hint: &str| {
+    let refuse = |code: Code, message: &str, hint: &str| {
         Admission::Refuse(shown.clone(), Trouble::new(code, message).with_hint(hint))
     };
     let path = match std::str::from_utf8(name) {
         Ok(name) if !name.chars().any(char::is_control) => join(parent, name),
-        Ok(_) => return refuse("path_unprintable", "the name has control characters", "rename it"),
-        Err(_) => return refuse("path_not_utf8", "the name is not UTF-8", "rename it"),
+        Ok(_) => return refuse(codes::PATH_UNPRINTABLE, "the name has control characters", "rename it"),
+        Err(_) => return refuse(codes::PATH_NOT_UTF8, "the name is not UTF-8", "rename it"),
     };
     match kind {
         Kind::File => Admission::Take(path),
         Kind::Directory if depth >= DEPTH_MAX => {
-            refuse("too_deep", &format!("directories are nested more than {DEPTH_MAX} deep"), "use fewer levels")
+            refuse(codes::TOO_DEEP, &format!("directories are nested more than {DEPTH_MAX} deep"), "use fewer levels")
         }
         Kind::Directory => Admission::Descend(path),
-        Kind::Symlink => refuse("symlink", "symbolic links are not followed", "put the file itself here"),
-        Kind::Submodule => refuse("submodule", "submodules are not read", "put the files themselves here"),
-        Kind::Other => refuse("not_a_file", "this is no regular file", "put a regular file here"),
+        Kind::Symlink => refuse(codes::SYMLINK, "symbolic links are not followed", "put the file itself here"),
+        Kind::Submodule => refuse(codes::SUBMODULE, "submodules are not read", "put the files themselves here"),
+        Kind::Other => refuse(codes::NOT_A_FILE, "this is no regular file", "put a regular file here"),
     }
 }
 
@@ -123,13 +123,13 @@ impl Gathered {
 
 /// The reason against a file of `bytes`.
 pub(super) fn too_large(bytes: u64) -> Trouble {
-    Trouble::new("file_too_large", format!("the file has {bytes} bytes, at most {FILE_BYTES_MAX} are read"))
+    Trouble::new(codes::FILE_TOO_LARGE, format!("the file has {bytes} bytes, at most {FILE_BYTES_MAX} are read"))
         .with_hint("split it into several files")
 }
 
 /// The reason against content that is no text; `at` is the first bad byte.
 pub(super) fn not_utf8(at: usize) -> Trouble {
-    Trouble::new("not_utf8", format!("the file is not UTF-8 text (byte {at})")).with_hint("save it as UTF-8")
+    Trouble::new(codes::NOT_UTF8, format!("the file is not UTF-8 text (byte {at})")).with_hint("save it as UTF-8")
 }
 
 /// `a/b`, or `b` at the root.

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::bare::Bare;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 
 /// How many entries are looked at.
 const ENTRIES_MAX: usize = 20_000;
@@ -35,7 +35,7 @@ pub fn first(path: &Path, branch: &str) -> Option<PathBuf> {
 pub fn trouble(repository: &Path, denied: &Path) -> Trouble {
     let user = nix::unistd::geteuid();
     Trouble::new(
-        "source_unreadable",
+        codes::SOURCE_UNREADABLE,
         format!("{} may not be read by the user that Larder runs as (uid {user})", denied.display()),
     )
     .with_hint(format!(

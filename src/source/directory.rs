@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::admit::{Admission, FILE_BYTES_MAX, Gathered, Kind, admit, not_utf8, too_large};
 use super::{FileEntry, FileSet, SourceError};
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 
 /// The config files below one directory, read once: later changes on disk are not seen.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl FileSet for Directory {
         self.contents
             .get(&entry.path)
             .cloned()
-            .ok_or_else(|| Trouble::new("file_missing", format!("{} was not there", entry.path)))
+            .ok_or_else(|| Trouble::new(codes::FILE_MISSING, format!("{} was not there", entry.path)))
     }
 }
 
@@ -111,7 +111,7 @@ fn read_text(path: &OsStr) -> Result<Vec<u8>, Trouble> {
 }
 
 fn cannot_read(error: &io::Error) -> Trouble {
-    Trouble::new("file_unreadable", format!("it cannot be read: {}", chain(error)))
+    Trouble::new(codes::FILE_UNREADABLE, format!("it cannot be read: {}", chain(error)))
         .with_hint("check its owner and permissions")
 }
 

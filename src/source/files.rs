@@ -8,11 +8,8 @@ use tempfile::TempDir;
 
 use super::admit::{Admission, FILE_BYTES_MAX, Gathered, Kind, admit, not_utf8, too_large};
 use super::{FileEntry, FileSet, SourceError};
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::types::Revision;
-
-/// The code of content that could not be read, whatever it would say.
-pub const OBJECT_UNREADABLE: &str = "object_unreadable";
 
 /// The config files of one revision of a repository.
 pub struct GitFiles {
@@ -77,7 +74,7 @@ impl FileSet for GitFiles {
 
     fn read(&self, entry: &FileEntry) -> Result<Vec<u8>, Trouble> {
         let missing = |detail: String| {
-            Trouble::new(OBJECT_UNREADABLE, format!("its content cannot be read: {detail}"))
+            Trouble::new(codes::OBJECT_UNREADABLE, format!("its content cannot be read: {detail}"))
                 .with_hint("`git fsck --full` in the repository says more; pushing again restores missing objects")
         };
         let id = gix::ObjectId::from_hex(entry.content_id.as_bytes()).map_err(|e| missing(e.to_string()))?;

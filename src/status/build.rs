@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::Hold;
 use crate::run::holdings::Holdings;
 use crate::runner::live::RunUpdate;
@@ -105,7 +105,7 @@ fn loss_problem(damage: &Damage, jobs: &[JobRecord]) -> Problem {
     let target = job.map_or("state", |job| job.id.target.as_str());
     let trouble = lost::told(damage, target);
     Problem {
-        code: lost::CODE.to_owned(),
+        code: codes::LOST_STATE.name().to_owned(),
         what: "The state store was lost; nothing is forgotten until that is accepted".to_owned(),
         why: Some(trouble.message),
         hint: trouble.hint,
@@ -308,7 +308,7 @@ fn destination_view(
     let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {
         let commands = vec![format!("larder destination test {name}")];
-        problem(format!("Destination {name} does not work"), Some(trouble), "failed", commands)
+        problem(format!("Destination {name} does not work"), trouble, commands)
     });
     let own = match record {
         _ if problem.is_some() => Health::Failed,
@@ -347,10 +347,9 @@ fn destination_view(
 fn upkeep_view(name: &Name, what: &str, wanted: bool, upkeep: &Upkeep, now: Timestamp) -> UpkeepView {
     let commands = || vec![format!("larder destination {what} {name}")];
     let problem = match &upkeep.trouble {
-        Some(trouble) => Some((
-            Health::Failed,
-            problem(format!("The last {what} of {name} failed"), Some(trouble), what, commands()),
-        )),
+        Some(trouble) => {
+            Some((Health::Failed, problem(format!("The last {what} of {name} failed"), trouble, commands())))
+        }
         None if wanted && upkeep.next.is_some_and(|next| now.duration_since(next) > UPKEEP_MISSED_AFTER) => Some((
             Health::Warning,
             Problem {

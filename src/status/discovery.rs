@@ -83,6 +83,7 @@ fn missed(all: &[Uncovered], discover: &Discover) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
     use crate::status::render::Renderer;
     use crate::status::sample::{discovering, healthy, now, sight};
     use crate::status::{Health, View};
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_does_not_answer_is_unknown_and_never_zero() {
-        let trouble = crate::error::Trouble::new("engine_unreachable", "it is off");
+        let trouble = crate::error::Trouble::new(codes::ENGINE_UNREACHABLE, "it is off");
         let view = View::build(&discovering(Discovery::Unknown { trouble, at: now() }), now());
         let discovery = view.discovery.clone().unwrap();
         assert!(!discovery.known && discovery.problem.is_some() && view.verdict.health == Health::Warning);

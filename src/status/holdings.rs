@@ -18,24 +18,19 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
     let one = |missing: &Missing| {
         let job = &missing.job;
         let commands = vec![format!("larder destination test {name}"), accept_command(&job.target, &missing.value())];
-        problem(
-            format!("Snapshots of {job} vanished from {name}"),
-            Some(&vanished(name, missing)),
-            "vanished",
-            commands,
-        )
+        problem(format!("Snapshots of {job} vanished from {name}"), &vanished(name, missing), commands)
     };
     let older = |newer: &Newer| {
         let commands =
             vec![format!("larder destination test {name}"), accept_command(&newer.job.target, &newer.value())];
         let what = format!("The state of {} is older than {name}", newer.job);
-        problem(what, Some(&older::told(name, newer)), "older_state", commands)
+        problem(what, &older::told(name, newer), commands)
     };
     let altered = |altered: &Altered| {
         let commands =
             vec![format!("larder destination check {name}"), accept_command(&altered.job.target, &altered.value())];
         let what = format!("Snapshots of {} in {name} hold something else than they did", altered.job);
-        problem(what, Some(&altered::told(name, altered)), "altered", commands)
+        problem(what, &altered::told(name, altered), commands)
     };
     let all = seen.newer.iter().map(older).chain(seen.altered.iter().map(altered)).chain(seen.missing.iter().map(one));
     let mut shown: Vec<Problem> = all.clone().take(SHOWN_MAX).collect();
@@ -55,7 +50,7 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
 /// Other sites in the same repository, and what is dated in the future.
 #[must_use]
 pub fn notices(name: &Name, seen: &Holdings) -> Vec<Problem> {
-    let say = |trouble: &crate::error::Trouble| problem(trouble.message.clone(), Some(trouble), "notice", Vec::new());
+    let say = |trouble: &crate::error::Trouble| problem(trouble.message.clone(), trouble, Vec::new());
     let mut notices: Vec<Problem> = seen.foreign.iter().map(|other| say(&shared(name, other))).collect();
     if seen.future > 0 {
         let (noun, verb) = if seen.future == 1 { ("snapshot", "is") } else { ("snapshots", "are") };

@@ -3,10 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Policy;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{self, Hold, HoldKind};
 use crate::run::retention::is_future;
-use crate::runner::clock;
 use crate::status::{Health, JobState, Problem};
 use crate::store::record::{JobRecord, RunSummary};
 use crate::types::{Name, Outcome, show_duration};
@@ -70,13 +69,22 @@ pub fn fresh_until(job: &JobRecord, policy: Option<&Policy>) -> Option<Timestamp
 
 /// A trouble as a problem, with `what` in front and `commands` behind.
 #[must_use]
-pub fn problem(what: impl Into<String>, trouble: Option<&Trouble>, code: &str, commands: Vec<String>) -> Problem {
+pub fn problem(what: impl Into<String>, trouble: &Trouble, commands: Vec<String>) -> Problem {
     Problem {
-        code: trouble.map_or_else(|| code.to_owned(), |t| t.code.clone()),
+        code: trouble.code.clone(),
         what: what.into(),
-        why: trouble.map(|t| t.message.clone()),
-        hint: trouble.and_then(|t| t.hint.clone()),
+        why: Some(trouble.message.clone()),
+        hint: trouble.hint.clone(),
         commands,
+    }
+}
+
+/// How the last run ended, as a problem.
+fn ended(what: impl Into<String>, last: &RunSummary, commands: Vec<String>) -> Problem {
+    let (code, what) = (last.outcome.as_str().to_owned(), what.into());
+    match &last.trouble {
+        Some(trouble) => problem(what, trouble, commands),
+        None => Problem { code, what, why: None, hint: None, commands },
     }
 }
 
@@ -92,7 +100,7 @@ fn failure(job: &JobRecord) -> Option<Problem> {
         0 | 1 => "The last run failed".to_owned(),
         n => format!("The last {n} runs failed"),
     };
-    Some(problem(what, last.trouble.as_ref(), "failed", vec![log_command(last), run_command(job)]))
+    Some(ended(what, last, vec![log_command(last), run_command(job)]))
 }
 
 /// No success for too long, or a due run that nobody started.
@@ -141,8 +149,8 @@ fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<
         Outcome::Cancelled => "The last run was cancelled",
     };
     let health = if succeeded_before || last.outcome == Outcome::Partial { Health::Warning } else { Health::Unknown };
-    let mut problem = problem(what, last.trouble.as_ref(), last.outcome.as_str(), vec![log_command(last)]);
-    if problem.code == clock::JUMPED {
+    let mut problem = ended(what, last, vec![log_command(last)]);
+    if problem.is(codes::JUMPED_CLOCK) {
         // No hold is left: what was to be done is done.
         problem.hint =
             Some("the clock is right now, or was said to be: the next run forgets again by the policy".to_owned());
@@ -202,7 +210,7 @@ fn held(job: &JobRecord) -> Option<Problem> {
     };
     let mut commands: Vec<String> = job.holds.iter().filter_map(|hold| accept_command(&job.id.target, hold)).collect();
     commands.extend(job.last_run.as_ref().map(log_command));
-    let mut problem = problem(what, Some(&first.trouble), "held", commands);
+    let mut problem = problem(what, &first.trouble, commands);
     first.kind.as_str().clone_into(&mut problem.code);
     Some(problem)
 }

@@ -12,7 +12,7 @@ use crate::config::model::{
     Target,
 };
 use crate::discovery::docker::{Seen, Sight};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::RunState;
 use crate::runner::live::{Discovery, RunUpdate};
 use crate::secret::SecretRef;
@@ -152,7 +152,7 @@ pub fn config_record() -> ConfigRecord {
 
 pub fn run(n: u64, target: &str, outcome: Outcome, hours_ago: i64) -> RunRecord {
     let trouble = (outcome == Outcome::Failed)
-        .then(|| Trouble::new("unreachable", "cannot connect to db.lan:5432: connection refused"));
+        .then(|| Trouble::new(codes::UNREACHABLE, "cannot connect to db.lan:5432: connection refused"));
     let shipment = |destination: &str, outcome| Shipment {
         destination: name(destination),
         outcome,
@@ -281,7 +281,7 @@ pub fn troubled() -> Reading {
         change(reading.jobs.iter_mut().find(|job| job.id.target.as_str() == target).unwrap());
     };
     change("paperless-db", &|job| {
-        let trouble = Trouble::new("unreachable", "cannot connect to db.lan:5432: connection refused")
+        let trouble = Trouble::new(codes::UNREACHABLE, "cannot connect to db.lan:5432: connection refused")
             .with_hint("check that PostgreSQL on db.lan is up and listens on 5432");
         job.last_run = Some(summary(7, Outcome::Failed, 4, Some(trouble)));
         job.last_success = Some(summary(3, Outcome::Success, 76, None));
@@ -293,8 +293,9 @@ pub fn troubled() -> Reading {
         job.next_run = Some(ago(28));
     });
     change("photos", &|job| {
-        let trouble = Trouble::new("unreadable_files", "2 of 48,112 files could not be read: /srv/photos/.lock, …")
-            .with_hint("exclude them, or let the daemon's user read them");
+        let trouble =
+            Trouble::new(codes::UNREADABLE_FILES, "2 of 48,112 files could not be read: /srv/photos/.lock, …")
+                .with_hint("exclude them, or let the daemon's user read them");
         job.last_run = Some(summary(8, Outcome::Partial, 4, Some(trouble)));
     });
     change("new-one", &|job| {
@@ -319,7 +320,7 @@ pub fn troubled() -> Reading {
     reading.history.insert(job_id("photos"), history("photos", Outcome::Partial));
     reading.history.remove(&job_id("new-one"));
     reading.destinations[1].trouble = Some(
-        Trouble::new("not_mounted", "/mnt/usb is not a mount point, so nothing was written there")
+        Trouble::new(codes::NOT_MOUNTED, "/mnt/usb is not a mount point, so nothing was written there")
             .with_hint("plug the disk in and mount it, then test the destination"),
     );
     reading.live = vec![update("immich-db")];

@@ -7,7 +7,7 @@ use super::render::{Renderer, content_security_policy, render_mail};
 use super::sample::*;
 use super::*;
 use crate::config::model::Target;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::status::job::{MISSED_AFTER, standing};
 use crate::status::read::Reading;
 use crate::store::record::{Held, Incident, Rejected, Suspension};
@@ -57,7 +57,7 @@ fn the_sentence_on_top_never_says_more_than_the_counts() {
 
     let mut partial = healthy(&eleven);
     for job in &mut partial.jobs {
-        job.last_run = Some(summary(2, Outcome::Partial, 1, Some(Trouble::new("x", "a part"))));
+        job.last_run = Some(summary(2, Outcome::Partial, 1, Some(Trouble::new(codes::INTERNAL, "a part"))));
     }
     assert_eq!(verdict_of(&partial), (Health::Warning, "0 of 11 jobs proven, with 11 warnings".to_owned()));
 
@@ -93,15 +93,17 @@ fn what_is_switched_off_or_holds_no_backup_yet_keeps_everything_from_being_prove
 
 #[test]
 fn a_source_that_cannot_be_read_and_a_lost_state_are_failures_whatever_else_is_well() {
-    let incident =
-        |text: &str| Incident { since: ago(1), trouble: Trouble::new("gone", text).with_hint("bring it back") };
+    let incident = |text: &str| Incident {
+        since: ago(1),
+        trouble: Trouble::new(codes::STATE_GONE, text).with_hint("bring it back"),
+    };
     let mut reading = two();
     reading.config.unreadable = Some(incident("there is nothing at /srv/larder.git"));
     let shown = view(&reading);
     assert_eq!((shown.verdict.health, shown.config.state.as_str()), (Health::Failed, "unreadable"));
     assert_eq!(shown.verdict.sentence, "The config cannot be read");
     assert!(shown.attention[0].problem.what.contains("stays in force"), "{:?}", shown.attention[0]);
-    reading.destinations[0].trouble = Some(Trouble::new("not_mounted", "gone"));
+    reading.destinations[0].trouble = Some(Trouble::new(codes::NOT_MOUNTED, "gone"));
     reading.state = Some(incident("/var/lib/larder is gone"));
     let shown = view(&reading);
     assert_eq!(
@@ -115,7 +117,7 @@ fn a_source_that_cannot_be_read_and_a_lost_state_are_failures_whatever_else_is_w
 fn a_destination_that_left_the_config_is_red_for_nobody() {
     let mut reading = two();
     let mut gone = destination_record("gone");
-    gone.trouble = Some(Trouble::new("repository_missing", "gone"));
+    gone.trouble = Some(Trouble::new(codes::REPOSITORY_MISSING, "gone"));
     gone.check.trouble = gone.trouble.clone();
     reading.destinations.push(gone);
     assert_eq!(verdict_of(&reading), (Health::Proven, "Everything is proven".to_owned()));
@@ -186,7 +188,7 @@ fn states_follow_the_record_and_each_trouble_says_what_why_and_what_to_type() {
 #[test]
 fn a_broken_destination_needs_attention_even_if_every_job_is_fine() {
     let mut reading = two();
-    reading.destinations[0].trouble = Some(Trouble::new("not_mounted", "gone"));
+    reading.destinations[0].trouble = Some(Trouble::new(codes::NOT_MOUNTED, "gone"));
     assert_eq!(verdict_of(&reading), (Health::Failed, "1 destination needs attention".to_owned()));
 }
 
@@ -233,7 +235,7 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>
 /// Puts the hostile text wherever a string of the outside world can appear.
 fn hostile() -> Reading {
     let mut reading = troubled();
-    let trouble = || Trouble::new(HOSTILE, HOSTILE).with_hint(HOSTILE);
+    let trouble = || Trouble::told(HOSTILE, HOSTILE).with_hint(HOSTILE);
     for job in &mut reading.jobs {
         if let Some(last) = &mut job.last_run {
             last.trouble = Some(trouble());

@@ -53,6 +53,7 @@ mod tests {
 
     use super::*;
     use crate::error::Trouble;
+    use crate::error::codes;
 
     #[test]
     fn what_fits_is_left_as_it_is() {
@@ -75,7 +76,7 @@ mod tests {
         fn twenty_warnings_of_any_length_fit(
             texts in prop::collection::vec(("\\PC{0,40}", 0..2000_usize), 20)
         ) {
-            let warning = |(text, times): (String, usize)| Trouble::new("code", text.repeat(times)).with_hint(text);
+            let warning = |(text, times): (String, usize)| Trouble::new(codes::INTERNAL, text.repeat(times)).with_hint(text);
             let warnings: Vec<Trouble> = texts.into_iter().map(warning).collect();
             let json = fitted(&warnings).unwrap();
             prop_assert!(json.len() <= VALUE_BYTES_MAX);

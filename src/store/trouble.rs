@@ -3,24 +3,24 @@
 use std::io::ErrorKind;
 
 use super::{StoreError, Tree};
-use crate::error::{Trouble, chain};
+use crate::error::{Code, Trouble, chain, codes};
 
 impl StoreError {
     /// Stable, for machines.
     #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::InUse { .. } => "state_in_use",
-            Self::Open { .. } => "state_not_opened",
-            Self::Damaged { .. } => "state_damaged",
-            Self::Newer { .. } => "state_newer",
-            Self::Read(_) => "state_not_read",
-            Self::Write(_) => "state_not_written",
-            Self::ValueTooLarge { .. } => "state_value_too_large",
-            Self::Record { .. } => "state_record_unreadable",
-            Self::Export { .. } => "export_not_written",
-            Self::Import { .. } => "export_not_imported",
-            Self::NotEmpty { .. } => "state_not_empty",
+            Self::InUse { .. } => codes::STATE_IN_USE,
+            Self::Open { .. } => codes::STATE_NOT_OPENED,
+            Self::Damaged { .. } => codes::STATE_DAMAGED,
+            Self::Newer { .. } => codes::STATE_NEWER,
+            Self::Read(_) => codes::STATE_NOT_READ,
+            Self::Write(_) => codes::STATE_NOT_WRITTEN,
+            Self::ValueTooLarge { .. } => codes::STATE_VALUE_TOO_LARGE,
+            Self::Record { .. } => codes::STATE_RECORD_UNREADABLE,
+            Self::Export { .. } => codes::EXPORT_NOT_WRITTEN,
+            Self::Import { .. } => codes::EXPORT_NOT_IMPORTED,
+            Self::NotEmpty { .. } => codes::STATE_NOT_EMPTY,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::CertificateError as Why;
 
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::types::{ByteSize, show_duration};
 
 /// Why a call came to nothing.
@@ -75,27 +75,27 @@ impl WebError {
     }
 
     /// A stable name for it.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Address { .. } => "bad_url",
-            Self::ClearText { .. } => "clear_text",
-            Self::Authorities { .. } | Self::Fingerprint { .. } | Self::TwoTrusts => "bad_tls",
-            Self::Client(_) | Self::Runtime(_) => "internal",
-            Self::UnknownHost { .. } => "unknown_host",
-            Self::Refused { .. } | Self::Unreachable { .. } => "unreachable",
-            Self::UntrustedIssuer { .. } => "certificate_untrusted",
-            Self::WrongName { .. } => "certificate_wrong_name",
-            Self::OutOfDate { .. } => "certificate_out_of_date",
-            Self::OtherCertificate { .. } => "certificate_changed",
-            Self::Tls { .. } => "tls_failed",
-            Self::Silent { .. } => "silent",
-            Self::Cut { .. } => "cut_short",
-            Self::TooLarge { .. } => "too_large",
-            Self::NotJson { .. } => "unexpected_answer",
-            Self::Protocol { .. } => "http_failed",
-            Self::Read { .. } => "unreadable",
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
-            Self::Write { .. } => "unwritable",
+            Self::Address { .. } => codes::BAD_URL,
+            Self::ClearText { .. } => codes::CLEAR_TEXT,
+            Self::Authorities { .. } | Self::Fingerprint { .. } | Self::TwoTrusts => codes::BAD_TLS,
+            Self::Client(_) | Self::Runtime(_) => codes::INTERNAL,
+            Self::UnknownHost { .. } => codes::UNKNOWN_HOST,
+            Self::Refused { .. } | Self::Unreachable { .. } => codes::UNREACHABLE,
+            Self::UntrustedIssuer { .. } => codes::CERTIFICATE_UNTRUSTED,
+            Self::WrongName { .. } => codes::CERTIFICATE_WRONG_NAME,
+            Self::OutOfDate { .. } => codes::CERTIFICATE_OUT_OF_DATE,
+            Self::OtherCertificate { .. } => codes::CERTIFICATE_CHANGED,
+            Self::Tls { .. } => codes::TLS_FAILED,
+            Self::Silent { .. } => codes::SILENT,
+            Self::Cut { .. } => codes::CUT_SHORT,
+            Self::TooLarge { .. } => codes::TOO_LARGE,
+            Self::NotJson { .. } => codes::UNEXPECTED_ANSWER,
+            Self::Protocol { .. } => codes::HTTP_FAILED,
+            Self::Read { .. } => codes::UNREADABLE,
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => codes::DISK_FULL,
+            Self::Write { .. } => codes::UNWRITABLE,
         }
     }
 
@@ -150,7 +150,7 @@ impl WebError {
 
     /// Whether it may pass by itself.
     pub(crate) fn may_pass(&self) -> bool {
-        self.code() == "disk_full"
+        self.code() == codes::DISK_FULL
     }
 
     /// The same for a command that has no plugin's failure.

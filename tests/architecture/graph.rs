@@ -59,7 +59,8 @@ fn strangers(graph: &Graph, from: &Module) -> Vec<Module> {
     used.filter(|to| !from.starts_with(to) && !to.starts_with(from)).cloned().collect()
 }
 
-fn without_tests(code: &str) -> &str {
+/// The code before a file's own tests.
+pub fn without_tests(code: &str) -> &str {
     code.find("#[cfg(test)]\nmod tests {").map_or(code, |at| &code[..at])
 }
 

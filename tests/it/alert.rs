@@ -476,7 +476,8 @@ fn run(job: &JobRecord, outcome: Outcome, now: Timestamp) -> RunRecord {
         queued: now,
         started: Some(now),
         finished: Some(now),
-        trouble: (outcome == Outcome::Failed).then(|| Trouble::new("gone", "the disk is gone").with_hint("plug it in")),
+        trouble: (outcome == Outcome::Failed)
+            .then(|| Trouble::told("gone", "the disk is gone").with_hint("plug it in")),
         warnings: Vec::new(),
         notices: Vec::new(),
         artifact: None,

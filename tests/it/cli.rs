@@ -386,6 +386,12 @@ fn schemas_completions_and_manual_are_printed() {
         let done = Command::new(larder()).args(["schema", kind]).output().unwrap();
         let _: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{kind}: {error}"));
     }
+    let done = Command::new(larder()).args(["schema", "errors"]).output().unwrap();
+    let errors: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let of = |code: &str| errors["errors"].as_array().unwrap().iter().find(|each| each["code"] == code).cloned();
+    assert_eq!(of("wrong_password").unwrap()["kind"], "unauthorized");
+    assert_eq!(of("unknown_target").unwrap()["kind"], "not_found");
+    assert!(of("unknown_host").unwrap()["meaning"].as_str().is_some_and(|meaning| !meaning.is_empty()));
     for shell in ["bash", "zsh", "fish"] {
         let done = Command::new(larder()).args(["completions", shell]).output().unwrap();
         assert!(done.status.success() && done.stdout.len() > 1000);

@@ -394,7 +394,7 @@ fn a_file_that_can_not_be_read_does_not_make_others_wrong() {
         "target.yaml",
         b"kind: Target\nname: a\nplugin: files\nwith: {paths: [/a]}\npolicies: [daily]\n",
     )]);
-    memory.refused.push(("policy.yaml".to_owned(), Trouble::new("symlink", "this is a symbolic link")));
+    memory.refused.push(("policy.yaml".to_owned(), Trouble::told("symlink", "this is a symbolic link")));
     let loaded = Loader::new(plugins()).load(&memory);
     assert!(loaded.config.is_none());
     let lines: Vec<String> = loaded.diagnostics.iter().map(Diagnostic::one_line).collect();

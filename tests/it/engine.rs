@@ -774,7 +774,7 @@ async fn damage_is_found_by_check_and_by_restore() {
         assert_eq!(error.code(), "repository_damaged", "{error}");
         let to = place.path("to");
         let error = place.restic.restore(&place.access, &snapshot, &to, &[], &place.context, |_| {}).await.unwrap_err();
-        assert!(["restore_incomplete", "repository_damaged"].contains(&error.code()), "{error}");
+        assert!(["restore_incomplete", "repository_damaged"].contains(&error.code().name()), "{error}");
     }
 }
 
@@ -920,7 +920,7 @@ async fn figures_that_are_none_and_complaints_before_an_exit_code_of_0_are_no_su
                 _ => restic.prune(access, context).await.err(),
             };
             let error = failed.unwrap_or_else(|| panic!("{operation} is a success with {complaint}"));
-            assert!(["restic_failed", "repository_damaged"].contains(&error.code()), "{operation}: {error}");
+            assert!(["restic_failed", "repository_damaged"].contains(&error.code().name()), "{operation}: {error}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::model::{Email, Smtp, SmtpSecurity};
+use crate::error::codes;
 use crate::run::RunState;
 use crate::store::record::Trigger;
 use crate::types::{Outcome, RunId};
@@ -52,7 +53,7 @@ pub(in crate::alert) fn run(outcome: Outcome) -> RunRecord {
         started: Some(at(1)),
         finished: Some(at(60)),
         trouble: (outcome == Outcome::Failed).then(|| {
-            Trouble::new("unauthorized", "db.lan refused the password of the user backup")
+            Trouble::new(codes::UNAUTHORIZED, "db.lan refused the password of the user backup")
                 .with_hint("put the right password into /run/secrets/paperless")
         }),
         warnings: Vec::new(),
@@ -203,7 +204,8 @@ fn an_overdue_job_says_how_old_its_success_is() {
 fn a_repository_check_says_when_it_begins_to_fail_and_when_it_works_again() {
     let nas = Name::parse("nas").unwrap();
     let fine = Upkeep::default();
-    let bad = Upkeep { trouble: Some(Trouble::new("damaged", "pack 12ab is damaged")), ..Upkeep::default() };
+    let bad =
+        Upkeep { trouble: Some(Trouble::new(codes::REPOSITORY_DAMAGED, "pack 12ab is damaged")), ..Upkeep::default() };
     let mail = |before, after| crate::alert::mail_for_upkeep(&site(), &nas, "check", before, after, at(0));
     assert_eq!(mail(&fine, &bad).unwrap().subject, "[home] FAILED: check of nas: pack 12ab is damaged");
     assert_eq!(mail(&bad, &fine).unwrap().subject, "[home] Recovered: check of nas");
@@ -214,8 +216,11 @@ fn a_repository_check_says_when_it_begins_to_fail_and_when_it_works_again() {
 fn nothing_from_outside_forges_headers_lines_or_html() {
     let (before, after, mut run) = failure();
     run.trouble = Some(
-        Trouble::new("x", "bad\r\nBcc: evil@example.org\r\n\r\n<script>alert(1)</script> \u{202e}olleh 备份失败 📦")
-            .with_hint("a\nb"),
+        Trouble::new(
+            codes::INTERNAL,
+            "bad\r\nBcc: evil@example.org\r\n\r\n<script>alert(1)</script> \u{202e}olleh 备份失败 📦",
+        )
+        .with_hint("a\nb"),
     );
     let mails = crate::alert::mails_for(&site(), &before, &after, &run, at(0));
     let mail = mails.first().unwrap();
@@ -230,7 +235,7 @@ fn however_long_the_words_the_mail_fits_into_the_store() {
     let (before, after, mut run) = failure();
     let revision = Revision::parse(&"f".repeat(40)).unwrap();
     for filler in ["\"", "<", "&", "📦", "\\", "\u{0}", "a"] {
-        run.trouble = Some(Trouble::new("x", filler.repeat(100_000)).with_hint(filler.repeat(100_000)));
+        run.trouble = Some(Trouble::new(codes::INTERNAL, filler.repeat(100_000)).with_hint(filler.repeat(100_000)));
         let errors: Vec<String> = (0..50).map(|_| filler.repeat(10_000)).collect();
         let mut mails = crate::alert::mails_for(&site(), &before, &after, &run, at(0));
         mails.extend(crate::alert::mail_for_rejected(&site(), &revision, &errors, at(0)));

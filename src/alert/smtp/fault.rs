@@ -7,7 +7,7 @@ use lettre::transport::smtp::response::Severity;
 use rustls::CertificateError;
 
 use super::{GREETING, TLS_GREETING};
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::process::Redactor;
 use crate::secret::SecretError;
 
@@ -143,25 +143,25 @@ impl SmtpFault {
         self
     }
 
-    pub(in crate::alert) fn code(&self) -> &'static str {
+    pub(in crate::alert) fn code(&self) -> Code {
         match self {
-            Self::Name { .. } | Self::NoAddress { .. } => "mail_dns",
-            Self::Connect { kind: io::ErrorKind::ConnectionRefused, .. } => "mail_refused",
-            Self::Connect { .. } => "mail_unreachable",
-            Self::Timeout { .. } => "mail_timeout",
-            Self::Broken { .. } => "mail_broken",
-            Self::UnknownIssuer { .. } => "mail_tls_unknown_ca",
-            Self::WrongName { .. } => "mail_tls_wrong_name",
-            Self::Expired { .. } => "mail_tls_expired",
-            Self::Tls { .. } => "mail_tls",
-            Self::Certificates(_) => "mail_tls_no_certificates",
-            Self::NoStartTls { .. } => "mail_no_starttls",
-            Self::NoAuth { .. } => "mail_no_auth",
-            Self::NoPassword { .. } | Self::Secret(_) => "mail_password",
-            Self::Login { .. } => "mail_auth_failed",
-            Self::Answer { .. } => "mail_rejected",
-            Self::Hello { .. } => "mail_hello_refused",
-            Self::NotSmtp { .. } => "mail_not_smtp",
+            Self::Name { .. } | Self::NoAddress { .. } => codes::MAIL_DNS,
+            Self::Connect { kind: io::ErrorKind::ConnectionRefused, .. } => codes::MAIL_REFUSED,
+            Self::Connect { .. } => codes::MAIL_UNREACHABLE,
+            Self::Timeout { .. } => codes::MAIL_TIMEOUT,
+            Self::Broken { .. } => codes::MAIL_BROKEN,
+            Self::UnknownIssuer { .. } => codes::MAIL_TLS_UNKNOWN_CA,
+            Self::WrongName { .. } => codes::MAIL_TLS_WRONG_NAME,
+            Self::Expired { .. } => codes::MAIL_TLS_EXPIRED,
+            Self::Tls { .. } => codes::MAIL_TLS,
+            Self::Certificates(_) => codes::MAIL_TLS_NO_CERTIFICATES,
+            Self::NoStartTls { .. } => codes::MAIL_NO_STARTTLS,
+            Self::NoAuth { .. } => codes::MAIL_NO_AUTH,
+            Self::NoPassword { .. } | Self::Secret(_) => codes::MAIL_PASSWORD,
+            Self::Login { .. } => codes::MAIL_AUTH_FAILED,
+            Self::Answer { .. } => codes::MAIL_REJECTED,
+            Self::Hello { .. } => codes::MAIL_HELLO_REFUSED,
+            Self::NotSmtp { .. } => codes::MAIL_NOT_SMTP,
         }
     }
 

@@ -49,11 +49,11 @@ async fn ends_with(script: Script) -> String {
     email.smtp = Smtp { security: SmtpSecurity::Plain, host: "127.0.0.1".to_owned(), port };
     let start = Instant::now();
     let code = match Session::open(&email, LITTLE).await {
-        Err(fault) => fault.code().to_owned(),
+        Err(fault) => fault.code().name().to_owned(),
         Ok(mut session) => {
             let mail = compose(&email.from, &mail()).unwrap();
             match session.send(&mail).await {
-                Err(fault) => fault.code().to_owned(),
+                Err(fault) => fault.code().name().to_owned(),
                 Ok(Answer { taken: Some(line), .. }) => line,
                 Ok(answer) => format!("later {} refused {}", answer.later.len(), answer.refused.len()),
             }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::artifact::ArtifactError;
 use crate::config::model::Artifacts;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::{Captured, Source, Validation, Verdict};
 use crate::run::hold::{Accepted, HoldKind};
 use crate::types::{ByteSize, Name, RunId};
@@ -182,7 +182,7 @@ fn an_announced_artifact_that_is_not_there_fails_the_publication() {
         fs::create_dir(staging.join("empty")).unwrap();
         request.captured.artifacts.push(artifact(path, "x"));
         let error = place.shelf.publish(&request).unwrap_err();
-        assert_eq!(error.code(), "artifact_missing", "{path}");
+        assert_eq!(error.code(), codes::ARTIFACT_MISSING, "{path}");
     }
 }
 
@@ -249,7 +249,7 @@ fn a_bad_zone_a_stop_and_a_second_publication_of_one_run_are_errors() {
     let mut request = request(0);
     place.staged(&request);
     request.timezone = "Mars/Olympus".to_owned();
-    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "bad_time_zone");
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), codes::BAD_TIME_ZONE);
     request.timezone = "UTC".to_owned();
     assert!(matches!(
         place.shelf.publish_watched(&request, &mut |_| ControlFlow::Break(())),
@@ -258,7 +258,7 @@ fn a_bad_zone_a_stop_and_a_second_publication_of_one_run_are_errors() {
     assert_eq!(place.shelf.stage(request.run).unwrap(), place.shelf.staging(request.run), "a run stages in one place");
     place.shelf.publish(&request).unwrap();
     place.staged(&request);
-    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "artifacts_io");
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), codes::ARTIFACTS_IO);
     assert_eq!(place.visible().len(), 2);
 }
 
@@ -294,7 +294,7 @@ fn too_deep_a_tree_is_refused() {
     let staging = place.staged(&request);
     let deep: PathBuf = (0..=files::DEPTH_MAX).map(|_| "d").collect();
     fs::create_dir_all(staging.join(deep)).unwrap();
-    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), "artifact_refused");
+    assert_eq!(place.shelf.publish(&request).unwrap_err().code(), codes::ARTIFACT_REFUSED);
     place.shelf.clear(request.run, &request.job).unwrap();
     place.shelf.clear(request.run, &request.job).unwrap();
 }
@@ -388,7 +388,7 @@ fn a_capture_is_compared_with_the_last_whole_one_until_another_is_whole_or_its_l
         request.captured.artifacts = dumps.iter().map(|name| artifact(name, "db")).collect();
         request.captured.figures = BTreeMap::from([("rows.a".to_owned(), rows)]);
         request.captured.warnings =
-            missing.map(|code| Trouble::new(code, "something is missing")).into_iter().collect();
+            missing.map(|code| Trouble::told(code, "something is missing")).into_iter().collect();
         request.validations[0].verdict = verdict;
         let staging = place.shelf.stage(request.run).unwrap();
         for name in dumps {
@@ -477,7 +477,7 @@ fn verification_tells_missing_changed_and_extra_files_apart() {
 fn a_path_that_points_elsewhere_is_no_publication() {
     let place = place_();
     for bad in ["", "a", "a/b", "../a/b", "/a/b/c", "a/../c", "a/b/c/d", ".larder/staging/x", "a/./b"] {
-        assert_eq!(place.shelf.load_manifest(bad).unwrap_err().code(), "bad_artifact_path", "{bad}");
+        assert_eq!(place.shelf.load_manifest(bad).unwrap_err().code(), codes::BAD_ARTIFACT_PATH, "{bad}");
     }
 }
 
@@ -490,7 +490,7 @@ fn a_manifest_of_a_newer_version_or_damaged_is_said_to_be_so() {
     let file = published.path.join("manifest.json");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
-    assert_eq!(place.shelf.load_manifest(&published.relative).unwrap_err().code(), "manifest_newer");
+    assert_eq!(place.shelf.load_manifest(&published.relative).unwrap_err().code(), codes::MANIFEST_NEWER);
     fs::write(&file, text.get(..40).unwrap()).unwrap();
     let trouble = place.shelf.load_manifest(&published.relative).unwrap_err().trouble();
     assert_eq!(trouble.code, "manifest_damaged");

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::demo::postgres::Cluster;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 
 /// How long the daemon may take to stop before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -38,7 +38,8 @@ impl Guard {
     /// When signals cannot be listened for.
     pub(crate) fn watch_signals() -> Result<Self, Trouble> {
         let guard = Self::default();
-        let failed = |error: std::io::Error| Trouble::new("internal", format!("cannot listen for signals: {error}"));
+        let failed =
+            |error: std::io::Error| Trouble::new(codes::INTERNAL, format!("cannot listen for signals: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (mut interrupt, mut terminate) = {
             let _inside = runtime.enter();
@@ -61,10 +62,9 @@ impl Guard {
     }
 
     pub(crate) fn temporary_directory(&self) -> Result<PathBuf, Trouble> {
-        let directory = tempfile::Builder::new()
-            .prefix("larder-demo-")
-            .tempdir()
-            .map_err(|error| Trouble::new("cannot_write", format!("cannot make a temporary directory: {error}")))?;
+        let directory = tempfile::Builder::new().prefix("larder-demo-").tempdir().map_err(|error| {
+            Trouble::new(codes::CANNOT_WRITE, format!("cannot make a temporary directory: {error}"))
+        })?;
         let path = directory.path().to_owned();
         self.with(|kept| kept.directory = Some(directory));
         Ok(path)

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 
 /// Rows of the sample table: some 10 MB of dump, so that there is something to see.
 const ROWS: u32 = 20_000;
@@ -152,7 +152,7 @@ fn read_back(mut file: std::fs::File) -> String {
 }
 
 fn trouble(what: &str, said: &str) -> Trouble {
-    Trouble::new("demo_postgres", format!("{what}: {}", said.trim()))
+    Trouble::new(codes::DEMO_POSTGRES, format!("{what}: {}", said.trim()))
 }
 
 fn make_dir(path: &Path) -> Result<(), Trouble> {

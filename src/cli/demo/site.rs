@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::cli::demo::example;
 use crate::cli::init;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::source::setup;
 
 /// Where everything of the demo is.
@@ -132,7 +132,7 @@ impl Site {
             }
             all.commit()
         };
-        fill().map_err(|error| Trouble::new("demo_database", format!("{}: {error}", path.display())))
+        fill().map_err(|error| Trouble::new(codes::DEMO_DATABASE, format!("{}: {error}", path.display())))
     }
 
     /// The config of this site: the example of `policies/`, on the demo's paths, without what is not there.
@@ -160,7 +160,7 @@ impl Site {
     /// When git fails.
     pub(crate) fn make_bare(&self) -> Result<(), Trouble> {
         let larder = std::env::current_exe()
-            .map_err(|error| Trouble::new("no_program", format!("cannot tell where larder itself is: {error}")))?;
+            .map_err(|error| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {error}")))?;
         let settings = setup::Settings {
             larder,
             socket: Some(self.state().join("larder.sock")),
@@ -187,12 +187,12 @@ impl Site {
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdin(Stdio::null())
             .output()
-            .map_err(|error| Trouble::new("no_git", format!("cannot start git: {error}")))?;
+            .map_err(|error| Trouble::new(codes::NO_GIT, format!("cannot start git: {error}")))?;
         Ok((done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned()))
     }
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("cannot_write", format!("cannot write {}: {error}", path.display()))
+    Trouble::new(codes::CANNOT_WRITE, format!("cannot write {}: {error}", path.display()))
         .with_hint("give `larder demo` a directory that you may write to and that has some space")
 }

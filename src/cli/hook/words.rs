@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::config::model::Config;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::runner::control::{Verdict, VerdictResult};
 use crate::store::record::Applied;
 use crate::types::{Name, Revision, show_duration};
@@ -150,9 +150,9 @@ pub(super) fn unwatched(branches: &[&str], watched: &str, is_there: bool) -> Vec
 
 /// The daemon could not be asked about an accepted push.
 pub(super) fn unanswered(trouble: &Trouble) -> Vec<String> {
-    match trouble.code.as_str() {
-        "daemon_not_running" => vec!["stored; it takes effect when the daemon starts".to_owned()],
-        "state_missing" => std::iter::once(format!("stored, but {}", trouble.message))
+    match trouble.known_code() {
+        Some(codes::DAEMON_NOT_RUNNING) => vec!["stored; it takes effect when the daemon starts".to_owned()],
+        Some(codes::STATE_MISSING) => std::iter::once(format!("stored, but {}", trouble.message))
             .chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}")))
             .collect(),
         // The daemon sees the branch move by itself.
@@ -248,9 +248,9 @@ mod tests {
 
     #[test]
     fn a_daemon_that_is_down_is_no_failure() {
-        let down = Trouble::new("daemon_not_running", "no daemon answers");
+        let down = Trouble::new(codes::DAEMON_NOT_RUNNING, "no daemon answers");
         assert_eq!(unanswered(&down), ["stored; it takes effect when the daemon starts"]);
-        let slow = Trouble::new("daemon_slow", "no answer").with_hint("look at the log");
+        let slow = Trouble::new(codes::DAEMON_SLOW, "no answer").with_hint("look at the log");
         assert_eq!(unanswered(&slow), ["stored; the daemon takes it from here (no answer)", "  hint: look at the log"]);
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::init::propose::{Seeing, Service};
 use crate::discovery::docker as sight;
 use crate::discovery::postgres;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::web::{ClearText, Trust, Web, WebError};
 
 /// Where engines usually listen.
@@ -74,11 +74,11 @@ fn one(named: &str) -> Result<Service, Trouble> {
     let Some((plugin, address)) = place.filter(|(_, address)| !address.is_empty()) else {
         let mut known: Vec<&str> = USUAL.iter().map(|(plugin, _)| *plugin).collect();
         known.dedup();
-        return Err(Trouble::new("bad_service", format!("{named:?} names no application to look for"))
+        return Err(Trouble::new(codes::BAD_SERVICE, format!("{named:?} names no application to look for"))
             .with_hint(format!("write PLUGIN=ADDRESS; it can be {}", known.join(", "))));
     };
     visit(plugin, address).map_err(|why| {
-        Trouble::new("service_silent", format!("no {plugin} answers at {address}{why}"))
+        Trouble::new(codes::SERVICE_SILENT, format!("no {plugin} answers at {address}{why}"))
             .with_hint("correct the address, or leave it out and write the target yourself: `larder plugin describe`")
     })
 }

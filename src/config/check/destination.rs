@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{Checker, Sited, values};
 use crate::config::model::{Check, Destination, Limits, Prune, Repository, ScheduleSpec};
 use crate::config::raw::{RawDestination, RawRepository};
+use crate::error::codes;
 
 /// A destination; its schedules still lack the site's time zone.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         && !path.starts_with(mount)
     {
         let message = format!("`{}` does not lie below `{}`", path.display(), mount.display());
-        let refusal = values::Refusal::new("mount_elsewhere", message);
+        let refusal = values::Refusal::new(codes::MOUNT_ELSEWHERE, message);
         let hint = "`require_mount` names the mount point that the repository lies in";
         checker.take::<()>(&["repository", "require_mount"], Err(refusal.hint(hint)));
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::values::Refusal;
 use crate::config::model::{Smtp, SmtpSecurity};
 use crate::config::suggest::shown;
+use crate::error::codes;
 
 /// Longest mail address (RFC 5321) and host name (RFC 1035).
 const ADDRESS_BYTES_MAX: usize = 254;
@@ -18,38 +19,42 @@ pub(super) fn smtp(text: &str) -> Result<Smtp, Refusal> {
     let refuse = |code, message: String| Refusal::new(code, message).hint(expected);
     let Some((scheme, rest)) = text.split_once("://") else {
         // Not repeated: whoever forgets the scheme may also have written user:password@host.
-        return Err(refuse("invalid_smtp", "a mail server starts with its kind, such as smtps://".to_owned()));
+        return Err(refuse(codes::INVALID_SMTP, "a mail server starts with its kind, such as smtps://".to_owned()));
     };
     let (security, default_port) = match scheme {
         "smtps" => (SmtpSecurity::Tls, 465),
         "smtp" => (SmtpSecurity::StartTls, 587),
         "smtp+plain" => (SmtpSecurity::Plain, 25),
-        _ => return Err(refuse("invalid_smtp", format!("`{}://` is no kind of mail server", shown(scheme)))),
+        _ => return Err(refuse(codes::INVALID_SMTP, format!("`{}://` is no kind of mail server", shown(scheme)))),
     };
     if rest.contains('@') {
         let message = "a mail server's address must not hold a user or password".to_owned();
         return Err(
-            Refusal::new("smtp_userinfo", message).hint("write them as `username:` and `password: {file: /path}`")
+            Refusal::new(codes::SMTP_USERINFO, message).hint("write them as `username:` and `password: {file: /path}`")
         );
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = split_port(authority)
-        .ok_or_else(|| refuse("invalid_smtp", format!("{} is no host with a port", named(authority, is_host_like))))?;
+    let (host, port) = split_port(authority).ok_or_else(|| {
+        refuse(codes::INVALID_SMTP, format!("{} is no host with a port", named(authority, is_host_like)))
+    })?;
     let port = match port {
         None => default_port,
         Some(port) => match port.parse::<u16>() {
             Ok(port) if port > 0 => port,
             _ => {
-                return Err(refuse("invalid_smtp", format!("{} is no port (1 to 65535)", named(port, is_port_like))));
+                return Err(refuse(
+                    codes::INVALID_SMTP,
+                    format!("{} is no port (1 to 65535)", named(port, is_port_like)),
+                ));
             }
         },
     };
     if !is_host(host) {
-        return Err(refuse("invalid_smtp", format!("{} is no host name", named(host, is_host_like))));
+        return Err(refuse(codes::INVALID_SMTP, format!("{} is no host name", named(host, is_host_like))));
     }
     if security == SmtpSecurity::Plain && !crate::types::host::is_local(host) {
         let message = format!("mail would go to `{}` in plain text over the internet", shown(host));
-        return Err(Refusal::new("smtp_plain", message).hint(format!("write smtps://{host} or smtp://{host}")));
+        return Err(Refusal::new(codes::SMTP_PLAIN, message).hint(format!("write smtps://{host} or smtp://{host}")));
     }
     Ok(Smtp { security, host: host.to_owned(), port })
 }
@@ -74,7 +79,7 @@ fn is_port_like(text: &str) -> bool {
 /// A bare address such as `me@home.lan`.
 pub(super) fn address(text: &str) -> Result<String, Refusal> {
     let refuse = |why: &str| {
-        Refusal::new("invalid_address", format!("`{}` is no mail address: {why}", shown(text)))
+        Refusal::new(codes::INVALID_ADDRESS, format!("`{}` is no mail address: {why}", shown(text)))
             .hint("write for example me@home.lan")
     };
     if text.chars().any(char::is_control) {
@@ -107,14 +112,14 @@ pub(super) fn hello_name(text: &str) -> Result<String, Refusal> {
     if crate::types::host::is_hello_name(text) {
         return Ok(text.to_owned());
     }
-    Err(Refusal::new("invalid_hello_name", format!("`{}` is no full host name", shown(text)))
+    Err(Refusal::new(codes::INVALID_HELLO_NAME, format!("`{}` is no full host name", shown(text)))
         .hint("write a name with its domain such as nas.home.lan, or an address such as [192.168.1.2]"))
 }
 
 /// A web address without user and password.
 pub(super) fn url(text: &str) -> Result<String, Refusal> {
     let refuse = |why: &str| {
-        Refusal::new("invalid_url", format!("this is no web address: {why}"))
+        Refusal::new(codes::INVALID_URL, format!("this is no web address: {why}"))
             .hint("write for example https://larder.lan")
     };
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

@@ -8,6 +8,7 @@ use super::{Checker, Sited, values};
 use crate::config::model::{OnMissed, Policy, Retention, ScheduleSpec};
 use crate::config::raw::{RawOnMissed, RawPolicy};
 use crate::config::text::Span;
+use crate::error::codes;
 use crate::schedule::Schedule;
 use crate::types::{Name, show_duration};
 
@@ -125,11 +126,11 @@ fn warn_of_age(
                 show_duration(enough),
             );
             let hint = format!("write at least `max_age: {}`", hours(enough + 2 * HOUR));
-            checker.warn(&["max_age"], "max_age_too_short", message, hint);
+            checker.warn(&["max_age"], codes::MAX_AGE_TOO_SHORT, message, hint);
         }
         None if !aged => {
             let message = "nobody is told when backups of this policy stop: it has no `max_age`";
-            checker.warn(&["name"], "no_max_age", message, format!("add `max_age: {}`", hours(enough + 2 * HOUR)));
+            checker.warn(&["name"], codes::NO_MAX_AGE, message, format!("add `max_age: {}`", hours(enough + 2 * HOUR)));
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 use super::{Checker, mail, values};
 use crate::config::model::{Artifacts, Concurrency, Discover, Email, Site, SmtpSecurity};
 use crate::config::raw::{RawArtifacts, RawDiscover, RawEmail, RawSite};
+use crate::error::codes;
 
 pub(super) fn check(checker: &mut Checker<'_>, raw: RawSite) -> Option<Site> {
     let defaults = Site::default();
@@ -68,14 +69,14 @@ fn email(checker: &mut Checker<'_>, raw: RawEmail) -> Option<Email> {
     }
     if raw.password.is_some() != username.is_some() {
         let (there, missing) = if username.is_some() { ("username", "password") } else { ("password", "username") };
-        let refusal = values::Refusal::new("half_a_login", format!("`email` has a `{there}` but no `{missing}`"));
+        let refusal = values::Refusal::new(codes::HALF_A_LOGIN, format!("`email` has a `{there}` but no `{missing}`"));
         checker
             .take::<()>(&["email", there], Err(refusal.hint(format!("add the `{missing}`, or delete the `{there}`"))));
     }
     let smtp = smtp?;
     if smtp.security == SmtpSecurity::Plain && raw.password.is_some() {
         let message = "the mail password crosses the network in plain text";
-        checker.warn(&["email", "smtp"], "plain_login", message, "use smtps:// or smtp:// if the server can");
+        checker.warn(&["email", "smtp"], codes::PLAIN_LOGIN, message, "use smtps:// or smtp:// if the server can");
     }
     Some(Email { smtp, username, password: raw.password, hello_name, from: from?, to })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Checker, Sited, values};
 use crate::config::model::{Hook, Hooks, Target, Tolerate};
 use crate::config::raw::{RawArgument, RawHook, RawHookList, RawHooks, RawTarget, RawTolerate};
+use crate::error::codes;
 use crate::types::Name;
 
 /// Largest settings as JSON: they are stored, and a stored value stays below 32 KiB.
@@ -50,7 +51,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
     let bytes = settings.to_string().len();
     if bytes > SETTINGS_BYTES_MAX {
         let message = format!("`with` has {bytes} bytes as JSON, but may have at most {SETTINGS_BYTES_MAX}");
-        let refusal = values::Refusal::new("settings_too_large", message);
+        let refusal = values::Refusal::new(codes::SETTINGS_TOO_LARGE, message);
         checker.take::<()>(&["with"], Err(refusal.hint("split the target, or use patterns instead of long lists")));
     }
     let policies = raw.policies.map(|names| {
@@ -62,7 +63,12 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
     let enabled = raw.enabled.unwrap_or(true);
     if !enabled {
         let message = "this target is switched off: it is not backed up";
-        checker.warn(&["enabled"], "target_disabled", message, "delete the line `enabled: false` to back it up again");
+        checker.warn(
+            &["enabled"],
+            codes::TARGET_DISABLED,
+            message,
+            "delete the line `enabled: false` to back it up again",
+        );
     }
     let tolerate = tolerate(checker, raw.tolerate.unwrap_or_default());
     let (name, plugin) = (name?, plugin?);
@@ -120,13 +126,13 @@ fn hook_list(checker: &mut Checker<'_>, name: &str, items: Vec<RawHook>) -> Vec<
         return command.filter(|_| !nothing).map(|command| hook(name, command, None)).into_iter().collect();
     }
     if words > 0 {
-        let refusal = values::Refusal::new("mixed_hooks", format!("`hooks.{name}` mixes words and programs"));
+        let refusal = values::Refusal::new(codes::MIXED_HOOKS, format!("`hooks.{name}` mixes words and programs"));
         let hint = "write one program as [systemctl, stop, app], several as [[systemctl, stop, app], [sync]]";
         checker.take::<()>(&["hooks", name], Err(refusal.hint(hint)));
     }
     if items.len() > HOOKS_MAX {
         let message = format!("`hooks.{name}` has {} programs, but may have at most {HOOKS_MAX}", items.len());
-        checker.take::<()>(&["hooks", name], Err(values::Refusal::new("too_many", message)));
+        checker.take::<()>(&["hooks", name], Err(values::Refusal::new(codes::TOO_MANY, message)));
         return Vec::new();
     }
     let mut hooks = Vec::new();
@@ -158,7 +164,8 @@ fn command(checker: &mut Checker<'_>, path: &[&str], words: &[RawArgument]) -> O
         let message = "a program and its arguments stand in one text, but no shell takes them apart";
         let parts: Vec<&str> = only.0.split_whitespace().collect();
         let hint = format!("write [{}]", crate::config::suggest::shown(&parts.join(", ")));
-        checker.take::<()>(&[path, &["0"]].concat(), Err(values::Refusal::new("shell_command", message).hint(hint)));
+        checker
+            .take::<()>(&[path, &["0"]].concat(), Err(values::Refusal::new(codes::SHELL_COMMAND, message).hint(hint)));
         return None;
     }
     let mut command = Vec::new();
@@ -178,13 +185,13 @@ fn hook(name: &str, command: Vec<String>, timeout: Option<Duration>) -> Hook {
 fn ready_at(name: &str, text: &str) -> Result<String, values::Refusal> {
     if name != DURING {
         let message = format!("`hooks.{name}` is waited for to its end, so `ready` means nothing there");
-        return Err(values::Refusal::new("ready_elsewhere", message).hint("move the program to `hooks.during`"));
+        return Err(values::Refusal::new(codes::READY_ELSEWHERE, message).hint("move the program to `hooks.during`"));
     }
     let parts = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains([' ', '/']));
     let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
     match port {
         Some(_) => Ok(text.to_owned()),
-        None => Err(values::Refusal::new("bad_ready", format!("{text:?} is no HOST:PORT"))
+        None => Err(values::Refusal::new(codes::BAD_READY, format!("{text:?} is no HOST:PORT"))
             .hint("write an address such as 127.0.0.1:5433 or [::1]:5433")),
     }
 }

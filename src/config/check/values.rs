@@ -5,13 +5,14 @@ use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use crate::config::suggest::shown;
+use crate::error::{Code, codes};
 use crate::schedule::Schedule;
 use crate::types::{ByteSize, Name, parse_duration, show_duration};
 
 /// Why a value was not taken.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub code: &'static str,
+    pub code: Code,
     pub message: String,
     pub hint: Option<String>,
     /// The bytes of the text that are meant, when it is not all of it.
@@ -19,7 +20,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None, within: None }
     }
 
@@ -31,7 +32,7 @@ impl Refusal {
 
 pub(super) fn name(text: &str) -> Result<Name, Refusal> {
     Name::parse(text).map_err(|error| {
-        Refusal::new("invalid_name", format!("`{}` can not be a name: {error}", shown(text)))
+        Refusal::new(codes::INVALID_NAME, format!("`{}` can not be a name: {error}", shown(text)))
             .hint("a name becomes a directory, a tag and a label, such as paperless-db")
     })
 }
@@ -39,15 +40,18 @@ pub(super) fn name(text: &str) -> Result<Name, Refusal> {
 /// A duration of at least one second and at most `max`.
 pub(super) fn duration(text: &str, max: Duration) -> Result<Duration, Refusal> {
     let duration = parse_duration(text).map_err(|_| {
-        Refusal::new("invalid_duration", format!("`{}` is no duration", shown(text)))
+        Refusal::new(codes::INVALID_DURATION, format!("`{}` is no duration", shown(text)))
             .hint("write numbers with units, such as 90s, 10m, 26h, 7d or 1h30m")
     })?;
     if duration < Duration::from_secs(1) {
-        return Err(Refusal::new("out_of_range", format!("`{}` is too short; it must be at least 1s", shown(text))));
+        return Err(Refusal::new(
+            codes::OUT_OF_RANGE,
+            format!("`{}` is too short; it must be at least 1s", shown(text)),
+        ));
     }
     if duration > max {
         let message = format!("`{}` is too long; it must be at most {}", shown(text), show_duration(max));
-        return Err(Refusal::new("out_of_range", message));
+        return Err(Refusal::new(codes::OUT_OF_RANGE, message));
     }
     Ok(duration)
 }
@@ -59,14 +63,15 @@ pub(super) fn duration_or_zero(text: &str, max: Duration) -> Result<Duration, Re
 
 pub(super) fn size(text: &str) -> Result<ByteSize, Refusal> {
     text.parse().map_err(|_| {
-        Refusal::new("invalid_size", format!("`{}` is no size", shown(text)))
+        Refusal::new(codes::INVALID_SIZE, format!("`{}` is no size", shown(text)))
             .hint("write a number and a unit, such as 20GiB, 500MB or 4096")
     })
 }
 
 /// Bytes a second, at least 1 KiB: restic counts in KiB and takes 0 for "no bound".
 pub(super) fn rate(text: &str) -> Result<ByteSize, Refusal> {
-    let refuse = |message: String| Refusal::new("invalid_rate", message).hint("write for example 10MiB/s or 500kB/s");
+    let refuse =
+        |message: String| Refusal::new(codes::INVALID_RATE, message).hint("write for example 10MiB/s or 500kB/s");
     let Some(size) = text.trim().strip_suffix("/s").map(str::trim_end) else {
         return Err(refuse(format!("`{}` is no rate: `/s` is missing", shown(text))));
     };
@@ -83,11 +88,11 @@ pub(super) fn rate(text: &str) -> Result<ByteSize, Refusal> {
 /// An absolute path without `..` and control characters.
 pub(super) fn path(text: &str) -> Result<PathBuf, Refusal> {
     if text.chars().any(char::is_control) {
-        return Err(Refusal::new("invalid_path", format!("`{}` has a control character in it", shown(text))));
+        return Err(Refusal::new(codes::INVALID_PATH, format!("`{}` has a control character in it", shown(text))));
     }
     let path = PathBuf::from(text);
     if !path.is_absolute() {
-        let refusal = Refusal::new("relative_path", format!("`{}` is not an absolute path", shown(text)));
+        let refusal = Refusal::new(codes::RELATIVE_PATH, format!("`{}` is not an absolute path", shown(text)));
         return Err(match text {
             home if home.starts_with('~') => refusal.hint("write the home directory out, such as /root"),
             _ => refusal.hint("a path starts with `/`: Larder does not run in the directory of this file"),
@@ -95,7 +100,7 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Refusal> {
     }
     if path.components().any(|part| part == Component::ParentDir) {
         let message = format!("`{}` has `..` in it", shown(text));
-        return Err(Refusal::new("invalid_path", message).hint("write the path that is meant"));
+        return Err(Refusal::new(codes::INVALID_PATH, message).hint("write the path that is meant"));
     }
     Ok(path)
 }
@@ -119,7 +124,7 @@ pub(super) fn timezone(text: &str) -> Result<String, Refusal> {
 /// restic's `--read-data-subset`: a share, a part or an amount.
 pub(super) fn read_data(text: &str) -> Result<String, Refusal> {
     let refuse = |message: String| {
-        Refusal::new("invalid_read_data", message)
+        Refusal::new(codes::INVALID_READ_DATA, message)
             .hint("write a share such as 5%, a part such as 1/12, or an amount such as 10G")
     };
     if let Some(percent) = text.strip_suffix('%') {
@@ -151,7 +156,7 @@ pub(super) fn share(text: &str) -> Result<u32, Refusal> {
     match number {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
         Some(number) if (0.0..=100.0).contains(&number) => Ok((number * 10_000.0).round() as u32),
-        _ => Err(Refusal::new("invalid_share", format!("`{}` is no share from 0% to 100%", shown(text)))
+        _ => Err(Refusal::new(codes::INVALID_SHARE, format!("`{}` is no share from 0% to 100%", shown(text)))
             .hint("write for example 1% or 0.5%")),
     }
 }
@@ -163,7 +168,7 @@ pub(super) fn engine(text: &str) -> Result<String, Refusal> {
     if starts.iter().any(|start| text.starts_with(start) && text.len() >= start.len()) && !text.contains('@') {
         return Ok(text);
     }
-    Err(Refusal::new("invalid_engine", format!("`{}` is no container engine", shown(&text)))
+    Err(Refusal::new(codes::INVALID_ENGINE, format!("`{}` is no container engine", shown(&text)))
         .hint("write the absolute path of its socket, or http://HOST:PORT of a socket proxy"))
 }
 
@@ -171,7 +176,7 @@ pub(super) fn engine(text: &str) -> Result<String, Refusal> {
 pub(super) fn one_line(text: &str) -> Result<String, Refusal> {
     if text.chars().any(char::is_control) {
         let message = format!("`{}` has a control character in it, such as a line break", shown(text));
-        return Err(Refusal::new("control_character", message).hint("write it on one line"));
+        return Err(Refusal::new(codes::CONTROL_CHARACTER, message).hint("write it on one line"));
     }
     Ok(text.to_owned())
 }
@@ -206,7 +211,7 @@ mod tests {
         for bad in
             ["1", "", "%", ".%", "101%", "100.01%", "-1%", "+1%", "nan%", "inf%", "1e1%", "1 %", "1%%", "1.2.3%", "½%"]
         {
-            assert_eq!(share(bad).err().map(|refusal| refusal.code), Some("invalid_share"), "{bad}");
+            assert_eq!(share(bad).err().map(|refusal| refusal.code), Some(codes::INVALID_SHARE), "{bad}");
         }
     }
 

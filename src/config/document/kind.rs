@@ -8,6 +8,7 @@ use crate::config::raw::KINDS;
 use crate::config::spans::{Entry, Node, Value};
 use crate::config::suggest;
 use crate::config::text::Finding;
+use crate::error::codes;
 
 const FIELD: &str = "kind";
 
@@ -35,7 +36,7 @@ pub(super) fn read(root: &Node, findings: &mut Vec<Finding>) -> Kind {
         }
         None => ("`kind` must be text".to_owned(), Some(format!("the kinds are: {}", suggest::list(&KINDS)))),
     };
-    findings.push(Finding::error(entry.value.span, "unknown_kind", message).maybe_hint(hint));
+    findings.push(Finding::error(entry.value.span, codes::UNKNOWN_KIND, message).maybe_hint(hint));
     let likely = match text {
         Some(text) => suggest::nearest(text, KINDS).and_then(known),
         None => guess(root),
@@ -51,7 +52,7 @@ fn without_field(root: &Node, findings: &mut Vec<Finding>) -> Kind {
     };
     if let Some((key, span, kind)) = root.entries().iter().find_map(misspelt) {
         let message = format!("this document has no `kind` but a field `{}`", suggest::shown(&key));
-        findings.push(Finding::error(span, "missing_field", message).hint(format!("write `kind: {kind}`")));
+        findings.push(Finding::error(span, codes::MISSING_FIELD, message).hint(format!("write `kind: {kind}`")));
         return Kind::Likely(kind, meant(root, &key, kind));
     }
     let at = root.entries().first().map_or(root.span, |entry| entry.key_span);
@@ -60,7 +61,7 @@ fn without_field(root: &Node, findings: &mut Vec<Finding>) -> Kind {
         Some(kind) => format!("add `kind: {kind}`"),
         None => format!("add `kind: ` with one of {}; {NOT_OURS}", suggest::list(&KINDS)),
     };
-    findings.push(Finding::error(at, "missing_field", "this document has no `kind`").hint(hint));
+    findings.push(Finding::error(at, codes::MISSING_FIELD, "this document has no `kind`").hint(hint));
     guess.map_or(Kind::Unknown, |kind| Kind::Likely(kind, meant(root, FIELD, kind)))
 }
 

@@ -7,6 +7,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 use super::{DEPTH_MAX, Duplicates, Entry, Node, Value, syntax};
 use crate::config::suggest;
 use crate::config::text::{Finding, SourceText, Span};
+use crate::error::codes;
 
 /// Most findings in one document at this stage.
 const FINDINGS_MAX: usize = 50;
@@ -62,7 +63,7 @@ impl Builder<'_> {
             };
             let span = Span::new(self.places.byte(&span.start), self.places.byte(&span.end));
             if self.findings.len() >= FINDINGS_MAX || !self.take(event, span) {
-                self.refused |= self.findings.iter().any(|finding| finding.code != "duplicate_key");
+                self.refused |= self.findings.iter().any(|finding| finding.code != codes::DUPLICATE_KEY);
                 return;
             }
         }
@@ -91,7 +92,11 @@ impl Builder<'_> {
                 true
             }
             Event::DocumentStart(_) if self.root.is_some() => {
-                self.refuse(Finding::error(span, "yaml_syntax", "a second document starts here without a line `---`"));
+                self.refuse(Finding::error(
+                    span,
+                    codes::YAML_SYNTAX,
+                    "a second document starts here without a line `---`",
+                ));
                 false
             }
             _ => true,
@@ -103,7 +108,7 @@ impl Builder<'_> {
         if let Some(Frame::Mapping { seen, key: key @ None, .. }) = self.stack.last_mut() {
             let span = trimmed(self.source, span);
             if plain && text == "<<" {
-                let finding = Finding::error(span, "merge_key", "merge keys (`<<`) are not supported");
+                let finding = Finding::error(span, codes::MERGE_KEY, "merge keys (`<<`) are not supported");
                 self.refuse(finding.hint("write the fields out; what several targets share belongs into a policy"));
                 self.pass_over();
                 return true;
@@ -111,8 +116,9 @@ impl Builder<'_> {
             if let Some(first) = seen.get(&text) {
                 let related = self.source.related(*first, "the first one is here");
                 let message = format!("`{}` stands twice in the same place", suggest::shown(&text));
-                self.findings
-                    .push(Finding::error(span, "duplicate_key", message).hint("delete one of them").related(related));
+                self.findings.push(
+                    Finding::error(span, codes::DUPLICATE_KEY, message).hint("delete one of them").related(related),
+                );
                 self.duplicates = Duplicates::Present;
             } else {
                 seen.insert(text.clone(), span);
@@ -131,14 +137,14 @@ impl Builder<'_> {
 
     fn open(&mut self, frame: Frame, span: Span) -> bool {
         if matches!(self.stack.last(), Some(Frame::Mapping { key: None, .. })) {
-            self.refuse(Finding::error(span, "complex_key", "a key must be a word, not a list or a mapping").hint(
+            self.refuse(Finding::error(span, codes::COMPLEX_KEY, "a key must be a word, not a list or a mapping").hint(
                 "a value that starts with `{` or `[` after `{` must be quoted, for example a template such as \"{{ x }}\"",
             ));
             return false;
         }
         if self.stack.len() >= DEPTH_MAX {
             let message = format!("this is nested deeper than {DEPTH_MAX} levels");
-            self.refuse(Finding::error(span, "too_deep", message));
+            self.refuse(Finding::error(span, codes::TOO_DEEP, message));
             return false;
         }
         self.stack.push(frame);
@@ -180,11 +186,11 @@ impl Builder<'_> {
 
     fn refuse_anchor(&mut self, anchor: usize, tagged: bool, span: Span) {
         if anchor != 0 {
-            let finding = Finding::error(span, "anchor", "anchors (`&name`) are not supported");
+            let finding = Finding::error(span, codes::ANCHOR, "anchors (`&name`) are not supported");
             self.refuse(finding.hint("write the value out, or put it in quotes if it is text that starts with `&`"));
         }
         if tagged {
-            let finding = Finding::error(span, "tag", "tags (`!name`) are not supported");
+            let finding = Finding::error(span, codes::TAG, "tags (`!name`) are not supported");
             self.refuse(finding.hint(
                 "for a secret write {file: PATH}, {env: NAME} or {credential: NAME}; put text that starts with `!` in quotes",
             ));

@@ -3,10 +3,15 @@
 use saphyr_parser::ScanError;
 
 use crate::config::text::{Finding, Span};
+use crate::error::codes;
 
 pub(super) fn alias(span: Span) -> Finding {
-    Finding::error(span, "alias", "a value that starts with `*` is an alias in YAML, and aliases are not supported")
-        .hint("put the value in double quotes, as in schedule: \"*/15 * * * *\"")
+    Finding::error(
+        span,
+        codes::ALIAS,
+        "a value that starts with `*` is an alias in YAML, and aliases are not supported",
+    )
+    .hint("put the value in double quotes, as in schedule: \"*/15 * * * *\"")
 }
 
 /// Explains an error of the reader of places. `at` is the byte in the file that it names.
@@ -35,7 +40,7 @@ fn explain(info: &str, text: &str, at: usize, offset: usize) -> Finding {
     let quoted = |what: &str| {
         Finding::error(
             value_span,
-            "yaml_syntax",
+            codes::YAML_SYNTAX,
             format!("a value can not start with {what} in YAML unless it is quoted"),
         )
         .hint("put the value in double quotes")
@@ -48,10 +53,11 @@ fn explain(info: &str, text: &str, at: usize, offset: usize) -> Finding {
         _ => {}
     }
     if line.starts_with('%') {
-        return Finding::error(here, "yaml_syntax", "YAML directives (`%`) are not supported").hint("delete this line");
+        return Finding::error(here, codes::YAML_SYNTAX, "YAML directives (`%`) are not supported")
+            .hint("delete this line");
     }
     let (message, hint) = plain_words(info);
-    Finding::error(here, "yaml_syntax", message).maybe_hint(hint.map(str::to_owned))
+    Finding::error(here, codes::YAML_SYNTAX, message).maybe_hint(hint.map(str::to_owned))
 }
 
 fn plain_words(info: &str) -> (String, Option<&'static str>) {

@@ -8,6 +8,7 @@ use super::{Validator, accepts, words};
 use crate::config::spans::{Entry, Node, Value};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
+use crate::error::codes;
 
 /// How the one shape that was meant is told from the others.
 enum Tag<'s> {
@@ -79,7 +80,7 @@ impl<'s> Validator<'s> {
         let near = |entry: &&Entry| unknown(&entry.key) && suggest::nearest(&entry.key, [tag]).is_some();
         if let Some(entry) = node.entries().iter().find(near) {
             let message = format!("{} has no field `{}`", self.here(), suggest::shown(&entry.key));
-            let finding = Finding::error(entry.key_span, "unknown_field", message);
+            let finding = Finding::error(entry.key_span, codes::UNKNOWN_FIELD, message);
             self.push(finding.hint(format!("did you mean `{tag}`?")));
             return self.by_constant(&retagged(node, &entry.key, tag, None), tag, objects, at);
         }
@@ -89,7 +90,7 @@ impl<'s> Validator<'s> {
             [only] => format!("add `{tag}: {only}`"),
             _ => format!("it can be {}", suggest::list(&allowed)),
         };
-        self.push(Finding::error(at, "missing_field", message).hint(hint));
+        self.push(Finding::error(at, codes::MISSING_FIELD, message).hint(hint));
         let ([shape], [only]) = (objects, allowed.as_slice()) else { return None };
         let mut entries = node.entries().to_vec();
         entries.push(Entry::stand_in(tag, Node::stand_in(&Json::from(*only))));
@@ -105,12 +106,14 @@ impl<'s> Validator<'s> {
         }
         let Some(entry) = node.entries().first() else {
             let message = format!("{} is empty", self.here());
-            self.push(Finding::error(at, "too_few", message).hint(format!("it can have {}", suggest::list(&allowed))));
+            self.push(
+                Finding::error(at, codes::TOO_FEW, message).hint(format!("it can have {}", suggest::list(&allowed))),
+            );
             return None;
         };
         let message = format!("{} has no field `{}`", self.here(), suggest::shown(&entry.key));
         let hint = suggest::hint(&entry.key, &allowed, "it can have one of");
-        self.push(Finding::error(entry.key_span, "unknown_field", message).maybe_hint(hint));
+        self.push(Finding::error(entry.key_span, codes::UNKNOWN_FIELD, message).maybe_hint(hint));
         None
     }
 

@@ -8,6 +8,7 @@ use super::{Validator, accepts, alternatives, count, words};
 use crate::config::spans::{Entry, Node};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
+use crate::error::codes;
 
 impl<'s> Validator<'s> {
     pub(super) fn mapping(&mut self, entries: &[Entry], schema: &'s Map<String, Json>, at: Span) -> Option<Vec<Entry>> {
@@ -52,7 +53,7 @@ impl<'s> Validator<'s> {
         self.together(&left, schema, at);
         if entries.is_empty() && count(schema, "minProperties").is_some_and(|min| min > 0) {
             let message = format!("{} is empty, but needs at least one field", self.here());
-            self.push(Finding::error(at, "too_few", message).maybe_hint(words::example_hint(schema)));
+            self.push(Finding::error(at, codes::TOO_FEW, message).maybe_hint(words::example_hint(schema)));
         }
         Some(left)
     }
@@ -95,7 +96,7 @@ impl<'s> Validator<'s> {
                 None => suggest::hint(&entry.key, free, "still free are").or_else(|| Some("delete it".to_owned())),
             },
         };
-        self.push(Finding::error(entry.key_span, "unknown_field", message).maybe_hint(hint));
+        self.push(Finding::error(entry.key_span, codes::UNKNOWN_FIELD, message).maybe_hint(hint));
     }
 
     /// The mapping one level deeper that has such a field.
@@ -125,6 +126,6 @@ impl<'s> Validator<'s> {
                 _ => format!("add `{name}: `"),
             },
         };
-        self.push(Finding::error(at, "missing_field", message).hint(hint));
+        self.push(Finding::error(at, codes::MISSING_FIELD, message).hint(hint));
     }
 }

@@ -6,6 +6,7 @@ use super::{Validator, count, words};
 use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::Finding;
+use crate::error::codes;
 use crate::types::pattern::{PATTERN_KEYWORD, Pattern};
 
 /// A duration in a plugin's settings, as its schema says it.
@@ -34,7 +35,7 @@ impl<'s> Validator<'s> {
                 words::either(&quoted),
                 words::seen(node, &self.path)
             );
-            self.push(Finding::error(node.span, "wrong_type", message));
+            self.push(Finding::error(node.span, codes::WRONG_TYPE, message));
             return;
         };
         if allowed.contains(&text) {
@@ -48,7 +49,7 @@ impl<'s> Validator<'s> {
             [_] => None,
             _ => suggest::hint(text, allowed, "it can be"),
         };
-        self.push(Finding::error(node.span, "unknown_value", message).maybe_hint(hint));
+        self.push(Finding::error(node.span, codes::UNKNOWN_VALUE, message).maybe_hint(hint));
     }
 
     /// Says that the value has none of the types that `schemas` allow.
@@ -58,7 +59,7 @@ impl<'s> Validator<'s> {
         if node.value == Value::Null {
             let message = format!("{} has no value; it must be {}", self.here(), words::either(&expected));
             let hint = "give it a value, or delete the line if it is not needed";
-            self.push(Finding::error(node.span, "no_value", message).hint(hint));
+            self.push(Finding::error(node.span, codes::NO_VALUE, message).hint(hint));
             return;
         }
         let message = format!(
@@ -68,7 +69,7 @@ impl<'s> Validator<'s> {
             words::seen(node, &self.path)
         );
         let hint = mend_type(node, schemas);
-        self.push(Finding::error(node.span, "wrong_type", message).maybe_hint(hint));
+        self.push(Finding::error(node.span, codes::WRONG_TYPE, message).maybe_hint(hint));
     }
 
     fn range(&mut self, node: &Node, schema: &'s Map<String, Json>, number: f64) {
@@ -79,7 +80,7 @@ impl<'s> Validator<'s> {
         let below = bound("exclusiveMaximum").filter(|max| number >= *max).map(|max| format!("less than {max}"));
         if let Some(rule) = low.or(above).or(high).or(below) {
             let message = format!("{} must be {rule}, but is {number}", self.here());
-            self.push(Finding::error(node.span, "out_of_range", message));
+            self.push(Finding::error(node.span, codes::OUT_OF_RANGE, message));
         }
     }
 
@@ -97,22 +98,22 @@ impl<'s> Validator<'s> {
             let message = format!("`{}` is no pattern: {error}", suggest::shown(text));
             let hint =
                 "write for example *.tmp, cache or /srv/photos/thumbs; `\\` before a character takes its meaning away";
-            return Some(Finding::error(node.span, "bad_pattern", message).hint(hint));
+            return Some(Finding::error(node.span, codes::BAD_PATTERN, message).hint(hint));
         }
         match schema.get("pattern").and_then(Json::as_str)? {
-            "^/" if !text.starts_with('/') => must("relative_path", "an absolute path", "a path starts with `/`"),
+            "^/" if !text.starts_with('/') => must(codes::RELATIVE_PATH, "an absolute path", "a path starts with `/`"),
             "^/" if text.split('/').any(|part| part == "..") => {
-                must("invalid_path", "a path without `..`", "write the path that is meant")
+                must(codes::INVALID_PATH, "a path without `..`", "write the path that is meant")
             }
             DURATION_PATTERN
                 if settings && !crate::types::parse_duration(text).is_ok_and(|duration| !duration.is_zero()) =>
             {
-                must("invalid_duration", "a duration", "write for example 30s, 5m or 2h")
+                must(codes::INVALID_DURATION, "a duration", "write for example 30s, 5m or 2h")
             }
             "^https?://" | "^https?://[^@]+$"
                 if settings && !text.starts_with("http://") && !text.starts_with("https://") =>
             {
-                must("invalid_url", "an address", "write http://HOST[:PORT] or https://HOST[:PORT]")
+                must(codes::INVALID_URL, "an address", "write http://HOST[:PORT] or https://HOST[:PORT]")
             }
             _ => None,
         }
@@ -121,7 +122,7 @@ impl<'s> Validator<'s> {
     fn length(&mut self, node: &Node, schema: &'s Map<String, Json>, text: &str) {
         if text.contains('\0') {
             let message = format!("{} has a NUL character in it", self.here());
-            self.push(Finding::error(node.span, "control_character", message));
+            self.push(Finding::error(node.span, codes::CONTROL_CHARACTER, message));
             return;
         }
         if let Some(finding) = self.form(node, schema, text) {
@@ -134,11 +135,11 @@ impl<'s> Validator<'s> {
                 0 => format!("{} is empty; it must be {}", self.here(), words::expected(schema)),
                 _ => format!("{} is too short; it must be {}", self.here(), words::expected(schema)),
             };
-            self.push(Finding::error(node.span, "out_of_range", message));
+            self.push(Finding::error(node.span, codes::OUT_OF_RANGE, message));
         }
         if let Some(max) = count(schema, "maxLength").filter(|max| chars > *max) {
             let message = format!("{} has {chars} characters, but may have at most {max}", self.here());
-            self.push(Finding::error(node.span, "out_of_range", message));
+            self.push(Finding::error(node.span, codes::OUT_OF_RANGE, message));
         }
     }
 }

@@ -4,6 +4,7 @@ use super::Validator;
 use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
+use crate::error::codes;
 
 const KINDS: [&str; 4] = ["file", "env", "credential", "secret"];
 const MEND: &str = "write {file: /path/to/it}, {env: NAME} or {credential: NAME}";
@@ -14,12 +15,12 @@ impl Validator<'_> {
         match &node.value {
             Value::Null => {
                 let message = format!("{here} has no value; it must say where the secret is kept");
-                self.push(Finding::error(node.span, "no_value", message).hint(MEND));
+                self.push(Finding::error(node.span, codes::NO_VALUE, message).hint(MEND));
             }
             Value::Mapping(entries) => match entries.as_slice() {
                 [] => {
                     let message = format!("{here} is empty; it must say where the secret is kept");
-                    self.push(Finding::error(at, "too_few", message).hint(MEND));
+                    self.push(Finding::error(at, codes::TOO_FEW, message).hint(MEND));
                 }
                 [entry] if KINDS.contains(&entry.key.as_str()) => {
                     self.reference(&entry.key, &entry.value, entry.key_span);
@@ -35,19 +36,19 @@ impl Validator<'_> {
                     };
                     let near = unknown.and_then(|entry| suggest::nearest(&entry.key, KINDS));
                     let hint = near.map_or_else(|| MEND.to_owned(), |near| format!("did you mean `{near}`?"));
-                    self.push(Finding::error(span, "unknown_field", message).hint(hint));
+                    self.push(Finding::error(span, codes::UNKNOWN_FIELD, message).hint(hint));
                 }
             },
             Value::Sequence(_) => {
                 self.hide(node);
                 let message = format!("{here} must say where the secret is kept, but this is a list");
-                self.push(Finding::error(at, "wrong_type", message).hint(MEND));
+                self.push(Finding::error(at, codes::WRONG_TYPE, message).hint(MEND));
             }
             Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 self.hide(node);
                 let message = format!("{here} holds a secret in plain text, and whoever reads the repository reads it");
                 let hint = format!("{MEND}, and change the secret if this was ever pushed");
-                self.push(Finding::error(node.span, "plaintext_secret", message).hint(hint));
+                self.push(Finding::error(node.span, codes::PLAINTEXT_SECRET, message).hint(hint));
             }
         }
     }
@@ -59,14 +60,14 @@ impl Validator<'_> {
             self.path.push(kind.to_owned());
             let message = format!("{} must be {wanted}", self.here());
             self.path.pop();
-            self.push(Finding::error(at, "wrong_type", message));
+            self.push(Finding::error(at, codes::WRONG_TYPE, message));
             return;
         };
         // A reference that can not be one may be the secret itself, so it is not repeated.
         let trouble = match kind {
             "secret" => {
                 let message = "encrypted secrets in the repository are not supported yet".to_owned();
-                let finding = Finding::error(value.span, "unsupported_secret", message);
+                let finding = Finding::error(value.span, codes::UNSUPPORTED_SECRET, message);
                 // Whoever mistakes this for the place of the secret itself is not betrayed.
                 self.hide(value);
                 self.push(finding.hint(format!("keep it on the host for now: {MEND}")));
@@ -80,7 +81,7 @@ impl Validator<'_> {
         self.hide(value);
         let message = format!("`{kind}` must be {trouble}");
         let hint = "the secret itself is never written here, only where it is kept";
-        self.push(Finding::error(value.span, "invalid_reference", message).hint(hint));
+        self.push(Finding::error(value.span, codes::INVALID_REFERENCE, message).hint(hint));
     }
 
     fn hide(&mut self, node: &Node) {

@@ -9,6 +9,7 @@ use super::Validator;
 use crate::config::spans::{Entry, Value};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
+use crate::error::codes;
 
 /// The rules of a mapping, beside the shapes that `oneOf` and `anyOf` mean elsewhere.
 fn rules(schema: &Map<String, Json>) -> impl Iterator<Item = (&'static str, &Vec<Json>)> {
@@ -48,7 +49,7 @@ impl<'s> Validator<'s> {
             if given.is_empty() {
                 let needs = if keyword == "oneOf" { "one of" } else { "at least one of" };
                 let message = format!("{} needs {needs} {}", self.here(), all.join(", "));
-                let finding = Finding::error(at, "missing_field", message);
+                let finding = Finding::error(at, codes::MISSING_FIELD, message);
                 let hint = branches.iter().find_map(|branch| off(branch, entries));
                 self.push(finding.hint("add one of them").maybe_hint(hint));
             }
@@ -60,7 +61,7 @@ impl<'s> Validator<'s> {
                 let both = format!("both {} and {}", words(first.branch), words(second.branch));
                 let of = if all.len() > 2 { all.join(", ") } else { "the two".to_owned() };
                 let message = format!("{} has {both}, but takes only one of {of}", self.here());
-                self.push(Finding::error(second.at, "conflicting_fields", message).hint("delete one of them"));
+                self.push(Finding::error(second.at, codes::CONFLICTING_FIELDS, message).hint("delete one of them"));
             }
         }
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::config::model::Artifacts;
 use crate::daemon::upkeep::short;
 use crate::engine::Snapshot;
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::run::hold::HoldKind;
 use crate::run::holdings::Known;
 use crate::run::holdings::newer::Newer;
@@ -70,9 +70,11 @@ pub(super) async fn choose<'r>(
     let (mut found, mut silent, mut others) = (Vec::new(), Vec::new(), Vec::new());
     let mut named: Vec<(Chosen<'r>, Inventory)> = Vec::new();
     if request.snapshot.as_deref().is_some_and(str::is_empty) {
-        return Err(Trouble::new("invalid_snapshot", "`snapshot` is empty, and no snapshot is called so").with_hint(
-            format!("name one (see `larder snapshots {}`), or leave it out for that of the newest run", request.target),
-        ));
+        return Err(Trouble::new(codes::INVALID_SNAPSHOT, "`snapshot` is empty, and no snapshot is called so")
+            .with_hint(format!(
+                "name one (see `larder snapshots {}`), or leave it out for that of the newest run",
+                request.target
+            )));
     }
     note_loss(routes, id)?;
     for route in routes {
@@ -152,16 +154,17 @@ fn nothing(request: &RestoreRequest, silent: Vec<(&Route, Trouble)>, others: Vec
     }
     if let Some(other) = others.into_iter().next() {
         return Trouble::new(
-            "no_snapshot",
+            codes::NO_SNAPSHOT,
             format!("no destination has a snapshot of {} that this site made; {other}", request.target),
         )
         .with_hint("`larder snapshots --all` lists them: restore one with `--snapshot ID`, or, if that site is this one before its state was lost, stop the daemon and run `larder rebuild --site IDENTITY`");
     }
     match &request.snapshot {
-        Some(snapshot) => {
-            Trouble::new("unknown_snapshot", format!("no destination has a snapshot {snapshot} of {}", request.target))
-        }
-        None => Trouble::new("no_snapshot", format!("no destination has a snapshot of {}", request.target)),
+        Some(snapshot) => Trouble::new(
+            codes::UNKNOWN_SNAPSHOT,
+            format!("no destination has a snapshot {snapshot} of {}", request.target),
+        ),
+        None => Trouble::new(codes::NO_SNAPSHOT, format!("no destination has a snapshot of {}", request.target)),
     }
     .with_hint("see `larder snapshots` for what there is")
 }
@@ -171,7 +174,7 @@ fn ambiguous(request: &RestoreRequest, ids: &BTreeSet<&str>) -> Trouble {
     let named: Vec<&str> = ids.iter().take(NAMED_MAX).map(|id| short(id)).collect();
     let more = if ids.len() > NAMED_MAX { ", …" } else { "" };
     Trouble::new(
-        "ambiguous_snapshot",
+        codes::AMBIGUOUS_SNAPSHOT,
         format!(
             "{} snapshots of {} begin with {}: {}{more}",
             ids.len(),
@@ -198,7 +201,7 @@ fn unread(
         newer.time.strftime("%Y-%m-%d %H:%M UTC"),
         trouble.message
     );
-    older_than_newest(route, "newest_unreadable", message, request, id)
+    older_than_newest(route, codes::NEWEST_UNREADABLE, message, request, id)
 }
 
 /// Says that nobody knows whether the newest run is where nothing could be looked at, which is no better.
@@ -214,12 +217,12 @@ fn doubted(
         "{name} could not be looked at ({}), and {doubt}, so whether a newer run of {} is there is not known",
         trouble.message, request.target
     );
-    older_than_newest(route, "newest_unknown", message, request, id)
+    older_than_newest(route, codes::NEWEST_UNKNOWN, message, request, id)
 }
 
 fn older_than_newest(
     route: &Route,
-    code: &str,
+    code: Code,
     message: String,
     request: &RestoreRequest,
     id: OperationId,
@@ -255,7 +258,7 @@ async fn known_of(route: &Route, target: &Name) -> Result<KnownThere, Trouble> {
     };
     tokio::task::spawn_blocking(read)
         .await
-        .map_err(|error| Trouble::new("internal", error.to_string()))?
+        .map_err(|error| Trouble::new(codes::INTERNAL, error.to_string()))?
         .map_err(|error| error.trouble())
 }
 
@@ -366,7 +369,7 @@ fn of_this_machine(best: &Candidate<'_>, request: &RestoreRequest) -> Result<(),
         |(_, each)| format!("the newest of this machine is `--snapshot {}`", short(&each.id)),
     );
     Err(Trouble::new(
-        holdings::older::CODE,
+        codes::OLDER_STATE,
         format!(
             "the newest snapshot of {target} in {name} was made on {} by a run that this state does not know: which one is meant?",
             on.unwrap_or_default()

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
@@ -202,7 +203,7 @@ impl ArrSettings {
     fn of(request: &Request) -> Result<Self, Failure> {
         let settings: Self = builtin::settings(request)?;
         if settings.username.is_some() != settings.password.is_some() {
-            return Err(Failure::new("settings", "only one of `username` and `password` is given")
+            return Err(Failure::new(codes::SETTINGS, "only one of `username` and `password` is given")
                 .hint("give both for a login by form, or none"));
         }
         Ok(settings)
@@ -259,7 +260,7 @@ fn validate(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(),
 /// What the request says about the artifact that is to be restored.
 fn artifact_of(kind: &Kind, request: &Request) -> Result<(PathBuf, Content), Failure> {
     let artifact = request.capture.as_ref().and_then(|facts| facts.artifacts.first()).ok_or_else(|| {
-        Failure::new("nothing_to_restore", "the backup holds no artifact of this plugin")
+        Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no artifact of this plugin")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`")
     })?;
     let zip = request.staging.join(&artifact.path);

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::inside::{self, Inside};
@@ -114,7 +115,7 @@ struct RestoreOptions {}
 
 fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: CommandSettings = builtin::settings(request)?;
-    let refuse = |what: String, hint: &str| Err(Failure::new("settings", what).hint(hint));
+    let refuse = |what: String, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
     if settings.stdout.is_some() != settings.files.is_empty() {
         return refuse(
             "what to keep is not named in one way".to_owned(),
@@ -135,11 +136,14 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
         let shown = relative.display();
         if length == 0 {
-            return Err(Failure::new("output_empty", format!("{} ended well but {shown} is empty", settings.command))
-                .hint("run it by hand as the daemon's user; what it wrote to standard error is in the run's log"));
+            return Err(Failure::new(
+                codes::OUTPUT_EMPTY,
+                format!("{} ended well but {shown} is empty", settings.command),
+            )
+            .hint("run it by hand as the daemon's user; what it wrote to standard error is in the run's log"));
         }
         let what = format!("{} ended well but {shown}", settings.command);
-        inside::refuse_nothing("output_empty", &what, &path, &request.staging, voice)?;
+        inside::refuse_nothing(codes::OUTPUT_EMPTY, &what, &path, &request.staging, voice)?;
         bytes += length;
         voice.artifact(&relative.to_string_lossy(), FORMAT, digest::sha256(&path, |_| {})?);
     }
@@ -151,7 +155,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 /// The program of that name, and what it is started with.
 fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(PathBuf, Tools), Failure> {
     if let Some(name) = settings.env_secrets.keys().find(|name| !allowed::is_secret_name(name)) {
-        return Err(Failure::new("settings", format!("the variable {name} cannot be set")).hint(
+        return Err(Failure::new(codes::SETTINGS, format!("the variable {name} cannot be set")).hint(
             "upper case, and ending with _PASSWORD, _PASSWD, _PWD, _TOKEN, _SECRET, _KEY, _AUTH or _CREDENTIALS",
         ));
     }
@@ -165,15 +169,18 @@ fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(Path
 fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let RestoreJob::<CommandSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
     let Some(RestoreCommand { command, args }) = &settings.restore else {
-        return Err(Failure::new("not_supported", "the target names no program that puts it back")
+        return Err(Failure::new(codes::NOT_SUPPORTED, "the target names no program that puts it back")
             .hint("set `restore: {command: NAME}`, or `larder restore TARGET --to DIR` and go on by hand"));
     };
     let (program, tools) = ready(&settings, command, &request.staging)?;
     for artifact in &facts.artifacts {
         let found = digest::sha256(&request.staging.join(&artifact.path), |done| voice.progress(done, 0))?;
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != found) {
-            return Err(Failure::new("artifact_changed", format!("{} is not what was kept", artifact.path.display()))
-                .hint("choose another snapshot: `larder snapshots TARGET`"));
+            return Err(Failure::new(
+                codes::ARTIFACT_CHANGED,
+                format!("{} is not what was kept", artifact.path.display()),
+            )
+            .hint("choose another snapshot: `larder snapshots TARGET`"));
         }
     }
     let input = settings.stdout.as_ref().map(|name| request.staging.join(name));
@@ -187,7 +194,7 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let stdin = input.as_ref().map(File::open).transpose().map_err(|error| {
-        Failure::new("artifact_unreadable", format!("the kept standard output cannot be read: {error}"))
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("the kept standard output cannot be read: {error}"))
     })?;
     let args = args.iter().map(Into::into).collect();
     // It may be silent for as long as it works; the restore's own time is its bound.
@@ -212,12 +219,14 @@ fn ended(name: &str, ran: &Ran) -> Option<Failure> {
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     Some(match &ran.exit {
         Exit::Success => return None,
-        Exit::Code(code) => Failure::new("command_failed", format!("{name} ended with code {code}{said}")),
-        Exit::Signal(signal) => Failure::new("command_killed", format!("{name} was killed by signal {signal}{said}")),
-        Exit::NotStarted { detail, .. } => {
-            Failure::new("command_not_started", format!("{name} cannot be started: {detail}"))
+        Exit::Code(code) => Failure::new(codes::COMMAND_FAILED, format!("{name} ended with code {code}{said}")),
+        Exit::Signal(signal) => {
+            Failure::new(codes::COMMAND_KILLED, format!("{name} was killed by signal {signal}{said}"))
         }
-        other => Failure::new("command_failed", format!("{name} failed: {other:?}{said}")),
+        Exit::NotStarted { detail, .. } => {
+            Failure::new(codes::COMMAND_NOT_STARTED, format!("{name} cannot be started: {detail}"))
+        }
+        other => Failure::new(codes::COMMAND_FAILED, format!("{name} failed: {other:?}{said}")),
     })
 }
 
@@ -231,7 +240,7 @@ fn run(
 ) -> Result<Vec<PathBuf>, Failure> {
     let output = settings.stdout.as_ref().map(|name| staging.join(name));
     let stdout = output.as_ref().map(File::create_new).transpose().map_err(|error| {
-        Failure::new("output_unwritable", format!("standard output cannot be written to a file: {error}"))
+        Failure::new(codes::OUTPUT_UNWRITABLE, format!("standard output cannot be written to a file: {error}"))
     })?;
     let args = settings.args.iter().map(Into::into).collect();
     let mut told = u64::MAX;
@@ -282,10 +291,12 @@ fn matching(settings: &CommandSettings, staging: &Path) -> Result<Vec<PathBuf>, 
     }
     found.sort();
     match found.len() {
-        0 => Err(Failure::new("nothing_written", format!("{} left no file that `files` matches", settings.command))
-            .hint("it must write into its working directory; patterns are relative to that")),
+        0 => {
+            Err(Failure::new(codes::NOTHING_WRITTEN, format!("{} left no file that `files` matches", settings.command))
+                .hint("it must write into its working directory; patterns are relative to that"))
+        }
         count if count > FILES_MAX => {
-            Err(Failure::new("too_many_files", format!("{} left {count} files", settings.command))
+            Err(Failure::new(codes::TOO_MANY_FILES, format!("{} left {count} files", settings.command))
                 .hint(format!("at most {FILES_MAX} are kept; have it pack them into one")))
         }
         _ => Ok(found),

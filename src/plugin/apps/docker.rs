@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -161,8 +162,8 @@ fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = |code| Failure::new(code, format!("{} cannot be written: {error}", path.display()));
     if error.kind() == std::io::ErrorKind::StorageFull {
-        failure("disk_full").hint("make room where the artifacts lie; nothing half-written is kept").later()
+        failure(codes::DISK_FULL).hint("make room where the artifacts lie; nothing half-written is kept").later()
     } else {
-        failure("unwritable")
+        failure(codes::UNWRITABLE)
     }
 }

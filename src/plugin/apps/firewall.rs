@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::error::codes;
 use crate::plugin::kit::asked::{RestoreJob, ValidateJob};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
@@ -30,8 +31,11 @@ impl Kind {
     /// Reads the whole document and judges it.
     pub(super) fn read(&self, path: &Path) -> Result<xml::Shape, Failure> {
         if archive::starts_with(path, b"---- BEGIN config.xml ----") {
-            return Err(Failure::new("export_encrypted", format!("{} exported an encrypted configuration", self.name))
-                .hint("larder encrypts all that it keeps: switch the encryption of the export off"));
+            return Err(Failure::new(
+                codes::EXPORT_ENCRYPTED,
+                format!("{} exported an encrypted configuration", self.name),
+            )
+            .hint("larder encrypts all that it keeps: switch the encryption of the export off"));
         }
         if download::is_a_page(path) {
             return Err(download::a_page(&format!("the export of {}", self.name)));
@@ -39,13 +43,13 @@ impl Kind {
         let shape = xml::read(path)?;
         if shape.root != self.root {
             return Err(Failure::new(
-                "wrong_root",
+                codes::WRONG_ROOT,
                 format!("the root of the export is <{}>, not <{}>", shape.root, self.root),
             )
             .hint(format!("is it {} that answers at this address?", self.name)));
         }
         match self.needed.iter().find(|name| shape.count(name) == 0) {
-            Some(name) => Err(Failure::new("export_incomplete", format!("the configuration has no <{name}>"))
+            Some(name) => Err(Failure::new(codes::EXPORT_INCOMPLETE, format!("the configuration has no <{name}>"))
                 .hint(format!("look at the configuration history of {}", self.name))),
             None => Ok(shape),
         }
@@ -95,7 +99,7 @@ impl Kind {
     ) -> Result<(), Failure> {
         let RestoreJob::<S, NoOptions> { facts, order, .. } = RestoreJob::of(request)?;
         let Some(artifact) = facts.artifacts.iter().find(|each| each.format == self.format) else {
-            return Err(Failure::new("no_export", format!("the backup has no configuration of {}", self.name))
+            return Err(Failure::new(codes::NO_EXPORT, format!("the backup has no configuration of {}", self.name))
                 .hint("is it one of another plugin?"));
         };
         let shape = self.read(&request.staging.join(&artifact.path))?;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
@@ -113,7 +113,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let unseen = collect::everything(&api, &mut |object: Object| {
         count += 1;
         if count > OBJECTS_MAX {
-            return Err(Failure::new("too_many_objects", format!("there are more than {OBJECTS_MAX} objects"))
+            return Err(Failure::new(codes::TOO_MANY_OBJECTS, format!("there are more than {OBJECTS_MAX} objects"))
                 .hint("keep Grafana's database instead: plugin `sqlite` or `postgres`"));
         }
         if let Some(figure) = figures.get_mut(object.kind.figure()) {
@@ -129,8 +129,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     tell_unseen(&unseen, &settings, figures.get(Kind::Dashboard.figure()).copied().unwrap_or(0), voice)?;
     let of = |kind: Kind| figures.get(kind.figure()).copied().unwrap_or(0);
     if of(Kind::Dashboard) + of(Kind::Folder) + of(Kind::DataSource) == 0 && !settings.allow_empty {
-        return Err(Failure::new("nothing_seen", "there is no dashboard, no folder and no data source to be seen")
-            .hint("give the service account the role Admin; or say `allow_empty: true` if Grafana is new"));
+        return Err(Failure::new(
+            codes::NOTHING_SEEN,
+            "there is no dashboard, no folder and no data source to be seen",
+        )
+        .hint("give the service account the role Admin; or say `allow_empty: true` if Grafana is new"));
     }
     for (name, value) in &figures {
         voice.figure(*name, *value);
@@ -140,8 +143,8 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     {
         match shrunk(previous, &figures) {
             Shrunk::No => {}
-            Shrunk::Some(what) => voice.warning(Trouble::new("fewer_objects", what).with_hint(FEWER_HINT)),
-            Shrunk::Much(what) => return Err(Failure::new("fewer_objects", what).hint(FEWER_HINT)),
+            Shrunk::Some(what) => voice.warning(Trouble::new(codes::FEWER_OBJECTS, what).with_hint(FEWER_HINT)),
+            Shrunk::Much(what) => return Err(Failure::new(codes::FEWER_OBJECTS, what).hint(FEWER_HINT)),
         }
     }
     Ok(())
@@ -158,13 +161,13 @@ fn tell_unseen(unseen: &[String], settings: &GrafanaSettings, seen: u64, voice: 
         format!("Grafana lists {} dashboards that it then says are not there: {}{tail}", uids.len(), shown.join(", "))
     };
     if !accepted.is_empty() {
-        voice.notice(Trouble::new("dashboards_unseen", format!("{} (accepted)", told(&accepted))));
+        voice.notice(Trouble::new(codes::DASHBOARDS_UNSEEN, format!("{} (accepted)", told(&accepted))));
     }
     match missing.len() as u64 {
         0 => Ok(()),
-        count if count > seen => Err(Failure::new("dashboards_unseen", told(&missing)).hint(UNSEEN_HINT)),
+        count if count > seen => Err(Failure::new(codes::DASHBOARDS_UNSEEN, told(&missing)).hint(UNSEEN_HINT)),
         _ => {
-            voice.warning(Trouble::new("dashboards_unseen", told(&missing)).with_hint(UNSEEN_HINT));
+            voice.warning(Trouble::new(codes::DASHBOARDS_UNSEEN, told(&missing)).with_hint(UNSEEN_HINT));
             Ok(())
         }
     }
@@ -215,7 +218,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
         file.sync_all()
     };
     written().map_err(|error| {
-        let failure = Failure::new("unwritable", format!("{} cannot be written: {error}", path.display()))
+        let failure = Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", path.display()))
             .hint("make room where the artifacts lie");
         if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
     })

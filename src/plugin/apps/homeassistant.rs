@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::digest;
@@ -148,7 +148,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     } else if let Err(failure) = tidy(&settings, &web, &name, journal.as_ref()) {
         voice.warning(
             Trouble::new(
-                "backup_left",
+                codes::BACKUP_LEFT,
                 format!("the backup {name:?} stays on the server: {}", failure.trouble.message),
             )
             .with_hint("it is tried again; it can be removed at Settings, System, Backups"),

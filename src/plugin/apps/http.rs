@@ -9,6 +9,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -175,7 +176,9 @@ impl HttpSettings {
     fn web(&self) -> Result<Web, Failure> {
         let (server, path) = self.parts();
         if path.contains('#') {
-            return Err(Failure::new("bad_url", "the address must end before `#`").hint("leave out what is behind it"));
+            return Err(
+                Failure::new(codes::BAD_URL, "the address must end before `#`").hint("leave out what is behind it")
+            );
         }
         let allow_http = self.allow_http || !self.has_credentials();
         endpoint::open(server, self.tls.as_ref(), allow_http, self.silence)
@@ -251,7 +254,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         }
         Some(other) => {
             return Err(Failure::new(
-                "wrong_encoding",
+                codes::WRONG_ENCODING,
                 format!("{what} was answered in the encoding {other:?}, which nobody asked for"),
             )
             .hint("switch the compression off in the application, or in the proxy before it"));
@@ -260,7 +263,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     if !settings.wants_a_page() && download::is_a_page(&path) {
         return Err(download::a_page(&what));
     }
-    inside::refuse_nothing("export_empty", "the export", &path, &request.staging, voice)?;
+    inside::refuse_nothing(codes::EXPORT_EMPTY, "the export", &path, &request.staging, voice)?;
     for check in &settings.validate {
         for (name, value) in check.look(&path)?.figures {
             voice.figure(name, value);
@@ -276,7 +279,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 /// The answer, when its head is that of an export.
 fn judged<'w>(answer: Answer<'w>, settings: &HttpSettings) -> Result<Answer<'w>, Failure> {
     let (status, what) = (answer.status(), answer.what().to_owned());
-    let failed = |code: &str, answer: Answer<'_>| {
+    let failed = |code: Code, answer: Answer<'_>| {
         let said = answer.said();
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };
         Failure::new(code, format!("{what} was answered with {status}{said}"))
@@ -285,11 +288,13 @@ fn judged<'w>(answer: Answer<'w>, settings: &HttpSettings) -> Result<Answer<'w>,
         204 | 205 => return Err(download::empty(&what)),
         200..=299 => {}
         300..=399 => return Err(download::redirected(&answer)),
-        401 | 403 => return Err(failed("unauthorized", answer).hint("check the token or password, and what it may do")),
-        404 | 410 => return Err(failed("not_found", answer).hint("correct the address")),
-        429 | 503 => return Err(failed("app_busy", answer).hint("it is tried again").later()),
-        500..=599 => return Err(failed("app_failed", answer).hint("look into the application's log")),
-        _ => return Err(failed("refused", answer).hint("check method, headers and body")),
+        401 | 403 => {
+            return Err(failed(codes::UNAUTHORIZED, answer).hint("check the token or password, and what it may do"));
+        }
+        404 | 410 => return Err(failed(codes::NOT_FOUND, answer).hint("correct the address")),
+        429 | 503 => return Err(failed(codes::APP_BUSY, answer).hint("it is tried again").later()),
+        500..=599 => return Err(failed(codes::APP_FAILED, answer).hint("look into the application's log")),
+        _ => return Err(failed(codes::REFUSED, answer).hint("check method, headers and body")),
     }
     let kind = answer.content_type();
     if let Some(wanted) = settings.content_type.as_deref().map(str::to_ascii_lowercase)
@@ -299,7 +304,7 @@ fn judged<'w>(answer: Answer<'w>, settings: &HttpSettings) -> Result<Answer<'w>,
             return Err(download::a_page(&what));
         }
         let kind = if kind.is_empty() { "of no kind".to_owned() } else { kind };
-        return Err(Failure::new("wrong_content_type", format!("{what} was answered with {kind}, not {wanted}"))
+        return Err(Failure::new(codes::WRONG_CONTENT_TYPE, format!("{what} was answered with {kind}, not {wanted}"))
             .hint("correct the address, or `content_type`"));
     }
     if kind.contains("html") && !settings.wants_a_page() {

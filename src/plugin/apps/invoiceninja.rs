@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -156,7 +157,7 @@ fn poll_default() -> Patience {
 impl NinjaSettings {
     fn kept(&self) -> Result<Kept, Failure> {
         let refuse = |what: &str| {
-            Err(Failure::new("settings", what)
+            Err(Failure::new(codes::SETTINGS, what)
                 .hint("give `directory: /PATH` for all of it, or `url` and `token` for one company"))
         };
         match (&self.directory, &self.url) {
@@ -241,17 +242,17 @@ fn explain(answer: Answer<'_>, web: &Web) -> Failure {
         return download::redirected(&answer);
     }
     let said = answer.said();
-    let failed = |code: &str| Failure::new(code, format!("{what} was answered with {status}: {said}"));
+    let failed = |code: Code| Failure::new(code, format!("{what} was answered with {status}: {said}"));
     match status {
-        401 | 403 => Failure::new("unauthorized", format!("Invoice Ninja {} does not take the token: {said}", web.shown()))
+        401 | 403 => Failure::new(codes::UNAUTHORIZED, format!("Invoice Ninja {} does not take the token: {said}", web.shown()))
             .hint("make one as an administrator of the company: Settings, Account Management, API Tokens"),
-        404 => failed("not_found").hint("correct the address; it must be of Invoice Ninja 5"),
-        408 | 504 => failed("gateway_timeout").hint(
+        404 => failed(codes::NOT_FOUND).hint("correct the address; it must be of Invoice Ninja 5"),
+        408 | 504 => failed(codes::GATEWAY_TIMEOUT).hint(
             "the export is made while the proxy waits: run a queue (QUEUE_CONNECTION=database), or raise the proxy's timeout",
         ),
-        429 => failed("rate_limited").hint("it is tried again").later(),
-        502 | 503 => failed("app_busy").hint("it is down or in maintenance; it is tried again").later(),
-        500..=599 => failed("app_failed").hint("look into storage/logs/laravel.log"),
-        _ => failed("refused").hint("look into storage/logs/laravel.log"),
+        429 => failed(codes::RATE_LIMITED).hint("it is tried again").later(),
+        502 | 503 => failed(codes::APP_BUSY).hint("it is down or in maintenance; it is tried again").later(),
+        500..=599 => failed(codes::APP_FAILED).hint("look into storage/logs/laravel.log"),
+        _ => failed(codes::REFUSED).hint("look into storage/logs/laravel.log"),
     }
 }

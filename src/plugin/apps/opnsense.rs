@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::apps::firewall::{self, FILE, Kind, XML_BYTES_MAX};
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -120,7 +121,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let path = request.staging.join(FILE);
     let mut saved = download::save(answer, &path, XML_BYTES_MAX, voice).map_err(|failure| {
         // It says 200 and nothing where it has no saved revision.
-        let empty = failure.trouble.code == "export_empty";
+        let empty = failure.trouble.is(codes::EXPORT_EMPTY);
         if empty {
             failure.hint("OPNsense has no saved revision: save any page of its web interface once")
         } else {
@@ -150,13 +151,15 @@ fn explain(answer: Answer<'_>, web: &Web) -> Failure {
         return download::redirected(&answer);
     }
     match status {
-        401 => Failure::new("unauthorized", format!("OPNsense {} does not take the key and its secret", web.shown()))
-            .hint("make a key for the user: System, Access, Users, API keys"),
-        403 => Failure::new("forbidden", format!("the key may not read the configuration of {}", web.shown()))
+        401 => {
+            Failure::new(codes::UNAUTHORIZED, format!("OPNsense {} does not take the key and its secret", web.shown()))
+                .hint("make a key for the user: System, Access, Users, API keys")
+        }
+        403 => Failure::new(codes::FORBIDDEN, format!("the key may not read the configuration of {}", web.shown()))
             .hint("give its user the privilege `Diagnostics: Configuration History`"),
-        404 => Failure::new("not_found", format!("{what}: there is no such API"))
+        404 => Failure::new(codes::NOT_FOUND, format!("{what}: there is no such API"))
             .hint("OPNsense before 24.1 needs the package os-api-backup; else correct the address"),
-        _ => Failure::new("app_failed", format!("{what} was answered with {status}: {}", answer.said()))
+        _ => Failure::new(codes::APP_FAILED, format!("{what} was answered with {status}: {}", answer.said()))
             .hint("look into System, Log Files, Web GUI"),
     }
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::apps::firewall::{self, FILE, Kind};
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -119,7 +120,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, voice));
     if let Err(failure) = browser.log_out() {
         voice.warning(crate::error::Trouble::new(
-            "session_left",
+            codes::SESSION_LEFT,
             format!("pfSense could not be logged out of: {}", failure.trouble.message),
         ));
     }

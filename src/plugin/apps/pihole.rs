@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -113,7 +114,7 @@ impl PiholeSettings {
     }
 
     fn credential(&self) -> Result<Credential, Failure> {
-        let refuse = |what: &str, hint: &str| Failure::new("settings", what).hint(hint);
+        let refuse = |what: &str, hint: &str| Failure::new(codes::SETTINGS, what).hint(hint);
         let seed = match (&self.totp_secret, &self.password) {
             (None, _) => None,
             (Some(_), None) => {
@@ -154,14 +155,14 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     if saved.bytes > IMPORT_BYTES_MAX {
         voice.warning(
-            crate::error::Trouble::new("export_large", "the export is larger than a Pi-hole imports (50 MiB)")
+            crate::error::Trouble::new(codes::EXPORT_LARGE, "the export is larger than a Pi-hole imports (50 MiB)")
                 .with_hint("put it back on the Pi-hole itself: `pihole-FTL --teleporter teleporter.zip` takes 128 MiB"),
         );
     }
     if !contents.importable {
         let message =
             format!("the Pi-hole keeps its lists in /{}, from where no Pi-hole imports them", contents.gravity_name);
-        voice.notice(crate::error::Trouble::new("lists_elsewhere", message).with_hint(LISTS_ELSEWHERE_HINT));
+        voice.notice(crate::error::Trouble::new(codes::LISTS_ELSEWHERE, message).with_hint(LISTS_ELSEWHERE_HINT));
     }
     for (name, value) in contents.figures() {
         voice.figure(name, value);

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
@@ -128,9 +129,8 @@ struct Server<'s> {
 impl<'s> Server<'s> {
     fn open(settings: &'s PrometheusSettings) -> Result<Self, Failure> {
         if settings.username.is_some() != settings.password.is_some() {
-            return Err(
-                Failure::new("settings", "only one of `username` and `password` is given").hint("give both, or none")
-            );
+            return Err(Failure::new(codes::SETTINGS, "only one of `username` and `password` is given")
+                .hint("give both, or none"));
         }
         let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
         Ok(Self { web, settings })
@@ -150,7 +150,7 @@ impl<'s> Server<'s> {
     fn data_if_there(&self, call: Call<'_>) -> Result<Option<Value>, Failure> {
         match self.data(call) {
             Ok(data) => Ok(Some(data)),
-            Err(failure) if failure.trouble.code == "not_found" => Ok(None),
+            Err(failure) if failure.trouble.is(codes::NOT_FOUND) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -162,20 +162,20 @@ impl<'s> Server<'s> {
         match status {
             200..=299 => {}
             401 | 403 => {
-                return Err(Failure::new("unauthorized", format!("{what} is not allowed (status {status})"))
+                return Err(Failure::new(codes::UNAUTHORIZED, format!("{what} is not allowed (status {status})"))
                     .hint("give `username` and `password`, or `token`"));
             }
             404 => {
-                return Err(Failure::new("not_found", format!("{what} is not there"))
+                return Err(Failure::new(codes::NOT_FOUND, format!("{what} is not there"))
                     .hint("check `url`: a route prefix belongs to it"));
             }
             300..=399 => {
-                return Err(Failure::new("redirected", format!("{what} was redirected (status {status})"))
+                return Err(Failure::new(codes::REDIRECTED, format!("{what} was redirected (status {status})"))
                     .hint("write `url` with its route prefix, as the browser shows it before /graph"));
             }
             _ => {
                 let said = answer.said();
-                let failure = Failure::new("app_failed", format!("{what} answered with status {status}: {said}"))
+                let failure = Failure::new(codes::APP_FAILED, format!("{what} answered with status {status}: {said}"))
                     .hint("look in Prometheus's log, then run it again");
                 return Err(if matches!(status, 502..=504) { failure.later() } else { failure });
             }
@@ -183,8 +183,10 @@ impl<'s> Server<'s> {
         let whole: Value = answer.json()?;
         match (whole.get("status").and_then(Value::as_str), whole.get("data")) {
             (Some("success"), Some(data)) => Ok(data.clone()),
-            _ => Err(Failure::new("unexpected_answer", format!("{what} gave another answer than Prometheus does"))
-                .hint("check `url`: another application may answer there")),
+            _ => {
+                Err(Failure::new(codes::UNEXPECTED_ANSWER, format!("{what} gave another answer than Prometheus does"))
+                    .hint("check `url`: another application may answer there"))
+            }
         }
     }
 
@@ -198,7 +200,7 @@ impl<'s> Server<'s> {
         let told = self.data(self.web.get("/api/v1/status/config"))?;
         let yaml = told.get("yaml").and_then(Value::as_str).unwrap_or_default();
         if yaml.trim().is_empty() {
-            return Err(Failure::new("unexpected_answer", "Prometheus tells no loaded configuration")
+            return Err(Failure::new(codes::UNEXPECTED_ANSWER, "Prometheus tells no loaded configuration")
                 .hint("check `url`: another application may answer there"));
         }
         Ok(yaml.to_owned())
@@ -209,7 +211,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: PrometheusSettings = builtin::settings(request)?;
     if settings.config_file.is_none() && settings.tsdb_snapshot.is_none() {
         return Err(Failure::new(
-            "settings",
+            codes::SETTINGS,
             "neither `config_file` nor `tsdb_snapshot` is given: nothing could be put back",
         )
         .hint("name the configuration as this host sees it: `config_file: /etc/prometheus/prometheus.yml`"));
@@ -222,18 +224,20 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let differs = references::jobs(&loaded) != found.jobs;
         if differs {
             let told = format!("the scrape jobs of {} are not those that Prometheus has loaded", config.display());
-            voice.warning(crate::error::Trouble::new("config_not_loaded", told).with_hint(
+            voice.warning(crate::error::Trouble::new(codes::CONFIG_NOT_LOADED, told).with_hint(
                 "reload Prometheus, or look in its log for why it does not take the file; is it the right file?",
             ));
         }
         for missing in &found.missing {
             let told = format!("{} names {}, which is not there", config.display(), missing.display());
-            voice.warning(crate::error::Trouble::new("file_missing", told).with_hint("is it mounted on this host?"));
+            voice.warning(
+                crate::error::Trouble::new(codes::FILE_MISSING, told).with_hint("is it mounted on this host?"),
+            );
         }
         for (path, why) in &found.unreadable {
             let told = format!("{} names {}, which cannot be followed: {why}", config.display(), path.display());
             voice.warning(
-                crate::error::Trouble::new("file_unreadable", told)
+                crate::error::Trouble::new(codes::FILE_UNREADABLE, told)
                     .with_hint("give the daemon's user read permission, or correct what is named"),
             );
         }
@@ -243,7 +247,8 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
             let told = format!("secrets and certificates that the configuration names are not kept: {shown}{tail}");
             voice.notice(
-                crate::error::Trouble::new("secrets_not_kept", told).with_hint("keep them with a target of `files`"),
+                crate::error::Trouble::new(codes::SECRETS_NOT_KEPT, told)
+                    .with_hint("keep them with a target of `files`"),
             );
         }
         if !differs {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::live;
@@ -126,7 +126,7 @@ const OWNER: &str = "larder-copy.json";
 impl RsyncSettings {
     fn of(request: &Request) -> Result<Self, Failure> {
         let settings: Self = builtin::settings(request)?;
-        let refuse = |what: &str, hint: &str| Err(Failure::new("settings", what).hint(hint));
+        let refuse = |what: &str, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
         let plain = |text: &str| !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_control);
         if !plain(&settings.host) || settings.host.contains(['@', '/', ' ']) {
             return refuse(
@@ -182,11 +182,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     match outcome {
         Outcome::Whole => {}
         Outcome::Vanished => voice.warning(
-            Trouble::new("files_vanished", "some files vanished on the device while they were fetched")
+            Trouble::new(codes::FILES_VANISHED, "some files vanished on the device while they were fetched")
                 .with_hint("right for files that come and go; name them in `exclude`"),
         ),
         Outcome::Partial(said) => voice.warning(
-            Trouble::new("files_unreadable", format!("some files could not be fetched: {said}"))
+            Trouble::new(codes::FILES_UNREADABLE, format!("some files could not be fetched: {said}"))
                 .with_hint("give the login read permission on the device, or name them in `exclude`"),
         ),
     }
@@ -215,9 +215,8 @@ fn judge(settings: &RsyncSettings, now: &Stats, files: u64, bytes: u64) -> Resul
     let hint =
         "look whether its disk is mounted there; if it was tidied up on purpose, say `allow_fewer: true` for one run";
     if now.files == 0 {
-        return Err(
-            Failure::new("source_empty", format!("{} has no file at all below the paths", settings.host)).hint(hint)
-        );
+        return Err(Failure::new(codes::SOURCE_EMPTY, format!("{} has no file at all below the paths", settings.host))
+            .hint(hint));
     }
     let shrunk = now.files < files.div_ceil(2) || now.bytes < bytes.div_ceil(2);
     if shrunk && !settings.allow_fewer {
@@ -225,7 +224,7 @@ fn judge(settings: &RsyncSettings, now: &Stats, files: u64, bytes: u64) -> Resul
             "{} has {} files with {} bytes where it had {files} with {bytes}; the copy was left as it is",
             settings.host, now.files, now.bytes
         );
-        return Err(Failure::new("source_shrunk", message).hint(hint));
+        return Err(Failure::new(codes::SOURCE_SHRUNK, message).hint(hint));
     }
     Ok(())
 }
@@ -234,7 +233,7 @@ fn judge(settings: &RsyncSettings, now: &Stats, files: u64, bytes: u64) -> Resul
 fn own(request: &Request, settings: &RsyncSettings) -> Result<(), Failure> {
     let mark = settings.copy.join(OWNER);
     let unwritable = |error: std::io::Error| {
-        Failure::new("copy_unwritable", format!("the copy {} cannot be used: {error}", settings.copy.display()))
+        Failure::new(codes::COPY_UNWRITABLE, format!("the copy {} cannot be used: {error}", settings.copy.display()))
             .hint("make the directory, owned by the daemon's user, or correct `copy`")
     };
     let wanted = serde_json::json!({ "target": request.target, "host": settings.host });
@@ -243,7 +242,7 @@ fn own(request: &Request, settings: &RsyncSettings) -> Result<(), Failure> {
             let owner: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
             if owner != wanted {
                 return Err(Failure::new(
-                    "copy_taken",
+                    codes::COPY_TAKEN,
                     format!("{} is the copy of another target or host", settings.copy.display()),
                 )
                 .hint("give each target a `copy` of its own; delete this one if it is not needed any more"));
@@ -254,7 +253,7 @@ fn own(request: &Request, settings: &RsyncSettings) -> Result<(), Failure> {
             std::fs::create_dir_all(&settings.copy).map_err(unwritable)?;
             if std::fs::read_dir(&settings.copy).map_err(unwritable)?.next().is_some() {
                 return Err(Failure::new(
-                    "copy_taken",
+                    codes::COPY_TAKEN,
                     format!("{} holds files that are not ours", settings.copy.display()),
                 )
                 .hint("name a directory that is empty or not there yet"));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::config::SettingsSchemas;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::host::{self, secrets};
 use crate::plugin::kit::builtin::{self, Builtin};
 use crate::plugin::kit::commands::{self, trusted};
@@ -196,7 +196,7 @@ impl Catalogue {
                     message: format!("the plugin {name} cannot be used: {}", broken.trouble.message),
                     ..broken.trouble.clone()
                 },
-                None => Trouble::new("no_such_plugin", format!("there is no plugin {name}")).with_hint(
+                None => Trouble::new(codes::NO_SUCH_PLUGIN, format!("there is no plugin {name}")).with_hint(
                     "built-in ones are listed by `larder plugin list`; others lie in the --plugins directory",
                 ),
             }
@@ -211,7 +211,7 @@ impl Catalogue {
         }
         if metadata.mode() & 0o111 == 0 {
             return if looks_like_a_script(path) {
-                Err(Trouble::new("plugin_not_executable", format!("{} is not executable", path.display()))
+                Err(Trouble::new(codes::PLUGIN_NOT_EXECUTABLE, format!("{} is not executable", path.display()))
                     .with_hint(format!("chmod 0755 {}", path.display())))
             } else {
                 Ok(None)
@@ -220,7 +220,7 @@ impl Catalogue {
         trusted(path, &metadata)?;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let name = Name::parse(stem).map_err(|error| {
-            Trouble::new("plugin_name", format!("{} cannot name a plugin: {error}", path.display()))
+            Trouble::new(codes::PLUGIN_NAME, format!("{} cannot name a plugin: {error}", path.display()))
                 .with_hint("rename the file: its name without the extension is the plugin's")
         })?;
         if self.plugins.contains_key(name.as_str()) {
@@ -272,7 +272,7 @@ fn executables(directory: &Path) -> Result<Vec<PathBuf>, Trouble> {
         .collect();
     if paths.len() > PLUGINS_MAX {
         return Err(Trouble::new(
-            "too_many_plugins",
+            codes::TOO_MANY_PLUGINS,
             format!("{} holds more than {PLUGINS_MAX} files", directory.display()),
         )
         .with_hint("keep nothing but plugins there"));
@@ -294,7 +294,7 @@ fn describe_all(candidates: Vec<(Name, PathBuf)>) -> Result<Vec<Described>, Trou
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
-    let broken = |what: &str| Trouble::new("internal", format!("plugins could not be asked: {what}"));
+    let broken = |what: &str| Trouble::new(codes::INTERNAL, format!("plugins could not be asked: {what}"));
     let answers = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut answers: Vec<Described> = runtime.block_on(async {
@@ -336,7 +336,7 @@ async fn describe(name: &Name, path: &Path) -> Result<Description, Trouble> {
     let (finished, transcript) = host::ask(&plugin, &request, None, &host::silent(), limits, |_, _| {}).await;
     host::judge(&plugin, &finished, &transcript).map_err(|failure| failure.trouble)?;
     transcript.description.ok_or_else(|| {
-        Trouble::new("no_description", format!("{} answered `describe` without a description", path.display()))
+        Trouble::new(codes::NO_DESCRIPTION, format!("{} answered `describe` without a description", path.display()))
             .with_hint(r#"print {"event":"description","settings":{"type":"object",…}} on one line"#)
     })
 }
@@ -344,21 +344,21 @@ async fn describe(name: &Name, path: &Path) -> Result<Description, Trouble> {
 fn external(name: &Name, path: &Path, description: Description) -> Result<Plugin, Trouble> {
     if description.protocol != PROTOCOL {
         return Err(Trouble::new(
-            "plugin_protocol",
+            codes::PLUGIN_PROTOCOL,
             format!("{} speaks protocol {}, this larder speaks {PROTOCOL}", path.display(), description.protocol),
         ));
     }
     let mut schema = description.settings;
     if schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err(Trouble::new(
-            "plugin_schema",
+            codes::PLUGIN_SCHEMA,
             format!("{} describes settings that are no JSON Schema of an object", path.display()),
         )
         .with_hint(r#"at least {"type":"object","properties":{},"additionalProperties":false}"#));
     }
     if schema.to_string().len() > SCHEMA_BYTES_MAX {
         return Err(Trouble::new(
-            "plugin_schema",
+            codes::PLUGIN_SCHEMA,
             format!("the settings schema of {} has more than {SCHEMA_BYTES_MAX} bytes", path.display()),
         ));
     }
@@ -376,10 +376,10 @@ fn external(name: &Name, path: &Path, description: Description) -> Result<Plugin
 }
 
 fn name_taken(name: &Name) -> Trouble {
-    Trouble::new("plugin_name_taken", format!("there is another plugin named {name}"))
+    Trouble::new(codes::PLUGIN_NAME_TAKEN, format!("there is another plugin named {name}"))
         .with_hint("rename the file: its name without the extension is the plugin's")
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new("plugin_unreadable", format!("{} cannot be read: {error}", path.display()))
+    Trouble::new(codes::PLUGIN_UNREADABLE, format!("{} cannot be read: {error}", path.display()))
 }

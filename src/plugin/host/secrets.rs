@@ -6,7 +6,7 @@
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::secret::SecretRef;
 
 /// The keyword that marks a secret in a schema.
@@ -41,7 +41,7 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, node: &'a Value, value: &mut Value, path: &str, depth: usize) -> Result<(), Trouble> {
         let Value::Object(schema) = node else { return Ok(()) };
         if depth > DEPTH_MAX {
-            return Err(Trouble::new("settings_too_deep", format!("the settings schema is too deep at `{path}`")));
+            return Err(Trouble::new(codes::SETTINGS_TOO_DEEP, format!("the settings schema is too deep at `{path}`")));
         }
         if schema.get(SECRET_KEYWORD) == Some(&Value::Bool(true)) {
             return self.replace(value, path);
@@ -84,11 +84,11 @@ impl<'a> Walk<'a> {
         match value {
             Value::Object(_) => {
                 let reference: SecretRef = serde_json::from_value(value.clone()).map_err(|_| {
-                    Trouble::new("secret_reference", format!("the setting `{path}` is no reference to a secret"))
+                    Trouble::new(codes::SECRET_REFERENCE, format!("the setting `{path}` is no reference to a secret"))
                         .with_hint("write {env: NAME}, {file: PATH} or {credential: NAME}")
                 })?;
                 let secret = reference.resolve().map_err(|error| {
-                    Trouble::new("secret_missing", format!("the setting `{path}`: {}", chain(&error)))
+                    Trouble::new(codes::SECRET_MISSING, format!("the setting `{path}`: {}", chain(&error)))
                         .with_hint(error.hint())
                 })?;
                 *value = Value::String(secrecy::ExposeSecret::expose_secret(&secret).to_owned());

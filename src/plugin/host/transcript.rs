@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::protocol::{ArtifactFile, Description, Event, Line, Source, Step, Validation, parse_line};
 
@@ -154,10 +154,11 @@ impl Transcript {
 
 fn trouble(code: &str, message: &str, hint: Option<&str>) -> Trouble {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let code = if !code.is_empty() && code.len() <= 64 && code.chars().all(fits) { code } else { "plugin_failed" };
+    let code =
+        if !code.is_empty() && code.len() <= 64 && code.chars().all(fits) { code } else { codes::PLUGIN_FAILED.name() };
     let message = tidy(message, TEXT_CHARS_MAX);
     let message = if message.is_empty() { "the plugin gave no reason".to_owned() } else { message };
-    let trouble = Trouble::new(code, message);
+    let trouble = Trouble::told(code, message);
     match hint {
         Some(hint) if !hint.trim().is_empty() => trouble.with_hint(tidy(hint, TEXT_CHARS_MAX)),
         _ => trouble,

@@ -12,6 +12,7 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use rawzip::{CompressionMethod, RECOMMENDED_BUFFER_SIZE, ZipArchive};
 use tempfile::NamedTempFile;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 
 /// What an archive may be at most.
@@ -197,9 +198,12 @@ fn read_tar_stream(
 pub(crate) fn take(member: &Member, source: &mut dyn Read, bytes_max: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = source.take(bytes_max + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::new("archive_damaged", format!("{} cannot be read: {error}", member.name)))?;
+    read.map_err(|error| Failure::new(codes::ARCHIVE_DAMAGED, format!("{} cannot be read: {error}", member.name)))?;
     if bytes.len() as u64 > bytes_max {
-        return Err(Failure::new("archive_unexpected", format!("{} has more than {bytes_max} bytes", member.name)));
+        return Err(Failure::new(
+            codes::ARCHIVE_UNEXPECTED,
+            format!("{} has more than {bytes_max} bytes", member.name),
+        ));
     }
     Ok(bytes)
 }
@@ -214,7 +218,7 @@ pub(crate) fn unpack(
     const CHUNK_BYTES: usize = 256 << 10;
     let unwritable = |error: io::Error| {
         let failure =
-            Failure::new("unpack_failed", format!("{} cannot be unpacked to be looked at: {error}", member.name))
+            Failure::new(codes::UNPACK_FAILED, format!("{} cannot be unpacked to be looked at: {error}", member.name))
                 .hint("make room where the artifacts lie");
         if error.kind() == io::ErrorKind::StorageFull { failure.later() } else { failure }
     };
@@ -223,14 +227,14 @@ pub(crate) fn unpack(
     let mut bytes = 0;
     loop {
         let length = source.read(&mut chunk).map_err(|error| {
-            Failure::new("archive_damaged", format!("{} is damaged: {error}", member.name))
+            Failure::new(codes::ARCHIVE_DAMAGED, format!("{} is damaged: {error}", member.name))
                 .hint("the archive was cut or changed on its way; run it again")
         })?;
         let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else { return Ok(file) };
         bytes += length as u64;
         if bytes > bytes_max {
             let most = crate::types::ByteSize(bytes_max);
-            return Err(Failure::new("archive_unexpected", format!("{} has more than {most}", member.name))
+            return Err(Failure::new(codes::ARCHIVE_UNEXPECTED, format!("{} has more than {most}", member.name))
                 .hint("look at what the application exported"));
         }
         file.write_all(read).map_err(unwritable)?;
@@ -250,7 +254,7 @@ pub(crate) fn starts_with(path: &Path, magic: &[u8]) -> bool {
 
 fn check(path: &Path, survey: Survey, packed: u64, bounds: Bounds) -> Result<(), Failure> {
     let refuse = |why: String| {
-        Err(Failure::new("archive_bomb", format!("{} {why}", path.display()))
+        Err(Failure::new(codes::ARCHIVE_BOMB, format!("{} {why}", path.display()))
             .hint("look at what the application exported; it was not unpacked"))
     };
     if survey.members > bounds.members {
@@ -283,12 +287,12 @@ fn name_of(path: &Path, raw: &[u8]) -> Result<String, Failure> {
 
 fn unsafe_member(path: &Path, name: &str, why: &str) -> Failure {
     let name: String = name.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect();
-    Failure::new("archive_unsafe", format!("the member {name:?} of {} {why}", path.display()))
+    Failure::new(codes::ARCHIVE_UNSAFE, format!("the member {name:?} of {} {why}", path.display()))
         .hint("look at what the application exported; it was not unpacked")
 }
 
 fn damaged(path: &Path, kind: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("archive_damaged", format!("{} is no whole {kind}: {error}", path.display()))
+    Failure::new(codes::ARCHIVE_DAMAGED, format!("{} is no whole {kind}: {error}", path.display()))
         .hint("the export was cut or changed on its way; look in the application's log and run it again")
 }
 

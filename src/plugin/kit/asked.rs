@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::protocol::{CaptureFacts, Request, RestoreOrder};
 
@@ -52,7 +53,7 @@ pub(crate) fn order(request: &Request) -> Result<&RestoreOrder, Failure> {
 }
 
 fn lacks(request: &Request, what: &str) -> Failure {
-    Failure::new("request", format!("`{}` needs {what}", request.action.as_str()))
+    Failure::new(codes::REQUEST, format!("`{}` needs {what}", request.action.as_str()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Capability, Request};
 
@@ -95,7 +95,7 @@ pub(crate) fn settings<T: DeserializeOwned>(request: &Request) -> Result<T, Fail
         } else {
             "a value has the wrong type".to_owned()
         };
-        Failure::new("settings", format!("the settings do not fit the plugin: {shown}")).hint("run `larder check`")
+        Failure::new(codes::SETTINGS, format!("the settings do not fit the plugin: {shown}")).hint("run `larder check`")
     })
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn options<T: DeserializeOwned>(request: &Request) -> Result<T, Failu
     let given = request.restore.as_ref().map(|order| order.options.clone()).unwrap_or_default();
     let given = if given.is_null() { Value::Object(serde_json::Map::new()) } else { given };
     serde_json::from_value(given).map_err(|error| {
-        Failure::new("restore_options", format!("the options do not fit the plugin: {error}"))
+        Failure::new(codes::RESTORE_OPTIONS, format!("the options do not fit the plugin: {error}"))
             .hint("`larder plugin describe NAME` lists what can be chosen")
     })
 }
@@ -117,7 +117,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { trouble: Trouble::new(code, message), retry: false }
     }
 
@@ -153,10 +153,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_cleared_away_does_not_hide_why_it_had_to_be() {
-        let failure = || Failure::new("disk_full", "no room");
+        let failure = || Failure::new(codes::DISK_FULL, "no room");
         let kept = failure().after(Ok(()));
         assert_eq!((kept.trouble.code.as_str(), kept.trouble.message.as_str()), ("disk_full", "no room"));
-        let both = failure().after(Err(Failure::new("journal_unwritable", "the note stays").hint("look")));
+        let both = failure().after(Err(Failure::new(codes::JOURNAL_UNWRITABLE, "the note stays").hint("look")));
         assert_eq!(both.trouble.message, "no room; and the note stays");
         assert_eq!((both.trouble.code.as_str(), both.trouble.hint.as_deref()), ("journal_unwritable", Some("look")));
     }

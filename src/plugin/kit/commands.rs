@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 
 /// The plugin that runs them.
 pub(crate) const PLUGIN: &str = "command";
@@ -15,13 +15,13 @@ pub(crate) const DIRECTORY_NAME: &str = "commands";
 /// Whoever may write to a plugin, or to where it lies, runs programs as the daemon's user.
 pub(crate) fn trusted(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Trouble> {
     if metadata.mode() & 0o002 != 0 {
-        return Err(Trouble::new("plugin_writable", format!("{} may be changed by every user", path.display()))
+        return Err(Trouble::new(codes::PLUGIN_WRITABLE, format!("{} may be changed by every user", path.display()))
             .with_hint(format!("chmod o-w {}", path.display())));
     }
     let own = nix::unistd::geteuid().as_raw();
     if metadata.uid() != 0 && metadata.uid() != own {
         return Err(Trouble::new(
-            "plugin_owner",
+            codes::PLUGIN_OWNER,
             format!("{} belongs to the user {}, who is neither root nor the daemon's", path.display(), metadata.uid()),
         )
         .with_hint(format!("chown root {}", path.display())));

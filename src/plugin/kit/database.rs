@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::settings::Secret;
 use crate::process::Exit;
@@ -24,7 +25,8 @@ pub(crate) enum Chosen {
 /// Reads the settings `database`, `databases` and `all`, of which exactly one is given.
 pub(crate) fn chosen(database: Option<&String>, databases: &[String], all: bool) -> Result<Chosen, Failure> {
     let refuse = |what: &str| {
-        Err(Failure::new("settings", what).hint("give exactly one of `database: NAME`, `databases: [..]`, `all: true`"))
+        Err(Failure::new(codes::SETTINGS, what)
+            .hint("give exactly one of `database: NAME`, `databases: [..]`, `all: true`"))
     };
     let names: Vec<String> = database.into_iter().chain(databases).cloned().collect();
     match (database.is_some(), !databases.is_empty(), all) {
@@ -76,19 +78,19 @@ impl Choice<'_> {
         content: &str,
     ) -> Result<(), Failure> {
         if let Some(missing) = self.databases.iter().find(|name| !known.contains(name)) {
-            return Err(Failure::new("not_in_backup", format!("the backup holds no database {missing:?}"))
+            return Err(Failure::new(codes::NOT_IN_BACKUP, format!("the backup holds no database {missing:?}"))
                 .hint(format!("it holds {}", known.join(", "))));
         }
         if self.into.is_some() && goals.len() != 1 {
             return Err(Failure::new(
-                "restore_options",
+                codes::RESTORE_OPTIONS,
                 format!("`into` names one database, but {} are chosen", goals.len()),
             )
             .hint("choose one with `--option databases='[\"NAME\"]'`"));
         }
         match goals.iter().find(|goal| goal.is_full && !self.overwrite) {
             Some(goal) => Err(Failure::new(
-                "database_not_empty",
+                codes::DATABASE_NOT_EMPTY,
                 format!("the database {:?} at {place} has {content}", goal.database),
             )
             .hint(
@@ -103,15 +105,15 @@ impl Choice<'_> {
 pub(crate) fn ended(exit: &Exit, about: &str, package: &str) -> Option<Failure> {
     match exit {
         Exit::Signal(signal) => Some(
-            Failure::new("dump_killed", format!("{about} was killed by signal {signal}"))
+            Failure::new(codes::DUMP_KILLED, format!("{about} was killed by signal {signal}"))
                 .hint("if nobody killed it, look for the kernel's out-of-memory killer: `journalctl -k`"),
         ),
         Exit::NotStarted { program, detail, .. } => Some(
-            Failure::new("no_client", format!("{} cannot be started: {detail}", program.display()))
+            Failure::new(codes::NO_CLIENT, format!("{} cannot be started: {detail}", program.display()))
                 .hint(format!("apt install {package}, or correct `bin_dir`")),
         ),
         Exit::DeadlineExceeded(after) => Some(
-            Failure::new("unreachable", format!("{about} was not done after {}", show_duration(*after)))
+            Failure::new(codes::UNREACHABLE, format!("{about} was not done after {}", show_duration(*after)))
                 .hint("check the network between here and the server"),
         ),
         _ => None,

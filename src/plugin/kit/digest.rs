@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{ArtifactFile, Verdict};
@@ -14,7 +15,8 @@ const TELL_EVERY_BYTES: u64 = 64 << 20;
 
 /// Reads the whole file; `on_chunk` gets the bytes read so far now and then.
 pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<String, Failure> {
-    let refuse = |error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", path.display()));
+    let refuse =
+        |error| Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", path.display()));
     let mut file = std::fs::File::open(path).map_err(refuse)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0_u8; CHUNK_BYTES];

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::plain;
 use crate::plugin::kit::voice::Voice;
@@ -37,10 +38,12 @@ pub(crate) fn save(answer: Answer<'_>, path: &Path, bytes_max: u64, voice: &mut 
 pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull => {
-            Failure::new("unpack_failed", format!("{what}: the answer cannot be unpacked: {error}")).later()
+            Failure::new(codes::UNPACK_FAILED, format!("{what}: the answer cannot be unpacked: {error}")).later()
         }
-        _ => Failure::new("archive_damaged", format!("{what} was answered with a gzip that is not whole: {error}"))
-            .hint("it was cut on its way; run it again"),
+        _ => {
+            Failure::new(codes::ARCHIVE_DAMAGED, format!("{what} was answered with a gzip that is not whole: {error}"))
+                .hint("it was cut on its way; run it again")
+        }
     };
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".unpack-").tempfile_in(directory).map_err(failed)?;
@@ -53,7 +56,7 @@ pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, F
         bytes += length as u64;
         if bytes > bytes_max {
             return Err(Failure::new(
-                "archive_bomb",
+                codes::ARCHIVE_BOMB,
                 format!("{what}: the answer unpacks to more than {bytes_max} bytes"),
             )
             .hint("look at what the application exports"));
@@ -71,13 +74,13 @@ pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, F
 
 /// An answer of the right status with nothing in it.
 pub(crate) fn empty(what: &str) -> Failure {
-    Failure::new("export_empty", format!("{what} was answered with an empty body"))
+    Failure::new(codes::EXPORT_EMPTY, format!("{what} was answered with an empty body"))
         .hint("look in the application's log; an export that is empty is none")
 }
 
 /// A page came where an export should.
 pub(crate) fn a_page(what: &str) -> Failure {
-    Failure::new("export_is_a_page", format!("{what} was answered with a page in HTML, not with an export"))
+    Failure::new(codes::EXPORT_IS_A_PAGE, format!("{what} was answered with a page in HTML, not with an export"))
         .hint("a login page, or one of a proxy in between: check the address and the credentials")
 }
 
@@ -87,8 +90,11 @@ pub(crate) fn redirected(answer: &Answer<'_>) -> Failure {
     // A query may hold a token.
     let to: String = to.split(['?', '#']).next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     let to: String = to.chars().take(200).collect();
-    Failure::new("redirected", format!("{} was answered with {}, a redirect to {to:?}", answer.what(), answer.status()))
-        .hint("a login page behind it means other credentials; else correct the address (https, host, path)")
+    Failure::new(
+        codes::REDIRECTED,
+        format!("{} was answered with {}, a redirect to {to:?}", answer.what(), answer.status()),
+    )
+    .hint("a login page behind it means other credentials; else correct the address (https, host, path)")
 }
 
 /// Whether the file starts as a page does.

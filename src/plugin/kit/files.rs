@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::settings::PatternText;
@@ -52,14 +52,14 @@ pub(in crate::plugin) struct FilesSettings {
 pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let settings: FilesSettings = builtin::settings(request)?;
     if settings.paths.is_empty() {
-        return Err(Failure::new("settings", "`paths` is empty").hint("name at least one absolute path"));
+        return Err(Failure::new(codes::SETTINGS, "`paths` is empty").hint("name at least one absolute path"));
     }
     let mounts = Mounts::read()?;
     require_mount(&settings, &mounts)?;
     let (exclude, others) = excludes(&settings)?;
     if !others.is_empty() {
         let message = format!("left out, for `one_file_system` is set: what is mounted at {}", others.join(", "));
-        voice.notice(Trouble::new("mounts_left_out", message));
+        voice.notice(Trouble::new(codes::MOUNTS_LEFT_OUT, message));
     }
     let mut survey = Survey::new(&exclude, &request.own);
     for path in &settings.paths {
@@ -141,7 +141,7 @@ fn excludes(settings: &FilesSettings) -> Result<(Vec<String>, Vec<String>), Fail
     let mut exclude: Vec<String> = settings.exclude.iter().map(|text| text.0.clone()).collect();
     for text in &exclude {
         Pattern::parse(text).map_err(|error| {
-            Failure::new("bad_pattern", format!("the exclude pattern {text:?} cannot be used: {error}"))
+            Failure::new(codes::BAD_PATTERN, format!("the exclude pattern {text:?} cannot be used: {error}"))
                 .hint("correct it; `\\` before a character takes its meaning away")
         })?;
     }
@@ -163,7 +163,7 @@ fn excludes(settings: &FilesSettings) -> Result<(Vec<String>, Vec<String>), Fail
 fn require_mount(settings: &FilesSettings, mounts: &Mounts) -> Result<(), Failure> {
     match &settings.require_mount {
         Some(point) if !mounts.is_mounted(point) => Err(Failure::new(
-            "not_mounted",
+            codes::NOT_MOUNTED,
             format!("{} is no mount point at the moment, and `require_mount` names it", point.display()),
         )
         .hint(format!("mount it (`mount {}`), or correct `require_mount`", point.display()))
@@ -176,32 +176,32 @@ fn require_mount(settings: &FilesSettings, mounts: &Mounts) -> Result<(), Failur
 fn look(path: &Path, settings: &FilesSettings, mounts: &Mounts, survey: &mut Survey) -> Result<Vec<Trouble>, Failure> {
     let shown = path.display();
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
-        return Err(Failure::new("settings", format!("the path {shown} is not absolute, or has `..` in it"))
+        return Err(Failure::new(codes::SETTINGS, format!("the path {shown} is not absolute, or has `..` in it"))
             .hint("write the whole path, beginning with `/`"));
     }
     let remarks = unmounted(path, mounts)?;
     let metadata = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new("path_missing", format!("{shown} is not there"))
+        std::io::ErrorKind::NotFound => Failure::new(codes::PATH_MISSING, format!("{shown} is not there"))
             .hint("correct `paths`, or mount what it lies on"),
-        _ => Failure::new("path_unreadable", format!("{shown} cannot be read: {error}"))
+        _ => Failure::new(codes::PATH_UNREADABLE, format!("{shown} cannot be read: {error}"))
             .hint("give the daemon's user read permission"),
     })?;
     if metadata.is_symlink() {
         let target = std::fs::read_link(path).unwrap_or_default();
         return Err(Failure::new(
-            "path_is_link",
+            codes::PATH_IS_LINK,
             format!("{shown} is a symbolic link (to {}): only the link would be kept", target.display()),
         )
         .hint("name the directory that it leads to"));
     }
     if !metadata.is_dir() && !metadata.is_file() {
-        return Err(Failure::new("path_kind", format!("{shown} is neither a directory nor a regular file")));
+        return Err(Failure::new(codes::PATH_KIND, format!("{shown} is neither a directory nor a regular file")));
     }
     // A directory on the way may be a link into a file system that is not there.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     unmounted(&real, mounts)?;
     if let Some(kind) = apart::Mounts::read().no_data_at(&real).filter(|kind| *kind != "tmpfs") {
-        return Err(Failure::new("path_no_data", format!("{shown} is a file system without data ({kind})"))
+        return Err(Failure::new(codes::PATH_NO_DATA, format!("{shown} is a file system without data ({kind})"))
             .hint("name the directories that hold your data"));
     }
     let before = survey.files;
@@ -209,12 +209,12 @@ fn look(path: &Path, settings: &FilesSettings, mounts: &Mounts, survey: &mut Sur
         survey.count_file(metadata.len());
     } else if metadata.is_dir() {
         survey.walk(path).map_err(|error| {
-            Failure::new("path_unreadable", format!("{shown} cannot be listed: {error}"))
+            Failure::new(codes::PATH_UNREADABLE, format!("{shown} cannot be listed: {error}"))
                 .hint("give the daemon's user read permission")
         })?;
     }
     if survey.files == before && !settings.allow_empty && !survey.holds_a_file(path) {
-        return Err(Failure::new("path_empty", format!("{shown} holds no file at all (after `exclude`)"))
+        return Err(Failure::new(codes::PATH_EMPTY, format!("{shown} holds no file at all (after `exclude`)"))
             .hint("mount what should be there, or say `allow_empty: true` if that is right"));
     }
     Ok(remarks)
@@ -226,12 +226,17 @@ fn unmounted(path: &Path, mounts: &Mounts) -> Result<Vec<Trouble>, Failure> {
         let below = point.starts_with(path) && point != path;
         let told = format!("/etc/fstab mounts something at {}, which is not mounted now", point.display());
         if below && !automatic {
-            remarks
-                .push(Trouble::new("not_mounted", format!("{told} (noauto): {} is kept without it", path.display())));
+            remarks.push(Trouble::new(
+                codes::NOT_MOUNTED,
+                format!("{told} (noauto): {} is kept without it", path.display()),
+            ));
         } else {
-            return Err(Failure::new("not_mounted", format!("{told}: {} would be kept without it", path.display()))
-                .hint(format!("`mount {}`, or take it out of /etc/fstab", point.display()))
-                .later());
+            return Err(Failure::new(
+                codes::NOT_MOUNTED,
+                format!("{told}: {} would be kept without it", path.display()),
+            )
+            .hint(format!("`mount {}`, or take it out of /etc/fstab", point.display()))
+            .later());
         }
     }
     Ok(remarks)

@@ -14,6 +14,7 @@ use flate2::read::MultiGzDecoder;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::archive::{self, Bounds};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Tools};
@@ -153,7 +154,7 @@ pub(crate) fn content(path: &Path, scratch: &Path) -> Result<Content, Failure> {
         })),
         Err(Stop::Unknown(why)) => Ok(Content::Unknown(why)),
         Err(Stop::Damaged(why)) => {
-            Err(Failure::new("archive_damaged", format!("{shown} is no whole {}: {why}", layers.join(" of ")))
+            Err(Failure::new(codes::ARCHIVE_DAMAGED, format!("{shown} is no whole {}: {why}", layers.join(" of ")))
                 .hint("it was cut or changed on its way; look at what made it, and run it again"))
         }
         Err(Stop::Failed(failure)) => Err(failure),
@@ -162,7 +163,7 @@ pub(crate) fn content(path: &Path, scratch: &Path) -> Result<Content, Failure> {
 
 /// Refuses nothing, however it is wrapped; `what` begins the sentence.
 pub(crate) fn refuse_nothing(
-    code: &str,
+    code: Code,
     what: &str,
     path: &Path,
     scratch: &Path,
@@ -392,7 +393,7 @@ impl Walker<'_> {
             {
                 stop = Some(why);
                 // Any error ends the reading; this one is not shown.
-                return Err(Failure::new("enough", "enough was read"));
+                return Err(Failure::new(codes::ENOUGH, "enough was read"));
             }
             Ok(())
         });
@@ -447,7 +448,7 @@ impl Walker<'_> {
     fn spool(&self, source: &mut dyn Read) -> Result<tempfile::NamedTempFile, Stop> {
         let unwritable = |error: io::Error| {
             Stop::Failed(
-                Failure::new("unpack_failed", format!("what is inside cannot be looked at: {error}"))
+                Failure::new(codes::UNPACK_FAILED, format!("what is inside cannot be looked at: {error}"))
                     .hint("make room where the artifacts lie"),
             )
         };
@@ -459,7 +460,7 @@ impl Walker<'_> {
 }
 
 fn unreadable(shown: &str, error: &io::Error) -> Failure {
-    Failure::new("artifact_unreadable", format!("{shown} cannot be read: {error}"))
+    Failure::new(codes::ARTIFACT_UNREADABLE, format!("{shown} cannot be read: {error}"))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::protocol::Request;
@@ -29,7 +30,7 @@ impl Journal {
     pub(crate) fn of(request: &Request) -> Result<Self, Failure> {
         match &request.journal {
             Some(directory) => Ok(Self { directory: directory.clone() }),
-            None => Err(Failure::new("no_journal", "the request names no journal")
+            None => Err(Failure::new(codes::NO_JOURNAL, "the request names no journal")
                 .hint("this program is started by larder; a newer one gives `journal`")),
         }
     }
@@ -40,7 +41,7 @@ impl Journal {
         match fs::create_dir_all(&directory) {
             Ok(()) => Ok(Self { directory }),
             Err(error) => {
-                Err(Failure::new("journal_unwritable", format!("{} cannot be made: {error}", directory.display())))
+                Err(Failure::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be made: {error}", directory.display())))
             }
         }
     }
@@ -61,9 +62,12 @@ impl Journal {
             File::open(&self.directory)?.sync_all()
         };
         write().map_err(|error| {
-            Failure::new("journal_unwritable", format!("the journal {} cannot be written: {error}", path.display()))
-                .hint("nothing was changed on the application; make room in the state directory")
-                .later()
+            Failure::new(
+                codes::JOURNAL_UNWRITABLE,
+                format!("the journal {} cannot be written: {error}", path.display()),
+            )
+            .hint("nothing was changed on the application; make room in the state directory")
+            .later()
         })
     }
 
@@ -73,7 +77,7 @@ impl Journal {
         let path = self.entry(name);
         match fs::remove_file(&path).and_then(|()| File::open(&self.directory)?.sync_all()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::new("journal_unwritable", format!("{} cannot be removed: {error}", path.display())))
+                Err(Failure::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be removed: {error}", path.display())))
             }
             _ => Ok(()),
         }
@@ -82,7 +86,7 @@ impl Journal {
     /// What is still to be undone, by name, in the order of the names.
     pub(crate) fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>, Failure> {
         let broken = |path: &Path, error: &dyn std::fmt::Display| {
-            Failure::new("journal_unreadable", format!("the journal {} cannot be read: {error}", path.display()))
+            Failure::new(codes::JOURNAL_UNREADABLE, format!("the journal {} cannot be read: {error}", path.display()))
         };
         let listed = fs::read_dir(&self.directory).map_err(|error| broken(&self.directory, &error))?;
         let mut paths: Vec<PathBuf> = listed

@@ -11,6 +11,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::process::{self, Command, Context, Exit, Limits, Log, LogStdout, Redactor, Stdin};
 
@@ -55,7 +56,7 @@ impl Tools {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new("internal", format!("the plugin cannot run programs: {error}")))?;
+            .map_err(|error| Failure::new(codes::INTERNAL, format!("the plugin cannot run programs: {error}")))?;
         let context = Context {
             cancel: CancellationToken::new(),
             log: Log::discard(),

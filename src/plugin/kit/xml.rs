@@ -10,7 +10,7 @@ use std::path::Path;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use crate::error::chain;
+use crate::error::{chain, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::plain;
 
@@ -50,7 +50,7 @@ impl Shape {
 pub(crate) fn read(path: &Path) -> Result<Shape, Failure> {
     let broken = |why: String| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Failure::new("xml_broken", format!("{name} is no whole XML document: {why}"))
+        Failure::new(codes::XML_BROKEN, format!("{name} is no whole XML document: {why}"))
             .hint("the export was cut or is something else; look at it in the application, and run it again")
     };
     let text = plain::open(path).map_err(|error| broken(error.to_string()))?;

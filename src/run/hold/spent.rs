@@ -59,6 +59,7 @@ pub fn is_spent(spent: &[Spent], hold: &Hold, value: &str) -> bool {
 mod tests {
     use super::*;
     use crate::error::Trouble;
+    use crate::error::codes;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + hours * 3600).unwrap()
@@ -69,7 +70,7 @@ mod tests {
             kind,
             subject: String::new(),
             since: at(hours),
-            trouble: Trouble::new("shrank", "it shrank"),
+            trouble: Trouble::new(codes::SHRANK, "it shrank"),
             value: Some(value.to_owned()),
             shown: shown.iter().map(|each| (*each).to_owned()).collect(),
             told: at(hours),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Journey, Stop};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::types::Outcome;
 
@@ -34,16 +34,16 @@ impl Journey {
         tokio::select! {
             biased;
             done = look::work(path, work) => {
-                done.map_err(|silent| hanging(silent.trouble("path_hanging", what)))
+                done.map_err(|silent| hanging(silent.trouble(codes::PATH_HANGING, what)))
             }
             () = tokio::time::sleep(self.left()) => Err(Stop::failed(
-                Trouble::new("deadline_exceeded", format!("the run's time is over while {what} {} is worked on", path.display()))
+                Trouble::new(codes::DEADLINE_EXCEEDED, format!("the run's time is over while {what} {} is worked on", path.display()))
                     .with_hint("raise the policy's `timeout` if the work is really that long"),
             )),
-            silent = look::until_silent(path, WATCH_EVERY) => Err(hanging(silent.trouble("path_hanging", what))),
+            silent = look::until_silent(path, WATCH_EVERY) => Err(hanging(silent.trouble(codes::PATH_HANGING, what))),
             () = cancelled => Err(Stop {
                 outcome: Outcome::Cancelled,
-                trouble: Trouble::new("cancelled", format!("cancelled while {what} {} was waited for", path.display())),
+                trouble: Trouble::new(codes::CANCELLED, format!("cancelled while {what} {} was waited for", path.display())),
             }),
         }
     }
@@ -67,13 +67,13 @@ impl Journey {
                 () = self.context.cancel.cancelled() => {
                     return Err(Stop {
                         outcome: Outcome::Cancelled,
-                        trouble: Trouble::new("cancelled", "cancelled before anything was read"),
+                        trouble: Trouble::new(codes::CANCELLED, "cancelled before anything was read"),
                     });
                 }
                 joined = looks.join_next() => match joined {
                     None => return Ok(()),
                     Some(Ok(Err(silent))) => {
-                        let trouble = silent.trouble("path_hanging", "the target's path");
+                        let trouble = silent.trouble(codes::PATH_HANGING, "the target's path");
                         return Err(Stop { outcome: Outcome::Deferred, trouble });
                     }
                     Some(_) => {}

@@ -1,7 +1,7 @@
 //! A look at the clock before anything is forgotten: one that jumped holds the job.
 
 use super::Journey;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::HoldKind;
 use crate::runner::clock;
 
@@ -15,7 +15,7 @@ impl Journey {
         match looked.await {
             Ok(Ok(turn)) => self.judge(HoldKind::JumpedClock, clock::finding(&turn, &self.record.job.target)),
             Ok(Err(error)) => self.warn(error.trouble()),
-            Err(error) => self.warn(Trouble::new("internal", format!("looking at the clock stopped: {error}"))),
+            Err(error) => self.warn(Trouble::new(codes::INTERNAL, format!("looking at the clock stopped: {error}"))),
         }
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Journey, MOUNTS_MAX};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::look;
 use crate::plugin::{Captured, Source, Validation, Verdict};
 use crate::run::hold::{self, Finding, HoldKind};
@@ -73,7 +73,7 @@ impl Journey {
                         "what older backups in {} have of each source could not be read: {trouble}",
                         destination.name
                     );
-                    self.warn(Trouble::new("sources_unknown", message).with_hint("the next run tries it again"));
+                    self.warn(Trouble::new(codes::SOURCES_UNKNOWN, message).with_hint("the next run tries it again"));
                 }
             }
         }
@@ -111,10 +111,12 @@ impl Journey {
         let shrank = (!losses.is_empty()).then(|| Finding {
             kind: HoldKind::Shrank,
             subject: String::new(),
-            trouble: Trouble::new("shrank", format!("far less than usual: {}", losses.join("; "))).with_hint(format!(
-                "look whether data is missing; old backups are kept until the size is usual again, or until \
+            trouble: Trouble::new(codes::SHRANK, format!("far less than usual: {}", losses.join("; "))).with_hint(
+                format!(
+                    "look whether data is missing; old backups are kept until the size is usual again, or until \
                  `{command}` says that it is right"
-            )),
+                ),
+            ),
             value: Some(now),
             no_worse,
         });
@@ -161,7 +163,7 @@ impl Journey {
     ) {
         let (Some(before), Some(after)) = (before, after) else {
             self.warn(Trouble::new(
-                "mounts_unknown",
+                codes::MOUNTS_UNKNOWN,
                 "whether all mounts of the sources are there could not be seen in time",
             ));
             return;
@@ -171,7 +173,7 @@ impl Journey {
         let first = first_of(&captured.sources);
         let lost = match look::at(&first, MOUNTS_MAX, move || concern.lost(&before, &after)).await {
             Ok(lost) => lost,
-            Err(silent) => return self.warn(silent.trouble("mounts_unknown", "the source")),
+            Err(silent) => return self.warn(silent.trouble(codes::MOUNTS_UNKNOWN, "the source")),
         };
         let target = self.record.job.target.clone();
         self.judge(
@@ -182,7 +184,7 @@ impl Journey {
                     kind: HoldKind::LostMount,
                     subject: shown.clone(),
                     trouble: Trouble::new(
-                        "lost_mount",
+                        codes::LOST_MOUNT,
                         format!("{shown} was mounted at the last good run and is not there or is empty: this backup is without it"),
                     )
                     .with_hint(format!(
@@ -256,7 +258,7 @@ impl Journey {
             kind: HoldKind::RetentionCut,
             subject: name.to_string(),
             trouble: Trouble::new(
-                "retention_cut",
+                codes::RETENTION_CUT,
                 format!(
                     "the retention of {} would forget {count} of {} snapshots in {name} at once, from {} to {}",
                     self.policy.name,

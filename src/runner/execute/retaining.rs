@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::Journey;
 use crate::engine;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::retention::{self, Candidate};
 use crate::runner::holdings::{self, Inventory, shared};
@@ -65,7 +65,7 @@ impl Journey {
             self.record.job,
             latest.strftime("%Y-%m-%d %H:%M")
         );
-        Some(Trouble::new("future_snapshots", message).with_hint("they stay, and push no other one out"))
+        Some(Trouble::new(codes::FUTURE_SNAPSHOTS, message).with_hint("they stay, and push no other one out"))
     }
 
     /// Forgets what the policy does not keep, only where this run's snapshot is whole.
@@ -120,7 +120,7 @@ impl Journey {
             if gone.is_some_and(|gone| !gone.is_empty()) {
                 let message = format!("the snapshot {id} of this run is not in {} at its end", shipment.destination);
                 shipment.trouble = Some(
-                    Trouble::new("snapshot_gone", message)
+                    Trouble::new(codes::SNAPSHOT_GONE, message)
                         .with_hint("something else removes snapshots from this repository: find out what"),
                 );
                 shipment.outcome = Outcome::Failed;

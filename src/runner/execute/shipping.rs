@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{Journey, PROGRESS_EVERY, Stop, tell};
 use crate::artifact::{PublishRequest, Published};
 use crate::engine::run_tags;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::Captured;
 use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
 use crate::run::RunState;
@@ -100,7 +100,7 @@ impl Journey {
                     }
                     shipments.push((index, shipped.shipment));
                 }
-                Err(error) => self.warn(Trouble::new("internal", format!("a shipment stopped: {error}"))),
+                Err(error) => self.warn(Trouble::new(codes::INTERNAL, format!("a shipment stopped: {error}"))),
             }
         }
         shipments.sort_by_key(|(index, _)| *index);
@@ -109,7 +109,7 @@ impl Journey {
             self.record.shipments = shipments;
             return Err(Stop {
                 outcome: Outcome::Cancelled,
-                trouble: Trouble::new("cancelled", "cancelled while shipping"),
+                trouble: Trouble::new(codes::CANCELLED, "cancelled while shipping"),
             });
         }
         Ok(shipments)

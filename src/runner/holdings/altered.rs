@@ -1,15 +1,12 @@
 //! Snapshots that hold something else than their runs put there: what is said of it, what it holds, and how it is accepted.
 
 use super::forgive;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::altered::Altered;
 use crate::runner::world::World;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
-
-/// The code of a trouble about snapshots that hold something else.
-pub const CODE: &str = "snapshots_altered";
 
 /// What is said of snapshots that hold something else than their runs put there.
 #[must_use]
@@ -24,7 +21,7 @@ pub fn told(name: &Name, altered: &Altered) -> Trouble {
         "{count} {noun} of {job} {dated}{newest} in {name} {verb} not what {whose} made any more: somebody wrote what is in \
          there anew (`restic repair snapshots` leaves out what cannot be read, `restic rewrite` what it is told to)"
     );
-    Trouble::new(CODE, message).with_hint(format!(
+    Trouble::new(codes::SNAPSHOTS_ALTERED, message).with_hint(format!(
         "find out what is missing from there (`larder destination check {name}`, `larder snapshots {}`), and do not prune: \
          nothing is forgotten. What the source still has is in the next backup (`larder run {}`); `{accept}` says that the \
          rest is right as it is",
@@ -62,7 +59,7 @@ pub fn accept(world: &World, name: &Name, job: &JobId) -> Result<(), StoreError>
             seen.altered.retain(|altered| altered.job != *job);
             ledger.put_holdings(&mut batch, name, &seen)?;
             if seen.altered.is_empty() {
-                forgive(ledger, name, CODE, &mut batch)?;
+                forgive(ledger, name, codes::SNAPSHOTS_ALTERED, &mut batch)?;
             }
         }
         ledger.commit(batch)

@@ -1,15 +1,12 @@
 //! A state that is older than the repository: what is said of it, what it holds, and how it is taken as it is.
 
 use super::forgive;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::newer::Newer;
 use crate::runner::world::World;
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
-
-/// The code of a trouble about a state that is older than the repository.
-pub const CODE: &str = "older_state";
 
 /// What is said of a state that is older than the repository.
 #[must_use]
@@ -36,13 +33,13 @@ pub fn told(name: &Name, newer: &Newer) -> Trouble {
         )
     };
     if newer.beside {
-        return Trouble::new(CODE, message).with_hint(format!(
+        return Trouble::new(codes::OLDER_STATE, message).with_hint(format!(
             "nothing is forgotten, and no file of the other machine is restored unasked. Stop one of the two: to back up on \
              both, remove the state directory and the artifacts of the copy, and give it another repository. If only this one runs now, \
              `{accept}` takes the repository as it is, for all targets"
         ));
     }
-    Trouble::new(CODE, message).with_hint(format!(
+    Trouble::new(codes::OLDER_STATE, message).with_hint(format!(
         "nothing is forgotten, and a restore takes the newest run by the repository. If the newer state or an export of it \
          is still there, stop the daemon and put it back (`larder import FILE` into an empty state directory); if not, \
          `{accept}` takes the repository as it is, for all targets. If another machine runs with a copy of this state, stop one \
@@ -83,7 +80,7 @@ pub fn accept(world: &World) -> Result<(), StoreError> {
                 }
             }
             ledger.put_holdings(&mut batch, &name, &seen)?;
-            forgive(ledger, &name, CODE, &mut batch)?;
+            forgive(ledger, &name, codes::OLDER_STATE, &mut batch)?;
             ledger.commit(batch)?;
         }
         Ok(())

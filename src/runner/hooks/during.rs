@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Moment, command, failure};
 use crate::config::model::Hook;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::process::{self, Context, Exit, Finished, LeftBehind, Limits};
 use crate::store::record::RunRecord;
 use crate::types::show_duration;
@@ -102,7 +102,7 @@ impl Beside {
         let shown = program(&self.hook).to_owned();
         tokio::select! {
             biased;
-            () = context.cancel.cancelled() => Err(Trouble::new("cancelled", "cancelled while a hook was waited for")),
+            () = context.cancel.cancelled() => Err(Trouble::new(codes::CANCELLED, "cancelled while a hook was waited for")),
             () = self.wait() => {
                 let ended = self.ended.take();
                 let early = ended.and_then(|finished| ended_early(&self.hook, &finished));
@@ -110,7 +110,7 @@ impl Beside {
             }
             () = answers(&port) => Ok(()),
             () = tokio::time::sleep(bound) => Err(Trouble::new(
-                "hook_failed",
+                codes::HOOK_FAILED,
                 format!("the during hook {shown} was not ready at {port} within {}", show_duration(bound)),
             )
             .with_hint("see the run's log with `larder log`; raise the hook's `timeout`, or look whether `ready` names its port")),
@@ -138,7 +138,7 @@ fn ended_early(hook: &Hook, finished: &Finished) -> Option<Trouble> {
 }
 
 fn not_in_foreground(hook: &Hook) -> Trouble {
-    Trouble::new("hook_failed", format!("the during hook {} ended before it was ready", program(hook)))
+    Trouble::new(codes::HOOK_FAILED, format!("the during hook {} ended before it was ready", program(hook)))
         .with_hint("it must stay in the foreground until it is ended: `ssh -N`, not `ssh -f`")
 }
 

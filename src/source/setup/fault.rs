@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::source::SourceError;
 
 /// The oldest Git whose `init` knows `--initial-branch` and `--object-format`.
@@ -47,27 +47,29 @@ impl SetupError {
     pub fn trouble(&self) -> Trouble {
         let (code, hint) = match self {
             Self::Source(error) => return error.trouble(),
-            Self::NoGit(_) => ("git_missing", "install it, e.g. `apt install git`".to_owned()),
-            Self::OldGit { .. } => ("git_too_old", "install a newer Git".to_owned()),
+            Self::NoGit(_) => (codes::GIT_MISSING, "install it, e.g. `apt install git`".to_owned()),
+            Self::OldGit { .. } => (codes::GIT_TOO_OLD, "install a newer Git".to_owned()),
             Self::Git { .. } | Self::GitHung { .. } => {
-                ("git_failed", "run the command yourself to see more".to_owned())
+                (codes::GIT_FAILED, "run the command yourself to see more".to_owned())
             }
-            Self::NotEmpty { .. } => ("directory_not_empty", "give a path that does not exist yet".to_owned()),
+            Self::NotEmpty { .. } => (codes::DIRECTORY_NOT_EMPTY, "give a path that does not exist yet".to_owned()),
             Self::NotBare { path } => (
-                "repository_not_bare",
+                codes::REPOSITORY_NOT_BARE,
                 format!("make a bare copy and use that: `git clone --bare {} NEW.git`", path.display()),
             ),
             Self::ForeignHook { path } => (
-                "foreign_hook",
+                codes::FOREIGN_HOOK,
                 format!(
                     "rename it to {}.local and run this again: Larder's hook runs it first, with the same input",
                     path.display()
                 ),
             ),
             Self::HooksPath { .. } => {
-                ("hooks_path", "remove it (`git config --unset core.hooksPath`) and run this again".to_owned())
+                (codes::HOOKS_PATH, "remove it (`git config --unset core.hooksPath`) and run this again".to_owned())
             }
-            Self::Write { .. } => ("not_written", "check the owner, the permissions and the free space".to_owned()),
+            Self::Write { .. } => {
+                (codes::NOT_WRITTEN, "check the owner, the permissions and the free space".to_owned())
+            }
         };
         Trouble::new(code, chain(self)).with_hint(hint)
     }

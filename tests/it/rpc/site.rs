@@ -288,7 +288,7 @@ impl Queries for FakeRepository {
     }
 
     fn files(&self, _: SnapshotFilesParams) -> Answer<Vec<FileInfo>> {
-        let trouble = Trouble::new("wrong_password", "the password of nas is wrong").with_hint("check the secret");
+        let trouble = Trouble::told("wrong_password", "the password of nas is wrong").with_hint("check the secret");
         Box::pin(async { Err(trouble) })
     }
 
@@ -303,7 +303,7 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
     while let Some(request) = requests.recv().await {
         match request {
             Request::StartRun { target, reply, .. } => {
-                let unknown = Trouble::new("unknown_target", format!("there is no target {target}"));
+                let unknown = Trouble::told("unknown_target", format!("there is no target {target}"));
                 let known = target.as_str() == "photos";
                 let _ = reply.send(if known { Ok(vec![RunId::generate(now())]) } else { Err(unknown) });
             }
@@ -311,7 +311,7 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
                 let _ = reply.send(Ok(()));
             }
             Request::Accept { value, reply, .. } => {
-                let _ = reply.send(Err(Trouble::new("not_held", format!("nothing is held with the value {value:?}"))));
+                let _ = reply.send(Err(Trouble::told("not_held", format!("nothing is held with the value {value:?}"))));
             }
             Request::Reconcile { reply, .. } | Request::Confirm { reply, .. } => {
                 let _ = reply.send(Ok(unchanged()));
@@ -327,7 +327,7 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
                 let _ = reply.send(Ok(operations.start(format!("{action:?} of {destination}"), now())));
             }
             Request::TestMail { reply } => {
-                let _ = reply.send(Err(Trouble::new("no_email", "the site has no email section")));
+                let _ = reply.send(Err(Trouble::told("no_email", "the site has no email section")));
             }
         }
     }

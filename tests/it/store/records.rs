@@ -224,7 +224,7 @@ fn the_config_in_force_is_read_back_as_it_was_put() {
 fn a_run_with_more_to_tell_than_fits_is_finished_all_the_same() {
     let ledger = ledger();
     let long =
-        |n: usize| larder::error::Trouble::new("unreadable", format!("{n} {}", "x".repeat(9000))).with_hint("look");
+        |n: usize| larder::error::Trouble::told("unreadable", format!("{n} {}", "x".repeat(9000))).with_hint("look");
     let mut record = run("a/daily", 1, DONE);
     record.warnings = (0..20).map(long).collect();
     record.trouble = Some(long(99));

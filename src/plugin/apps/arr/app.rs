@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{ArrSettings, Kind};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;
 use crate::plugin::kit::tidy::tidy;
@@ -90,7 +91,7 @@ impl Status {
             (_, true) => Ok(None),
             (Some(target), false) => Ok(Some(target)),
             (None, false) => Err(Failure::new(
-                "database_elsewhere",
+                codes::DATABASE_ELSEWHERE,
                 format!("{} keeps its data in PostgreSQL: its own backup would have no database in it", kind.title),
             )
             .hint("add a target with the plugin `postgres` for it, and name that one here as `database_target`")),
@@ -115,7 +116,7 @@ impl Command {
         let said = self.exception.as_deref().or(self.message.as_deref()).unwrap_or("it gave no reason");
         let how = if self.status == "completed" { "unsuccessful" } else { &self.status };
         let message = format!("the backup in {} ended as {}: {}", kind.title, tidy(how, 40), tidy(said, 300));
-        Err(Failure::new("backup_failed", message)
+        Err(Failure::new(codes::BACKUP_FAILED, message)
             .hint("look at System > Tasks and System > Logs of the application, then run it again"))
     }
 }
@@ -146,7 +147,9 @@ impl<'k> App<'k> {
         let told = status.app_name.as_deref().map(str::to_ascii_lowercase);
         if let Some(other) = told.as_ref().filter(known).filter(|name| *name != self.kind.name) {
             let message = format!("{} is {other}, not {}", self.web.shown(), self.kind.name);
-            return Err(Failure::new("other_app", message).hint(format!("correct `url`, or use the plugin {other}")));
+            return Err(
+                Failure::new(codes::OTHER_APP, message).hint(format!("correct `url`, or use the plugin {other}"))
+            );
         }
         if status.version.trim().is_empty() || status.version.len() > 60 {
             return Err(self.unexpected("it tells no version"));
@@ -199,7 +202,7 @@ impl<'k> App<'k> {
         };
         let answer = self.send(self.web.post(&self.at("/system/backup/restore/upload")).upload(&[], file))?;
         if answer.status() == 413 {
-            return Err(Failure::new("backup_too_large", format!("{} takes no upload of this size", self.kind.title))
+            return Err(Failure::new(codes::BACKUP_TOO_LARGE, format!("{} takes no upload of this size", self.kind.title))
                 .hint("put the file into the application's Backups/manual and restore it at System > Backup; a proxy may be the one that refuses"));
         }
         self.good(answer).map(drop)
@@ -243,7 +246,7 @@ impl<'k> App<'k> {
         let answer = self.good(answer)?;
         if answer.content_type().contains("html") {
             return Err(Failure::new(
-                "not_a_zip",
+                codes::NOT_A_ZIP,
                 format!("{} answered with a page, not with the backup", answer.what()),
             )
             .hint("a login page or a proxy answered: check `url` (with its URL base), or give `folder`"));
@@ -255,7 +258,7 @@ impl<'k> App<'k> {
             let _ = std::fs::remove_file(into);
             let message =
                 format!("the backup came with {} bytes, {} says it has {}", saved.bytes, self.kind.title, backup.size);
-            return Err(Failure::new("cut_short", message).hint("look at a proxy on the way; run it again"));
+            return Err(Failure::new(codes::CUT_SHORT, message).hint("look at a proxy on the way; run it again"));
         }
         Ok(saved)
     }
@@ -295,15 +298,15 @@ impl<'k> App<'k> {
         let (status, what) = (answer.status(), answer.what().to_owned());
         match status {
             200..=299 => Ok(answer),
-            401 | 403 => Err(Failure::new("unauthorized", format!("{} does not take the API key (status {status})", self.kind.title))
+            401 | 403 => Err(Failure::new(codes::UNAUTHORIZED, format!("{} does not take the API key (status {status})", self.kind.title))
                 .hint("copy it again from Settings > General > Security; check that `url` is this application's")),
-            300..=399 => Err(Failure::new("redirected", format!("{what} was redirected (status {status})"))
+            300..=399 => Err(Failure::new(codes::REDIRECTED, format!("{what} was redirected (status {status})"))
                 .hint("a login or another address stands before the API: write `url` as the browser shows it, with https and the URL base")),
-            404 => Err(Failure::new("not_found", format!("{what} is not there"))
+            404 => Err(Failure::new(codes::NOT_FOUND, format!("{what} is not there"))
                 .hint("check `url`: the URL base (Settings > General) belongs to it")),
             _ => {
                 let said = answer.said();
-                let failure = Failure::new("app_failed", format!("{what} answered with status {status}: {said}"))
+                let failure = Failure::new(codes::APP_FAILED, format!("{what} answered with status {status}: {said}"))
                     .hint("look in the application's log, then run it again");
                 Err(if matches!(status, 502..=504) { failure.later() } else { failure })
             }
@@ -311,13 +314,13 @@ impl<'k> App<'k> {
     }
 
     fn unexpected(&self, what: &str) -> Failure {
-        Failure::new("unexpected_answer", format!("{} gave an odd answer: {what}", self.kind.title))
+        Failure::new(codes::UNEXPECTED_ANSWER, format!("{} gave an odd answer: {what}", self.kind.title))
             .hint("check `url`, and that the application is of a version that is known")
     }
 
     fn closed(&self) -> Failure {
         Failure::new(
-            "download_needs_login",
+            codes::DOWNLOAD_NEEDS_LOGIN,
             format!("{} wants a login for the download: the API key does not open it", self.kind.title),
         )
         .hint(
@@ -327,8 +330,11 @@ impl<'k> App<'k> {
     }
 
     fn refused_login(&self) -> Failure {
-        Failure::new("login_refused", format!("{} refuses the login with `username` and `password`", self.kind.title))
-            .hint("try them in a browser, then correct the settings")
+        Failure::new(
+            codes::LOGIN_REFUSED,
+            format!("{} refuses the login with `username` and `password`", self.kind.title),
+        )
+        .hint("try them in a browser, then correct the settings")
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::app::Status;
 use super::{ArrSettings, Kind};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::archive::{self, Bounds, Member};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::sound;
@@ -39,7 +39,7 @@ pub(super) struct Database {
 /// Reads the whole zip.
 pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
     if !archive::looks_like_zip(zip) {
-        return Err(Failure::new("not_a_zip", format!("what {} gave is no zip", kind.title))
+        return Err(Failure::new(codes::NOT_A_ZIP, format!("what {} gave is no zip", kind.title))
             .hint("a login page or a proxy may have answered; open the application's System > Backup in a browser"));
     }
     let database_name = format!("{}.db", kind.name);
@@ -57,7 +57,7 @@ pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
         Ok(())
     })?;
     let incomplete = |what: &str| {
-        Failure::new("backup_incomplete", format!("the backup of {} {what}", kind.title))
+        Failure::new(codes::BACKUP_INCOMPLETE, format!("the backup of {} {what}", kind.title))
             .hint("look in the application's log for why its backup is not whole")
     };
     let api_key = api_key(&config.ok_or_else(|| incomplete("has no config.xml"))?)
@@ -71,11 +71,14 @@ pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
 fn look_into(kind: &Kind, member: &Member, source: &mut dyn Read, beside: &Path) -> Result<Database, Failure> {
     let file = archive::unpack(member, source, beside, BOUNDS.bytes)?;
     if !archive::starts_with(file.path(), sound::MAGIC) {
-        return Err(Failure::new("not_a_database", format!("{} in the backup is no SQLite database", member.name))
-            .hint("look in the application's log; its database may be damaged"));
+        return Err(Failure::new(
+            codes::NOT_A_DATABASE,
+            format!("{} in the backup is no SQLite database", member.name),
+        )
+        .hint("look in the application's log; its database may be damaged"));
     }
     let tables = sound::tables(file.path()).map_err(|why| {
-        Failure::new("database_damaged", format!("{} in the backup is no sound database: {why}", member.name))
+        Failure::new(codes::DATABASE_DAMAGED, format!("{} in the backup is no sound database: {why}", member.name))
             .hint("the application's own database may be damaged: look at System > Status there")
     })?;
     let told = std::iter::once(&kind.table).chain(kind.beside);
@@ -119,16 +122,16 @@ impl Content {
     ) -> Result<(), Failure> {
         match &self.version {
             Some(version) if *version != status.version => Err(Failure::new(
-                "other_backup",
+                codes::OTHER_BACKUP,
                 format!("the backup is of version {version}, but {} has version {}", kind.title, status.version),
             )
             .hint("`folder` may be the Backups directory of another instance; correct it")),
-            None => Err(Failure::new("backup_incomplete", "the backup has no INFO with a version")
+            None => Err(Failure::new(codes::BACKUP_INCOMPLETE, "the backup has no INFO with a version")
                 .hint("look in the application's log for why its backup is not whole")),
             Some(_) => {
                 if self.api_key.expose_secret() != settings.api_key.0.expose_secret() {
                     voice.warning(
-                        Trouble::new("other_api_key", "config.xml in the backup has another API key than the settings")
+                        Trouble::new(codes::OTHER_API_KEY, "config.xml in the backup has another API key than the settings")
                             .with_hint("right where the key comes from the application's environment; else `folder` is of another instance"),
                     );
                 }
@@ -138,8 +141,11 @@ impl Content {
     }
 
     pub(super) fn without_database(kind: &Kind) -> Failure {
-        Failure::new("backup_without_database", format!("the backup of {} has no {}.db in it", kind.title, kind.name))
-            .hint("look in the application's log; with PostgreSQL the zip has none: name `database_target` then")
+        Failure::new(
+            codes::BACKUP_WITHOUT_DATABASE,
+            format!("the backup of {} has no {}.db in it", kind.title, kind.name),
+        )
+        .hint("look in the application's log; with PostgreSQL the zip has none: name `database_target` then")
     }
 
     /// The figures.

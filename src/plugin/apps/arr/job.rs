@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::app::{App, Backup, Command};
 use super::{ArrSettings, Kind};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::journal::Journal;
@@ -114,7 +115,7 @@ fn make(
     ended.judge(app.kind())?;
     let backups = app.backups()?;
     let made = ours(&backups, &note.known, window(&ended)).ok_or_else(|| {
-        Failure::new("no_backup", format!("{} says it made a backup, but lists none", app.kind().title))
+        Failure::new(codes::NO_BACKUP, format!("{} says it made a backup, but lists none", app.kind().title))
             .hint("look at System > Backup there; is its Backups directory writable for the application?")
     })?;
     bring(app, settings, made, zip, voice)
@@ -165,7 +166,7 @@ fn end(app: &App<'_>, command: Command, deadline: Instant) -> Result<Option<Comm
         // It is asked at least once after the deadline, so a queue that was just emptied is seen.
         if Instant::now() >= deadline {
             return Err(Failure::new(
-                "backup_still_running",
+                codes::BACKUP_STILL_RUNNING,
                 format!("{} still works on a backup of ours", app.kind().title),
             )
             .hint("it is deleted there later; or restart the application")
@@ -193,14 +194,14 @@ fn wait_for(
                 now.status,
                 show_duration(settings.wait())
             );
-            return Err(Failure::new("backup_stuck", message)
+            return Err(Failure::new(codes::BACKUP_STUCK, message)
                 .hint("look at System > Tasks for what is before it; restart the application, or raise `wait`"));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE_MAX);
         voice.progress(0, 0);
         now = app.command(command.id)?.ok_or_else(|| {
-            Failure::new("backup_failed", format!("{} forgot the backup that it was asked for", app.kind().title))
+            Failure::new(codes::BACKUP_FAILED, format!("{} forgot the backup that it was asked for", app.kind().title))
                 .hint("it may have been restarted meanwhile; run it again")
                 .later()
         })?;
@@ -222,12 +223,12 @@ fn bring(
         return Ok(saved.sha256);
     };
     let name = Path::new(&made.name).file_name().filter(|name| *name == made.name.as_str()).ok_or_else(|| {
-        Failure::new("unexpected_answer", "the list of backups names a file with an odd name")
+        Failure::new(codes::UNEXPECTED_ANSWER, "the list of backups names a file with an odd name")
             .hint("leave out `folder` to have it downloaded")
     })?;
     let places = [folder.join("manual").join(name), folder.join(name)];
     let file = places.iter().find(|path| path.is_file()).ok_or_else(|| {
-        Failure::new("backup_not_in_folder", format!("{} is not in {}", made.name, folder.display()))
+        Failure::new(codes::BACKUP_NOT_IN_FOLDER, format!("{} is not in {}", made.name, folder.display()))
             .hint("`folder` is the directory with `manual` and `scheduled` in it, as this host sees it; is it mounted?")
     })?;
     let copied = std::fs::copy(file, zip).and_then(|bytes| {
@@ -235,12 +236,12 @@ fn bring(
         Ok(bytes)
     });
     let bytes = copied.map_err(|error| {
-        Failure::new("folder_unreadable", format!("{} cannot be copied: {error}", file.display()))
+        Failure::new(codes::FOLDER_UNREADABLE, format!("{} cannot be copied: {error}", file.display()))
             .hint("give the daemon's user read permission there, and room where the artifacts lie")
     })?;
     if u64::try_from(made.size).is_ok_and(|size| size > 0 && size != bytes) {
         return Err(Failure::new(
-            "cut_short",
+            codes::CUT_SHORT,
             format!("{} has {bytes} bytes, the application says {}", file.display(), made.size),
         )
         .hint("`folder` may show an old state of it (a cache of a network file system); run it again"));

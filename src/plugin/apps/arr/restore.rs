@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::app::{App, Status};
 use super::content::Content;
 use super::{ArrSettings, Kind, artifact_of, job};
+use crate::error::codes;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
@@ -104,7 +105,7 @@ pub(super) fn recover(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
         let settings = ArrSettings::of(request)?;
         let restarted = match App::open(kind, &settings)?.restart() {
             // config.xml is replaced at once, so the key may be the backup's already.
-            Err(failure) if failure.trouble.code == "unauthorized" => {
+            Err(failure) if failure.trouble.is(codes::UNAUTHORIZED) => {
                 let key = super::content::read(kind, &note.upload)?.api_key;
                 App::open(kind, &settings)?.with_key(key).restart()
             }
@@ -133,7 +134,10 @@ fn put<'k>(
     noted(&|journal| journal.note(UPLOADED, &Note { upload: zip.to_owned() }))?;
     if let Err(failure) = app.upload(zip, version) {
         // Answered, it was refused; else it may have arrived.
-        if !matches!(failure.trouble.code.as_str(), "unreachable" | "cut_short" | "silent" | "http_failed") {
+        if !matches!(
+            failure.trouble.known_code(),
+            Some(codes::UNREACHABLE | codes::CUT_SHORT | codes::SILENT | codes::HTTP_FAILED)
+        ) {
             return Err(failure.after(noted(&|journal| journal.done(UPLOADED))));
         }
         return Err(failure);
@@ -141,7 +145,7 @@ fn put<'k>(
     let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
     // config.xml is replaced at once, so the key may be the backup's already.
     if let Err(failure) = app.restart() {
-        if failure.trouble.code != "unauthorized" || !other_key {
+        if !failure.trouble.is(codes::UNAUTHORIZED) || !other_key {
             return Err(failure);
         }
         App::open(kind, settings)?.with_key(content.api_key.clone()).restart()?;
@@ -156,7 +160,7 @@ fn put<'k>(
 fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options: &ArrRestore) -> Result<(), Failure> {
     if !before.uses_sqlite() {
         return Err(Failure::new(
-            "database_elsewhere",
+            codes::DATABASE_ELSEWHERE,
             format!("this {} uses PostgreSQL: its own restore cannot fill that", kind.title),
         )
         .hint(
@@ -168,7 +172,7 @@ fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options:
     }
     if compare_versions(&before.version, version) == Ordering::Less && !options.allow_older {
         let message = format!("the backup is of version {version}, this {} is older: {}", kind.title, before.version);
-        return Err(Failure::new("app_older", message)
+        return Err(Failure::new(codes::APP_OLDER, message)
             .hint(format!("update {} to {version} or newer first; or choose `allow_older: true`", kind.title)));
     }
     Ok(())
@@ -225,7 +229,7 @@ fn wait<'k>(
                     break;
                 }
                 Err(failure) => {
-                    was_away |= failure.trouble.code == "unreachable";
+                    was_away |= failure.trouble.is(codes::UNREACHABLE);
                     last = Some(failure.trouble.message);
                 }
             }
@@ -233,7 +237,7 @@ fn wait<'k>(
     }
     let last = last.map_or_else(|| "it was not restarted".to_owned(), |last| format!("last: {last}"));
     let message = format!("{} was not back {} after the restore ({last})", kind.title, show_duration(settings.wait()));
-    Err(Failure::new("not_back", message).hint(
+    Err(Failure::new(codes::NOT_BACK, message).hint(
         "look at the application: the backup's config.xml may have another port or address; where nothing restarts a \
          container by itself, start it",
     ))

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::commands::trusted;
 
@@ -25,18 +26,18 @@ pub(super) fn is_secret_name(name: &str) -> bool {
 /// The program of that name in the operator's directory.
 pub(super) fn find(directory: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
     let Some(directory) = directory else {
-        return Err(Failure::new("no_commands", "no programs are allowed: the daemon has no plugins directory")
+        return Err(Failure::new(codes::NO_COMMANDS, "no programs are allowed: the daemon has no plugins directory")
             .hint("start it with `--plugins DIR` and put the program into DIR/commands"));
     };
     let shown = directory.display();
     if !is_file_name(name) {
-        return Err(Failure::new("settings", format!("`command: {name}` is no file name"))
+        return Err(Failure::new(codes::SETTINGS, format!("`command: {name}` is no file name"))
             .hint(format!("name a file in {shown}, without a directory")));
     }
     let refuse = |trouble| Failure { trouble, retry: false };
     let look = |path: &Path| {
         std::fs::metadata(path).map_err(|error| {
-            Failure::new("command_not_allowed", format!("there is no program {name} in {shown}: {error}"))
+            Failure::new(codes::COMMAND_NOT_ALLOWED, format!("there is no program {name} in {shown}: {error}"))
                 .hint("the operator of the daemon puts it there")
         })
     };
@@ -46,7 +47,7 @@ pub(super) fn find(directory: Option<&Path>, name: &str) -> Result<PathBuf, Fail
     let metadata = look(&path)?;
     trusted(&path, &metadata).map_err(refuse)?;
     if !metadata.is_file() {
-        return Err(Failure::new("command_not_allowed", format!("{} is no regular file", path.display())));
+        return Err(Failure::new(codes::COMMAND_NOT_ALLOWED, format!("{} is no regular file", path.display())));
     }
     Ok(path)
 }

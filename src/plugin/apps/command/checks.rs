@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::CommandSettings;
+use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::inside::{AtLeast, Inside};
@@ -106,7 +107,9 @@ fn gzip(path: &Path, staging: &Path) -> Result<Result<String, String>, Failure> 
     Ok(match ran.exit {
         Exit::Success => Ok("read to its end".to_owned()),
         Exit::NotStarted { detail, .. } => {
-            return Err(Failure::new("no_client", format!("gzip cannot be started: {detail}")).hint("apt install gzip"));
+            return Err(
+                Failure::new(codes::NO_CLIENT, format!("gzip cannot be started: {detail}")).hint("apt install gzip")
+            );
         }
         _ => Err(crate::plugin::kit::tidy::tidy(&ran.stderr, 300)),
     })

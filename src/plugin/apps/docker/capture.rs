@@ -6,10 +6,10 @@ use std::io::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::choose::Found;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
-use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, NO_PASSWORD, Part};
+use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, Part};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::halt::{self, Halted};
 use crate::plugin::apps::docker::inventory::{
@@ -86,7 +86,7 @@ impl<'a> Work<'a> {
         {
             match self.serve(database, container, &mut inventory, voice) {
                 // Its files are kept instead, as those of any program.
-                Err(failure) if failure.trouble.code == NO_PASSWORD => {
+                Err(failure) if failure.trouble.is(codes::NO_PASSWORD) => {
                     voice.warning(failure.trouble);
                     self.stock.unasked.insert(container.name.clone());
                 }
@@ -114,7 +114,7 @@ impl<'a> Work<'a> {
         if let Some(item) = items.iter().find(unowned) {
             let told = "Podman hands out files with the owner that their container runs as, not with their own";
             voice.warning(
-                Trouble::new("owners_not_kept", format!("{told} (such as {})", item.name))
+                Trouble::new(codes::OWNERS_NOT_KEPT, format!("{told} (such as {})", item.name))
                     .with_hint("let the daemon's user read the volumes' directories on this host"),
             );
         }
@@ -138,8 +138,11 @@ impl<'a> Work<'a> {
             inventory.volumes.push(self.in_place(volume, true, voice)?);
         }
         if inventory.volumes.is_empty() && inventory.dumps.is_empty() && !settings.allow_empty {
-            return Err(Failure::new("nothing_to_keep", "no volume, no bind mount and no database is there to keep")
-                .hint("see the log for what is left out; say `allow_empty: true` if that is right"));
+            return Err(Failure::new(
+                codes::NOTHING_TO_KEEP,
+                "no volume, no bind mount and no database is there to keep",
+            )
+            .hint("see the log for what is left out; say `allow_empty: true` if that is right"));
         }
         self.judge_empty(&inventory)?;
         Ok(inventory)
@@ -236,7 +239,7 @@ impl<'a> Work<'a> {
                 sha256 = digest::sha256(&path, |done| voice.progress(done, bytes))?;
             }
             if bytes == 0 {
-                return Err(Failure::new("dump_empty", format!("the dump of {} is empty", part.database)));
+                return Err(Failure::new(codes::DUMP_EMPTY, format!("the dump of {} is empty", part.database)));
             }
             if part.is_of_a_database() {
                 self.stock.dumped.insert(format!("{}/{}", container.name, part.database), bytes);
@@ -285,7 +288,7 @@ impl<'a> Work<'a> {
                 None => format!("the container {} was removed meanwhile", item.container_name),
                 Some(_) => format!("{} has nothing at {}", item.container_name, item.destination),
             };
-            return Err(Failure::new("container_gone", what).hint("nothing is kept of this run").later());
+            return Err(Failure::new(codes::CONTAINER_GONE, what).hint("nothing is kept of this run").later());
         };
         if attributes == Attributes::Capabilities {
             self.without_attributes.push(item.name.clone());
@@ -357,7 +360,7 @@ impl<'a> Work<'a> {
             } else {
                 "let the daemon's user read it, or leave out `in_place`"
             };
-            Failure::new("volume_unreadable", message).hint(hint)
+            Failure::new(codes::VOLUME_UNREADABLE, message).hint(hint)
         })?;
         if let Some(told) = survey.uncounted() {
             voice.log(told);
@@ -405,7 +408,7 @@ impl<'a> Work<'a> {
         let accepted = |name: &String| self.settings.accept.contains(name);
         match self.empty.first() {
             Some(name) if all && !self.settings.allow_empty && !self.empty.iter().all(accepted) => {
-                Err(Failure::new("volume_empty", format!("{name} holds no file at all")).hint(empty_hint(name)))
+                Err(Failure::new(codes::VOLUME_EMPTY, format!("{name} holds no file at all")).hint(empty_hint(name)))
             }
             _ => Ok(()),
         }
@@ -422,13 +425,13 @@ impl<'a> Work<'a> {
         for each in of(By::Nobody).into_iter().take(LEFT_OUT_NAMED_MAX) {
             let is_bind = each.name.starts_with('/');
             let more = if is_bind { "`binds: all` keeps it; " } else { "" };
-            let told = Trouble::new("left_out", format!("{} is not in the backup: {}", each.what, each.why));
+            let told = Trouble::new(codes::LEFT_OUT, format!("{} is not in the backup: {}", each.what, each.why));
             voice.warning(told.with_hint(format!("{more}if that is right: `accept: [{}]`", each.name)));
         }
         let untold = of(By::Nobody).len().saturating_sub(LEFT_OUT_NAMED_MAX);
         if untold > 0 {
             voice.warning(Trouble::new(
-                "left_out",
+                codes::LEFT_OUT,
                 format!("{untold} more are not in the backup; inventory.json has all"),
             ));
         }
@@ -441,17 +444,17 @@ impl<'a> Work<'a> {
                 .collect();
             let more = chosen_out.len().saturating_sub(LEFT_OUT_NAMED_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            voice.notice(Trouble::new("left_out", format!("not in the backup: {}{more}", named.join("; "))));
+            voice.notice(Trouble::new(codes::LEFT_OUT, format!("not in the backup: {}{more}", named.join("; "))));
         }
         if !self.without_attributes.is_empty() {
             let told = "the engine hands out files without extended attributes and lists of access (ACLs)";
             let all = self.without_attributes.join(", ");
-            voice.notice(Trouble::new("attributes_not_kept", format!("{told}: {all}")).with_hint(
+            voice.notice(Trouble::new(codes::ATTRIBUTES_NOT_KEPT, format!("{told}: {all}")).with_hint(
                 "where files have such ones, let the daemon's user read the volumes' directories on this host",
             ));
         }
         for name in &self.empty {
-            let told = Trouble::new("volume_empty", format!("{name} holds no file at all"));
+            let told = Trouble::new(codes::VOLUME_EMPTY, format!("{name} holds no file at all"));
             if self.settings.allow_empty || self.settings.accept.contains(name) {
                 voice.notice(told);
             } else {

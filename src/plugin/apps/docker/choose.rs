@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::engine::{Engine, Listed};
 use crate::plugin::apps::docker::inventory::{Container, Item, ItemKind, LABEL_PROJECT, start_order};
 use crate::plugin::apps::docker::settings::Chosen;
@@ -39,7 +40,7 @@ pub(super) fn look_up(engine: &Engine, chosen: &Chosen) -> Result<Found, Failure
             let mut ids: Vec<String> = Vec::new();
             for name in names {
                 let Some(volume) = engine.volume(name)? else {
-                    return Err(Failure::new("volume_missing", format!("there is no volume {name}"))
+                    return Err(Failure::new(codes::VOLUME_MISSING, format!("there is no volume {name}"))
                         .hint("`docker volume ls` lists what there is; correct `volumes`"));
                 };
                 let mounting: Vec<&Listed> = all.iter().filter(|each| mounts(each, name)).collect();
@@ -63,7 +64,10 @@ pub(super) fn look_up(engine: &Engine, chosen: &Chosen) -> Result<Found, Failure
         }
     };
     if ids.len() > CONTAINERS_MAX {
-        return Err(Failure::new("too_many_containers", format!("more than {CONTAINERS_MAX} containers are meant")));
+        return Err(Failure::new(
+            codes::TOO_MANY_CONTAINERS,
+            format!("more than {CONTAINERS_MAX} containers are meant"),
+        ));
     }
     let mut containers = Vec::new();
     for id in ids {
@@ -80,7 +84,7 @@ pub(super) fn still_there(engine: &Engine, containers: &[Container]) -> Result<(
         let now = engine.inspect(&container.name)?.and_then(Container::of);
         if now.is_none_or(|now| now.id != container.id) {
             return Err(Failure::new(
-                "container_replaced",
+                codes::CONTAINER_REPLACED,
                 format!("{} was removed or made anew while it was read", container.name),
             )
             .hint("nothing is kept of this run; it is tried again")
@@ -93,7 +97,7 @@ pub(super) fn still_there(engine: &Engine, containers: &[Container]) -> Result<(
 fn labelled(engine: &Engine, label: &str, kind: &str, shown: &str) -> Result<Vec<String>, Failure> {
     let listed = engine.containers(Some(label))?;
     if listed.is_empty() {
-        return Err(Failure::new("container_missing", format!("there is no {kind} {shown}"))
+        return Err(Failure::new(codes::CONTAINER_MISSING, format!("there is no {kind} {shown}"))
             .hint("`docker ps --all` lists what there is; after `docker compose down` its volumes have no container"));
     }
     Ok(listed.into_iter().map(|each| each.id).collect())
@@ -103,7 +107,7 @@ fn by_name(engine: &Engine, name: &str) -> Result<String, Failure> {
     let found = engine.inspect(name)?.and_then(Container::of);
     // The engine also answers to the beginning of an id.
     found.filter(|found| found.name == name || found.id == name).map(|found| found.id).ok_or_else(|| {
-        Failure::new("container_missing", format!("there is no container {name}"))
+        Failure::new(codes::CONTAINER_MISSING, format!("there is no container {name}"))
             .hint("`docker ps --all` lists what there is; correct `containers`")
     })
 }

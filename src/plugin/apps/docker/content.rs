@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::error::codes;
 use crate::plugin::apps::docker::member::{DIRECTORY, LINK, Member, Members, REGULAR, SYMLINK, Writer};
 use crate::plugin::kit::builtin::Failure;
 
@@ -123,7 +124,7 @@ pub(super) fn read_with_heads(path: &Path, only: &Only<'_>, on_member: OnHead<'_
         }
         contents.entries += 1;
         if contents.entries > ENTRIES_MAX {
-            return Err(Failure::new("archive_too_large", format!("{} has too many members", path.display())));
+            return Err(Failure::new(codes::ARCHIVE_TOO_LARGE, format!("{} has too many members", path.display())));
         }
         let link = if member.kind == LINK { root.strip(path, &member.link)? } else { member.link.clone() };
         let mut hash = Sha256::new();
@@ -328,7 +329,7 @@ fn unwritten(path: &Path, into: &Path, error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData {
         return damaged(path, &error);
     }
-    Failure::new("disk_full", format!("{} cannot be written: {error}", into.display()))
+    Failure::new(codes::DISK_FULL, format!("{} cannot be written: {error}", into.display()))
         .hint("make room where tars are staged")
 }
 
@@ -392,7 +393,7 @@ impl Root {
         let whole = without_end(raw);
         let outside = || {
             let shown = crate::plugin::kit::tidy::tidy(&String::from_utf8_lossy(raw), 200);
-            Failure::new("archive_unsafe", format!("the member {shown:?} of {} leads outside", path.display()))
+            Failure::new(codes::ARCHIVE_UNSAFE, format!("the member {shown:?} of {} leads outside", path.display()))
         };
         let root = self.0.as_slice();
         // A link in an archive whose names begin with `/` may be without it.
@@ -431,7 +432,7 @@ fn mix(all: &mut [u8; 32], one: &[u8]) {
 }
 
 fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new("archive_damaged", format!("{} is no whole tar: {error}", path.display()))
+    Failure::new(codes::ARCHIVE_DAMAGED, format!("{} is no whole tar: {error}", path.display()))
         .hint("the engine broke off: look in its log and run it again")
 }
 

@@ -5,6 +5,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::error::codes;
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
 use crate::plugin::apps::docker::inventory::{Container, State};
@@ -16,8 +17,6 @@ const DATABASES_MAX: usize = 1_000;
 /// In UTF-8, unless the server has something that is in no encoding, and gives it only as it is.
 const ROLES: &str = "if PGCLIENTENCODING=UTF8 pg_dumpall \"$@\" >/dev/null 2>&1; then export PGCLIENTENCODING=UTF8; fi; \
                      exec pg_dumpall \"$@\"";
-/// The code of a failure: nothing tells how to log in.
-pub(super) const NO_PASSWORD: &str = "no_password";
 /// Longest answer to a question, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -162,7 +161,7 @@ fn failed(container: &Container, what: &str, ran: &Executed) -> Failure {
     let last = ran.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
     let said = crate::plugin::kit::tidy::tidy(last, 400);
     let failure = Failure::new(
-        "dump_failed",
+        codes::DUMP_FAILED,
         format!("the dump of {what} in {} ended with code {}: {said}", container.name, ran.code),
     );
     failure.hint("look at the database's log; with `databases: off` its volume is kept instead")
@@ -200,7 +199,7 @@ impl Login<'_> {
         let ran = exec::run(self.engine, &program, &mut |bytes| {
             answer.extend_from_slice(bytes);
             if answer.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::new("exec_stream", "the answer of a program in a container is too long"));
+                return Err(Failure::new(codes::EXEC_STREAM, "the answer of a program in a container is too long"));
             }
             Ok(())
         })?;
@@ -239,7 +238,10 @@ fn postgres(login: &Login<'_>) -> Result<Vec<Part>, Failure> {
     let told = login.ask(&ask, env.clone(), "the list of databases")?;
     let names = names(told.lines().filter(|line| !line.is_empty())).unwrap_or_default();
     if names.is_empty() || names.len() > DATABASES_MAX {
-        return Err(Failure::new("no_databases", format!("{} lists no databases that can be dumped", container.name)));
+        return Err(Failure::new(
+            codes::NO_DATABASES,
+            format!("{} lists no databases that can be dumped", container.name),
+        ));
     }
     let mut parts: Vec<Part> = names
         .into_iter()
@@ -289,7 +291,7 @@ pub(super) fn mysql_login(login: &Login<'_>) -> Result<MysqlLogin, Failure> {
             Ok(MysqlLogin { user, env: with(password), database: Some(database) })
         }
         _ => Err(Failure::new(
-            NO_PASSWORD,
+            codes::NO_PASSWORD,
             format!("the environment of {} names no password to dump its databases with", container.name),
         )
         .hint("protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`")),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::content::Owner;
 use crate::plugin::apps::docker::inventory::{By, Container, LeftOut};
 use crate::plugin::apps::docker::list::{Brief, Inventory, KeptDirectory, KeptFile};
@@ -80,7 +80,7 @@ impl Work<'_> {
                 Err(error) if file.needed => {
                     let told =
                         format!("{} is named by {} and cannot be kept: {error}", file.path.display(), file.named_by);
-                    voice.warning(Trouble::new("compose_file_unreadable", told).with_hint(
+                    voice.warning(Trouble::new(codes::COMPOSE_FILE_UNREADABLE, told).with_hint(
                         "let the daemon's user read it; where it is on another machine, say `compose_files: false`",
                     ));
                 }
@@ -89,7 +89,9 @@ impl Work<'_> {
         }
         for named in stack.unfollowed {
             let told = format!("{named} has a variable that is not known here, so the file is not kept");
-            voice.warning(Trouble::new("compose_file_unknown", told).with_hint("set it in the project's .env file"));
+            voice.warning(
+                Trouble::new(codes::COMPOSE_FILE_UNKNOWN, told).with_hint("set it in the project's .env file"),
+            );
         }
         inventory.left_out.extend(stack.built.into_iter().map(|service| LeftOut {
             what: format!("the directory that the image of the service {service} is built from"),
@@ -109,7 +111,7 @@ impl Work<'_> {
     ) -> Result<(), Failure> {
         let path = self.request.staging.join(artifact);
         let text = serde_json::to_vec_pretty(value)
-            .map_err(|error| Failure::new("internal", format!("{artifact} cannot be written: {error}")))?;
+            .map_err(|error| Failure::new(codes::INTERNAL, format!("{artifact} cannot be written: {error}")))?;
         std::fs::write(&path, text).map_err(|error| unwritable(&path, &error))?;
         self.artifacts.push((artifact.to_owned(), format, digest::sha256(&path, |_| {})?));
         Ok(())

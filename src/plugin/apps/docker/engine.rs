@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;
 use crate::plugin::kit::patience::Patience;
@@ -94,7 +95,7 @@ impl Engine {
         } else {
             let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
             if !path.is_absolute() {
-                return Err(Failure::new("settings", format!("`socket` {address:?} is no absolute path"))
+                return Err(Failure::new(codes::SETTINGS, format!("`socket` {address:?} is no absolute path"))
                     .hint("write /var/run/docker.sock, or http://HOST:PORT of a socket proxy"));
             }
             Web::unix(path)?.patient(patience)?.without_idle_connections()?
@@ -106,7 +107,7 @@ impl Engine {
         }
         let version = answer.header("api-version").unwrap_or_else(|| API_DEFAULT.to_owned());
         if version.is_empty() || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
-            return Err(Failure::new("not_an_engine", format!("{socket} does not answer as a container engine"))
+            return Err(Failure::new(codes::NOT_AN_ENGINE, format!("{socket} does not answer as a container engine"))
                 .hint("correct `socket`"));
         }
         engine.podman = answer.header("libpod-api-version").is_some();
@@ -251,7 +252,7 @@ impl Engine {
         match answer.status() {
             101 => Ok(answer),
             200..=299 => Err(Failure::new(
-                "no_stream",
+                codes::NO_STREAM,
                 format!("{}: {} lets nothing be sent to a program in a container", self.place, answer.what()),
             )
             .hint("the proxy before the engine must let connections be upgraded, as for `docker exec -i`")),
@@ -293,7 +294,8 @@ impl Engine {
     }
 
     fn unreachable(&self, error: &WebError) -> Failure {
-        let failure = Failure::new("engine_unreachable", format!("{}: {}", self.place, crate::error::chain(error)));
+        let failure =
+            Failure::new(codes::ENGINE_UNREACHABLE, format!("{}: {}", self.place, crate::error::chain(error)));
         failure.hint(
             "start the container engine, correct `socket`, and let the daemon's user open the socket (group docker)",
         )
@@ -302,7 +304,7 @@ impl Engine {
     fn refused(&self, answer: Answer<'_>, permission: &str) -> Failure {
         let (status, what) = (answer.status(), answer.what().to_owned());
         let said = answer.said();
-        let failure = Failure::new("engine_refused", format!("{}: {what} answered {status}: {said}", self.place));
+        let failure = Failure::new(codes::ENGINE_REFUSED, format!("{}: {what} answered {status}: {said}", self.place));
         match status {
             403 => {
                 failure.hint(format!("the socket proxy must allow {permission}; see `larder plugin describe docker`"))

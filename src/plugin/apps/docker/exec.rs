@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::kit::builtin::Failure;
 use crate::process::Redactor;
@@ -121,7 +122,7 @@ fn exit_code(engine: &Engine, exec: &str) -> Result<i64, Failure> {
             None if started.elapsed() < EXIT_MAX => std::thread::sleep(EXIT_TICK),
             None => {
                 return Err(Failure::new(
-                    "exec_unknown_end",
+                    codes::EXEC_UNKNOWN_END,
                     "the engine does not tell how a program in a container ended",
                 ));
             }
@@ -177,7 +178,7 @@ impl Frames {
 }
 
 fn broken(why: &str) -> Failure {
-    Failure::new("exec_stream", format!("the output of a program in a container cannot be read: {why}"))
+    Failure::new(codes::EXEC_STREAM, format!("the output of a program in a container cannot be read: {why}"))
         .hint("look in the log of the container engine; it may have ended in between")
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;
@@ -64,7 +65,7 @@ pub(super) fn may_halt(how: How, containers: &[&Container]) -> Result<(), Failur
     let lost = containers.iter().filter(works).find_map(|each| Some((each, each.lost_by_a_stop()?)));
     match lost.filter(|_| how == How::Stop) {
         Some((container, why)) => {
-            Err(Failure::new("stop_would_remove", format!("{} {why}, so it is not stopped", container.name))
+            Err(Failure::new(codes::STOP_WOULD_REMOVE, format!("{} {why}, so it is not stopped", container.name))
                 .hint("nothing was stopped; make it anew without `--rm`, or say `stop: pause` or `stop: none` for it"))
         }
         None => Ok(()),
@@ -156,7 +157,7 @@ impl<'a> Halted<'a> {
             Switched::Refused(_) if how == How::Pause && self.restarts(container)? => return Ok(Halt::Restarts),
             Switched::Refused(said) => {
                 return Err(Failure::new(
-                    "stop_refused",
+                    codes::STOP_REFUSED,
                     format!("the engine does not {verb} {}: {said}", container.name),
                 )
                 .hint("look at the container; everything that was stopped is started again"));
@@ -170,7 +171,7 @@ impl<'a> Halted<'a> {
                 Some(state) if state == wanted => return Ok(Halt::Done),
                 Some(_) if Instant::now() < until => std::thread::sleep(TICK),
                 Some(_) => {
-                    return Err(Failure::new("stop_timed_out", format!("{} does not {verb}", container.name))
+                    return Err(Failure::new(codes::STOP_TIMED_OUT, format!("{} does not {verb}", container.name))
                         .hint("raise `stop_timeout`, or see why its restart policy starts it again"));
                 }
             }
@@ -234,7 +235,7 @@ pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -
         let until = Instant::now() + longest(note.stop_timeout_s);
         while works()? {
             if Instant::now() > until {
-                return Err(Failure::new("stop_timed_out", format!("{} does not stop", note.name))
+                return Err(Failure::new(codes::STOP_TIMED_OUT, format!("{} does not stop", note.name))
                     .hint("stop it by hand: what was there is put back then"));
             }
             voice.progress(0, 0);
@@ -284,8 +285,11 @@ fn put_back(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), F
             Ok(PutBack::Done) => return Ok(()),
             Ok(PutBack::NotYet(said)) if Instant::now() >= until => {
                 let verb = note.how.undone_by();
-                return Err(Failure::new("not_started", format!("the engine does not {verb} {}: {said}", note.name))
-                    .hint(format!("`docker {verb} {}`", note.name)));
+                return Err(Failure::new(
+                    codes::NOT_STARTED,
+                    format!("the engine does not {verb} {}: {said}", note.name),
+                )
+                .hint(format!("`docker {verb} {}`", note.name)));
             }
             Err(failure) if Instant::now() >= until_reached => return Err(failure),
             Ok(PutBack::NotYet(_)) | Err(_) => std::thread::sleep(TICK),
@@ -335,14 +339,14 @@ fn replaced(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), F
         None => "was removed",
     };
     voice.warning(crate::error::Trouble::new(
-        "container_gone",
+        codes::CONTAINER_GONE,
         format!("{} {what} while it stood still, so it is not started", note.name),
     ));
     Ok(())
 }
 
 fn gone(container: &Container) -> Failure {
-    Failure::new("container_gone", format!("the container {} was removed meanwhile", container.name))
+    Failure::new(codes::CONTAINER_GONE, format!("the container {} was removed meanwhile", container.name))
         .hint("nothing is kept of this run; it is tried again")
         .later()
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login};
 use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, DataDirectory, State};
@@ -31,9 +32,6 @@ const STOP_TICK: Duration = Duration::from_millis(300);
 /// second while it works in silence, so that nobody takes it for stuck. What runs behind `&` would read nothing.
 pub(super) const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
                        while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
-
-/// The code of a failure: a program read a dump and did not come to its end.
-pub(super) const NOT_READ: &str = "load_failed";
 
 /// Has pg_restore in a container read a whole dump; answers what is in it, in words.
 pub(super) fn read_inside(
@@ -272,8 +270,11 @@ fn start(engine: &Engine, container: &Container) -> Result<(), Failure> {
     if engine.inspect(&container.id)?.as_ref().map(State::of) != Some(State::Running)
         && let Switched::Refused(said) = engine.switch(&container.id, "start", &[])?
     {
-        return Err(Failure::new("start_refused", format!("the engine does not start {}: {said}", container.name))
-            .hint("look at the container"));
+        return Err(Failure::new(
+            codes::START_REFUSED,
+            format!("the engine does not start {}: {said}", container.name),
+        )
+        .hint("look at the container"));
     }
     Ok(())
 }
@@ -292,9 +293,8 @@ fn until_ready<T>(
         };
         if started.elapsed() > READY_MAX {
             let told = format!("{what} does not answer: {}", last.trouble.message);
-            return Err(
-                Failure::new("server_not_ready", told).hint("look at the container's log; no database was changed")
-            );
+            return Err(Failure::new(codes::SERVER_NOT_READY, told)
+                .hint("look at the container's log; no database was changed"));
         }
         voice.progress(0, 0);
         std::thread::sleep(READY_TICK);
@@ -306,7 +306,7 @@ fn past_entrypoint(engine: &Engine, container: &Container) -> Result<(), Failure
     let login = Login { engine, container };
     let first = login.ask(&["cat", "/proc/1/comm"], Vec::new(), "its first program").unwrap_or_default();
     if first.starts_with("docker-ent") {
-        return Err(Failure::new("server_not_ready", "its entrypoint has not come to its end"));
+        return Err(Failure::new(codes::SERVER_NOT_READY, "its entrypoint has not come to its end"));
     }
     Ok(())
 }
@@ -317,7 +317,9 @@ fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<()
     let started = Instant::now();
     while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
         if started.elapsed() > STOP_MAX {
-            return Err(Failure::new("stop_timed_out", "a database's container does not stop").hint("stop it by hand"));
+            return Err(
+                Failure::new(codes::STOP_TIMED_OUT, "a database's container does not stop").hint("stop it by hand")
+            );
         }
         voice.progress(0, 0);
         std::thread::sleep(STOP_TICK);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::content::{self, Contents, Only};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::holes;
@@ -79,8 +79,11 @@ impl<'a> Part<'a> {
         let kept = &place.kept.contents;
         let found = content::read(&tar, &Only::All, &mut |_| voice.progress(0, 0))?;
         if found.digest != kept.digest || found.owners != kept.owners {
-            return Err(Failure::new("archive_damaged", format!("the archive of {shown} is not what was captured"))
-                .hint("nothing was changed; take another snapshot"));
+            return Err(Failure::new(
+                codes::ARCHIVE_DAMAGED,
+                format!("the archive of {shown} is not what was captured"),
+            )
+            .hint("nothing was changed; take another snapshot"));
         }
         let rebased = staging.join(format!(".larder-restore-{number}.tar"));
         let left_out = content::rebase(&tar, &rebased, &place.without)?;
@@ -96,7 +99,7 @@ impl<'a> Part<'a> {
             if room < wanted.bytes {
                 let (needed, there) = (crate::types::ByteSize(wanted.bytes), crate::types::ByteSize(room));
                 return Err(Failure::new(
-                    "disk_full",
+                    codes::DISK_FULL,
                     format!("{shown} needs {needed} beside what is there, and {} has {there}", place.source.display()),
                 )
                 .hint("nothing was changed; make room there"));
@@ -104,7 +107,7 @@ impl<'a> Part<'a> {
             Way::Here(swap)
         } else {
             if !place.writable {
-                return Err(Failure::new("volume_read_only", format!("every container mounts {shown} read-only"))
+                return Err(Failure::new(codes::VOLUME_READ_ONLY, format!("every container mounts {shown} read-only"))
                     .hint("nothing was changed; restore on the engine's host as root, or start a container that may write"));
             }
             Way::Through {
@@ -141,7 +144,7 @@ impl<'a> Part<'a> {
             Way::Through { before, .. } => {
                 if read::save(engine, &self.place.read_at(), &before, &mut |bytes| voice.progress(bytes, 0))?.is_none()
                 {
-                    return Err(Failure::new("volume_missing", format!("{} cannot be read", self.note.shown)));
+                    return Err(Failure::new(codes::VOLUME_MISSING, format!("{} cannot be read", self.note.shown)));
                 }
                 self.judge_extras(&before)
             }
@@ -156,7 +159,7 @@ impl<'a> Part<'a> {
         let names = self.names()?;
         if extras.iter().any(|name| !is_companion(name, &names)) && names.iter().any(|name| is_server(name)) {
             return Err(Failure::new(
-                "extra_files",
+                codes::EXTRA_FILES,
                 format!(
                     "{} has files that the backup has not ({}), and the engine can remove none",
                     self.note.shown,
@@ -251,7 +254,7 @@ impl<'a> Part<'a> {
             || content::canonical(back, only)? == content::canonical(&self.rebased, &Only::All)?;
         if !same || found.entries != wanted.entries {
             let told = format!("{shown} would not be as it was: {} of {} files, or others", found.files, wanted.files);
-            return Err(Failure::new("restore_differs", told).hint(
+            return Err(Failure::new(codes::RESTORE_DIFFERS, told).hint(
                 "what was there is there again; look whether the disk has room and whether names fit its file system",
             ));
         }
@@ -278,7 +281,7 @@ impl<'a> Part<'a> {
                 Ok(None) => format!("{files} files"),
                 Err(error) => {
                     let old = swap.old_content().display();
-                    voice.warning(Trouble::new("left_behind", format!("{old} cannot be cleared: {error}")));
+                    voice.warning(Trouble::new(codes::LEFT_BEHIND, format!("{old} cannot be cleared: {error}")));
                     format!("{files} files")
                 }
             },
@@ -338,7 +341,7 @@ pub(super) fn recover(
             continue;
         }
         let mut note: Note = serde_json::from_value(value).map_err(|error| {
-            Failure::new("journal_unreadable", format!("the note {entry} of the journal cannot be read: {error}"))
+            Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
         })?;
         if committed {
             if let Way::Here(swap) = &note.volume {
@@ -369,7 +372,7 @@ impl Broken {
         match self {
             Self::Noted(failure) => failure,
             Self::Disk(error) => {
-                Failure::new("volume_unwritable", format!("{shown} cannot be given other content: {error}"))
+                Failure::new(codes::VOLUME_UNWRITABLE, format!("{shown} cannot be given other content: {error}"))
                     .hint("what was there is there again; look at the disk")
             }
         }
@@ -377,7 +380,7 @@ impl Broken {
 }
 
 fn unreachable_here(source: &Path, error: &io::Error) -> Failure {
-    Failure::new("volume_unreadable", format!("{} cannot be used: {error}", source.display()))
+    Failure::new(codes::VOLUME_UNREADABLE, format!("{} cannot be used: {error}", source.display()))
         .hint("nothing was changed; look at the volume's directory")
 }
 
@@ -402,7 +405,7 @@ fn unpack(tar: &Path, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure>
         return Ok(());
     }
     let said = crate::plugin::kit::tidy::tidy(ran.stderr.lines().next().unwrap_or_default(), 300);
-    Err(Failure::new("unpack_failed", format!("the archive cannot be unpacked at {}: {said}", into.display()))
+    Err(Failure::new(codes::UNPACK_FAILED, format!("the archive cannot be unpacked at {}: {said}", into.display()))
         .hint("nothing was changed; make room there, or look whether its file system has what the archive needs"))
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::attributes;
 use crate::plugin::apps::docker::content::{self, Fate};
 use crate::plugin::apps::docker::engine::Engine;
@@ -116,10 +117,13 @@ pub(super) fn by_tar(place: &Place<'_>, into: &Path, on_bytes: &mut dyn FnMut(u6
     // 1: a file changed while it was read, as with any reader of what is in use.
     if !matches!(ran.exit, Exit::Success | Exit::Code(1)) {
         let said = crate::plugin::kit::tidy::tidy(ran.stderr.lines().last().unwrap_or_default(), 300);
-        return Err(Failure::new("volume_unreadable", format!("{} cannot be read: {said}", place.source.display())));
+        return Err(Failure::new(
+            codes::VOLUME_UNREADABLE,
+            format!("{} cannot be read: {said}", place.source.display()),
+        ));
     }
     std::fs::File::open(into)
         .and_then(|file| file.sync_all())
-        .map_err(|error| Failure::new("unwritable", format!("{} cannot be synced: {error}", into.display())))?;
+        .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{} cannot be synced: {error}", into.display())))?;
     Ok(Saved { bytes: size(), sha256: digest::sha256(into, |_| {})? })
 }

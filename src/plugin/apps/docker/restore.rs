@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::apps::docker::choose;
 use crate::plugin::apps::docker::content;
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
@@ -49,7 +50,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let refused: Vec<&str> =
         places.iter().filter(|each| each.filled && !options.overwrite).map(|each| each.kept.name.as_str()).collect();
     if !refused.is_empty() && !dry_run {
-        return Err(Failure::new("volume_not_empty", format!("not empty: {}", refused.join(", ")))
+        return Err(Failure::new(codes::VOLUME_NOT_EMPTY, format!("not empty: {}", refused.join(", ")))
             .hint("nothing was changed; say `--option overwrite=true` to replace what is in them; it is kept beside"));
     }
     let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
@@ -59,7 +60,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, voice))?;
     let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
     if !full.is_empty() && !dry_run && !options.overwrite {
-        return Err(Failure::new("database_not_empty", format!("not empty: {}", full.join(", ")))
+        return Err(Failure::new(codes::DATABASE_NOT_EMPTY, format!("not empty: {}", full.join(", ")))
             .hint("nothing was changed; say `--option overwrite=true` to replace them"));
     }
     let files =
@@ -110,7 +111,7 @@ fn known(inventory: &Inventory, options: &Options) -> Result<(), Failure> {
         None => Ok(()),
         Some(name) => {
             let names: Vec<&str> = names.into_iter().collect();
-            Err(Failure::new("restore_options", format!("the backup has no {name:?} to restore `only`"))
+            Err(Failure::new(codes::RESTORE_OPTIONS, format!("the backup has no {name:?} to restore `only`"))
                 .hint(format!("it has {}", names.join(", "))))
         }
     }
@@ -153,7 +154,7 @@ impl Work<'_> {
                     "{}; and what was there is not back yet: {}",
                     failure.trouble.message, left.trouble.message
                 );
-                return Err(Failure::new("not_undone", told).hint(
+                return Err(Failure::new(codes::NOT_UNDONE, told).hint(
                     "its containers stay stopped; Larder tries again every few minutes to put back what was there",
                 ));
             }
@@ -300,8 +301,11 @@ fn places<'a>(
         }
         let named = key(&mount);
         if places.iter().any(|other| other.named == named && other.kept.subpath == kept.subpath) {
-            return Err(Failure::new("volume_ambiguous", format!("two volumes of the backup would go to {}", named.1))
-                .hint("nothing was changed; choose one with `--option only=NAME`"));
+            return Err(Failure::new(
+                codes::VOLUME_AMBIGUOUS,
+                format!("two volumes of the backup would go to {}", named.1),
+            )
+            .hint("nothing was changed; choose one with `--option only=NAME`"));
         }
         let mut without = container.covered(&mount.destination);
         without.extend(kept.without.iter().filter(|path| !without.contains(path)).cloned().collect::<Vec<_>>());
@@ -435,7 +439,7 @@ fn to_stop(
     let written = |mount: &Mount| places.iter().any(|place| key(mount) == place.named || overlaps(place, mount));
     let mut containers = match choose::look_up(engine, chosen) {
         Ok(found) => found.containers,
-        Err(failure) if failure.trouble.code == "container_missing" => Vec::new(),
+        Err(failure) if failure.trouble.is(codes::CONTAINER_MISSING) => Vec::new(),
         Err(failure) => return Err(failure),
     };
     for listed in engine.containers(None)? {
@@ -456,7 +460,7 @@ fn to_stop(
     match containers.iter().find(is_paused) {
         None => Ok(start_order(containers)),
         Some(paused) => Err(Failure::new(
-            "container_paused",
+            codes::CONTAINER_PAUSED,
             format!("{} is paused and has open what is to be replaced", paused.name),
         )
         .hint(format!("nothing was changed; unpause or stop it first: `docker unpause {}`", paused.name))),

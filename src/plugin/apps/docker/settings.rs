@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::halt::How;
 use crate::plugin::apps::docker::inventory::Binds;
 use crate::plugin::kit::builtin::Failure;
@@ -132,11 +133,11 @@ pub(super) enum Chosen {
 impl DockerSettings {
     pub(super) fn chosen(&self) -> Result<Chosen, Failure> {
         let refuse = |what: String| {
-            Err(Failure::new("settings", what)
+            Err(Failure::new(codes::SETTINGS, what)
                 .hint("give exactly one of `project: NAME`, `label: KEY=VALUE`, `containers: [..]`, `volumes: [..]`"))
         };
         if self.in_place && self.stop != WhileRead::None {
-            return Err(Failure::new("settings", "`in_place` and `stop` exclude each other")
+            return Err(Failure::new(codes::SETTINGS, "`in_place` and `stop` exclude each other")
                 .hint("in place, the files are read after the containers were started again"));
         }
         if let Some(bad) = self.containers.iter().chain(&self.volumes).find(|name| !is_name(name)) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::content::Owner;
 use crate::plugin::apps::docker::list::{Inventory, KeptDirectory};
 use crate::plugin::apps::docker::restore::place::Options;
@@ -53,14 +53,14 @@ pub(super) fn plan(
     for file in &inventory.files {
         let from = request.staging.join(&file.artifact);
         let bytes = fs::read(&from).map_err(|error| {
-            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", from.display()))
+            Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", from.display()))
         })?;
         let shown = file.path.display();
         let (verb, detail) = match fs::read(&file.path) {
             Ok(there) if there == bytes => (Verb::Keep, "it is the same"),
             Ok(_) if !options.overwrite => {
                 voice.warning(
-                    Trouble::new("file_differs", format!("{shown} differs from the backup and stays as it is"))
+                    Trouble::new(codes::FILE_DIFFERS, format!("{shown} differs from the backup and stays as it is"))
                         .with_hint("`--option overwrite=true` replaces it"),
                 );
                 (Verb::Keep, "it differs from the backup")
@@ -101,7 +101,8 @@ impl Replaced {
             return Ok(());
         }
         if self.path.is_dir() {
-            let failure = Failure::new("unwritable", format!("{} is a directory, not a file", self.path.display()));
+            let failure =
+                Failure::new(codes::UNWRITABLE, format!("{} is a directory, not a file", self.path.display()));
             return Err(failure.hint("nothing was changed; move it away, or say `compose_files: false`"));
         }
         let there = self.path.ancestors().skip(1).find(|directory| directory.exists()).unwrap_or(Path::new("/"));
@@ -162,7 +163,7 @@ pub(super) fn recover(journal: &Journal, committed: bool, voice: &mut Voice<'_>)
             continue;
         }
         let note: Note = serde_json::from_value(value).map_err(|error| {
-            Failure::new("journal_unreadable", format!("the note {entry} of the journal cannot be read: {error}"))
+            Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
         })?;
         if !committed {
             let is_ours = fs::symlink_metadata(&note.file).is_ok_and(|found| found.ino() == note.inode);

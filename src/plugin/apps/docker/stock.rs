@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::server::{KEYS, LIBRARIES};
 
 /// Figures: how many tables (of a Redis: keys) a database has, how many it had before it was lost, and how long its
@@ -76,8 +76,8 @@ impl Stock {
             }
             // A Redis lists no database without a key.
             let told = match self.tables.get(key).or(is_of_redis) {
-                Some(_) => Trouble::new("database_emptied", format!("{} is empty; it had {count}", shown(key))),
-                None => Trouble::new("database_gone", format!("{} is gone; it had {count}", shown(key))),
+                Some(_) => Trouble::new(codes::DATABASE_EMPTIED, format!("{} is empty; it had {count}", shown(key))),
+                None => Trouble::new(codes::DATABASE_GONE, format!("{} is gone; it had {count}", shown(key))),
             };
             if accept.contains(key) {
                 compared.accepted.push(told);
@@ -93,7 +93,7 @@ impl Stock {
             let then = before.get(&format!("{DUMPED}{key}")).copied().unwrap_or(0);
             if then >= SHRUNK_BYTES_MIN && bytes.saturating_mul(SHRUNK_TO) < then && !accept.contains(key) {
                 let told = format!("the dump of {} has {bytes} bytes; it had {then}", shown(key));
-                let trouble = Trouble::new("database_shrunk", told);
+                let trouble = Trouble::new(codes::DATABASE_SHRUNK, told);
                 compared.warnings.push(trouble.with_hint(format!(
                     "look whether something was deleted in it; older backups have it; if that is right: `accept: [{key}]`"
                 )));
@@ -114,7 +114,7 @@ impl Stock {
             if total > 0 || is_cache || had.keys().any(|key| of_it(&key)) {
                 continue;
             }
-            let told = Trouble::new("database_empty", format!("no database of {container} has a table"));
+            let told = Trouble::new(codes::DATABASE_EMPTY, format!("no database of {container} has a table"));
             let is_accepted = |name: &String| name == container || of_it(&name);
             if accept.iter().any(is_accepted) {
                 compared.accepted.push(told);
@@ -145,7 +145,7 @@ fn fewer(key: &str, now: u64, had: u64) -> Option<Trouble> {
     }
     let told = format!("{} has {now} tables; it had {had} at the last backup", shown(key));
     Some(
-        Trouble::new("table_gone", told)
+        Trouble::new(codes::TABLE_GONE, told)
             .with_hint("nothing is to be done if that is right; else older backups have them"),
     )
 }

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::apps::docker::content::{self, Only};
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
 use crate::plugin::apps::docker::engine::Engine;
@@ -29,7 +30,7 @@ const FILES_COMPARED_MIN: u64 = 10;
 pub(super) fn inventory(staging: &Path) -> Result<Inventory, Failure> {
     let path = staging.join(INVENTORY);
     let damaged = |error: &dyn std::fmt::Display| {
-        Failure::new("inventory_damaged", format!("{} cannot be read: {error}", path.display()))
+        Failure::new(codes::INVENTORY_DAMAGED, format!("{} cannot be read: {error}", path.display()))
     };
     let bytes = std::fs::read(&path).map_err(|error| damaged(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| damaged(&error))
@@ -147,7 +148,7 @@ fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Vo
         Ok(None) => (Verdict::CouldNotVerify, format!("{why}, and {} does not run", dump.container)),
         // It read it, and not to its end; an older one does not even begin.
         Err(failure)
-            if failure.trouble.code == load::NOT_READ && !failure.trouble.message.contains("unsupported version") =>
+            if failure.trouble.is(codes::LOAD_FAILED) && !failure.trouble.message.contains("unsupported version") =>
         {
             (Verdict::Failed, failure.trouble.message)
         }

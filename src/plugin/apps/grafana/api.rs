@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::GrafanaSettings;
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;
 use crate::plugin::kit::tidy::tidy;
@@ -34,11 +35,11 @@ impl Api {
             (Some(token), None, None) if settings.org.is_none() => Right::Token(token.0.clone()),
             (None, Some(user), Some(password)) => Right::Login(user.clone(), password.0.clone()),
             (Some(_), None, None) => {
-                return Err(Failure::new("settings", "`org` is given, but a token belongs to one organisation")
+                return Err(Failure::new(codes::SETTINGS, "`org` is given, but a token belongs to one organisation")
                     .hint("leave out `org`, or use `username` and `password`"));
             }
             _ => {
-                return Err(Failure::new("settings", "it is not clear how to log in")
+                return Err(Failure::new(codes::SETTINGS, "it is not clear how to log in")
                     .hint("give `token`, or both `username` and `password`"));
             }
         };
@@ -50,7 +51,7 @@ impl Api {
     pub(super) fn version(&self) -> Result<String, Failure> {
         let answer = self.send(self.web.get("/api/health"))?;
         if answer.status() == 503 {
-            return Err(Failure::new("app_unhealthy", "Grafana says that its database is not well")
+            return Err(Failure::new(codes::APP_UNHEALTHY, "Grafana says that its database is not well")
                 .hint("look in Grafana's log")
                 .later());
         }
@@ -142,20 +143,20 @@ pub(super) fn good(answer: Answer<'_>) -> Result<Answer<'_>, Failure> {
     let (status, what) = (answer.status(), answer.what().to_owned());
     let failure = match status {
         200..=299 => return Ok(answer),
-        401 => Failure::new("unauthorized", format!("Grafana does not take the token or the login ({what})"))
+        401 => Failure::new(codes::UNAUTHORIZED, format!("Grafana does not take the token or the login ({what})"))
             .hint("make a new service account token, or look whether it expired"),
         403 => {
             let said = answer.said();
-            Failure::new("forbidden", format!("{what} is not allowed: {said}"))
+            Failure::new(codes::FORBIDDEN, format!("{what} is not allowed: {said}"))
                 .hint("give the service account the basic role Admin in this organisation")
         }
-        300..=399 => Failure::new("redirected", format!("{what} was redirected (status {status})"))
+        300..=399 => Failure::new(codes::REDIRECTED, format!("{what} was redirected (status {status})"))
             .hint("a login or another address stands before the API: write `url` as the browser shows it"),
-        404 => Failure::new("not_found", format!("{what} is not there"))
+        404 => Failure::new(codes::NOT_FOUND, format!("{what} is not there"))
             .hint("check `url`: a sub-path belongs to it; Grafana should be of version 9 or newer"),
         _ => {
             let said = answer.said();
-            let failure = Failure::new("app_failed", format!("{what} answered with status {status}: {said}"))
+            let failure = Failure::new(codes::APP_FAILED, format!("{what} answered with status {status}: {said}"))
                 .hint("look in Grafana's log, then run it again");
             if matches!(status, 502..=504) { failure.later() } else { failure }
         }
@@ -164,7 +165,7 @@ pub(super) fn good(answer: Answer<'_>) -> Result<Answer<'_>, Failure> {
 }
 
 pub(super) fn odd(what: &str) -> Failure {
-    Failure::new("unexpected_answer", format!("Grafana gave an odd answer: {}", tidy(what, 300)))
+    Failure::new(codes::UNEXPECTED_ANSWER, format!("Grafana gave an odd answer: {}", tidy(what, 300)))
         .hint("check `url`: a login page, a proxy or another application may answer there")
 }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::api::{self, Api, odd, part};
 use super::object::{Kind, Object};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::web::Answer;
 
@@ -178,7 +179,7 @@ fn good(object: &Object, answer: Answer<'_>) -> Result<(), Failure> {
 fn told(object: &Object, answer: Answer<'_>, hint: &str) -> Failure {
     let status = answer.status();
     let said = answer.said();
-    Failure::new("object_refused", format!("Grafana refuses the {} (status {status}): {said}", object.shown()))
+    Failure::new(codes::OBJECT_REFUSED, format!("Grafana refuses the {} (status {status}): {said}", object.shown()))
         .hint(hint)
 }
 

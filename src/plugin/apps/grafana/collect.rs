@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::api::{self, Api, odd, part};
 use super::object::{Kind, Object};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 
 /// Gets each object, folders first.
@@ -92,7 +93,7 @@ fn in_a_folder(api: &Api, object: &Object, seen: &mut BTreeSet<String>, take: Ta
     while let Some(uid) = missing.take() {
         let Some(row) = api.find(&format!("/api/folders/{}", part(&uid)))? else {
             return Err(Failure::new(
-                "folder_unseen",
+                codes::FOLDER_UNSEEN,
                 format!("the folder of the {} is not to be seen", object.shown()),
             )
             .hint("give the service account the basic role Admin in this organisation"));
@@ -216,7 +217,7 @@ fn rows(answer: Value, path: &str) -> Result<Vec<Value>, Failure> {
 
 fn object(kind: Kind, body: Value) -> Result<Object, Failure> {
     Object::new(kind, body).map_err(|why| {
-        Failure::new("object_incomplete", format!("Grafana gave {why}"))
+        Failure::new(codes::OBJECT_INCOMPLETE, format!("Grafana gave {why}"))
             .hint("look at it in Grafana; a proxy or a mock in between may have answered")
     })
 }

@@ -9,7 +9,7 @@ use super::api::Api;
 use super::object::{Kind, Object};
 use super::undo::{self, Changes};
 use super::{GrafanaSettings, collect, object, of};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
@@ -48,14 +48,14 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if before != version {
         let told = format!("the backup is of {before}, this is {version}");
         voice.warning(
-            Trouble::new("version_differs", told)
+            Trouble::new(codes::VERSION_DIFFERS, told)
                 .with_hint("a newer Grafana takes older objects; look at the dashboards afterwards"),
         );
     }
     let (there, unseen) = inventory(&api)?;
     if let Some(object) = of(&backup, Kind::Dashboard).find(|object| unseen.contains(&object.name)) {
         return Err(Failure::new(
-            "dashboards_unseen",
+            codes::DASHBOARDS_UNSEEN,
             format!("Grafana lists the {} and then says that it is not there", object.shown()),
         )
         .hint(super::UNSEEN_HINT));
@@ -90,7 +90,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let wrong = compare(&backup, &there, &after, voice);
     // Another version may write the same in another way: that is for a person to judge.
     if let Some(wrong) = wrong.filter(|_| before == version) {
-        let failure = Failure::new("restore_differs", format!("Grafana does not hold what it was given: {wrong}"));
+        let failure = Failure::new(codes::RESTORE_DIFFERS, format!("Grafana does not hold what it was given: {wrong}"));
         return Err(
             changes.undo(failure.hint("look in Grafana's log; does something else change it meanwhile?"), voice)
         );
@@ -128,13 +128,13 @@ fn backup(request: &Request, options: &GrafanaRestore) -> Result<Vec<Object>, Fa
     let mut objects = Vec::new();
     for artifact in facts {
         let object = object::read(&request.staging, &artifact.path).map_err(|why| {
-            Failure::new("object_incomplete", format!("{} in the backup: {why}", artifact.path.display()))
+            Failure::new(codes::OBJECT_INCOMPLETE, format!("{} in the backup: {why}", artifact.path.display()))
                 .hint("choose another snapshot: `larder snapshots TARGET`")
         })?;
         objects.push(object);
     }
     if objects.is_empty() {
-        return Err(Failure::new("nothing_to_restore", "the backup holds no object of Grafana")
+        return Err(Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no object of Grafana")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
     }
     let chosen = |kind: Kind| options.only.is_empty() || options.only.contains(&kind);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::api::Api;
 use super::apply;
 use super::object::Object;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -101,7 +101,7 @@ fn undo(api: &Api, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failu
         return Ok(());
     }
     let shown = stuck.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("; ");
-    Err(Failure::new("not_undone", format!("these could not be put back as they were: {shown}"))
+    Err(Failure::new(codes::NOT_UNDONE, format!("these could not be put back as they were: {shown}"))
         .hint("look at Grafana; it is tried again every few minutes"))
 }
 
@@ -109,7 +109,7 @@ fn undo_one(api: &Api, note: &Note) -> Result<(), Failure> {
     let Some(before) = &note.before else { return apply::remove(api, &note.object, &note.namespace) };
     // Refused, it may have been deleted meanwhile: then it is made anew.
     match apply::put(api, before, Some(&note.object), &note.namespace) {
-        Err(refused) if refused.trouble.code == "object_refused" => {
+        Err(refused) if refused.trouble.is(codes::OBJECT_REFUSED) => {
             apply::put(api, before, None, &note.namespace).map_err(|_| refused)
         }
         put => put,

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::web::{Answer, Call, Socket, Upgraded, Web};
@@ -78,7 +79,7 @@ impl<'w> Talk<'w> {
             Some("auth_ok") => {}
             Some("auth_invalid") => {
                 return Err(Failure::new(
-                    "unauthorized",
+                    codes::UNAUTHORIZED,
                     format!("Home Assistant {} does not take the token", web.shown()),
                 )
                 .hint("make a long-lived access token as an administrator: Profile, Security"));
@@ -124,7 +125,7 @@ impl<'w> Talk<'w> {
         let local = ["hassio.local", "backup.local"].into_iter().find(|local| agents.contains(local));
         local.map(str::to_owned).ok_or_else(|| {
             Failure::new(
-                "no_agent",
+                codes::NO_AGENT,
                 format!("Home Assistant has no place for backups on its own disk ({})", agents.join(", ")),
             )
             .hint("name one of these as `agent`")
@@ -146,15 +147,15 @@ fn no_socket(answer: Answer<'_>) -> Failure {
     match status {
         200 if answer.content_type().contains("html") => download::a_page(&what),
         300..=399 => download::redirected(&answer),
-        403 => Failure::new("banned", format!("{what} was answered with 403"))
+        403 => Failure::new(codes::BANNED, format!("{what} was answered with 403"))
             .hint("Home Assistant may have banned this address after failed logins: see ip_bans.yaml"),
         502..=504 => Failure::new(
-            "app_busy",
+            codes::APP_BUSY,
             format!("{what} was answered with {status}: it is starting, or its proxy finds it not"),
         )
         .hint("it is tried again")
         .later(),
-        _ => Failure::new("not_homeassistant", format!("{what} was answered with {status}, not with a WebSocket"))
+        _ => Failure::new(codes::NOT_HOMEASSISTANT, format!("{what} was answered with {status}, not with a WebSocket"))
             .hint("correct the address; a proxy in between must let WebSockets through"),
     }
 }
@@ -163,15 +164,17 @@ fn refused(kind: &str, message: &Value) -> Failure {
     let text = |name: &str| message.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default();
     let said: String = text("message").chars().filter(|c| !c.is_control()).take(300).collect();
     match text("code") {
-        "unauthorized" => Failure::new("forbidden", "the token's user may not make backups: it is no administrator")
-            .hint("make the token as an administrator: Profile, Security"),
-        "unknown_command" => Failure::new("too_old", format!("Home Assistant does not know the command {kind}"))
+        "unauthorized" => {
+            Failure::new(codes::FORBIDDEN, "the token's user may not make backups: it is no administrator")
+                .hint("make the token as an administrator: Profile, Security")
+        }
+        "unknown_command" => Failure::new(codes::TOO_OLD, format!("Home Assistant does not know the command {kind}"))
             .hint("version 2025.1 or newer is needed; is the integration `backup` loaded (default_config)?"),
-        code => Failure::new("app_failed", format!("Home Assistant refuses {kind}: {said} ({code})"))
+        code => Failure::new(codes::APP_FAILED, format!("Home Assistant refuses {kind}: {said} ({code})"))
             .hint("look at Settings, System, Logs"),
     }
 }
 
 fn strange(web: &Web, what: &str) -> Failure {
-    Failure::new("not_homeassistant", format!("{} {what}", web.shown())).hint("correct the address")
+    Failure::new(codes::NOT_HOMEASSISTANT, format!("{} {what}", web.shown())).hint("correct the address")
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds, Gzip, Member};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::{json, sound};
@@ -53,7 +54,7 @@ impl Contents {
     /// What was asked for and is not there.
     pub(super) fn missing(&self, database: bool) -> Option<Failure> {
         let missing = |what: &str, hint: &str| {
-            Failure::new("export_incomplete", format!("the backup of Home Assistant has no {what}")).hint(hint)
+            Failure::new(codes::EXPORT_INCOMPLETE, format!("the backup of Home Assistant has no {what}")).hint(hint)
         };
         if !self.has_configuration {
             return Some(missing("configuration.yaml", "look at Settings, System, Logs in Home Assistant"));
@@ -141,12 +142,12 @@ pub(super) fn read(tar: &Path, scratch: &Path) -> Result<Contents, Failure> {
 }
 
 fn broken(why: &str) -> Failure {
-    Failure::new("backup_broken", format!("what Home Assistant gave is no whole backup: {why}"))
+    Failure::new(codes::BACKUP_BROKEN, format!("what Home Assistant gave is no whole backup: {why}"))
         .hint("look at Settings, System, Logs in Home Assistant, and run it again")
 }
 
 fn encrypted(what: &str) -> Failure {
-    Failure::new("backup_encrypted", format!("{what} is encrypted, so nothing of it can be checked"))
+    Failure::new(codes::BACKUP_ENCRYPTED, format!("{what} is encrypted, so nothing of it can be checked"))
         .hint("larder encrypts all that it keeps: switch the encryption of this place off in Home Assistant")
 }
 
@@ -219,7 +220,7 @@ struct Unpacked {
 impl Unpacked {
     fn unpack(&mut self, member: &Member, source: &mut dyn Read, scratch: &Path) -> Result<(), Failure> {
         let lost = |error: &dyn std::fmt::Display| {
-            Failure::new("unpack_failed", format!("{} cannot be unpacked to be looked at: {error}", member.name))
+            Failure::new(codes::UNPACK_FAILED, format!("{} cannot be unpacked to be looked at: {error}", member.name))
                 .hint("make room where the artifacts lie, or say `include_database: false`")
         };
         let path = self.place(scratch, &member.name).map_err(|error| lost(&error))?;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::apps::homeassistant::api::{Listed, Talk};
 use crate::plugin::apps::homeassistant::{HaSettings, TAR_BYTES_MAX};
 use crate::plugin::kit::builtin::Failure;
@@ -38,7 +39,7 @@ pub(super) fn ready(settings: &HaSettings, talk: &mut Talk<'_>) -> Result<String
         return Ok(agent);
     }
     let busy = format!("Home Assistant is busy with a backup already ({})", info.state);
-    Err(Failure::new("backup_running", busy)
+    Err(Failure::new(codes::BACKUP_RUNNING, busy)
         .hint("it is tried again; choose another time than its automatic backups")
         .later())
 }
@@ -66,7 +67,7 @@ pub(super) fn make_and_fetch(
         300..=399 => return Err(download::redirected(&answer)),
         status => {
             return Err(Failure::new(
-                "download_failed",
+                codes::DOWNLOAD_FAILED,
                 format!("{} was answered with {status}: {}", answer.what().to_owned(), answer.said()),
             )
             .hint("look at Settings, System, Logs in Home Assistant"));
@@ -76,7 +77,7 @@ pub(super) fn make_and_fetch(
     let told = made.agents.get(agent).map_or(0, |copy| copy.size);
     if told != 0 && told != saved.bytes {
         return Err(Failure::new(
-            "cut_short",
+            codes::CUT_SHORT,
             format!("the backup has {} bytes, Home Assistant says {told}", saved.bytes),
         )
         .hint("look in the log of a proxy in between, and run it again"));
@@ -115,13 +116,13 @@ fn wait(settings: &HaSettings, talk: &mut Talk<'_>, name: &str, voice: &mut Voic
             let what = if failed { format!("failed: {reason}") } else { "left no backup behind".to_owned() };
             // It may be a moment between the order and its start.
             if failed || started.elapsed() > settings.poll.0 * 5 {
-                return Err(Failure::new("backup_failed", format!("the backup of Home Assistant {what}"))
+                return Err(Failure::new(codes::BACKUP_FAILED, format!("the backup of Home Assistant {what}"))
                     .hint("look at Settings, System, Logs in Home Assistant, and at the room on its disk"));
             }
         }
         if started.elapsed() >= settings.wait.0 {
             return Err(Failure::new(
-                "backup_not_ready",
+                codes::BACKUP_NOT_READY,
                 format!("the backup was not ready after {}", show_duration(settings.wait.0)),
             )
             .hint("raise `wait`, or look at Settings, System, Logs in Home Assistant"));
@@ -133,16 +134,16 @@ fn wait(settings: &HaSettings, talk: &mut Talk<'_>, name: &str, voice: &mut Voic
 
 fn check(made: &Listed, agent: &str) -> Result<(), Failure> {
     if made.failed_agent_ids.iter().any(|failed| failed == agent) || !made.agents.contains_key(agent) {
-        return Err(Failure::new("agent_failed", format!("Home Assistant could not write its backup to {agent}"))
+        return Err(Failure::new(codes::AGENT_FAILED, format!("Home Assistant could not write its backup to {agent}"))
             .hint("look at Settings, System, Backups: is there room, is the place there?"));
     }
     if made.agents.get(agent).is_some_and(|copy| copy.protected) {
-        return Err(Failure::new("backup_encrypted", format!("Home Assistant encrypted its backup on {agent}"))
+        return Err(Failure::new(codes::BACKUP_ENCRYPTED, format!("Home Assistant encrypted its backup on {agent}"))
             .hint("larder encrypts all that it keeps: switch the encryption of this place off in Home Assistant"));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if made.backup_id.is_empty() || !made.backup_id.chars().all(plain) {
-        return Err(Failure::new("unexpected_answer", "Home Assistant names its backup in an unexpected way"));
+        return Err(Failure::new(codes::UNEXPECTED_ANSWER, "Home Assistant names its backup in an unexpected way"));
     }
     Ok(())
 }
@@ -152,14 +153,14 @@ pub(super) fn tidy(talk: &mut Talk<'_>, name: &str, journal: Option<&Journal>) -
     let info = talk.info()?;
     let ours: Vec<&Listed> = info.backups.iter().filter(|each| each.name == name).collect();
     if ours.is_empty() && info.state != "idle" {
-        return Err(Failure::new("backup_running", "Home Assistant is still making the backup").later());
+        return Err(Failure::new(codes::BACKUP_RUNNING, "Home Assistant is still making the backup").later());
     }
     for each in ours {
         let told = talk.ask("backup/delete", json!({ "backup_id": each.backup_id }))?;
         // It asks every place, also those that never had it and are down.
         let errors = told.get("agent_errors").and_then(Value::as_object);
         if errors.is_some_and(|errors| each.agents.keys().any(|agent| errors.contains_key(agent))) {
-            return Err(Failure::new("not_removed", "Home Assistant could not remove it"));
+            return Err(Failure::new(codes::NOT_REMOVED, "Home Assistant could not remove it"));
         }
     }
     match journal {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::error::codes;
 use crate::plugin::apps::homeassistant::{FILE, FORMAT, HaSettings, api::Talk, contents};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
@@ -24,7 +25,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let RestoreJob::<HaSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
     let dry_run = order.dry_run;
     let Some(artifact) = facts.artifacts.iter().find(|each| each.format == FORMAT) else {
-        return Err(Failure::new("no_export", "the backup has no backup of Home Assistant")
+        return Err(Failure::new(codes::NO_EXPORT, "the backup has no backup of Home Assistant")
             .hint("is it one of a target with `plugin: homeassistant`?"));
     };
     let tar = request.staging.join(&artifact.path);
@@ -57,7 +58,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if answer.status() != 201 {
         let what = answer.what().to_owned();
         return Err(Failure::new(
-            "upload_failed",
+            codes::UPLOAD_FAILED,
             format!("{what} was answered with {}: {}", answer.status(), answer.said()),
         )
         .hint("is there room on its disk? a proxy in between may limit the size of uploads"));

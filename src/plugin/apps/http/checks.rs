@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds, Gzip};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::json::{self, Probe};
@@ -118,7 +119,7 @@ impl Check {
                 let wanted = root.trim_start_matches('/');
                 if shape.root != wanted {
                     return Err(Failure::new(
-                        "wrong_root",
+                        codes::WRONG_ROOT,
                         format!("the root of the XML is <{}>, not <{wanted}>", shape.root),
                     )
                     .hint("is it the right address, and the right application behind it?"));
@@ -138,13 +139,18 @@ impl Check {
 }
 
 fn too_small(size: u64, wanted: u64) -> Failure {
-    Failure::new("export_small", format!("the export has {}, at least {} are wanted", ByteSize(size), ByteSize(wanted)))
-        .hint("look at what the application exports; lower `min_size` if that is right")
+    Failure::new(
+        codes::EXPORT_SMALL,
+        format!("the export has {}, at least {} are wanted", ByteSize(size), ByteSize(wanted)),
+    )
+    .hint("look at what the application exports; lower `min_size` if that is right")
 }
 
 fn members(survey: archive::Survey) -> Result<Seen, Failure> {
     if survey.members == 0 {
-        return Err(Failure::new("export_empty", "the archive has no member").hint("look into the application's log"));
+        return Err(
+            Failure::new(codes::EXPORT_EMPTY, "the archive has no member").hint("look into the application's log")
+        );
     }
     let detail = format!("{} members, {} unpacked", survey.members, ByteSize(survey.bytes));
     Ok(Seen::new(detail, &[("members", survey.members), ("bytes_unpacked", survey.bytes)]))
@@ -160,16 +166,18 @@ fn gzip(path: &Path) -> Result<Seen, Failure> {
         io::copy(&mut MultiGzDecoder::new(BufReader::with_capacity(256 << 10, file)).take(bound + 1), &mut io::sink())
     });
     match unpacked {
-        Ok(bytes) if bytes > bound => Err(Failure::new("archive_bomb", "the gzip would unpack to more than 256 GiB")),
+        Ok(bytes) if bytes > bound => {
+            Err(Failure::new(codes::ARCHIVE_BOMB, "the gzip would unpack to more than 256 GiB"))
+        }
         Ok(bytes) => Ok(Seen::new(format!("{} unpacked", ByteSize(bytes)), &[("bytes_unpacked", bytes)])),
-        Err(error) => Err(Failure::new("archive_damaged", format!("the export is no whole gzip: {error}"))
+        Err(error) => Err(Failure::new(codes::ARCHIVE_DAMAGED, format!("the export is no whole gzip: {error}"))
             .hint("it was cut or changed on its way, or is something else; run it again")),
     }
 }
 
 fn sqlite(path: &Path) -> Result<Seen, Failure> {
     let damaged = |why: String| {
-        Failure::new("database_damaged", format!("the export is no sound SQLite database: {why}"))
+        Failure::new(codes::DATABASE_DAMAGED, format!("the export is no sound SQLite database: {why}"))
             .hint("check the application's own database, and run it again")
     };
     let tables = sound::tables(path).map_err(damaged)?;
@@ -183,14 +191,14 @@ fn sqlite(path: &Path) -> Result<Seen, Failure> {
 fn contains(path: &Path, text: &str) -> Result<Seen, Failure> {
     const CHUNK_BYTES: usize = 64 << 10;
     let unreadable =
-        |error: io::Error| Failure::new("artifact_unreadable", format!("the export cannot be read: {error}"));
+        |error: io::Error| Failure::new(codes::ARTIFACT_UNREADABLE, format!("the export cannot be read: {error}"));
     let mut file = plain::open(path).map_err(unreadable)?;
     let mut window = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let length = file.read(&mut chunk).map_err(unreadable)?;
         let Some(read) = chunk.get(..length).filter(|read| !read.is_empty()) else {
-            return Err(Failure::new("text_missing", format!("the export does not contain {text:?}"))
+            return Err(Failure::new(codes::TEXT_MISSING, format!("the export does not contain {text:?}"))
                 .hint("look at what the application exports, perhaps with fewer rights than it needs"));
         };
         window.extend_from_slice(read);
@@ -209,7 +217,7 @@ fn memmem(hay: &[u8], needle: &[u8]) -> bool {
 
 fn look_at_json(path: &Path) -> Result<Seen, Failure> {
     let broken = |why: &str| {
-        Failure::new("not_json", format!("the export is no JSON of a backup: {why}"))
+        Failure::new(codes::NOT_JSON, format!("the export is no JSON of a backup: {why}"))
             .hint("it was cut on its way, or is something else; look at what the application answers")
     };
     let text = plain::open(path).map_err(|error| broken(&error.to_string()))?;

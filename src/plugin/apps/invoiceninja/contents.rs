@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::json::{self, Probe};
@@ -24,7 +25,7 @@ pub(super) struct Contents {
 
 pub(super) fn read(zip: &Path) -> Result<Contents, Failure> {
     let incomplete = |why: String| {
-        Failure::new("export_incomplete", why).hint("look into storage/logs/laravel.log, and run it again")
+        Failure::new(codes::EXPORT_INCOMPLETE, why).hint("look into storage/logs/laravel.log, and run it again")
     };
     let mut fields = None;
     archive::read_zip(zip, BOUNDS, &mut |member, source| {
@@ -33,10 +34,11 @@ pub(super) fn read(zip: &Path) -> Result<Contents, Failure> {
                 let hint = "the export was cut or changed; run it again";
                 if error.is_io() {
                     let why = format!("{MEMBER} in the export cannot be unpacked: {error}");
-                    return Failure::new("archive_damaged", why).hint(hint);
+                    return Failure::new(codes::ARCHIVE_DAMAGED, why).hint(hint);
                 }
                 let place = format!("it breaks at line {} column {}", error.line(), error.column());
-                Failure::new("not_json", format!("{MEMBER} in the export is no whole JSON object: {place}")).hint(hint)
+                Failure::new(codes::NOT_JSON, format!("{MEMBER} in the export is no whole JSON object: {place}"))
+                    .hint(hint)
             })?;
             fields = Some(read);
         }

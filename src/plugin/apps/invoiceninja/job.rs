@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::apps::invoiceninja::{NinjaSettings, ZIP_BYTES_MAX, explain};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
@@ -48,17 +49,20 @@ pub(super) fn order(settings: &NinjaSettings) -> Result<Link, Failure> {
         return Err(download::empty(&what));
     }
     let ordered: Ordered = serde_json::from_slice(&body).map_err(|_| {
-        Failure::new("unexpected_answer", format!("{what} was answered with something else than Invoice Ninja does"))
-            .hint("correct the address; is another server or a proxy behind it?")
+        Failure::new(
+            codes::UNEXPECTED_ANSWER,
+            format!("{what} was answered with something else than Invoice Ninja does"),
+        )
+        .hint("correct the address; is another server or a proxy behind it?")
     })?;
     let Some(link) = ordered.url.filter(|url| !url.is_empty()) else {
         let said = ordered.message.unwrap_or_default();
         let said: String = said.chars().filter(|c| !c.is_control()).take(100).collect();
-        return Err(Failure::new("no_link", format!("{what} gave no link to the export ({said:?})"))
+        return Err(Failure::new(codes::NO_LINK, format!("{what} gave no link to the export ({said:?})"))
             .hint("Invoice Ninja before 5.6 sends it only by mail: update it, or keep its database instead"));
     };
     read_link(&link).ok_or_else(|| {
-        Failure::new("unexpected_answer", format!("{what} gave a link that cannot be used"))
+        Failure::new(codes::UNEXPECTED_ANSWER, format!("{what} gave a link that cannot be used"))
             .hint("set APP_URL in its .env to the address by which it is reached")
     })
 }
@@ -105,7 +109,7 @@ pub(super) fn fetch(
         }
         if started.elapsed() >= settings.wait.0 {
             return Err(Failure::new(
-                "export_not_ready",
+                codes::EXPORT_NOT_READY,
                 format!("the export was not ready after {} (the link gives {told})", show_duration(settings.wait.0)),
             )
             .hint("does the server's queue run? `php artisan queue:work`; look into storage/logs/laravel.log"));
@@ -128,7 +132,7 @@ fn attempt(web: &Web, link: &Link, path: &Path, voice: &mut Voice<'_>) -> Result
         429 => return Ok(Got::NotYet("429, too many requests")),
         502..=504 => return Ok(Got::NotYet("an error of the proxy")),
         403 => {
-            return Err(Failure::new("link_refused", "Invoice Ninja refuses its own link to the export (403)")
+            return Err(Failure::new(codes::LINK_REFUSED, "Invoice Ninja refuses its own link to the export (403)")
                 .hint("set APP_URL in its .env to the address by which larder reaches it"));
         }
         _ => return Err(refused(answer, web)),
@@ -156,7 +160,7 @@ fn attempt(web: &Web, link: &Link, path: &Path, voice: &mut Voice<'_>) -> Result
         return Err(if download::is_a_page(path) {
             download::a_page("the link to the export")
         } else {
-            Failure::new("not_a_zip", format!("the link gave {} bytes that are no zip", saved.bytes))
+            Failure::new(codes::NOT_A_ZIP, format!("the link gave {} bytes that are no zip", saved.bytes))
                 .hint("look into storage/logs/laravel.log, and run it again")
         });
     }

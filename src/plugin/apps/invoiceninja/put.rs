@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::whole::{ENV, Install, key_in};
+use crate::error::codes;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
@@ -48,7 +49,7 @@ pub(super) fn restore(
     let (facts, order) = (asked::facts(request)?, asked::order(request)?);
     let env = facts.sources.iter().find(|source| source.path.ends_with(ENV));
     let Some(old) = env.and_then(|source| source.path.parent()) else {
-        return Err(Failure::new("no_installation", "the backup is none of an installation: it has no .env")
+        return Err(Failure::new(codes::NO_INSTALLATION, "the backup is none of an installation: it has no .env")
             .hint("a company's export goes into a target with `url` and `token`"));
     };
     if let Some(version) = install.version() {
@@ -61,7 +62,7 @@ pub(super) fn restore(
     }
     let key = key_in(&in_tree(&old.join(ENV)))?;
     let Some(key) = key else {
-        return Err(Failure::new("no_app_key", "the .env of the backup has no APP_KEY")
+        return Err(Failure::new(codes::NO_APP_KEY, "the .env of the backup has no APP_KEY")
             .hint("choose an older snapshot: `larder snapshots TARGET`"));
     };
     let has_key = install.has_key(&key);
@@ -75,14 +76,14 @@ pub(super) fn restore(
     }
     if !order.dry_run && !overwrite {
         if !has_key {
-            return Err(Failure::new("other_app_key", "the .env here has another APP_KEY than the backup").hint(
+            return Err(Failure::new(codes::OTHER_APP_KEY, "the .env here has another APP_KEY than the backup").hint(
                 "nothing was changed; `--option overwrite=true` puts the backup's key in, and keeps the old .env",
             ));
         }
         if let Some(first) = files.other.first() {
             let count = files.other.len();
             return Err(Failure::new(
-                "files_differ",
+                codes::FILES_DIFFER,
                 format!("{count} files differ from the backup, {} among them", first.goal.display()),
             )
             .hint("nothing was changed; `--option overwrite=true` replaces them"));
@@ -139,7 +140,7 @@ fn goal(install: &Install, old: &Path, path: &Path) -> Result<PathBuf, Failure> 
     let relative = relative.filter(|relative| relative.components().all(|part| matches!(part, Component::Normal(_))));
     match relative {
         Some(relative) => Ok(install.directory().join(relative)),
-        None => Err(Failure::new("path_outside", format!("{} lies outside {}", path.display(), old.display()))
+        None => Err(Failure::new(codes::PATH_OUTSIDE, format!("{} lies outside {}", path.display(), old.display()))
             .hint("the backup is none that this plugin made: `larder restore TARGET --to DIR`, and look at it")),
     }
 }
@@ -148,7 +149,7 @@ impl Files {
     /// Compares what lies at `from` in the backup with what lies at `goal`.
     fn look(&mut self, from: &Path, goal: &Path, depth: usize) -> Result<(), Failure> {
         let unreadable = |error: io::Error| {
-            Failure::new("backup_unreadable", format!("{} cannot be read: {error}", from.display()))
+            Failure::new(codes::BACKUP_UNREADABLE, format!("{} cannot be read: {error}", from.display()))
                 .hint("choose another snapshot: `larder snapshots TARGET`")
         };
         let metadata = fs::symlink_metadata(from).map_err(unreadable)?;
@@ -160,7 +161,7 @@ impl Files {
             }
         } else if metadata.is_dir() {
             if depth >= DEPTH_MAX {
-                return Err(Failure::new("backup_unreadable", format!("{} lies too deep", from.display())));
+                return Err(Failure::new(codes::BACKUP_UNREADABLE, format!("{} lies too deep", from.display())));
             }
             if !goal.is_dir() {
                 self.directories.push(piece);
@@ -175,7 +176,7 @@ impl Files {
                 Ok(false) => self.other.push(piece),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.new.push(piece),
                 Err(error) => {
-                    return Err(Failure::new("unreadable", format!("{} cannot be read: {error}", goal.display()))
+                    return Err(Failure::new(codes::UNREADABLE, format!("{} cannot be read: {error}", goal.display()))
                         .hint("restore as a user that may read and write there"));
                 }
             }
@@ -257,7 +258,7 @@ impl Placed<'_> {
 }
 
 fn unwritable(piece: &Piece, error: &io::Error) -> Failure {
-    Failure::new("unwritable", format!("{} cannot be written: {error}", piece.goal.display()))
+    Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", piece.goal.display()))
         .hint("the files that are there are whole; make room or give the rights, and restore once more")
 }
 
@@ -308,7 +309,7 @@ fn put_key(env: &Path, key: &SecretString, request: &Request) -> Result<(), Fail
         placing.finish()
     };
     put().map_err(|error| {
-        Failure::new("unwritable", format!("{} cannot be written: {error}", env.display()))
+        Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", env.display()))
             .hint("put the APP_KEY of the backup into it by hand: `larder restore TARGET --to DIR`")
     })
 }

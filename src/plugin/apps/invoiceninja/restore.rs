@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
@@ -40,7 +40,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     let dry_run = asked::order(request)?.dry_run;
     let Some(artifact) = asked::facts(request)?.artifacts.iter().find(|each| each.format == FORMAT) else {
-        return Err(Failure::new("no_export", "the backup has no export of Invoice Ninja")
+        return Err(Failure::new(codes::NO_EXPORT, "the backup has no export of Invoice Ninja")
             .hint("a backup of its database is restored by the plugin that made it"));
     };
     let zip = request.staging.join(&artifact.path);
@@ -51,7 +51,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         voice.version(format!("Invoice Ninja {version}"));
         if is_newer(&contents.app_version, version) {
             return Err(Failure::new(
-                "backup_newer",
+                codes::BACKUP_NEWER,
                 format!("the backup is of version {}, the application is {version}", contents.app_version),
             )
             .hint("update Invoice Ninja first; a newer export breaks an older one"));
@@ -72,13 +72,13 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     if !options.purge {
         return Err(Failure::new(
-            "purge_not_allowed",
+            codes::PURGE_NOT_ALLOWED,
             format!("an import deletes all data that the company {:?} has now", goal.company),
         )
         .hint("look at a dry run; then say `--option purge=true`"));
     }
     voice.warning(
-        Trouble::new("purged", format!("ALL data of the company {:?} was deleted for the import", goal.company))
+        Trouble::new(codes::PURGED, format!("ALL data of the company {:?} was deleted for the import", goal.company))
             .with_hint("wait for the mail of Invoice Ninja before you work with it"),
     );
     import(&settings, &web, &zip)?;

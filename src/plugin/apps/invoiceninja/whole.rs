@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::NinjaSettings;
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
 use crate::plugin::kit::settings::Secret;
@@ -39,14 +40,14 @@ impl Install {
         let variables = variables(&path)?;
         let of = |name: &str| variables.iter().rfind(|(each, _)| each == name).map(|(_, value)| value.clone());
         let key = key_of(&variables).ok_or_else(|| {
-            Failure::new("no_app_key", format!("{} has no APP_KEY that is one", path.display())).hint(
+            Failure::new(codes::NO_APP_KEY, format!("{} has no APP_KEY that is one", path.display())).hint(
                 "without it every encrypted column of the database is lost: write the APP_KEY that the application \
                  runs with (perhaps from the environment of its container) into this file",
             )
         })?;
         let database = settings.database.as_ref();
         let missing = |name: &str| {
-            Failure::new("no_database_named", format!("{} has no {name}", path.display()))
+            Failure::new(codes::NO_DATABASE_NAMED, format!("{} has no {name}", path.display()))
                 .hint("is `directory` that of Invoice Ninja? `database` in the settings can name what is missing")
         };
         let name = of("DB_DATABASE").ok_or_else(|| missing("DB_DATABASE"))?;
@@ -178,7 +179,7 @@ fn length_of(key: &str) -> Option<usize> {
 
 fn variables(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     let unreadable = |why: String| {
-        Failure::new("env_unreadable", format!("{} cannot be read: {why}", path.display()))
+        Failure::new(codes::ENV_UNREADABLE, format!("{} cannot be read: {why}", path.display()))
             .hint("`directory` is where Invoice Ninja is installed, and the daemon's user must be allowed to read it")
     };
     let text = dotenv::read(path, ENV_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::error::codes;
 use crate::plugin::apps::firewall::XML_BYTES_MAX;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
@@ -46,7 +47,7 @@ impl<'w> Browser<'w> {
                     let locked = page.contains("too many") || page.contains("locked");
                     let why = if locked { " (too many attempts)" } else { "" };
                     return Err(Failure::new(
-                        "unauthorized",
+                        codes::UNAUTHORIZED,
                         format!("pfSense {} does not take user and password{why}", self.web.shown()),
                     )
                     .hint("check both at System, User Manager; after failed logins an address is locked for a while"));
@@ -55,7 +56,7 @@ impl<'w> Browser<'w> {
             301..=303 => {}
             429 | 403 => {
                 return Err(Failure::new(
-                    "locked_out",
+                    codes::LOCKED_OUT,
                     format!("{} was answered with {}", answer.what(), answer.status()),
                 )
                 .hint("pfSense locks an address after failed logins (sshguard); it is tried again")
@@ -96,10 +97,10 @@ impl<'w> Browser<'w> {
             let what = answer.what().to_owned();
             let page = self.text(answer)?;
             return Err(if is_login(&page) {
-                Failure::new("session_ended", format!("{what}: pfSense asks for the login again"))
+                Failure::new(codes::SESSION_ENDED, format!("{what}: pfSense asks for the login again"))
                     .hint("does somebody else use the same user? give larder one of its own")
             } else if page.contains("CSRF") {
-                Failure::new("form_refused", format!("{what}: pfSense refuses the form (CSRF check failed)"))
+                Failure::new(codes::FORM_REFUSED, format!("{what}: pfSense refuses the form (CSRF check failed)"))
                     .hint("set the clock of pfSense; a form's token is valid for two hours")
             } else {
                 download::a_page(&what)
@@ -116,7 +117,7 @@ impl<'w> Browser<'w> {
         let answer = self.post("/index.php", &[("logout", "")])?;
         match answer.status() {
             200..=399 => Ok(()),
-            status => Err(Failure::new("not_logged_out", format!("{} was answered with {status}", answer.what()))),
+            status => Err(Failure::new(codes::NOT_LOGGED_OUT, format!("{} was answered with {status}", answer.what()))),
         }
     }
 
@@ -166,12 +167,12 @@ impl<'w> Browser<'w> {
     }
 
     fn strange(&self, what: &str) -> Failure {
-        Failure::new("not_pfsense", format!("{} {what}", self.web.shown()))
+        Failure::new(codes::NOT_PFSENSE, format!("{} {what}", self.web.shown()))
             .hint("is it the web interface of pfSense, and no proxy before it?")
     }
 
     fn no_right(&self) -> Failure {
-        Failure::new("forbidden", format!("the user may not see {PAGE} of pfSense {}", self.web.shown()))
+        Failure::new(codes::FORBIDDEN, format!("the user may not see {PAGE} of pfSense {}", self.web.shown()))
             .hint("give it the privilege `WebCfg - Diagnostics: Backup & Restore` (System, User Manager)")
     }
 }

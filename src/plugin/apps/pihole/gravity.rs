@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::session::{self, Session};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tidy::tidy;
@@ -64,7 +64,7 @@ pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Optio
     }
     if let Some(why) = why {
         voice.warning(
-            Trouble::new("lists_not_updated", format!("the lists could not be downloaded: {why}")).with_hint(HINT),
+            Trouble::new(codes::LISTS_NOT_UPDATED, format!("the lists could not be downloaded: {why}")).with_hint(HINT),
         );
         voice.validation(NAME, Verdict::Failed, why);
         return;

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::error::codes;
 use crate::plugin::apps::pihole::session::{Refusal, Session};
 use crate::plugin::apps::pihole::totp::{STEP, Seed, Step};
 use crate::plugin::kit::builtin::Failure;
@@ -106,7 +107,15 @@ fn send(session: &Session<'_>, password: &SecretString, code: Option<u32>) -> Re
         body["totp"] = code.into();
     }
     let answer = session.post("/api/auth").json(&body).send().map_err(|error| {
-        let answered = matches!(error.code(), "unreachable" | "unknown_host") || error.code().starts_with("certif");
+        let answered = matches!(
+            error.code(),
+            codes::UNREACHABLE
+                | codes::UNKNOWN_HOST
+                | codes::CERTIFICATE_CHANGED
+                | codes::CERTIFICATE_OUT_OF_DATE
+                | codes::CERTIFICATE_UNTRUSTED
+                | codes::CERTIFICATE_WRONG_NAME
+        );
         NotOpened { failure: error.into(), answered }
     })?;
     if answer.status() != 200 {
@@ -118,7 +127,7 @@ fn send(session: &Session<'_>, password: &SecretString, code: Option<u32>) -> Re
         return Err(NotOpened::for_sure(super::session::wrong_password(session.web)));
     }
     if login.session.sid.as_deref().is_some_and(str::is_empty) {
-        return Err(NotOpened::for_sure(Failure::new("unexpected_answer", format!("{what} gave no sid"))));
+        return Err(NotOpened::for_sure(Failure::new(codes::UNEXPECTED_ANSWER, format!("{what} gave no sid"))));
     }
     Ok(Said::Yes(login.session))
 }
@@ -157,12 +166,13 @@ impl Asked {
     fn failure(self, refusal: Refusal, web: &Web) -> Failure {
         let shown = web.shown();
         match self {
-            Self::ForCode => {
-                Failure::new("second_factor", format!("the Pi-hole {shown} wants a second factor for this password"))
-                    .hint("use an app password, which needs none (Settings, Web interface / API), or set `totp_secret`")
-            }
+            Self::ForCode => Failure::new(
+                codes::SECOND_FACTOR,
+                format!("the Pi-hole {shown} wants a second factor for this password"),
+            )
+            .hint("use an app password, which needs none (Settings, Web interface / API), or set `totp_secret`"),
             Self::ForOtherCode => Failure::new(
-                "second_factor_refused",
+                codes::SECOND_FACTOR_REFUSED,
                 format!("the Pi-hole {shown} does not take the code of the second factor"),
             )
             .hint(
@@ -170,7 +180,7 @@ impl Asked {
                  one that it showed when the second factor was switched on",
             ),
             Self::ForNextCode => Failure::new(
-                "second_factor_used",
+                codes::SECOND_FACTOR_USED,
                 format!("the Pi-hole {shown} has seen the code of the second factor before, and the next one too"),
             )
             .hint("somebody else logs in with it, or the clock of this host stands still; it is tried again")

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::login::{Credential, Login, NotOpened, log_in};
 use crate::plugin::apps::pihole::session::{Session, explain};
 use crate::plugin::kit::builtin::Failure;
@@ -53,8 +53,11 @@ pub(super) fn with_session<T>(
     };
     if !session.has_sid() && credential.password.is_some() {
         voice.warning(
-            Trouble::new("no_password", format!("the Pi-hole {} has no password: anybody may change it", web.shown()))
-                .with_hint("set one: `pihole setpassword`"),
+            Trouble::new(
+                codes::NO_PASSWORD,
+                format!("the Pi-hole {} has no password: anybody may change it", web.shown()),
+            )
+            .with_hint("set one: `pihole setpassword`"),
         );
     }
     let result = work(&session, voice);
@@ -67,7 +70,7 @@ pub(super) fn with_session<T>(
         Err(failure) => {
             let message = format!("the session could not be ended: {}", failure.trouble.message);
             voice.warning(
-                Trouble::new("session_left", message)
+                Trouble::new(codes::SESSION_LEFT, message)
                     .with_hint("it is tried again; without that it ends by itself in half an hour"),
             );
         }
@@ -127,6 +130,6 @@ fn without_password(session: Session<'_>) -> Result<Session<'_>, Failure> {
     }
     let two =
         if login.session.totp { "; it asks for a second factor too, which an app password goes without" } else { "" };
-    Err(Failure::new("password_missing", format!("the Pi-hole {} wants a password{two}", session.web.shown()))
+    Err(Failure::new(codes::PASSWORD_MISSING, format!("the Pi-hole {} wants a password{two}", session.web.shown()))
         .hint("write `password: {env: NAME}` with an app password (Settings, Web interface / API)"))
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::error::codes;
 use crate::plugin::apps::pihole::login::Credential;
 use crate::plugin::apps::pihole::opening;
 use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
@@ -147,7 +148,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.as_ref().map_or(Ok(()), what);
         let note = Note { before: before.clone(), parts: plan.parts.clone() };
         std::fs::File::open(&before).and_then(|file| file.sync_all()).map_err(|error| {
-            Failure::new("unwritable", format!("what the Pi-hole has now cannot be kept: {error}"))
+            Failure::new(codes::UNWRITABLE, format!("what the Pi-hole has now cannot be kept: {error}"))
                 .hint("nothing was changed; make room in the state directory")
         })?;
         noted(&|journal| journal.note(IMPORT, &note))?;
@@ -169,7 +170,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
     let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
     let Some(artifact) = artifacts.into_iter().find(|each| each.format == super::FORMAT) else {
-        return Err(Failure::new("no_export", "the backup has no Teleporter archive")
+        return Err(Failure::new(codes::NO_EXPORT, "the backup has no Teleporter archive")
             .hint("is it one of a target with `plugin: pihole`?"));
     };
     let zip = request.staging.join(&artifact.path);
@@ -177,7 +178,7 @@ fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
     let size = std::fs::metadata(&zip).map_or(0, |found| found.len());
     if size > IMPORT_BYTES_MAX {
         return Err(Failure::new(
-            "export_large",
+            codes::EXPORT_LARGE,
             format!("the export has {}, a Pi-hole imports 50 MiB", ByteSize(size)),
         )
         .hint("on the Pi-hole itself `pihole-FTL --teleporter FILE.zip` takes 128 MiB"));
@@ -186,7 +187,7 @@ fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
         None => Part::ALL.into_iter().filter(|part| part.is_in(&contents)).collect(),
         Some(chosen) => {
             if let Some(part) = chosen.iter().find(|part| !part.is_in(&contents)) {
-                return Err(Failure::new("part_missing", format!("the backup has no {}", part.told_as()))
+                return Err(Failure::new(codes::PART_MISSING, format!("the backup has no {}", part.told_as()))
                     .hint("leave it out of `parts`"));
             }
             chosen
@@ -203,9 +204,8 @@ fn refuse_where_nothing_may_change(session: &Session<'_>) -> Result<(), Failure>
     let answer = session.get("/api/config/webserver/api/app_sudo").send()?;
     let told: Value = if answer.status() == 200 { answer.json()? } else { Value::Null };
     if told.pointer("/config/webserver/api/app_sudo") == Some(&Value::Bool(false)) {
-        return Err(
-            Failure::new("read_only", "the password is an app password, which may not import").hint(READ_ONLY_HINT)
-        );
+        return Err(Failure::new(codes::READ_ONLY, "the password is an app password, which may not import")
+            .hint(READ_ONLY_HINT));
     }
     Ok(())
 }
@@ -301,7 +301,7 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
     let what = answer.what().to_owned();
     let told: Value = answer.json()?;
     if let Some(error) = gravity::error_in(&told) {
-        return Err(Failure::new("import_failed", format!("{what} was answered with 200 and an error: {error}"))
+        return Err(Failure::new(codes::IMPORT_FAILED, format!("{what} was answered with 200 and an error: {error}"))
             .hint("a part may have been imported; look into /var/log/pihole/FTL.log on the Pi-hole"));
     }
     let files: Vec<&str> = told["files"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -311,7 +311,7 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
         return Ok(());
     }
     // It skips in silence what it does not find.
-    Err(Failure::new("import_incomplete", format!("{what}: the Pi-hole did not import {}", left_out.join(", ")))
+    Err(Failure::new(codes::IMPORT_INCOMPLETE, format!("{what}: the Pi-hole did not import {}", left_out.join(", ")))
         .hint("the rest was imported; look into /var/log/pihole/FTL.log on the Pi-hole"))
 }
 
@@ -369,7 +369,10 @@ fn verify(
 }
 
 fn is_of_a_login(failure: &Failure) -> bool {
-    matches!(failure.trouble.code.as_str(), "unauthorized" | "second_factor" | "second_factor_refused")
+    matches!(
+        failure.trouble.known_code(),
+        Some(codes::UNAUTHORIZED | codes::SECOND_FACTOR | codes::SECOND_FACTOR_REFUSED)
+    )
 }
 
 fn is_up_again(web: &Web) -> bool {

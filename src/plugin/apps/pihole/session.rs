@@ -3,6 +3,7 @@
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::web::{Answer, Call, Web};
@@ -122,7 +123,7 @@ impl<'w> Session<'w> {
 }
 
 pub(super) fn wrong_password(web: &Web) -> Failure {
-    Failure::new("unauthorized", format!("the Pi-hole {} does not take the password", web.shown()))
+    Failure::new(codes::UNAUTHORIZED, format!("the Pi-hole {} does not take the password", web.shown()))
         .hint("give an app password (Settings, Web interface / API), or the one of `pihole setpassword`")
 }
 
@@ -154,21 +155,21 @@ impl Refusal {
     pub(super) fn failure(self, web: &Web) -> Failure {
         let Self { status, what, told } = self;
         let said = said(&told.error);
-        let failed = |code: &str| Failure::new(code, format!("{what} was answered with {status}{said}"));
+        let failed = |code: Code| Failure::new(code, format!("{what} was answered with {status}{said}"));
         match (status, told.error.key.as_str()) {
             (429, "api_seats_exceeded") => Failure::new(
-                "seats_exceeded",
+                codes::SEATS_EXCEEDED,
                 format!("all sessions that the Pi-hole {} allows at once are taken", web.shown()),
             )
             .hint("log others out (Settings, Web interface / API), or raise webserver.api.max_sessions; it is tried again")
             .later(),
-            (429, _) => failed("rate_limited").hint("somebody tries passwords there; it is tried again").later(),
+            (429, _) => failed(codes::RATE_LIMITED).hint("somebody tries passwords there; it is tried again").later(),
             (401, _) if told.session.is_some() => wrong_password(web),
-            (401, _) => failed("unauthorized").hint("the session ended too early: was the password changed just now?"),
-            (403, _) => failed("forbidden").hint(READ_ONLY_HINT),
-            (404, _) => failed("not_found").hint("the address must be that of a Pi-hole of version 6; 5 has no such API"),
-            (500..=599, _) => failed("app_failed").hint("look into /var/log/pihole/FTL.log on the Pi-hole"),
-            _ => failed("refused"),
+            (401, _) => failed(codes::UNAUTHORIZED).hint("the session ended too early: was the password changed just now?"),
+            (403, _) => failed(codes::FORBIDDEN).hint(READ_ONLY_HINT),
+            (404, _) => failed(codes::NOT_FOUND).hint("the address must be that of a Pi-hole of version 6; 5 has no such API"),
+            (500..=599, _) => failed(codes::APP_FAILED).hint("look into /var/log/pihole/FTL.log on the Pi-hole"),
+            _ => failed(codes::REFUSED),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::sound;
@@ -71,8 +72,11 @@ pub(super) fn read(zip: &Path, scratch: &Path) -> Result<Contents, Failure> {
     let bytes = std::fs::metadata(zip).map_or(0, |found| found.len());
     if bytes < ZIP_BYTES_MIN || !archive::looks_like_zip(zip) {
         let page = if crate::plugin::kit::download::is_a_page(zip) { " but a page in HTML" } else { "" };
-        return Err(Failure::new("not_a_zip", format!("what the Pi-hole exported ({bytes} bytes) is no zip{page}"))
-            .hint("is it a Pi-hole of version 6, and no proxy or mock before it?"));
+        return Err(Failure::new(
+            codes::NOT_A_ZIP,
+            format!("what the Pi-hole exported ({bytes} bytes) is no zip{page}"),
+        )
+        .hint("is it a Pi-hole of version 6, and no proxy or mock before it?"));
     }
     let mut members = Vec::new();
     let mut toml = None;
@@ -99,7 +103,7 @@ pub(super) fn read(zip: &Path, scratch: &Path) -> Result<Contents, Failure> {
     let gravity = read_database(gravity_name, gravity.path(), &GRAVITY_TABLES, Others::Refused)?;
     if gravity.get("group").copied().unwrap_or(0) == 0 {
         return Err(Failure::new(
-            "database_incomplete",
+            codes::DATABASE_INCOMPLETE,
             "gravity.db in the export has no group, not even the default one",
         )
         .hint("look at the Pi-hole: `pihole -g -r recover` mends its database"));
@@ -120,13 +124,13 @@ fn may_be_a_database(member: &str) -> bool {
 }
 
 fn missing(member: &str) -> Failure {
-    Failure::new("export_incomplete", format!("the export has no {member}"))
+    Failure::new(codes::EXPORT_INCOMPLETE, format!("the export has no {member}"))
         .hint("look into /var/log/pihole/FTL.log on the Pi-hole, then run it again")
 }
 
 fn read_config(bytes: &[u8]) -> Result<(toml::Table, Option<String>), Failure> {
     let broken = |why: String| {
-        Failure::new("config_broken", format!("pihole.toml in the export {why}"))
+        Failure::new(codes::CONFIG_BROKEN, format!("pihole.toml in the export {why}"))
             .hint("look at /etc/pihole/pihole.toml on the Pi-hole")
     };
     let text = std::str::from_utf8(bytes).map_err(|_| broken("is no text".to_owned()))?;
@@ -155,7 +159,7 @@ enum Others {
 
 fn read_database(name: &str, path: &Path, wanted: &[&str], others: Others) -> Result<BTreeMap<String, u64>, Failure> {
     let damaged = |why: &str| {
-        Failure::new("database_damaged", format!("{name} in the export is no sound database: {why}"))
+        Failure::new(codes::DATABASE_DAMAGED, format!("{name} in the export is no sound database: {why}"))
             .hint("check the Pi-hole's own: `pihole-FTL sqlite3 /etc/pihole/gravity.db 'PRAGMA integrity_check'`")
     };
     let tables = sound::tables(path).map_err(|why| damaged(&why))?;

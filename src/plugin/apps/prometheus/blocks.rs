@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::TSDB;
 use super::promtool::{Promtool, is_ulid};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
@@ -38,13 +39,13 @@ pub(super) fn all(directory: &Path) -> Result<Vec<Block>, Failure> {
     let mut blocks = Vec::new();
     for name in names {
         let block = look(directory, &name).map_err(|why| {
-            Failure::new("block_damaged", format!("the block {name} is not whole: {why}"))
+            Failure::new(codes::BLOCK_DAMAGED, format!("the block {name} is not whole: {why}"))
                 .hint("look in Prometheus's log; `promtool tsdb analyze` on its data directory says more")
         })?;
         blocks.push(block);
     }
     if blocks.is_empty() {
-        return Err(Failure::new("snapshot_empty", "the snapshot holds no block at all")
+        return Err(Failure::new(codes::SNAPSHOT_EMPTY, "the snapshot holds no block at all")
             .hint("a server that was just started has no samples yet; else look in Prometheus's log"));
     }
     Ok(blocks)
@@ -80,7 +81,7 @@ fn look(directory: &Path, name: &str) -> Result<Block, String> {
 /// Every file of the blocks, in order.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let unreadable = |path: &Path, error: std::io::Error| {
-        Failure::new("path_unreadable", format!("{} cannot be read: {error}", path.display()))
+        Failure::new(codes::PATH_UNREADABLE, format!("{} cannot be read: {error}", path.display()))
     };
     let (mut found, mut waiting) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(place) = waiting.pop() {
@@ -93,8 +94,11 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
                 found.push(entry.path());
             }
             if found.len() + waiting.len() > FILES_MAX {
-                return Err(Failure::new("too_many_files", format!("the blocks have more than {FILES_MAX} files"))
-                    .hint("keep the data directory of a stopped server with `files` instead"));
+                return Err(Failure::new(
+                    codes::TOO_MANY_FILES,
+                    format!("the blocks have more than {FILES_MAX} files"),
+                )
+                .hint("keep the data directory of a stopped server with `files` instead"));
             }
         }
     }

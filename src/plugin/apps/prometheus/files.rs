@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::promtool::Promtool;
 use super::{FILE_FORMAT, FILES, RIGHTS, RIGHTS_FORMAT, mirrored};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::voice::Voice;
@@ -30,12 +31,12 @@ pub(super) fn keep(request: &Request, files: &[PathBuf], voice: &mut Voice<'_>) 
     let mut rules = 0;
     for path in files {
         let unreadable = |error: std::io::Error| {
-            Failure::new("path_unreadable", format!("{} cannot be read: {error}", path.display()))
+            Failure::new(codes::PATH_UNREADABLE, format!("{} cannot be read: {error}", path.display()))
                 .hint("give the daemon's user read permission")
         };
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(Failure::new("too_large", format!("{} has more than 64 MiB", path.display()))
+            return Err(Failure::new(codes::TOO_LARGE, format!("{} has more than 64 MiB", path.display()))
                 .hint("that is no rule file; correct what the configuration names"));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
@@ -133,7 +134,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::new("unwritable", format!("{} cannot be written: {error}", path.display()))
+    let failure = Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", path.display()))
         .hint("make room there, and give the daemon's user write permission");
     if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
 }

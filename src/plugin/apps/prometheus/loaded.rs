@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Server;
 use super::references::References;
-use crate::error::Trouble;
+use crate::error::{Code, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 
@@ -35,18 +35,18 @@ pub(super) fn compare(
             None => strange.push(file.to_owned()),
         }
     }
-    warn("rules_not_kept", "rules from files", &strange, config, voice);
+    warn(codes::RULES_NOT_KEPT, "rules from files", &strange, config, voice);
     // Older servers don't tell.
     let Some(pools) = server.data_if_there(server.web.get("/api/v1/scrape_pools"))? else { return Ok(()) };
     let pools = pools.get("scrapePools").and_then(Value::as_array);
     let names = pools.into_iter().flatten().filter_map(Value::as_str);
     let unknown = names.filter(|name| !found.jobs.contains(*name) && !found.jobs_elsewhere.contains(*name));
     let unknown: Vec<String> = unknown.map(str::to_owned).collect();
-    warn("jobs_not_kept", "scrape jobs", &unknown, config, voice);
+    warn(codes::JOBS_NOT_KEPT, "scrape jobs", &unknown, config, voice);
     Ok(())
 }
 
-fn warn(code: &str, what: &str, names: &[String], config: &Path, voice: &mut Voice<'_>) {
+fn warn(code: Code, what: &str, names: &[String], config: &Path, voice: &mut Voice<'_>) {
     if names.is_empty() {
         return;
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 
 /// Largest configuration, in bytes.
@@ -38,13 +39,13 @@ pub(super) struct References {
 pub(super) fn of(config: &Path) -> Result<References, Failure> {
     let shown = config.display();
     let metadata = std::fs::metadata(config).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new("path_missing", format!("{shown} is not there"))
+        std::io::ErrorKind::NotFound => Failure::new(codes::PATH_MISSING, format!("{shown} is not there"))
             .hint("correct `config_file`, or mount what it lies on"),
-        _ => Failure::new("path_unreadable", format!("{shown} cannot be read: {error}"))
+        _ => Failure::new(codes::PATH_UNREADABLE, format!("{shown} cannot be read: {error}"))
             .hint("give the daemon's user read permission"),
     })?;
     let refuse = |why: &str| {
-        Err(Failure::new("config_broken", format!("{shown} is no configuration of Prometheus: {why}"))
+        Err(Failure::new(codes::CONFIG_BROKEN, format!("{shown} is no configuration of Prometheus: {why}"))
             .hint("`promtool check config` says more"))
     };
     if !metadata.is_file() || metadata.len() > CONFIG_BYTES_MAX {
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(found.jobs, BTreeSet::from(["one".to_owned()]));
         std::fs::write(at("p.yml"), "password: hunter2: [").unwrap();
         let failure = of(&at("p.yml")).unwrap_err();
-        assert!(failure.trouble.code == "config_broken" && !failure.trouble.to_string().contains("hunter2"));
+        assert!(failure.trouble.is(codes::CONFIG_BROKEN) && !failure.trouble.to_string().contains("hunter2"));
     }
 
     #[test]

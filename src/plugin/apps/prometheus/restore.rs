@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{Rights, unwritable};
 use super::promtool::{Promtool, is_ulid};
 use super::{FILES, PrometheusSettings, RIGHTS, Server, TSDB, blocks, files};
+use crate::error::codes;
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
@@ -39,13 +40,13 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
     let has_files = files::kept(facts).next().is_some();
     if !has_blocks && !has_files {
-        return Err(Failure::new("nothing_to_restore", "the backup holds neither files nor blocks of Prometheus")
+        return Err(Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds neither files nor blocks of Prometheus")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
     }
     // All that would be refused is, before any file is replaced.
     match &options.data_dir {
         Some(_) if !has_blocks => {
-            return Err(Failure::new("no_blocks", "the backup holds no blocks")
+            return Err(Failure::new(codes::NO_BLOCKS, "the backup holds no blocks")
                 .hint("nothing was changed; leave out `data_dir`"));
         }
         Some(data_dir) => may_put_blocks(request, data_dir)?,
@@ -67,7 +68,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
 /// Whose the files were. A backup from before they were noted has no such file; one that is damaged gives nothing away.
 fn rights_of(file: &Path) -> Result<Vec<Rights>, Failure> {
     let broken = |error: &dyn std::fmt::Display| {
-        Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display()))
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", file.display()))
             .hint("nothing was changed; take another snapshot")
     };
     match fs::read(file) {
@@ -90,7 +91,7 @@ fn put_files(
         let (verdict, said) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
         if verdict == Verdict::Failed {
             return Err(Failure::new(
-                "config_broken",
+                codes::CONFIG_BROKEN,
                 format!("promtool refuses the configuration of the backup: {said}"),
             )
             .hint("choose an older snapshot, or a newer Prometheus"));
@@ -102,14 +103,17 @@ fn put_files(
         let copy = request.staging.join(relative);
         let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
         let bytes = fs::read(&copy).map_err(|error| {
-            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", copy.display()))
+            Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", copy.display()))
         })?;
         let now = match fs::read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => {
-                return Err(Failure::new("path_unreadable", format!("{} cannot be read: {error}", path.display()))
-                    .hint("nothing was changed; give the daemon's user read permission"));
+                return Err(Failure::new(
+                    codes::PATH_UNREADABLE,
+                    format!("{} cannot be read: {error}", path.display()),
+                )
+                .hint("nothing was changed; give the daemon's user read permission"));
             }
         };
         match &now {
@@ -140,8 +144,9 @@ fn put_files(
             if let Err(error) = put(&path, &bytes, &request.run, rights) {
                 let failure = unwritable(&path, &error);
                 let undone = note.undo();
-                let left = undone
-                    .map_err(|left| Failure::new("not_undone", format!("{}; and {left}", failure.trouble.message)));
+                let left = undone.map_err(|left| {
+                    Failure::new(codes::NOT_UNDONE, format!("{}; and {left}", failure.trouble.message))
+                });
                 left?;
                 let failure = failure.hint("every file is what it was; give the daemon's user write permission there");
                 return Err(failure.after(journal.done(FILES_ENTRY)));
@@ -299,7 +304,7 @@ fn may_put_blocks(request: &Request, data_dir: &Path) -> Result<(), Failure> {
             Err(unwritable(data_dir, &error).hint("nothing was changed; give the daemon's user write permission there"))
         }
         (Ok(()), Ok(room)) if room < needed => Err(Failure::new(
-            "disk_full",
+            codes::DISK_FULL,
             format!("the blocks have {}, and {} has room for {}", ByteSize(needed), data_dir.display(), ByteSize(room)),
         )
         .hint("nothing was changed; make room there")),
@@ -445,7 +450,7 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         if entry == FILES_ENTRY
             && let Ok(files) = serde_json::from_value::<Files>(value.clone())
         {
-            files.undo().map_err(|left| Failure::new("not_undone", left).later())?;
+            files.undo().map_err(|left| Failure::new(codes::NOT_UNDONE, left).later())?;
             voice.log("the files of a restore that was killed are what they were");
             journal.done(&entry)?;
         }
@@ -492,14 +497,17 @@ fn is_same(one: &Path, other: &Path) -> std::io::Result<bool> {
 /// Refuses a directory that a server holds. Not every one keeps a lock (Debian's does not), so open files count too.
 fn stopped(data_dir: &Path) -> Result<(), Failure> {
     if !data_dir.is_dir() {
-        return Err(Failure::new("data_dir", format!("{} is no directory", data_dir.display()))
+        return Err(Failure::new(codes::DATA_DIR, format!("{} is no directory", data_dir.display()))
             .hint("make it, owned by the user that Prometheus runs as"));
     }
     let locked = File::open(data_dir.join("lock"))
         .is_ok_and(|lock| nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock).is_err());
     if locked || is_open(data_dir) {
-        return Err(Failure::new("server_running", format!("a Prometheus uses {} at this moment", data_dir.display()))
-            .hint("stop it first"));
+        return Err(Failure::new(
+            codes::SERVER_RUNNING,
+            format!("a Prometheus uses {} at this moment", data_dir.display()),
+        )
+        .hint("stop it first"));
     }
     Ok(())
 }

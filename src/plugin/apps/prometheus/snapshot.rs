@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Server;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::voice::Voice;
@@ -54,7 +54,7 @@ pub(super) fn take(
     let taken = if made.is_dir() {
         link_tree(&made, into).map_err(|(path, error)| super::files::unwritable(&path, &error))
     } else {
-        Err(Failure::new("snapshot_not_there", format!("Prometheus made the snapshot {name}, but {} is not there", made.display()))
+        Err(Failure::new(codes::SNAPSHOT_NOT_THERE, format!("Prometheus made the snapshot {name}, but {} is not there", made.display()))
             .hint("`data_dir` is not this server's --storage.tsdb.path, or it is not mounted here; delete the snapshot there by hand"))
     };
     match undo(&note) {
@@ -80,13 +80,16 @@ pub(super) fn recover(request: &Request) -> Result<(), Failure> {
 /// Whether a snapshot would be of use: before one is made that nobody can fetch or delete.
 fn ready(data_dir: &Path, snapshots: &Path) -> Result<(), Failure> {
     if !data_dir.join("wal").is_dir() && !data_dir.join("chunks_head").is_dir() {
-        return Err(Failure::new("data_dir", format!("{} is no data directory of Prometheus", data_dir.display()))
-            .hint("`data_dir` is the server's --storage.tsdb.path as this host sees it; is it mounted?"));
+        return Err(Failure::new(
+            codes::DATA_DIR,
+            format!("{} is no data directory of Prometheus", data_dir.display()),
+        )
+        .hint("`data_dir` is the server's --storage.tsdb.path as this host sees it; is it mounted?"));
     }
     let may = nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::X_OK;
     if snapshots.is_dir() && nix::unistd::access(snapshots, may).is_err() {
         return Err(Failure::new(
-            "data_dir",
+            codes::DATA_DIR,
             format!("{} is not writable: a snapshot could not be deleted", snapshots.display()),
         )
         .hint("give the daemon's user write permission there"));
@@ -98,10 +101,10 @@ fn make(server: &Server<'_>) -> Result<String, Failure> {
     let answer = server.data(server.web.post("/api/v1/admin/tsdb/snapshot")).map_err(|failure| {
         let said = &failure.trouble.message;
         if said.contains("admin APIs disabled") {
-            Failure::new("admin_api_off", "Prometheus makes no snapshot: its admin API is off")
+            Failure::new(codes::ADMIN_API_OFF, "Prometheus makes no snapshot: its admin API is off")
                 .hint("start it with --web.enable-admin-api (and let nobody else reach its port), or leave out `tsdb_snapshot`")
         } else if said.contains("Prometheus Agent") {
-            Failure::new("agent", "a Prometheus Agent has no time series to keep").hint("leave out `tsdb_snapshot`")
+            Failure::new(codes::AGENT, "a Prometheus Agent has no time series to keep").hint("leave out `tsdb_snapshot`")
         } else {
             failure
         }
@@ -110,7 +113,7 @@ fn make(server: &Server<'_>) -> Result<String, Failure> {
     if is_snapshot(name) {
         Ok(name.to_owned())
     } else {
-        Err(Failure::new("unexpected_answer", "Prometheus tells no name of its snapshot")
+        Err(Failure::new(codes::UNEXPECTED_ANSWER, "Prometheus tells no name of its snapshot")
             .hint("check `url`: another application may answer there"))
     }
 }
@@ -126,9 +129,11 @@ fn undo(note: &Note) -> Result<(), Failure> {
     let Some(path) = ours.filter(|name| is_snapshot(name)).map(|name| note.snapshots.join(name)) else { return Ok(()) };
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let trouble =
-                Trouble::new("snapshot_left", format!("the snapshot {} cannot be deleted: {error}", path.display()))
-                    .with_hint("delete it by hand; give the daemon's user write permission in `snapshots`");
+            let trouble = Trouble::new(
+                codes::SNAPSHOT_LEFT,
+                format!("the snapshot {} cannot be deleted: {error}", path.display()),
+            )
+            .with_hint("delete it by hand; give the daemon's user write permission in `snapshots`");
             Err(Failure { trouble, retry: true })
         }
         _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use super::RsyncSettings;
 use super::stats::Stats;
+use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::tool::Ran;
@@ -41,7 +42,7 @@ impl Outcome {
 pub(super) fn heard(outcome: Outcome, stats: &Stats) -> Result<Outcome, Failure> {
     match outcome {
         Outcome::Whole | Outcome::Vanished if !stats.is_heard => {
-            Err(Failure::new("unheard", "rsync ended well and did not tell what it did")
+            Err(Failure::new(codes::UNHEARD, "rsync ended well and did not tell what it did")
                 .hint("is `rsync` on this host a program of another kind, or a wrapper that hides what it says?"))
         }
         outcome => Ok(outcome),
@@ -58,17 +59,17 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
         Exit::Code(code) => *code,
         other => {
             return Err(
-                Failure::new("rsync_failed", format!("rsync was ended ({other:?}): {said}")).hint("run it again")
+                Failure::new(codes::RSYNC_FAILED, format!("rsync was ended ({other:?}): {said}")).hint("run it again")
             );
         }
     };
-    let fail = |code: &str, message: String, hint: &str| Err(Failure::new(code, message).hint(hint.to_owned()));
+    let fail = |code: Code, message: String, hint: &str| Err(Failure::new(code, message).hint(hint.to_owned()));
     let stderr = ran.stderr.to_ascii_lowercase();
     if stderr.contains("host identification has changed")
         || (stderr.contains("host key for") && stderr.contains("has changed"))
     {
         return fail(
-            "host_key_changed",
+            codes::HOST_KEY_CHANGED,
             format!("{host} has another host key than known_hosts says"),
             "if the device was set up again, put its new key into `known_hosts`; else somebody stands in between",
         );
@@ -78,7 +79,7 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
         || stderr.contains("host key is known for")
     {
         return fail(
-            "host_key_unknown",
+            codes::HOST_KEY_UNKNOWN,
             format!("the host key of {host} is not in {}", settings.known_hosts.display()),
             "`ssh-keyscan -p PORT HOST`, compare it with the device's own, and put it there",
         );
@@ -88,14 +89,14 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
         .any(|way| stderr.contains(&format!("permission denied ({way}")))
     {
         return fail(
-            "unauthorized",
+            codes::UNAUTHORIZED,
             format!("{host} does not take the key for {}", settings.user),
             "put the public key into ~/.ssh/authorized_keys of that login on the device",
         );
     }
     if stderr.contains("could not resolve hostname") {
         return fail(
-            "unknown_host",
+            codes::UNKNOWN_HOST,
             format!("the host {host} is not known"),
             "correct `host`, or look at the DNS of this host",
         );
@@ -104,43 +105,48 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
         || stderr.contains("no route to host")
         || stderr.contains("connection timed out")
     {
-        return Err(Failure::new("unreachable", format!("{host} cannot be reached on port {}: {said}", settings.port))
-            .hint("is it switched on, and does its ssh listen there?")
-            .later());
+        return Err(Failure::new(
+            codes::UNREACHABLE,
+            format!("{host} cannot be reached on port {}: {said}", settings.port),
+        )
+        .hint("is it switched on, and does its ssh listen there?")
+        .later());
     }
     match code {
         24 => Ok(Outcome::Vanished),
         23 if stderr.contains("link_stat") && stderr.contains("no such file") => fail(
-            "path_missing",
+            codes::PATH_MISSING,
             format!("a path is not there on {host}: {said}"),
             "correct `paths`, or mount what they lie on",
         ),
         23 => Ok(Outcome::Partial(said)),
         // Where the other end could not write, its word may be lost on the way.
         11 if stderr.contains("no space left") || stderr.lines().all(|line| line.starts_with("rsync error:")) => {
-            Err(Failure::new("disk_full", format!("there is no room for the copy: {said}"))
+            Err(Failure::new(codes::DISK_FULL, format!("there is no room for the copy: {said}"))
                 .hint("make room where `copy` lies")
                 .later())
         }
         12 | 10 => fail(
-            "cut_short",
+            codes::CUT_SHORT,
             format!("the connection to {host} ended in the middle: {said}"),
             "look at the network and at the device; is rsync installed there? What was fetched is kept for the next run",
         ),
         30 | 35 => fail(
-            "silent",
+            codes::SILENT,
             format!("{host} said nothing for {silence}"),
             "look whether the device hangs; or raise `silence`",
         ),
-        127 => fail("rsync_missing_there", format!("{host} has no rsync"), "install rsync on the device"),
+        127 => fail(codes::RSYNC_MISSING_THERE, format!("{host} has no rsync"), "install rsync on the device"),
         255 => fail(
-            "ssh_failed",
+            codes::SSH_FAILED,
             format!("ssh to {host} failed: {said}"),
             "try `ssh -i KEY USER@HOST` with the same login",
         ),
-        _ => {
-            fail("rsync_failed", format!("rsync ended with code {code}: {said}"), "the message says what; run it again")
-        }
+        _ => fail(
+            codes::RSYNC_FAILED,
+            format!("rsync ended with code {code}: {said}"),
+            "the message says what; run it again",
+        ),
     }
 }
 

@@ -11,6 +11,7 @@ use super::changes::{Changes, Name, escaped, pattern};
 use super::ends::{Outcome, heard, judge};
 use super::stats::Stats;
 use super::{RsyncSettings, below};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::memory_file::MemoryFile;
 use crate::plugin::kit::tidy::tidy;
@@ -55,14 +56,14 @@ impl<'s> Remote<'s> {
     pub(super) fn open(settings: &'s RsyncSettings, staging: &'s Path) -> Result<Self, Failure> {
         let program = |name: &str| {
             process::find_program(Path::new(name)).map_err(|error| {
-                Failure::new("program_missing", format!("{name} cannot be used: {error}"))
+                Failure::new(codes::PROGRAM_MISSING, format!("{name} cannot be used: {error}"))
                     .hint(format!("install it: `apt install {}`", if name == "ssh" { "openssh-client" } else { name }))
             })
         };
         let (rsync, ssh) = (program("rsync")?, program("ssh")?);
         if !settings.known_hosts.is_file() {
             return Err(Failure::new(
-                "known_hosts_missing",
+                codes::KNOWN_HOSTS_MISSING,
                 format!("{} is not there", settings.known_hosts.display()),
             )
             .hint(format!(
@@ -73,7 +74,7 @@ impl<'s> Remote<'s> {
         // It has to end with a line's end.
         let text = SecretString::from(format!("{}\n", settings.key.0.expose_secret().trim_end()));
         let key = MemoryFile::new(text.expose_secret().as_bytes())
-            .map_err(|error| Failure::new("unwritable", format!("the key cannot be given to ssh: {error}")))?;
+            .map_err(|error| Failure::new(codes::UNWRITABLE, format!("the key cannot be given to ssh: {error}")))?;
         let option = |name: &str, path: &Path| format!("-o {name}={}", quoted(&path.display().to_string()));
         let shell = [
             quoted(&ssh.display().to_string()),
@@ -160,11 +161,11 @@ impl<'s> Remote<'s> {
             args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
-        self.run(args, voice).map_err(|failure| match failure.trouble.code.as_str() {
-            "disk_full" => {
+        self.run(args, voice).map_err(|failure| match failure.trouble.known_code() {
+            Some(codes::DISK_FULL) => {
                 let (host, said) = (&self.settings.host, &failure.trouble.message);
                 let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said);
-                Failure::new("disk_full", format!("{host} has no room for what is restored: {said}"))
+                Failure::new(codes::DISK_FULL, format!("{host} has no room for what is restored: {said}"))
                     .hint("what was there is as it was; make room on the device: old and new lie there side by side")
             }
             _ => failure,
@@ -228,14 +229,14 @@ impl<'s> Remote<'s> {
             _ => "give the login the right to read there, or leave that out by `exclude`",
         };
         let told = format!("not all of {path} on {} can be compared with the backup: {said}", self.settings.host);
-        Some(Failure::new("not_compared", told).hint(format!("nothing was changed; {next}")))
+        Some(Failure::new(codes::NOT_COMPARED, told).hint(format!("nothing was changed; {next}")))
     }
 
     /// A directory of this host for one call alone, gone with the call. What is in it would count as being on the device, so
     /// none of a call that was killed is taken again.
     pub(super) fn scratch(&self) -> Result<TempDir, Failure> {
         tempfile::Builder::new().prefix(".larder-scratch-").tempdir_in(self.staging).map_err(|error| {
-            Failure::new("unwritable", format!("{} cannot be written: {error}", self.staging.display()))
+            Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", self.staging.display()))
         })
     }
 
@@ -244,7 +245,7 @@ impl<'s> Remote<'s> {
     fn rules(&self, names: &[Name]) -> Result<TempDir, Failure> {
         let scratch = self.scratch()?;
         let broken =
-            |error: std::io::Error| Failure::new("unwritable", format!("{}: {error}", scratch.path().display()));
+            |error: std::io::Error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", scratch.path().display()));
         let skeleton = scratch.path().join(SKELETON);
         let mut rules = Vec::new();
         std::fs::create_dir(&skeleton).map_err(broken)?;
@@ -378,7 +379,7 @@ fn entries_in(directory: &Path) -> Result<Vec<OsString>, Failure> {
     let paths = |entries: std::fs::ReadDir| entries.map(|entry| Ok(entry?.path().into())).collect();
     let read: std::io::Result<Vec<OsString>> = std::fs::read_dir(directory).and_then(paths);
     let mut entries = read.map_err(|error| {
-        Failure::new("unreadable", format!("{} cannot be read: {error}", directory.display())).later()
+        Failure::new(codes::UNREADABLE, format!("{} cannot be read: {error}", directory.display())).later()
     })?;
     entries.sort();
     Ok(entries)

@@ -21,7 +21,7 @@ use super::changes::{Changes, Name, outermost};
 use super::ends::Outcome;
 use super::remote::{ASIDE, PARTIAL, Remote};
 use super::{RsyncSettings, TREE};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::journal::Journal;
@@ -102,16 +102,15 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let order = asked::order(request)?;
     let refused = |path: &str| !path.starts_with('/') || path.split('/').any(|part| part == "..");
     if options.below.as_deref().is_some_and(refused) {
-        return Err(
-            Failure::new("restore_options", "`below` is no absolute path").hint("write a whole path of the device")
-        );
+        return Err(Failure::new(codes::RESTORE_OPTIONS, "`below` is no absolute path")
+            .hint("write a whole path of the device"));
     }
     let remote = Remote::open(&settings, &request.staging)?;
     let facts = asked::facts(request)?;
     let mut work = Vec::new();
     for (path, from) in remote.places(&tree_in(facts, &order.tree, &settings)) {
         if !from.exists() {
-            return Err(Failure::new("nothing_to_restore", format!("the backup has no {path}"))
+            return Err(Failure::new(codes::NOTHING_TO_RESTORE, format!("the backup has no {path}"))
                 .hint("choose another snapshot: `larder snapshots TARGET`"));
         }
         let to = match &options.below {
@@ -159,7 +158,7 @@ fn not_undone(failure: &Failure, second: &Failure) -> Failure {
     let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
     let hints = second.trouble.hint.as_deref().into_iter();
     let hints = hints.chain(["Larder tries again every few minutes to put back what was there"]);
-    Failure::new("not_undone", message).hint(hints.collect::<Vec<_>>().join("; "))
+    Failure::new(codes::NOT_UNDONE, message).hint(hints.collect::<Vec<_>>().join("; "))
 }
 
 /// Puts right what a restore that was killed left.
@@ -212,7 +211,7 @@ fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result
         let whole = |outcome: &Outcome| match outcome.lacks() {
             Some(said) => {
                 let told = format!("{} is not what it was: {said}", note.base);
-                Err(Failure::new("not_undone", told).hint(format!("what was there is in {aside} on the device")))
+                Err(Failure::new(codes::NOT_UNDONE, told).hint(format!("what was there is in {aside} on the device")))
             }
             None => Ok(()),
         };
@@ -257,7 +256,9 @@ fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_
     // A login that may write there may still own nothing; another attempt would not change that.
     if let Some(said) = files.worse(directories).lacks() {
         let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
-        voice.warning(Trouble::new("attributes_left", told).with_hint("these need root or the owner on the device"));
+        voice.warning(
+            Trouble::new(codes::ATTRIBUTES_LEFT, told).with_hint("these need root or the owner on the device"),
+        );
     }
     tell_changed(&changed, base, voice);
     Ok(())
@@ -269,7 +270,7 @@ fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
         let told =
             format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(changed));
         voice.warning(
-            Trouble::new("attributes_left", told)
+            Trouble::new(codes::ATTRIBUTES_LEFT, told)
                 .with_hint("compare their times, rights and owners: the restore may have set those of the backup"),
         );
     }
@@ -288,7 +289,7 @@ fn still_there(remote: &Remote<'_>, note: &Note, noted: &Path, voice: &mut Voice
         return Ok(());
     }
     let told = format!("{base} is empty or gone on the device, so what a restore changed there cannot be put back");
-    Err(Failure::new("not_undone", told).hint("is its disk mounted there? It is tried again by itself").later())
+    Err(Failure::new(codes::NOT_UNDONE, told).hint("is its disk mounted there? It is tried again by itself").later())
 }
 
 impl Work {
@@ -367,7 +368,7 @@ impl Work {
         match noted {
             Some(Outcome::Partial(said)) => {
                 let told = format!("owners and rights below {base} cannot be noted, to be put back: {said}");
-                Err(Failure::new("attributes_unknown", told).hint(
+                Err(Failure::new(codes::ATTRIBUTES_UNKNOWN, told).hint(
                     "nothing was changed; give the login the right to read there, or leave that out by `exclude`",
                 ))
             }
@@ -405,7 +406,7 @@ impl Work {
                 self.to,
                 told(&missing)
             );
-            voice.warning(Trouble::new("left_out", message).with_hint(
+            voice.warning(Trouble::new(codes::LEFT_OUT, message).with_hint(
                 "take the pattern out of `exclude` and restore again, or get them by `larder restore TARGET --to DIR`",
             ));
         }
@@ -427,7 +428,7 @@ impl Work {
             return Err(unsent(&self.to, &outcome).unwrap_or_else(|| {
                 let (differ, files) = (left.stats.transferred, left.stats.files);
                 Failure::new(
-                    "restore_differs",
+                    codes::RESTORE_DIFFERS,
                     format!("{differ} of {files} files of {} are not as in the backup", self.to),
                 )
                 .hint("what was there is there again; does something else write to them?")
@@ -439,13 +440,13 @@ impl Work {
         if !again.is_empty() {
             let told = told(&again.into_iter().collect::<Vec<_>>());
             let message = format!("what a database of {} would read did not leave, or is there again: {told}", self.to);
-            return Err(Failure::new("restore_differs", message)
+            return Err(Failure::new(codes::RESTORE_DIFFERS, message)
                 .hint("what was there is there again; stop what works with the database, and restore again"));
         }
         if let Outcome::Partial(said) = outcome {
             voice.warning(
                 Trouble::new(
-                    "attributes_not_kept",
+                    codes::ATTRIBUTES_NOT_KEPT,
                     format!("the files are there, but not all that belongs to them: {said}"),
                 )
                 .with_hint("owners and attributes need root on the device"),
@@ -492,7 +493,7 @@ fn unsent(path: &str, outcome: &Outcome) -> Option<Failure> {
         Outcome::Vanished => "restore again: the copy here changed while it was sent",
         _ => "give the login write permission on the device",
     };
-    let failure = Failure::new("files_unwritable", format!("some files of {path} could not be sent: {said}"));
+    let failure = Failure::new(codes::FILES_UNWRITABLE, format!("some files of {path} could not be sent: {said}"));
     Some(failure.hint(format!("what was there is there again; {next}")))
 }
 
@@ -521,13 +522,13 @@ mod tests {
 
     #[test]
     fn of_a_restore_that_is_not_undone_both_causes_are_told_and_where_to_look() {
-        let failure = Failure::new("disk_full", "no room").hint("what was there is as it was");
+        let failure = Failure::new(codes::DISK_FULL, "no room").hint("what was there is as it was");
         let told = |second: Failure| not_undone(&failure, &second).trouble;
-        let both = told(Failure::new("cut_short", "the connection ended").hint("look at the network").later());
+        let both = told(Failure::new(codes::CUT_SHORT, "the connection ended").hint("look at the network").later());
         assert_eq!((both.code.as_str(), both.message.as_str()), ("not_undone", "no room; and the connection ended"));
         let again = "Larder tries again every few minutes to put back what was there";
         assert_eq!(both.hint, Some(format!("look at the network; {again}")));
-        assert_eq!(told(Failure::new("internal", "x")).hint.as_deref(), Some(again));
+        assert_eq!(told(Failure::new(codes::INTERNAL, "x")).hint.as_deref(), Some(again));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::remark::{self, Remark};
 use crate::plugin::kit::database::{self, Chosen, figure_key, since};
@@ -144,7 +144,7 @@ impl MariadbSettings {
     fn check(&self) -> Result<(), Failure> {
         match (&self.host, &self.socket) {
             (Some(_), None) | (None, Some(_)) => Ok(()),
-            _ => Err(Failure::new("settings", "the server is not named in one way")
+            _ => Err(Failure::new(codes::SETTINGS, "the server is not named in one way")
                 .hint("give exactly one of `host: NAME` and `socket: /PATH`")),
         }
     }
@@ -194,7 +194,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             let files = |names: &[String]| names.iter().map(|name| dump_name(name)).collect::<Vec<_>>();
             remarks.extend(since::gone(previous, &[FORMAT_DUMP], &files(&names), &files(&settings.except)));
             remarks.extend(sight.hides_databases().map(|grant| Remark {
-                code: "unseen",
+                code: codes::UNSEEN,
                 sentence: "databases that the user has no right to see are not in this backup, if there are any",
                 name: settings.user.clone(),
                 hint: grant,
@@ -240,7 +240,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             voice.artifact(USERS, FORMAT_USERS, digest::sha256(&file, |_| {})?);
         } else {
             voice.warning(
-                Trouble::new("users_not_kept", "mysqldump cannot write users and grants")
+                Trouble::new(codes::USERS_NOT_KEPT, "mysqldump cannot write users and grants")
                     .with_hint("say `users: false`, and keep them as SQL of your own"),
             );
         }
@@ -249,7 +249,10 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         voice.figure(FOREIGN_TOOL, 1);
         if settings.accepts(Accepted::ForeignTool) {
             let pair = format!("{} reads a server of {}", server.client.told, server.version.shown());
-            voice.notice(Trouble::new("foreign_tool", format!("{pair}: it is not known to write whole dumps of it")));
+            voice.notice(Trouble::new(
+                codes::FOREIGN_TOOL,
+                format!("{pair}: it is not known to write whole dumps of it"),
+            ));
         }
     }
     remark::tell(remarks, voice);

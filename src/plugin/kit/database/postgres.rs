@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{self, Chosen, figure_key, remark, since};
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
@@ -276,7 +277,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
     }
     if tables == 0 && !settings.allow_empty {
-        return Err(Failure::new("database_empty", format!("no database of {} has a table", settings.place()))
+        return Err(Failure::new(codes::DATABASE_EMPTY, format!("no database of {} has a table", settings.place()))
             .hint("check `host` and `port`, or say `allow_empty: true` if that is right"));
     }
     if settings.globals.unwrap_or(settings.all) {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::remark::{self, Remark};
@@ -91,7 +91,7 @@ fn port_default() -> u16 {
 
 impl RedisSettings {
     fn check(&self) -> Result<(), Failure> {
-        let refuse = |what: &str, hint: &str| Err(Failure::new("settings", what).hint(hint));
+        let refuse = |what: &str, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
         match (&self.host, &self.socket) {
             (Some(_), None) | (None, Some(_)) => {}
             _ => {
@@ -138,7 +138,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         Checked::Sound(found) => {
             if found.keys == 0 && !settings.allow_empty {
                 let _ = std::fs::remove_file(&file);
-                return Err(Failure::new("database_empty", format!("{} holds no key", settings.place()))
+                return Err(Failure::new(codes::DATABASE_EMPTY, format!("{} holds no key", settings.place()))
                     .hint("check `host` and `port`, or say `allow_empty: true` if that is right"));
             }
             voice.figure("keys", found.keys);
@@ -146,11 +146,14 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         }
         Checked::Damaged(why) => {
             let _ = std::fs::remove_file(&file);
-            return Err(Failure::new("dump_cut", format!("the RDB file of {} is not whole: {why}", settings.place()))
-                .hint("the connection or the server ended half-way; look at the server's log"));
+            return Err(Failure::new(
+                codes::DUMP_CUT,
+                format!("the RDB file of {} is not whole: {why}", settings.place()),
+            )
+            .hint("the connection or the server ended half-way; look at the server's log"));
         }
         Checked::Unknown(why) => voice.warning(
-            Trouble::new("not_checked", format!("the RDB file cannot be read here: {why}"))
+            Trouble::new(codes::NOT_CHECKED, format!("the RDB file cannot be read here: {why}"))
                 .with_hint("install redis-tools of the server's version, or a newer one"),
         ),
     }
@@ -170,7 +173,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
 /// Databases and functions of the last capture that are no more, neither before nor after this one.
 fn lost(previous: Option<&CaptureFacts>, now: [&Info; 2], may_be_empty: bool) -> Vec<Remark> {
     let remark = |name: String| Remark {
-        code: "database_emptied",
+        code: codes::DATABASE_EMPTIED,
         sentence: "nothing is left of what the last backup has",
         name,
         hint: "look whether it was emptied on purpose; then say `allow_empty: true`".to_owned(),

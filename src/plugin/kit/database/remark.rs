@@ -1,6 +1,6 @@
 //! What a dump lacks, said once for all databases of a server.
 
-use crate::error::Trouble;
+use crate::error::{Code, Trouble};
 use crate::plugin::kit::voice::Voice;
 
 /// Names in a remark.
@@ -9,7 +9,7 @@ const NAMES_MAX: usize = 5;
 /// One thing that is to be said of something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remark {
-    pub(crate) code: &'static str,
+    pub(crate) code: Code,
     /// The sentence; the names follow behind a colon.
     pub(crate) sentence: &'static str,
     pub(crate) name: String,
@@ -45,6 +45,7 @@ pub(crate) fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     #[test]
     fn what_is_alike_is_said_once_and_what_is_missing_aloud() {
@@ -56,7 +57,10 @@ mod tests {
             is_missing,
         };
         let mut out = Vec::new();
-        let all = (0..7).map(|n| remark("a", &n.to_string(), false)).chain([remark("b", "x", true)]).collect();
+        let all = (0..7)
+            .map(|n| remark(codes::USER_MAPPINGS, &n.to_string(), false))
+            .chain([remark(codes::SUBSCRIPTIONS, "x", true)])
+            .collect();
         tell(all, &mut Voice { out: &mut out });
         let lines: Vec<serde_json::Value> =
             String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

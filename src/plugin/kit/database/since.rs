@@ -1,6 +1,7 @@
 //! What became of databases since the last capture: one rule for all of them, wherever they run.
 
 use super::remark::Remark;
+use crate::error::codes;
 use crate::plugin::protocol::CaptureFacts;
 
 /// Databases of the last capture that are no more: those of its files in one of `formats` that are not in `now`.
@@ -18,7 +19,7 @@ pub(crate) fn gone(
     names
         .filter(|name| !now.iter().chain(except).any(|other| other == name))
         .map(|name| Remark {
-            code: "database_gone",
+            code: codes::DATABASE_GONE,
             sentence: "databases that the last backup has are no more",
             name: name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned(),
             hint: "their backups stay; if they were dropped on purpose, name them in `except`".to_owned(),
@@ -37,7 +38,7 @@ pub(crate) fn emptied(
 ) -> Option<Remark> {
     let before = previous?.figures.get(&format!("rows.{key}")).copied().filter(|before| *before > 0 && rows == 0)?;
     Some(Remark {
-        code: "database_emptied",
+        code: codes::DATABASE_EMPTIED,
         sentence: "no row is left of what the last backup has",
         name: format!("{database} (it had {before})"),
         hint: "look whether it was emptied on purpose; then say `allow_empty: true`".to_owned(),
@@ -64,7 +65,7 @@ pub(crate) fn tables_of(
     let mut remarks = tables(previous, &format!("rows.{key}."), database, &|name| !is_of_another(name), now);
     let before = previous.figures.get(&format!("tables.{key}")).copied().unwrap_or(0);
     // Only the first ones have figures of their own.
-    let gone = remarks.iter().filter(|remark| remark.code == TABLE_GONE).count() as u64;
+    let gone = remarks.iter().filter(|remark| remark.code == codes::TABLE_GONE).count() as u64;
     if before > count && gone == 0 {
         remarks.push(table_gone(format!("{} of {database} ({before} before, {count} now)", before - count)));
     }
@@ -83,7 +84,7 @@ pub(crate) fn tables(
     let remark = |(name, before): (&str, u64)| match now(name) {
         None => Some(table_gone(format!("{name} of {database} (it had {before})"))),
         Some(0) if before > 0 => Some(Remark {
-            code: "table_emptied",
+            code: codes::TABLE_EMPTIED,
             sentence: "tables that had rows at the last backup have none now",
             name: format!("{name} of {database} (it had {before})"),
             hint: TABLE_HINT.to_owned(),
@@ -94,12 +95,11 @@ pub(crate) fn tables(
     named.filter(|(name, _)| is_one(name)).filter_map(remark).collect()
 }
 
-const TABLE_GONE: &str = "table_gone";
 const TABLE_HINT: &str = "nothing is to be done if that is right; else older backups have them";
 
 fn table_gone(name: String) -> Remark {
     Remark {
-        code: TABLE_GONE,
+        code: codes::TABLE_GONE,
         sentence: "tables that the last backup has are not in this one",
         name,
         hint: TABLE_HINT.to_owned(),
@@ -152,7 +152,7 @@ mod tests {
         };
         let told = tables_of(Some(&previous), "a", "a", 2, &now);
         assert!(told.iter().all(|remark| !remark.is_missing));
-        let told: Vec<_> = told.iter().map(|remark| (remark.code, remark.name.as_str())).collect();
+        let told: Vec<_> = told.iter().map(|remark| (remark.code.name(), remark.name.as_str())).collect();
         let wanted =
             [("table_emptied", "public.emptied of a (it had 8)"), ("table_gone", "public.gone of a (it had 9)")];
         assert_eq!(told, wanted);

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::chain;
+use crate::error::{chain, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{remark, since};
@@ -68,8 +68,9 @@ fn busy_timeout_default() -> u32 {
 
 impl SqliteSettings {
     fn chosen(&self) -> Result<Vec<PathBuf>, Failure> {
-        let refuse =
-            |what: &str| Err(Failure::new("settings", what).hint("give exactly one of `path: /…` and `paths: [/…]`"));
+        let refuse = |what: &str| {
+            Err(Failure::new(codes::SETTINGS, what).hint("give exactly one of `path: /…` and `paths: [/…]`"))
+        };
         let all: Vec<PathBuf> = self.path.iter().chain(&self.paths).cloned().collect();
         match (self.path.is_some(), self.paths.is_empty()) {
             (false, true) => refuse("no database is named"),
@@ -94,8 +95,11 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             .and_then(|connection| content::read(&connection))
             .map_err(|error| explain(&error, path))?;
         if found.tables == 0 && !settings.allow_empty {
-            return Err(Failure::new("database_empty", format!("{} is a database without any table", path.display()))
-                .hint("check the path, or say `allow_empty: true` if that is right"));
+            return Err(Failure::new(
+                codes::DATABASE_EMPTY,
+                format!("{} is a database without any table", path.display()),
+            )
+            .hint("check the path, or say `allow_empty: true` if that is right"));
         }
         let prefix = if paths.len() > 1 { format!("{name}/") } else { String::new() };
         emptied(path, &prefix, &found, request.previous.as_ref(), &settings)?;
@@ -138,7 +142,7 @@ fn emptied(
         return Ok(());
     }
     Err(Failure::new(
-        "database_emptied",
+        codes::DATABASE_EMPTIED,
         format!("{} has no row any more, {before} at the backup before", path.display()),
     )
     .hint("if that is right, say `allow_empty: true`; older backups stay as they are"))
@@ -233,14 +237,14 @@ fn open(path: &Path, busy_timeout_s: u32) -> rusqlite::Result<Connection> {
 fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new("path_missing", format!("{shown} is not there"))
+        std::io::ErrorKind::NotFound => Failure::new(codes::PATH_MISSING, format!("{shown} is not there"))
             .hint("correct `path`, or mount what it lies on"),
-        _ => Failure::new("path_unreadable", format!("{shown} cannot be read: {error}"))
+        _ => Failure::new(codes::PATH_UNREADABLE, format!("{shown} cannot be read: {error}"))
             .hint("give the daemon's user read permission"),
     })?;
     if !metadata.is_file() {
         return Err(
-            Failure::new("path_kind", format!("{shown} is no regular file")).hint("name the database file itself")
+            Failure::new(codes::PATH_KIND, format!("{shown} is no regular file")).hint("name the database file itself")
         );
     }
     let (source, into, timeout) = (path.to_owned(), copy.to_owned(), settings.busy_timeout);
@@ -262,7 +266,7 @@ fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut V
                 }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return Err(Failure::new("internal", format!("copying {shown} stopped without a word")));
+                return Err(Failure::new(codes::INTERNAL, format!("copying {shown} stopped without a word")));
             }
         }
     };
@@ -270,9 +274,9 @@ fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut V
         let _ = std::fs::remove_file(copy);
         explain(&error, path)
     })?;
-    std::fs::File::open(copy)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be synced: {error}", copy.display())))
+    std::fs::File::open(copy).and_then(|file| file.sync_all()).map_err(|error| {
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be synced: {error}", copy.display()))
+    })
 }
 
 fn copy_all(connection: &Connection, into: &Path, busy_timeout_s: u32) -> rusqlite::Result<()> {
@@ -329,33 +333,33 @@ fn explain(error: &rusqlite::Error, path: &Path) -> Failure {
     let told = chain(error);
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => {
-            Failure::new("not_a_database", format!("{shown} is not an SQLite database (or it is encrypted)"))
+            Failure::new(codes::NOT_A_DATABASE, format!("{shown} is not an SQLite database (or it is encrypted)"))
                 .hint("check the path; for other files use the plugin `files`")
         }
-        Some(ErrorCode::DatabaseCorrupt) => Failure::new("database_corrupt", format!("{shown} is damaged: {told}"))
+        Some(ErrorCode::DatabaseCorrupt) => Failure::new(codes::DATABASE_CORRUPT, format!("{shown} is damaged: {told}"))
             .hint("older backups may be sound; `sqlite3 FILE .recover` saves what can be read"),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Failure::new("database_locked", format!("a writer holds {shown} locked for longer than `busy_timeout`"))
+            Failure::new(codes::DATABASE_LOCKED, format!("a writer holds {shown} locked for longer than `busy_timeout`"))
                 .hint("raise `busy_timeout`, or run at a quieter time; it is tried again")
                 .later()
         }
-        Some(ErrorCode::DiskFull) => Failure::new("disk_full", format!("no room for the copy of {shown}: {told}"))
+        Some(ErrorCode::DiskFull) => Failure::new(codes::DISK_FULL, format!("no room for the copy of {shown}: {told}"))
             .hint("make room where the artifacts lie; nothing half-written is kept")
             .later(),
         // SQLITE_READONLY_ROLLBACK: a crashed writer left a journal that only a writer can roll back.
         _ if extended == 776 => Failure::new(
-            "hot_journal",
+            codes::HOT_JOURNAL,
             format!("{shown} has the journal of a writer that crashed; a reader cannot roll it back"),
         )
         .hint("start the application once, it mends the database"),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => Failure::new(
-            "path_unreadable",
+            codes::PATH_UNREADABLE,
             format!("{shown} or its -wal and -shm files cannot be opened: {told}"),
         )
         .hint("give the daemon's user read permission on all three, and write permission on their directory if -shm is missing"),
-        Some(ErrorCode::SystemIoFailure) => Failure::new("io_error", format!("reading {shown} failed: {told}"))
+        Some(ErrorCode::SystemIoFailure) => Failure::new(codes::IO_ERROR, format!("reading {shown} failed: {told}"))
             .hint("look at `dmesg` for the disk; SQLite does not work over NFS or SMB"),
-        _ => Failure::new("sqlite_failed", format!("copying {shown} failed: {told}")),
+        _ => Failure::new(codes::SQLITE_FAILED, format!("copying {shown} failed: {told}")),
     }
 }
 

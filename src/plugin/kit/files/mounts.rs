@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 
 /// The mount points of one instant.
@@ -25,14 +26,14 @@ pub(crate) struct Unmounted {
 impl Mounts {
     pub(crate) fn read() -> Result<Self, Failure> {
         let mountinfo = std::fs::read("/proc/self/mountinfo").map_err(|error| {
-            Failure::new("mounts_unknown", format!("/proc/self/mountinfo cannot be read: {error}"))
+            Failure::new(codes::MOUNTS_UNKNOWN, format!("/proc/self/mountinfo cannot be read: {error}"))
                 .hint("mount /proc where larder runs")
         })?;
         let fstab = match std::fs::read("/etc/fstab") {
             Ok(fstab) => fstab,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                return Err(Failure::new("mounts_unknown", format!("/etc/fstab cannot be read: {error}")));
+                return Err(Failure::new(codes::MOUNTS_UNKNOWN, format!("/etc/fstab cannot be read: {error}")));
             }
         };
         Ok(Self::parse(&mountinfo, &fstab))

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::live::tree::Looked;
@@ -36,8 +36,9 @@ pub(crate) fn copy(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &
     for each in of_interest(looked, accept).filter(|each| each.kind == Kind::Sqlite) {
         let artifact = artifact(&each.path);
         let into = staging.join(&artifact);
-        std::fs::create_dir_all(staging.join(DIRECTORY))
-            .map_err(|error| Failure::new("unwritable", format!("{} cannot be written: {error}", into.display())))?;
+        std::fs::create_dir_all(staging.join(DIRECTORY)).map_err(|error| {
+            Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", into.display()))
+        })?;
         voice.log(format!("{} is in use: a copy by SQLite's online backup is kept too", each.path.display()));
         match sqlite::copy(&each.path, &into) {
             Ok(()) => voice.artifact(&artifact, FORMAT, digest::sha256(&into, |_| {})?),
@@ -53,11 +54,11 @@ pub(crate) fn copy(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &
         .collect();
     if !accepted.is_empty() {
         let told = format!("read while they are in use, as the config accepts: {}", accepted.join(", "));
-        voice.notice(Trouble::new("database_in_use", told));
+        voice.notice(Trouble::new(codes::DATABASE_IN_USE, told));
     }
     if looked.cut {
         voice.warning(Trouble::new(
-            "databases_unknown",
+            codes::DATABASES_UNKNOWN,
             "there are too many files to look at each one for databases that are in use",
         ));
     }

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{Place, TICKING, past_entrypoint, start, stopped, until_ready};
+use crate::error::codes;
 use crate::plugin::apps::docker::database::{self, Login, MysqlLogin, words};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed};
@@ -179,7 +180,7 @@ pub(super) fn recover(
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
     let mut place: inside::Place = serde_json::from_value(value).map_err(|error| {
-        Failure::new("journal_unreadable", format!("the note {entry} of the journal cannot be read: {error}"))
+        Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
     })?;
     let id = place.container.clone().unwrap_or_default();
     let Some(container) = engine.inspect(&id)?.and_then(Container::of) else {
@@ -241,7 +242,7 @@ impl<'e> Inside<'e> {
         )?;
         match ran.exit {
             Exit::Success => Ok(()),
-            _ => Err(Failure::new("server_not_ready", crate::plugin::kit::tidy::tidy(&ran.stderr, 300))),
+            _ => Err(Failure::new(codes::SERVER_NOT_READY, crate::plugin::kit::tidy::tidy(&ran.stderr, 300))),
         }
     }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
-use super::{NOT_READ, Place, TICKING, past_entrypoint, start, until_ready};
+use super::{Place, TICKING, past_entrypoint, start, until_ready};
+use crate::error::codes;
 use crate::plugin::apps::docker::database::{self, FORMAT_GLOBALS, FORMAT_POSTGRES, words};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
@@ -219,7 +220,7 @@ impl<'e> Login<'e> {
         on_bytes: &mut dyn FnMut(&[u8]),
     ) -> Result<Executed, Failure> {
         let unreadable = |path: &Path, error: &std::io::Error| {
-            Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", path.display()))
+            Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", path.display()))
         };
         let opened = input.map(|path| {
             let file = File::open(path).map_err(|error| unreadable(path, &error))?;
@@ -249,7 +250,7 @@ impl<'e> Login<'e> {
         let last = lines().find(|line| line.contains("ERROR:")).or_else(|| lines().next_back()).unwrap_or("nothing");
         let said = crate::plugin::kit::tidy::tidy(last, 400);
         let name = &self.container.name;
-        Err(Failure::new(NOT_READ, format!("{program} in {name} ended with code {}: {said}", ran.code)).hint(
+        Err(Failure::new(codes::LOAD_FAILED, format!("{program} in {name} ended with code {}: {said}", ran.code)).hint(
             "the databases are what they were; look at the database's log; the dump is in the backup: \
              `larder restore TARGET --to DIR`",
         ))
@@ -382,7 +383,7 @@ fn compare(shown: &str, wanted: &Content, found: &Content, voice: &mut Voice<'_>
             && validation.verdict == Verdict::Failed
         {
             let told = format!("{shown} is not what the dump holds: {}", validation.detail);
-            return Err(Failure::new("load_differs", told)
+            return Err(Failure::new(codes::LOAD_DIFFERS, told)
                 .hint("the databases are what they were; look at the database's log, or take another snapshot"));
         }
         voice.say(&event);

@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::{Place, READY_MAX, READY_TICK, start, stopped, until_ready};
+use crate::error::codes;
 use crate::plugin::apps::docker::database::{self, Login, words};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{Container, State};
@@ -115,7 +116,7 @@ impl<'a> Server<'a> {
         rdb::trim(&artifact).map_err(|error| unwritable(&artifact, &error))?;
         let told = rdb::look(&artifact).map_err(|error| unwritable(&artifact, &error))?;
         if told.is_damaged() {
-            return Err(Failure::new("dump_damaged", format!("{} is no whole RDB file", artifact.display()))
+            return Err(Failure::new(codes::DUMP_DAMAGED, format!("{} is no whole RDB file", artifact.display()))
                 .hint("nothing was changed; take another snapshot"));
         }
         if self.container.state != State::Running {
@@ -178,7 +179,7 @@ impl<'a> Server<'a> {
                 format!("the Redis in {} saves nothing when it stops, and gives no whole dump", self.container.name);
             let _ = std::fs::remove_file(&live);
             return Err(
-                Failure::new("not_kept", told).hint("nothing was changed; look at its log, or set `save` in it")
+                Failure::new(codes::NOT_KEPT, told).hint("nothing was changed; look at its log, or set `save` in it")
             );
         }
         let before = self.before(place);
@@ -266,7 +267,7 @@ impl Loaded {
             Compared::Unknown(why) => (Verdict::CouldNotVerify, why),
             Compared::Different(why) => {
                 let told = format!("the Redis in {name} has not what the dump holds: {why}");
-                return Err(Failure::new("restore_differs", told).hint(
+                return Err(Failure::new(codes::RESTORE_DIFFERS, told).hint(
                     "what was there is there again; does something outside of the target write to it? stop that first",
                 ));
             }
@@ -301,7 +302,7 @@ pub(super) fn recover(
     voice: &mut Voice<'_>,
 ) -> Result<(), Failure> {
     let note: Note = serde_json::from_value(value).map_err(|error| {
-        Failure::new("journal_unreadable", format!("the note {entry} of the journal cannot be read: {error}"))
+        Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
     })?;
     let is_there = engine.inspect(&note.redis)?.is_some();
     // One that was never stopped has its keys, and newer ones.
@@ -336,7 +337,7 @@ fn up<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -
         if last_seen.elapsed() > ENDED_MAX || last_heard.elapsed() > READY_MAX || started.elapsed() > LOADING_MAX {
             let said = crate::plugin::kit::tidy::tidy(last.lines().next().unwrap_or_default(), 300);
             return Err(Failure::new(
-                "server_not_ready",
+                codes::SERVER_NOT_READY,
                 format!("the Redis in {} does not come up with the restored dump: {said}", container.name),
             )
             .hint("what was there is there again; look at the container's log: it may be older than the dump"));
@@ -381,7 +382,7 @@ impl<'e> Asked<'e> {
         let name = &self.container.name;
         let plain = |text: &String| !text.contains(['/', '"', '\'', ' ', '\n']) && !text.starts_with('.');
         let unknown = |what: &str| {
-            Failure::new("layout_unknown", format!("the Redis in {name} does not tell {what}"))
+            Failure::new(codes::LAYOUT_UNKNOWN, format!("the Redis in {name} does not tell {what}"))
                 .hint("allow CONFIG GET, or put the dump back by hand: `larder restore TARGET --to DIR`")
         };
         let directory = self.setting("dir")?.filter(|path| path.starts_with('/')).ok_or_else(|| unknown("`dir`"))?;
@@ -418,7 +419,7 @@ impl<'e> Asked<'e> {
             return Ok(());
         }
         let said = crate::plugin::kit::tidy::tidy(ran.stderr.lines().next_back().unwrap_or_default(), 300);
-        Err(Failure::new("dump_failed", format!("a new dump of {} failed: {said}", self.container.name)))
+        Err(Failure::new(codes::DUMP_FAILED, format!("a new dump of {} failed: {said}", self.container.name)))
     }
 }
 
@@ -477,7 +478,7 @@ impl Pack<'_> {
                 let second = format!("{directory}/before-{}.manifest", self.run.to_lowercase());
                 if !self.save(&manifest, &second, (&mut before, &mut new), paths, voice)? {
                     return Err(Failure::new(
-                        "layout_unknown",
+                        codes::LAYOUT_UNKNOWN,
                         format!("{}/{manifest} is not in {}", layout.directory, self.container.name),
                     )
                     .hint("nothing was changed; start the server once, so that it makes its append-only file"));

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use super::super::changes::{Changes, Name, outermost};
 use super::super::ends::Outcome;
 use super::super::remote::{Apply, Remote, by_content, with_owners, within};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::voice::Voice;
 
@@ -96,7 +97,7 @@ impl Remote<'_> {
         ];
         for (names, into, more) in parts {
             std::fs::create_dir_all(&into)
-                .map_err(|error| Failure::new("unwritable", format!("{}: {error}", into.display())))?;
+                .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", into.display())))?;
             if names.is_empty() {
                 continue;
             }
@@ -126,7 +127,7 @@ impl Remote<'_> {
         // What begins like a comment is a name as well. A directory with its slash would mean all that is in it.
         let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
         std::fs::write(&list, text)
-            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
+            .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", list.display())))?;
         let mut args = self.common(Apply::Yes);
         args.extend(with_owners());
         // Somebody may have removed one since.
@@ -185,7 +186,7 @@ impl Remote<'_> {
                 if name.is_directory() { std::fs::remove_dir_all(&noted) } else { std::fs::remove_file(&noted) };
             match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Failure::new("unwritable", format!("{}: {error}", noted.display())));
+                    return Err(Failure::new(codes::UNWRITABLE, format!("{}: {error}", noted.display())));
                 }
                 _ => {}
             }
@@ -219,7 +220,7 @@ pub(super) fn there<T>(heard: Result<(T, Outcome), Failure>) -> Result<Option<(T
         Ok((_, Outcome::Partial(said))) if is_gone(&said) => Ok(None),
         Ok(heard) => Ok(Some(heard)),
         // With a list of names it ends at once.
-        Err(failure) if failure.trouble.code == "path_missing" || is_gone(&failure.trouble.message) => Ok(None),
+        Err(failure) if failure.trouble.is(codes::PATH_MISSING) || is_gone(&failure.trouble.message) => Ok(None),
         Err(failure) => Err(failure),
     }
 }

@@ -13,6 +13,7 @@ use super::super::ends::Outcome;
 use super::super::remote::{Apply, Remote, within};
 use super::attributes::there;
 use super::reads::Reads;
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::live::{sqlite, tree};
 use crate::plugin::kit::pages::BESIDE;
@@ -180,7 +181,7 @@ impl Remote<'_> {
         let list = names_file.path().join("names");
         let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
         std::fs::write(&list, text)
-            .map_err(|error| Failure::new("unwritable", format!("{}: {error}", list.display())))?;
+            .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", list.display())))?;
         let mut args = self.base(Apply::No);
         args.extend(["-lD", "--from0", "--ignore-missing-args"].map(OsString::from));
         let mut from = OsString::from("--files-from=");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret as _;
 
 use super::{MariadbSettings, SslMode};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::memory_file::MemoryFile;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, Tools};
@@ -50,10 +51,10 @@ pub(super) fn find(bin_dir: Option<&Path>, tools: &Tools) -> Result<Vec<Client>,
     let missing = "mariadb-dump and mariadb, or mysqldump and mysql,";
     Err(match bin_dir {
         Some(directory) => {
-            Failure::new("no_client", format!("{} does not hold {missing} that work", directory.display()))
+            Failure::new(codes::NO_CLIENT, format!("{} does not hold {missing} that work", directory.display()))
                 .hint("correct `bin_dir`, or leave it out to have them found")
         }
-        None => Failure::new("no_client", format!("{missing} are not installed on this machine"))
+        None => Failure::new(codes::NO_CLIENT, format!("{missing} are not installed on this machine"))
             .hint("apt install mariadb-client"),
     })
 }
@@ -65,7 +66,7 @@ impl OptionFile {
     pub(super) fn new(settings: &MariadbSettings, client: &Client) -> Result<Self, Failure> {
         MemoryFile::new(text(settings, client).as_bytes())
             .map(Self)
-            .map_err(|error| Failure::new("internal", format!("the option file cannot be made: {error}")).later())
+            .map_err(|error| Failure::new(codes::INTERNAL, format!("the option file cannot be made: {error}")).later())
     }
 
     /// It must be the first argument. No other option file is read then, so nobody's `.my.cnf` changes what is kept.

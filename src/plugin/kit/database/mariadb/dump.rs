@@ -11,6 +11,7 @@ use super::explain::explain;
 use super::scan::{Scan, Scanner};
 use super::server::{Listed, Server, literal, unhex};
 use super::{Accepted, gaps};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::tool::DEADLINE_OF_WORK;
@@ -113,16 +114,19 @@ pub(super) fn dump(
 /// What exit code 0 does not say.
 fn judge(server: &Server<'_>, database: &str, scan: &Scan, tables: u64) -> Result<(), Failure> {
     if !scan.complete {
-        return Err(Failure::new("dump_cut", format!("the dump of {database:?} has no end (`-- Dump completed`)"))
-            .hint("mariadb-dump ended well but its file is not whole: look at the disk below the artifacts"));
+        return Err(Failure::new(
+            codes::DUMP_CUT,
+            format!("the dump of {database:?} has no end (`-- Dump completed`)"),
+        )
+        .hint("mariadb-dump ended well but its file is not whole: look at the disk below the artifacts"));
     }
     if scan.counts.tables == 0 && !server.settings.allow_empty {
-        return Err(Failure::new("database_empty", format!("the database {database:?} has no table to keep"))
+        return Err(Failure::new(codes::DATABASE_EMPTY, format!("the database {database:?} has no table to keep"))
             .hint("check the name, `exclude_tables` and the user's grants, or say `allow_empty: true`"));
     }
     if scan.counts.tables != tables {
         return Err(Failure::new(
-            "tables_changed",
+            codes::TABLES_CHANGED,
             format!("{database:?} lists {tables} tables to keep, its dump has {}", scan.counts.tables),
         )
         .hint("a table was made or dropped meanwhile, or the user may not read one; it is tried again")
@@ -134,7 +138,7 @@ fn judge(server: &Server<'_>, database: &str, scan: &Scan, tables: u64) -> Resul
 /// Tables that may change while they are dumped.
 fn changing(server: &Server<'_>, database: &str, tables: &[&Listed]) -> Vec<Remark> {
     let remark = |table: &&&Listed| Remark {
-        code: "not_transactional",
+        code: codes::NOT_TRANSACTIONAL,
         sentence: "tables that no transaction covers may be written to while they are dumped",
         name: format!("{database}.{}", table.name),
         hint: "ALTER TABLE … ENGINE=InnoDB, or dump while nobody writes and say `accept: [not_transactional]`"
@@ -159,7 +163,7 @@ fn fits(server: &Server<'_>, database: &str) -> Result<(), Failure> {
     let is_kept = |column: &&String| column.split_once('.').is_none_or(|(table, _)| !excluded.contains(&table));
     let Some(first) = columns.iter().find(is_kept) else { return Ok(()) };
     Err(Failure::new(
-        "wrong_tool",
+        codes::WRONG_TOOL,
         format!(
             "{} writes dumps of {} that no client can load (ERROR 3105): {database:?} has generated columns, {first} among them",
             server.client.told,
@@ -171,7 +175,8 @@ fn fits(server: &Server<'_>, database: &str) -> Result<(), Failure> {
 
 /// Reads a dump to its end: what is in it, and its SHA-256.
 pub(super) fn read_whole(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<(Scan, String), Failure> {
-    let refuse = |error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", path.display()));
+    let refuse =
+        |error| Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", path.display()));
     let mut hasher = Sha256::new();
     let (mut done, mut told): (u64, u64) = (0, 0);
     let scan = read(File::open(path).map_err(refuse)?, |chunk| {

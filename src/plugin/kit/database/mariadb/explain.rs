@@ -1,5 +1,6 @@
 //! From what MariaDB's and MySQL's programs write to a code, a sentence and the next step; pure.
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database;
 use crate::plugin::kit::tool::Ran;
@@ -8,7 +9,7 @@ use crate::process::Exit;
 /// What an error number means.
 struct Meaning {
     numbers: &'static [u32],
-    code: &'static str,
+    code: Code,
     hint: &'static str,
     retry: bool,
 }
@@ -16,69 +17,69 @@ struct Meaning {
 const MEANINGS: &[Meaning] = &[
     Meaning {
         numbers: &[1045, 1130, 1251, 1524, 1698, 1820, 1862, 2059, 2061, 4151],
-        code: "unauthorized",
+        code: codes::UNAUTHORIZED,
         hint: "check `user`, the secret that `password` names, and from which hosts the user may come",
         retry: false,
     },
     Meaning {
         numbers: &[1044, 1142, 1143, 1227, 1356, 1370, 1410, 1419, 1449],
-        code: "permission_denied",
+        code: codes::PERMISSION_DENIED,
         hint: "see the grants in `larder plugin describe mariadb`; a view may also name what is gone: drop it or leave \
                it out with `exclude_tables`",
         retry: false,
     },
     Meaning {
         numbers: &[1049],
-        code: "database_missing",
+        code: codes::DATABASE_MISSING,
         hint: "check the database's name: SHOW DATABASES lists them",
         retry: false,
     },
     Meaning {
         numbers: &[1040, 1053, 1203, 1226, 1927],
-        code: "server_busy",
+        code: codes::SERVER_BUSY,
         hint: "the server takes no connection at the moment; it is tried again",
         retry: true,
     },
     Meaning {
         numbers: &[1133],
-        code: "user_unreadable",
+        code: codes::USER_UNREADABLE,
         hint: "with skip-name-resolve a user of a named host is none: DROP it, or say `users: false`",
         retry: false,
     },
     Meaning {
         numbers: &[1205, 1213],
-        code: "table_locked",
+        code: codes::TABLE_LOCKED,
         hint: "something holds a lock on a table; it is tried again",
         retry: true,
     },
     Meaning {
         numbers: &[1412],
-        code: "tables_changed",
+        code: codes::TABLES_CHANGED,
         hint: "a table was altered while it was dumped; it is tried again",
         retry: true,
     },
     Meaning {
         numbers: &[126, 127, 144, 145, 1034, 1035, 1194, 1195, 1712, 1877],
-        code: "table_damaged",
+        code: codes::TABLE_DAMAGED,
         hint: "CHECK TABLE and REPAIR TABLE it; older backups may be sound",
         retry: false,
     },
     Meaning {
         numbers: &[1021, 1114],
-        code: "disk_full",
+        code: codes::DISK_FULL,
         hint: "the server's disk is full: make room there",
         retry: true,
     },
-    Meaning { numbers: &[2026], code: "tls", hint: "check `ssl_mode` and `ssl_ca`", retry: false },
+    Meaning { numbers: &[2026], code: codes::TLS, hint: "check `ssl_mode` and `ssl_ca`", retry: false },
     Meaning {
         numbers: &[2002, 2003, 2004, 2005],
-        code: "unreachable",
+        code: codes::UNREACHABLE,
         hint: "check that the server runs and listens there (bind-address), `host` and `port` or `socket`",
         retry: false,
     },
     Meaning {
         numbers: &[2006, 2013, 2055],
-        code: "connection_lost",
+        code: codes::CONNECTION_LOST,
         hint: "the server or the network ended the connection half-way; look at the server's log",
         retry: false,
     },
@@ -111,8 +112,8 @@ pub(super) fn answer(ran: &Ran) -> Answer {
         return Answer::Nothing;
     };
     match MEANINGS.iter().find(|meaning| meaning.numbers.contains(&number)) {
-        Some(Meaning { code: "unauthorized" | "database_missing", .. }) => Answer::Nothing,
-        Some(Meaning { code: "permission_denied", .. }) => Answer::Denied,
+        Some(Meaning { code: codes::UNAUTHORIZED | codes::DATABASE_MISSING, .. }) => Answer::Nothing,
+        Some(Meaning { code: codes::PERMISSION_DENIED, .. }) => Answer::Denied,
         Some(Meaning { retry: true, .. }) => Answer::Later,
         _ => Answer::Wrong,
     }
@@ -130,12 +131,12 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
     let told = telling_line(&ran.stderr);
     let text = ran.stderr.to_lowercase();
     if ["errno 28", "no space left", "errcode: 28", "disk quota exceeded"].iter().any(|words| text.contains(words)) {
-        return Failure::new("disk_full", format!("{about}: {told}"))
+        return Failure::new(codes::DISK_FULL, format!("{about}: {told}"))
             .hint("make room where the artifacts lie; nothing half-written is kept")
             .later();
     }
     if text.contains("insufficient privileges to show create") {
-        return Failure::new("permission_denied", format!("{about}: {told}"))
+        return Failure::new(codes::PERMISSION_DENIED, format!("{about}: {told}"))
             .hint("GRANT SELECT ON mysql.proc (MariaDB) or SHOW_ROUTINE ON *.* (MySQL) to the user: it sees routines but not what is in them");
     }
     let meaning = number(&ran.stderr).and_then(|n| MEANINGS.iter().find(|meaning| meaning.numbers.contains(&n)));
@@ -145,9 +146,11 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
             if meaning.retry { failure.later() } else { failure }
         }
         None if told.is_empty() => {
-            Failure::new("dump_failed", format!("{about} failed ({:?}) and said nothing", ran.exit))
+            Failure::new(codes::DUMP_FAILED, format!("{about} failed ({:?}) and said nothing", ran.exit))
         }
-        None => Failure::new("dump_failed", format!("{about}: {told}")).hint("the run's log has all that it wrote"),
+        None => {
+            Failure::new(codes::DUMP_FAILED, format!("{about}: {told}")).hint("the run's log has all that it wrote")
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::Accepted;
 use super::grants::Grants;
 use super::scan::Counts;
 use super::server::{Listed, Server, identifier, literal, unhex};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::tool::DEADLINE_OF_QUESTION;
@@ -101,7 +102,7 @@ pub(super) fn unseen(
         let had = before(what).filter(|had| *had > now.of(what));
         let had = had.map(|had| format!(" ({} now, {had} in the last backup)", now.of(what))).unwrap_or_default();
         Remark {
-            code: "unseen",
+            code: codes::UNSEEN,
             sentence: UNSEEN,
             name: format!("{what} of {database}{had}"),
             hint: grant,
@@ -136,7 +137,7 @@ pub(super) fn missing(
     ];
     let fewer = wanted.into_iter().filter(|(what, wanted)| now.of(what) < *wanted);
     let told = fewer.map(|(what, wanted)| Remark {
-        code: "objects_missing",
+        code: codes::OBJECTS_MISSING,
         sentence: "the dump has fewer objects than the catalog lists",
         name: format!("{} of {wanted} {what} of {database}", now.of(what)),
         hint: "look into the run's log for what the dump program wrote".to_owned(),
@@ -150,7 +151,7 @@ pub(super) fn by_design(server: &Server<'_>, database: &str, kept: &[&Listed]) -
     let mut remarks = Vec::new();
     for table in kept.iter().filter(|table| ELSEWHERE.contains(&table.engine().as_str())) {
         remarks.push(Remark {
-            code: "rows_elsewhere",
+            code: codes::ROWS_ELSEWHERE,
             sentence: "tables whose rows lie elsewhere are in this backup without these",
             name: format!("{}.{} ({})", database, table.name, table.engine()),
             hint: "protect what they lead to with a target of its own".to_owned(),
@@ -170,7 +171,7 @@ pub(super) fn by_design(server: &Server<'_>, database: &str, kept: &[&Listed]) -
             continue;
         }
         remarks.push(Remark {
-            code: "floats_rounded",
+            code: codes::FLOATS_ROUNDED,
             sentence: "FLOAT columns hold values that no dump program writes with all their digits (6 are kept)",
             name: format!("{database}.{table} ({})", columns.join(", ")),
             hint: "ALTER TABLE … MODIFY … DOUBLE keeps them all".to_owned(),
@@ -199,7 +200,7 @@ pub(super) fn of_excluded(server: &Server<'_>, database: &str) -> Result<Vec<Rem
     let kept = views.iter().filter(|(name, _)| !excluded.contains(&name.as_str()));
     let told = kept.filter_map(|(name, text)| Some((name, used(text)?)));
     let remark = |(name, table): (&String, &str)| Remark {
-        code: "view_of_excluded",
+        code: codes::VIEW_OF_EXCLUDED,
         sentence: "views use tables that `exclude_tables` leaves out, so a server that lacks these cannot load this backup",
         name: format!("{database}.{name} ({table})"),
         hint: "name the view in `exclude_tables` too, or keep the table".to_owned(),
@@ -212,7 +213,7 @@ pub(super) fn of_excluded(server: &Server<'_>, database: &str) -> Result<Vec<Rem
 pub(super) fn too_long(server: &Server<'_>, database: &str, row_bytes: u64) -> Result<Option<Remark>, Failure> {
     let limit = packet_max(server)?;
     Ok((row_bytes + AROUND_ROW_BYTES >= limit).then(|| Remark {
-        code: "row_too_long",
+        code: codes::ROW_TOO_LONG,
         sentence: "rows are so long that a server with this max_allowed_packet cannot load them again",
         name: format!("{database} ({}, the limit is {})", ByteSize(row_bytes), ByteSize(limit)),
         hint: "SET GLOBAL max_allowed_packet to more than two times the longest value (up to 1 GiB), here and where it is \
@@ -270,7 +271,7 @@ pub(super) fn history(server: &Server<'_>, database: &str, kept: &[&Listed]) -> 
         return Ok((true, Vec::new()));
     }
     let remark = |table: &str| Remark {
-        code: "history",
+        code: codes::HISTORY,
         sentence: "the history of system-versioned tables is not in this backup",
         name: format!("{database}.{table}"),
         hint: "mariadb-dump 10.11 and newer writes it (of tables that are versioned by time); or accept it: \

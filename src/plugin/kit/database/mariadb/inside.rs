@@ -14,7 +14,7 @@ use super::restore::swap::Swap;
 use super::restore::work::Work;
 use super::server::{Server, identifier, literal, series, unhex};
 use super::{MariadbSettings, dump, explain, split};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::tidy::tidy;
@@ -60,7 +60,7 @@ impl Dumped {
     ) -> Result<Self, Failure> {
         let (whole, _) = dump::read_whole(artifact, |done| voice.progress(done, 0))?;
         let damaged = |why: &str| {
-            Failure::new("dump_damaged", format!("{} is not whole: {why}", artifact.display()))
+            Failure::new(codes::DUMP_DAMAGED, format!("{} is not whole: {why}", artifact.display()))
                 .hint("nothing was changed; take another snapshot")
         };
         if !whole.complete {
@@ -68,7 +68,7 @@ impl Dumped {
         }
         let into = staging.join(format!(".larder-dump-{number}"));
         let parts = split::split(artifact, &into, |done| voice.progress(done, 0)).map_err(|error| {
-            Failure::new("unwritable", format!("{} cannot be taken apart: {error}", artifact.display()))
+            Failure::new(codes::UNWRITABLE, format!("{} cannot be taken apart: {error}", artifact.display()))
                 .hint("nothing was changed; make room where the artifacts lie")
         })?;
         let mut databases = Vec::new();
@@ -167,7 +167,7 @@ impl<'a> Reached<'a> {
         let then = dumped.server.as_deref().and_then(super::server::shown);
         if let Some(then) = then.filter(|then| series(then) != series(&now)) {
             voice.warning(
-                Trouble::new("other_version", format!("the dump is of {then}, the server is {now}"))
+                Trouble::new(codes::OTHER_VERSION, format!("the dump is of {then}, the server is {now}"))
                     .with_hint("an older server may not know all that is in it; try it on a server beside first"),
             );
         }

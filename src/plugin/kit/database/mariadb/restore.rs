@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::scan::Scan;
 use super::server::{Server, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{Choice, Goal};
@@ -68,7 +68,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     let plans = plan(&server, &options, facts, &request.staging, voice)?;
     let users = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_USERS && options.users);
     if options.users && users.is_none() {
-        return Err(Failure::new("no_users", "the backup holds no users").hint("leave `users` out"));
+        return Err(Failure::new(codes::NO_USERS, "the backup holds no users").hint("leave `users` out"));
     }
     if let Some(users) = users {
         whole(users, &request.staging, voice)?;
@@ -105,7 +105,7 @@ pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Re
 fn tell_version(facts: &CaptureFacts, version: &str, voice: &mut Voice<'_>) -> bool {
     let Some(then) = facts.app_version.as_deref().filter(|then| series(then) != series(version)) else { return true };
     voice.warning(
-        Trouble::new("other_version", format!("the backup is of {then}, the server is {version}"))
+        Trouble::new(codes::OTHER_VERSION, format!("the backup is of {then}, the server is {version}"))
             .with_hint("an older server may not know all that is in it; try it on a server beside first"),
     );
     false
@@ -119,7 +119,7 @@ fn whole(artifact: &ArtifactFile, staging: &Path, voice: &mut Voice<'_>) -> Resu
 }
 
 fn damaged(artifact: &ArtifactFile) -> Failure {
-    Failure::new("dump_damaged", format!("{} is not whole", artifact.path.display()))
+    Failure::new(codes::DUMP_DAMAGED, format!("{} is not whole", artifact.path.display()))
         .hint("nothing was changed; take another snapshot")
 }
 

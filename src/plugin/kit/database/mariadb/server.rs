@@ -7,6 +7,7 @@ use super::client::{self, Client, OptionFile};
 use super::explain::explain;
 use super::reach::{Program, Reach};
 use super::{DATABASES_MAX, MariadbSettings};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::process::Exit;
@@ -148,7 +149,7 @@ impl<'a> Server<'a> {
         let told = rows.first().map(String::as_str).unwrap_or_default();
         let place = || self.settings.place();
         Version::parse(told)
-            .ok_or_else(|| Failure::new("not_mariadb", format!("{} told no version but {told:?}", place())))
+            .ok_or_else(|| Failure::new(codes::NOT_MARIADB, format!("{} told no version but {told:?}", place())))
     }
 
     fn login(&self) -> Vec<OsString> {
@@ -220,10 +221,10 @@ impl<'a> Server<'a> {
         );
         let names: Vec<String> = self.query("", &sql)?.iter().filter_map(|row| unhex(row)).collect();
         match names.len() {
-            0 => Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
+            0 => Err(Failure::new(codes::NO_DATABASES, format!("{} lists no database to keep", self.settings.place()))
                 .hint("a database that the user may not see is not listed: check its grants")),
             count if count > DATABASES_MAX => {
-                Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")))
+                Err(Failure::new(codes::TOO_MANY_DATABASES, format!("there are more than {DATABASES_MAX} databases")))
             }
             _ => Ok(names.into_iter().filter(|name| !self.settings.except.contains(name)).collect()),
         }

@@ -12,7 +12,7 @@ use super::restore::feed::{Feed, Part, stream};
 use super::restore::names::Tokens;
 use super::restore::swap::{Place, Swap};
 use super::server::Server;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::memory_file::MemoryFile;
 use crate::plugin::kit::tool::DEADLINE_OF_WORK;
@@ -43,7 +43,7 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
         let told = &failure.trouble.message;
         return Err(if told.contains("unknown option") || told.contains("unknown variable") {
             failure.hint("this mariadb-dump cannot write users (10.2.37 and newer can): say `users: false`")
-        } else if failure.trouble.code == "permission_denied" {
+        } else if failure.trouble.is(codes::PERMISSION_DENIED) {
             failure.hint("GRANT SELECT ON mysql.* to the user, or say `users: false`")
         } else {
             failure
@@ -54,7 +54,7 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let _ = std::fs::remove_file(file);
-    Err(Failure::new("dump_cut", "the file with the users has no end (`-- Dump completed`)"))
+    Err(Failure::new(codes::DUMP_CUT, "the file with the users has no end (`-- Dump completed`)"))
 }
 
 /// Makes the users that are missing, and says nothing to those that are there. What the restoring user may not grant is
@@ -63,10 +63,11 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
 /// Noted first: a user that is half made looks like one that is there.
 pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let server = swap.server;
-    let missing = of_missing(file, &there(server)?)
-        .map_err(|error| Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", file.display())))?;
+    let missing = of_missing(file, &there(server)?).map_err(|error| {
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", file.display()))
+    })?;
     let script = MemoryFile::new(&missing.script)
-        .map_err(|error| Failure::new("internal", format!("a script cannot be made: {error}")))?;
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("a script cannot be made: {error}")))?;
     let mut place = Place::new(server, run, NUMBER, "mysql", false, &[])?;
     (place.is_of_users, place.users) = (true, missing.makes.iter().cloned().collect());
     swap.note(&place)?;
@@ -176,7 +177,7 @@ fn make(swap: &Swap<'_>, place: &Place, file: &Path, voice: &mut Voice<'_>) -> R
         return Err(explain("the restore of the users", &server.settings.place(), "", &ran));
     }
     for complaint in complaints.iter().take(COMPLAINTS_MAX) {
-        voice.warning(Trouble::new("grant_refused", crate::plugin::kit::tidy::tidy(complaint, 300)));
+        voice.warning(Trouble::new(codes::GRANT_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
     }
     Ok(complaints.len())
 }

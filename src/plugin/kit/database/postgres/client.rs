@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, Tools};
 
@@ -69,11 +70,11 @@ pub(super) fn choose(clients: &[Client], server_major: u32) -> Option<Client> {
 pub(super) fn none(bin_dir: Option<&Path>) -> Failure {
     match bin_dir {
         Some(directory) => Failure::new(
-            "no_client",
+            codes::NO_CLIENT,
             format!("{} does not hold pg_dump, pg_restore and psql that work", directory.display()),
         )
         .hint("correct `bin_dir`, or leave it out to have them found"),
-        None => Failure::new("no_client", "pg_dump, pg_restore and psql are not installed on this machine")
+        None => Failure::new(codes::NO_CLIENT, "pg_dump, pg_restore and psql are not installed on this machine")
             .hint("apt install postgresql-client"),
     }
 }
@@ -81,7 +82,7 @@ pub(super) fn none(bin_dir: Option<&Path>) -> Failure {
 pub(super) fn too_old(clients: &[Client], server_major: u32, server: &str, place: &str) -> Failure {
     let newest = clients.last().map_or_else(|| "none".to_owned(), |client| client.version.clone());
     Failure::new(
-        "server_newer_than_client",
+        codes::SERVER_NEWER_THAN_CLIENT,
         format!("{place} runs PostgreSQL {server}, the newest pg_dump here is {newest}: it refuses newer servers"),
     )
     .hint(format!("apt install postgresql-client-{server_major} (from apt.postgresql.org where the system has none)"))

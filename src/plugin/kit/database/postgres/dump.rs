@@ -11,6 +11,7 @@ use super::explain::explain;
 use super::scan::{self, Scan};
 use super::server::Server;
 use super::{LOCK_WAIT_MS, dump_name, excluded, gaps, verify};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::digest;
@@ -87,7 +88,7 @@ pub(super) fn all(
     if let Some(failure) = failed {
         return Err(failure);
     }
-    finished.into_iter().map(|own| own.ok_or_else(|| Failure::new("internal", "a dump was lost"))).collect()
+    finished.into_iter().map(|own| own.ok_or_else(|| Failure::new(codes::INTERNAL, "a dump was lost"))).collect()
 }
 
 /// The options that say what is in a dump; the same for a backup and for the reading back after a restore.
@@ -141,7 +142,7 @@ fn one(
         failure.hint("pg_dump ended well but its file cannot be read: look at the disk below the artifacts")
     })?;
     if contents.tables == 0 && !server.settings.may_be_empty(database) {
-        return Err(Failure::new("database_empty", format!("the database {database:?} has no table to keep"))
+        return Err(Failure::new(codes::DATABASE_EMPTY, format!("the database {database:?} has no table to keep"))
             .hint("check the name, `exclude_tables` and the role's rights, or say `allow_empty: true`"));
     }
     let bytes = bytes_of(&file);
@@ -162,7 +163,7 @@ fn one(
 
 /// Dumps a database again, into nothing but its numbers.
 pub(super) fn read_back(server: &Server<'_>, database: &str, mut on_tick: impl FnMut()) -> Result<Scan, Failure> {
-    let broken = |error: std::io::Error| Failure::new("internal", format!("reading it back failed: {error}"));
+    let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("reading it back failed: {error}"));
     let (reader, writer) = std::io::pipe().map_err(broken)?;
     let reading = std::thread::spawn(move || scan::read(reader));
     let ends = Ends { stdin: None, stdout: Some(File::from(std::os::fd::OwnedFd::from(writer))) };

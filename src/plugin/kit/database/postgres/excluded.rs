@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::PostgresSettings;
 use super::server::{Server, literal};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::protocol::CaptureFacts;
@@ -97,7 +98,7 @@ pub(super) fn needed(server: &Server<'_>, database: &str, left_out: &[String]) -
     let users = server.names(database, &sql)?.into_iter();
     let is_accepted = server.settings.accept.contains(&super::Accepted::NeedsExcluded);
     let remark = |name: String| Remark {
-        code: "needs_excluded",
+        code: codes::NEEDS_EXCLUDED,
         sentence: "what needs a table that `exclude_tables` leaves out, so that no restore loads it without that table",
         name: format!("{name} of {database}"),
         hint: format!(

@@ -1,5 +1,6 @@
 //! From what PostgreSQL's programs write to a code, a sentence and the next step; pure.
 
+use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database;
 use crate::plugin::kit::tool::Ran;
@@ -7,7 +8,7 @@ use crate::plugin::kit::tool::Ran;
 /// What a message means: any of the texts, the code, the next step, whether later can help.
 struct Meaning {
     any: &'static [&'static str],
-    code: &'static str,
+    code: Code,
     hint: &'static str,
     retry: bool,
 }
@@ -16,7 +17,7 @@ struct Meaning {
 const MEANINGS: &[Meaning] = &[
     Meaning {
         any: &["no space left on device", "disk quota exceeded", "file too large"],
-        code: "disk_full",
+        code: codes::DISK_FULL,
         hint: "make room where the artifacts lie; nothing half-written is kept",
         retry: true,
     },
@@ -29,45 +30,45 @@ const MEANINGS: &[Meaning] = &[
             "remaining connection slots",
             "too many connections",
         ],
-        code: "server_busy",
+        code: codes::SERVER_BUSY,
         hint: "the server takes no connection at the moment; it is tried again",
         retry: true,
     },
     Meaning {
         any: &["is not currently accepting connections"],
-        code: "database_closed",
+        code: codes::DATABASE_CLOSED,
         hint: "ALTER DATABASE … ALLOW_CONNECTIONS true opens it; a database that shall stay closed is no target",
         retry: false,
     },
     Meaning {
         any: &["prepared transaction using the database", "prepared transactions using the database"],
-        code: "database_in_use",
+        code: codes::DATABASE_IN_USE,
         hint: "no session but a prepared transaction is in it: SELECT gid FROM pg_prepared_xacts, then COMMIT PREPARED or \
                ROLLBACK PREPARED; it was not touched",
         retry: false,
     },
     Meaning {
         any: &["must be member of role", "must be able to set role"],
-        code: "not_member",
+        code: codes::NOT_MEMBER,
         hint: "say `--option owner=false`, or name a target whose role is a superuser or a member of that role",
         retry: false,
     },
     Meaning {
         any: &["invalid value for parameter \"default_tablespace\""],
-        code: "tablespace_missing",
+        code: codes::TABLESPACE_MISSING,
         hint: "make that tablespace on this server first (CREATE TABLESPACE), or have the backup's ones made: \
                `--option globals=true`",
         retry: false,
     },
     Meaning {
         any: &["is being accessed by other users"],
-        code: "database_in_use",
+        code: codes::DATABASE_IN_USE,
         hint: "stop the application that uses it; it was not touched",
         retry: false,
     },
     Meaning {
         any: &["lock timeout", "lock not available"],
-        code: "table_locked",
+        code: codes::TABLE_LOCKED,
         hint: "something holds an exclusive lock on a table; it is tried again",
         retry: true,
     },
@@ -81,7 +82,7 @@ const MEANINGS: &[Meaning] = &[
             "no pg_hba.conf entry",
             "is not permitted to log in",
         ],
-        code: "unauthorized",
+        code: codes::UNAUTHORIZED,
         hint: "check `user`, the secret that `password` names, and pg_hba.conf on the server",
         retry: false,
     },
@@ -93,7 +94,7 @@ const MEANINGS: &[Meaning] = &[
             "ssl error",
             "server certificate for",
         ],
-        code: "tls",
+        code: codes::TLS,
         hint: "check `sslmode` and `sslrootcert`",
         retry: false,
     },
@@ -109,7 +110,7 @@ const MEANINGS: &[Meaning] = &[
             "ssl syscall error",
             "eof detected",
         ],
-        code: "connection_lost",
+        code: codes::CONNECTION_LOST,
         hint: "the server or the network ended the connection half-way; look at the server's log",
         retry: false,
     },
@@ -124,44 +125,44 @@ const MEANINGS: &[Meaning] = &[
             "is the server running",
             "host is down",
         ],
-        code: "unreachable",
+        code: codes::UNREACHABLE,
         hint: "check that PostgreSQL runs there and listens on that address (listen_addresses), `host` and `port`",
         retry: false,
     },
     Meaning {
         any: &["server version mismatch"],
-        code: "server_newer_than_client",
+        code: codes::SERVER_NEWER_THAN_CLIENT,
         hint: "install the postgresql-client package of the server's major version",
         retry: false,
     },
     Meaning {
         any: &["row-level security"],
-        code: "row_security",
+        code: codes::ROW_SECURITY,
         hint: "ALTER ROLE … BYPASSRLS for the role that dumps",
         retry: false,
     },
     Meaning {
         any: &["permission denied for large object"],
-        code: "permission_denied",
+        code: codes::PERMISSION_DENIED,
         hint: "pg_read_all_data does not reach large objects: ALTER ROLE … SET lo_compat_privileges = on for the role that \
                dumps (as a superuser), or GRANT SELECT ON LARGE OBJECT … to it",
         retry: false,
     },
     Meaning {
         any: &["permission denied for", "must be owner of", "permission denied to"],
-        code: "permission_denied",
+        code: codes::PERMISSION_DENIED,
         hint: "GRANT pg_read_all_data TO the role that dumps (PostgreSQL 14 and newer)",
         retry: false,
     },
     Meaning {
         any: &["out of memory", "out of shared memory"],
-        code: "server_memory",
+        code: codes::SERVER_MEMORY,
         hint: "the server ran out of memory or locks: raise max_locks_per_transaction",
         retry: false,
     },
     Meaning {
         any: &["pqgetcopydata() failed"],
-        code: "connection_lost",
+        code: codes::CONNECTION_LOST,
         hint: "the server or the network ended the connection half-way; look at the server's log",
         retry: false,
     },
@@ -176,19 +177,19 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
     }
     let text = ran.stderr.to_lowercase();
     if text.contains("fatal:  database \"") && text.contains("does not exist") || missing_database(&text) {
-        return Failure::new("database_missing", format!("{about}: {told}"))
+        return Failure::new(codes::DATABASE_MISSING, format!("{about}: {told}"))
             .hint("check the database's name: `psql -l` lists them");
     }
     if text.contains("role \"") && text.contains("does not exist") && text.contains("fatal:") {
-        return Failure::new("unauthorized", format!("{about}: {told}")).hint("check `user`: CREATE ROLE … LOGIN");
+        return Failure::new(codes::UNAUTHORIZED, format!("{about}: {told}")).hint("check `user`: CREATE ROLE … LOGIN");
     }
     match MEANINGS.iter().find(|meaning| meaning.any.iter().any(|words| text.contains(words))) {
         Some(meaning) => {
             let failure = Failure::new(meaning.code, format!("{about}: {told}")).hint(meaning.hint);
             if meaning.retry { failure.later() } else { failure }
         }
-        None if told.is_empty() => Failure::new("pg_failed", format!("{about} failed and said nothing")),
-        None => Failure::new("pg_failed", format!("{about}: {told}")).hint("the run's log has all that it wrote"),
+        None if told.is_empty() => Failure::new(codes::PG_FAILED, format!("{about} failed and said nothing")),
+        None => Failure::new(codes::PG_FAILED, format!("{about}: {told}")).hint("the run's log has all that it wrote"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::bare::Names;
 use super::scan::Scan;
 use super::server::Server;
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 
@@ -118,7 +119,7 @@ pub(super) fn missing(
         };
         if found < listed {
             remarks.push(Remark {
-                code: "objects_missing",
+                code: codes::OBJECTS_MISSING,
                 sentence: "the dump has fewer objects than the catalog lists",
                 name: format!("{found} of {listed} {kind} of {database}"),
                 hint: "look into the run's log for what pg_dump wrote".to_owned(),
@@ -140,7 +141,7 @@ pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, F
     let computed = computed(server, database)?;
     for name in computed.by_rows {
         remarks.push(Remark {
-            code: "reads_tables",
+            code: codes::READS_TABLES,
             sentence: "what is computed or checked for each row while it is loaded, by functions that use tables: when \
                        the rows of those come later, no restore loads it, whatever the search_path",
             name: format!("{name} of {database}"),
@@ -152,7 +153,7 @@ pub(super) fn look(server: &Server<'_>, database: &str) -> Result<Vec<Remark>, F
     }
     for name in computed.by_path {
         remarks.push(Remark {
-            code: "needs_search_path",
+            code: codes::NEEDS_SEARCH_PATH,
             sentence: "what loads only with the application's search_path, which a restore by larder sets",
             name: format!("{name} of {database}"),
             hint: "`pg_restore` by hand refuses it: ALTER FUNCTION … SET search_path mends that for good".to_owned(),
@@ -225,25 +226,25 @@ fn left_out(server: &Server<'_>, database: &str, row: &str) -> Option<Remark> {
     let accepted = |what: &str| server.settings.accept.iter().any(|each| each.as_str() == what);
     let (code, sentence, hint, is_missing) = match kind {
         "foreign" => (
-            "foreign_tables",
+            codes::FOREIGN_TABLES,
             "the rows of foreign tables are on their own servers and not in this backup",
             "protect these servers with targets of their own".to_owned(),
             false,
         ),
         "extension" => (
-            "extension_tables",
+            codes::EXTENSION_TABLES,
             "rows in tables that an extension made, and did not mark as configuration, are not in this backup",
             "CREATE EXTENSION makes these tables anew; SELECT pg_extension_config_dump(…) has them dumped".to_owned(),
             false,
         ),
         "mapping" => (
-            "user_mappings",
+            codes::USER_MAPPINGS,
             "options (passwords) of user mappings that the role may not see may be missing in the dump",
             format!("dump as a superuser, or accept it: `accept: [user_mappings]` ({user} is none)"),
             !accepted("user_mappings"),
         ),
         "subscription" => (
-            "subscriptions",
+            codes::SUBSCRIPTIONS,
             "subscriptions are dumped for superusers only and are not in this backup",
             format!("ALTER ROLE {user} SUPERUSER, or accept it: `accept: [subscriptions]`"),
             !accepted("subscriptions"),

@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::statement::{Backslash, Cursor, Piece, sql, statements};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
 use crate::plugin::kit::voice::Voice;
@@ -21,9 +21,6 @@ const COMPLAINTS_MAX: usize = 10;
 const END: &str = "-- PostgreSQL database cluster dump complete";
 /// What is read of a file's end, in bytes.
 const TAIL_BYTES: u64 = 1024;
-/// The code of a failure: the file may be sound, and cannot be used here.
-const NOT_UTF8: &str = "globals_not_utf8";
-
 /// Has psql set a savepoint before each statement of a transaction, so that one that is refused does not end it.
 pub(in crate::plugin) const KEEP_ON: &str = "ON_ERROR_ROLLBACK=on";
 
@@ -59,16 +56,16 @@ impl Globals {
     pub(in crate::plugin) fn read(file: &Path) -> Result<Self, Failure> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let bytes = std::fs::read(file)
-            .map_err(|error| Failure::new("artifact_unreadable", format!("{name} cannot be read: {error}")))?;
+            .map_err(|error| Failure::new(codes::ARTIFACT_UNREADABLE, format!("{name} cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).ok().filter(|text| text.is_ascii() || is_utf8(text)).ok_or_else(|| {
             let hint = "nothing was changed; take another snapshot: names are kept in UTF-8 since; one that its server \
                         itself has in no encoding must be renamed first. Or go without the roles, and run the file by hand: \
                         `psql -X -f globals.sql`";
-            Failure::new(NOT_UTF8, format!("{name} is not in UTF-8, so names of roles in it are unknown"))
+            Failure::new(codes::GLOBALS_NOT_UTF8, format!("{name} is not in UTF-8, so names of roles in it are unknown"))
                 .hint(hint)
         })?;
         Self::of(&text).ok_or_else(|| {
-            Failure::new("dump_damaged", format!("{name} cannot be used: it ends in the middle of a statement"))
+            Failure::new(codes::DUMP_DAMAGED, format!("{name} cannot be used: it ends in the middle of a statement"))
                 .hint("nothing was changed; take another snapshot")
         })
     }
@@ -81,7 +78,9 @@ impl Globals {
         match ends_well(file) {
             Ok(true) => match Self::read(file) {
                 Ok(_) => (Verdict::Proven, "its last line is there".to_owned()),
-                Err(failure) if failure.trouble.code == NOT_UTF8 => (Verdict::CouldNotVerify, failure.trouble.message),
+                Err(failure) if failure.trouble.is(codes::GLOBALS_NOT_UTF8) => {
+                    (Verdict::CouldNotVerify, failure.trouble.message)
+                }
                 Err(failure) => (Verdict::Failed, failure.trouble.message),
             },
             Ok(false) => (Verdict::Failed, format!("it does not end with {END:?}")),
@@ -145,7 +144,7 @@ impl Globals {
         let complaints = stderr.lines().filter(|line| line.contains("ERROR:") || line.contains("error:"));
         let complaints: Vec<&str> = complaints.filter(|line| !line.contains("already exists")).collect();
         for complaint in complaints.iter().take(COMPLAINTS_MAX) {
-            voice.warning(Trouble::new("role_refused", crate::plugin::kit::tidy::tidy(complaint, 300)));
+            voice.warning(Trouble::new(codes::ROLE_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
         }
         tell_left(missing, voice);
         let wanted = self.roles();
@@ -182,7 +181,7 @@ fn tell_left(missing: &Missing, voice: &mut Voice<'_>) {
     for statement in &missing.left {
         let told =
             format!("a role that is there stays as it is, and so is not given what the backup says: {statement}");
-        let trouble = Trouble::new("membership_left", told);
+        let trouble = Trouble::new(codes::MEMBERSHIP_LEFT, told);
         voice.notice(trouble.with_hint("run that statement if the role shall have what it says"));
     }
 }

@@ -13,7 +13,7 @@ use super::bound::silent;
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
 use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, verify};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
@@ -92,7 +92,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     let plans = plan(&server, &options, facts, &request.staging, voice)?;
     let globals = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_GLOBALS && options.globals);
     if options.globals && globals.is_none() {
-        return Err(Failure::new("no_globals", "the backup holds no roles").hint("leave `globals` out"));
+        return Err(Failure::new(codes::NO_GLOBALS, "the backup holds no roles").hint("leave `globals` out"));
     }
     let mut roles = None;
     if let Some(globals) = globals {
@@ -162,7 +162,7 @@ impl Work<'_> {
             self.load(plan, &place.beside, Some((&*places, &place)), voice)?;
             if self.compare(plan, &place.beside, voice)? == Verdict::Failed && plan.is_full {
                 return Err(Failure::new(
-                    "restore_differs",
+                    codes::RESTORE_DIFFERS,
                     format!("what was loaded for {} is not what the backup holds", plan.goal),
                 )
                 .hint("the database that is there was not touched"));
@@ -201,7 +201,7 @@ impl Work<'_> {
                     plan.name, plan.goal
                 )
             };
-            voice.notice(Trouble::new("subscription_silent", told).with_hint(hint));
+            voice.notice(Trouble::new(codes::SUBSCRIPTION_SILENT, told).with_hint(hint));
         }
     }
 
@@ -243,7 +243,7 @@ impl Work<'_> {
             }
             voice.notice(
                 Trouble::new(
-                    "loaded_with_search_path",
+                    codes::LOADED_WITH_SEARCH_PATH,
                     format!("{} was loaded with the search_path {path}: with none it is not loadable", plan.goal),
                 )
                 .with_hint("ALTER FUNCTION … SET search_path mends that for good"),
@@ -270,7 +270,7 @@ impl Work<'_> {
                  ALTER DATABASE {} SET search_path = …",
                 identifier(&plan.goal)
             );
-            return Err(Failure::new("search_path_unknown", told).hint(hint));
+            return Err(Failure::new(codes::SEARCH_PATH_UNKNOWN, told).hint(hint));
         }
         let name = format!("what {} computes is as it was", plan.goal);
         voice.validation(name, Verdict::CouldNotVerify, format!("{told}; it was loaded with {path}"));
@@ -293,7 +293,7 @@ impl Work<'_> {
             match self.server.query(self.apart, &property.about(database)) {
                 Ok(_) => {}
                 Err(failure) if plan.goal == plan.name => return Err(load::as_administrator(failure)),
-                Err(failure) => voice.warning(Trouble::new("setting_refused", failure.trouble.message)),
+                Err(failure) => voice.warning(Trouble::new(codes::SETTING_REFUSED, failure.trouble.message)),
             }
         }
         Ok(())
@@ -306,7 +306,7 @@ fn apart<'g>(mut goals: impl Iterator<Item = &'g str>) -> &'static str {
 }
 
 fn damaged(path: &Path, why: &str) -> Failure {
-    Failure::new("dump_damaged", format!("{} cannot be used: {why}", path.display()))
+    Failure::new(codes::DUMP_DAMAGED, format!("{} cannot be used: {why}", path.display()))
         .hint("nothing was changed; take another snapshot")
 }
 
@@ -321,7 +321,7 @@ fn tell_version(facts: &CaptureFacts, server: &Server<'_>, voice: &mut Voice<'_>
         "extensions and what depends on the version may need care; run ANALYZE afterwards"
     };
     let message = format!("the backup is of {then}, the server is PostgreSQL {}", server.version);
-    voice.warning(Trouble::new("other_version", message).with_hint(hint));
+    voice.warning(Trouble::new(codes::OTHER_VERSION, message).with_hint(hint));
     false
 }
 
@@ -388,7 +388,7 @@ fn replaceable(
         server.settings.place(),
         listed(&names)
     );
-    Err(Failure::new("excluded_would_go", told).hint(
+    Err(Failure::new(codes::EXCLUDED_WOULD_GO, told).hint(
         "nothing was changed; restore it beside with `--option into=NAME` and move over what you need, or say \
          `--option drop_excluded=true` to lose them",
     ))

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::client::{self, Client};
 use super::explain::explain;
 use super::{DATABASES_MAX, PostgresSettings};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::digest;
@@ -92,7 +93,7 @@ impl<'a> Server<'a> {
         let sql = "SELECT current_setting('server_version_num'), split_part(current_setting('server_version'), ' ', 1)";
         let rows = match self.query(database, sql) {
             // A server may be without the database `postgres`.
-            Err(failure) if database == "postgres" && failure.trouble.code == "database_missing" => {
+            Err(failure) if database == "postgres" && failure.trouble.is(codes::DATABASE_MISSING) => {
                 self.query("template1", sql)?
             }
             other => other?,
@@ -102,7 +103,7 @@ impl<'a> Server<'a> {
         match parsed {
             Some((number, version)) => Ok((number / 10_000, version.to_owned())),
             None => Err(Failure::new(
-                "not_postgres",
+                codes::NOT_POSTGRES,
                 format!("{} did not tell a PostgreSQL version but {row:?}", self.settings.place()),
             )),
         }
@@ -113,12 +114,18 @@ impl<'a> Server<'a> {
                    AND datname !~ '^larder_[0-9a-z]{26}_[0-9]+(_old)?$' ORDER BY datname";
         let rows = self.ask_apart(&in_hex(sql))?;
         if rows.len() > DATABASES_MAX {
-            return Err(Failure::new("too_many_databases", format!("there are more than {DATABASES_MAX} databases")));
+            return Err(Failure::new(
+                codes::TOO_MANY_DATABASES,
+                format!("there are more than {DATABASES_MAX} databases"),
+            ));
         }
         let names = names(rows).unwrap_or_default();
         if names.is_empty() {
-            return Err(Failure::new("no_databases", format!("{} lists no database to keep", self.settings.place()))
-                .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
+            return Err(Failure::new(
+                codes::NO_DATABASES,
+                format!("{} lists no database to keep", self.settings.place()),
+            )
+            .hint("only templates are there, or a name is not UTF-8: name them with `databases`"));
         }
         Ok(names.into_iter().filter(|name| !self.settings.except.contains(name)).collect())
     }
@@ -128,7 +135,7 @@ impl<'a> Server<'a> {
         let sql = "SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY datname";
         let names = names(self.ask_apart(&in_hex(sql))?)?.into_iter();
         let remark = |name: String| Remark {
-            code: "database_closed",
+            code: codes::DATABASE_CLOSED,
             sentence: "databases that allow no connections are not in this backup",
             hint: format!("ALTER DATABASE {} ALLOW_CONNECTIONS true, or name it in `except`", identifier(&name)),
             name,
@@ -141,7 +148,7 @@ impl<'a> Server<'a> {
     fn ask_apart(&self, sql: &str) -> Result<Vec<String>, Failure> {
         match self.query("postgres", sql) {
             // A server may be without the database `postgres`.
-            Err(failure) if failure.trouble.code == "database_missing" => self.query("template1", sql),
+            Err(failure) if failure.trouble.is(codes::DATABASE_MISSING) => self.query("template1", sql),
             other => other,
         }
     }
@@ -190,7 +197,7 @@ pub(in crate::plugin) fn names(rows: impl IntoIterator<Item = impl AsRef<str>>) 
     let name = |row: &str| String::from_utf8(hex::decode(row).ok()?).ok();
     let names: Option<Vec<String>> = rows.into_iter().map(|row| name(row.as_ref())).collect();
     names.ok_or_else(|| {
-        Failure::new("server_unexpected", "the server's answer is no list of names in UTF-8")
+        Failure::new(codes::SERVER_UNEXPECTED, "the server's answer is no list of names in UTF-8")
             .hint("a name at the server is not UTF-8: rename it there, with ALTER … RENAME TO")
     })
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::figure_key;
@@ -106,7 +107,7 @@ pub(in crate::plugin) fn prove_dump(tools: &Tools, file: &Path) -> (Verdict, Str
 
 /// Has pg_restore turn the whole file into SQL, and reads that. `on_tick` gets the bytes of SQL read so far.
 pub(super) fn scan(tools: &Tools, client: &Client, file: &Path, mut on_tick: impl FnMut(u64)) -> Result<Scan, Failure> {
-    let broken = |error: std::io::Error| Failure::new("internal", format!("reading the dump failed: {error}"));
+    let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("reading the dump failed: {error}"));
     let (reader, writer) = std::io::pipe().map_err(broken)?;
     let done = Arc::new(AtomicU64::new(0));
     let counted = Counted { from: reader, count: done.clone() };
@@ -189,7 +190,7 @@ fn unreadable(file: &Path, exit: &Exit, stderr: &str) -> Failure {
     let said = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let said = crate::plugin::kit::tidy::tidy(said, 400);
     let why = if said.is_empty() { format!("{exit:?}") } else { said };
-    Failure::new("dump_unreadable", format!("pg_restore cannot read {name}: {why}"))
+    Failure::new(codes::DUMP_UNREADABLE, format!("pg_restore cannot read {name}: {why}"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::RedisSettings;
+use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
 use crate::plugin::kit::voice::Voice;
@@ -76,10 +77,10 @@ pub(super) fn program(bin_dir: Option<&Path>, names: &[&str]) -> Result<PathBuf,
     };
     names.iter().find_map(|name| at(name).ok()).ok_or_else(|| match bin_dir {
         Some(directory) => {
-            Failure::new("no_client", format!("{} does not hold {}", directory.display(), names.join(" or ")))
+            Failure::new(codes::NO_CLIENT, format!("{} does not hold {}", directory.display(), names.join(" or ")))
                 .hint("correct `bin_dir`, or leave it out to have them found")
         }
-        None => Failure::new("no_client", format!("{} is not installed on this machine", names.join(" or ")))
+        None => Failure::new(codes::NO_CLIENT, format!("{} is not installed on this machine", names.join(" or ")))
             .hint("apt install redis-tools"),
     })
 }
@@ -147,7 +148,7 @@ impl<'a> Instance<'a> {
             (Some(version), _) => format!("Valkey {version}"),
             (None, Some(version)) => format!("Redis {version}"),
             (None, None) => {
-                return Err(Failure::new("not_redis", format!("{} told no Redis version", self.settings.place()))
+                return Err(Failure::new(codes::NOT_REDIS, format!("{} told no Redis version", self.settings.place()))
                     .hint("check `host` and `port`"));
             }
         };
@@ -201,24 +202,27 @@ impl<'a> Instance<'a> {
         self.ask(&["BGSAVE"])?;
         let info = self.wait(started, voice)?;
         if info.fields.get("rdb_last_bgsave_status").is_some_and(|status| status != "ok") || self.lastsave()? == saved {
-            return Err(Failure::new("save_failed", format!("{} could not write its RDB file", self.settings.place()))
-                .hint(
-                    "look at the server's log: a full disk, no permission, or no memory to fork (vm.overcommit_memory)",
-                ));
+            return Err(Failure::new(
+                codes::SAVE_FAILED,
+                format!("{} could not write its RDB file", self.settings.place()),
+            )
+            .hint(
+                "look at the server's log: a full disk, no permission, or no memory to fork (vm.overcommit_memory)",
+            ));
         }
         let refuse = |error: std::io::Error| {
-            Failure::new("path_unreadable", format!("{} cannot be copied: {error}", path.display()))
+            Failure::new(codes::PATH_UNREADABLE, format!("{} cannot be copied: {error}", path.display()))
                 .hint("correct `rdb_file`, and give the daemon's user read permission")
         };
         let age = std::fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(refuse)?;
         if age.elapsed().is_ok_and(|age| age > started.elapsed() + Duration::from_secs(2)) {
-            return Err(Failure::new("stale_file", format!("{} was not written by this save", path.display()))
+            return Err(Failure::new(codes::STALE_FILE, format!("{} was not written by this save", path.display()))
                 .hint("`rdb_file` is not the file of this instance: see CONFIG GET dir and dbfilename"));
         }
         std::fs::copy(path, file).map_err(|error| {
             let _ = std::fs::remove_file(file);
             if error.kind() == std::io::ErrorKind::StorageFull {
-                return Failure::new("disk_full", format!("no room for a copy of {}", path.display()))
+                return Failure::new(codes::DISK_FULL, format!("no room for a copy of {}", path.display()))
                     .hint("make room where the artifacts lie; nothing half-written is kept")
                     .later();
             }
@@ -239,9 +243,11 @@ impl<'a> Instance<'a> {
                 return Ok(info);
             }
             if started.elapsed() > SAVE_MAX {
-                return Err(
-                    Failure::new("save_failed", format!("{} does not end its save", self.settings.place())).later()
-                );
+                return Err(Failure::new(
+                    codes::SAVE_FAILED,
+                    format!("{} does not end its save", self.settings.place()),
+                )
+                .later());
             }
             voice.progress(started.elapsed().as_secs(), 0);
             std::thread::sleep(POLL);
@@ -256,24 +262,26 @@ fn explain(what: &str, place: &str, ran: &Ran) -> Failure {
     let has = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
     let line = ran.stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
     let told = crate::plugin::kit::tidy::tidy(line, 300);
-    let failure = |code: &str, hint: &str| Failure::new(code, format!("{about}: {told}")).hint(hint);
+    let failure = |code: Code, hint: &str| Failure::new(code, format!("{about}: {told}")).hint(hint);
     match &ran.exit {
         Exit::NotStarted { program, detail, .. } => {
-            return Failure::new("no_client", format!("{} cannot be started: {detail}", program.display()))
+            return Failure::new(codes::NO_CLIENT, format!("{} cannot be started: {detail}", program.display()))
                 .hint("apt install redis-tools");
         }
         Exit::DeadlineExceeded(_) => {
-            return Failure::new("unreachable", format!("{about} got no answer"))
+            return Failure::new(codes::UNREACHABLE, format!("{about} got no answer"))
                 .hint("check `host`, `port` and the network");
         }
-        Exit::Signal(signal) => return Failure::new("dump_killed", format!("{about} was killed by signal {signal}")),
+        Exit::Signal(signal) => {
+            return Failure::new(codes::DUMP_KILLED, format!("{about} was killed by signal {signal}"));
+        }
         _ => {}
     }
     match () {
         () if has(&["no space left", "disk full"]) => {
-            failure("disk_full", "make room where the artifacts lie; nothing half-written is kept").later()
+            failure(codes::DISK_FULL, "make room where the artifacts lie; nothing half-written is kept").later()
         }
-        () if has(&["noperm"]) => failure("permission_denied", "see the ACL in `larder plugin describe redis`"),
+        () if has(&["noperm"]) => failure(codes::PERMISSION_DENIED, "see the ACL in `larder plugin describe redis`"),
         () if has(&[
             "noauth",
             "wrongpass",
@@ -282,25 +290,25 @@ fn explain(what: &str, place: &str, ran: &Ran) -> Failure {
             "denied redis is running in protected",
         ]) =>
         {
-            failure("unauthorized", "check `user` and the secret that `password` names")
+            failure(codes::UNAUTHORIZED, "check `user` and the secret that `password` names")
         }
         () if has(&["loading", "busy ", "max number of clients", "masterdown"]) => {
-            failure("server_busy", "the server takes no command at the moment; it is tried again").later()
+            failure(codes::SERVER_BUSY, "the server takes no command at the moment; it is tried again").later()
         }
-        () if has(&["ssl", "tls", "certificate"]) => failure("tls", "check `tls` and `tls_ca`"),
+        () if has(&["ssl", "tls", "certificate"]) => failure(codes::TLS, "check `tls` and `tls_ca`"),
         () if has(&["connection refused", "could not connect", "name or service", "no route", "timed out"]) => {
-            failure("unreachable", "check that Redis runs there, `host` and `port` or `socket`")
+            failure(codes::UNREACHABLE, "check that Redis runs there, `host` and `port` or `socket`")
         }
         // Seen with Valkey 9 where fields of hashes have times to live; a connection that breaks looks the same.
         () if has(&["error reading bulk length"]) => failure(
-            "connection_lost",
+            codes::CONNECTION_LOST,
             "look at the server's log; if it says nothing, redis-cli does not understand what the server sends to replicas: \
              say `method: bgsave` and name in `rdb_file` the file that the server writes",
         ),
         () if has(&["connection reset", "closed the connection", "i/o error", "error reading"]) => failure(
-            "connection_lost",
+            codes::CONNECTION_LOST,
             "the server or the network ended the connection half-way; look at the server's log",
         ),
-        () => failure("redis_failed", "the run's log has all that it wrote"),
+        () => failure(codes::REDIS_FAILED, "the run's log has all that it wrote"),
     }
 }

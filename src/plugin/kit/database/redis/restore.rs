@@ -15,7 +15,7 @@ use super::check::{self, Checked, Found};
 use super::compare::{self, Compared};
 use super::instance::Instance;
 use super::{FORMAT, RedisSettings};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
@@ -70,7 +70,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     if options.compare_only {
         return compare_only(&settings, request, facts, voice);
     }
-    let refuse = |what: &str, hint: &str| Err(Failure::new("restore_options", what).hint(hint));
+    let refuse = |what: &str, hint: &str| Err(Failure::new(codes::RESTORE_OPTIONS, what).hint(hint));
     let Some(directory) = options.dir.as_deref().filter(|directory| directory.is_absolute()) else {
         return refuse("`dir` is missing", "give the instance's data directory: `--option dir=/var/lib/redis`");
     };
@@ -78,7 +78,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
         return refuse("`dbfilename` is no file name", "give it without a directory");
     }
     if !directory.is_dir() {
-        return Err(Failure::new("path_missing", format!("{} is no directory here", directory.display()))
+        return Err(Failure::new(codes::PATH_MISSING, format!("{} is no directory here", directory.display()))
             .hint("Larder must run where the instance's files are, or see them mounted"));
     }
     let instance = Instance::find(&settings, &request.staging)?;
@@ -87,7 +87,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     if let Some(version) = &running {
         voice.version(version.clone());
         if !order.dry_run {
-            return Err(Failure::new("still_running", format!("{version} runs at {}", settings.place())).hint(
+            return Err(Failure::new(codes::STILL_RUNNING, format!("{version} runs at {}", settings.place())).hint(
                 "nothing was changed; stop it first (`systemctl stop redis-server`): it would overwrite the file",
             ));
         }
@@ -97,14 +97,14 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     let logs = append_only(directory)?;
     if let Some(log) = logs.first().filter(|_| !options.set_aside_aof) {
         return Err(Failure::new(
-            "aof_wins",
+            codes::AOF_WINS,
             format!("{} is there: Redis would read it and not the restored file", log.display()),
         )
         .hint("nothing was changed; say `set_aside_aof: true` to rename it"));
     }
     let is_there = goal.symlink_metadata().is_ok();
     if is_there && !options.overwrite {
-        return Err(Failure::new("file_exists", format!("{} is there", goal.display()))
+        return Err(Failure::new(codes::FILE_EXISTS, format!("{} is there", goal.display()))
             .hint("nothing was changed; say `overwrite: true` to replace it, it is kept beside"));
     }
     let kept = aside(&goal, &request.run);
@@ -124,7 +124,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     }
     if !order.dry_run {
         let broken = |error: std::io::Error| {
-            Failure::new("path_unwritable", format!("{} cannot be written: {error}", goal.display()))
+            Failure::new(codes::PATH_UNWRITABLE, format!("{} cannot be written: {error}", goal.display()))
                 .hint("give the daemon's user write permission on the directory, and room")
         };
         let placing =
@@ -147,7 +147,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     if !logs.is_empty() {
         voice.warning(
             Trouble::new(
-                "aof_set_aside",
+                codes::AOF_SET_ASIDE,
                 "the instance kept an AOF: start it with `appendonly no`, or it begins an empty one",
             )
             .with_hint("look at the data, then CONFIG SET appendonly yes, and set it in redis.conf again"),
@@ -183,7 +183,7 @@ impl Backup {
         voice: &mut Voice<'_>,
     ) -> Result<Self, Failure> {
         let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
-            return Err(Failure::new("not_in_backup", "the backup holds no RDB file"));
+            return Err(Failure::new(codes::NOT_IN_BACKUP, "the backup holds no RDB file"));
         };
         let file = request.staging.join(&artifact.path);
         let sha256 = digest::sha256(&file, |done| voice.progress(done, 0))?;
@@ -194,7 +194,7 @@ impl Backup {
             // The server that wrote it reads it.
             Checked::Unknown(why) => {
                 voice.warning(
-                    Trouble::new("not_checked", format!("the RDB file cannot be read here: {why}"))
+                    Trouble::new(codes::NOT_CHECKED, format!("the RDB file cannot be read here: {why}"))
                         .with_hint("install redis-tools of the server's version, or a newer one"),
                 );
                 let keys = facts.figures.get("keys_before").copied().unwrap_or(0);
@@ -228,7 +228,7 @@ fn wait(instance: &Instance<'_>, patience: Duration, voice: &mut Voice<'_>) -> R
         match instance.info() {
             Ok(info) if !info.is_loading() => return Ok(()),
             Ok(_) => {}
-            Err(failure) if matches!(failure.trouble.code.as_str(), "unreachable" | "server_busy") => {}
+            Err(failure) if matches!(failure.trouble.known_code(), Some(codes::UNREACHABLE | codes::SERVER_BUSY)) => {}
             Err(failure) => return Err(failure.trouble.message),
         }
         if started.elapsed() >= patience {
@@ -268,7 +268,7 @@ fn compare(
 }
 
 fn damaged(why: &str) -> Failure {
-    Failure::new("dump_damaged", format!("the RDB file of the backup cannot be used: {why}"))
+    Failure::new(codes::DUMP_DAMAGED, format!("the RDB file of the backup cannot be used: {why}"))
         .hint("nothing was changed; take another snapshot")
 }
 
@@ -276,10 +276,13 @@ fn damaged(why: &str) -> Failure {
 fn running(instance: &Instance<'_>) -> Result<Option<String>, Failure> {
     match instance.info() {
         Ok(info) => Ok(Some(info.version)),
-        Err(failure) if failure.trouble.code == "unreachable" => Ok(None),
+        Err(failure) if failure.trouble.is(codes::UNREACHABLE) => Ok(None),
         // It answers, if only to refuse.
         Err(failure)
-            if matches!(failure.trouble.code.as_str(), "unauthorized" | "permission_denied" | "server_busy") =>
+            if matches!(
+                failure.trouble.known_code(),
+                Some(codes::UNAUTHORIZED | codes::PERMISSION_DENIED | codes::SERVER_BUSY)
+            ) =>
         {
             Ok(Some("an instance".to_owned()))
         }
@@ -294,7 +297,8 @@ fn append_only(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let all = all.map_err(|error| {
         let told =
             format!("{} cannot be read, so whether Redis keeps an AOF is not known: {error}", directory.display());
-        Failure::new("path_unreadable", told).hint("nothing was changed; give the daemon's user read permission on it")
+        Failure::new(codes::PATH_UNREADABLE, told)
+            .hint("nothing was changed; give the daemon's user read permission on it")
     })?;
     let logs = all.iter().filter(|entry| is_log(&entry.file_name().to_string_lossy()));
     let mut found: Vec<PathBuf> = logs.map(std::fs::DirEntry::path).collect();

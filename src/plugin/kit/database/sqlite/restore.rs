@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{FORMAT, SqliteSettings, check, content, free_name, open};
-use crate::error::{Trouble, chain};
+use crate::error::{Trouble, chain, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
@@ -67,11 +67,11 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
         let goal = plan.goal.display();
         if let Some(who) = in_use(&plan.goal) {
             if !options.force {
-                return Err(Failure::new("database_in_use", format!("{goal} is in use: {who}"))
+                return Err(Failure::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
                     .hint("nothing was changed; stop the application, or say `force: true`"));
             }
             voice.warning(
-                Trouble::new("database_in_use", format!("{goal} is in use: {who}"))
+                Trouble::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
                     .with_hint("restart the application at once: what it writes now goes into the old file"),
             );
         }
@@ -101,8 +101,11 @@ fn plan(
     let mut plans = Vec::new();
     let all = settings.chosen()?;
     if let Some(missing) = options.paths.iter().find(|path| !all.contains(path)) {
-        return Err(Failure::new("restore_options", format!("{} is no database of the target", missing.display()))
-            .hint("name paths as the target's settings do"));
+        return Err(Failure::new(
+            codes::RESTORE_OPTIONS,
+            format!("{} is no database of the target", missing.display()),
+        )
+        .hint("name paths as the target's settings do"));
     }
     for path in &all {
         // As the capture named them.
@@ -113,13 +116,16 @@ fn plan(
         }
         let artifact = facts.artifacts.iter().find(|each| each.format == FORMAT && each.path == Path::new(&name));
         let Some(artifact) = artifact else {
-            return Err(Failure::new("not_in_backup", format!("the backup holds no {name} for {}", path.display()))
-                .hint("choose with `paths`, or restore into a target that names the same databases"));
+            return Err(Failure::new(
+                codes::NOT_IN_BACKUP,
+                format!("the backup holds no {name} for {}", path.display()),
+            )
+            .hint("choose with `paths`, or restore into a target that names the same databases"));
         };
         let new = request.staging.join(&artifact.path);
         let sha256 = digest::sha256(&new, |done| voice.progress(done, 0))?;
         let damaged = |why: String| {
-            Failure::new("copy_damaged", format!("the copy {name} cannot be used: {why}"))
+            Failure::new(codes::COPY_DAMAGED, format!("the copy {name} cannot be used: {why}"))
                 .hint("nothing was changed; take another snapshot")
         };
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
@@ -136,7 +142,7 @@ fn plan(
         // What a link leads to is replaced, not the link.
         let goal = goal.canonicalize().unwrap_or(goal);
         if !goal.parent().is_some_and(Path::is_dir) {
-            return Err(Failure::new("path_missing", format!("there is no directory for {}", goal.display()))
+            return Err(Failure::new(codes::PATH_MISSING, format!("there is no directory for {}", goal.display()))
                 .hint("make it, with the owner that the application needs"));
         }
         let there = goal.symlink_metadata().is_ok();
@@ -146,7 +152,7 @@ fn plan(
     }
     if options.into.is_some() && plans.len() != 1 {
         return Err(Failure::new(
-            "restore_options",
+            codes::RESTORE_OPTIONS,
             format!("`into` names one path, but {} databases are chosen", plans.len()),
         )
         .hint("choose one with `paths`"));
@@ -232,7 +238,7 @@ fn holder(file: &Path) -> Option<String> {
 }
 
 fn broken(plan: &Plan, error: std::io::Error) -> Failure {
-    let failure = Failure::new("path_unwritable", format!("{} cannot be replaced: {error}", plan.goal.display()));
+    let failure = Failure::new(codes::PATH_UNWRITABLE, format!("{} cannot be replaced: {error}", plan.goal.display()));
     match error.kind() {
         std::io::ErrorKind::StorageFull => failure.hint("make room there: old and new one lie side by side"),
         _ => failure.hint("give the daemon's user write permission on the directory, and the right to give files away"),
@@ -248,7 +254,7 @@ fn replace_all(plans: &[Plan], run: &str, voice: &mut Voice<'_>) -> Result<(), F
         let written = digest::sha256(placing.half(), |done| voice.progress(done, plan.bytes))?;
         if written != plan.sha256 {
             return Err(Failure::new(
-                "copy_damaged",
+                codes::COPY_DAMAGED,
                 format!("what was written beside {} is not the copy", plan.goal.display()),
             )
             .hint("nothing was changed; look at `dmesg` for the disk"));

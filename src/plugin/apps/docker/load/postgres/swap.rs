@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Login, Named, ready};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::load::postgres::own::Own;
@@ -113,7 +113,7 @@ impl Loaded {
         for statement in &self.own.statements {
             if let Err(failure) = login.sql("template1", statement) {
                 let said = format!("{} itself: {}", self.shown, failure.trouble.message);
-                voice.warning(Trouble::new("database_property_refused", said));
+                voice.warning(Trouble::new(codes::DATABASE_PROPERTY_REFUSED, said));
             }
         }
         let verb = if before.is_some() { Verb::Replace } else { Verb::Create };
@@ -171,10 +171,9 @@ impl Loaded {
     }
 
     fn container(&self, engine: &Engine) -> Result<Container, Failure> {
-        engine
-            .inspect(&self.container)?
-            .and_then(Container::of)
-            .ok_or_else(|| Failure::new("container_gone", format!("the container of the {} was removed", self.shown)))
+        engine.inspect(&self.container)?.and_then(Container::of).ok_or_else(|| {
+            Failure::new(codes::CONTAINER_GONE, format!("the container of the {} was removed", self.shown))
+        })
     }
 }
 
@@ -183,12 +182,12 @@ pub(super) fn unbound(login: &Login<'_>, live: &str, container: &str) -> Result<
     let bound = postgres::bound(live, |sql| login.names("template1", sql))?;
     for (code, what, names, hint) in [
         (
-            "replication_slots",
+            codes::REPLICATION_SLOTS,
             "replication slots, which would go with it",
             bound.slots,
             "end what reads from them and drop them",
         ),
-        ("subscription_enabled", "subscriptions that work", bound.subscriptions, "ALTER SUBSCRIPTION … DISABLE"),
+        (codes::SUBSCRIPTION_ENABLED, "subscriptions that work", bound.subscriptions, "ALTER SUBSCRIPTION … DISABLE"),
     ] {
         if !names.is_empty() {
             let told = format!("the database {live} in {container} has {what}: {}", names.join(", "));

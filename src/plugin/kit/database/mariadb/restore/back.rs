@@ -10,12 +10,10 @@ use super::feed::Part;
 use super::objects::Objects;
 use super::rights::some_of;
 use super::swap::{Place, Stage, Swap, renames};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::inside;
 use crate::plugin::kit::database::mariadb::server::{identifier, literal};
-
-/// The code of a failure: somebody else worked on what could not be put back.
-const CHANGED: &str = "changed_since";
 
 impl Swap<'_> {
     /// Puts all back as it was; does nothing twice. One that somebody changed since an attempt failed is left to him.
@@ -38,7 +36,7 @@ impl Swap<'_> {
     }
 
     fn is_left(&self, place: &Place, failure: Failure, first: &mut Option<Failure>) {
-        if failure.trouble.code != CHANGED
+        if !failure.trouble.is(codes::CHANGED_SINCE)
             && let Ok(left) = self.looks(place)
         {
             let _ = self.note(&Place { left: Some(left), ..place.clone() });
@@ -67,7 +65,7 @@ impl Swap<'_> {
             && *left != self.looks(place)?
         {
             return Err(Failure::new(
-                CHANGED,
+                codes::CHANGED_SINCE,
                 format!("{} was changed since a restore of it failed, so nothing is put back by itself", place.goal),
             )
             .hint(format!(
@@ -139,8 +137,11 @@ impl Swap<'_> {
         self.invalid_back(place)?;
         let found = Objects::of(self.server, &place.goal, &place.besides())?;
         if found.counts() != place.had.counts() {
-            return Err(Failure::new("not_put_back", format!("{} is not as it was before the restore", place.goal))
-                .hint(format!("its triggers, views, routines and events are in {}", self.kept(place).display())));
+            return Err(Failure::new(
+                codes::NOT_PUT_BACK,
+                format!("{} is not as it was before the restore", place.goal),
+            )
+            .hint(format!("its triggers, views, routines and events are in {}", self.kept(place).display())));
         }
         let lacking = self.give_rights(place)?;
         if lacking.is_empty() {
@@ -148,7 +149,7 @@ impl Swap<'_> {
         }
         let (shown, more) = some_of(&lacking);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Err(Failure::new("not_put_back", format!("rights on routines of {} are not as they were", place.goal))
+        Err(Failure::new(codes::NOT_PUT_BACK, format!("rights on routines of {} are not as they were", place.goal))
             .hint(format!("run what gives them: {}{more}", shown.join(" "))))
     }
 

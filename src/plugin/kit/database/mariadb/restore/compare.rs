@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::plan::Plan;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::dump;
 use crate::plugin::kit::database::mariadb::explain::explain;
@@ -49,7 +49,7 @@ pub(super) fn compare(
     if !passed.is_empty() {
         let message =
             format!("events of {} that ended since the backup are not made again: {}", plan.goal, passed.join(", "));
-        voice.warning(Trouble::new("event_ended", message).with_hint("make them anew, for another time"));
+        voice.warning(Trouble::new(codes::EVENT_ENDED, message).with_hint("make them anew, for another time"));
     }
     let told = differences(&plan.scan, &scan);
     let (verdict, detail) = match (told.is_empty(), same_series || plan.scan.counts.rows != scan.counts.rows) {
@@ -69,7 +69,7 @@ fn read_back(
     bytes: u64,
     voice: &mut Voice<'_>,
 ) -> Result<(Ran, Scan), Failure> {
-    let broken = |error: std::io::Error| Failure::new("internal", format!("reading it back failed: {error}"));
+    let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("reading it back failed: {error}"));
     let (reader, writer) = std::io::pipe().map_err(broken)?;
     let read = Arc::new(AtomicU64::new(0));
     let count = read.clone();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lines::{ALTER, Kind, Lines};
 use super::names::{Names, altered};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::reach::{Input, Program};
 use crate::plugin::kit::database::mariadb::reading::SANDBOX;
@@ -86,7 +87,7 @@ pub(in crate::plugin::kit::database::mariadb) fn stream(
         None => None,
     };
     let broken =
-        move |error: std::io::Error| Failure::new("artifact_unreadable", format!("{}: {error}", path.display()));
+        move |error: std::io::Error| Failure::new(codes::ARTIFACT_UNREADABLE, format!("{}: {error}", path.display()));
     let (reader, writer) = std::io::pipe().map_err(&broken)?;
     let fed = Arc::new(AtomicU64::new(0));
     let (path, count) = (feed.file.to_owned(), fed.clone());
@@ -129,7 +130,7 @@ fn length(feed: &Feed<'_>) -> Result<u64, Failure> {
     let mut counted = Counted(0);
     let written = Written { names: feed.names.clone(), part: feed.part, is_beside: feed.is_beside };
     written.write(feed.file, &mut counted, &AtomicU64::new(0)).map_err(|error| {
-        Failure::new("artifact_unreadable", format!("{} cannot be read: {error}", feed.file.display()))
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", feed.file.display()))
     })?;
     Ok(counted.0)
 }

@@ -8,6 +8,7 @@ use super::feed::{Feed, Part, stream};
 use super::invalid::hint_of;
 use super::names::Names;
 use super::swap::{Place, Swap};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::dump;
 use crate::plugin::kit::database::mariadb::explain::explain;
@@ -46,7 +47,7 @@ impl Swap<'_> {
         let file = self.kept(place);
         let had = place.writable();
         let refuse = |why: String| {
-            Failure::new("not_kept", format!("{} cannot be written down before it is replaced: {why}", place.goal))
+            Failure::new(codes::NOT_KEPT, format!("{} cannot be written down before it is replaced: {why}", place.goal))
                 .hint("nothing was changed; free space in the state directory, or give the user all rights on it")
         };
         let mut args = dump::all_of(self.server);
@@ -77,7 +78,7 @@ impl Swap<'_> {
         if ran.exit != Exit::Success {
             let told = explain("the dump", &self.server.settings.place(), &place.goal, &ran);
             return Err(match told.trouble.hint {
-                Some(hint) if told.trouble.code == "permission_denied" => {
+                Some(hint) if told.trouble.is(codes::PERMISSION_DENIED) => {
                     refuse(told.trouble.message).hint(format!("nothing was changed; {hint}"))
                 }
                 _ => refuse(told.trouble.message),
@@ -140,7 +141,7 @@ impl Swap<'_> {
 
     /// Runs statements one after the other, up to the first that fails.
     pub(super) fn script(&self, place: &Place, sql: &str) -> Result<(), Failure> {
-        let broken = |error: std::io::Error| Failure::new("internal", format!("a script cannot be made: {error}"));
+        let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("a script cannot be made: {error}"));
         let text = format!("{};\n{PLAIN};\n{sql}", self.first(place));
         let file = MemoryFile::new(text.as_bytes()).map_err(broken)?;
         let (from, args) = (File::open(file.path()).map_err(broken)?, self.server.shell_args());

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::objects::Objects;
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
 use crate::plugin::kit::database::mariadb::users::there::unmake;
@@ -203,7 +204,7 @@ impl<'s> Swap<'s> {
         let beside = identifier(&place.beside);
         match self.script(place, &format!("CREATE DATABASE {beside};\nDROP DATABASE {beside};\n")) {
             Ok(()) => Ok(true),
-            Err(failure) if failure.trouble.code == "permission_denied" && !self.server.exists(&place.beside)? => {
+            Err(failure) if failure.trouble.is(codes::PERMISSION_DENIED) && !self.server.exists(&place.beside)? => {
                 Ok(false)
             }
             Err(failure) => Err(failure),
@@ -279,7 +280,7 @@ impl<'s> Swap<'s> {
         match rows.iter().filter_map(both).find(|(_, to)| place.had.tables.contains(to)) {
             None => Ok(()),
             Some((from, to)) => Err(Failure::new(
-                "foreign_keys_to_missing",
+                codes::FOREIGN_KEYS_TO_MISSING,
                 format!("a foreign key of {from} leads to {to}, which the backup of {} does not have", place.goal),
             )
             .hint(format!("nothing was changed; name {to} in `exclude_tables` so that it stays, or use `into`"))),
@@ -318,7 +319,7 @@ impl<'s> Swap<'s> {
         let wrong = found.counts().into_iter().zip(place.new.counts()).find(|(now, wanted)| now != wanted);
         if let Some(((what, now), (_, wanted))) = wrong {
             return Err(Failure::new(
-                "restore_differs",
+                codes::RESTORE_DIFFERS,
                 format!("{} has {now} {what} instead of {wanted} after the swap", place.goal),
             ));
         }
@@ -332,7 +333,7 @@ impl<'s> Swap<'s> {
         match self.server.query(&place.goal, &sql)?.first() {
             None => Ok(()),
             Some(other) => Err(Failure::new(
-                "restore_differs",
+                codes::RESTORE_DIFFERS,
                 format!("foreign keys of {} lead to {other} after the swap", place.goal),
             )),
         }
@@ -393,7 +394,9 @@ impl<'s> Swap<'s> {
                 return Ok(());
             }
             if started.elapsed() > WORK_ENDS_MAX {
-                return Err(Failure::new("server_busy", "the server does not end what a killed restore began").later());
+                return Err(
+                    Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began").later()
+                );
             }
             // It may be gone in between.
             let _ = self.server.query("", &format!("KILL {holder}"));

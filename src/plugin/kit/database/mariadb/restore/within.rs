@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use super::objects::Objects;
 use super::swap::{Place, Stage, Swap, made};
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::gaps::Sight;
 use crate::plugin::kit::database::mariadb::server::{identifier, literal, unhex};
@@ -27,7 +28,7 @@ impl Swap<'_> {
         match self.server.query(goal, &sql)?.first().and_then(|row| unhex(row)) {
             None => Ok(()),
             Some(name) => Err(Failure::new(
-                "not_kept",
+                codes::NOT_KEPT,
                 format!("{goal} has the foreign key {name}, so its tables cannot stay while new ones are made in it"),
             )
             .hint(format!("nothing was changed; {GRANT}"))),
@@ -59,7 +60,7 @@ impl Swap<'_> {
         match self.server.query(goal, &sql)?.first().and_then(|row| unhex(row)) {
             None => Ok(()),
             Some(definer) => Err(Failure::new(
-                "not_kept",
+                codes::NOT_KEPT,
                 format!("{goal} has code of {definer}, which this user could not put back if the restore failed"),
             )
             .hint("nothing was changed; restore as a user who may make databases, or set other DEFINERs (SET USER)")),
@@ -130,7 +131,7 @@ impl Swap<'_> {
         }
         if !is_aside && !place.had.tables.is_empty() {
             return Err(Failure::new(
-                "not_put_back",
+                codes::NOT_PUT_BACK,
                 format!("the tables that {} had are not in it under the names that a restore gave them", place.goal),
             )
             .hint(format!(

@@ -12,7 +12,7 @@ use super::objects::Objects;
 use super::plan::Plan;
 use super::rights::some_of;
 use super::swap::{self, Place, Swap};
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::gaps::{AROUND_ROW_BYTES, Sight, packet_max};
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
@@ -41,7 +41,7 @@ fn not_led_into(server: &Server<'_>, goal: &str, stays: &[String], goals: &[&str
         }
         if database == goal && stays.contains(table) {
             return Err(Failure::new(
-                "foreign_keys_from_excluded",
+                codes::FOREIGN_KEYS_FROM_EXCLUDED,
                 format!(
                     "foreign keys of {table}, which `exclude_tables` names, lead into {goal:?}, which is to be replaced"
                 ),
@@ -50,7 +50,7 @@ fn not_led_into(server: &Server<'_>, goal: &str, stays: &[String], goals: &[&str
         }
         if database != goal && !goals.contains(&database.as_str()) {
             return Err(Failure::new(
-                "foreign_keys_from_outside",
+                codes::FOREIGN_KEYS_FROM_OUTSIDE,
                 format!("foreign keys of the database {database:?} lead into {goal:?}, which is to be replaced"),
             )
             .hint("nothing was changed; drop them first, or restore with `--option into=NAME`"));
@@ -206,12 +206,14 @@ impl Work<'_> {
         for statement in shown {
             let message = format!("a right on a routine of {} is gone with the one that was there", place.goal);
             voice.warning(
-                Trouble::new("right_lost", message).with_hint(format!("run as an administrator: {statement}")),
+                Trouble::new(codes::RIGHT_LOST, message).with_hint(format!("run as an administrator: {statement}")),
             );
         }
         if more > 0 {
             let message = format!("{more} more rights on routines of {} are gone so", place.goal);
-            voice.warning(Trouble::new("right_lost", message).with_hint("SHOW GRANTS of each user says what is left"));
+            voice.warning(
+                Trouble::new(codes::RIGHT_LOST, message).with_hint("SHOW GRANTS of each user says what is left"),
+            );
         }
         Ok(())
     }
@@ -234,7 +236,7 @@ impl Work<'_> {
 /// Says that what was there before is there still. Its note stays, so it is tried again.
 fn tell_left(place: &Place, failure: &Failure, voice: &mut Voice<'_>) {
     let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
-    voice.warning(Trouble::new("old_one_left", message).with_hint("it is dropped when the server lets it go"));
+    voice.warning(Trouble::new(codes::OLD_ONE_LEFT, message).with_hint("it is dropped when the server lets it go"));
 }
 
 /// Refuses a server that takes no statement as long as the longest row.
@@ -244,7 +246,7 @@ fn fits_packet(server: &Server<'_>, plan: &Plan) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(
-        "row_too_long",
+        codes::ROW_TOO_LONG,
         format!(
             "a row of {} takes a statement of {}, and the server takes {}",
             plan.goal,
@@ -256,6 +258,6 @@ fn fits_packet(server: &Server<'_>, plan: &Plan) -> Result<(), Failure> {
 }
 
 fn differs(plan: &Plan) -> Failure {
-    Failure::new("restore_differs", format!("what was loaded for {} is not what the backup holds", plan.goal))
+    Failure::new(codes::RESTORE_DIFFERS, format!("what was loaded for {} is not what the backup holds", plan.goal))
         .hint("the database is as it was before")
 }

@@ -10,6 +10,7 @@ use std::io::{BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::PathChanger;
 use crate::plugin::kit::database::postgres::explain::explain;
@@ -63,7 +64,7 @@ pub(super) fn with_path(
     how: How,
     on_tick: impl FnMut(),
 ) -> Result<Ran, Failure> {
-    let broken = |error: std::io::Error| Failure::new("internal", format!("loading a dump failed: {error}"));
+    let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("loading a dump failed: {error}"));
     let (from, into) = std::io::pipe().map_err(broken)?;
     let (reader, writer) = std::io::pipe().map_err(broken)?;
     let mut sql_args = how.args();
@@ -180,11 +181,11 @@ pub(super) fn failure(server: &Server<'_>, database: &str, ran: &Ran) -> Failure
 }
 
 pub(super) fn as_administrator(failure: Failure) -> Failure {
-    match failure.trouble.code.as_str() {
-        "permission_denied" => {
+    match failure.trouble.known_code() {
+        Some(codes::PERMISSION_DENIED) => {
             failure.hint("a restore needs a role with CREATEDB, or a superuser: name a target with one")
         }
-        "disk_full" => {
+        Some(codes::DISK_FULL) => {
             failure.hint("the server needs room for the old and the new database at once; nothing was changed")
         }
         _ => failure,

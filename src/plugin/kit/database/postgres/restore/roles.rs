@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::explain::explain;
 use crate::plugin::kit::database::postgres::globals::{Globals, KEEP_ON, There};
@@ -26,7 +27,7 @@ pub(super) fn restore(
     let missing = globals.missing(&there(server, apart)?);
     let script = staging.join(MISSING);
     std::fs::write(&script, &missing.sql)
-        .map_err(|error| Failure::new("internal", format!("{} cannot be written: {error}", script.display())))?;
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("{} cannot be written: {error}", script.display())))?;
     let args: Vec<_> = ["-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-v", KEEP_ON, "-f"]
         .map(Into::into)
         .into_iter()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::load::as_administrator;
-use crate::error::Trouble;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres::PostgresSettings;
 use crate::plugin::kit::database::postgres::bound::{Bound, bound, subscriptions};
@@ -100,7 +100,7 @@ impl<'s> Places<'s> {
                 // The note stays, so it is tried again.
                 Err(failure) => voice.warning(
                     Trouble::new(
-                        "old_one_left",
+                        codes::OLD_ONE_LEFT,
                         format!("what {} was is still there: {}", place.goal, failure.trouble.message),
                     )
                     .with_hint(format!("DROP DATABASE {}", identifier(&place.aside))),
@@ -116,8 +116,11 @@ impl<'s> Places<'s> {
             let dropped = drop_database(self.server, self.apart, &place.beside).and_then(|()| self.done(&place));
             if let Err(failure) = dropped {
                 voice.warning(
-                    Trouble::new("half_one_left", format!("{} is left: {}", place.beside, failure.trouble.message))
-                        .with_hint(format!("DROP DATABASE {}", identifier(&place.beside))),
+                    Trouble::new(
+                        codes::HALF_ONE_LEFT,
+                        format!("{} is left: {}", place.beside, failure.trouble.message),
+                    )
+                    .with_hint(format!("DROP DATABASE {}", identifier(&place.beside))),
                 );
             }
         }
@@ -145,12 +148,12 @@ pub(super) fn unbound(server: &Server<'_>, apart: &str, goal: &str) -> Result<()
         let told = format!("{shown} has replication slots, which would go with it: {}", slots.join(", "));
         let drop = format!("SELECT pg_drop_replication_slot({})", literal(slot));
         let hint = format!("nothing was changed; end what reads from them, then {drop} in it, and restore again");
-        return Err(Failure::new("replication_slots", told).hint(hint));
+        return Err(Failure::new(codes::REPLICATION_SLOTS, told).hint(hint));
     }
     if let Some(first) = subscriptions.first() {
         let told = format!("{shown} has subscriptions that work: {}", subscriptions.join(", "));
         let disable = format!("ALTER SUBSCRIPTION {} DISABLE", identifier(first));
-        return Err(Failure::new("subscription_enabled", told)
+        return Err(Failure::new(codes::SUBSCRIPTION_ENABLED, told)
             .hint(format!("nothing was changed; {disable} in it, then restore again")));
     }
     Ok(())
@@ -183,7 +186,7 @@ pub(super) fn unused(server: &Server<'_>, apart: &str, goal: &str) -> Result<(),
         // Perhaps one of ours that is just ending.
         if started.elapsed() > SESSIONS_END_MAX {
             return Err(Failure::new(
-                "database_in_use",
+                codes::DATABASE_IN_USE,
                 format!("the database {goal:?} at {} is used by {count} others", server.settings.place()),
             )
             .hint("stop the application that uses it; it was not touched"));
@@ -235,7 +238,7 @@ fn ended(server: &Server<'_>, apart: &str, place: &Place) -> Result<(), Failure>
     let started = Instant::now();
     while server.query(apart, &sql)?.concat() != "0|0" {
         if started.elapsed() > WORK_ENDS_MAX {
-            return Err(Failure::new("server_busy", "the server does not end what a killed restore began").later());
+            return Err(Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began").later());
         }
         std::thread::sleep(TICK);
     }

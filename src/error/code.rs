@@ -1,0 +1,92 @@
+//! A stable name for what went wrong, and of which kind that is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, as far as a program decides by it: what is done next, the RPC error, the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Somebody stopped it.
+    Cancelled,
+    /// What was asked for by name does not exist.
+    NotFound,
+    /// The parameters of a call do not fit.
+    Params,
+    /// Who calls may not do this.
+    Forbidden,
+    /// What was written does not fit: config, options, a value that was typed; or what is there is not what it has to be.
+    Invalid,
+    /// A server, a share or a program does not answer.
+    Unreachable,
+    /// It took too long, or came to no progress.
+    TimedOut,
+    /// Somebody does not let us: a password, a token, a right.
+    Unauthorized,
+    /// Somebody else has it now; later it is free.
+    Busy,
+    /// What is needed is not there: a program, a file, a mount, a part of an application.
+    Missing,
+    /// It is not done because it would do harm, or another side refuses it.
+    Refused,
+    /// What was read is not what was written.
+    Damaged,
+    /// No room, or a bound was reached.
+    Full,
+    /// It cannot be read or written, for any other reason.
+    Io,
+    /// The other side answered with an error or something that was not expected.
+    Failed,
+    /// It is done, and something is left out, left behind or not proven.
+    Incomplete,
+    /// Old backups stay until it is well again or somebody accepts it.
+    Held,
+    /// A version, form or feature that is not dealt with.
+    Unsupported,
+    /// A fault of Larder, or of a plugin.
+    Internal,
+}
+
+/// A code of the registry ([`super::codes`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code {
+    name: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+}
+
+impl Code {
+    /// For the registry only.
+    pub(super) const fn new(name: &'static str, kind: Kind, meaning: &'static str) -> Self {
+        Self { name, kind, meaning }
+    }
+
+    /// Lower-case, with underscores: `wrong_password`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        self.kind
+    }
+
+    /// One phrase.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        self.meaning
+    }
+}
+
+impl PartialEq<&str> for Code {
+    fn eq(&self, other: &&str) -> bool {
+        self.name == *other
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
