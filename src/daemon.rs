@@ -171,7 +171,7 @@ async fn run(
     tasks.spawn(crate::runner::journal::keep_recovering(world.clone(), tell, serving.clone()));
     tasks.close();
 
-    tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "larder turns");
+    tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "daemon ready");
     keeper.turn(requests, looks, cancel).await;
     serving.cancel();
     if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {

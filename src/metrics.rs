@@ -84,7 +84,7 @@ impl Page {
         // Unknown is not zero: there is no sample then.
         let uncovered = discovery
             .filter(|each| each.known)
-            .map(|each| (vec![], number(each.uncovered.len() as u64 + each.uncovered_untold)))
+            .map(|each| (vec![], number(each.uncovered.len() as u64 + each.uncovered_omitted)))
             .collect();
         self.gauge("larder_uncovered", "Projects, containers and volumes that no target covers.", &[], uncovered)?;
         let proven = one(flag(view.verdict.health == Health::Proven));
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::error::codes;
     use crate::runner::live::Discovery;
-    use crate::status::sample::{discovering, healthy, now, sight, troubled};
+    use crate::status::sample::{discovering, healthy, now, inventory, troubled};
 
     fn text(reading: &crate::status::read::Reading) -> String {
         render(&View::build(reading, now())).unwrap()
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_uncovered_is_counted_and_unknown_is_no_sample() {
-        let known = text(&discovering(sight(&["shop"])));
+        let known = text(&discovering(inventory(&["shop"])));
         assert!(known.contains("larder_uncovered 1\n") && known.contains("larder_discovery_up 1\n"), "{known}");
         let trouble = crate::error::Trouble::new(codes::ENGINE_UNREACHABLE, "it is off");
         let unknown = text(&discovering(Discovery::Unknown { trouble, at: now() }));

@@ -406,7 +406,7 @@ pub struct DiscoveryView {
     pub at: Option<Timestamp>,
     pub uncovered: Vec<UncoveredView>,
     /// Those beyond the bound.
-    pub uncovered_untold: u64,
+    pub uncovered_omitted: u64,
     pub problem: Option<Problem>,
 }
 

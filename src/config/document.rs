@@ -27,13 +27,13 @@ pub(crate) struct ParsedFile {
     pub documents: Vec<Document>,
     pub diagnostics: Vec<Diagnostic>,
     /// Findings beyond the bound.
-    pub untold: usize,
+    pub omitted: usize,
 }
 
 impl ParsedFile {
     /// A file that was refused as a whole.
     pub(crate) fn refused(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source: None, documents: Vec::new(), diagnostics, untold: 0 }
+        Self { source: None, documents: Vec::new(), diagnostics, omitted: 0 }
     }
 }
 
@@ -67,10 +67,10 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
     source.mask(found.secrets);
     // Warnings must not crowd out an error: that would apply a config that is broken.
     found.findings.sort_by_key(|finding| finding.severity);
-    let untold = found.findings.len().saturating_sub(FILE_FINDINGS_MAX);
+    let omitted = found.findings.len().saturating_sub(FILE_FINDINGS_MAX);
     found.findings.truncate(FILE_FINDINGS_MAX);
     let diagnostics = found.findings.iter().map(|finding| source.diagnostic(finding)).collect();
-    ParsedFile { source: Some(source), documents, diagnostics, untold }
+    ParsedFile { source: Some(source), documents, diagnostics, omitted }
 }
 
 fn document(

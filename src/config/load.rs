@@ -84,8 +84,8 @@ impl Loader {
         let missing = unreadable.then_some(&missing);
         let resolved = resolve::resolve(parsed.iter().map(|file| &**file).chain(missing), &diagnostics);
         diagnostics.extend(resolved.diagnostics);
-        let untold = resolved.untold + parsed.iter().map(|file| file.untold).sum::<usize>();
-        Loaded { config: resolved.config, diagnostics: bounded(diagnostics, untold), files: parsed.len(), documents }
+        let omitted = resolved.omitted + parsed.iter().map(|file| file.omitted).sum::<usize>();
+        Loaded { config: resolved.config, diagnostics: bounded(diagnostics, omitted), files: parsed.len(), documents }
     }
 
     /// The files in their order: known ones as they are, the others read one by one and parsed side by side.
@@ -169,8 +169,8 @@ fn over_limit(files: usize, documents: usize, bytes: usize) -> Option<String> {
 }
 
 /// Sorts by place, and keeps a flood readable. Errors come before warnings when not all can be told.
-fn bounded(mut diagnostics: Vec<Diagnostic>, untold: usize) -> Vec<Diagnostic> {
-    let all = diagnostics.len() + untold;
+fn bounded(mut diagnostics: Vec<Diagnostic>, omitted: usize) -> Vec<Diagnostic> {
+    let all = diagnostics.len() + omitted;
     if diagnostics.len() > DIAGNOSTICS_MAX {
         diagnostics.sort_by_key(|found| found.severity);
         diagnostics.truncate(DIAGNOSTICS_MAX);

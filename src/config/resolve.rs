@@ -23,7 +23,7 @@ pub(crate) struct Resolved {
     pub config: Option<Config>,
     pub diagnostics: Vec<Diagnostic>,
     /// Findings beyond the bound.
-    pub untold: usize,
+    pub omitted: usize,
 }
 
 /// Resolves the documents of `files`, in their order. `found` is what is known of the files before.
@@ -39,7 +39,7 @@ pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>, found: &[
     revision.used();
     let whole = !found.iter().chain(&revision.diagnostics).any(Diagnostic::is_error);
     let config = whole.then(|| revision.config());
-    Resolved { config, diagnostics: revision.diagnostics, untold: revision.untold }
+    Resolved { config, diagnostics: revision.diagnostics, omitted: revision.omitted }
 }
 
 /// A document and the file it stands in.
@@ -56,7 +56,7 @@ struct Revision<'a> {
     /// A file or document has no name that could be told, so a name that is not found may be there.
     unreadable: bool,
     diagnostics: Vec<Diagnostic>,
-    untold: usize,
+    omitted: usize,
     suggestions_left: usize,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Revision<'a> {
             names: HashMap::new(),
             unreadable,
             diagnostics: Vec::new(),
-            untold: 0,
+            omitted: 0,
             suggestions_left: SUGGESTIONS_MAX,
         }
     }
@@ -378,7 +378,7 @@ impl<'a> Revision<'a> {
         if self.diagnostics.len() < FINDINGS_MAX {
             self.diagnostics.push(source.diagnostic(finding));
         } else {
-            self.untold += 1;
+            self.omitted += 1;
         }
     }
 

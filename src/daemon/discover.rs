@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Discover};
-use crate::discovery::docker::{self as sight, Sight};
+use crate::discovery::docker::{self as inventory, EngineInventory};
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::runner::live::Discovery;
@@ -74,11 +74,11 @@ async fn look(world: &World, discover: &Discover) -> Discovery {
     // It has bounds of its own for each answer; one that is late all the same ends by itself, unheard.
     let place = std::path::PathBuf::from(discover.socket.clone());
     let late = || Trouble::new(codes::ENGINE_SILENT, format!("{} does not answer in time", discover.socket));
-    let told: Result<Sight, Trouble> =
-        look::at(&place, LOOK_MAX, move || sight::look(&socket)).await.unwrap_or_else(|_| Err(late()));
+    let told: Result<EngineInventory, Trouble> =
+        look::at(&place, LOOK_MAX, move || inventory::look(&socket)).await.unwrap_or_else(|_| Err(late()));
     let at = world.clock.now();
     match told {
-        Ok(sight) => Discovery::Known { sight: Arc::new(sight), at },
+        Ok(inventory) => Discovery::Known { inventory: Arc::new(inventory), at },
         Err(trouble) => Discovery::Unknown { trouble, at },
     }
 }

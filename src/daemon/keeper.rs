@@ -148,7 +148,7 @@ impl Keeper {
                 }
                 Some(request) = requests.recv() => self.handle(request, &cancel),
                 Some(()) = looks.recv() => { self.look(None); }
-                () = seen.notified() => self.take_sight(),
+                () = seen.notified() => self.take_inventory(),
                 () = world.listed.notified() => {
                     self.take_holdings();
                     self.changed.notify_one();
@@ -558,12 +558,12 @@ impl Keeper {
     }
 
     /// Gives what was discovered targets, where the site wants that.
-    fn take_sight(&mut self) {
-        let Discovery::Known { sight, .. } = self.world.live.discovery() else { return };
+    fn take_inventory(&mut self) {
+        let Discovery::Known { inventory, .. } = self.world.live.discovery() else { return };
         let now = self.world.clock.now();
         let world = self.world.clone();
         let (jobs, reconciler) = (&mut self.jobs, &mut self.reconciler);
-        if let Some(config) = tokio::task::block_in_place(|| reconciler.see(&world, jobs, sight, now)) {
+        if let Some(config) = tokio::task::block_in_place(|| reconciler.see(&world, jobs, inventory, now)) {
             self.config.send_replace(config);
             self.changed.notify_one();
         }

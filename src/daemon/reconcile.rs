@@ -14,7 +14,7 @@ use crate::config::{Diagnostic, Loader};
 use crate::daemon::acceptance;
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::discovery::derive;
-use crate::discovery::docker::Sight;
+use crate::discovery::docker::EngineInventory;
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::plan::cuts::{self, Kept};
@@ -56,7 +56,7 @@ pub(crate) struct Reconciler {
     /// The source, as far as it can be read.
     watched_over: Watch,
     /// What the container engine has, as of the newest look that it answered.
-    sight: Option<Arc<Sight>>,
+    inventory: Option<Arc<EngineInventory>>,
 }
 
 impl Reconciler {
@@ -69,7 +69,7 @@ impl Reconciler {
             last: None,
             last_trouble: None,
             watched_over: Watch::default(),
-            sight: None,
+            inventory: None,
         }
     }
 
@@ -305,10 +305,10 @@ impl Reconciler {
         &mut self,
         world: &World,
         jobs: &mut BTreeMap<JobId, JobRecord>,
-        sight: Arc<Sight>,
+        inventory: Arc<EngineInventory>,
         now: Timestamp,
     ) -> Option<Arc<Config>> {
-        self.sight = Some(sight);
+        self.inventory = Some(inventory);
         let revision = self.applied()?;
         let (desired, discovered) = self.with_discovered(documents(&self.config, &self.record.discovered));
         if desired == *self.config && discovered == self.record.discovered {
@@ -346,7 +346,7 @@ impl Reconciler {
     /// The documents' config with the targets that it gets for what was discovered, and their names.
     fn with_discovered(&self, mut config: Config) -> (Config, BTreeSet<Name>) {
         let before = self.record.discovered.iter().filter_map(|name| self.config.targets.get(name));
-        let targets = derive::derived(&config, self.sight.as_deref(), before);
+        let targets = derive::derived(&config, self.inventory.as_deref(), before);
         let names = targets.iter().map(|target| target.name.clone()).collect();
         config.targets.extend(targets.into_iter().map(|target| (target.name.clone(), target)));
         (config, names)

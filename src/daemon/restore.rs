@@ -21,7 +21,7 @@ use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::{Snapshot, Unkept};
 use crate::error::{Code, Trouble, chain, codes};
 use crate::look;
-use crate::plugin::{Beside, News, RestoreOrder, Restored, Verdict};
+use crate::plugin::{CaptureInputs, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::cut;
@@ -320,11 +320,11 @@ async fn through_plugin(
     let (world, then) = (&route.world, manifest.app_version.clone());
     // A dry run changes nothing, so there is nothing to undo.
     let noted = if request.dry_run { None } else { journal::open_for_restore(world, id, target, staging)? };
-    let beside = Beside { journal: noted, ..Beside::default() };
+    let inputs = CaptureInputs { journal: noted, ..CaptureInputs::default() };
     let facts = manifest.facts();
     let restored = world
         .catalogue
-        .restore_noted(target, id, &artifacts, facts, order, &beside, &route.context, limits, |news| match news {
+        .restore_noted(target, id, &artifacts, facts, order, &inputs, &route.context, limits, |news| match news {
             News::Progress { done, total } => world.operations.progress(id, percent(done, total)),
             News::Step { by_hand: false, line } if request.dry_run => {
                 world.operations.line(id, &format!("would {line}"));
@@ -340,7 +340,7 @@ async fn through_plugin(
         })
         .await
         .map_err(|failure| failure.trouble);
-    if beside.journal.is_some()
+    if inputs.journal.is_some()
         && let Err(trouble) = journal::close(world, id, route.context.log.clone()).await
     {
         world.operations.line(id, &format!("warning: {trouble}"));

@@ -251,7 +251,7 @@ async fn act(
     read_data: Option<&str>,
     used: Used,
 ) -> Result<Vec<String>, Trouble> {
-    let (width, berths) = route.world.berths(&route.destination.name, route.per_destination);
+    let (width, berths) = route.world.slots(&route.destination.name, route.per_destination);
     // Prune rewrites the repository: it takes every berth, so it waits for the runs and they for it.
     let wanted = if action == DestinationAction::Prune { width } else { 1 };
     let _berths = tokio::select! {

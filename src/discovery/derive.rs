@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use crate::config::model::{Config, Target};
-use crate::discovery::docker::{Sight, Uncovered, uncovered};
+use crate::discovery::docker::{EngineInventory, Uncovered, uncovered};
 use crate::types::Name;
 
 /// The names of derived targets start with it.
@@ -17,7 +17,7 @@ const PREFIX: &str = "compose-";
 /// A project whose target is switched off is not missed: somebody did that on purpose.
 pub(crate) fn derived<'t>(
     config: &Config,
-    sight: Option<&Sight>,
+    inventory: Option<&EngineInventory>,
     before: impl Iterator<Item = &'t Target>,
 ) -> Vec<Target> {
     let Some(discover) = config.site.discover.as_ref().filter(|discover| discover.auto) else { return Vec::new() };
@@ -35,8 +35,8 @@ pub(crate) fn derived<'t>(
         let same = text("socket") == Some(discover.socket.as_str());
         text("project").filter(|_| same).map(str::to_owned)
     };
-    let projects: Vec<String> = match sight.filter(|sight| sight.socket == discover.socket) {
-        Some(sight) => uncovered(sight, config.targets.values(), &discover.exclude)
+    let projects: Vec<String> = match inventory.filter(|inventory| inventory.socket == discover.socket) {
+        Some(inventory) => uncovered(inventory, config.targets.values(), &discover.exclude)
             .into_iter()
             .filter_map(|each| if let Uncovered::Project(name) = each { Some(name) } else { None })
             .collect(),
@@ -75,13 +75,17 @@ mod tests {
         config
     }
 
-    fn sight(projects: &[&str]) -> Sight {
+    fn inventory(projects: &[&str]) -> EngineInventory {
         let seen = |project: &&str| Seen {
             name: format!("{project}-1"),
             project: Some((*project).to_owned()),
             ..Seen::default()
         };
-        Sight { socket: "/e.sock".to_owned(), containers: projects.iter().map(seen).collect(), ..Sight::default() }
+        EngineInventory {
+            socket: "/e.sock".to_owned(),
+            containers: projects.iter().map(seen).collect(),
+            ..EngineInventory::default()
+        }
     }
 
     fn names(targets: &[Target]) -> Vec<&str> {
@@ -91,20 +95,20 @@ mod tests {
     #[test]
     fn every_project_that_nobody_covers_gets_a_target() {
         let own = Target::bare(name("mine"), name("docker"), json!({"socket": "/e.sock", "project": "b"}));
-        let found = derived(&config(&[own]), Some(&sight(&["a", "b", "skipped", "c"])), std::iter::empty());
+        let found = derived(&config(&[own]), Some(&inventory(&["a", "b", "skipped", "c"])), std::iter::empty());
         assert_eq!(names(&found), ["compose-a", "compose-c"]);
         assert_eq!(found[0].settings, json!({"socket": "/e.sock", "project": "a"}));
         assert!(found[0].enabled && found[0].policies == [name("daily")]);
-        let again = derived(&config(&[]), Some(&sight(&["a", "c"])), found.iter());
+        let again = derived(&config(&[]), Some(&inventory(&["a", "c"])), found.iter());
         assert_eq!(again, found, "the same in gives the same out");
-        assert_eq!(names(&derived(&config(&[]), Some(&sight(&["c"])), found.iter())), ["compose-c"]);
+        assert_eq!(names(&derived(&config(&[]), Some(&inventory(&["c"])), found.iter())), ["compose-c"]);
     }
 
     #[test]
     fn an_engine_that_does_not_answer_changes_nothing() {
-        let before = derived(&config(&[]), Some(&sight(&["a"])), std::iter::empty());
+        let before = derived(&config(&[]), Some(&inventory(&["a"])), std::iter::empty());
         assert_eq!(derived(&config(&[]), None, before.iter()), before);
-        let other = Sight { socket: "/other.sock".to_owned(), ..sight(&["z"]) };
+        let other = EngineInventory { socket: "/other.sock".to_owned(), ..inventory(&["z"]) };
         assert_eq!(derived(&config(&[]), Some(&other), before.iter()), before);
         let mut off = config(&[]);
         off.site.discover = None;

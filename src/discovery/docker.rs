@@ -21,7 +21,7 @@ const SEEN_MAX: usize = 2_000;
 
 /// Containers and volumes of one engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
+pub struct EngineInventory {
     /// Of which engine.
     pub socket: String,
     pub containers: Vec<Seen>,
@@ -45,7 +45,7 @@ impl Seen {
     }
 }
 
-impl Sight {
+impl EngineInventory {
     /// The compose projects, in order of their names.
     #[must_use]
     pub fn projects(&self) -> BTreeSet<&str> {
@@ -57,7 +57,7 @@ impl Sight {
 ///
 /// # Errors
 /// When it does not answer: then nothing is known, which is not the same as nothing being there.
-pub fn look(socket: &str) -> Result<Sight, Trouble> {
+pub fn look(socket: &str) -> Result<EngineInventory, Trouble> {
     let told = || {
         let engine = Engine::open(socket, LOOK_MAX)?;
         Ok((engine.containers(None)?, engine.volumes()?))
@@ -86,7 +86,7 @@ pub fn look(socket: &str) -> Result<Sight, Trouble> {
         let project = volume.labels.as_ref().and_then(project);
         (volume.name, project)
     });
-    Ok(Sight { socket: socket.to_owned(), containers: seen, volumes: volumes.collect() })
+    Ok(EngineInventory { socket: socket.to_owned(), containers: seen, volumes: volumes.collect() })
 }
 
 /// Something that no target covers.
@@ -123,7 +123,11 @@ impl Uncovered {
 ///
 /// A target of another engine covers nothing; whether one that is switched off does, whoever calls decides. Volumes
 /// without a name of a person's choice (64 hex digits) are not missed.
-pub fn uncovered<'t>(sight: &Sight, targets: impl Iterator<Item = &'t Target>, exclude: &[String]) -> Vec<Uncovered> {
+pub fn uncovered<'t>(
+    inventory: &EngineInventory,
+    targets: impl Iterator<Item = &'t Target>,
+    exclude: &[String],
+) -> Vec<Uncovered> {
     let mut covered: BTreeSet<Uncovered> = BTreeSet::new();
     let list = |target: &Target, field: &str| -> Vec<String> {
         let named = target.settings.get(field).and_then(serde_json::Value::as_array);
@@ -131,7 +135,7 @@ pub fn uncovered<'t>(sight: &Sight, targets: impl Iterator<Item = &'t Target>, e
     };
     for target in targets.filter(|target| target.plugin.as_str() == "docker") {
         let text = |field: &str| target.settings.get(field).and_then(serde_json::Value::as_str);
-        if text("socket").unwrap_or(SOCKET) != sight.socket {
+        if text("socket").unwrap_or(SOCKET) != inventory.socket {
             continue;
         }
         let volumes = list(target, "volumes");
@@ -146,20 +150,20 @@ pub fn uncovered<'t>(sight: &Sight, targets: impl Iterator<Item = &'t Target>, e
                 || (text("project").is_some() && seen.project.as_deref() == text("project"))
         };
         covered.extend(volumes.into_iter().map(Uncovered::Volume));
-        for seen in sight.containers.iter().filter(|seen| is_meant(seen)) {
+        for seen in inventory.containers.iter().filter(|seen| is_meant(seen)) {
             covered.insert(Uncovered::Container(seen.name.clone()));
             covered.extend(seen.volumes.iter().cloned().map(Uncovered::Volume));
         }
         covered.extend(text("project").map(|name| Uncovered::Project(name.to_owned())));
     }
     let whole = |project: &str| {
-        let mut of_it = sight.containers.iter().filter(|seen| seen.project.as_deref() == Some(project));
+        let mut of_it = inventory.containers.iter().filter(|seen| seen.project.as_deref() == Some(project));
         covered.contains(&Uncovered::Project(project.to_owned()))
             || of_it.all(|seen| covered.contains(&Uncovered::Container(seen.name.clone())))
     };
     let is_excluded = |name: &str| exclude.iter().any(|each| each == name);
     let mut missed: BTreeSet<Uncovered> = BTreeSet::new();
-    for seen in &sight.containers {
+    for seen in &inventory.containers {
         match &seen.project {
             Some(project) if !whole(project) => missed.insert(Uncovered::Project(project.clone())),
             Some(_) => false,
@@ -172,11 +176,12 @@ pub fn uncovered<'t>(sight: &Sight, targets: impl Iterator<Item = &'t Target>, e
             }
         };
     }
-    let mounted: BTreeSet<&str> = sight.containers.iter().flat_map(|seen| &seen.volumes).map(String::as_str).collect();
-    for (name, project) in &sight.volumes {
+    let mounted: BTreeSet<&str> =
+        inventory.containers.iter().flat_map(|seen| &seen.volumes).map(String::as_str).collect();
+    for (name, project) in &inventory.volumes {
         let one = Uncovered::Volume(name.clone());
         let anonymous = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let of_a_project = project.as_ref().is_some_and(|project| sight.projects().contains(project.as_str()));
+        let of_a_project = project.as_ref().is_some_and(|project| inventory.projects().contains(project.as_str()));
         if !mounted.contains(name.as_str()) && !anonymous && !of_a_project && !covered.contains(&one) {
             missed.insert(one);
         }
@@ -196,7 +201,7 @@ mod tests {
         Target { enabled: true, ..Target::bare(name("t"), name("docker"), settings) }
     }
 
-    fn sight() -> Sight {
+    fn inventory() -> EngineInventory {
         let seen = |name: &str, project: Option<&str>, volumes: &[&str]| Seen {
             name: name.to_owned(),
             project: project.map(str::to_owned),
@@ -204,7 +209,7 @@ mod tests {
             volumes: volumes.iter().map(|each| (*each).to_owned()).collect(),
             ..Seen::default()
         };
-        Sight {
+        EngineInventory {
             socket: SOCKET.to_owned(),
             containers: vec![
                 seen("app-1", Some("app"), &["data"]),
@@ -219,7 +224,7 @@ mod tests {
     fn missed(settings: &[Value], exclude: &[&str]) -> Vec<String> {
         let targets: Vec<Target> = settings.iter().cloned().map(target).collect();
         let exclude: Vec<String> = exclude.iter().map(|each| (*each).to_owned()).collect();
-        let all = uncovered(&sight(), targets.iter(), &exclude);
+        let all = uncovered(&inventory(), targets.iter(), &exclude);
         all.iter().map(|each| format!("{} {}", each.kind(), each.name())).collect()
     }
 

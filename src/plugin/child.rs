@@ -7,7 +7,7 @@ use crate::error::{Trouble, codes};
 use crate::plugin::apps::ALL;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{Builtin, Failure};
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Action, Description, Event, PROTOCOL, REQUEST_BYTES_MAX, Request};
 
 /// Answers the request on standard input; the whole life of a `larder plugin NAME` process. At a terminal, says what
@@ -26,12 +26,12 @@ pub fn builtin_main(name: &str) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let mut voice = Voice { out: &mut stdout };
-    match answer(name, std::io::stdin(), &mut voice) {
+    let mut events = EventWriter { out: &mut stdout };
+    match answer(name, std::io::stdin(), &mut events) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let Failure { trouble: Trouble { code, message, hint }, retry } = failure;
-            voice.say(&Event::Failed { code, message, hint, retry });
+            events.say(&Event::Failed { code, message, hint, retry });
             ExitCode::FAILURE
         }
     }
@@ -45,7 +45,7 @@ fn described(name: &str) -> Option<String> {
     of_name(name).map(Builtin::describe)
 }
 
-fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn answer(name: &str, stdin: impl Read, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let builtin = of_name(name).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|each| each.name).collect();
         Failure::new(
@@ -56,7 +56,7 @@ fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Fai
     let request = read_request(stdin)?;
     match request.action {
         Action::Describe => {
-            voice.say(&Event::Description(Description {
+            events.say(&Event::Description(Description {
                 protocol: PROTOCOL,
                 summary: builtin.summary.to_owned(),
                 settings: (builtin.schema)(),
@@ -65,22 +65,22 @@ fn answer(name: &str, stdin: impl Read, voice: &mut Voice<'_>) -> Result<(), Fai
             }));
             Ok(())
         }
-        Action::Capture => (builtin.capture)(&request, voice),
+        Action::Capture => (builtin.capture)(&request, events),
         Action::Validate => {
             asked::facts(&request)?;
-            (builtin.validate)(&request, voice)
+            (builtin.validate)(&request, events)
         }
         Action::Restore => match &builtin.restore {
             Some(restore) => {
                 asked::facts(&request)?;
                 asked::order(&request)?;
-                (restore.run)(&request, voice)
+                (restore.run)(&request, events)
             }
             None => Err(cannot(name, "restore into an application")
                 .hint("restore the files with `larder restore TARGET --to DIR`, then follow `larder plugin describe`")),
         },
         Action::Recover => match builtin.recover {
-            Some(recover) => recover(&request, voice),
+            Some(recover) => recover(&request, events),
             None => Err(cannot(name, "recover")),
         },
     }
@@ -123,7 +123,7 @@ mod tests {
 
     fn ask(name: &str, request: &str) -> (Result<(), Failure>, String) {
         let mut out = Vec::new();
-        let result = answer(name, request.as_bytes(), &mut Voice { out: &mut out });
+        let result = answer(name, request.as_bytes(), &mut EventWriter { out: &mut out });
         (result, String::from_utf8(out).unwrap())
     }
 

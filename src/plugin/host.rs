@@ -39,7 +39,7 @@ impl Catalogue {
         target: &Target,
         run: RunId,
         staging: &Path,
-        beside: &Beside,
+        inputs: &CaptureInputs,
         context: &Context,
         limits: Limits,
         on_progress: impl FnMut(u64, u64) + Send,
@@ -48,9 +48,9 @@ impl Catalogue {
         let resolved = resolved(plugin, target).await?;
         let context = guarded(context, &resolved);
         let request = Request {
-            previous: beside.previous.clone(),
-            journal: beside.journal.clone(),
-            own: beside.own.clone(),
+            previous: inputs.previous.clone(),
+            journal: inputs.journal.clone(),
+            own: inputs.own.clone(),
             ..request(Action::Capture, target, run, staging, resolved)
         };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
@@ -76,7 +76,7 @@ impl Catalogue {
         run: RunId,
         staging: &Path,
         captured: &Captured,
-        beside: &Beside,
+        inputs: &CaptureInputs,
         context: &Context,
         limits: Limits,
     ) -> Result<Vec<Validation>, PluginFailure> {
@@ -91,8 +91,8 @@ impl Catalogue {
         };
         let request = Request {
             capture: Some(facts),
-            previous: beside.previous.clone(),
-            own: beside.own.clone(),
+            previous: inputs.previous.clone(),
+            own: inputs.own.clone(),
             ..request(Action::Validate, target, run, staging, resolved)
         };
         let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, |_, _| {}).await;
@@ -148,8 +148,8 @@ impl Catalogue {
         limits: Limits,
         on_news: impl FnMut(News) + Send,
     ) -> Result<Restored, PluginFailure> {
-        let beside = Beside::default();
-        self.restore_noted(target, run, staging, facts, order, &beside, context, limits, on_news).await
+        let inputs = CaptureInputs::default();
+        self.restore_noted(target, run, staging, facts, order, &inputs, context, limits, on_news).await
     }
 
     /// As [`Catalogue::restore`], with a journal: what a restore that is killed left half done is undone by `recover`.
@@ -163,7 +163,7 @@ impl Catalogue {
         staging: &Path,
         facts: CaptureFacts,
         order: RestoreOrder,
-        beside: &Beside,
+        inputs: &CaptureInputs,
         context: &Context,
         limits: Limits,
         mut on_news: impl FnMut(News) + Send,
@@ -174,7 +174,7 @@ impl Catalogue {
         let request = Request {
             capture: Some(facts),
             restore: Some(order),
-            journal: beside.journal.clone(),
+            journal: inputs.journal.clone(),
             ..request(Action::Restore, target, run, staging, resolved)
         };
         let heard = listen(plugin, &request, Some(staging), &context, limits, |note| match note {
@@ -192,7 +192,7 @@ impl Catalogue {
         judge(plugin, &finished, &transcript)?;
         Ok(Restored {
             steps: transcript.steps,
-            steps_untold: transcript.steps_untold,
+            steps_omitted: transcript.steps_omitted,
             validations: transcript.validations,
             warnings: transcript.warnings,
             notices: transcript.notices,
@@ -230,7 +230,7 @@ impl Catalogue {
 
 /// What a capture or validation gets beside its settings.
 #[derive(Clone, Debug, Default)]
-pub struct Beside {
+pub struct CaptureInputs {
     /// What the target's newest publication holds.
     pub previous: Option<CaptureFacts>,
     /// For plugins that keep one.

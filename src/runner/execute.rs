@@ -18,7 +18,7 @@ use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::plugin::kit::apart::{self, Mounts, Own};
-use crate::plugin::{Beside, CaptureFacts, Captured, Verdict};
+use crate::plugin::{CaptureFacts, CaptureInputs, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
@@ -110,20 +110,20 @@ impl Stop {
 
 /// Runs `order` to its outcome. It always returns, with all of its children gone.
 pub async fn execute(world: Arc<World>, order: Order, cancel: CancellationToken) -> Ended {
-    let mut journey = Journey::begin(world, order, cancel);
-    journey.hide_passwords().await;
-    let outcome = match journey.travel().await {
+    let mut executor = RunExecutor::begin(world, order, cancel);
+    executor.hide_passwords().await;
+    let outcome = match executor.run_stages().await {
         Ok(outcome) => outcome,
         Err(stop) => {
-            journey.context.log.line(&format!("{}: {}", stop.outcome, stop.trouble));
-            journey.record.trouble = Some(stop.trouble);
+            executor.context.log.line(&format!("{}: {}", stop.outcome, stop.trouble));
+            executor.record.trouble = Some(stop.trouble);
             stop.outcome
         }
     };
-    journey.close(outcome).await
+    executor.close(outcome).await
 }
 
-struct Journey {
+struct RunExecutor {
     world: Arc<World>,
     target: Target,
     policy: Policy,
@@ -137,7 +137,7 @@ struct Journey {
     shelf: Shelf,
     /// Which site this is; none before the run looked.
     identity: Option<SiteId>,
-    beside: Beside,
+    inputs: CaptureInputs,
     own: Vec<Own>,
     shape: Shape,
     after_is_due: bool,
@@ -153,7 +153,7 @@ struct Journey {
     inventories: BTreeMap<Name, Inventory>,
 }
 
-impl Journey {
+impl RunExecutor {
     fn begin(world: Arc<World>, order: Order, cancel: CancellationToken) -> Self {
         let log = world.log(order.run.id, LOG_BYTES_MAX);
         let context =
@@ -171,7 +171,7 @@ impl Journey {
             record: order.run,
             sequence: 0,
             context,
-            beside: Beside::default(),
+            inputs: CaptureInputs::default(),
             own: order.own,
             shape: Shape::default(),
             after_is_due: false,
@@ -186,7 +186,7 @@ impl Journey {
         }
     }
 
-    async fn travel(&mut self) -> Result<Outcome, Stop> {
+    async fn run_stages(&mut self) -> Result<Outcome, Stop> {
         self.record.started = Some(self.world.clock.now());
         self.advance(Event::Started, None).await?;
         self.preconditions().await?;
@@ -290,13 +290,13 @@ impl Journey {
 
     async fn capture(&mut self) -> Result<Captured, Stop> {
         let staging = self.stage().await?;
-        self.beside.journal = journal::open(&self.world, self.record.id, &self.target)
+        self.inputs.journal = journal::open(&self.world, self.record.id, &self.target)
             .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
-        self.beside.previous = self.baseline().await;
+        self.inputs.previous = self.baseline().await;
         let (own, mounts) = self.find_own().await?;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
-        let (beside, limits) = (&self.beside, self.limits());
+        let (beside, limits) = (&self.inputs, self.limits());
         let captured = self
             .world
             .catalogue
@@ -358,7 +358,7 @@ impl Journey {
         });
         let (mut own, mounts) = found.await?;
         own.extend(silent);
-        self.beside.own = own.iter().map(|each| each.path.clone()).collect();
+        self.inputs.own = own.iter().map(|each| each.path.clone()).collect();
         Ok((own, mounts))
     }
 
@@ -374,7 +374,7 @@ impl Journey {
         let validations = self
             .world
             .catalogue
-            .validate(&self.target, self.record.id, &staging, captured, &self.beside, &self.context, self.limits())
+            .validate(&self.target, self.record.id, &staging, captured, &self.inputs, &self.context, self.limits())
             .await
             .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         let mut unproven = Vec::new();

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::discovery::docker::Sight;
+use crate::discovery::docker::EngineInventory;
 use crate::error::Trouble;
 use crate::run::RunState;
 use crate::store::record::Incident;
@@ -48,7 +48,7 @@ pub enum Discovery {
     #[default]
     None,
     Known {
-        sight: Arc<Sight>,
+        inventory: Arc<EngineInventory>,
         at: Timestamp,
     },
     /// It does not answer: what is there is not known.

@@ -18,7 +18,7 @@ const UNREADABLE_SHOWN: usize = 5;
 
 /// What is shipped, the same for every destination.
 #[derive(Clone, Debug)]
-pub struct Cargo {
+pub struct SnapshotSpec {
     pub job: JobId,
     /// Where artifacts lie: their manifests tell which site this is.
     pub artifacts: Artifacts,
@@ -51,16 +51,16 @@ pub struct Shipped {
     pub inventory: Option<Inventory>,
 }
 
-/// Makes one snapshot of `cargo`; what went wrong is in the shipment.
+/// Makes one snapshot of `spec`; what went wrong is in the shipment.
 pub async fn ship(
     route: &Route,
-    cargo: &Cargo,
+    spec: &SnapshotSpec,
     parent: Option<String>,
     mut on_progress: impl FnMut(u64, u64) + Send,
 ) -> Shipped {
     let start = Instant::now();
-    let made = attempt(route, cargo, parent, |progress| on_progress(progress.bytes_done, progress.bytes_total)).await;
-    let shipped = shipment(route, cargo, made, start.elapsed());
+    let made = attempt(route, spec, parent, |progress| on_progress(progress.bytes_done, progress.bytes_total)).await;
+    let shipped = shipment(route, spec, made, start.elapsed());
     let shipment = &shipped.shipment;
     let (outcome, trouble, now) = (shipment.outcome, shipment.trouble.clone(), route.world.clock.now());
     let noted = route.world.note_destination(&route.destination, |record| note_use(record, outcome, trouble, now));
@@ -83,7 +83,7 @@ fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Tr
     }
 }
 
-fn shipment(route: &Route, cargo: &Cargo, made: Result<Made, Trouble>, took: Duration) -> Shipped {
+fn shipment(route: &Route, spec: &SnapshotSpec, made: Result<Made, Trouble>, took: Duration) -> Shipped {
     let mut notices = Vec::new();
     let mut shipment = Shipment {
         destination: route.destination.name.clone(),
@@ -99,7 +99,7 @@ fn shipment(route: &Route, cargo: &Cargo, made: Result<Made, Trouble>, took: Dur
     let mut inventory = None;
     match made {
         Ok(Made { report, inventory: listed }) => {
-            let judged = judge(cargo, &report);
+            let judged = judge(spec, &report);
             let unproven = listed.as_ref().err().map(|why| not_listed(route, &report, why));
             inventory = listed.ok();
             shipment.trouble = judged.trouble.or(unproven);
@@ -135,9 +135,9 @@ struct Judged {
     notices: Vec<Trouble>,
 }
 
-fn judge(cargo: &Cargo, report: &BackupReport) -> Judged {
-    let read = report.files.saturating_sub(cargo.artifact_files);
-    let allowed = cargo.tolerate.vanished_of(read + report.vanished_total);
+fn judge(spec: &SnapshotSpec, report: &BackupReport) -> Judged {
+    let read = report.files.saturating_sub(spec.artifact_files);
+    let allowed = spec.tolerate.vanished_of(read + report.vanished_total);
     let mut judged = Judged { trouble: None, notices: Vec::new() };
     if report.tolerated_total > 0 {
         let what =
@@ -157,7 +157,7 @@ fn judge(cargo: &Cargo, report: &BackupReport) -> Judged {
         judged.trouble = Some(Trouble::new(codes::FILES_VANISHED, what).with_hint(
             "exclude what comes and goes, back up when it is quiet, or raise the target's `tolerate: {vanished: 1%}`",
         ));
-    } else if let Some(trouble) = cargo.counted.and_then(|counted| fewer(counted, read, report, cargo)) {
+    } else if let Some(trouble) = spec.counted.and_then(|counted| fewer(counted, read, report, spec)) {
         judged.trouble = Some(trouble);
     } else if report.vanished_total > 0 {
         let what = told(report.vanished_total, "vanished while they were read", &report.vanished);
@@ -167,10 +167,10 @@ fn judge(cargo: &Cargo, report: &BackupReport) -> Judged {
 }
 
 /// Whether restic read much less than there was a moment before: then something was left out that nobody meant.
-fn fewer(counted: Counted, read: u64, report: &BackupReport, cargo: &Cargo) -> Option<Trouble> {
+fn fewer(counted: Counted, read: u64, report: &BackupReport, spec: &SnapshotSpec) -> Option<Trouble> {
     let met = read + report.vanished_total + report.tolerated_total;
     let files_missing = counted.files.saturating_sub(met);
-    let files_allowed = counted.files.div_ceil(10).max(cargo.tolerate.vanished_of(counted.files));
+    let files_allowed = counted.files.div_ceil(10).max(spec.tolerate.vanished_of(counted.files));
     // Under accepted directories nobody knows how much there is.
     let known = report.tolerated_total == 0;
     let bytes_short = report.bytes_processed < counted.bytes / 2 && report.vanished_total == 0;
@@ -207,34 +207,34 @@ struct Made {
 
 async fn attempt(
     route: &Route,
-    cargo: &Cargo,
+    spec: &SnapshotSpec,
     parent: Option<String>,
     on_progress: impl FnMut(Progress) + Send,
 ) -> Result<Made, Trouble> {
-    let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
+    let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
     let _berth = tokio::select! {
-        berth = berths.acquire_owned() => berth.map_err(|_| stopped())?,
+        slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
     let (restic, access) = route.open_or_make().await?;
     let parent = match parent {
         Some(parent) => Some(parent),
-        None => newest_of_ours(route, &restic, &access, cargo).await?,
+        None => newest_of_ours(route, &restic, &access, spec).await?,
     };
     let request = BackupRequest {
-        paths: cargo.paths.clone(),
-        excludes: cargo.excludes.clone(),
-        tags: cargo.tags.clone(),
-        host: cargo.host.clone(),
+        paths: spec.paths.clone(),
+        excludes: spec.excludes.clone(),
+        tags: spec.tags.clone(),
+        host: spec.host.clone(),
         parent,
-        tolerated: cargo.tolerate.unreadable.clone(),
-        time: Some(cargo.time),
+        tolerated: spec.tolerate.unreadable.clone(),
+        time: Some(spec.time),
     };
     let failed = |error: EngineError| error.trouble();
     let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
     // One listing proves the snapshot, decides the retention and shows what vanished.
-    let inventory = holdings::list(route, &restic, &access, &cargo.artifacts).await;
+    let inventory = holdings::list(route, &restic, &access, &spec.artifacts).await;
     if let Ok(inventory) = &inventory {
         engine::prove(&access, &request, &report, &inventory.listing).map_err(failed)?;
     }
@@ -246,9 +246,9 @@ async fn newest_of_ours(
     route: &Route,
     restic: &Restic,
     access: &RepositoryAccess,
-    cargo: &Cargo,
+    spec: &SnapshotSpec,
 ) -> Result<Option<String>, Trouble> {
-    let (ledger, name, job) = (route.world.ledger.clone(), route.destination.name.clone(), cargo.job.clone());
+    let (ledger, name, job) = (route.world.ledger.clone(), route.destination.name.clone(), spec.job.clone());
     let look = tokio::task::spawn_blocking(move || {
         let books = ledger.books(&name)?;
         let known = books.by_job.get(&job).into_iter().flatten().filter(|(_, known)| !known.leaving && !known.missing);
@@ -260,8 +260,8 @@ async fn newest_of_ours(
     if newest.is_some() || was_listed {
         return Ok(newest);
     }
-    let inventory = holdings::list(route, restic, access, &cargo.artifacts).await?;
-    Ok(inventory.sorted.ours.get(&cargo.job).and_then(|ours| ours.last()).map(|ours| ours.id.clone()))
+    let inventory = holdings::list(route, restic, access, &spec.artifacts).await?;
+    Ok(inventory.sorted.ours.get(&spec.job).and_then(|ours| ours.last()).map(|ours| ours.id.clone()))
 }
 
 /// Forgets exactly these snapshots of the job; answers how many went.
@@ -274,8 +274,8 @@ pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, T
     if ids.is_empty() {
         return Ok(0);
     }
-    let (_, berths) = route.world.berths(&route.destination.name, route.per_destination);
-    let _berth = berths.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
+    let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
+    let _berth = slots.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
     let (restic, access) = route.open().await?;
     holdings::mark_leaving(route, job, ids).await?;
     restic.forget(&access, ids, &route.context).await.map_err(|error| error.trouble())?;
@@ -287,8 +287,8 @@ pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, T
 mod tests {
     use super::*;
 
-    fn cargo(vanished_ppm: u32, counted: Option<(u64, u64)>) -> Cargo {
-        Cargo {
+    fn spec(vanished_ppm: u32, counted: Option<(u64, u64)>) -> SnapshotSpec {
+        SnapshotSpec {
             job: "files/daily".parse().unwrap(),
             artifacts: Artifacts::default(),
             time: Timestamp::UNIX_EPOCH,
@@ -324,34 +324,34 @@ mod tests {
         }
     }
 
-    fn code(cargo: &Cargo, report: &BackupReport) -> (Option<String>, Vec<String>) {
-        let judged = judge(cargo, report);
+    fn code(spec: &SnapshotSpec, report: &BackupReport) -> (Option<String>, Vec<String>) {
+        let judged = judge(spec, report);
         (judged.trouble.map(|each| each.code), judged.notices.into_iter().map(|each| each.code).collect())
     }
 
     #[test]
     fn a_share_of_vanished_files_is_tolerated_and_said_and_more_is_partial_without_a_word_of_rights() {
         let counted = Some((1600, 16_000));
-        assert_eq!(code(&cargo(10_000, counted), &report(1600, 16_000, 0, 0, 0)), (None, vec![]));
-        let (trouble, notices) = code(&cargo(10_000, counted), &report(1590, 15_900, 10, 0, 0));
+        assert_eq!(code(&spec(10_000, counted), &report(1600, 16_000, 0, 0, 0)), (None, vec![]));
+        let (trouble, notices) = code(&spec(10_000, counted), &report(1590, 15_900, 10, 0, 0));
         assert_eq!((trouble, notices), (None, vec!["files_vanished".to_owned()]));
-        let judged = judge(&cargo(10_000, counted), &report(100, 1000, 1500, 0, 0));
+        let judged = judge(&spec(10_000, counted), &report(100, 1000, 1500, 0, 0));
         let trouble = judged.trouble.unwrap();
         assert_eq!(trouble.code, "files_vanished");
         assert!(trouble.message.starts_with("1500 files vanished") && trouble.message.ends_with("and 1495 more"));
         assert!(!trouble.to_string().contains("read access"), "{trouble}");
-        assert_eq!(code(&cargo(950_000, counted), &report(100, 1000, 1500, 0, 0)).0, None);
-        assert_eq!(code(&cargo(0, None), &report(9, 90, 1, 0, 0)).0.as_deref(), Some("files_vanished"));
+        assert_eq!(code(&spec(950_000, counted), &report(100, 1000, 1500, 0, 0)).0, None);
+        assert_eq!(code(&spec(0, None), &report(9, 90, 1, 0, 0)).0.as_deref(), Some("files_vanished"));
     }
 
     #[test]
     fn what_cannot_be_read_is_partial_unless_the_target_accepts_it() {
-        let judged = judge(&cargo(10_000, None), &report(100, 1000, 0, 1500, 0));
+        let judged = judge(&spec(10_000, None), &report(100, 1000, 0, 1500, 0));
         let trouble = judged.trouble.unwrap();
         assert_eq!(trouble.code, "files_unreadable");
         assert!(trouble.message.ends_with("and 1495 more"), "{trouble}");
         assert_eq!(
-            code(&cargo(10_000, Some((105, 1050))), &report(100, 1000, 0, 0, 5)),
+            code(&spec(10_000, Some((105, 1050))), &report(100, 1000, 0, 0, 5)),
             (None, vec!["unreadable_tolerated".to_owned()])
         );
     }
@@ -365,7 +365,7 @@ mod tests {
             ((100, 1000), 95, 950, false),
             ((0, 0), 0, 14, false),
         ] {
-            let (trouble, _) = code(&cargo(10_000, Some(counted)), &report(files, bytes, 0, 0, 0));
+            let (trouble, _) = code(&spec(10_000, Some(counted)), &report(files, bytes, 0, 0, 0));
             assert_eq!(trouble.as_deref() == Some("fewer_than_counted"), told, "{counted:?} {files} {bytes}");
         }
     }

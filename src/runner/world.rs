@@ -1,4 +1,4 @@
-//! What every run needs and shares: the ledger, the board, the programs, the berths of the destinations.
+//! What every run needs and shares: the ledger, the board, the programs, the slots of the destinations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct World {
     restic: Mutex<Option<Arc<Restic>>>,
     /// Which site this is, once it was asked.
     pub(super) site: tokio::sync::Mutex<Option<SiteId>>,
-    berths: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
+    slots: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
     /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
     destination_writes: Mutex<()>,
     /// Runs whose journal is in use.
@@ -76,7 +76,7 @@ impl World {
             restic_program: parts.restic_program,
             restic: Mutex::default(),
             site: tokio::sync::Mutex::default(),
-            berths: Mutex::default(),
+            slots: Mutex::default(),
             destination_writes: Mutex::default(),
             journals: Mutex::default(),
             restoring: Mutex::default(),
@@ -97,10 +97,10 @@ impl World {
 
     /// The queue of one destination: `width` users at once.
     #[must_use]
-    pub fn berths(&self, destination: &Name, width: u32) -> (u32, Arc<Semaphore>) {
+    pub fn slots(&self, destination: &Name, width: u32) -> (u32, Arc<Semaphore>) {
         let width = width.clamp(1, BERTHS_MAX);
-        let mut berths = self.berths.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = berths
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = slots
             .entry(destination.clone())
             .and_modify(|(old, semaphore)| {
                 // A changed width takes a new queue; who waits in the old one still gets through.

@@ -20,18 +20,18 @@ pub(super) fn view(reading: &Reading) -> Option<DiscoveryView> {
         known: false,
         at: None,
         uncovered: Vec::new(),
-        uncovered_untold: 0,
+        uncovered_omitted: 0,
         problem: None,
     };
     match &reading.discovery {
         // Of another socket: the config has just changed.
-        Discovery::Known { sight, at } if sight.socket == discover.socket => {
+        Discovery::Known { inventory, at } if inventory.socket == discover.socket => {
             let targets = reading.desired.targets.values().filter(|target| target.enabled);
-            let mut all = uncovered(sight, targets, &discover.exclude);
+            let mut all = uncovered(inventory, targets, &discover.exclude);
             view.known = true;
             view.at = Some(*at);
             view.problem = missed(&all, discover);
-            view.uncovered_untold = all.len().saturating_sub(TOLD_MAX) as u64;
+            view.uncovered_omitted = all.len().saturating_sub(TOLD_MAX) as u64;
             all.truncate(TOLD_MAX);
             let told = |each: &Uncovered| UncoveredView { kind: each.kind().to_owned(), name: each.name().to_owned() };
             view.uncovered = all.iter().map(told).collect();
@@ -85,12 +85,12 @@ mod tests {
     use super::*;
     use crate::error::codes;
     use crate::status::render::Renderer;
-    use crate::status::sample::{discovering, healthy, now, sight};
+    use crate::status::sample::{discovering, healthy, inventory, now};
     use crate::status::{Health, View};
 
     #[test]
     fn what_nobody_covers_is_told_on_the_page() {
-        let view = View::build(&discovering(sight(&["shop"])), now());
+        let view = View::build(&discovering(inventory(&["shop"])), now());
         let discovery = view.discovery.clone().unwrap();
         assert_eq!((discovery.known, discovery.uncovered[0].name.as_str()), (true, "shop"));
         assert_eq!(view.verdict.health, Health::Warning);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn where_all_is_covered_everything_stays_green() {
-        assert_eq!(View::build(&discovering(sight(&[])), now()).verdict.health, Health::Proven);
+        assert_eq!(View::build(&discovering(inventory(&[])), now()).verdict.health, Health::Proven);
         let off = healthy(&[("a", "files")]);
         assert_eq!(View::build(&off, now()).discovery, None);
     }

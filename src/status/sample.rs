@@ -11,7 +11,7 @@ use crate::config::model::{
     Check, Config, Destination, Discover, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec,
     Target,
 };
-use crate::discovery::docker::{Seen, Sight};
+use crate::discovery::docker::{EngineInventory, Seen};
 use crate::error::{Trouble, codes};
 use crate::run::RunState;
 use crate::runner::live::{Discovery, RunUpdate};
@@ -254,11 +254,11 @@ pub fn discovering(discovery: Discovery) -> Reading {
 }
 
 /// An engine that has these compose projects.
-pub fn sight(projects: &[&str]) -> Discovery {
+pub fn inventory(projects: &[&str]) -> Discovery {
     let seen = |name: &&str| Seen { project: Some((*name).to_owned()), ..Seen::default() };
     let containers = projects.iter().map(seen).collect();
-    let sight = Sight { socket: "/e.sock".to_owned(), containers, ..Sight::default() };
-    Discovery::Known { sight: Arc::new(sight), at: now() }
+    let inventory = EngineInventory { socket: "/e.sock".to_owned(), containers, ..EngineInventory::default() };
+    Discovery::Known { inventory: Arc::new(inventory), at: now() }
 }
 
 /// A night on which much went wrong.

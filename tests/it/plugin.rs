@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use larder::config::SettingsSchemas as _;
 use larder::config::model::{Hooks, Target};
-use larder::plugin::{Beside, Captured, Catalogue, PluginFailure, Validation, Verdict};
+use larder::plugin::{CaptureInputs, Captured, Catalogue, PluginFailure, Validation, Verdict};
 use larder::process::{Context, Limits, Log, Redactor};
 use larder::types::{Name, Outcome, RunId};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ struct Bench {
     target: Target,
     run: RunId,
     /// What the host gives beside the settings: the figures of the run before, a journal.
-    beside: Beside,
+    inputs: CaptureInputs,
     cancel: CancellationToken,
     limits: Limits,
     progress: Arc<Mutex<Vec<(u64, u64)>>>,
@@ -89,7 +89,7 @@ impl Bench {
                 tolerate: larder::config::model::Tolerate::default(),
             },
             run: RunId::generate(jiff::Timestamp::now()),
-            beside: Beside::default(),
+            inputs: CaptureInputs::default(),
             cancel: CancellationToken::new(),
             limits: Limits { deadline: Duration::from_secs(60), grace: Duration::from_secs(1), ..Limits::default() },
             progress: Arc::default(),
@@ -132,7 +132,7 @@ impl Bench {
             &self.target,
             self.run,
             &staging,
-            &self.beside,
+            &self.inputs,
             &context,
             self.limits,
             move |done, total| progress.lock().unwrap().push((done, total)),
@@ -146,7 +146,7 @@ impl Bench {
             self.run,
             &staging,
             captured,
-            &self.beside,
+            &self.inputs,
             &context,
             self.limits,
         ))

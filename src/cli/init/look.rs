@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::init::propose::{Seeing, Service};
-use crate::discovery::docker as sight;
+use crate::discovery::docker as inventory;
 use crate::discovery::postgres;
 use crate::error::{Trouble, codes};
 use crate::web::{ClearText, Trust, Web, WebError};
 
 /// Where engines usually listen.
-const SOCKETS: &[&str] = &[sight::SOCKET, "/run/podman/podman.sock"];
+const SOCKETS: &[&str] = &[inventory::SOCKET, "/run/podman/podman.sock"];
 
 /// How long an application on this very host may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -35,11 +35,11 @@ const USUAL: &[(&str, &str)] = &[
 /// Sees what is there. What a person named must answer; what was found may be silent, which is told of an engine.
 pub(crate) fn look(socket: Option<&str>, named: &[String]) -> Result<(Seeing, Vec<String>), Trouble> {
     let mut told = Vec::new();
-    let sight = match socket {
+    let inventory = match socket {
         Some("none") => None,
-        Some(named) => Some(sight::look(named)?),
+        Some(named) => Some(inventory::look(named)?),
         None => SOCKETS.iter().find(|path| Path::new(path).exists()).and_then(|found| {
-            let looked = sight::look(found);
+            let looked = inventory::look(found);
             if let Err(trouble) = &looked {
                 told.push(format!("the container engine at {found} does not answer: {}", trouble.message));
             }
@@ -51,7 +51,7 @@ pub(crate) fn look(socket: Option<&str>, named: &[String]) -> Result<(Seeing, Ve
         [none] if none == "none" => Vec::new(),
         named => named.iter().map(|each| one(each)).collect::<Result<_, _>>()?,
     };
-    Ok((Seeing { sight, services }, told))
+    Ok((Seeing { inventory, services }, told))
 }
 
 fn usual() -> Vec<Service> {

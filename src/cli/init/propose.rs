@@ -4,14 +4,14 @@
 
 use std::path::Path;
 
-use crate::discovery::docker::{SOCKET, Seen, Sight};
+use crate::discovery::docker::{EngineInventory, SOCKET, Seen};
 use crate::plugin::apps::docker::database::Kind;
 use crate::types::Name;
 
 /// What answered on this host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seeing {
-    pub(crate) sight: Option<Sight>,
+    pub(crate) inventory: Option<EngineInventory>,
     pub(crate) services: Vec<Service>,
 }
 
@@ -42,14 +42,14 @@ pub(crate) struct Proposal {
 pub(crate) fn propose(seeing: &Seeing, secrets: &Path, taken: &[String], has: &dyn Fn(&str) -> bool) -> Vec<Proposal> {
     let mut names: Vec<String> = taken.to_vec();
     let mut all = Vec::new();
-    if let Some(sight) = seeing.sight.as_ref().filter(|_| has("docker")) {
-        for project in sight.projects() {
+    if let Some(inventory) = seeing.inventory.as_ref().filter(|_| has("docker")) {
+        for project in inventory.projects() {
             let name = free(project, &mut names);
-            all.push(of_project(sight, project, name));
+            all.push(of_project(inventory, project, name));
         }
-        for seen in sight.containers.iter().filter(|seen| seen.project.is_none() && seen.database().is_some()) {
+        for seen in inventory.containers.iter().filter(|seen| seen.project.is_none() && seen.database().is_some()) {
             let name = free(&seen.name, &mut names);
-            all.push(of_database(sight, seen, name));
+            all.push(of_database(inventory, seen, name));
         }
     }
     for service in &seeing.services {
@@ -64,8 +64,9 @@ pub(crate) fn propose(seeing: &Seeing, secrets: &Path, taken: &[String], has: &d
     all
 }
 
-fn of_project(sight: &Sight, project: &str, name: String) -> Proposal {
-    let of_it: Vec<&Seen> = sight.containers.iter().filter(|seen| seen.project.as_deref() == Some(project)).collect();
+fn of_project(inventory: &EngineInventory, project: &str, name: String) -> Proposal {
+    let of_it: Vec<&Seen> =
+        inventory.containers.iter().filter(|seen| seen.project.as_deref() == Some(project)).collect();
     let databases: Vec<String> = of_it
         .iter()
         .filter(|seen| seen.database().is_some())
@@ -75,19 +76,19 @@ fn of_project(sight: &Sight, project: &str, name: String) -> Proposal {
     if !databases.is_empty() {
         comment.push_str(&format!(" Dumped by their own client: {}.", one_line(&databases.join(", "))));
     }
-    let with = format!("{{{}project: {}}}", socket(sight), quote(project));
+    let with = format!("{{{}project: {}}}", socket(inventory), quote(project));
     let document = format!("{comment}\nkind: Target\nname: {name}\nplugin: docker\nwith: {with}\n");
     let told = format!("saw the compose project {project} ({} containers): target {name}", of_it.len());
     Proposal { name, document: Some(document), told: vec![told] }
 }
 
-fn of_database(sight: &Sight, seen: &Seen, name: String) -> Proposal {
+fn of_database(inventory: &EngineInventory, seen: &Seen, name: String) -> Proposal {
     let kind = match seen.database() {
         Some(Kind::Postgres) => "PostgreSQL",
         Some(Kind::MySql) => "MariaDB or MySQL",
         _ => "Redis",
     };
-    let with = format!("{{{}containers: [{}]}}", socket(sight), quote(&seen.name));
+    let with = format!("{{{}containers: [{}]}}", socket(inventory), quote(&seen.name));
     let document = format!(
         "# {kind} ({}), dumped by its own client inside the container.\nkind: Target\nname: {name}\nplugin: docker\nwith: {with}\n",
         one_line(&seen.image)
@@ -141,8 +142,8 @@ fn of_service(service: &Service, secrets: &Path, name: String) -> Proposal {
     Proposal { name, document: Some(document), told }
 }
 
-fn socket(sight: &Sight) -> String {
-    if sight.socket == SOCKET { String::new() } else { format!("socket: {}, ", quote(&sight.socket)) }
+fn socket(inventory: &EngineInventory) -> String {
+    if inventory.socket == SOCKET { String::new() } else { format!("socket: {}, ", quote(&inventory.socket)) }
 }
 
 /// A target's name that none has yet.
@@ -186,7 +187,7 @@ mod tests {
             project: project.map(str::to_owned),
             ..Seen::default()
         };
-        let sight = Sight {
+        let inventory = EngineInventory {
             socket: "/e.sock".to_owned(),
             containers: vec![
                 seen("shop-db-1", "postgres:16\nkind: Target", Some("shop")),
@@ -194,13 +195,13 @@ mod tests {
                 seen("files", "mariadb:11", None),
                 seen("other", "nginx", None),
             ],
-            ..Sight::default()
+            ..EngineInventory::default()
         };
         let services = vec![
             Service { plugin: "postgres", address: "127.0.0.1".to_owned(), port: Some(5432), user: None },
             Service { plugin: "grafana", address: "http://127.0.0.1:3000".to_owned(), port: None, user: None },
         ];
-        let seeing = Seeing { sight: Some(sight), services };
+        let seeing = Seeing { inventory: Some(inventory), services };
         let has = |plugin: &str| plugin != "grafana";
         let all = propose(&seeing, Path::new("/state/secrets"), &["files".to_owned()], &has);
         let names: Vec<&str> = all.iter().map(|each| each.name.as_str()).collect();

@@ -15,10 +15,10 @@ use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::TlsSettings;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 
 mod app;
@@ -145,14 +145,14 @@ const fn builtin<A: Arr>() -> Builtin {
         summary: A::KIND.summary,
         guide: GUIDE,
         schema: || schemars::schema_for!(ArrSettings).to_value(),
-        capture: |request, voice| capture(&A::KIND, request, voice),
-        validate: |request, voice| validate(&A::KIND, request, voice),
+        capture: |request, events| capture(&A::KIND, request, events),
+        validate: |request, events| validate(&A::KIND, request, events),
         restore: Some(Restore {
             options: || schemars::schema_for!(restore::ArrRestore).to_value(),
-            run: |request, voice| restore::restore(&A::KIND, request, voice),
+            run: |request, events| restore::restore(&A::KIND, request, events),
         }),
-        recover: Some(|request, voice| {
-            restore::recover(&A::KIND, request, voice)?;
+        recover: Some(|request, events| {
+            restore::recover(&A::KIND, request, events)?;
             job::recover(&A::KIND, request)
         }),
     }
@@ -218,41 +218,41 @@ impl ArrSettings {
 const ARTIFACT: &str = "backup.zip";
 const FORMAT: &str = "arr-zip";
 
-fn capture(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
     let journal = Journal::of(request)?;
     let app = App::open(kind, &settings)?;
     let status = app.status()?;
     let elsewhere = status.refuse_database_elsewhere(kind, &settings)?;
-    voice.version(format!("{} {}", kind.title, status.version));
+    events.version(format!("{} {}", kind.title, status.version));
     let zip = request.staging.join(ARTIFACT);
-    let sha256 = job::fetch(&app, &settings, &journal, &zip, voice)?;
+    let sha256 = job::fetch(&app, &settings, &journal, &zip, events)?;
     let content = content::read(kind, &zip)?;
-    content.refuse_unless_of(kind, &status, &settings, voice)?;
+    content.refuse_unless_of(kind, &status, &settings, events)?;
     if let Some(target) = elsewhere {
-        voice.log(format!("the database is in PostgreSQL and not in this backup; the target {target} is to have it"));
+        events.log(format!("the database is in PostgreSQL and not in this backup; the target {target} is to have it"));
     } else if content.database.is_none() {
         return Err(Content::without_database(kind));
     }
-    content.tell(voice);
-    voice.artifact(ARTIFACT, FORMAT, sha256);
+    content.tell(events);
+    events.artifact(ARTIFACT, FORMAT, sha256);
     Ok(())
 }
 
-fn validate(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
     let facts = asked::facts(request)?;
     for artifact in &facts.artifacts {
         let zip = request.staging.join(&artifact.path);
-        digest::check(artifact, &zip, voice)?;
+        digest::check(artifact, &zip, events)?;
         let content = match content::read(kind, &zip) {
             Ok(content) => content,
             Err(failure) => {
-                voice.validation("the backup is whole", Verdict::Failed, failure.trouble.message);
+                events.validation("the backup is whole", Verdict::Failed, failure.trouble.message);
                 continue;
             }
         };
-        content.judge(kind, &settings, request, voice);
+        content.judge(kind, &settings, request, events);
     }
     Ok(())
 }

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::error::codes;
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::inside::{self, Inside};
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Ran, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{commands, digest};
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::process::Exit;
@@ -113,7 +113,7 @@ struct RestoreCommand {
 #[serde(deny_unknown_fields)]
 struct RestoreOptions {}
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: CommandSettings = builtin::settings(request)?;
     let refuse = |what: String, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
     if settings.stdout.is_some() != settings.files.is_empty() {
@@ -129,7 +129,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         );
     }
     let (program, tools) = ready(&settings, &settings.command, &request.staging)?;
-    let kept = run(&settings, &tools, &program, &request.staging, voice)?;
+    let kept = run(&settings, &tools, &program, &request.staging, events)?;
     let mut bytes = 0;
     for relative in &kept {
         let path = request.staging.join(relative);
@@ -143,12 +143,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             .hint("run it by hand as the daemon's user; what it wrote to standard error is in the run's log"));
         }
         let what = format!("{} ended well but {shown}", settings.command);
-        inside::refuse_nothing(codes::OUTPUT_EMPTY, &what, &path, &request.staging, voice)?;
+        inside::refuse_nothing(codes::OUTPUT_EMPTY, &what, &path, &request.staging, events)?;
         bytes += length;
-        voice.artifact(&relative.to_string_lossy(), FORMAT, digest::sha256(&path, |_| {})?);
+        events.artifact(&relative.to_string_lossy(), FORMAT, digest::sha256(&path, |_| {})?);
     }
-    voice.figure("files", kept.len() as u64);
-    voice.figure("bytes", bytes);
+    events.figure("files", kept.len() as u64);
+    events.figure("bytes", bytes);
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(Path
     Ok((program, Tools::new(env, secrets, staging)?))
 }
 
-fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<CommandSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
     let Some(RestoreCommand { command, args }) = &settings.restore else {
         return Err(Failure::new(codes::NOT_SUPPORTED, "the target names no program that puts it back")
@@ -174,7 +174,7 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     };
     let (program, tools) = ready(&settings, command, &request.staging)?;
     for artifact in &facts.artifacts {
-        let found = digest::sha256(&request.staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+        let found = digest::sha256(&request.staging.join(&artifact.path), |done| events.progress(done, 0))?;
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != found) {
             return Err(Failure::new(
                 codes::ARTIFACT_CHANGED,
@@ -189,7 +189,7 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         None => format!("in a directory with {} files", facts.artifacts.len()),
     };
     let gets = format!("{gets}; what becomes of the application when it fails or is killed half-way is its own matter");
-    voice.step(Verb::Run, format!("the program {command}"), gets);
+    events.step(Verb::Run, format!("the program {command}"), gets);
     if order.dry_run {
         return Ok(());
     }
@@ -198,9 +198,9 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     })?;
     let args = args.iter().map(Into::into).collect();
     // It may be silent for as long as it works; the restore's own time is its bound.
-    let ran = tools.pipe(&program, args, &[], DEADLINE_OF_WORK, Ends { stdin, stdout: None }, || voice.progress(0, 0));
+    let ran = tools.pipe(&program, args, &[], DEADLINE_OF_WORK, Ends { stdin, stdout: None }, || events.progress(0, 0));
     for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
-        voice.log(line);
+        events.log(line);
     }
     if let Some(failure) = ended(command, &ran) {
         return Err(
@@ -208,7 +208,7 @@ fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         );
     }
     let detail = format!("{command} ended with code 0, which is all that is known: look at the application");
-    voice.validation("the application holds what the backup holds", Verdict::CouldNotVerify, detail);
+    events.validation("the application holds what the backup holds", Verdict::CouldNotVerify, detail);
     Ok(())
 }
 
@@ -236,7 +236,7 @@ fn run(
     tools: &Tools,
     program: &Path,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<PathBuf>, Failure> {
     let output = settings.stdout.as_ref().map(|name| staging.join(name));
     let stdout = output.as_ref().map(File::create_new).transpose().map_err(|error| {
@@ -249,11 +249,11 @@ fn run(
         // Only what grew is progress: one that hangs is noticed.
         if written != told {
             told = written;
-            voice.progress(written, 0);
+            events.progress(written, 0);
         }
     });
     for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
-        voice.log(line);
+        events.log(line);
     }
     if let Some(failure) = ended(&settings.command, &ran) {
         if let Some(path) = &output {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 
 mod attributes;
@@ -112,50 +112,50 @@ const PATIENCE: Duration = Duration::from_mins(30);
 const INVENTORY: &str = "inventory.json";
 const FORMAT_TAR: &str = "tar";
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: DockerSettings = builtin::settings(request)?;
     let wanted = settings.chosen()?;
     let journal = Journal::of(request)?;
     let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
     let version = engine.version()?;
-    voice.version(version.clone());
+    events.version(version.clone());
     let found = choose::look_up(&engine, &wanted)?;
     let mut work = Work::new(request, &settings, &engine);
     let mut halted = Halted::new(&engine, Some(&journal), settings.stop_timeout);
-    let captured = work.read_all(&found, &mut halted, voice);
+    let captured = work.read_all(&found, &mut halted, events);
     // Whatever came of it.
-    let put_back = halted.put_back(voice);
+    let put_back = halted.put_back(events);
     let mut inventory = captured?;
     put_back?;
     choose::still_there(&engine, &found.containers)?;
     inventory.engine = version;
     inventory.project.clone_from(&settings.project);
-    work.describe(&found.containers, &mut inventory, voice)?;
-    work.tell(&wanted, &mut inventory, voice);
+    work.describe(&found.containers, &mut inventory, events)?;
+    work.tell(&wanted, &mut inventory, events);
     for (path, format, sha256) in &work.artifacts {
-        voice.artifact(path, format, sha256.clone());
+        events.artifact(path, format, sha256.clone());
     }
     for source in work.sources {
-        voice.source(source);
+        events.source(source);
     }
-    voice.figure("containers", inventory.containers.len() as u64);
-    voice.figure("volumes", inventory.volumes.len() as u64);
-    voice.figure("dumps", inventory.dumps.len() as u64);
-    voice.figure("files", inventory.volumes.iter().map(|kept| kept.contents.files).sum());
+    events.figure("containers", inventory.containers.len() as u64);
+    events.figure("volumes", inventory.volumes.len() as u64);
+    events.figure("dumps", inventory.dumps.len() as u64);
+    events.figure("files", inventory.volumes.iter().map(|kept| kept.contents.files).sum());
     let in_place = || inventory.volumes.iter().filter(|kept| kept.artifact.is_none());
     if in_place().next().is_some() {
-        voice.figure(SOURCE_FILES, in_place().map(|kept| kept.contents.files).sum());
-        voice.figure(SOURCE_BYTES, in_place().map(|kept| kept.contents.bytes).sum());
+        events.figure(SOURCE_FILES, in_place().map(|kept| kept.contents.files).sum());
+        events.figure(SOURCE_BYTES, in_place().map(|kept| kept.contents.bytes).sum());
     }
     Ok(())
 }
 
-fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: DockerSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let engine = Engine::open(&settings.socket, Duration::from_mins(1))?;
-    restore::recover(&engine, &journal, &request.staging, voice)?;
-    halt::recover(&engine, &journal, voice)?;
+    restore::recover(&engine, &journal, &request.staging, events)?;
+    halt::recover(&engine, &journal, events)?;
     restore::recovered(&journal)
 }
 

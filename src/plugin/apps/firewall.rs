@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::error::codes;
 use crate::plugin::kit::asked::{RestoreJob, ValidateJob};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::{archive, digest, download, xml};
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
@@ -55,11 +55,11 @@ impl Kind {
         }
     }
 
-    pub(super) fn figures(&self, shape: &xml::Shape, voice: &mut Voice<'_>) {
-        voice.figure("elements", shape.elements);
-        voice.figure("interfaces", shape.children("interfaces"));
+    pub(super) fn figures(&self, shape: &xml::Shape, events: &mut EventWriter<'_>) {
+        events.figure("elements", shape.elements);
+        events.figure("interfaces", shape.children("interfaces"));
         for (figure, path) in self.counted {
-            voice.figure(*figure, shape.count(path));
+            events.figure(*figure, shape.count(path));
         }
     }
 
@@ -67,20 +67,20 @@ impl Kind {
     pub(super) fn validate<S: DeserializeOwned>(
         &self,
         request: &Request,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let ValidateJob::<S> { facts, .. } = ValidateJob::of(request)?;
         for artifact in &facts.artifacts {
             let path = request.staging.join(&artifact.path);
-            digest::check(artifact, &path, voice)?;
+            digest::check(artifact, &path, events)?;
             match self.read(&path) {
                 Ok(shape) => {
                     let same = facts.figures.get("elements") == Some(&shape.elements);
                     let verdict = if same { Verdict::Proven } else { Verdict::Failed };
                     let detail = format!("{} elements, with {}", shape.elements, self.needed.join(", "));
-                    voice.validation(format!("it is a whole configuration of {}", self.name), verdict, detail);
+                    events.validation(format!("it is a whole configuration of {}", self.name), verdict, detail);
                 }
-                Err(failure) => voice.validation(
+                Err(failure) => events.validation(
                     format!("it is a whole configuration of {}", self.name),
                     Verdict::Failed,
                     failure.trouble.message,
@@ -95,7 +95,7 @@ impl Kind {
         &self,
         request: &Request,
         steps: &[(&str, &str)],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let RestoreJob::<S, NoOptions> { facts, order, .. } = RestoreJob::of(request)?;
         let Some(artifact) = facts.artifacts.iter().find(|each| each.format == self.format) else {
@@ -103,12 +103,12 @@ impl Kind {
                 .hint("is it one of another plugin?"));
         };
         let shape = self.read(&request.staging.join(&artifact.path))?;
-        voice.step(Verb::Keep, FILE, format!("it is whole: {} elements", shape.elements));
+        events.step(Verb::Keep, FILE, format!("it is whole: {} elements", shape.elements));
         for (thing, detail) in steps {
-            voice.step(Verb::Manual, *thing, *detail);
+            events.step(Verb::Manual, *thing, *detail);
         }
         if !order.dry_run {
-            voice.validation(
+            events.validation(
                 "the configuration is in force",
                 Verdict::CouldNotVerify,
                 format!("{} takes a configuration only from a person: follow the steps", self.name),

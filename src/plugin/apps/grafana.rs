@@ -12,9 +12,9 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::TlsSettings;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 mod api;
@@ -104,10 +104,10 @@ const OBJECTS_MAX: usize = 9_000;
 /// Names that a message lists.
 const NAMES_MAX: usize = 5;
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: GrafanaSettings = builtin::settings(request)?;
     let api = Api::open(&settings)?;
-    voice.version(format!("Grafana {}", api.version()?));
+    events.version(format!("Grafana {}", api.version()?));
     let mut figures: BTreeMap<&'static str, u64> = Kind::ALL.iter().map(|kind| (kind.figure(), 0)).collect();
     let mut count: usize = 0;
     let unseen = collect::everything(&api, &mut |object: Object| {
@@ -122,11 +122,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         let path = object.path();
         let whole = request.staging.join(&path);
         write(&whole, object.text().as_bytes())?;
-        voice.artifact(&path, object.kind.format(), digest::sha256(&whole, |_| {})?);
-        voice.progress(count as u64, 0);
+        events.artifact(&path, object.kind.format(), digest::sha256(&whole, |_| {})?);
+        events.progress(count as u64, 0);
         Ok(())
     })?;
-    tell_unseen(&unseen, &settings, figures.get(Kind::Dashboard.figure()).copied().unwrap_or(0), voice)?;
+    tell_unseen(&unseen, &settings, figures.get(Kind::Dashboard.figure()).copied().unwrap_or(0), events)?;
     let of = |kind: Kind| figures.get(kind.figure()).copied().unwrap_or(0);
     if of(Kind::Dashboard) + of(Kind::Folder) + of(Kind::DataSource) == 0 && !settings.allow_empty {
         return Err(Failure::new(
@@ -136,14 +136,14 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         .hint("give the service account the role Admin; or say `allow_empty: true` if Grafana is new"));
     }
     for (name, value) in &figures {
-        voice.figure(*name, *value);
+        events.figure(*name, *value);
     }
     if !settings.allow_fewer
         && let Some(previous) = &request.previous
     {
         match shrunk(previous, &figures) {
             Shrunk::No => {}
-            Shrunk::Some(what) => voice.warning(Trouble::new(codes::FEWER_OBJECTS, what).with_hint(FEWER_HINT)),
+            Shrunk::Some(what) => events.warning(Trouble::new(codes::FEWER_OBJECTS, what).with_hint(FEWER_HINT)),
             Shrunk::Much(what) => return Err(Failure::new(codes::FEWER_OBJECTS, what).hint(FEWER_HINT)),
         }
     }
@@ -151,7 +151,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
 }
 
 /// Not found is not deleted: what is still listed is missing in the backup, and of `seen` others not too many may be.
-fn tell_unseen(unseen: &[String], settings: &GrafanaSettings, seen: u64, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn tell_unseen(
+    unseen: &[String],
+    settings: &GrafanaSettings,
+    seen: u64,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
     let (accepted, missing): (Vec<&String>, Vec<&String>) =
         unseen.iter().partition(|uid| settings.accept_unseen.contains(uid));
     let told = |uids: &[&String]| {
@@ -161,13 +166,13 @@ fn tell_unseen(unseen: &[String], settings: &GrafanaSettings, seen: u64, voice: 
         format!("Grafana lists {} dashboards that it then says are not there: {}{tail}", uids.len(), shown.join(", "))
     };
     if !accepted.is_empty() {
-        voice.notice(Trouble::new(codes::DASHBOARDS_UNSEEN, format!("{} (accepted)", told(&accepted))));
+        events.notice(Trouble::new(codes::DASHBOARDS_UNSEEN, format!("{} (accepted)", told(&accepted))));
     }
     match missing.len() as u64 {
         0 => Ok(()),
         count if count > seen => Err(Failure::new(codes::DASHBOARDS_UNSEEN, told(&missing)).hint(UNSEEN_HINT)),
         _ => {
-            voice.warning(Trouble::new(codes::DASHBOARDS_UNSEEN, told(&missing)).with_hint(UNSEEN_HINT));
+            events.warning(Trouble::new(codes::DASHBOARDS_UNSEEN, told(&missing)).with_hint(UNSEEN_HINT));
             Ok(())
         }
     }
@@ -224,7 +229,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<GrafanaSettings> { facts, .. } = ValidateJob::of(request)?;
     let (mut changed, mut broken, mut objects) = (Vec::new(), Vec::new(), Vec::new());
     for artifact in &facts.artifacts {
@@ -239,21 +244,21 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             Err(why) => broken.push(format!("{shown}: {why}")),
         }
     }
-    say(voice, "every file is unchanged since the capture", facts.artifacts.len(), &changed);
-    say(voice, "every file holds an object that can be put back", objects.len(), &broken);
+    say(events, "every file is unchanged since the capture", facts.artifacts.len(), &changed);
+    say(events, "every file holds an object that can be put back", objects.len(), &broken);
     let folders: Vec<&str> = of(&objects, Kind::Folder).map(|object| object.name.as_str()).collect();
     let homeless: Vec<String> = objects
         .iter()
         .filter(|object| object.folder().is_some_and(|folder| !folders.contains(&folder)))
         .map(Object::shown)
         .collect();
-    say(voice, "every folder that is named is there", folders.len(), &homeless);
+    say(events, "every folder that is named is there", folders.len(), &homeless);
     for kind in Kind::ALL {
         let found: u64 = of(&objects, *kind).map(Object::weight).sum();
         let told = facts.figures.get(kind.figure()).copied().unwrap_or(0);
         let verdict = if found == told { Verdict::Proven } else { Verdict::Failed };
         let name = format!("{} are those of the capture", kind.figure().replace('_', " "));
-        voice.validation(name, verdict, format!("{found}, at the capture {told}"));
+        events.validation(name, verdict, format!("{found}, at the capture {told}"));
     }
     Ok(())
 }
@@ -262,14 +267,14 @@ fn of(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
     objects.iter().filter(move |object| object.kind == kind)
 }
 
-fn say(voice: &mut Voice<'_>, name: &str, good: usize, bad: &[String]) {
+fn say(events: &mut EventWriter<'_>, name: &str, good: usize, bad: &[String]) {
     if bad.is_empty() {
-        voice.validation(name, Verdict::Proven, format!("{good}"));
+        events.validation(name, Verdict::Proven, format!("{good}"));
     } else {
         let shown: Vec<&str> = bad.iter().take(NAMES_MAX).map(String::as_str).collect();
         let more = bad.len().saturating_sub(NAMES_MAX);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        voice.validation(name, Verdict::Failed, format!("{}{more}", shown.join("; ")));
+        events.validation(name, Verdict::Failed, format!("{}{more}", shown.join("; ")));
     }
 }
 

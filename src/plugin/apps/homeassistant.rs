@@ -9,10 +9,10 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::Web;
 
@@ -132,21 +132,21 @@ impl HaSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: HaSettings = builtin::settings(request)?;
     let web = settings.web()?;
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     let mut talk = api::Talk::open(&web, &settings.token.0)?;
-    voice.version(format!("Home Assistant {}", talk.version));
+    events.version(format!("Home Assistant {}", talk.version));
     let agent = job::ready(&settings, &mut talk)?;
     let name = format!("larder {} {}", request.target, request.run);
     let path = request.staging.join(FILE);
-    let fetched = job::make_and_fetch(&settings, &mut talk, &agent, &name, &path, journal.as_ref(), voice);
+    let fetched = job::make_and_fetch(&settings, &mut talk, &agent, &name, &path, journal.as_ref(), events);
     talk.close();
     if settings.keep_on_server && fetched.is_ok() {
         journal.as_ref().map_or(Ok(()), |journal| journal.done(job::ENTRY))?;
     } else if let Err(failure) = tidy(&settings, &web, &name, journal.as_ref()) {
-        voice.warning(
+        events.warning(
             Trouble::new(
                 codes::BACKUP_LEFT,
                 format!("the backup {name:?} stays on the server: {}", failure.trouble.message),
@@ -160,9 +160,9 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         return Err(missing);
     }
     for (figure, value) in contents.figures() {
-        voice.figure(figure, value);
+        events.figure(figure, value);
     }
-    voice.artifact(FILE, FORMAT, saved.sha256);
+    events.artifact(FILE, FORMAT, saved.sha256);
     Ok(())
 }
 
@@ -174,45 +174,49 @@ fn tidy(settings: &HaSettings, web: &Web, name: &str, journal: Option<&Journal>)
     tidied
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<HaSettings> { settings, facts } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
-        digest::check(artifact, &path, voice)?;
+        digest::check(artifact, &path, events)?;
         let contents = match contents::read(&path, &request.staging) {
             Ok(contents) => contents,
             Err(failure) => {
-                voice.validation("the backup is whole", Verdict::Failed, failure.trouble.message);
+                events.validation("the backup is whole", Verdict::Failed, failure.trouble.message);
                 continue;
             }
         };
         let detail = format!("{} files of the configuration, not encrypted", contents.files);
-        voice.validation("the backup reads to its end", Verdict::Proven, detail);
+        events.validation("the backup reads to its end", Verdict::Proven, detail);
         match contents.missing(settings.include_database) {
             Some(failure) => {
-                voice.validation("all that was asked for is in it", Verdict::Failed, failure.trouble.message);
+                events.validation("all that was asked for is in it", Verdict::Failed, failure.trouble.message);
             }
             None => {
-                voice.validation("all that was asked for is in it", Verdict::Proven, contents.told());
+                events.validation("all that was asked for is in it", Verdict::Proven, contents.told());
             }
         }
         if let Some(rows) = contents.database_rows {
-            voice.validation("integrity_check of the recorder's database", Verdict::Proven, format!("ok; {rows} rows"));
+            events.validation(
+                "integrity_check of the recorder's database",
+                Verdict::Proven,
+                format!("ok; {rows} rows"),
+            );
         }
         let same = contents.figures().iter().all(|(figure, value)| facts.figures.get(figure) == Some(value));
         let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-        voice.validation("the figures are those of the capture", verdict, "");
+        events.validation("the figures are those of the capture", verdict, "");
     }
     Ok(())
 }
 
-fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: HaSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let web = settings.web()?;
     for (_, note) in journal.entries::<job::Note>()? {
         tidy(&settings, &web, &note.name, Some(&journal))?;
-        voice.log(format!("the backup {:?} of a killed run is not on the server any more", note.name));
+        events.log(format!("the backup {:?} of a killed run is not on the server any more", note.name));
     }
     Ok(())
 }

@@ -13,11 +13,11 @@ use crate::error::{Code, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::inside::{self, Inside};
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{digest, download, plain};
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::{Answer, Call, Web};
@@ -234,7 +234,7 @@ impl HttpSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: HttpSettings = builtin::settings(request)?;
     let web = settings.web()?;
     let answer = judged(settings.call(&web).send()?, &settings)?;
@@ -243,7 +243,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let name = settings.file_name();
     let path = request.staging.join(&name);
     let encoded = answer.header("content-encoding").map(|name| name.trim().to_ascii_lowercase());
-    let mut saved = download::save(answer, &path, settings.max_size.0, voice)?;
+    let mut saved = download::save(answer, &path, settings.max_size.0, events)?;
     match encoded.as_deref() {
         None | Some("" | "identity") => {}
         // Nobody asked for that, so it is how the body travelled; unless a packed file is what is wanted.
@@ -263,16 +263,16 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     if !settings.wants_a_page() && download::is_a_page(&path) {
         return Err(download::a_page(&what));
     }
-    inside::refuse_nothing(codes::EXPORT_EMPTY, "the export", &path, &request.staging, voice)?;
+    inside::refuse_nothing(codes::EXPORT_EMPTY, "the export", &path, &request.staging, events)?;
     for check in &settings.validate {
         for (name, value) in check.look(&path)?.figures {
-            voice.figure(name, value);
+            events.figure(name, value);
         }
     }
     if let Some(version) = version {
-        voice.version(version);
+        events.version(version);
     }
-    voice.artifact(&name, "http-export", saved.sha256);
+    events.artifact(&name, "http-export", saved.sha256);
     Ok(())
 }
 
@@ -313,23 +313,23 @@ fn judged<'w>(answer: Answer<'w>, settings: &HttpSettings) -> Result<Answer<'w>,
     Ok(answer)
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<HttpSettings> { settings, facts } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
-        digest::check(artifact, &path, voice)?;
-        tell(&settings, &path, voice);
+        digest::check(artifact, &path, events)?;
+        tell(&settings, &path, events);
         if let Some(inside) = &settings.inside {
-            inside.tell(&path, &request.staging, voice);
+            inside.tell(&path, &request.staging, events);
         }
     }
     Ok(())
 }
 
-fn tell(settings: &HttpSettings, path: &Path, voice: &mut Voice<'_>) {
+fn tell(settings: &HttpSettings, path: &Path, events: &mut EventWriter<'_>) {
     let checks = &settings.validate;
     if checks.is_empty() && settings.inside.is_none() {
-        voice.validation(
+        events.validation(
             "what was exported",
             Verdict::CouldNotVerify,
             "nothing is known of it: name what must be true of it in `validate`",
@@ -337,8 +337,8 @@ fn tell(settings: &HttpSettings, path: &Path, voice: &mut Voice<'_>) {
     }
     for check in checks {
         match check.look(path) {
-            Ok(seen) => voice.validation(check.name(), Verdict::Proven, seen.detail),
-            Err(failure) => voice.validation(check.name(), Verdict::Failed, failure.trouble.message),
+            Ok(seen) => events.validation(check.name(), Verdict::Proven, seen.detail),
+            Err(failure) => events.validation(check.name(), Verdict::Failed, failure.trouble.message),
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::error::{Code, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{digest, download};
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::{Answer, Call, Web};
@@ -185,51 +185,51 @@ impl NinjaSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
     if let Kept::Install(install) = settings.kept()? {
-        return install.capture(request, voice);
+        return install.capture(request, events);
     }
     let link = job::order(&settings)?;
     let path = request.staging.join(FILE);
-    let saved = job::fetch(&settings, &link, &path, voice)?;
+    let saved = job::fetch(&settings, &link, &path, events)?;
     let contents = contents::read(&path)?;
-    voice.version(format!("Invoice Ninja {}", contents.app_version));
+    events.version(format!("Invoice Ninja {}", contents.app_version));
     for (name, count) in &contents.counts {
-        voice.figure(name, *count);
+        events.figure(name, *count);
     }
-    voice.artifact(FILE, FORMAT, saved.sha256);
+    events.artifact(FILE, FORMAT, saved.sha256);
     Ok(())
 }
 
 /// Puts the database right when a restore was killed; a company's export changes nothing that could be undone.
-fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
     match settings.kept()? {
-        Kept::Install(install) => install.recover(request, voice),
+        Kept::Install(install) => install.recover(request, events),
         Kept::Company => Ok(()),
     }
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
     if let Kept::Install(install) = settings.kept()? {
-        return install.validate(request, voice);
+        return install.validate(request, events);
     }
     let facts = asked::facts(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
-        digest::check(artifact, &path, voice)?;
+        digest::check(artifact, &path, events)?;
         match contents::read(&path) {
             Ok(contents) => {
                 let lists = contents.counts.len();
                 let detail = format!("of version {}, with {lists} lists", contents.app_version);
-                voice.validation("backup.json is whole", Verdict::Proven, detail);
+                events.validation("backup.json is whole", Verdict::Proven, detail);
                 let same = contents.counts.iter().all(|(name, count)| facts.figures.get(name) == Some(count));
                 let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-                voice.validation("lists are as long as at the capture", verdict, "list by list");
+                events.validation("lists are as long as at the capture", verdict, "list by list");
             }
-            Err(failure) => voice.validation("the export is whole", Verdict::Failed, failure.trouble.message),
+            Err(failure) => events.validation("the export is whole", Verdict::Failed, failure.trouble.message),
         }
     }
     Ok(())

@@ -8,9 +8,9 @@ use crate::error::codes;
 use crate::plugin::apps::firewall::{self, FILE, Kind, XML_BYTES_MAX};
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
 use crate::web::{Answer, Web};
@@ -21,10 +21,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(OpnsenseSettings).to_value(),
     capture,
-    validate: |request, voice| KIND.validate::<OpnsenseSettings>(request, voice),
+    validate: |request, events| KIND.validate::<OpnsenseSettings>(request, events),
     restore: Some(builtin::Restore {
         options: firewall::options_schema,
-        run: |request, voice| KIND.restore::<OpnsenseSettings>(request, STEPS, voice),
+        run: |request, events| KIND.restore::<OpnsenseSettings>(request, STEPS, events),
     }),
     recover: None,
 };
@@ -103,7 +103,7 @@ struct OpnsenseSettings {
 /// Since 24.1, and of the package os-api-backup before.
 const PATHS: [&str; 2] = ["/api/core/backup/download/this", "/api/backup/backup/download"];
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: OpnsenseSettings = builtin::settings(request)?;
     let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let get = |path: &str| web.get(path).basic(&settings.key, &settings.secret.0).send();
@@ -119,7 +119,7 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         return Err(download::a_page(answer.what()));
     }
     let path = request.staging.join(FILE);
-    let mut saved = download::save(answer, &path, XML_BYTES_MAX, voice).map_err(|failure| {
+    let mut saved = download::save(answer, &path, XML_BYTES_MAX, events).map_err(|failure| {
         // It says 200 and nothing where it has no saved revision.
         let empty = failure.trouble.is(codes::EXPORT_EMPTY);
         if empty {
@@ -137,11 +137,11 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         .and_then(|answer| answer.json::<Value>().ok())
         .and_then(|told| Some(told.get("product_version")?.as_str()?.to_owned()));
     match version {
-        Some(version) => voice.version(format!("OPNsense {version}")),
-        None => voice.log("the version is not known: the key may not read `System: Firmware`"),
+        Some(version) => events.version(format!("OPNsense {version}")),
+        None => events.log("the version is not known: the key may not read `System: Firmware`"),
     }
-    KIND.figures(&shape, voice);
-    voice.artifact(FILE, KIND.format, saved.sha256);
+    KIND.figures(&shape, events);
+    events.artifact(FILE, KIND.format, saved.sha256);
     Ok(())
 }
 

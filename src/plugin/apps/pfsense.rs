@@ -7,9 +7,9 @@ use crate::error::codes;
 use crate::plugin::apps::firewall::{self, FILE, Kind};
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
 
@@ -21,10 +21,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(PfsenseSettings).to_value(),
     capture,
-    validate: |request, voice| KIND.validate::<PfsenseSettings>(request, voice),
+    validate: |request, events| KIND.validate::<PfsenseSettings>(request, events),
     restore: Some(builtin::Restore {
         options: firewall::options_schema,
-        run: |request, voice| KIND.restore::<PfsenseSettings>(request, STEPS, voice),
+        run: |request, events| KIND.restore::<PfsenseSettings>(request, STEPS, events),
     }),
     recover: None,
 };
@@ -111,15 +111,15 @@ impl PfsenseSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PfsenseSettings = builtin::settings(request)?;
     let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let path = request.staging.join(FILE);
     let mut browser = form::Browser::new(&web);
     let logged_in = browser.log_in(&settings.user, &settings.password.0);
-    let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, voice));
+    let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, events));
     if let Err(failure) = browser.log_out() {
-        voice.warning(crate::error::Trouble::new(
+        events.warning(crate::error::Trouble::new(
             codes::SESSION_LEFT,
             format!("pfSense could not be logged out of: {}", failure.trouble.message),
         ));
@@ -130,9 +130,9 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     }
     let shape = KIND.read(&path)?;
     if let Some(version) = shape.texts.get("version") {
-        voice.version(format!("configuration {version}"));
+        events.version(format!("configuration {version}"));
     }
-    KIND.figures(&shape, voice);
-    voice.artifact(FILE, KIND.format, saved.sha256);
+    KIND.figures(&shape, events);
+    events.artifact(FILE, KIND.format, saved.sha256);
     Ok(())
 }

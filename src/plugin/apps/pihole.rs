@@ -10,10 +10,10 @@ use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{digest, download};
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::Web;
@@ -132,13 +132,13 @@ impl PiholeSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let (web, credential) = (settings.web()?, settings.credential()?);
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     let path = request.staging.join(FILE);
     let (version, saved) =
-        opening::with_session(&web, &credential, &request.run, journal.as_ref(), voice, |session, voice| {
+        opening::with_session(&web, &credential, &request.run, journal.as_ref(), events, |session, events| {
             let version = version(session);
             let answer = session.get("/api/teleporter").send()?;
             if answer.status() != 200 {
@@ -147,14 +147,14 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             if answer.content_type().contains("html") {
                 return Err(download::a_page(answer.what()));
             }
-            Ok((version, download::save(answer, &path, ZIP_BYTES_MAX, voice)?))
+            Ok((version, download::save(answer, &path, ZIP_BYTES_MAX, events)?))
         })?;
     let contents = teleporter::read(&path, &request.staging)?;
     if let Some(version) = version.or_else(|| contents.version.clone()) {
-        voice.version(version);
+        events.version(version);
     }
     if saved.bytes > IMPORT_BYTES_MAX {
-        voice.warning(
+        events.warning(
             crate::error::Trouble::new(codes::EXPORT_LARGE, "the export is larger than a Pi-hole imports (50 MiB)")
                 .with_hint("put it back on the Pi-hole itself: `pihole-FTL --teleporter teleporter.zip` takes 128 MiB"),
         );
@@ -162,12 +162,12 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
     if !contents.importable {
         let message =
             format!("the Pi-hole keeps its lists in /{}, from where no Pi-hole imports them", contents.gravity_name);
-        voice.notice(crate::error::Trouble::new(codes::LISTS_ELSEWHERE, message).with_hint(LISTS_ELSEWHERE_HINT));
+        events.notice(crate::error::Trouble::new(codes::LISTS_ELSEWHERE, message).with_hint(LISTS_ELSEWHERE_HINT));
     }
     for (name, value) in contents.figures() {
-        voice.figure(name, value);
+        events.figure(name, value);
     }
-    voice.artifact(FILE, FORMAT, saved.sha256);
+    events.artifact(FILE, FORMAT, saved.sha256);
     Ok(())
 }
 
@@ -181,41 +181,41 @@ fn version(session: &Session<'_>) -> Option<String> {
     Some(known.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<PiholeSettings> { facts, .. } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
-        digest::check(artifact, &path, voice)?;
+        digest::check(artifact, &path, events)?;
         let contents = match teleporter::read(&path, &request.staging) {
             Ok(contents) => contents,
             Err(failure) => {
-                voice.validation("the export is whole", Verdict::Failed, failure.trouble.message);
+                events.validation("the export is whole", Verdict::Failed, failure.trouble.message);
                 continue;
             }
         };
         let members = contents.members.len();
-        voice.validation("every member's checksum", Verdict::Proven, format!("{members} members"));
-        voice.validation("pihole.toml", Verdict::Proven, "it can be read, and has [dns] and [webserver]");
+        events.validation("every member's checksum", Verdict::Proven, format!("{members} members"));
+        events.validation("pihole.toml", Verdict::Proven, "it can be read, and has [dns] and [webserver]");
         let rows: u64 = contents.gravity.values().sum();
-        voice.validation(
+        events.validation(
             "integrity_check of gravity.db",
             Verdict::Proven,
             format!("ok; the {} tables of an export, {rows} rows", contents.gravity.len()),
         );
         if !contents.ftl.is_empty() {
-            voice.validation("integrity_check of pihole-FTL.db", Verdict::Proven, "ok");
+            events.validation("integrity_check of pihole-FTL.db", Verdict::Proven, "ok");
         }
         let same = contents.figures().iter().all(|(name, value)| facts.figures.get(name) == Some(value));
         let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-        voice.validation("rows are those of the capture", verdict, "table by table");
+        events.validation("rows are those of the capture", verdict, "table by table");
     }
     Ok(())
 }
 
-fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let (web, credential) = (settings.web()?, settings.credential()?);
-    restore::recover(&web, &credential, &request.run, &journal, voice)?;
-    opening::recover(&web, &credential, &request.run, &journal, voice)
+    restore::recover(&web, &credential, &request.run, &journal, events)?;
+    opening::recover(&web, &credential, &request.run, &journal, events)
 }

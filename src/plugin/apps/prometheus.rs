@@ -15,10 +15,10 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::{Answer, Call, Web};
 
@@ -41,8 +41,8 @@ pub(crate) const BUILTIN: Builtin = Builtin {
         options: || schemars::schema_for!(restore::PrometheusRestore).to_value(),
         run: restore::restore,
     }),
-    recover: Some(|request, voice| {
-        restore::recover(request, voice)?;
+    recover: Some(|request, events| {
+        restore::recover(request, events)?;
         snapshot::recover(request)
     }),
 };
@@ -207,7 +207,7 @@ impl<'s> Server<'s> {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PrometheusSettings = builtin::settings(request)?;
     if settings.config_file.is_none() && settings.tsdb_snapshot.is_none() {
         return Err(Failure::new(
@@ -217,26 +217,26 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         .hint("name the configuration as this host sees it: `config_file: /etc/prometheus/prometheus.yml`"));
     }
     let server = Server::open(&settings)?;
-    voice.version(server.version()?);
+    events.version(server.version()?);
     let loaded = server.loaded_config()?;
     if let Some(config) = &settings.config_file {
         let found = references::of(config)?;
         let differs = references::jobs(&loaded) != found.jobs;
         if differs {
             let told = format!("the scrape jobs of {} are not those that Prometheus has loaded", config.display());
-            voice.warning(crate::error::Trouble::new(codes::CONFIG_NOT_LOADED, told).with_hint(
+            events.warning(crate::error::Trouble::new(codes::CONFIG_NOT_LOADED, told).with_hint(
                 "reload Prometheus, or look in its log for why it does not take the file; is it the right file?",
             ));
         }
         for missing in &found.missing {
             let told = format!("{} names {}, which is not there", config.display(), missing.display());
-            voice.warning(
+            events.warning(
                 crate::error::Trouble::new(codes::FILE_MISSING, told).with_hint("is it mounted on this host?"),
             );
         }
         for (path, why) in &found.unreadable {
             let told = format!("{} names {}, which cannot be followed: {why}", config.display(), path.display());
-            voice.warning(
+            events.warning(
                 crate::error::Trouble::new(codes::FILE_UNREADABLE, told)
                     .with_hint("give the daemon's user read permission, or correct what is named"),
             );
@@ -246,36 +246,36 @@ fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
             let more = found.secrets.len().saturating_sub(5);
             let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
             let told = format!("secrets and certificates that the configuration names are not kept: {shown}{tail}");
-            voice.notice(
+            events.notice(
                 crate::error::Trouble::new(codes::SECRETS_NOT_KEPT, told)
                     .with_hint("keep them with a target of `files`"),
             );
         }
         if !differs {
-            loaded::compare(&server, &found, config, voice)?;
+            loaded::compare(&server, &found, config, events)?;
         }
-        files::keep(request, &found.files, voice)?;
+        files::keep(request, &found.files, events)?;
     }
     let note = "# Inventory: what Prometheus had loaded, without its secrets. It cannot be put back.\n";
     files::write(&request.staging.join(INVENTORY), format!("{note}{loaded}").as_bytes())?;
-    voice.artifact(INVENTORY, INVENTORY_FORMAT, digest::sha256(&request.staging.join(INVENTORY), |_| {})?);
+    events.artifact(INVENTORY, INVENTORY_FORMAT, digest::sha256(&request.staging.join(INVENTORY), |_| {})?);
     if let Some(tsdb) = &settings.tsdb_snapshot {
         let journal = Journal::of(request)?;
-        snapshot::take(&server, &journal, &tsdb.data_dir, &request.staging.join(TSDB), voice)?;
+        snapshot::take(&server, &journal, &tsdb.data_dir, &request.staging.join(TSDB), events)?;
         let found = blocks::all(&request.staging.join(TSDB))?;
         for path in blocks::files(&request.staging.join(TSDB))? {
             let relative = path.strip_prefix(&request.staging).unwrap_or(&path).to_string_lossy().into_owned();
-            voice.artifact(&relative, TSDB_FORMAT, digest::sha256(&path, |_| {})?);
-            voice.progress(0, 0);
+            events.artifact(&relative, TSDB_FORMAT, digest::sha256(&path, |_| {})?);
+            events.progress(0, 0);
         }
-        voice.figure("blocks", found.len() as u64);
-        voice.figure("samples", found.iter().map(|block| block.samples).sum());
-        voice.figure("series_in_blocks", found.iter().map(|block| block.series).sum());
+        events.figure("blocks", found.len() as u64);
+        events.figure("samples", found.iter().map(|block| block.samples).sum());
+        events.figure("series_in_blocks", found.iter().map(|block| block.series).sum());
     }
     Ok(())
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<PrometheusSettings> { settings, facts } = ValidateJob::of(request)?;
     let mut changed = Vec::new();
     for artifact in &facts.artifacts {
@@ -283,21 +283,21 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         if artifact.sha256.is_none() || digest::sha256(&path, |_| {}).ok() != artifact.sha256 {
             changed.push(artifact.path.display().to_string());
         }
-        voice.progress(0, 0);
+        events.progress(0, 0);
     }
     let shown = changed.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let (verdict, detail) = match changed.len() {
         0 => (Verdict::Proven, format!("{} files", facts.artifacts.len())),
         n => (Verdict::Failed, format!("{n} are not: {shown}")),
     };
-    voice.validation("every file is unchanged since the capture", verdict, detail);
+    events.validation("every file is unchanged since the capture", verdict, detail);
     let promtool =
         promtool::Promtool::find(settings.promtool.as_deref(), &request.staging, facts.app_version.as_deref())?;
     if let Some(config) = &settings.config_file {
-        files::judge(request, facts, config, promtool.as_ref(), voice);
+        files::judge(request, facts, config, promtool.as_ref(), events);
     }
     if settings.tsdb_snapshot.is_some() {
-        blocks::judge(request, facts, promtool.as_ref(), voice);
+        blocks::judge(request, facts, promtool.as_ref(), events);
     }
     Ok(())
 }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES, Source, Verdict};
 
 mod changes;
@@ -163,39 +163,39 @@ impl RsyncSettings {
     }
 }
 
-fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     own(request, &settings)?;
     let remote = Remote::open(&settings, &request.staging)?;
     if let Some(version) = remote.version() {
-        voice.version(format!("rsync {version}"));
+        events.version(format!("rsync {version}"));
     }
     let tree = settings.tree();
     // Nothing is changed by this one: it tells what the other side has.
-    let (looked, outcome) = remote.fetch(&tree, remote::Apply::No, voice)?;
+    let (looked, outcome) = remote.fetch(&tree, remote::Apply::No, events)?;
     if outcome == Outcome::Vanished {
-        voice.log("files vanished on the device while it was looked at");
+        events.log("files vanished on the device while it was looked at");
     }
     let (before_files, before_bytes) = before(request);
     judge(&settings, &looked, before_files, before_bytes)?;
-    let (fetched, outcome) = remote.fetch(&tree, remote::Apply::Yes, voice)?;
+    let (fetched, outcome) = remote.fetch(&tree, remote::Apply::Yes, events)?;
     match outcome {
         Outcome::Whole => {}
-        Outcome::Vanished => voice.warning(
+        Outcome::Vanished => events.warning(
             Trouble::new(codes::FILES_VANISHED, "some files vanished on the device while they were fetched")
                 .with_hint("right for files that come and go; name them in `exclude`"),
         ),
-        Outcome::Partial(said) => voice.warning(
+        Outcome::Partial(said) => events.warning(
             Trouble::new(codes::FILES_UNREADABLE, format!("some files could not be fetched: {said}"))
                 .with_hint("give the login read permission on the device, or name them in `exclude`"),
         ),
     }
     judge(&settings, &fetched, before_files, before_bytes)?;
-    voice.figure(SOURCE_FILES, fetched.files);
-    voice.figure(SOURCE_BYTES, fetched.bytes);
-    voice.figure("deleted_in_copy", fetched.deleted);
+    events.figure(SOURCE_FILES, fetched.files);
+    events.figure(SOURCE_BYTES, fetched.bytes);
+    events.figure("deleted_in_copy", fetched.deleted);
     for path in &settings.paths {
-        voice.source(Source { path: below(&tree, path), exclude: Vec::new() });
+        events.source(Source { path: below(&tree, path), exclude: Vec::new() });
     }
     Ok(())
 }
@@ -265,7 +265,7 @@ fn own(request: &Request, settings: &RsyncSettings) -> Result<(), Failure> {
     }
 }
 
-fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     let facts = asked::facts(request)?;
     let told = |name: &str| facts.figures.get(name).copied().unwrap_or(0);
@@ -287,14 +287,14 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         false if found.files.saturating_mul(2) < told(SOURCE_FILES) => Verdict::Failed,
         false => Verdict::CouldNotVerify,
     };
-    voice.validation("the copy has what the device told", verdict, detail);
+    events.validation("the copy has what the device told", verdict, detail);
     let roots: Vec<PathBuf> = facts.sources.iter().map(|source| source.path.clone()).collect();
     let accept: Vec<PathBuf> = settings.accept.iter().map(|path| below(&settings.tree(), path)).collect();
     let looked = live::tree::look(&roots, &|_| false);
-    live::told::judge_copies(&looked, &request.staging, &accept, voice);
+    live::told::judge_copies(&looked, &request.staging, &accept, events);
     let remote = Remote::open(&settings, &request.staging)?;
     // With checksums would read both sides whole in every run; a restore compares by them.
-    let (verdict, detail) = match remote.fetch(&settings.tree(), remote::Apply::No, voice) {
+    let (verdict, detail) = match remote.fetch(&settings.tree(), remote::Apply::No, events) {
         // What cannot be read is not even listed: nothing left to fetch would prove nothing.
         Ok((_, Outcome::Partial(said))) => (Verdict::CouldNotVerify, format!("not all could be read there: {said}")),
         Ok((looked, _)) if looked.transferred == 0 => {
@@ -309,6 +309,6 @@ fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
         }
         Err(failure) => (Verdict::CouldNotVerify, failure.trouble.message),
     };
-    voice.validation("rsync finds both sides the same", verdict, detail);
+    events.validation("rsync finds both sides the same", verdict, detail);
     Ok(())
 }

@@ -35,7 +35,7 @@ pub struct Captured {
 pub struct Restored {
     pub steps: Vec<Step>,
     /// Steps beyond the bound.
-    pub steps_untold: u64,
+    pub steps_omitted: u64,
     /// What was checked on the application afterwards.
     pub validations: Vec<Validation>,
     pub warnings: Vec<Trouble>,

@@ -34,7 +34,7 @@ pub(crate) struct Transcript {
     pub(crate) figures: BTreeMap<String, u64>,
     pub(crate) validations: Vec<Validation>,
     pub(crate) steps: Vec<Step>,
-    pub(crate) steps_untold: u64,
+    pub(crate) steps_omitted: u64,
     pub(crate) warnings: Vec<Trouble>,
     pub(crate) notices: Vec<Trouble>,
     /// The first `failed`, and whether trying again later can help.
@@ -109,7 +109,7 @@ impl Transcript {
                 if self.steps.len() < STEPS_MAX {
                     self.steps.push(step.clone());
                 } else {
-                    self.steps_untold += 1;
+                    self.steps_omitted += 1;
                 }
                 return Note::Step(step);
             }

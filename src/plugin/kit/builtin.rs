@@ -4,11 +4,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Code, Trouble, codes};
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Capability, Request};
 
 /// One action of a plugin: answers the request with events.
-pub(crate) type Act = fn(&Request, &mut Voice<'_>) -> Result<(), Failure>;
+pub(crate) type Act = fn(&Request, &mut EventWriter<'_>) -> Result<(), Failure>;
 
 /// A plugin that is part of the program.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{ArtifactFile, Verdict};
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -36,17 +36,17 @@ pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<Strin
 }
 
 /// Says whether the file is still what it was when it was captured.
-pub(crate) fn check(artifact: &ArtifactFile, path: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(crate) fn check(artifact: &ArtifactFile, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let name = format!("{} is unchanged since the capture", artifact.path.display());
     let Some(wanted) = &artifact.sha256 else {
-        voice.validation(name, Verdict::CouldNotVerify, "the capture told no SHA-256");
+        events.validation(name, Verdict::CouldNotVerify, "the capture told no SHA-256");
         return Ok(());
     };
-    let found = sha256(path, |done| voice.progress(done, 0))?;
+    let found = sha256(path, |done| events.progress(done, 0))?;
     if &found == wanted {
-        voice.validation(name, Verdict::Proven, format!("sha256 {found}"));
+        events.validation(name, Verdict::Proven, format!("sha256 {found}"));
     } else {
-        voice.validation(name, Verdict::Failed, format!("sha256 is {found}, at the capture it was {wanted}"));
+        events.validation(name, Verdict::Failed, format!("sha256 is {found}, at the capture it was {wanted}"));
     }
     Ok(())
 }

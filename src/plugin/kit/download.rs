@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::plain;
-use crate::plugin::kit::voice::Voice;
 use crate::web::{Answer, Saved};
 
 /// How often progress is told.
@@ -18,13 +18,18 @@ const TELL_EVERY_BYTES: u64 = 4 << 20;
 const PAGE_STARTS: &[&str] = &["<!doctype html", "<html", "<head", "<body", "<script"];
 
 /// Streams the body into a new file, flushed to the disk; an empty one is an error, and so is one that is cut.
-pub(crate) fn save(answer: Answer<'_>, path: &Path, bytes_max: u64, voice: &mut Voice<'_>) -> Result<Saved, Failure> {
+pub(crate) fn save(
+    answer: Answer<'_>,
+    path: &Path,
+    bytes_max: u64,
+    events: &mut EventWriter<'_>,
+) -> Result<Saved, Failure> {
     let what = answer.what().to_owned();
     let mut told = 0;
     let saved = answer.save(path, bytes_max, |done, total| {
         if done - told >= TELL_EVERY_BYTES {
             told = done;
-            voice.progress(done, total.max(done));
+            events.progress(done, total.max(done));
         }
     })?;
     if saved.bytes == 0 {

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::settings::PatternText;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{apart, digest, live};
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES, Source, Verdict};
 use crate::types::pattern::{self, Pattern};
@@ -49,7 +49,7 @@ pub(in crate::plugin) struct FilesSettings {
     allow_empty: bool,
 }
 
-pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: FilesSettings = builtin::settings(request)?;
     if settings.paths.is_empty() {
         return Err(Failure::new(codes::SETTINGS, "`paths` is empty").hint("name at least one absolute path"));
@@ -59,26 +59,26 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
     let (exclude, others) = excludes(&settings)?;
     if !others.is_empty() {
         let message = format!("left out, for `one_file_system` is set: what is mounted at {}", others.join(", "));
-        voice.notice(Trouble::new(codes::MOUNTS_LEFT_OUT, message));
+        events.notice(Trouble::new(codes::MOUNTS_LEFT_OUT, message));
     }
     let mut survey = Survey::new(&exclude, &request.own);
     for path in &settings.paths {
         for remark in look(path, &settings, &mounts, &mut survey)? {
-            voice.warning(remark);
+            events.warning(remark);
         }
-        voice.source(Source { path: path.clone(), exclude: exclude.clone() });
-        voice.progress(survey.bytes, 0);
+        events.source(Source { path: path.clone(), exclude: exclude.clone() });
+        events.progress(survey.bytes, 0);
     }
     if let Some(told) = survey.uncounted() {
-        voice.log(told);
+        events.log(told);
     }
     if !survey.complete() {
-        voice.log(format!("counting stopped after {} files; the figures are lower bounds", survey.files));
+        events.log(format!("counting stopped after {} files; the figures are lower bounds", survey.files));
     }
     let looked = live::tree::look(&settings.paths, &|path| survey.excludes(path));
-    live::told::copy(&looked, &request.staging, &settings.accept, voice)?;
-    voice.figure(SOURCE_FILES, survey.files);
-    voice.figure(SOURCE_BYTES, survey.bytes);
+    live::told::copy(&looked, &request.staging, &settings.accept, events)?;
+    events.figure(SOURCE_FILES, survey.files);
+    events.figure(SOURCE_BYTES, survey.bytes);
     Ok(())
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn is_excluded(source: &Source, path: &Path) -> bool {
 }
 
 /// The content is proven by the engine that reads it; here it is proven that there still is what was counted.
-pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<FilesSettings> { settings, facts } = ValidateJob::of(request)?;
     let mounts = Mounts::read()?;
     let mount_lost = require_mount(&settings, &mounts).err();
@@ -115,15 +115,15 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
             None => look(&source.path, &settings, &mounts, &mut survey),
         };
         match looked {
-            Ok(_) => voice.validation(name, Verdict::Proven, format!("{} files", survey.files - before)),
-            Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+            Ok(_) => events.validation(name, Verdict::Proven, format!("{} files", survey.files - before)),
+            Err(failure) => events.validation(name, Verdict::Failed, failure.trouble.message),
         }
     }
     for artifact in &facts.artifacts {
-        digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
+        digest::check(artifact, &request.staging.join(&artifact.path), events)?;
     }
     let looked = live::tree::look(&settings.paths, &|path| survey.excludes(path));
-    live::told::judge(&looked, &request.staging, &settings.accept, voice);
+    live::told::judge(&looked, &request.staging, &settings.accept, events);
     let counted = facts.figures.get(SOURCE_FILES).copied().unwrap_or(0);
     let name = "the files that were counted are still there";
     let detail = format!("{counted} files at the capture, {} now", survey.files);
@@ -132,7 +132,7 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
         (_, false) => Verdict::CouldNotVerify,
         _ => Verdict::Failed,
     };
-    voice.validation(name, verdict, detail);
+    events.validation(name, verdict, detail);
     Ok(())
 }
 

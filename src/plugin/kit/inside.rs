@@ -17,8 +17,8 @@ use serde::Deserialize;
 use crate::error::{Code, codes};
 use crate::plugin::kit::archive::{self, Bounds};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 use crate::process::Exit;
 use crate::types::ByteSize;
@@ -167,12 +167,12 @@ pub(crate) fn refuse_nothing(
     what: &str,
     path: &Path,
     scratch: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     match content(path, scratch)? {
         Content::Something => Ok(()),
         Content::Unknown(why) => {
-            voice.log(format!("{what}: whether there is anything inside is not known: {why}"));
+            events.log(format!("{what}: whether there is anything inside is not known: {why}"));
             Ok(())
         }
         Content::Nothing(how) => Err(Failure::new(code, format!("{what} is {how}"))
@@ -182,7 +182,7 @@ pub(crate) fn refuse_nothing(
 
 impl Inside {
     /// Looks at the whole file and tells what is true of it.
-    pub(crate) fn tell(&self, path: &Path, scratch: &Path, voice: &mut Voice<'_>) {
+    pub(crate) fn tell(&self, path: &Path, scratch: &Path, events: &mut EventWriter<'_>) {
         let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let texts = match &self.contains {
             None => Vec::new(),
@@ -211,16 +211,16 @@ impl Inside {
             Err(Stop::Failed(failure)) => Some((Verdict::Failed, failure.trouble.message)),
         };
         if let Some((verdict, why)) = trouble {
-            voice.validation(name("read to its end"), verdict, why);
+            events.validation(name("read to its end"), verdict, why);
             return;
         }
-        voice.validation(
+        events.validation(
             name("read to its end"),
             Verdict::Proven,
             format!("{files} files, {}", ByteSize(reading.bytes)),
         );
         let mut judged = |what: &str, good: bool, detail: String| {
-            voice.validation(name(what), if good { Verdict::Proven } else { Verdict::Failed }, detail);
+            events.validation(name(what), if good { Verdict::Proven } else { Verdict::Failed }, detail);
         };
         if let Some(AtLeast(wanted)) = self.min_size {
             let detail = format!("{} bytes, at least {wanted}", reading.bytes);
@@ -235,8 +235,8 @@ impl Inside {
         }
         if self.sql_dump.is_some() {
             match reading.dump() {
-                Ok(detail) => voice.validation(name("a whole SQL dump"), Verdict::Proven, detail),
-                Err((verdict, why)) => voice.validation(name("a whole SQL dump"), verdict, why),
+                Ok(detail) => events.validation(name("a whole SQL dump"), Verdict::Proven, detail),
+                Err((verdict, why)) => events.validation(name("a whole SQL dump"), verdict, why),
             }
         }
     }

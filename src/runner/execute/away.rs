@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Journey, Stop};
+use super::{RunExecutor, Stop};
 use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::types::Outcome;
@@ -18,7 +18,7 @@ const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// Most paths of a target's settings that are looked at before a run.
 const PATHS_MAX: usize = 200;
 
-impl Journey {
+impl RunExecutor {
     /// Does `work`, which touches `path`, a `what` to people.
     pub(super) async fn away<T: Send + 'static>(
         &self,

@@ -1,9 +1,9 @@
 //! The programs that run beside a run: started behind `before`, ended behind shipping.
 
-use super::{Journey, Stop};
+use super::{RunExecutor, Stop};
 use crate::plugin::Captured;
 
-impl Journey {
+impl RunExecutor {
     pub(super) async fn begin_during(&mut self) -> Result<(), Stop> {
         let (hooks, left) = (self.target.hooks.during.clone(), self.left());
         self.during.start(&hooks, &self.record, &self.context, left).await.map_err(Stop::failed)

@@ -1,11 +1,11 @@
 //! A look at the clock before anything is forgotten: one that jumped holds the job.
 
-use super::Journey;
+use super::RunExecutor;
 use crate::error::{Trouble, codes};
 use crate::run::hold::HoldKind;
 use crate::runner::clock;
 
-impl Journey {
+impl RunExecutor {
     /// Compares the clock with the machine's own and with what was recorded.
     pub(super) async fn look_at_clock(&mut self) {
         let (world, job) = (self.world.clone(), self.job.clone());

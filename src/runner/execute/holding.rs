@@ -1,4 +1,4 @@
-//! What a run holds its job for: the part of a journey that weighs, looks at mounts and asks before a retention is cut.
+//! What a run holds its job for: the part of a run that weighs, looks at mounts and asks before a retention is cut.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Journey, MOUNTS_MAX};
+use super::{MOUNTS_MAX, RunExecutor};
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::plugin::{Captured, Source, Validation, Verdict};
@@ -26,7 +26,7 @@ fn first_of(sources: &[Source]) -> PathBuf {
     sources.first().map_or_else(|| PathBuf::from("/"), |source| source.path.clone())
 }
 
-impl Journey {
+impl RunExecutor {
     /// Holds the job while a loss of the state is not accepted.
     pub(super) fn look_for_a_lost_state(&mut self) {
         let lost = match self.world.ledger.loss() {
@@ -85,7 +85,7 @@ impl Journey {
     pub(super) async fn weigh(&mut self, captured: &Captured) {
         let (shipments, sources) = (self.record.shipments.clone(), captured.sources.clone());
         let first = sources.first().map_or_else(|| self.shelf.root().to_owned(), |source| source.path.clone());
-        let own = self.beside.own.clone();
+        let own = self.inputs.own.clone();
         let load = match self.away("the source", &first, move || weigh::load(&shipments, &sources, &own)).await {
             Ok(Some(load)) => load,
             Ok(None) => return,
@@ -148,7 +148,7 @@ impl Journey {
         Concern {
             sources: captured.sources.clone(),
             one_file_system: one == Some(true),
-            own: self.beside.own.clone(),
+            own: self.inputs.own.clone(),
             noted: self.job.usual.noted(),
             held: lost.map(|hold| hold.subject.clone()).collect(),
         }
@@ -168,7 +168,7 @@ impl Journey {
             ));
             return;
         };
-        let there = before.noted(&after, &self.beside.own);
+        let there = before.noted(&after, &self.inputs.own);
         let concern = self.concern(captured);
         let first = first_of(&captured.sources);
         let lost = match look::at(&first, MOUNTS_MAX, move || concern.lost(&before, &after)).await {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::Journey;
+use super::RunExecutor;
 use crate::engine;
 use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind};
@@ -13,7 +13,7 @@ use crate::runner::holdings::{self, Inventory, shared};
 use crate::runner::ship;
 use crate::types::{Name, Outcome};
 
-impl Journey {
+impl RunExecutor {
     /// Judges what the repositories hold: what vanished holds the job, who else is there and what is dated in the future
     /// is said.
     pub(super) fn take_stock(&mut self) {

@@ -1,4 +1,4 @@
-//! What leaves a journey: its publication, and a snapshot in each destination.
+//! What leaves a run: its publication, and a snapshot in each destination.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::{Journey, PROGRESS_EVERY, Stop, tell};
+use super::{PROGRESS_EVERY, RunExecutor, Stop, tell};
 use crate::artifact::{PublishRequest, Published};
 use crate::engine::run_tags;
 use crate::error::{Trouble, codes};
 use crate::plugin::Captured;
 use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
 use crate::run::RunState;
-use crate::runner::ship::{self, Cargo, Counted};
+use crate::runner::ship::{self, Counted, SnapshotSpec};
 use crate::store::record::Shipment;
 use crate::types::Outcome;
 
-impl Journey {
+impl RunExecutor {
     /// What the publication of this run says of itself.
     pub(super) fn publication(
         &self,
@@ -54,7 +54,7 @@ impl Journey {
             _ => None,
         };
         let site = self.world.site(&self.site.artifacts).await.map_err(Stop::failed)?;
-        let cargo = Arc::new(Cargo {
+        let spec = Arc::new(SnapshotSpec {
             job: self.record.job.clone(),
             artifacts: self.site.artifacts.clone(),
             time: self.record.started.unwrap_or(self.record.queued),
@@ -72,13 +72,13 @@ impl Journey {
         for (index, destination) in self.destinations.iter().enumerate() {
             let route = self.route(destination);
             let parent = self.job.parents.get(&destination.name).cloned();
-            let cargo = cargo.clone();
+            let spec = spec.clone();
             let record = self.record.clone();
             underway.spawn(async move {
                 let mut told = Instant::now();
                 let world = route.world.clone();
                 let name = route.destination.name.to_string();
-                let shipped = ship::ship(&route, &cargo, parent, |done, total| {
+                let shipped = ship::ship(&route, &spec, parent, |done, total| {
                     if told.elapsed() >= PROGRESS_EVERY {
                         told = Instant::now();
                         tell(&world, &record, RunState::Shipping, Some(name.clone()), done, total);

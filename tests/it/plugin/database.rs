@@ -48,7 +48,7 @@ pub(super) fn put_back_noted(
         figures: captured.figures.clone(),
     };
     let order = RestoreOrder { dry_run: false, tree: bench.directory.path().join("tree"), options };
-    let beside = Beside { journal: Some(bench.journal()), ..Beside::default() };
+    let beside = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
     let (staging, context) = (bench.staging(), bench.context());
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {

@@ -25,7 +25,7 @@ impl Bench {
     }
 
     pub(super) fn capture_unlooked(&self) -> Result<Captured, PluginFailure> {
-        let beside = Beside { journal: Some(self.journal()), ..Beside::default() };
+        let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
         let work = self.catalogue.capture(&self.target, self.run, &staging, &beside, &context, self.limits, |_, _| {});
         runtime().block_on(work)

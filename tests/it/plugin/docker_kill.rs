@@ -30,7 +30,7 @@ fn killed_at(stop: &str, held: &str, pass: usize, meanwhile: &[&str]) {
     let journal = bench.journal();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let beside = Beside { journal: Some(journal.clone()), ..Beside::default() };
+            let beside = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(
@@ -94,7 +94,7 @@ fn a_stop_that_comes_after_its_asker_died_is_undone_too() {
     let journal = bench.journal();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let beside = Beside { journal: Some(journal.clone()), ..Beside::default() };
+            let beside = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(

@@ -67,7 +67,7 @@ pub(super) fn recovered(bench: &Bench, what: &str) {
 pub(super) fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restored, PluginFailure> {
     let facts = CaptureFacts { artifacts: captured.artifacts.clone(), ..CaptureFacts::default() };
     let order = RestoreOrder { dry_run: false, tree: PathBuf::from("/nowhere"), options };
-    let beside = Beside { journal: Some(bench.journal()), ..Beside::default() };
+    let beside = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
     let (staging, context, run) = (bench.staging(), bench.context(), bench.run);
     let (target, limits) = (&bench.target, bench.limits);
     runtime().block_on(bench.catalogue.restore_noted(

@@ -10,7 +10,7 @@ fn homeassistant(options: &[&str]) -> (Simulator, Bench) {
     let settings = json!({"url": simulator.url, "silence": "1s", "poll": "100ms", "wait": "10s"});
     let mut bench = Bench::new("homeassistant", settings);
     bench.target.settings["token"] = secret_file(bench.directory.path(), TOKEN);
-    bench.beside.journal = Some(bench.journal());
+    bench.inputs.journal = Some(bench.journal());
     (simulator, bench)
 }
 

@@ -118,7 +118,7 @@ impl Core {
         let mut bench = Bench::new("homeassistant", settings);
         bench.target.settings["token"] =
             secret_file(bench.directory.path(), self.told[token].as_str().unwrap_or("of nobody"));
-        bench.beside.journal = Some(bench.journal());
+        bench.inputs.journal = Some(bench.journal());
         bench
     }
 }

@@ -39,7 +39,7 @@ fn what_the_user_may_not_see_is_missed_with_the_grant_to_give() {
             server.sql("", &format!("GRANT SELECT ON mysql.proc TO {user}@'%'"));
         }
         let mut bench = mariadb(&server, json!({ "database": name }));
-        bench.beside.previous = Some(facts(&whole));
+        bench.inputs.previous = Some(facts(&whole));
         as_user(&mut bench, user);
         let captured = bench.capture().unwrap();
         assert_eq!(captured.warnings.len(), 1, "{:?}", captured.warnings);
@@ -83,17 +83,17 @@ fn a_database_that_is_gone_or_emptied_is_told_until_that_is_said_to_be_right() {
         "CREATE TABLE u (a INT); INSERT INTO u VALUES (1); CREATE TABLE v (a INT); INSERT INTO v VALUES (1)",
     );
     let mut bench = mariadb(&server, json!({"all": true}));
-    bench.beside.previous = Some(facts(&bench.proven()));
+    bench.inputs.previous = Some(facts(&bench.proven()));
     server.sql("app", "DROP TABLE u; TRUNCATE v");
     let captured = bench.proven();
     let told: Vec<&str> = captured.notices.iter().map(|notice| notice.message.as_str()).collect();
     assert!(captured.warnings.is_empty() && told.len() == 2, "{captured:?}");
     assert!(told.concat().contains("u of app (it had 1)") && told.concat().contains("v of app (it had 1)"), "{told:?}");
     server.sql("app", "DROP TABLE v");
-    bench.beside.previous = None;
+    bench.inputs.previous = None;
     let captured = bench.proven();
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
-    bench.beside.previous = Some(facts(&captured));
+    bench.inputs.previous = Some(facts(&captured));
     server.sql("", "DROP DATABASE shop; TRUNCATE app.t");
     let captured = bench.capture().unwrap();
     let codes: Vec<&str> = captured.warnings.iter().map(|warning| warning.code.as_str()).collect();

@@ -12,7 +12,7 @@ fn pihole_with(options: &[&str], settings: Value) -> (Simulator, Bench) {
     let simulator = Simulator::start("pihole", &[&defaults, options].concat());
     let mut bench = Bench::new("pihole", json!({"url": simulator.url, "silence": "1s"}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), APP_PASSWORD);
-    bench.beside.journal = Some(bench.journal());
+    bench.inputs.journal = Some(bench.journal());
     for (name, value) in settings.as_object().unwrap() {
         bench.target.settings[name] = value.clone();
     }

@@ -24,7 +24,7 @@ fn a_database_that_is_gone_closed_or_emptied_is_told_until_that_is_said_to_be_ri
     let mut bench = postgres(&cluster, json!({"all": true}));
     let captured = bench.proven();
     assert!(captured.warnings.is_empty() && captured.notices.is_empty(), "{:?}", captured.warnings);
-    bench.beside.previous = Some(facts(&captured));
+    bench.inputs.previous = Some(facts(&captured));
     cluster.sql("postgres", "ALTER DATABASE attic ALLOW_CONNECTIONS false");
     cluster.sql("postgres", "DROP DATABASE shop");
     cluster.sql("app", "TRUNCATE t");
@@ -51,7 +51,7 @@ fn a_table_or_schema_that_is_gone_or_emptied_is_said_and_the_run_is_a_success() 
     let name = fresh(&cluster, "lost");
     cluster.sql(&name, "CREATE SCHEMA old; CREATE TABLE old.t AS SELECT 1 AS a; CREATE TABLE a AS SELECT 1 AS a; CREATE TABLE b AS SELECT 1 AS a; CREATE TABLE c AS SELECT 1 AS a; CREATE TABLE never (a int)");
     let mut bench = postgres(&cluster, json!({ "database": name }));
-    bench.beside.previous = Some(facts(&bench.proven()));
+    bench.inputs.previous = Some(facts(&bench.proven()));
     assert!(bench.proven().notices.is_empty());
     cluster.sql(&name, "DROP SCHEMA old CASCADE; DROP TABLE b; TRUNCATE c; CREATE TABLE new (a int)");
     let captured = bench.proven();

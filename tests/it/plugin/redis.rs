@@ -376,7 +376,7 @@ fn one_database_that_is_emptied_and_functions_that_are_flushed_are_missed() {
     let mut bench = redis(&instance, json!({}));
     let captured = bench.capture().unwrap();
     assert!(captured.warnings.is_empty() && captured.notices.is_empty(), "{captured:?}");
-    bench.beside.previous = Some(super::simulated::facts(&captured));
+    bench.inputs.previous = Some(super::simulated::facts(&captured));
     // All keys of the one run out by themselves.
     for command in [&["-n", "3", "FLUSHDB"][..], &["-n", "5", "FLUSHDB"], &["FUNCTION", "FLUSH"]] {
         instance.cli(command);

@@ -103,7 +103,7 @@ impl Bench {
     }
 
     pub(super) fn capture_beside(&self, previous: Option<CaptureFacts>) -> Result<Captured, PluginFailure> {
-        let beside = Beside { previous, journal: Some(self.journal()), ..Beside::default() };
+        let beside = CaptureInputs { previous, journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
         let work = self.catalogue.capture(&self.target, self.run, &staging, &beside, &context, self.limits, |_, _| {});
         runtime().block_on(work)
@@ -114,7 +114,7 @@ impl Bench {
         captured: &Captured,
         previous: Option<CaptureFacts>,
     ) -> Result<Vec<Validation>, PluginFailure> {
-        let beside = Beside { previous, ..Beside::default() };
+        let beside = CaptureInputs { previous, ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
         let work = self.catalogue.validate(&self.target, self.run, &staging, captured, &beside, &context, self.limits);
         runtime().block_on(work)
@@ -151,7 +151,7 @@ impl Bench {
     ) -> Result<Restored, PluginFailure> {
         let order = RestoreOrder { dry_run, tree: self.directory.path().join("tree"), options };
         let (staging, context) = (self.staging(), self.context());
-        let beside = Beside { journal: Some(self.journal()), ..Beside::default() };
+        let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
         let work = self.catalogue.restore_noted(
             &self.target,
             self.run,

@@ -9,8 +9,8 @@ use super::{ArrSettings, Kind};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::archive::{self, Bounds, Member};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::sound;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::sqlite_check;
 use crate::plugin::protocol::{Request, Verdict};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -70,14 +70,14 @@ pub(super) fn read(kind: &Kind, zip: &Path) -> Result<Content, Failure> {
 /// Unpacks the database beside the zip, asks it, and removes it again.
 fn look_into(kind: &Kind, member: &Member, source: &mut dyn Read, beside: &Path) -> Result<Database, Failure> {
     let file = archive::unpack(member, source, beside, BOUNDS.bytes)?;
-    if !archive::starts_with(file.path(), sound::MAGIC) {
+    if !archive::starts_with(file.path(), sqlite_check::MAGIC) {
         return Err(Failure::new(
             codes::NOT_A_DATABASE,
             format!("{} in the backup is no SQLite database", member.name),
         )
         .hint("look in the application's log; its database may be damaged"));
     }
-    let tables = sound::tables(file.path()).map_err(|why| {
+    let tables = sqlite_check::tables(file.path()).map_err(|why| {
         Failure::new(codes::DATABASE_DAMAGED, format!("{} in the backup is no sound database: {why}", member.name))
             .hint("the application's own database may be damaged: look at System > Status there")
     })?;
@@ -118,7 +118,7 @@ impl Content {
         kind: &Kind,
         status: &Status,
         settings: &ArrSettings,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match &self.version {
             Some(version) if *version != status.version => Err(Failure::new(
@@ -130,7 +130,7 @@ impl Content {
                 .hint("look in the application's log for why its backup is not whole")),
             Some(_) => {
                 if self.api_key.expose_secret() != settings.api_key.0.expose_secret() {
-                    voice.warning(
+                    events.warning(
                         Trouble::new(codes::OTHER_API_KEY, "config.xml in the backup has another API key than the settings")
                             .with_hint("right where the key comes from the application's environment; else `folder` is of another instance"),
                     );
@@ -149,12 +149,12 @@ impl Content {
     }
 
     /// The figures.
-    pub(super) fn tell(&self, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, events: &mut EventWriter<'_>) {
         let Some(database) = &self.database else { return };
         for (table, rows) in &database.rows {
-            voice.figure(figure(table), *rows);
+            events.figure(figure(table), *rows);
         }
-        voice.figure("database_bytes", database.bytes);
+        events.figure("database_bytes", database.bytes);
     }
 
     /// How many of what the application is about.
@@ -163,49 +163,53 @@ impl Content {
     }
 
     /// Says what was checked.
-    pub(super) fn judge(&self, kind: &Kind, settings: &ArrSettings, request: &Request, voice: &mut Voice<'_>) {
-        voice.validation("the zip is whole, every member has its checksum", Verdict::Proven, "");
-        voice.validation("config.xml can be read and names an API key", Verdict::Proven, "");
+    pub(super) fn judge(&self, kind: &Kind, settings: &ArrSettings, request: &Request, events: &mut EventWriter<'_>) {
+        events.validation("the zip is whole, every member has its checksum", Verdict::Proven, "");
+        events.validation("config.xml can be read and names an API key", Verdict::Proven, "");
         let told = request.capture.as_ref().and_then(|facts| facts.app_version.as_deref()).unwrap_or_default();
         let version = self.version.as_deref().unwrap_or_default();
         let same = !version.is_empty() && told.ends_with(&format!(" {version}"));
         let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-        voice.validation("the version in the backup is the application's", verdict, version);
+        events.validation("the version in the backup is the application's", verdict, version);
         let Some(database) = &self.database else {
             match &settings.database_target {
-                Some(target) => voice.validation(
+                Some(target) => events.validation(
                     "the database lies elsewhere",
                     Verdict::Proven,
                     format!("the application uses PostgreSQL; the target {target} is to have it"),
                 ),
-                None => voice.validation("the database is in the backup", Verdict::Failed, "there is none"),
+                None => events.validation("the database is in the backup", Verdict::Failed, "there is none"),
             }
             return;
         };
-        voice.validation("integrity_check of the database", Verdict::Proven, "ok");
+        events.validation("integrity_check of the database", Verdict::Proven, "ok");
         let missing: Vec<&str> = [("VersionInfo", database.has_versions), (kind.table, self.count(kind).is_some())]
             .into_iter()
             .filter_map(|(table, there)| (!there).then_some(table))
             .collect();
         if !missing.is_empty() {
             let detail = format!("missing: {}", missing.join(", "));
-            voice.validation("the application's tables are there", Verdict::Failed, detail);
+            events.validation("the application's tables are there", Verdict::Failed, detail);
             return;
         }
-        voice.validation("the application's tables are there", Verdict::Proven, format!("VersionInfo, {}", kind.table));
-        self.compare(kind, request, voice);
+        events.validation(
+            "the application's tables are there",
+            Verdict::Proven,
+            format!("VersionInfo, {}", kind.table),
+        );
+        self.compare(kind, request, events);
     }
 
-    fn compare(&self, kind: &Kind, request: &Request, voice: &mut Voice<'_>) {
+    fn compare(&self, kind: &Kind, request: &Request, events: &mut EventWriter<'_>) {
         let name = figure(kind.table);
         let now = self.count(kind).unwrap_or(0);
         let of = |facts: Option<&crate::plugin::protocol::CaptureFacts>| facts?.figures.get(&name).copied();
         let told = of(request.capture.as_ref());
         let verdict = if told == Some(now) { Verdict::Proven } else { Verdict::Failed };
-        voice.validation(format!("{name} are those of the capture"), verdict, format!("{now}"));
+        events.validation(format!("{name} are those of the capture"), verdict, format!("{now}"));
         if let Some(before) = of(request.previous.as_ref()).filter(|before| *before > 0) {
             let verdict = if now == 0 { Verdict::Failed } else { Verdict::Proven };
-            voice.validation(format!("{name} are not all gone"), verdict, format!("{now}, before {before}"));
+            events.validation(format!("{name} are not all gone"), verdict, format!("{now}, before {before}"));
         }
     }
 }

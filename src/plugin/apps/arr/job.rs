@@ -15,8 +15,8 @@ use super::{ArrSettings, Kind};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 use crate::types::show_duration;
 
@@ -42,16 +42,16 @@ pub(super) fn fetch(
     settings: &ArrSettings,
     journal: &Journal,
     zip: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<String, Failure> {
     let deadline = Instant::now() + settings.wait();
-    let mut note = begin(app, settings, journal, deadline, voice)?;
-    let fetched = make(app, settings, journal, &mut note, deadline, zip, voice);
+    let mut note = begin(app, settings, journal, deadline, events)?;
+    let fetched = make(app, settings, journal, &mut note, deadline, zip, events);
     // Also after a failure: nothing of ours stays. What cannot be undone now is left to `recover`, by the journal.
     match (undo(app, &note, deadline), &fetched) {
         (Ok(()), _) => journal.done(ENTRY)?,
-        (Err(failure), Ok(_)) => voice.warning(failure.trouble),
-        (Err(failure), Err(_)) => voice.log(format!("cleaning up is left for later: {}", failure.trouble.message)),
+        (Err(failure), Ok(_)) => events.warning(failure.trouble),
+        (Err(failure), Err(_)) => events.log(format!("cleaning up is left for later: {}", failure.trouble.message)),
     }
     fetched
 }
@@ -62,11 +62,11 @@ pub(super) fn keep(
     settings: &ArrSettings,
     journal: &Journal,
     zip: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Note, Failure> {
     let deadline = Instant::now() + settings.wait();
-    let mut note = begin(app, settings, journal, deadline, voice)?;
-    let made = make(app, settings, journal, &mut note, deadline, zip, voice);
+    let mut note = begin(app, settings, journal, deadline, events)?;
+    let made = make(app, settings, journal, &mut note, deadline, zip, events);
     if made.is_err() {
         undo(app, &note, deadline)?;
     }
@@ -88,11 +88,11 @@ fn begin(
     settings: &ArrSettings,
     journal: &Journal,
     deadline: Instant,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Note, Failure> {
     // One that somebody else asked for would be answered in our name (the same command is not queued twice).
     while let Some(other) = app.commands()?.into_iter().find(|each| each.is_backup() && !each.is_over()) {
-        wait_for(app, &other, deadline, settings, voice)?;
+        wait_for(app, &other, deadline, settings, events)?;
     }
     let note = Note { known: manual(&app.backups()?), command: None };
     journal.note(ENTRY, &note)?;
@@ -106,19 +106,19 @@ fn make(
     note: &mut Note,
     deadline: Instant,
     zip: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<String, Failure> {
     let command = app.start_backup()?;
     note.command = Some(command.id);
     journal.note(ENTRY, note)?;
-    let ended = wait_for(app, &command, deadline, settings, voice)?;
+    let ended = wait_for(app, &command, deadline, settings, events)?;
     ended.judge(app.kind())?;
     let backups = app.backups()?;
     let made = ours(&backups, &note.known, window(&ended)).ok_or_else(|| {
         Failure::new(codes::NO_BACKUP, format!("{} says it made a backup, but lists none", app.kind().title))
             .hint("look at System > Backup there; is its Backups directory writable for the application?")
     })?;
-    bring(app, settings, made, zip, voice)
+    bring(app, settings, made, zip, events)
 }
 
 /// Deletes what the journal of a killed capture names.
@@ -182,7 +182,7 @@ fn wait_for(
     command: &Command,
     deadline: Instant,
     settings: &ArrSettings,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Command, Failure> {
     let mut pause = PAUSE_MIN;
     let mut now = command.clone();
@@ -199,7 +199,7 @@ fn wait_for(
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE_MAX);
-        voice.progress(0, 0);
+        events.progress(0, 0);
         now = app.command(command.id)?.ok_or_else(|| {
             Failure::new(codes::BACKUP_FAILED, format!("{} forgot the backup that it was asked for", app.kind().title))
                 .hint("it may have been restarted meanwhile; run it again")
@@ -215,11 +215,11 @@ fn bring(
     settings: &ArrSettings,
     made: &Backup,
     zip: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<String, Failure> {
     let Some(folder) = &settings.folder else {
         let login = settings.username.as_deref().zip(settings.password.as_ref().map(|password| &password.0));
-        let saved = app.download(made, zip, login, |done, total| voice.progress(done, total))?;
+        let saved = app.download(made, zip, login, |done, total| events.progress(done, total))?;
         return Ok(saved.sha256);
     };
     let name = Path::new(&made.name).file_name().filter(|name| *name == made.name.as_str()).ok_or_else(|| {
@@ -246,7 +246,7 @@ fn bring(
         )
         .hint("`folder` may show an old state of it (a cache of a network file system); run it again"));
     }
-    digest::sha256(zip, |done| voice.progress(done, bytes))
+    digest::sha256(zip, |done| events.progress(done, bytes))
 }
 
 fn manual(backups: &[Backup]) -> BTreeSet<i64> {

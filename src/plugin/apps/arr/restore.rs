@@ -14,8 +14,8 @@ use super::{ArrSettings, Kind, artifact_of, job};
 use crate::error::codes;
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::types::show_duration;
 
@@ -30,17 +30,17 @@ pub(super) struct ArrRestore {
     allow_older: bool,
 }
 
-pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = ArrSettings::of(request)?;
     let options: ArrRestore = builtin::options(request)?;
     let dry_run = asked::order(request)?.dry_run;
     let (zip, content) = artifact_of(kind, request)?;
     let app = App::open(kind, &settings)?;
     let before = app.status()?;
-    voice.version(format!("{} {}", kind.title, before.version));
+    events.version(format!("{} {}", kind.title, before.version));
     let version = content.version.clone().unwrap_or_default();
     fits(kind, &before, &content, &version, &options)?;
-    tell(kind, &app, &settings, &before, &content, &version, voice)?;
+    tell(kind, &app, &settings, &before, &content, &version, events)?;
     if dry_run {
         return Ok(());
     }
@@ -49,8 +49,8 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
     let journal = journal.as_ref();
     let kept = request.staging.join(".before.zip");
     let _ = std::fs::remove_file(&kept);
-    let note = journal.map(|journal| job::keep(&app, &settings, journal, &kept, voice)).transpose()?;
-    let done = put(&app, kind, &settings, journal, &zip, &version, &content, &before, voice);
+    let note = journal.map(|journal| job::keep(&app, &settings, journal, &kept, events)).transpose()?;
+    let done = put(&app, kind, &settings, journal, &zip, &version, &content, &before, events);
     let (restored, after, found) = match done {
         Ok(done) => done,
         Err(failure) if note.is_some() => {
@@ -62,29 +62,29 @@ pub(super) fn restore(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
     };
     let same = after.version == before.version;
     let verdict = if same { Verdict::Proven } else { Verdict::CouldNotVerify };
-    voice.validation("the application is back in its version", verdict, after.version.clone());
+    events.validation("the application is back in its version", verdict, after.version.clone());
     let wanted = content.count(kind);
     let name = kind.table.to_ascii_lowercase();
     let detail = format!("{found} now, {} in the backup", wanted.unwrap_or(0));
     let title = format!("it lists the {name} of the backup");
     if wanted == Some(found) {
-        voice.validation(title, Verdict::Proven, detail);
+        events.validation(title, Verdict::Proven, detail);
         if let Some(Err(failure)) = note.map(|note| job::forget(&restored, &note)) {
-            voice.warning(failure.trouble);
+            events.warning(failure.trouble);
         }
         return Ok(());
     }
     if note.is_none() {
-        voice.validation(title, Verdict::Failed, detail);
+        events.validation(title, Verdict::Failed, detail);
         return Ok(());
     }
     let was = super::content::read(kind, &kept)?;
-    let back = put(&restored, kind, &settings, journal, &kept, &before.version, &was, &after, voice);
+    let back = put(&restored, kind, &settings, journal, &kept, &before.version, &was, &after, events);
     let tail = match back {
         Ok(_) => "what it had before was put back".to_owned(),
         Err(failure) => format!("and what it had before could not be put back: {}", failure.trouble.message),
     };
-    voice.validation(title, Verdict::Failed, format!("{detail}; {tail}"));
+    events.validation(title, Verdict::Failed, format!("{detail}; {tail}"));
     Ok(())
 }
 
@@ -98,7 +98,7 @@ struct Note {
 
 /// Ends what a killed restore began: the application has the old content, or takes the new one over when it is
 /// restarted, and until then it is neither.
-pub(super) fn recover(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let journal = Journal::of(request)?;
     for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().filter(|(entry, _)| entry == UPLOADED) {
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
@@ -112,7 +112,7 @@ pub(super) fn recover(kind: &Kind, request: &Request, voice: &mut Voice<'_>) -> 
             done => done,
         };
         restarted?;
-        voice.log(format!("{} is restarted: it has what was restored, or what it had", kind.title));
+        events.log(format!("{} is restarted: it has what was restored, or what it had", kind.title));
         journal.done(&entry)?;
     }
     Ok(())
@@ -128,7 +128,7 @@ fn put<'k>(
     version: &str,
     content: &Content,
     before: &Status,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(App<'k>, Status, u64), Failure> {
     let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.map_or(Ok(()), what);
     noted(&|journal| journal.note(UPLOADED, &Note { upload: zip.to_owned() }))?;
@@ -150,7 +150,7 @@ fn put<'k>(
         }
         App::open(kind, settings)?.with_key(content.api_key.clone()).restart()?;
     }
-    let (restored, after) = wait(kind, settings, content, before, voice)?;
+    let (restored, after) = wait(kind, settings, content, before, events)?;
     noted(&|journal| journal.done(UPLOADED))?;
     let found = restored.count()?;
     Ok((restored, after, found))
@@ -185,7 +185,7 @@ fn tell(
     before: &Status,
     content: &Content,
     version: &str,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let versions = match compare_versions(&before.version, version) {
         Ordering::Equal => format!("both are of version {version}"),
@@ -194,12 +194,12 @@ fn tell(
     };
     let name = kind.table.to_ascii_lowercase();
     let counts = format!("{} {name} instead of {}", content.count(kind).unwrap_or(0), app.count()?);
-    voice.step(Verb::Replace, format!("database {}.db", kind.name), format!("{counts}; {versions}"));
-    voice.step(Verb::Replace, "config.xml", "API key, port and login become the backup's");
-    voice.step(Verb::Run, format!("restart of {}", kind.title), "");
+    events.step(Verb::Replace, format!("database {}.db", kind.name), format!("{counts}; {versions}"));
+    events.step(Verb::Replace, "config.xml", "API key, port and login become the backup's");
+    events.step(Verb::Run, format!("restart of {}", kind.title), "");
     if content.api_key.expose_secret() != settings.api_key.0.expose_secret() {
         let detail = "the backup has another key: put the one that the application shows then into the settings";
-        voice.step(Verb::Manual, "setting api_key", detail);
+        events.step(Verb::Manual, "setting api_key", detail);
     }
     Ok(())
 }
@@ -210,13 +210,13 @@ fn wait<'k>(
     settings: &ArrSettings,
     content: &Content,
     before: &Status,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(App<'k>, Status), Failure> {
     let deadline = Instant::now() + settings.wait();
     let (mut was_away, mut last) = (false, None);
     while Instant::now() < deadline {
         std::thread::sleep(PAUSE);
-        voice.progress(0, 0);
+        events.progress(0, 0);
         for key in [&content.api_key, &settings.api_key.0] {
             let app = App::open(kind, settings)?.at_once().with_key(key.clone());
             match app.status() {

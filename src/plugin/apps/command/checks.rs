@@ -11,10 +11,10 @@ use super::CommandSettings;
 use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::inside::{AtLeast, Inside};
 use crate::plugin::kit::json::{self, Probe};
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{digest, plain};
 use crate::plugin::protocol::{Request, Verdict};
 use crate::process::Exit;
@@ -50,16 +50,16 @@ impl Checks {
     }
 }
 
-pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<CommandSettings> { settings, facts } = ValidateJob::of(request)?;
     let checks = &settings.checks;
     for artifact in &facts.artifacts {
         let path = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
-        digest::check(artifact, &path, voice)?;
+        digest::check(artifact, &path, events)?;
         let bytes = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
         let size = if bytes > 0 && bytes >= checks.min_size.0 { Verdict::Proven } else { Verdict::Failed };
-        voice.validation(
+        events.validation(
             format!("{shown} is large enough"),
             size,
             format!("{bytes} bytes, at least {}", checks.min_size.0.max(1)),
@@ -71,32 +71,32 @@ pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), F
                 Probe::List(count) => format!("a list of {count}"),
                 Probe::Text(_) | Probe::Other => "one value".to_owned(),
             });
-            tell(voice, format!("{shown} is JSON"), read);
+            tell(events, format!("{shown} is JSON"), read);
         }
         if checks.gzip {
-            tell(voice, format!("{shown} is whole gzip"), gzip(&path, &request.staging)?);
+            tell(events, format!("{shown} is whole gzip"), gzip(&path, &request.staging)?);
         }
         if let Some(text) = &checks.contains {
             let found = contains(&path, text.as_bytes()).map_err(|error| error.to_string());
             let found =
                 found.and_then(|found| if found { Ok(String::new()) } else { Err(format!("{text:?} is not in it")) });
-            tell(voice, format!("{shown} contains what it must"), found);
+            tell(events, format!("{shown} contains what it must"), found);
         }
         let inside = [checks.inside.as_ref(), settings.inside.as_ref()];
         for inside in inside.into_iter().flatten() {
-            inside.tell(&path, &request.staging, voice);
+            inside.tell(&path, &request.staging, events);
         }
         if !checks.is_any() && settings.inside.is_none() {
-            voice.validation(format!("{shown} was checked"), Verdict::CouldNotVerify, "`checks` asks for nothing");
+            events.validation(format!("{shown} was checked"), Verdict::CouldNotVerify, "`checks` asks for nothing");
         }
     }
     Ok(())
 }
 
-fn tell(voice: &mut Voice<'_>, name: String, found: Result<String, String>) {
+fn tell(events: &mut EventWriter<'_>, name: String, found: Result<String, String>) {
     match found {
-        Ok(detail) => voice.validation(name, Verdict::Proven, detail),
-        Err(why) => voice.validation(name, Verdict::Failed, why),
+        Ok(detail) => events.validation(name, Verdict::Proven, detail),
+        Err(why) => events.validation(name, Verdict::Failed, why),
     }
 }
 

@@ -22,9 +22,9 @@ use crate::plugin::apps::docker::still::Still;
 use crate::plugin::apps::docker::stock::Stock;
 use crate::plugin::apps::docker::{FORMAT_TAR, rdb, server, unwritable};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::files::survey::Survey;
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{digest, live};
 use crate::plugin::protocol::{Request, Source};
 
@@ -66,10 +66,10 @@ impl<'a> Work<'a> {
         &mut self,
         found: &Found,
         halted: &mut Halted<'_>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Inventory, Failure> {
         let settings = self.settings;
-        let databases = self.servers(found, voice);
+        let databases = self.servers(found, events);
         let is_database = |container: &&Container| databases.iter().any(|each| each.container == container.id);
         let (servers, programs): (Vec<&Container>, Vec<&Container>) = found.containers.iter().partition(is_database);
         if let Some(how) = settings.stop.how() {
@@ -77,24 +77,24 @@ impl<'a> Work<'a> {
             let all: Vec<&Container> =
                 if settings.database_volumes { found.containers.iter().collect() } else { programs.clone() };
             halt::may_halt(how, &all)?;
-            halted.halt(how, &programs, voice)?;
+            halted.halt(how, &programs, events)?;
         }
         let mut inventory = Inventory { version: 1, ..Inventory::default() };
         for (database, container) in databases
             .iter()
             .filter_map(|database| Some((database, servers.iter().find(|each| each.id == database.container)?)))
         {
-            match self.serve(database, container, &mut inventory, voice) {
+            match self.serve(database, container, &mut inventory, events) {
                 // Its files are kept instead, as those of any program.
                 Err(failure) if failure.trouble.is(codes::NO_PASSWORD) => {
-                    voice.warning(failure.trouble);
+                    events.warning(failure.trouble);
                     self.stock.unasked.insert(container.name.clone());
                 }
                 served => served?,
             }
         }
         if let (Some(how), true) = (settings.stop.how(), settings.database_volumes) {
-            halted.halt(how, &servers, voice)?;
+            halted.halt(how, &servers, events)?;
         }
         let dumped = if settings.database_volumes { Vec::new() } else { self.data.clone() };
         let include = if found.volumes.is_empty() { &settings.only_volumes } else { &found.volumes };
@@ -113,7 +113,7 @@ impl<'a> Work<'a> {
         let unowned = |item: &&Item| self.engine.podman && !settings.in_place && !read::is_here(&item.source);
         if let Some(item) = items.iter().find(unowned) {
             let told = "Podman hands out files with the owner that their container runs as, not with their own";
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::OWNERS_NOT_KEPT, format!("{told} (such as {})", item.name))
                     .with_hint("let the daemon's user read the volumes' directories on this host"),
             );
@@ -123,9 +123,9 @@ impl<'a> Work<'a> {
         for item in &items {
             let quiet = !writers.contains(&(item.kind, volume_of(item).to_owned()));
             let kept = if settings.in_place {
-                Some(self.in_place(item, quiet, voice)?)
+                Some(self.in_place(item, quiet, events)?)
             } else {
-                self.tar(item, quiet, &mut done, voice)?
+                self.tar(item, quiet, &mut done, events)?
             };
             if kept.is_none() {
                 let what = format!("{} ({} in {})", item.name, item.destination, item.container_name);
@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
             inventory.volumes.extend(kept);
         }
         for volume in &found.unmounted {
-            inventory.volumes.push(self.in_place(volume, true, voice)?);
+            inventory.volumes.push(self.in_place(volume, true, events)?);
         }
         if inventory.volumes.is_empty() && inventory.dumps.is_empty() && !settings.allow_empty {
             return Err(Failure::new(
@@ -149,7 +149,7 @@ impl<'a> Work<'a> {
     }
 
     /// The databases that are dumped.
-    fn servers(&mut self, found: &Found, voice: &mut Voice<'_>) -> Vec<Database> {
+    fn servers(&mut self, found: &Found, events: &mut EventWriter<'_>) -> Vec<Database> {
         if self.settings.databases == Databases::Off || !found.volumes.is_empty() {
             return Vec::new();
         }
@@ -160,7 +160,7 @@ impl<'a> Work<'a> {
                     all.push(database);
                     continue;
                 }
-                Some(_) => voice.log(format!(
+                Some(_) => events.log(format!(
                     "no database server works in {}, so it is kept as any other container",
                     container.name
                 )),
@@ -177,10 +177,10 @@ impl<'a> Work<'a> {
         database: &Database,
         container: &Container,
         inventory: &mut Inventory,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let told = server::ask(self.engine, container, database)?;
-        self.dump(database, container, inventory, voice)?;
+        self.dump(database, container, inventory, events)?;
         let key = |name: &String| format!("{}/{name}", container.name);
         self.stock.tables.extend(told.stock.iter().map(|(name, count)| (key(name), *count)));
         self.stock.passing.extend(told.passing.iter().map(key));
@@ -208,7 +208,7 @@ impl<'a> Work<'a> {
         database: &Database,
         container: &Container,
         inventory: &mut Inventory,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let parts: Vec<Part> = database::parts(self.engine, container, database)?;
         let directory = format!("dumps/{}", file_name(&database.name));
@@ -219,14 +219,14 @@ impl<'a> Work<'a> {
             let unwritable = |error: std::io::Error| unwritable(&path, &error);
             let mut file = std::fs::File::create_new(&path).map_err(unwritable)?;
             let (mut hash, mut bytes, mut told) = (Sha256::new(), 0_u64, 0_u64);
-            voice.log(format!("dumping {} of {}", part.database, container.name));
+            events.log(format!("dumping {} of {}", part.database, container.name));
             let dumped = database::dump(self.engine, container, part, &mut |piece| {
                 file.write_all(piece).map_err(unwritable)?;
                 hash.update(piece);
                 bytes += piece.len() as u64;
                 if bytes - told > 8 << 20 {
                     told = bytes;
-                    voice.progress(bytes, 0);
+                    events.progress(bytes, 0);
                 }
                 Ok(())
             });
@@ -236,7 +236,7 @@ impl<'a> Work<'a> {
             })?;
             let mut sha256 = hex::encode(hash.finalize());
             if part.format == FORMAT_RDB && rdb::trim(&path).map_err(unwritable)? {
-                sha256 = digest::sha256(&path, |done| voice.progress(done, bytes))?;
+                sha256 = digest::sha256(&path, |done| events.progress(done, bytes))?;
             }
             if bytes == 0 {
                 return Err(Failure::new(codes::DUMP_EMPTY, format!("the dump of {} is empty", part.database)));
@@ -260,13 +260,13 @@ impl<'a> Work<'a> {
         item: &Item,
         quiet: bool,
         done: &mut u64,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Option<Kept>, Failure> {
         let directory = if item.kind == ItemKind::Volume { "volumes" } else { "binds" };
         self.make_directory(directory)?;
         let artifact = format!("{directory}/{}.tar", file_name(&item.name));
         let path = self.request.staging.join(&artifact);
-        voice.log(format!("reading {} at {} of {}", item.name, item.destination, item.container_name));
+        events.log(format!("reading {} at {} of {}", item.name, item.destination, item.container_name));
         let before = *done;
         let mut told = before;
         let place = Place {
@@ -279,7 +279,7 @@ impl<'a> Work<'a> {
             // Another way to read it begins anew.
             if (before + bytes).abs_diff(told) > 4 << 20 {
                 told = before + bytes;
-                voice.progress(told, 0);
+                events.progress(told, 0);
             }
         })?;
         let Some((saved, attributes)) = saved else {
@@ -306,7 +306,7 @@ impl<'a> Work<'a> {
         let mut databases = Vec::new();
         if !quiet {
             let still = Still { engine: self.engine, item, place: &place, tar: &path, settings: self.settings };
-            let (told, changed) = still.settle(&self.undumped(item, &found), voice)?;
+            let (told, changed) = still.settle(&self.undumped(item, &found), events)?;
             databases = told;
             if changed {
                 contents = content::read(&path, &Only::All, &mut |_| {})?;
@@ -341,7 +341,7 @@ impl<'a> Work<'a> {
         all.map(|(name, kind)| (name.to_vec(), kind)).collect()
     }
 
-    fn in_place(&mut self, item: &Item, quiet: bool, voice: &mut Voice<'_>) -> Result<Kept, Failure> {
+    fn in_place(&mut self, item: &Item, quiet: bool, events: &mut EventWriter<'_>) -> Result<Kept, Failure> {
         let covered: Vec<String> =
             item.without.iter().map(|path| literal(&item.source.join(path).display().to_string())).collect();
         let mut survey = Survey::new(&covered, &self.request.own);
@@ -363,7 +363,7 @@ impl<'a> Work<'a> {
             Failure::new(codes::VOLUME_UNREADABLE, message).hint(hint)
         })?;
         if let Some(told) = survey.uncounted() {
-            voice.log(told);
+            events.log(told);
         }
         let contents = Contents {
             entries: survey.files,
@@ -415,24 +415,24 @@ impl<'a> Work<'a> {
     }
 
     /// Says what is not in the backup, and what has less than before. What nobody accepted makes the run incomplete.
-    pub(super) fn tell(&mut self, chosen: &Chosen, inventory: &mut Inventory, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&mut self, chosen: &Chosen, inventory: &mut Inventory, events: &mut EventWriter<'_>) {
         inventory.left_out.sort();
         inventory.left_out.dedup();
         for each in &inventory.left_out {
-            voice.log(format!("left out: {}: {}", each.what, each.why));
+            events.log(format!("left out: {}: {}", each.what, each.why));
         }
         let of = |by: By| -> Vec<&LeftOut> { inventory.left_out.iter().filter(|each| each.by == by).collect() };
         for each in of(By::Nobody).into_iter().take(LEFT_OUT_NAMED_MAX) {
             let is_bind = each.name.starts_with('/');
             let more = if is_bind { "`binds: all` keeps it; " } else { "" };
             let told = Trouble::new(codes::LEFT_OUT, format!("{} is not in the backup: {}", each.what, each.why));
-            voice.warning(told.with_hint(format!("{more}if that is right: `accept: [{}]`", each.name)));
+            events.warning(told.with_hint(format!("{more}if that is right: `accept: [{}]`", each.name)));
         }
-        let untold = of(By::Nobody).len().saturating_sub(LEFT_OUT_NAMED_MAX);
-        if untold > 0 {
-            voice.warning(Trouble::new(
+        let omitted = of(By::Nobody).len().saturating_sub(LEFT_OUT_NAMED_MAX);
+        if omitted > 0 {
+            events.warning(Trouble::new(
                 codes::LEFT_OUT,
-                format!("{untold} more are not in the backup; inventory.json has all"),
+                format!("{omitted} more are not in the backup; inventory.json has all"),
             ));
         }
         let chosen_out = [of(By::Config), of(By::Nature)].concat();
@@ -444,30 +444,30 @@ impl<'a> Work<'a> {
                 .collect();
             let more = chosen_out.len().saturating_sub(LEFT_OUT_NAMED_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            voice.notice(Trouble::new(codes::LEFT_OUT, format!("not in the backup: {}{more}", named.join("; "))));
+            events.notice(Trouble::new(codes::LEFT_OUT, format!("not in the backup: {}{more}", named.join("; "))));
         }
         if !self.without_attributes.is_empty() {
             let told = "the engine hands out files without extended attributes and lists of access (ACLs)";
             let all = self.without_attributes.join(", ");
-            voice.notice(Trouble::new(codes::ATTRIBUTES_NOT_KEPT, format!("{told}: {all}")).with_hint(
+            events.notice(Trouble::new(codes::ATTRIBUTES_NOT_KEPT, format!("{told}: {all}")).with_hint(
                 "where files have such ones, let the daemon's user read the volumes' directories on this host",
             ));
         }
         for name in &self.empty {
             let told = Trouble::new(codes::VOLUME_EMPTY, format!("{name} holds no file at all"));
             if self.settings.allow_empty || self.settings.accept.contains(name) {
-                voice.notice(told);
+                events.notice(told);
             } else {
-                voice.warning(told.with_hint(empty_hint(name)));
+                events.warning(told.with_hint(empty_hint(name)));
             }
         }
         if self.settings.databases == Databases::Auto && !matches!(chosen, Chosen::Volumes(_)) {
-            self.compare(chosen, voice);
+            self.compare(chosen, events);
         }
     }
 
     /// Compares what databases have with what they had.
-    fn compare(&mut self, chosen: &Chosen, voice: &mut Voice<'_>) {
+    fn compare(&mut self, chosen: &Chosen, events: &mut EventWriter<'_>) {
         let before = self.request.previous.as_ref().map(|facts| facts.figures.clone()).unwrap_or_default();
         // Containers that the config is not about any more are no loss.
         if let Chosen::Containers(names) = chosen {
@@ -477,10 +477,10 @@ impl<'a> Work<'a> {
             self.stock.unasked.extend(others);
         }
         let compared = self.stock.compare(&before, &self.settings.accept);
-        compared.warnings.into_iter().for_each(|each| voice.warning(each));
-        compared.accepted.into_iter().chain(compared.notices).for_each(|each| voice.notice(each));
+        compared.warnings.into_iter().for_each(|each| events.warning(each));
+        compared.accepted.into_iter().chain(compared.notices).for_each(|each| events.notice(each));
         for (name, value) in compared.figures {
-            voice.figure(name, value);
+            events.figure(name, value);
         }
     }
 

@@ -11,8 +11,8 @@ use crate::plugin::apps::docker::list::{Brief, Inventory, KeptDirectory, KeptFil
 use crate::plugin::apps::docker::{INVENTORY, Work, compose, unwritable};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 
 /// Longest compose or env file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -27,7 +27,7 @@ impl Work<'_> {
         &mut self,
         containers: &[Container],
         inventory: &mut Inventory,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         if !containers.is_empty() {
             self.make_directory("containers")?;
@@ -46,7 +46,7 @@ impl Work<'_> {
             });
         }
         if self.settings.compose_files {
-            self.compose_files(containers, inventory, voice)?;
+            self.compose_files(containers, inventory, events)?;
         }
         self.write_json(INVENTORY, FORMAT_INVENTORY, inventory)
     }
@@ -55,7 +55,7 @@ impl Work<'_> {
         &mut self,
         containers: &[Container],
         inventory: &mut Inventory,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let stack = compose::stack(containers, self.settings.env);
         for file in stack.files {
@@ -80,7 +80,7 @@ impl Work<'_> {
                 Err(error) if file.needed => {
                     let told =
                         format!("{} is named by {} and cannot be kept: {error}", file.path.display(), file.named_by);
-                    voice.warning(Trouble::new(codes::COMPOSE_FILE_UNREADABLE, told).with_hint(
+                    events.warning(Trouble::new(codes::COMPOSE_FILE_UNREADABLE, told).with_hint(
                         "let the daemon's user read it; where it is on another machine, say `compose_files: false`",
                     ));
                 }
@@ -89,7 +89,7 @@ impl Work<'_> {
         }
         for named in stack.unfollowed {
             let told = format!("{named} has a variable that is not known here, so the file is not kept");
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::COMPOSE_FILE_UNKNOWN, told).with_hint("set it in the project's .env file"),
             );
         }

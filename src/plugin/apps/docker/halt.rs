@@ -15,8 +15,8 @@ use crate::error::codes;
 use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 
 /// How long beyond its own timeout a stop may take before it counts as refused.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -95,7 +95,12 @@ impl<'a> Halted<'a> {
     }
 
     /// Halts those that work, the last of the start order first.
-    pub(super) fn halt(&mut self, how: How, start_order: &[&Container], voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn halt(
+        &mut self,
+        how: How,
+        start_order: &[&Container],
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         may_halt(how, start_order)?;
         for container in start_order.iter().rev().filter(|each| each.state == State::Running) {
             // Looked at again: it may have been stopped by a person a moment ago, and is to stay so then.
@@ -121,7 +126,7 @@ impl<'a> Halted<'a> {
                 journal.note(&entry, &note)?;
             }
             self.notes.push((entry, note));
-            voice.log(format!("{} {}", if how == How::Stop { "stopping" } else { "pausing" }, container.name));
+            events.log(format!("{} {}", if how == How::Stop { "stopping" } else { "pausing" }, container.name));
             if self.halt_one(how, container)? == Halt::Restarts {
                 let how = How::Stop;
                 may_halt(how, &[container])?;
@@ -184,7 +189,7 @@ impl<'a> Halted<'a> {
     }
 
     /// Puts everything back, in the order of starting. One that fails stops no other.
-    pub(super) fn put_back(&mut self, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn put_back(&mut self, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let mut first = None;
         for (entry, mut note) in std::mem::take(&mut self.notes).into_iter().rev() {
             note.putting_back = true;
@@ -192,12 +197,12 @@ impl<'a> Halted<'a> {
                 && let Err(failure) = journal.note(&entry, &note)
             {
                 // It is started all the same; a recovery only waits a little longer.
-                voice.log(failure.trouble.message);
+                events.log(failure.trouble.message);
             }
-            let put_back = put_back(self.engine, &note, voice);
+            let put_back = put_back(self.engine, &note, events);
             let done = put_back.and_then(|()| self.journal.map_or(Ok(()), |journal| journal.done(&entry)));
             if let Err(failure) = done {
-                voice.warning(failure.trouble.clone());
+                events.warning(failure.trouble.clone());
                 first.get_or_insert(failure);
             }
         }
@@ -206,16 +211,16 @@ impl<'a> Halted<'a> {
 }
 
 /// Puts back what a capture that was killed left halted.
-pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(engine: &Engine, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let mut first = None;
     // The names sort in the order of halting.
     for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
         // Others are of what a restore changes.
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
-        let settled = if note.putting_back { Ok(()) } else { settle(engine, &note, voice) };
-        let done = settled.and_then(|()| put_back(engine, &note, voice)).and_then(|()| journal.done(&entry));
+        let settled = if note.putting_back { Ok(()) } else { settle(engine, &note, events) };
+        let done = settled.and_then(|()| put_back(engine, &note, events)).and_then(|()| journal.done(&entry));
         if let Err(failure) = done {
-            voice.log(failure.trouble.message.clone());
+            events.log(failure.trouble.message.clone());
             first.get_or_insert(failure);
         }
     }
@@ -223,14 +228,14 @@ pub(super) fn recover(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>)
 }
 
 /// Stops those again that were stopped and were started meanwhile for a part of the work.
-pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn again(engine: &Engine, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     for (_, value) in journal.entries::<Value>()? {
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         let works = || Ok::<_, Failure>(engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running));
         if note.how != How::Stop || note.putting_back || !note.halted || !works()? {
             continue;
         }
-        voice.log(format!("stopping {} again", note.name));
+        events.log(format!("stopping {} again", note.name));
         engine.switch(&note.id, "stop", &[("t", &note.stop_timeout_s.to_string())])?;
         let until = Instant::now() + longest(note.stop_timeout_s);
         while works()? {
@@ -238,7 +243,7 @@ pub(super) fn again(engine: &Engine, journal: &Journal, voice: &mut Voice<'_>) -
                 return Err(Failure::new(codes::STOP_TIMED_OUT, format!("{} does not stop", note.name))
                     .hint("stop it by hand: what was there is put back then"));
             }
-            voice.progress(0, 0);
+            events.progress(0, 0);
             std::thread::sleep(TICK);
         }
     }
@@ -250,11 +255,11 @@ pub(super) fn goes_on(
     engine: &Engine,
     journal: &Journal,
     container: &str,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<bool, Failure> {
     let notes = journal.entries::<Value>()?.into_iter().filter_map(|(_, value)| serde_json::from_value(value).ok());
     for note in notes.filter(|note: &Note| note.id == container) {
-        settle(engine, &note, voice)?;
+        settle(engine, &note, events)?;
     }
     Ok(engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running))
 }
@@ -265,23 +270,23 @@ fn longest(stop_timeout_s: u32) -> Duration {
 }
 
 /// Waits while a stop or pause that was asked for may still come.
-fn settle(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn settle(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let longest = longest(note.stop_timeout_s);
     // A clock that was set back makes it wait all of that, and no longer.
     let since = Duration::try_from(Timestamp::now().duration_since(note.asked)).unwrap_or_default();
     let until = Instant::now() + longest.saturating_sub(since);
     while engine.inspect(&note.id)?.as_ref().map(State::of) == Some(State::Running) && Instant::now() < until {
-        voice.progress(0, 0);
+        events.progress(0, 0);
         std::thread::sleep(TICK);
     }
     Ok(())
 }
 
 /// A call that breaks off (an engine or a proxy may hang up on a connection) is made again: what stands still is to work.
-fn put_back(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn put_back(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let (until, until_reached) = (Instant::now() + START_MAX, Instant::now() + REACHED_MAX);
     loop {
-        match put_back_once(engine, note, voice) {
+        match put_back_once(engine, note, events) {
             Ok(PutBack::Done) => return Ok(()),
             Ok(PutBack::NotYet(said)) if Instant::now() >= until => {
                 let verb = note.how.undone_by();
@@ -303,13 +308,13 @@ enum PutBack {
     NotYet(String),
 }
 
-fn put_back_once(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<PutBack, Failure> {
+fn put_back_once(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Result<PutBack, Failure> {
     let Some(raw) = engine.inspect(&note.id)? else {
-        return replaced(engine, note, voice).map(|()| PutBack::Done);
+        return replaced(engine, note, events).map(|()| PutBack::Done);
     };
     match (State::of(&raw), note.how) {
         (State::Running, _) => {
-            voice.log(format!("{} works again", note.name));
+            events.log(format!("{} works again", note.name));
             return Ok(PutBack::Done);
         }
         // Somebody stopped what we had paused, or paused what we had started again: nothing of ours is left.
@@ -319,12 +324,12 @@ fn put_back_once(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<
     Ok(match engine.switch(&note.id, note.how.undone_by(), &[])? {
         // A program that ends at once by itself was started all the same.
         Switched::Done if note.how == How::Stop => {
-            voice.log(format!("started {}", note.name));
+            events.log(format!("started {}", note.name));
             PutBack::Done
         }
         Switched::Done | Switched::Already => PutBack::NotYet(String::new()),
         Switched::Gone => {
-            replaced(engine, note, voice)?;
+            replaced(engine, note, events)?;
             PutBack::Done
         }
         Switched::Refused(said) => PutBack::NotYet(said),
@@ -332,13 +337,13 @@ fn put_back_once(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<
 }
 
 /// The container is gone: whoever removed it answers for what is there now.
-fn replaced(engine: &Engine, note: &Note, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn replaced(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let now = engine.inspect(&note.name)?;
     let what = match now.as_ref().and_then(|raw| raw.get("Id")).and_then(Value::as_str) {
         Some(_) => "was replaced by another container of its name",
         None => "was removed",
     };
-    voice.warning(crate::error::Trouble::new(
+    events.warning(crate::error::Trouble::new(
         codes::CONTAINER_GONE,
         format!("{} {what} while it stood still, so it is not started", note.name),
     ));

@@ -16,8 +16,8 @@ use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, DataDirectory, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 
 mod mysql;
 mod postgres;
@@ -38,9 +38,9 @@ pub(super) fn read_inside(
     engine: &Engine,
     container: &Container,
     dump: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<String, Failure> {
-    postgres::read(engine, container, dump, voice)
+    postgres::read(engine, container, dump, events)
 }
 
 /// What belongs together in one restore.
@@ -158,28 +158,28 @@ impl Server<'_> {
         engine: &Engine,
         place: &Place<'_>,
         start: bool,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Postgres(server) => server.look(engine, start, voice),
-            Self::MySql(server) => server.look(engine, place, start, voice),
-            Self::Redis(server) => server.look(engine, place, start, voice),
+            Self::Postgres(server) => server.look(engine, start, events),
+            Self::MySql(server) => server.look(engine, place, start, events),
+            Self::Redis(server) => server.look(engine, place, start, events),
         }
     }
 
     /// Says what a restore would do.
-    pub(super) fn tell(&self, overwrite: bool, run: &str, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, overwrite: bool, run: &str, events: &mut EventWriter<'_>) {
         match self {
-            Self::Postgres(server) => server.tell(overwrite, voice),
-            Self::MySql(server) => server.tell(overwrite, voice),
-            Self::Redis(server) => server.tell(overwrite, run, voice),
+            Self::Postgres(server) => server.tell(overwrite, events),
+            Self::MySql(server) => server.tell(overwrite, events),
+            Self::Redis(server) => server.tell(overwrite, run, events),
         }
     }
 
     /// Keeps what a stop would lose.
-    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         match self {
-            Self::Redis(server) => server.keep(engine, place, voice),
+            Self::Redis(server) => server.keep(engine, place, events),
             Self::Postgres(_) | Self::MySql(_) => Ok(()),
         }
     }
@@ -192,31 +192,41 @@ impl Server<'_> {
         engine: &Engine,
         place: &Place<'_>,
         loaded: &mut Vec<Loaded>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Postgres(server) => server.prepare(engine, place, loaded, voice),
-            Self::MySql(server) => server.prepare(engine, place, loaded, voice),
-            Self::Redis(server) => server.prepare(engine, place, loaded, voice),
+            Self::Postgres(server) => server.prepare(engine, place, loaded, events),
+            Self::MySql(server) => server.prepare(engine, place, loaded, events),
+            Self::Redis(server) => server.prepare(engine, place, loaded, events),
         }
     }
 }
 
 impl Loaded {
     /// Puts it in the place of the live one.
-    pub(super) fn swap(&mut self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn swap(
+        &mut self,
+        engine: &Engine,
+        place: &Place<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Postgres(loaded) => loaded.swap(engine, place.journal, voice),
-            Self::MySql(loaded) => loaded.swap(engine, place, voice),
-            Self::Redis(loaded) => loaded.swap(engine, place, voice),
+            Self::Postgres(loaded) => loaded.swap(engine, place.journal, events),
+            Self::MySql(loaded) => loaded.swap(engine, place, events),
+            Self::Redis(loaded) => loaded.swap(engine, place, events),
         }
     }
 
     /// Drops what was replaced: everything succeeded.
-    pub(super) fn finish(self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn finish(
+        self,
+        engine: &Engine,
+        place: &Place<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Postgres(loaded) => loaded.finish(engine, place.journal, voice),
-            Self::MySql(loaded) => loaded.finish(engine, place, voice),
+            Self::Postgres(loaded) => loaded.finish(engine, place.journal, events),
+            Self::MySql(loaded) => loaded.finish(engine, place, events),
             Self::Redis(loaded) => loaded.finish(place),
         }
     }
@@ -228,13 +238,13 @@ pub(super) fn recover(
     journal: &Journal,
     staging: &Path,
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     // What one database needs of another is there when that is put right, too.
     let before = journal.entries::<Value>()?.len();
-    let once = recover_once(engine, journal, staging, committed, voice);
+    let once = recover_once(engine, journal, staging, committed, events);
     if once.is_err() && journal.entries::<Value>()?.len() < before {
-        return recover_once(engine, journal, staging, committed, voice);
+        return recover_once(engine, journal, staging, committed, events);
     }
     once
 }
@@ -244,21 +254,21 @@ fn recover_once(
     journal: &Journal,
     staging: &Path,
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let mut first = None;
     for (entry, value) in journal.entries::<Value>()?.into_iter().rev() {
         let done = if value.get("database").is_some() {
-            postgres::recover(engine, journal, (entry, value), committed, voice)
+            postgres::recover(engine, journal, (entry, value), committed, events)
         } else if value.get("beside").is_some() {
-            mysql::recover(engine, journal, staging, (&entry, value), committed, voice)
+            mysql::recover(engine, journal, staging, (&entry, value), committed, events)
         } else if value.get("redis").is_some() {
-            redis::recover(engine, journal, (&entry, value), committed, voice)
+            redis::recover(engine, journal, (&entry, value), committed, events)
         } else {
             continue;
         };
         if let Err(failure) = done {
-            voice.log(failure.trouble.message.clone());
+            events.log(failure.trouble.message.clone());
             first.get_or_insert(failure);
         }
     }
@@ -282,7 +292,7 @@ fn start(engine: &Engine, container: &Container) -> Result<(), Failure> {
 /// Waits until `open` answers; `what` is the server in words.
 fn until_ready<T>(
     what: &str,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
     mut open: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let started = Instant::now();
@@ -296,7 +306,7 @@ fn until_ready<T>(
             return Err(Failure::new(codes::SERVER_NOT_READY, told)
                 .hint("look at the container's log; no database was changed"));
         }
-        voice.progress(0, 0);
+        events.progress(0, 0);
         std::thread::sleep(READY_TICK);
     }
 }
@@ -312,7 +322,7 @@ fn past_entrypoint(engine: &Engine, container: &Container) -> Result<(), Failure
 }
 
 /// Has a container stand still, whose volume is about to become another one.
-fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn stopped(engine: &Engine, container: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let _ = engine.switch(container, "stop", &[])?;
     let started = Instant::now();
     while engine.inspect(container)?.as_ref().map(State::of) == Some(State::Running) {
@@ -321,7 +331,7 @@ fn stopped(engine: &Engine, container: &str, voice: &mut Voice<'_>) -> Result<()
                 Failure::new(codes::STOP_TIMED_OUT, "a database's container does not stop").hint("stop it by hand")
             );
         }
-        voice.progress(0, 0);
+        events.progress(0, 0);
         std::thread::sleep(STOP_TICK);
     }
     Ok(())

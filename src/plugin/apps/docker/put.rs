@@ -22,11 +22,11 @@ use crate::plugin::apps::docker::holes;
 use crate::plugin::apps::docker::read;
 use crate::plugin::apps::docker::restore::place::Place;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::exact::Swap;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Verb, Verdict};
 use crate::process::Exit;
 
@@ -72,12 +72,12 @@ impl<'a> Part<'a> {
         number: usize,
         staging: &Path,
         run: &str,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
         let tar = staging.join(place.artifact);
         let shown = place.shown();
         let kept = &place.kept.contents;
-        let found = content::read(&tar, &Only::All, &mut |_| voice.progress(0, 0))?;
+        let found = content::read(&tar, &Only::All, &mut |_| events.progress(0, 0))?;
         if found.digest != kept.digest || found.owners != kept.owners {
             return Err(Failure::new(
                 codes::ARCHIVE_DAMAGED,
@@ -89,7 +89,7 @@ impl<'a> Part<'a> {
         let left_out = content::rebase(&tar, &rebased, &place.without)?;
         if left_out > 0 {
             let container = &place.container_name;
-            voice.log(format!("{shown}: {left_out} entries are left out: other mounts of {container} cover them"));
+            events.log(format!("{shown}: {left_out} entries are left out: other mounts of {container} cover them"));
         }
         let wanted = content::read(&rebased, &Only::All, &mut |_| {})?;
         let way = if is_here(engine, &place)? {
@@ -127,22 +127,22 @@ impl<'a> Part<'a> {
         engine: &Engine,
         journal: &Journal,
         staging: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match self.note.volume.clone() {
             Way::Here(swap) => {
                 swap.prepare(&mut self.noting(journal)).map_err(|broken| broken.of(&self.note.shown))?;
-                unpack(&self.rebased, swap.new_content(), voice)?;
-                holes::dig(swap.new_content(), &mut || voice.progress(0, 0));
+                unpack(&self.rebased, swap.new_content(), events)?;
+                holes::dig(swap.new_content(), &mut || events.progress(0, 0));
                 let back = staging.join(".larder-read-back.tar");
                 let at = read::Place { source: swap.new_content(), without: &[], ..self.place.read_at() };
-                let compared = read::by_tar(&at, &back, &mut |bytes| voice.progress(bytes, 0))
-                    .and_then(|_| self.compare(&back, &Only::All, voice));
+                let compared = read::by_tar(&at, &back, &mut |bytes| events.progress(bytes, 0))
+                    .and_then(|_| self.compare(&back, &Only::All, events));
                 let _ = fs::remove_file(&back);
                 compared
             }
             Way::Through { before, .. } => {
-                if read::save(engine, &self.place.read_at(), &before, &mut |bytes| voice.progress(bytes, 0))?.is_none()
+                if read::save(engine, &self.place.read_at(), &before, &mut |bytes| events.progress(bytes, 0))?.is_none()
                 {
                     return Err(Failure::new(codes::VOLUME_MISSING, format!("{} cannot be read", self.note.shown)));
                 }
@@ -188,7 +188,7 @@ impl<'a> Part<'a> {
         engine: &Engine,
         journal: &Journal,
         staging: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match self.note.volume.clone() {
             Way::Here(mut swap) => {
@@ -210,10 +210,10 @@ impl<'a> Part<'a> {
                     content::empties(&self.rebased, &empty, &self.companions)?;
                     engine.load(&container, &destination, &empty)?;
                 }
-                self.root_through(engine, &container, &destination, staging, voice);
+                self.root_through(engine, &container, &destination, staging, events);
                 let back = staging.join(".larder-read-back.tar");
-                let saved = read::save(engine, &self.place.read_at(), &back, &mut |bytes| voice.progress(bytes, 0));
-                let looked = saved.and_then(|_| self.look_through(&back, voice));
+                let saved = read::save(engine, &self.place.read_at(), &back, &mut |bytes| events.progress(bytes, 0));
+                let looked = saved.and_then(|_| self.look_through(&back, events));
                 let _ = fs::remove_file(&back);
                 looked
             }
@@ -221,7 +221,14 @@ impl<'a> Part<'a> {
     }
 
     /// Engines leave the directory itself as it is when they unpack into it; unpacked above it, it is one of the members.
-    fn root_through(&self, engine: &Engine, container: &str, destination: &str, staging: &Path, voice: &mut Voice<'_>) {
+    fn root_through(
+        &self,
+        engine: &Engine,
+        container: &str,
+        destination: &str,
+        staging: &Path,
+        events: &mut EventWriter<'_>,
+    ) {
         let Some(name) = Path::new(destination).file_name().and_then(|name| name.to_str()) else { return };
         let parent = Path::new(destination).parent().and_then(Path::to_str).unwrap_or("/");
         let above = staging.join(".larder-root.tar");
@@ -229,27 +236,27 @@ impl<'a> Part<'a> {
             .and_then(|written| if written { engine.load(container, parent, &above) } else { Ok(()) });
         let _ = fs::remove_file(&above);
         if let Err(failure) = loaded {
-            voice.log(format!("the directory of {} itself: {}", self.note.shown, failure.trouble.message));
+            events.log(format!("the directory of {} itself: {}", self.note.shown, failure.trouble.message));
         }
     }
 
-    fn look_through(&self, back: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn look_through(&self, back: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let extras = self.extras(back)?;
         let names = self.names()?;
         let own = names.iter().cloned().collect();
-        self.compare(back, &Only::Names(&own), voice)?;
+        self.compare(back, &Only::Names(&own), events)?;
         let others: Vec<Vec<u8>> = extras.into_iter().filter(|name| !is_companion(name, &names)).collect();
         if !others.is_empty() {
             let detail = format!("{} other files stay, the engine can remove none: {}", others.len(), told(&others));
-            voice.validation(format!("{} has nothing else", self.note.shown), Verdict::CouldNotVerify, detail);
+            events.validation(format!("{} has nothing else", self.note.shown), Verdict::CouldNotVerify, detail);
         }
         Ok(())
     }
 
     /// Fails when what would be (or is) there is not what the backup has.
-    fn compare(&self, back: &Path, only: &Only<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn compare(&self, back: &Path, only: &Only<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let (shown, wanted) = (&self.place.kept.name, &self.wanted);
-        let found = content::read(back, only, &mut |_| voice.progress(0, 0))?;
+        let found = content::read(back, only, &mut |_| events.progress(0, 0))?;
         let same = found.digest == wanted.digest
             || content::canonical(back, only)? == content::canonical(&self.rebased, &Only::All)?;
         if !same || found.entries != wanted.entries {
@@ -258,7 +265,7 @@ impl<'a> Part<'a> {
                 "what was there is there again; look whether the disk has room and whether names fit its file system",
             ));
         }
-        voice.validation(
+        events.validation(
             format!("{shown} reads back as it was"),
             Verdict::Proven,
             format!("{} files, {} bytes", found.files, found.bytes),
@@ -267,12 +274,12 @@ impl<'a> Part<'a> {
             None => (Verdict::Proven, "every one, and those of its own directory"),
             Some(what) => (Verdict::CouldNotVerify, what),
         };
-        voice.validation(format!("owners and modes of {shown}"), verdict, detail);
+        events.validation(format!("owners and modes of {shown}"), verdict, detail);
         Ok(())
     }
 
     /// Says what was done, when all of it is.
-    pub(super) fn finish(&self, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn finish(&self, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let files = self.wanted.files;
         let verb = if self.place.filled { Verb::Replace } else { Verb::Create };
         let detail = match &self.note.volume {
@@ -281,13 +288,13 @@ impl<'a> Part<'a> {
                 Ok(None) => format!("{files} files"),
                 Err(error) => {
                     let old = swap.old_content().display();
-                    voice.warning(Trouble::new(codes::LEFT_BEHIND, format!("{old} cannot be cleared: {error}")));
+                    events.warning(Trouble::new(codes::LEFT_BEHIND, format!("{old} cannot be cleared: {error}")));
                     format!("{files} files")
                 }
             },
             Way::Through { .. } => format!("{files} files, through {}", self.place.container_name),
         };
-        voice.step(verb, self.note.shown.clone(), detail);
+        events.step(verb, self.note.shown.clone(), detail);
         journal.done(&self.entry)
     }
 
@@ -307,7 +314,7 @@ fn undo(
     journal: &Journal,
     entry: &str,
     note: &mut Note,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let shown = note.shown.clone();
     match &mut note.volume {
@@ -325,7 +332,7 @@ fn undo(
             }
         }
     }
-    voice.log(format!("{shown} is what it was"));
+    events.log(format!("{shown} is what it was"));
     journal.done(entry)
 }
 
@@ -334,7 +341,7 @@ pub(super) fn recover(
     engine: &Engine,
     journal: &Journal,
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().rev() {
         if value.get("volume").is_none() {
@@ -349,7 +356,7 @@ pub(super) fn recover(
             }
             journal.done(&entry)?;
         } else {
-            undo(engine, journal, &entry, &mut note, voice)?;
+            undo(engine, journal, &entry, &mut note, events)?;
         }
     }
     Ok(())
@@ -392,7 +399,7 @@ fn is_here(engine: &Engine, place: &Place<'_>) -> Result<bool, Failure> {
     read::is_the_same(engine, &place.read_at())
 }
 
-fn unpack(tar: &Path, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn unpack(tar: &Path, into: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     // Whatever mode its own directory has in the archive, the members come first.
     let _ = fs::set_permissions(into, fs::Permissions::from_mode(0o700));
     let tools = Tools::new(Vec::new(), Vec::new(), Path::new("/"))?;
@@ -400,7 +407,7 @@ fn unpack(tar: &Path, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure>
         ["-x", "-p", "--same-owner", "--numeric-owner", "--delay-directory-restore"].map(OsString::from).to_vec();
     args.extend(["--xattrs", "--xattrs-include=*", "--acls", "-C"].map(OsString::from));
     args.extend([into.into(), "-f".into(), tar.into()]);
-    let ran = tools.run(Path::new("tar"), args, &[], DEADLINE_OF_WORK, |_| {}, || voice.progress(0, 0));
+    let ran = tools.run(Path::new("tar"), args, &[], DEADLINE_OF_WORK, |_| {}, || events.progress(0, 0));
     if ran.exit == Exit::Success {
         return Ok(());
     }

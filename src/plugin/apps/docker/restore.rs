@@ -26,8 +26,8 @@ use crate::plugin::apps::docker::stack_files::{self, Replaced};
 use crate::plugin::apps::docker::{PATIENCE, verify};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb};
 
 pub(super) mod place;
@@ -37,16 +37,16 @@ use place::{Options, Place, thing};
 /// The journal's entry that everything is put back: what is left is to start containers.
 const COMMITTED: &str = "committed";
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<DockerSettings, Options> { settings, options, order, .. } = RestoreJob::of(request)?;
     let dry_run = order.dry_run;
     let chosen = settings.chosen()?;
     let inventory = verify::inventory(&request.staging)?;
     known(&inventory, &options)?;
     let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
-    voice.version(engine.version()?);
+    events.version(engine.version()?);
     let listed = engine.containers(None)?;
-    let places = places(&engine, request, &inventory, &options, &listed, voice)?;
+    let places = places(&engine, request, &inventory, &options, &listed, events)?;
     let refused: Vec<&str> =
         places.iter().filter(|each| each.filled && !options.overwrite).map(|each| each.kept.name.as_str()).collect();
     if !refused.is_empty() && !dry_run {
@@ -57,40 +57,40 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let mut servers = load::servers(&engine, &inventory, wanted)?;
     let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
     let at = load::Place { staging: &request.staging, journal: &journal, run: &request.run, own: false };
-    servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, voice))?;
+    servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, events))?;
     let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
     if !full.is_empty() && !dry_run && !options.overwrite {
         return Err(Failure::new(codes::DATABASE_NOT_EMPTY, format!("not empty: {}", full.join(", ")))
             .hint("nothing was changed; say `--option overwrite=true` to replace them"));
     }
     let files =
-        if settings.compose_files { stack_files::plan(request, &inventory, &options, voice)? } else { Vec::new() };
+        if settings.compose_files { stack_files::plan(request, &inventory, &options, events)? } else { Vec::new() };
     let missing: Vec<String> =
         absent(&inventory, &options, &places).into_iter().map(|kept| kept.name.clone()).collect();
     if dry_run {
         for place in &places {
             let verb = if place.filled { Verb::Replace } else { Verb::Create };
-            voice.step(verb, thing(place.kept), detail(place, &options));
+            events.step(verb, thing(place.kept), detail(place, &options));
         }
         for server in &servers {
-            server.tell(options.overwrite, &request.run, voice);
+            server.tell(options.overwrite, &request.run, events);
         }
         for file in &files {
-            file.tell(voice);
+            file.tell(events);
         }
     } else {
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
         let work = Work { request, settings: &settings, engine: &engine, journal: &journal };
-        work.put_all(places, &servers, &files, &stopped, voice)?;
+        work.put_all(places, &servers, &files, &stopped, events)?;
     }
     if !missing.is_empty() {
         let names: Vec<&str> = missing.iter().map(String::as_str).collect();
-        voice.step(Verb::Manual, "the containers", make_again(&inventory, &names));
+        events.step(Verb::Manual, "the containers", make_again(&inventory, &names));
     }
     for kept in inventory.volumes.iter().filter(|kept| kept.artifact.is_none()) {
         let tree = request.restore.as_ref().map(|order| order.tree.display().to_string()).unwrap_or_default();
         let from = format!("{tree}{}", kept.source.display());
-        voice.step(
+        events.step(
             Verb::Manual,
             thing(kept),
             format!("it was shipped in place: copy {from} to {}", kept.source.display()),
@@ -98,7 +98,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     let loaded = |dump: &Dump| servers.iter().any(|server| server.has(dump));
     for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container) && !loaded(dump)) {
-        voice.step(Verb::Manual, format!("{} in {}", dump.database, dump.container), load_command(request, dump));
+        events.step(Verb::Manual, format!("{} in {}", dump.database, dump.container), load_command(request, dump));
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ impl Work<'_> {
         servers: &[Server<'_>],
         files: &[Replaced],
         stopped: &[Container],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let staging = self.request.staging.as_path();
         let journal = self.journal;
@@ -140,15 +140,15 @@ impl Work<'_> {
         halt::may_halt(How::Stop, &stopped)?;
         let mut parts = Vec::new();
         for (number, place) in places.into_iter().enumerate() {
-            parts.push(Part::check(self.engine, place, number, staging, &self.request.run, voice)?);
+            parts.push(Part::check(self.engine, place, number, staging, &self.request.run, events)?);
         }
         files.iter().try_for_each(Replaced::check)?;
         let mut halted = Halted::new(self.engine, Some(journal), self.settings.stop_timeout);
         let mut loaded = Vec::new();
-        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, voice);
+        let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, events);
         let done = done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true })));
         if let Err(failure) = done {
-            if let Err(left) = undo(self.engine, journal, staging, false, voice) {
+            if let Err(left) = undo(self.engine, journal, staging, false, events) {
                 // What stands still stays so: it would see a mixture of old and new.
                 let told = format!(
                     "{}; and what was there is not back yet: {}",
@@ -158,13 +158,13 @@ impl Work<'_> {
                     "its containers stay stopped; Larder tries again every few minutes to put back what was there",
                 ));
             }
-            let put_back = halted.put_back(voice);
+            let put_back = halted.put_back(events);
             return Err(put_back.err().unwrap_or(failure));
         }
-        let put_back = halted.put_back(voice);
-        parts.iter().try_for_each(|part| part.finish(journal, voice))?;
+        let put_back = halted.put_back(events);
+        parts.iter().try_for_each(|part| part.finish(journal, events))?;
         let at = self.at(false);
-        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &at, voice))?;
+        loaded.into_iter().try_for_each(|each| each.finish(self.engine, &at, events))?;
         stack_files::finish(journal)?;
         journal.done(COMMITTED)?;
         put_back
@@ -183,7 +183,7 @@ impl Work<'_> {
         stopped: &[&Container],
         halted: &mut Halted<'_>,
         loaded: &mut Vec<Loaded>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let (engine, journal, staging) = (self.engine, self.journal, self.request.staging.as_path());
         // Undoing a volume undoes what was loaded into a database that lives in it; in others that must be dropped.
@@ -193,26 +193,26 @@ impl Work<'_> {
         let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
         let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
         for server in early {
-            server.prepare(engine, &self.at(false), loaded, voice)?;
+            server.prepare(engine, &self.at(false), loaded, events)?;
         }
         for server in &late {
-            server.keep(engine, &self.at(false), voice)?;
+            server.keep(engine, &self.at(false), events)?;
         }
-        halted.halt(How::Stop, stopped, voice)?;
+        halted.halt(How::Stop, stopped, events)?;
         for part in parts.iter_mut() {
-            part.prepare(engine, journal, staging, voice)?;
+            part.prepare(engine, journal, staging, events)?;
         }
         for part in parts.iter_mut() {
-            part.swap(engine, journal, staging, voice)?;
+            part.swap(engine, journal, staging, events)?;
         }
         for server in late {
-            server.prepare(engine, &self.at(holding.contains(&server.id())), loaded, voice)?;
+            server.prepare(engine, &self.at(holding.contains(&server.id())), loaded, events)?;
         }
         for each in loaded.iter_mut() {
-            each.swap(engine, &self.at(false), voice)?;
+            each.swap(engine, &self.at(false), events)?;
         }
         for (number, file) in files.iter().enumerate() {
-            file.put(number, journal, voice)?;
+            file.put(number, journal, events)?;
         }
         Ok(())
     }
@@ -224,15 +224,15 @@ fn undo(
     journal: &Journal,
     staging: &Path,
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
-    stack_files::recover(journal, committed, voice)?;
-    load::recover(engine, journal, staging, committed, voice)?;
+    stack_files::recover(journal, committed, events)?;
+    load::recover(engine, journal, staging, committed, events)?;
     if !committed {
         // One that was started to be filled has other volumes yet that go back.
-        halt::again(engine, journal, voice)?;
+        halt::again(engine, journal, events)?;
     }
-    put::recover(engine, journal, committed, voice)
+    put::recover(engine, journal, committed, events)
 }
 
 /// Puts right what a restore that was killed left, before any container is started.
@@ -240,10 +240,10 @@ pub(super) fn recover(
     engine: &Engine,
     journal: &Journal,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let committed = journal.entries::<Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
-    undo(engine, journal, staging, committed, voice)
+    undo(engine, journal, staging, committed, events)
 }
 
 /// Ends what [`recover`] began, when the containers work again.
@@ -267,7 +267,7 @@ fn places<'a>(
     inventory: &'a Inventory,
     options: &Options,
     listed: &[Listed],
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Place<'a>>, Failure> {
     let mut places: Vec<Place<'a>> = Vec::new();
     for kept in wanted(inventory, options) {
@@ -296,7 +296,7 @@ fn places<'a>(
         let Some((container, mount)) = mounting.into_iter().next() else { continue };
         if !kept.contents.directory {
             let how = format!("a single file: `docker cp` cannot replace it; unpack {artifact} to {}", kept.name);
-            voice.step(Verb::Manual, thing(kept), how);
+            events.step(Verb::Manual, thing(kept), how);
             continue;
         }
         let named = key(&mount);

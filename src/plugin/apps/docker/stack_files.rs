@@ -13,9 +13,9 @@ use crate::plugin::apps::docker::list::{Inventory, KeptDirectory};
 use crate::plugin::apps::docker::restore::place::Options;
 use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::place::aside;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb};
 
 /// A file that is to be put back, or is there as it should be.
@@ -47,7 +47,7 @@ pub(super) fn plan(
     request: &Request,
     inventory: &Inventory,
     options: &Options,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Replaced>, Failure> {
     let mut all = Vec::new();
     for file in &inventory.files {
@@ -59,7 +59,7 @@ pub(super) fn plan(
         let (verb, detail) = match fs::read(&file.path) {
             Ok(there) if there == bytes => (Verb::Keep, "it is the same"),
             Ok(_) if !options.overwrite => {
-                voice.warning(
+                events.warning(
                     Trouble::new(codes::FILE_DIFFERS, format!("{shown} differs from the backup and stays as it is"))
                         .with_hint("`--option overwrite=true` replaces it"),
                 );
@@ -91,8 +91,8 @@ fn to_make(path: &Path, known: &[KeptDirectory]) -> Vec<(PathBuf, Option<Owner>)
 }
 
 impl Replaced {
-    pub(super) fn tell(&self, voice: &mut Voice<'_>) {
-        voice.step(self.verb, self.path.display().to_string(), self.detail);
+    pub(super) fn tell(&self, events: &mut EventWriter<'_>) {
+        events.step(self.verb, self.path.display().to_string(), self.detail);
     }
 
     /// Refuses what could not be written.
@@ -113,11 +113,11 @@ impl Replaced {
         })
     }
 
-    pub(super) fn put(&self, number: usize, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn put(&self, number: usize, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         if self.verb != Verb::Keep {
             self.write(number, journal)?;
         }
-        self.tell(voice);
+        self.tell(events);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ fn own(path: &Path, owner: Option<Owner>) -> std::io::Result<()> {
 }
 
 /// Puts right what a restore left; `committed`: it had come to its end.
-pub(super) fn recover(journal: &Journal, committed: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(journal: &Journal, committed: bool, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     for (entry, value) in journal.entries::<serde_json::Value>()?.into_iter().rev() {
         if value.get("file").is_none() {
             continue;
@@ -178,7 +178,7 @@ pub(super) fn recover(journal: &Journal, committed: bool, voice: &mut Voice<'_>)
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(unwritable(&note.file, &error));
                 }
-                _ => voice.log(format!("{} is what it was", note.file.display())),
+                _ => events.log(format!("{} is what it was", note.file.display())),
             }
         }
         journal.done(&entry)?;

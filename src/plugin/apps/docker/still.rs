@@ -17,10 +17,10 @@ use crate::plugin::apps::docker::settings::DockerSettings;
 use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{Kind, sqlite};
 use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::with_suffix;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 
 /// How often a database is read in search of two readings that are the same.
@@ -42,7 +42,7 @@ impl Still<'_> {
     pub(super) fn settle(
         &self,
         databases: &[(Vec<u8>, Kind)],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Vec<Found>, bool), Failure> {
         if databases.is_empty() {
             return Ok((Vec::new(), false));
@@ -57,14 +57,14 @@ impl Still<'_> {
         };
         let (mut told, mut fates) = (Vec::new(), Fates::new());
         for (number, (name, kind)) in databases.iter().enumerate() {
-            voice.progress(0, 0);
+            events.progress(0, 0);
             let into = directory.path().join(number.to_string());
             let found = match kind {
                 Kind::Sqlite if is_here => self.copied(name, &into, &mut fates),
                 Kind::Sqlite => self.read_twice(name, &into, &mut fates)?,
                 kind => Self::unknown(self.item, self.settings, name, *kind),
             };
-            voice.log(format!("{} {} in {}: {}", found.kind, found.path, self.item.name, found.detail));
+            events.log(format!("{} {} in {}: {}", found.kind, found.path, self.item.name, found.detail));
             told.push(found);
         }
         if fates.is_empty() {

@@ -15,8 +15,8 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::Tools;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 
 mod redis;
@@ -36,69 +36,69 @@ pub(super) fn inventory(staging: &Path) -> Result<Inventory, Failure> {
     serde_json::from_slice(&bytes).map_err(|error| damaged(&error))
 }
 
-pub(super) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<DockerSettings> { facts, .. } = ValidateJob::of(request)?;
     for artifact in &facts.artifacts {
-        digest::check(artifact, &request.staging.join(&artifact.path), voice)?;
+        digest::check(artifact, &request.staging.join(&artifact.path), events)?;
     }
     let inventory = match inventory(&request.staging) {
         Ok(inventory) => inventory,
         Err(failure) => {
-            voice.validation("the inventory can be read", Verdict::Failed, failure.trouble.message);
+            events.validation("the inventory can be read", Verdict::Failed, failure.trouble.message);
             return Ok(());
         }
     };
     for kept in &inventory.volumes {
-        volume(request, kept, voice);
-        databases(kept, voice);
+        volume(request, kept, events);
+        databases(kept, events);
     }
     let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
     for dump in &inventory.dumps {
         let file = request.staging.join(&dump.artifact);
         let (verdict, detail) = match dump.format.as_str() {
             FORMAT_POSTGRES => match postgres::prove_dump(&tools, &file) {
-                (Verdict::CouldNotVerify, why) => inside(request, dump, &file, &why, voice),
+                (Verdict::CouldNotVerify, why) => inside(request, dump, &file, &why, events),
                 told => told,
             },
             FORMAT_SQL => ends_with(&file, "-- Dump completed"),
             FORMAT_GLOBALS => postgres::Globals::verdict(&file),
-            FORMAT_RDB => redis::prove(request, &tools, dump, &file, voice),
+            FORMAT_RDB => redis::prove(request, &tools, dump, &file, events),
             other => (Verdict::CouldNotVerify, format!("the format {other:?} is not known")),
         };
         let name = format!("the dump of {} in {} reads to its end", dump.database, dump.container);
-        voice.validation(name, verdict, detail);
+        events.validation(name, verdict, detail);
     }
     let count = |facts: &crate::plugin::protocol::CaptureFacts| facts.figures.get("files").copied().unwrap_or(0);
     if let Some(previous) = request.previous.as_ref().map(count).filter(|before| *before >= FILES_COMPARED_MIN) {
         let now = count(facts);
         let verdict = if now >= previous.div_ceil(2) { Verdict::Proven } else { Verdict::CouldNotVerify };
-        voice.validation("no volume lost most of its files", verdict, format!("{now} files, {previous} before"));
+        events.validation("no volume lost most of its files", verdict, format!("{now} files, {previous} before"));
     }
     Ok(())
 }
 
-fn volume(request: &Request, kept: &Kept, voice: &mut Voice<'_>) {
+fn volume(request: &Request, kept: &Kept, events: &mut EventWriter<'_>) {
     let Some(artifact) = &kept.artifact else {
         let there = kept.source.exists();
         let verdict = if there { Verdict::Proven } else { Verdict::Failed };
         let detail = format!("{} files at {}", kept.contents.files, kept.source.display());
-        return voice.validation(format!("{} is there", kept.name), verdict, detail);
+        return events.validation(format!("{} is there", kept.name), verdict, detail);
     };
     let name = format!("the tar of {} is whole", kept.name);
     match content::read(&request.staging.join(artifact), &Only::All, &mut |_| {}) {
         Ok(found) if found == kept.contents => {
-            voice.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
+            events.validation(name, Verdict::Proven, format!("{} files, {} bytes", found.files, found.bytes));
         }
         Ok(found) => {
             let detail = format!("{} files, at the capture {}; or others", found.files, kept.contents.files);
-            voice.validation(name, Verdict::Failed, detail);
+            events.validation(name, Verdict::Failed, detail);
         }
-        Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+        Err(failure) => events.validation(name, Verdict::Failed, failure.trouble.message),
     }
 }
 
 /// What was found out about databases among the files while they were read.
-fn databases(kept: &Kept, voice: &mut Voice<'_>) {
+fn databases(kept: &Kept, events: &mut EventWriter<'_>) {
     for found in &kept.databases {
         let verdict = match found.state {
             Quiet::Sound => Verdict::Proven,
@@ -107,7 +107,7 @@ fn databases(kept: &Kept, voice: &mut Voice<'_>) {
             Quiet::Accepted => continue,
         };
         let name = format!("{} {} in {} is of one instant", found.kind, found.path, kept.name);
-        voice.validation(name, verdict, found.detail.clone());
+        events.validation(name, verdict, found.detail.clone());
     }
 }
 
@@ -138,10 +138,10 @@ fn running(request: &Request, name: &str) -> Result<Option<(Engine, Container)>,
 }
 
 /// Where no pg_restore of this host can read it, that of the container can: it came with the server.
-fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, voice: &mut Voice<'_>) -> (Verdict, String) {
+fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, events: &mut EventWriter<'_>) -> (Verdict, String) {
     let mut read = || -> Result<Option<String>, Failure> {
         let found = running(request, &dump.container)?;
-        found.map(|(engine, container)| load::read_inside(&engine, &container, file, voice)).transpose()
+        found.map(|(engine, container)| load::read_inside(&engine, &container, file, events)).transpose()
     };
     match read() {
         Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),

@@ -12,8 +12,8 @@ use super::{GrafanaSettings, collect, object, of};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 /// What the operator may choose.
@@ -26,28 +26,28 @@ pub(super) struct GrafanaRestore {
 }
 
 /// Puts right what a restore that was killed left.
-pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: GrafanaSettings = builtin::settings(request)?;
     let api = Api::open(&settings)?;
-    undo::recover(&api, &Journal::of(request)?, voice)
+    undo::recover(&api, &Journal::of(request)?, events)
 }
 
 /// What is there, by kind and name.
 type There = BTreeMap<(Kind, String), Object>;
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: GrafanaSettings = builtin::settings(request)?;
     let options: GrafanaRestore = builtin::options(request)?;
     let dry_run = asked::order(request)?.dry_run;
     let backup = backup(request, &options)?;
     let api = Api::open(&settings)?;
     let version = format!("Grafana {}", api.version()?);
-    voice.version(&version);
+    events.version(&version);
     let before =
         request.capture.as_ref().and_then(|facts| facts.app_version.as_deref()).unwrap_or("an unknown version");
     if before != version {
         let told = format!("the backup is of {before}, this is {version}");
-        voice.warning(
+        events.warning(
             Trouble::new(codes::VERSION_DIFFERS, told)
                 .with_hint("a newer Grafana takes older objects; look at the dashboards afterwards"),
         );
@@ -70,14 +70,14 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             (Verb::Manual, _) => "it comes from files on the server: restore those (`files`)",
             _ => "",
         };
-        voice.step(verb, object.shown(), detail);
+        events.step(verb, object.shown(), detail);
         if !dry_run && matches!(verb, Verb::Create | Verb::Replace) {
-            changes.put(object, now).map_err(|failure| changes.undo(failure, voice))?;
-            voice.progress(done as u64 + 1, backup.len() as u64);
+            changes.put(object, now).map_err(|failure| changes.undo(failure, events))?;
+            events.progress(done as u64 + 1, backup.len() as u64);
         }
         let lost: Vec<String> = object.secrets().into_iter().filter(|name| !has_secret(now, name)).collect();
         if matches!(verb, Verb::Create | Verb::Replace) && !lost.is_empty() {
-            voice.step(Verb::Manual, object.shown(), format!("enter again: {}", lost.join(", ")));
+            events.step(Verb::Manual, object.shown(), format!("enter again: {}", lost.join(", ")));
         }
     }
     if dry_run {
@@ -85,21 +85,21 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     }
     let after = match inventory(&api) {
         Ok((after, _)) => after,
-        Err(failure) => return Err(changes.undo(failure, voice)),
+        Err(failure) => return Err(changes.undo(failure, events)),
     };
-    let wrong = compare(&backup, &there, &after, voice);
+    let wrong = compare(&backup, &there, &after, events);
     // Another version may write the same in another way: that is for a person to judge.
     if let Some(wrong) = wrong.filter(|_| before == version) {
         let failure = Failure::new(codes::RESTORE_DIFFERS, format!("Grafana does not hold what it was given: {wrong}"));
         return Err(
-            changes.undo(failure.hint("look in Grafana's log; does something else change it meanwhile?"), voice)
+            changes.undo(failure.hint("look in Grafana's log; does something else change it meanwhile?"), events)
         );
     }
     changes.commit()
 }
 
 /// Says for each kind whether it is there as in the backup; answers what is not.
-fn compare(backup: &[Object], there: &There, after: &There, voice: &mut Voice<'_>) -> Option<String> {
+fn compare(backup: &[Object], there: &There, after: &There, events: &mut EventWriter<'_>) -> Option<String> {
     let mut wrong = Vec::new();
     for kind in Kind::ALL {
         let wanted: Vec<&Object> = of(backup, *kind).filter(|object| !is_left_alone(object, there)).collect();
@@ -117,7 +117,7 @@ fn compare(backup: &[Object], there: &There, after: &There, voice: &mut Voice<'_
             (Verdict::Failed, format!("not: {}", bad.join("; ")))
         };
         wrong.extend(bad);
-        voice.validation(name, verdict, detail);
+        events.validation(name, verdict, detail);
     }
     (!wrong.is_empty()).then(|| wrong.iter().take(5).cloned().collect::<Vec<_>>().join("; "))
 }

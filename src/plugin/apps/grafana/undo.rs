@@ -12,8 +12,8 @@ use super::apply;
 use super::object::Object;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 
 /// The entry that says that everything is in place.
 const COMMITTED: &str = "committed";
@@ -60,12 +60,12 @@ impl<'a> Changes<'a> {
     }
 
     /// After a failure: says with it what became of what was changed before.
-    pub(super) fn undo(&self, failure: Failure, voice: &mut Voice<'_>) -> Failure {
+    pub(super) fn undo(&self, failure: Failure, events: &mut EventWriter<'_>) -> Failure {
         if self.count == 0 {
             return failure;
         }
         let said = &failure.trouble.message;
-        let (message, hint) = match undo(self.api, &self.journal, voice) {
+        let (message, hint) = match undo(self.api, &self.journal, events) {
             Ok(()) => (format!("{said}; what was changed before it is as it was"), failure.trouble.hint.clone()),
             Err(stuck) => (
                 format!("{said}; and {}", stuck.trouble.message),
@@ -77,9 +77,9 @@ impl<'a> Changes<'a> {
 }
 
 /// Puts right what a restore that was killed left.
-pub(super) fn recover(api: &Api, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(api: &Api, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let entries = journal.entries::<serde_json::Value>()?;
-    if entries.iter().any(|(entry, _)| entry == COMMITTED) { clear(journal) } else { undo(api, journal, voice) }
+    if entries.iter().any(|(entry, _)| entry == COMMITTED) { clear(journal) } else { undo(api, journal, events) }
 }
 
 fn clear(journal: &Journal) -> Result<(), Failure> {
@@ -89,11 +89,11 @@ fn clear(journal: &Journal) -> Result<(), Failure> {
     journal.done(COMMITTED)
 }
 
-fn undo(api: &Api, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn undo(api: &Api, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let mut stuck = Vec::new();
     for (entry, note) in journal.entries::<Note>()?.into_iter().rev() {
         match undo_one(api, &note).and_then(|()| journal.done(&entry)) {
-            Ok(()) => voice.log(format!("put back as it was: {}", note.object.shown())),
+            Ok(()) => events.log(format!("put back as it was: {}", note.object.shown())),
             Err(why) => stuck.push(format!("{} ({})", note.object.shown(), why.trouble.message)),
         }
     }

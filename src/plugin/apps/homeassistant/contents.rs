@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds, Gzip, Member};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::{json, sound};
+use crate::plugin::kit::{json, sqlite_check};
 
 const INDEX: &str = "backup.json";
 const DATABASE: &str = "data/home-assistant_v2.db";
@@ -242,8 +242,8 @@ impl Unpacked {
         let Some(path) = path.filter(|path| path.is_file()) else {
             return Ok(None);
         };
-        let tables =
-            sound::tables(&path).map_err(|why| broken(&format!("the recorder's database is not sound: {why}")))?;
+        let tables = sqlite_check::tables(&path)
+            .map_err(|why| broken(&format!("the recorder's database is not sound: {why}")))?;
         match tables.get("states") {
             Some(_) => Ok(Some(tables.values().sum())),
             None => Err(broken("the recorder's database has no table `states`")),

@@ -14,8 +14,8 @@ use crate::plugin::apps::homeassistant::api::{Listed, Talk};
 use crate::plugin::apps::homeassistant::{HaSettings, TAR_BYTES_MAX};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::types::show_duration;
 use crate::web::Saved;
 
@@ -51,13 +51,13 @@ pub(super) fn make_and_fetch(
     name: &str,
     path: &Path,
     journal: Option<&Journal>,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Saved, Failure> {
     if let Some(journal) = journal {
         journal.note(ENTRY, &Note { name: name.to_owned() })?;
     }
     talk.ask("backup/generate", order(settings, agent, name))?;
-    let made = wait(settings, talk, name, voice)?;
+    let made = wait(settings, talk, name, events)?;
     check(&made, agent)?;
     let path_of_it = format!("/api/backup/download/{}", made.backup_id);
     let answer = talk.call(|web| web.get(&path_of_it)).query("agent_id", agent).send()?;
@@ -73,7 +73,7 @@ pub(super) fn make_and_fetch(
             .hint("look at Settings, System, Logs in Home Assistant"));
         }
     }
-    let saved = download::save(answer, path, TAR_BYTES_MAX, voice)?;
+    let saved = download::save(answer, path, TAR_BYTES_MAX, events)?;
     let told = made.agents.get(agent).map_or(0, |copy| copy.size);
     if told != 0 && told != saved.bytes {
         return Err(Failure::new(
@@ -101,7 +101,12 @@ fn order(settings: &HaSettings, agent: &str, name: &str) -> Value {
     order
 }
 
-fn wait(settings: &HaSettings, talk: &mut Talk<'_>, name: &str, voice: &mut Voice<'_>) -> Result<Listed, Failure> {
+fn wait(
+    settings: &HaSettings,
+    talk: &mut Talk<'_>,
+    name: &str,
+    events: &mut EventWriter<'_>,
+) -> Result<Listed, Failure> {
     let started = Instant::now();
     loop {
         let mut info = talk.info()?;
@@ -128,7 +133,7 @@ fn wait(settings: &HaSettings, talk: &mut Talk<'_>, name: &str, voice: &mut Voic
             .hint("raise `wait`, or look at Settings, System, Logs in Home Assistant"));
         }
         std::thread::sleep(settings.poll.0);
-        voice.progress(0, 0);
+        events.progress(0, 0);
     }
 }
 

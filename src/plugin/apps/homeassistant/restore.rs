@@ -8,7 +8,7 @@ use crate::error::codes;
 use crate::plugin::apps::homeassistant::{FILE, FORMAT, HaSettings, api::Talk, contents};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::web::Upload;
 
@@ -21,7 +21,7 @@ pub(super) fn options_schema() -> Value {
     schemars::schema_for!(RestoreOptions).to_value()
 }
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<HaSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
     let dry_run = order.dry_run;
     let Some(artifact) = facts.artifacts.iter().find(|each| each.format == FORMAT) else {
@@ -32,13 +32,13 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let found = contents::read(&tar, &request.staging)?;
     let web = settings.web()?;
     let mut talk = Talk::open(&web, &settings.token.0)?;
-    voice.version(format!("Home Assistant {}", talk.version));
+    events.version(format!("Home Assistant {}", talk.version));
     let agent = match &settings.agent {
         Some(agent) => agent.clone(),
         None => talk.local_agent()?,
     };
-    voice.step(Verb::Create, format!("backup on {agent}"), format!("uploaded; {}", found.told()));
-    voice.step(
+    events.step(Verb::Create, format!("backup on {agent}"), format!("uploaded; {}", found.told()));
+    events.step(
         Verb::Manual,
         "the restore itself",
         "Settings, System, Backups: choose the uploaded backup, Restore; Home Assistant restarts",
@@ -68,11 +68,11 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let listed = talk.info()?.backups.iter().any(|each| each.backup_id == id && each.agents.contains_key(&agent));
     talk.close();
     if listed {
-        voice.validation("Home Assistant lists the uploaded backup", Verdict::Proven, format!("as {id}"));
+        events.validation("Home Assistant lists the uploaded backup", Verdict::Proven, format!("as {id}"));
     } else {
-        voice.validation("Home Assistant lists the uploaded backup", Verdict::Failed, "it is not in its list");
+        events.validation("Home Assistant lists the uploaded backup", Verdict::Failed, "it is not in its list");
     }
-    voice.validation(
+    events.validation(
         "the backup is in force",
         Verdict::CouldNotVerify,
         "a person has to choose it at Settings, System, Backups",

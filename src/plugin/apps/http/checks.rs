@@ -15,7 +15,7 @@ use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds, Gzip};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::json::{self, Probe};
-use crate::plugin::kit::{plain, sound, xml};
+use crate::plugin::kit::{plain, sqlite_check, xml};
 use crate::types::ByteSize;
 
 /// One thing that must be true of the body.
@@ -180,7 +180,7 @@ fn sqlite(path: &Path) -> Result<Seen, Failure> {
         Failure::new(codes::DATABASE_DAMAGED, format!("the export is no sound SQLite database: {why}"))
             .hint("check the application's own database, and run it again")
     };
-    let tables = sound::tables(path).map_err(damaged)?;
+    let tables = sqlite_check::tables(path).map_err(damaged)?;
     if tables.is_empty() {
         return Err(damaged("it has no table".to_owned()));
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::codes;
 use crate::plugin::apps::invoiceninja::{NinjaSettings, ZIP_BYTES_MAX, explain};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::{archive, download};
 use crate::types::show_duration;
 use crate::web::{Answer, Saved, Web};
@@ -92,17 +92,17 @@ pub(super) fn fetch(
     settings: &NinjaSettings,
     link: &Link,
     path: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Saved, Failure> {
     let web = settings.web(settings.silence)?;
     let started = Instant::now();
     let mut told = "";
     loop {
-        match attempt(&web, link, path, voice)? {
+        match attempt(&web, link, path, events)? {
             Got::Zip(saved) => return Ok(saved),
             Got::NotYet(seen) => {
                 if told != seen {
-                    voice.log(format!("the export is not ready yet ({seen})"));
+                    events.log(format!("the export is not ready yet ({seen})"));
                     told = seen;
                 }
             }
@@ -116,11 +116,11 @@ pub(super) fn fetch(
         }
         std::thread::sleep(settings.poll.0);
         // A sign of life for whoever watches.
-        voice.progress(0, 0);
+        events.progress(0, 0);
     }
 }
 
-fn attempt(web: &Web, link: &Link, path: &Path, voice: &mut Voice<'_>) -> Result<Got, Failure> {
+fn attempt(web: &Web, link: &Link, path: &Path, events: &mut EventWriter<'_>) -> Result<Got, Failure> {
     // No token: the link is signed. It is not to be sent where a link leads.
     let mut answer = web.get(&link.path).header("accept", "application/zip, */*").send()?;
     if answer.status() == 403 && !link.host.is_empty() {
@@ -149,7 +149,7 @@ fn attempt(web: &Web, link: &Link, path: &Path, voice: &mut Voice<'_>) -> Result
     }
     let saved = answer.save(path, ZIP_BYTES_MAX, |done, total| {
         if done % (4 << 20) < (64 << 10) {
-            voice.progress(done, total.max(done));
+            events.progress(done, total.max(done));
         }
     })?;
     if saved.bytes == 0 {

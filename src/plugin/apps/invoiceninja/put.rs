@@ -17,8 +17,8 @@ use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
 use crate::plugin::kit::dotenv;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::place::{Placing, aside};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 const ENV_BYTES_MAX: u64 = 1 << 20;
@@ -44,7 +44,7 @@ pub(super) fn restore(
     install: &Install,
     request: &Request,
     overwrite: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let (facts, order) = (asked::facts(request)?, asked::order(request)?);
     let env = facts.sources.iter().find(|source| source.path.ends_with(ENV));
@@ -53,7 +53,7 @@ pub(super) fn restore(
             .hint("a company's export goes into a target with `url` and `token`"));
     };
     if let Some(version) = install.version() {
-        voice.version(version);
+        events.version(version);
     }
     let in_tree = |path: &Path| order.tree.join(path.strip_prefix("/").unwrap_or(path));
     let mut files = Files::default();
@@ -66,12 +66,14 @@ pub(super) fn restore(
             .hint("choose an older snapshot: `larder snapshots TARGET`"));
     };
     let has_key = install.has_key(&key);
-    files.tell(overwrite, voice);
+    files.tell(overwrite, events);
     match (has_key, overwrite) {
-        (true, _) => voice.step(Verb::Keep, ENV, "it has the APP_KEY of the backup"),
-        (false, true) => voice.step(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside"),
+        (true, _) => events.step(Verb::Keep, ENV, "it has the APP_KEY of the backup"),
+        (false, true) => {
+            events.step(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside")
+        }
         (false, false) => {
-            voice.step(Verb::Replace, "APP_KEY in .env", "it is another, so this is refused without `overwrite`");
+            events.step(Verb::Replace, "APP_KEY in .env", "it is another, so this is refused without `overwrite`");
         }
     }
     if !order.dry_run && !overwrite {
@@ -90,12 +92,12 @@ pub(super) fn restore(
         }
     }
     // Copied beside their places, so that what can fail fails before the database is replaced.
-    let placed = if order.dry_run { None } else { Some(files.prepare(&request.run, voice)?) };
+    let placed = if order.dry_run { None } else { Some(files.prepare(&request.run, events)?) };
     // It refuses by itself, before anything is changed, what it must not replace.
     let options = json!({ "overwrite": overwrite, "into": install.database_name() });
     let of_database = install.of_database(request, options);
-    let mut out = WithoutVersion(&mut *voice.out);
-    let mut of_server = Voice { out: &mut out };
+    let mut out = WithoutVersion(&mut *events.out);
+    let mut of_server = EventWriter { out: &mut out };
     mariadb::restore::run(&of_database, &mut of_server)?;
     let Some(placed) = placed else { return Ok(()) };
     placed.finish(&request.run)?;
@@ -108,12 +110,12 @@ pub(super) fn restore(
     }
     let wrong = after.new.len() + after.other.len() + after.links.len();
     let verdict = if wrong == 0 { Verdict::Proven } else { Verdict::Failed };
-    voice.validation("documents are as in the backup", verdict, format!("{} files, {wrong} are not", after.same));
+    events.validation("documents are as in the backup", verdict, format!("{} files, {wrong} are not", after.same));
     let now = key_in(&install.directory().join(ENV))?;
     let same = now.is_some_and(|now| now.expose_secret() == key.expose_secret());
     let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-    voice.validation("the APP_KEY is the backup's", verdict, "");
-    voice.step(Verb::Manual, "Invoice Ninja", "`php artisan migrate --force`, then `php artisan optimize`");
+    events.validation("the APP_KEY is the backup's", verdict, "");
+    events.step(Verb::Manual, "Invoice Ninja", "`php artisan migrate --force`, then `php artisan optimize`");
     Ok(())
 }
 
@@ -184,16 +186,16 @@ impl Files {
         Ok(())
     }
 
-    fn tell(&self, overwrite: bool, voice: &mut Voice<'_>) {
+    fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
         let count = |pieces: &[Piece]| format!("{} files", pieces.len());
         if !self.new.is_empty() {
-            voice.step(Verb::Create, "documents", count(&self.new));
+            events.step(Verb::Create, "documents", count(&self.new));
         }
         if !self.other.is_empty() {
             let how = if overwrite { "they differ" } else { "they differ, so this is refused without `overwrite`" };
-            voice.step(Verb::Replace, "documents", format!("{}; {how}", count(&self.other)));
+            events.step(Verb::Replace, "documents", format!("{}; {how}", count(&self.other)));
         }
-        voice.step(
+        events.step(
             Verb::Keep,
             "documents",
             format!("{} files are the same, and those that the backup has not", self.same),
@@ -201,7 +203,7 @@ impl Files {
     }
 
     /// Makes what is missing, and copies each file to beside its place.
-    fn prepare(&self, run: &str, voice: &mut Voice<'_>) -> Result<Placed<'_>, Failure> {
+    fn prepare(&self, run: &str, events: &mut EventWriter<'_>) -> Result<Placed<'_>, Failure> {
         for piece in &self.directories {
             fs::create_dir_all(&piece.goal)
                 .and_then(|()| as_in_backup(piece))
@@ -217,7 +219,7 @@ impl Files {
         let mut done = 0;
         let mut placed = Placed(Vec::new());
         for piece in self.new.iter().chain(&self.other) {
-            let placing = Placing::prepare(&piece.from, &piece.goal, run, |bytes| voice.progress(done + bytes, 0));
+            let placing = Placing::prepare(&piece.from, &piece.goal, run, |bytes| events.progress(done + bytes, 0));
             placed.0.push((placing.map_err(|error| unwritable(piece, &error))?, piece));
             done += fs::metadata(&piece.from).map_or(0, |found| found.len());
         }

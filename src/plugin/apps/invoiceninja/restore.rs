@@ -9,7 +9,7 @@ use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, conte
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::download;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::web::{Upload, Web};
 
@@ -32,11 +32,11 @@ pub(super) fn options_schema() -> Value {
 /// Lists that are worth a step of their own.
 const TOLD: [&str; 8] = ["clients", "invoices", "quotes", "payments", "products", "expenses", "vendors", "users"];
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: NinjaSettings = builtin::settings(request)?;
     let options: RestoreOptions = builtin::options(request)?;
     if let Kept::Install(install) = settings.kept()? {
-        return put::restore(&install, request, options.overwrite, voice);
+        return put::restore(&install, request, options.overwrite, events);
     }
     let dry_run = asked::order(request)?.dry_run;
     let Some(artifact) = asked::facts(request)?.artifacts.iter().find(|each| each.format == FORMAT) else {
@@ -48,7 +48,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let web = settings.web(settings.wait)?;
     let goal = goal(&settings, &web)?;
     if let Some(version) = &goal.version {
-        voice.version(format!("Invoice Ninja {version}"));
+        events.version(format!("Invoice Ninja {version}"));
         if is_newer(&contents.app_version, version) {
             return Err(Failure::new(
                 codes::BACKUP_NEWER,
@@ -57,16 +57,16 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             .hint("update Invoice Ninja first; a newer export breaks an older one"));
         }
     }
-    voice.step(
+    events.step(
         Verb::Delete,
         format!("ALL data of the company {:?}", goal.company),
         "the import begins with it, and nothing puts it back when it fails: keep its database first",
     );
     for (name, count) in TOLD.iter().filter_map(|name| Some((name, contents.counts.get(*name)?))) {
-        voice.step(Verb::Create, *name, format!("{count}"));
+        events.step(Verb::Create, *name, format!("{count}"));
     }
-    voice.step(Verb::Manual, "the mail of the import", "Invoice Ninja says only by mail whether it went well");
-    voice.step(Verb::Manual, "documents and logos", "they are not in the export: put public/storage back");
+    events.step(Verb::Manual, "the mail of the import", "Invoice Ninja says only by mail whether it went well");
+    events.step(Verb::Manual, "documents and logos", "they are not in the export: put public/storage back");
     if dry_run {
         return Ok(());
     }
@@ -77,12 +77,12 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         )
         .hint("look at a dry run; then say `--option purge=true`"));
     }
-    voice.warning(
+    events.warning(
         Trouble::new(codes::PURGED, format!("ALL data of the company {:?} was deleted for the import", goal.company))
             .with_hint("wait for the mail of Invoice Ninja before you work with it"),
     );
     import(&settings, &web, &zip)?;
-    voice.validation(
+    events.validation(
         "the import went well",
         Verdict::CouldNotVerify,
         "Invoice Ninja does it later and says only by mail how it went; look at the company then",

@@ -12,8 +12,8 @@ use super::NinjaSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::settings::Secret;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::kit::{dotenv, files};
 use crate::plugin::protocol::{Request, Verdict};
 
@@ -106,25 +106,25 @@ impl Install {
             .then(|| format!("Invoice Ninja {version}"))
     }
 
-    pub(super) fn capture(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        mariadb::capture(&with(request, self.database.clone()), voice)?;
-        files::capture(&with(request, self.files()), voice)?;
+    pub(super) fn capture(&self, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        mariadb::capture(&with(request, self.database.clone()), events)?;
+        files::capture(&with(request, self.files()), events)?;
         match self.version() {
-            Some(version) => voice.version(version),
-            None => voice.log("VERSION.txt does not tell the version of Invoice Ninja"),
+            Some(version) => events.version(version),
+            None => events.log("VERSION.txt does not tell the version of Invoice Ninja"),
         }
         Ok(())
     }
 
-    pub(super) fn validate(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        voice.validation(".env has an APP_KEY", Verdict::Proven, format!("{} bytes", self.key_bytes()));
-        mariadb::verify::validate(&with(request, self.database.clone()), voice)?;
-        files::validate(&with(request, self.files()), voice)
+    pub(super) fn validate(&self, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        events.validation(".env has an APP_KEY", Verdict::Proven, format!("{} bytes", self.key_bytes()));
+        mariadb::verify::validate(&with(request, self.database.clone()), events)?;
+        files::validate(&with(request, self.files()), events)
     }
 
-    pub(super) fn recover(&self, request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn recover(&self, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let request = with(request, self.database.clone());
-        mariadb::restore::recover(&request, voice)
+        mariadb::restore::recover(&request, events)
     }
 
     fn key_bytes(&self) -> usize {

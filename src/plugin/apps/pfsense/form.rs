@@ -10,7 +10,7 @@ use crate::error::codes;
 use crate::plugin::apps::firewall::XML_BYTES_MAX;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::web::{Answer, Call, Saved, Web};
 
 const PAGE: &str = "/diag_backup.php";
@@ -84,7 +84,7 @@ impl<'w> Browser<'w> {
         &mut self,
         wanted: &[(&str, &str)],
         path: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Saved, Failure> {
         let answer = self.post(PAGE, wanted)?;
         if (300..400).contains(&answer.status()) {
@@ -106,7 +106,7 @@ impl<'w> Browser<'w> {
                 download::a_page(&what)
             });
         }
-        download::save(answer, path, XML_BYTES_MAX, voice)
+        download::save(answer, path, XML_BYTES_MAX, events)
     }
 
     /// Ends the session, if there is one.

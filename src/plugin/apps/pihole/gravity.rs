@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::session::{self, Session};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tidy::tidy;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 use crate::web::Web;
 
@@ -43,7 +43,7 @@ pub(super) fn error_in(told: &Value) -> Option<String> {
 
 /// Downloads the lists and says whether they block as before. `lists` is how many there are in the backup,
 /// `before` how many domains were blocked before the restore.
-pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Option<u64>, voice: &mut Voice<'_>) {
+pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Option<u64>, events: &mut EventWriter<'_>) {
     const NAME: &str = "the lists are downloaded and block";
     let printed = session.post("/api/action/gravity").alone().send().map_err(Failure::from).and_then(|answer| {
         if answer.status() == 200 { Ok(answer.bytes(OUTPUT_BYTES_MAX)?) } else { Err(session::explain(answer, web)) }
@@ -52,7 +52,7 @@ pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Optio
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             for line in text.lines().filter(|line| line.contains(CROSS)) {
-                voice.log(format!("gravity: {}", tidy(line.trim(), 300)));
+                events.log(format!("gravity: {}", tidy(line.trim(), 300)));
             }
             error_at_the_end(&text)
         }
@@ -63,25 +63,25 @@ pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Optio
         why = Some(format!("no domain is blocked, with {lists} lists"));
     }
     if let Some(why) = why {
-        voice.warning(
+        events.warning(
             Trouble::new(codes::LISTS_NOT_UPDATED, format!("the lists could not be downloaded: {why}")).with_hint(HINT),
         );
-        voice.validation(NAME, Verdict::Failed, why);
+        events.validation(NAME, Verdict::Failed, why);
         return;
     }
     let shown = before.map_or("unknown".to_owned(), |before| before.to_string());
     match after {
         None => {
-            voice.validation(NAME, Verdict::CouldNotVerify, "the Pi-hole does not tell how many domains it blocks");
+            events.validation(NAME, Verdict::CouldNotVerify, "the Pi-hole does not tell how many domains it blocks");
         }
         // Lists change from day to day, but not to a half.
         Some(after) if before.is_some_and(|before| after < before / 2) => {
             let detail = format!("{after} domains are blocked, before the restore {shown}: {HINT}");
-            voice.validation(NAME, Verdict::CouldNotVerify, detail);
+            events.validation(NAME, Verdict::CouldNotVerify, detail);
         }
         Some(after) => {
             let detail = format!("{after} domains are blocked, before the restore {shown}");
-            voice.validation(NAME, Verdict::Proven, detail);
+            events.validation(NAME, Verdict::Proven, detail);
         }
     }
 }

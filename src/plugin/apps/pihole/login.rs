@@ -13,7 +13,7 @@ use crate::error::codes;
 use crate::plugin::apps::pihole::session::{Refusal, Session};
 use crate::plugin::apps::pihole::totp::{STEP, Seed, Step};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::web::Web;
 
 /// How often a login is sent again because another code was looked at in the same second.
@@ -64,7 +64,7 @@ pub(super) fn log_in(
     session: &Session<'_>,
     password: &SecretString,
     seed: Option<&Seed>,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<LoginSession, NotOpened> {
     let (mut sent, mut rate_limited, mut waited) = (None, 0, false);
     loop {
@@ -82,7 +82,7 @@ pub(super) fn log_in(
             (Asked::ForNextCode, Some(step)) if !waited => {
                 waited = true;
                 let left = step.left(now_s()).min(STEP);
-                voice.log(format!("the code was used just now: waiting {} s for the next one", left.as_secs()));
+                events.log(format!("the code was used just now: waiting {} s for the next one", left.as_secs()));
                 std::thread::sleep(left);
             }
             (asked, _) => return Err(NotOpened::for_sure(asked.failure(refusal, session.web))),

@@ -10,8 +10,8 @@ use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::login::{Credential, Login, NotOpened, log_in};
 use crate::plugin::apps::pihole::session::{Session, explain};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::web::Web;
 
 /// The only entry of the journal.
@@ -33,15 +33,15 @@ pub(super) fn with_session<T>(
     credential: &Credential,
     run: &str,
     journal: Option<&Journal>,
-    voice: &mut Voice<'_>,
-    work: impl FnOnce(&Session<'_>, &mut Voice<'_>) -> Result<T, Failure>,
+    events: &mut EventWriter<'_>,
+    work: impl FnOnce(&Session<'_>, &mut EventWriter<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let user_agent = format!("larder/{} (run {run})", env!("CARGO_PKG_VERSION"));
     if let Some(journal) = journal {
         let note = Note { user_agent: user_agent.clone(), at_s: jiff::Timestamp::now().as_second() };
         journal.note(ENTRY, &note)?;
     }
-    let session = match open(web, credential, &user_agent, voice) {
+    let session = match open(web, credential, &user_agent, events) {
         Ok(session) => session,
         Err(NotOpened { failure, answered }) => {
             // A login whose answer was lost may have taken a seat: then the entry stays.
@@ -52,7 +52,7 @@ pub(super) fn with_session<T>(
         }
     };
     if !session.has_sid() && credential.password.is_some() {
-        voice.warning(
+        events.warning(
             Trouble::new(
                 codes::NO_PASSWORD,
                 format!("the Pi-hole {} has no password: anybody may change it", web.shown()),
@@ -60,7 +60,7 @@ pub(super) fn with_session<T>(
             .with_hint("set one: `pihole setpassword`"),
         );
     }
-    let result = work(&session, voice);
+    let result = work(&session, events);
     match session.close() {
         Ok(()) => {
             if let Some(journal) = journal {
@@ -69,7 +69,7 @@ pub(super) fn with_session<T>(
         }
         Err(failure) => {
             let message = format!("the session could not be ended: {}", failure.trouble.message);
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::SESSION_LEFT, message)
                     .with_hint("it is tried again; without that it ends by itself in half an hour"),
             );
@@ -84,21 +84,21 @@ pub(super) fn recover(
     credential: &Credential,
     run: &str,
     journal: &Journal,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     for (name, value) in journal.entries::<serde_json::Value>()? {
         // Others are of what a restore changes.
         let Ok(note) = serde_json::from_value::<Note>(value) else { continue };
         if jiff::Timestamp::now().as_second().saturating_sub(note.at_s) > FORGOTTEN_AFTER_S {
-            voice.log("the session is older than a day and ended by itself");
+            events.log("the session is older than a day and ended by itself");
             journal.done(&name)?;
             continue;
         }
         let user_agent = format!("larder/{} (recover {run})", env!("CARGO_PKG_VERSION"));
-        let session = open(web, credential, &user_agent, voice).map_err(|not| not.failure)?;
+        let session = open(web, credential, &user_agent, events).map_err(|not| not.failure)?;
         let ended = session.end_others(&note.user_agent);
         session.close()?;
-        voice.log(format!("ended {} sessions that a killed run left open", ended?));
+        events.log(format!("ended {} sessions that a killed run left open", ended?));
         journal.done(&name)?;
     }
     Ok(())
@@ -108,13 +108,13 @@ fn open<'w>(
     web: &'w Web,
     credential: &Credential,
     user_agent: &str,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Session<'w>, NotOpened> {
     let bare = Session::bare(web, user_agent);
     let Some(password) = &credential.password else {
         return without_password(bare).map_err(NotOpened::for_sure);
     };
-    let login = log_in(&bare, password, credential.seed.as_ref(), voice)?;
+    let login = log_in(&bare, password, credential.seed.as_ref(), events)?;
     let by_app_password = login.message.as_deref().is_some_and(|message| message.contains("app-password"));
     Ok(bare.with_sid(login.sid, by_app_password))
 }

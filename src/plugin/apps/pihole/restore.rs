@@ -16,8 +16,8 @@ use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, Pihole
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::download;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::types::ByteSize;
 use crate::web::{Upload, Web};
@@ -123,27 +123,27 @@ struct Plan {
     update_lists: bool,
 }
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PiholeSettings = builtin::settings(request)?;
     let plan = plan(request, builtin::options(request)?)?;
     let dry_run = asked::order(request)?.dry_run;
     let (web, credential) = (settings.web()?, settings.credential()?);
     let run = &request.run;
     let mut blocked = None;
-    let imported = opening::with_session(&web, &credential, run, None, voice, |session, voice| {
+    let imported = opening::with_session(&web, &credential, run, None, events, |session, events| {
         refuse_where_nothing_may_change(session)?;
         blocked = gravity::blocked(session);
         if let Some(version) = super::version(session) {
-            voice.version(version);
+            events.version(version);
         }
-        tell(&plan, voice);
+        tell(&plan, events);
         if dry_run {
             return Ok(false);
         }
         // What is there now, to be put back when the import fails in its middle: it takes one part after the other.
         let before = request.staging.join(".before.zip");
         let _ = std::fs::remove_file(&before);
-        export_again(session, &web, &before, voice)?;
+        export_again(session, &web, &before, events)?;
         let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
         let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.as_ref().map_or(Ok(()), what);
         let note = Note { before: before.clone(), parts: plan.parts.clone() };
@@ -164,7 +164,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     if !imported {
         return Ok(());
     }
-    verify(&settings, &credential, &plan, blocked, request, voice)
+    verify(&settings, &credential, &plan, blocked, request, events)
 }
 
 fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
@@ -211,32 +211,32 @@ fn refuse_where_nothing_may_change(session: &Session<'_>) -> Result<(), Failure>
 }
 
 /// Says what is done, in its order; the same for a dry run.
-fn tell(plan: &Plan, voice: &mut Voice<'_>) {
+fn tell(plan: &Plan, events: &mut EventWriter<'_>) {
     if !plan.contents.importable {
-        voice.step(Verb::Manual, format!("/{}", plan.contents.gravity_name), LISTS_ELSEWHERE_HINT);
+        events.step(Verb::Manual, format!("/{}", plan.contents.gravity_name), LISTS_ELSEWHERE_HINT);
     }
     for part in &plan.parts {
         match part.table() {
             Some(table) => {
                 let rows = plan.contents.gravity.get(table).copied().unwrap_or(0);
-                voice.step(Verb::Replace, format!("table {table}"), format!("{rows} rows"));
+                events.step(Verb::Replace, format!("table {table}"), format!("{rows} rows"));
             }
-            None if *part == Part::Config => voice.step(
+            None if *part == Part::Config => events.step(
                 Verb::Replace,
                 "settings (pihole.toml)",
                 "with the password, second factor, ports and DNS records of the backup",
             ),
-            None => voice.step(Verb::Replace, "DHCP leases", ""),
+            None => events.step(Verb::Replace, "DHCP leases", ""),
         }
     }
-    voice.step(Verb::Run, "restart of pihole-FTL", "the Pi-hole does it itself; DNS is gone for about a second");
+    events.step(Verb::Run, "restart of pihole-FTL", "the Pi-hole does it itself; DNS is gone for about a second");
     if plan.update_lists {
-        voice.step(Verb::Run, "download of the lists", "as `pihole -g` does");
+        events.step(Verb::Run, "download of the lists", "as `pihole -g` does");
     } else if plan.parts.iter().any(|part| part.table().is_some()) {
-        voice.step(Verb::Manual, "download of the lists", "until `pihole -g` ran, their domains are not blocked");
+        events.step(Verb::Manual, "download of the lists", "until `pihole -g` ran, their domains are not blocked");
     }
     for member in plan.contents.members.iter().filter(|member| member.starts_with("etc/dnsmasq.d/")) {
-        voice.step(Verb::Manual, format!("/{member}"), "a Pi-hole does not import it: unpack it from teleporter.zip");
+        events.step(Verb::Manual, format!("/{member}"), "a Pi-hole does not import it: unpack it from teleporter.zip");
     }
 }
 
@@ -264,13 +264,13 @@ pub(super) fn recover(
     credential: &Credential,
     run: &str,
     journal: &Journal,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let notes = journal.entries::<Value>()?.into_iter().filter(|(entry, _)| entry == IMPORT);
     for note in notes.filter_map(|(_, value)| serde_json::from_value::<Note>(value).ok()) {
-        opening::with_session(web, credential, run, None, voice, |session, voice| {
+        opening::with_session(web, credential, run, None, events, |session, events| {
             import(session, web, &note.before, &note.parts)?;
-            voice.log("the Pi-hole is what it was before a restore that was killed");
+            events.log("the Pi-hole is what it was before a restore that was killed");
             Ok(())
         })?;
         journal.done(IMPORT)?;
@@ -322,39 +322,39 @@ fn verify(
     plan: &Plan,
     blocked_before: Option<u64>,
     request: &Request,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let with_config = plan.parts.contains(&Part::Config);
     let web = settings.web()?.at_once();
     if !is_up_again(&web) {
         let why = if with_config { ": the restored settings may have another port or certificate" } else { "" };
-        voice.validation(
+        events.validation(
             "the Pi-hole is up again",
             Verdict::CouldNotVerify,
             format!("it did not answer at {} within a minute{why}", web.shown()),
         );
         return Ok(());
     }
-    voice.validation("the Pi-hole is up again", Verdict::Proven, "it answers");
+    events.validation("the Pi-hole is up again", Verdict::Proven, "it answers");
     let again = request.staging.join(".again.zip");
     let web = settings.web()?;
     let run = &request.run;
-    let exported = opening::with_session(&web, credential, run, None, voice, |session, voice| {
+    let exported = opening::with_session(&web, credential, run, None, events, |session, events| {
         if plan.update_lists {
             let lists = plan.contents.gravity.get("adlist").copied().unwrap_or(0);
-            gravity::update(session, &web, lists, blocked_before, voice);
+            gravity::update(session, &web, lists, blocked_before, events);
         }
-        export_again(session, &web, &again, voice)
+        export_again(session, &web, &again, events)
     });
     let compared = exported.and_then(|()| teleporter::read(&again, &request.staging));
     let _ = std::fs::remove_file(&again);
     match compared {
         Ok(found) => {
-            compare(plan, &found, voice);
+            compare(plan, &found, events);
             Ok(())
         }
         Err(failure) if with_config && is_of_a_login(&failure) => {
-            voice.validation(
+            events.validation(
                 "what was imported is there",
                 Verdict::CouldNotVerify,
                 "the restored settings brought their own password and second factor: give those to the target from now on",
@@ -362,7 +362,7 @@ fn verify(
             Ok(())
         }
         Err(failure) => {
-            voice.validation("what was imported is there", Verdict::CouldNotVerify, failure.trouble.message);
+            events.validation("what was imported is there", Verdict::CouldNotVerify, failure.trouble.message);
             Ok(())
         }
     }
@@ -391,20 +391,20 @@ fn is_up_again(web: &Web) -> bool {
     false
 }
 
-fn export_again(session: &Session<'_>, web: &Web, path: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn export_again(session: &Session<'_>, web: &Web, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let answer = session.get("/api/teleporter").send()?;
     if answer.status() != 200 {
         return Err(session::explain(answer, web));
     }
-    download::save(answer, path, ZIP_BYTES_MAX, voice).map(|_| ())
+    download::save(answer, path, ZIP_BYTES_MAX, events).map(|_| ())
 }
 
-fn compare(plan: &Plan, found: &Contents, voice: &mut Voice<'_>) {
+fn compare(plan: &Plan, found: &Contents, events: &mut EventWriter<'_>) {
     for table in plan.parts.iter().filter_map(|part| part.table()) {
         let (wanted, seen) = (plan.contents.gravity.get(table), found.gravity.get(table));
         let verdict = if wanted == seen { Verdict::Proven } else { Verdict::Failed };
         let detail = format!("{} rows, in the backup {}", seen.unwrap_or(&0), wanted.unwrap_or(&0));
-        voice.validation(format!("table {table} has the rows of the backup"), verdict, detail);
+        events.validation(format!("table {table} has the rows of the backup"), verdict, detail);
     }
     if plan.parts.contains(&Part::Config) {
         let (wanted, seen) = (&plan.contents.config, &found.config);
@@ -414,9 +414,9 @@ fn compare(plan: &Plan, found: &Contents, voice: &mut Voice<'_>) {
             .map(|(name, _)| name.as_str())
             .collect();
         if other.is_empty() {
-            voice.validation("the settings are those of the backup", Verdict::Proven, "section by section");
+            events.validation("the settings are those of the backup", Verdict::Proven, "section by section");
         } else {
-            voice.validation(
+            events.validation(
                 "the settings are those of the backup",
                 Verdict::CouldNotVerify,
                 format!("[{}] differs: another version of Pi-hole, or FTLCONF_ variables win", other.join("], [")),

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::codes;
 use crate::plugin::kit::archive::{self, Bounds};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::sound;
+use crate::plugin::kit::sqlite_check;
 
 pub(super) const TOML: &str = "etc/pihole/pihole.toml";
 pub(super) const LEASES: &str = "etc/pihole/dhcp.leases";
@@ -162,7 +162,7 @@ fn read_database(name: &str, path: &Path, wanted: &[&str], others: Others) -> Re
         Failure::new(codes::DATABASE_DAMAGED, format!("{name} in the export is no sound database: {why}"))
             .hint("check the Pi-hole's own: `pihole-FTL sqlite3 /etc/pihole/gravity.db 'PRAGMA integrity_check'`")
     };
-    let tables = sound::tables(path).map_err(|why| damaged(&why))?;
+    let tables = sqlite_check::tables(path).map_err(|why| damaged(&why))?;
     if let Some(table) = wanted.iter().find(|table| !tables.contains_key(**table)) {
         return Err(damaged(&format!("it has no table {table}")));
     }

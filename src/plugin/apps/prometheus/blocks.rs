@@ -10,7 +10,7 @@ use super::TSDB;
 use super::promtool::{Promtool, is_ulid};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 const INDEX_MAGIC: [u8; 4] = [0xBA, 0xAA, 0xD7, 0x00];
@@ -107,12 +107,17 @@ pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Checks the blocks of the backup.
-pub(super) fn judge(request: &Request, facts: &CaptureFacts, promtool: Option<&Promtool>, voice: &mut Voice<'_>) {
+pub(super) fn judge(
+    request: &Request,
+    facts: &CaptureFacts,
+    promtool: Option<&Promtool>,
+    events: &mut EventWriter<'_>,
+) {
     let directory = request.staging.join(TSDB);
     let found = match all(&directory) {
         Ok(found) => found,
         Err(failure) => {
-            voice.validation("every block is whole", Verdict::Failed, failure.trouble.message);
+            events.validation("every block is whole", Verdict::Failed, failure.trouble.message);
             return;
         }
     };
@@ -120,12 +125,12 @@ pub(super) fn judge(request: &Request, facts: &CaptureFacts, promtool: Option<&P
     let told = |name: &str| facts.figures.get(name).copied().unwrap_or(0);
     let same = (found.len() as u64, samples) == (told("blocks"), told("samples"));
     let verdict = if same { Verdict::Proven } else { Verdict::Failed };
-    voice.validation("every block is whole", verdict, format!("{} blocks, {samples} samples", found.len()));
+    events.validation("every block is whole", verdict, format!("{} blocks, {samples} samples", found.len()));
     let (verdict, detail) = match promtool.map(|promtool| promtool.count_blocks(&directory)) {
         Some(Ok(listed)) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
         Some(Ok(listed)) => (Verdict::Failed, format!("it lists {listed} of {} blocks", found.len())),
         Some(Err(refusal)) => refusal,
         None => (Verdict::CouldNotVerify, "promtool is not on this host".to_owned()),
     };
-    voice.validation("promtool tsdb list opens them", verdict, detail);
+    events.validation("promtool tsdb list opens them", verdict, detail);
 }

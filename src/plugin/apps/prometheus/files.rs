@@ -10,7 +10,7 @@ use super::{FILE_FORMAT, FILES, RIGHTS, RIGHTS_FORMAT, mirrored};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 /// Largest file of rules or targets, in bytes.
@@ -26,7 +26,7 @@ pub(super) struct Rights {
 }
 
 /// Copies the files into the staging directory.
-pub(super) fn keep(request: &Request, files: &[PathBuf], voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn keep(request: &Request, files: &[PathBuf], events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let mut rights = Vec::new();
     let mut rules = 0;
     for path in files {
@@ -41,22 +41,22 @@ pub(super) fn keep(request: &Request, files: &[PathBuf], voice: &mut Voice<'_>) 
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
         if bytes.is_empty() {
-            voice.log(format!("{} is empty and not kept", path.display()));
+            events.log(format!("{} is empty and not kept", path.display()));
             continue;
         }
         let copy = mirrored(&request.staging, path);
         write(&copy, &bytes)?;
         let relative = copy.strip_prefix(&request.staging).unwrap_or(&copy).to_string_lossy().into_owned();
-        voice.artifact(&relative, FILE_FORMAT, digest::sha256(&copy, |_| {})?);
+        events.artifact(&relative, FILE_FORMAT, digest::sha256(&copy, |_| {})?);
         let (mode, uid, gid) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
         rights.push(Rights { path: path.clone(), mode, uid, gid });
         rules += u64::from(is_rules(&copy));
     }
     let text = serde_json::to_string_pretty(&rights).unwrap_or_default();
     write(&request.staging.join(RIGHTS), text.as_bytes())?;
-    voice.artifact(RIGHTS, RIGHTS_FORMAT, digest::sha256(&request.staging.join(RIGHTS), |_| {})?);
-    voice.figure("files", rights.len() as u64);
-    voice.figure("rule_files", rules);
+    events.artifact(RIGHTS, RIGHTS_FORMAT, digest::sha256(&request.staging.join(RIGHTS), |_| {})?);
+    events.figure("files", rights.len() as u64);
+    events.figure("rule_files", rules);
     Ok(())
 }
 
@@ -66,7 +66,7 @@ pub(super) fn judge(
     facts: &CaptureFacts,
     config: &Path,
     promtool: Option<&Promtool>,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) {
     let copy = mirrored(&request.staging, config);
     let kept: Vec<PathBuf> = kept(facts).map(|path| request.staging.join(path)).collect();
@@ -75,21 +75,21 @@ pub(super) fn judge(
     } else {
         (Verdict::Failed, "it is not in the backup".to_owned())
     };
-    voice.validation("the configuration is in the backup", verdict, detail);
+    events.validation("the configuration is in the backup", verdict, detail);
     let masked = std::fs::read_to_string(&copy).is_ok_and(|text| {
         text.lines().filter(|line| !line.trim_start().starts_with('#')).any(|line| line.contains("<secret>"))
     });
     if masked {
         let detail = "it has `<secret>` in it: `config_file` names what the API told, not the file itself";
-        voice.validation("the configuration has its secrets", Verdict::Failed, detail);
+        events.validation("the configuration has its secrets", Verdict::Failed, detail);
     }
     let Some(promtool) = promtool else {
         let detail = "promtool is not on this host: install it, or name it as `promtool`";
-        voice.validation("promtool finds the configuration and rules good", Verdict::CouldNotVerify, detail);
+        events.validation("promtool finds the configuration and rules good", Verdict::CouldNotVerify, detail);
         return;
     };
     let (verdict, detail) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
-    voice.validation("promtool check config", verdict, detail);
+    events.validation("promtool check config", verdict, detail);
     let (mut good, mut worst) = (0, None);
     for path in kept.iter().filter(|path| is_rules(path)) {
         match promtool.judge(&["check", "rules"], path) {
@@ -100,8 +100,8 @@ pub(super) fn judge(
         }
     }
     match worst {
-        Some((verdict, detail)) => voice.validation("promtool check rules", verdict, detail),
-        None if good > 0 => voice.validation("promtool check rules", Verdict::Proven, format!("{good} files")),
+        Some((verdict, detail)) => events.validation("promtool check rules", verdict, detail),
+        None if good > 0 => events.validation("promtool check rules", Verdict::Proven, format!("{good} files")),
         // Nothing was looked at, so nothing is said; that the server has none either was asked at the capture.
         None => {}
     }

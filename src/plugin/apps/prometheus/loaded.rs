@@ -9,7 +9,7 @@ use super::Server;
 use super::references::References;
 use crate::error::{Code, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 
 /// Names that a message lists.
 const NAMES_MAX: usize = 5;
@@ -19,7 +19,7 @@ pub(super) fn compare(
     server: &Server<'_>,
     found: &References,
     config: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     // The server may see the files under another path than this host does, so only the name is compared; as often as
     // it is there.
@@ -35,18 +35,18 @@ pub(super) fn compare(
             None => strange.push(file.to_owned()),
         }
     }
-    warn(codes::RULES_NOT_KEPT, "rules from files", &strange, config, voice);
+    warn(codes::RULES_NOT_KEPT, "rules from files", &strange, config, events);
     // Older servers don't tell.
     let Some(pools) = server.data_if_there(server.web.get("/api/v1/scrape_pools"))? else { return Ok(()) };
     let pools = pools.get("scrapePools").and_then(Value::as_array);
     let names = pools.into_iter().flatten().filter_map(Value::as_str);
     let unknown = names.filter(|name| !found.jobs.contains(*name) && !found.jobs_elsewhere.contains(*name));
     let unknown: Vec<String> = unknown.map(str::to_owned).collect();
-    warn(codes::JOBS_NOT_KEPT, "scrape jobs", &unknown, config, voice);
+    warn(codes::JOBS_NOT_KEPT, "scrape jobs", &unknown, config, events);
     Ok(())
 }
 
-fn warn(code: Code, what: &str, names: &[String], config: &Path, voice: &mut Voice<'_>) {
+fn warn(code: Code, what: &str, names: &[String], config: &Path, events: &mut EventWriter<'_>) {
     if names.is_empty() {
         return;
     }
@@ -55,7 +55,7 @@ fn warn(code: Code, what: &str, names: &[String], config: &Path, voice: &mut Voi
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
     let message =
         format!("Prometheus has loaded {what} that {} does not lead to here: {shown}{tail}", config.display());
-    voice.warning(Trouble::new(code, message).with_hint(
+    events.warning(Trouble::new(code, message).with_hint(
         "mount what the configuration names on this host under the same path, or reload Prometheus if it was changed",
     ));
 }

@@ -14,8 +14,8 @@ use crate::error::codes;
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
@@ -32,7 +32,7 @@ pub(super) struct PrometheusRestore {
     data_dir: Option<PathBuf>,
 }
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<PrometheusSettings, PrometheusRestore> { settings, options, facts, order } =
         RestoreJob::of(request)?;
     let dry_run = order.dry_run;
@@ -53,12 +53,12 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         None => {}
     }
     if has_files && options.files {
-        put_files(request, facts, &settings, promtool.as_ref(), dry_run, voice)?;
+        put_files(request, facts, &settings, promtool.as_ref(), dry_run, events)?;
     }
     match (&options.data_dir, has_blocks) {
-        (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, voice)?,
+        (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, events)?,
         (None, true) => {
-            voice.step(Verb::Manual, "blocks", "stop Prometheus and choose `data_dir=PATH` to put them back");
+            events.step(Verb::Manual, "blocks", "stop Prometheus and choose `data_dir=PATH` to put them back");
         }
         (_, false) => {}
     }
@@ -84,7 +84,7 @@ fn put_files(
     settings: &PrometheusSettings,
     promtool: Option<&Promtool>,
     dry_run: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
         let copy = super::mirrored(&request.staging, config);
@@ -118,18 +118,18 @@ fn put_files(
         };
         match &now {
             Some(now) if *now == bytes => {
-                voice.step(Verb::Keep, path.display().to_string(), "");
+                events.step(Verb::Keep, path.display().to_string(), "");
                 continue;
             }
             Some(_) => {
                 let beside = beside(&path, &request.run);
-                voice.step(
+                events.step(
                     Verb::Replace,
                     path.display().to_string(),
                     format!("the old one is kept as {}", beside.display()),
                 );
             }
-            None => voice.step(Verb::Create, path.display().to_string(), ""),
+            None => events.step(Verb::Create, path.display().to_string(), ""),
         }
         may_put(&path)?;
         planned.push((path, bytes));
@@ -155,17 +155,17 @@ fn put_files(
         }
         journal.done(FILES_ENTRY)?;
     }
-    reload(settings, dry_run, written.is_empty(), voice);
+    reload(settings, dry_run, written.is_empty(), events);
     if !dry_run {
         let bad = written.iter().find(|(path, bytes)| fs::read(path).ok().as_ref() != Some(bytes));
         let (verdict, detail) = match bad {
             None => (Verdict::Proven, format!("{} written", written.len())),
             Some((path, _)) => (Verdict::Failed, format!("{} has another content", path.display())),
         };
-        voice.validation("the files are as in the backup", verdict, detail);
+        events.validation("the files are as in the backup", verdict, detail);
         if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
             let (verdict, detail) = promtool.judge(&["check", "config"], config);
-            voice.validation("promtool check config in place", verdict, detail);
+            events.validation("promtool check config in place", verdict, detail);
         }
     }
     Ok(())
@@ -267,9 +267,9 @@ fn put(path: &Path, bytes: &[u8], run: &str, rights: Option<&Rights>) -> std::io
     File::open(directory)?.sync_all()
 }
 
-fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, voice: &mut Voice<'_>) {
+fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, events: &mut EventWriter<'_>) {
     if dry_run {
-        voice.step(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle");
+        events.step(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle");
         return;
     }
     if unchanged {
@@ -282,9 +282,9 @@ fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, voice: 
         })
         .unwrap_or(false);
     if reloaded {
-        voice.step(Verb::Run, "reload of Prometheus", "");
+        events.step(Verb::Run, "reload of Prometheus", "");
     } else {
-        voice.step(Verb::Manual, "reload of Prometheus", "`kill -HUP` it, or start it again");
+        events.step(Verb::Manual, "reload of Prometheus", "`kill -HUP` it, or start it again");
     }
 }
 
@@ -325,7 +325,7 @@ fn put_blocks(
     data_dir: &Path,
     promtool: Option<&Promtool>,
     dry_run: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let source = request.staging.join(TSDB);
     let found = blocks::all(&source)?;
@@ -342,33 +342,33 @@ fn put_blocks(
     others.sort();
     for block in &found {
         let verb = if same.contains(&block.name.as_str()) { Verb::Keep } else { Verb::Create };
-        voice.step(verb, format!("block {}", block.name), format!("{} samples", block.samples));
+        events.step(verb, format!("block {}", block.name), format!("{} samples", block.samples));
     }
     for name in &others {
-        voice.step(Verb::Replace, name.clone(), format!("not of the backup; kept in {}", kept.display()));
+        events.step(Verb::Replace, name.clone(), format!("not of the backup; kept in {}", kept.display()));
     }
     if dry_run {
         return Ok(());
     }
     let new: Vec<&str> = found.iter().map(|block| block.name.as_str()).filter(|name| !same.contains(name)).collect();
     let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
-    put_series(&source, data_dir, &kept, &new, &others, &journal, voice)?;
+    put_series(&source, data_dir, &kept, &new, &others, &journal, events)?;
     let now = blocks::all(data_dir)?;
     let (verdict, detail) = if now == found {
         (Verdict::Proven, format!("{} blocks, and nothing else", found.len()))
     } else {
         (Verdict::Failed, format!("{} blocks instead of {}, or others", now.len(), found.len()))
     };
-    voice.validation("every block is in the data directory", verdict, detail);
+    events.validation("every block is in the data directory", verdict, detail);
     if let Some(promtool) = promtool {
         let (verdict, detail) = match promtool.count_blocks(data_dir) {
             Ok(listed) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
             Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
             Err(judged) => judged,
         };
-        voice.validation("promtool tsdb list opens the data directory", verdict, detail);
+        events.validation("promtool tsdb list opens the data directory", verdict, detail);
     }
-    voice.step(Verb::Manual, "Prometheus", "start it");
+    events.step(Verb::Manual, "Prometheus", "start it");
     Ok(())
 }
 
@@ -381,7 +381,7 @@ fn put_series(
     new: &[&str],
     others: &[String],
     journal: &Journal,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let half = |name: &str| data_dir.join(format!("{name}.tmp-for-creation"));
     let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
@@ -391,7 +391,7 @@ fn put_series(
     let note = Series { data_dir: data_dir.to_owned(), renames, halves, kept: kept.to_owned() };
     journal.note(SERIES, &note)?;
     let copied = new.iter().try_for_each(|name| {
-        voice.progress(0, 0);
+        events.progress(0, 0);
         let owner = fs::metadata(data_dir)?;
         let _ = fs::remove_dir_all(half(name));
         copy_tree(&source.join(name), &half(name), (owner.uid(), owner.gid()))?;
@@ -444,14 +444,14 @@ impl Series {
 }
 
 /// Puts right what a restore that was killed left of files and of time series.
-pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let journal = Journal::of(request)?;
     for (entry, value) in journal.entries::<serde_json::Value>()? {
         if entry == FILES_ENTRY
             && let Ok(files) = serde_json::from_value::<Files>(value.clone())
         {
             files.undo().map_err(|left| Failure::new(codes::NOT_UNDONE, left).later())?;
-            voice.log("the files of a restore that was killed are what they were");
+            events.log("the files of a restore that was killed are what they were");
             journal.done(&entry)?;
         }
         if entry != SERIES {
@@ -462,7 +462,7 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             failure.hint("a restore was killed half-way: stop Prometheus, and what was there is put back by itself")
         })?;
         series.undo();
-        voice.log(format!("the time series in {} are what they were", series.data_dir.display()));
+        events.log(format!("the time series in {} are what they were", series.data_dir.display()));
         journal.done(&entry)?;
     }
     Ok(())

@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::Server;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 
 const ENTRY: &str = "snapshot";
@@ -36,7 +36,7 @@ pub(super) fn take(
     journal: &Journal,
     data_dir: &Path,
     into: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let snapshots = data_dir.join("snapshots");
     ready(data_dir, &snapshots)?;
@@ -59,7 +59,7 @@ pub(super) fn take(
     };
     match undo(&note) {
         Ok(()) => journal.done(ENTRY)?,
-        Err(failure) if taken.is_ok() => voice.warning(failure.trouble),
+        Err(failure) if taken.is_ok() => events.warning(failure.trouble),
         Err(_) => {}
     }
     taken

@@ -13,10 +13,10 @@ use super::stats::Stats;
 use super::{RsyncSettings, below};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::memory_file::MemoryFile;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::process;
 
 /// How the directory begins where a restore keeps what gave way.
@@ -105,7 +105,12 @@ impl<'s> Remote<'s> {
     }
 
     /// Brings the paths into `tree`; what is not on the device any more is deleted there, and nowhere else.
-    pub(super) fn fetch(&self, tree: &Path, apply: Apply, voice: &mut Voice<'_>) -> Result<(Stats, Outcome), Failure> {
+    pub(super) fn fetch(
+        &self,
+        tree: &Path,
+        apply: Apply,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Stats, Outcome), Failure> {
         let mut args = self.common(apply);
         args.push("--delete".into());
         args.push("--delete-excluded".into());
@@ -119,7 +124,7 @@ impl<'s> Remote<'s> {
             args.push(format!("{}:{}", self.login(), path.trim_end_matches('/')).into());
         }
         args.push(within(tree));
-        self.run(args, voice)
+        self.run(args, events)
     }
 
     /// What a transfer of `from`, but for the names in `left`, to its path on the device would change, and what lies there
@@ -129,7 +134,7 @@ impl<'s> Remote<'s> {
         from: &Path,
         path: &str,
         left: &[Name],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Changes, Outcome), Failure> {
         let mut args = self.common(Apply::No);
         args.push("--mkpath".into());
@@ -139,7 +144,7 @@ impl<'s> Remote<'s> {
             args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
-        self.listed(args, voice)
+        self.listed(args, events)
     }
 
     /// Sends what lies at `from` back to its path on the device, but for what [`Self::look`] does not see either. All of
@@ -151,7 +156,7 @@ impl<'s> Remote<'s> {
         path: &str,
         left: &[Name],
         aside: Option<&str>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Stats, Outcome), Failure> {
         let mut args = self.common(Apply::Yes);
         args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
@@ -161,7 +166,7 @@ impl<'s> Remote<'s> {
             args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
-        self.run(args, voice).map_err(|failure| match failure.trouble.known_code() {
+        self.run(args, events).map_err(|failure| match failure.trouble.known_code() {
             Some(codes::DISK_FULL) => {
                 let (host, said) = (&self.settings.host, &failure.trouble.message);
                 let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said);
@@ -180,7 +185,7 @@ impl<'s> Remote<'s> {
         from: &Path,
         path: &str,
         aside: Option<&str>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::Whole;
         for some in entries_in(from)?.chunks(ENTRIES_MAX) {
@@ -191,18 +196,23 @@ impl<'s> Remote<'s> {
             args.push("--".into());
             args.extend(some.iter().cloned());
             args.push(self.directory(path));
-            let (_, sent) = self.run(args, voice)?;
+            let (_, sent) = self.run(args, events)?;
             outcome = outcome.worse(sent);
         }
         Ok(outcome)
     }
 
     /// Brings a directory of the device to `into`; none: it has no such directory.
-    pub(super) fn bring(&self, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<Option<Outcome>, Failure> {
+    pub(super) fn bring(
+        &self,
+        path: &str,
+        into: &Path,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Option<Outcome>, Failure> {
         let mut args = self.common(Apply::Yes);
         args.extend(with_owners());
         args.extend(["--".into(), self.directory(path), within(into)]);
-        self.brought(args, voice)
+        self.brought(args, events)
     }
 
     /// Takes exactly `names` away from the directory `path` of the device (files, or directories with all that is in
@@ -212,13 +222,13 @@ impl<'s> Remote<'s> {
         path: &str,
         names: &[Name],
         aside: Option<&str>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Outcome, Failure> {
         let rules = self.rules(names)?;
         let mut args = self.without(path, rules.path(), Apply::Yes);
         let at = args.iter().position(|arg| arg == "--").unwrap_or(0);
         args.splice(at..at, kept_in(aside));
-        self.run(args, voice).map(|(_, outcome)| outcome)
+        self.run(args, events).map(|(_, outcome)| outcome)
     }
 
     /// Why nothing is decided: what is not seen is neither new nor missing. None: all was seen.
@@ -270,7 +280,11 @@ impl<'s> Remote<'s> {
     }
 
     /// Runs with a line for each change.
-    pub(super) fn listed(&self, mut args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Changes, Outcome), Failure> {
+    pub(super) fn listed(
+        &self,
+        mut args: Vec<OsString>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Changes, Outcome), Failure> {
         args.insert(0, format!("--out-format={LISTED}%i %n").into());
         let mut changes = Changes::default();
         let mut stats = Stats::default();
@@ -278,8 +292,9 @@ impl<'s> Remote<'s> {
             Some(change) => changes.hear(change),
             None => stats.read(line),
         };
-        let ran =
-            self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
+        let ran = self
+            .tools
+            .run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || events.progress(0, 0));
         let outcome = heard(judge(self.settings, &ran)?, &stats)?;
         Ok((Changes { stats, ..changes }, outcome))
     }
@@ -349,11 +364,12 @@ impl<'s> Remote<'s> {
         args
     }
 
-    pub(super) fn run(&self, args: Vec<OsString>, voice: &mut Voice<'_>) -> Result<(Stats, Outcome), Failure> {
+    pub(super) fn run(&self, args: Vec<OsString>, events: &mut EventWriter<'_>) -> Result<(Stats, Outcome), Failure> {
         let mut stats = Stats::default();
         let on_line = |line: &str| stats.read(line);
-        let ran =
-            self.tools.run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || voice.progress(0, 0));
+        let ran = self
+            .tools
+            .run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || events.progress(0, 0));
         let outcome = heard(judge(self.settings, &ran)?, &stats)?;
         Ok((stats, outcome))
     }

@@ -24,11 +24,11 @@ use super::{RsyncSettings, TREE};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::live;
 use crate::plugin::kit::settings;
 use crate::plugin::kit::tidy::tidy;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 mod attributes;
@@ -96,7 +96,7 @@ struct Note {
     begun: bool,
 }
 
-pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     let options: RsyncRestore = builtin::options(request)?;
     let order = asked::order(request)?;
@@ -117,10 +117,10 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
             Some(below) => format!("{}{path}", below.trim_end_matches('/')),
             None => path.to_owned(),
         };
-        work.push(Work::plan(&remote, request, from, to, voice)?);
+        work.push(Work::plan(&remote, request, from, to, events)?);
     }
     for each in &work {
-        each.tell(&settings.host, voice);
+        each.tell(&settings.host, events);
     }
     if order.dry_run {
         return Ok(());
@@ -129,7 +129,7 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     // Nothing is changed on the device before all of it is noted.
     for (number, each) in work.iter_mut().enumerate() {
         let entry = entry_of(number);
-        let kept = each.keep(&remote, &journal, &entry, voice);
+        let kept = each.keep(&remote, &journal, &entry, events);
         if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
             return Err(failure.after(clear(&journal)));
         }
@@ -137,11 +137,11 @@ pub(super) fn restore(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
     let done = work.iter_mut().enumerate().try_for_each(|(number, each)| {
         each.note.begun = true;
         journal.note(&entry_of(number), &each.note)?;
-        each.put(&remote, voice)
+        each.put(&remote, events)
     });
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
         Ok(()) => clear(&journal),
-        Err(failure) => Err(match undo(&remote, &journal, voice) {
+        Err(failure) => Err(match undo(&remote, &journal, events) {
             Ok(()) => failure,
             Err(second) => not_undone(&failure, &second),
         }),
@@ -162,7 +162,7 @@ fn not_undone(failure: &Failure, second: &Failure) -> Failure {
 }
 
 /// Puts right what a restore that was killed left.
-pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings = RsyncSettings::of(request)?;
     let journal = Journal::of(request)?;
     let is_committed = journal.entries::<serde_json::Value>()?.iter().any(|(entry, _)| entry == COMMITTED);
@@ -170,7 +170,7 @@ pub(super) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Fa
         return clear(&journal);
     }
     let remote = Remote::open(&settings, &request.staging)?;
-    undo(&remote, &journal, voice)
+    undo(&remote, &journal, events)
 }
 
 fn clear(journal: &Journal) -> Result<(), Failure> {
@@ -196,7 +196,7 @@ fn kept(journal: &Journal, entry: &str) -> PathBuf {
 }
 
 /// Makes every path what it was; may be done twice.
-fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn undo(remote: &Remote<'_>, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     // Whose end could not be noted for sure is undone whole: `recover` must not take it for one that ended, halfway back.
     journal.done(COMMITTED)?;
     let notes = journal.entries::<Note>()?;
@@ -215,15 +215,15 @@ fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result
             }
             None => Ok(()),
         };
-        let brought = remote.bring(&aside, gave_way.path(), voice)?;
+        let brought = remote.bring(&aside, gave_way.path(), events)?;
         brought.as_ref().map_or(Ok(()), whole)?;
         let attributes = kept(journal, &entry);
         if brought.is_none() && attributes.is_dir() {
-            still_there(remote, &note, &attributes, voice)?;
+            still_there(remote, &note, &attributes, events)?;
         }
         // What came first: it may stand where something of another kind was.
         let away = outermost(note.created.iter().chain(&note.partial).cloned());
-        whole(&remote.take_away(&note.base, &away, None, voice)?)?;
+        whole(&remote.take_away(&note.base, &away, None, events)?)?;
         // Another attempt takes away nothing that somebody made meanwhile.
         (note.created, note.partial) = (Vec::new(), Vec::new());
         journal.note(&entry, &note)?;
@@ -231,17 +231,17 @@ fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result
         if brought.is_some() {
             // Directories first: what gave way lies in them.
             if has_attributes {
-                let (_, changed) = remote.give_directories_back(&attributes, &note.base, voice)?;
-                tell_changed(&changed, &note.base, voice);
+                let (_, changed) = remote.give_directories_back(&attributes, &note.base, events)?;
+                tell_changed(&changed, &note.base, events);
             }
-            whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), voice)?)?;
+            whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), events)?)?;
             let aside = [Name(format!("{}/", note.aside).into_bytes())];
-            whole(&remote.take_away(&note.base, &aside, None, voice)?)?;
+            whole(&remote.take_away(&note.base, &aside, None, events)?)?;
         }
         if has_attributes {
-            give_back(remote, &attributes, &note.base, voice)?;
+            give_back(remote, &attributes, &note.base, events)?;
         }
-        voice.log(format!("{} is what it was", note.base));
+        events.log(format!("{} is what it was", note.base));
         journal.done(&entry)?;
         forget(&attributes);
     }
@@ -249,27 +249,27 @@ fn undo(remote: &Remote<'_>, journal: &Journal, voice: &mut Voice<'_>) -> Result
 }
 
 /// Gives back the attributes that are noted, and tells what did not get them.
-fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    let (directories, mut changed) = remote.give_directories_back(noted, base, voice)?;
-    let (files, among_files) = remote.give_back(noted, base, voice)?;
+fn give_back(remote: &Remote<'_>, noted: &Path, base: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    let (directories, mut changed) = remote.give_directories_back(noted, base, events)?;
+    let (files, among_files) = remote.give_back(noted, base, events)?;
     changed.extend(among_files);
     // A login that may write there may still own nothing; another attempt would not change that.
     if let Some(said) = files.worse(directories).lacks() {
         let told = format!("the files of {base} are what they were, but not all times, rights and owners: {said}");
-        voice.warning(
+        events.warning(
             Trouble::new(codes::ATTRIBUTES_LEFT, told).with_hint("these need root or the owner on the device"),
         );
     }
-    tell_changed(&changed, base, voice);
+    tell_changed(&changed, base, events);
     Ok(())
 }
 
 /// Tells what somebody changed meanwhile, at once: it is out of the note, so another attempt does not find it again.
-fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
+fn tell_changed(changed: &[Name], base: &str, events: &mut EventWriter<'_>) {
     if !changed.is_empty() {
         let told =
             format!("{} in {base} were changed while a restore ran, and stay so: {}", changed.len(), told(changed));
-        voice.warning(
+        events.warning(
             Trouble::new(codes::ATTRIBUTES_LEFT, told)
                 .with_hint("compare their times, rights and owners: the restore may have set those of the backup"),
         );
@@ -277,13 +277,13 @@ fn tell_changed(changed: &[Name], base: &str, voice: &mut Voice<'_>) {
 }
 
 /// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
-fn still_there(remote: &Remote<'_>, note: &Note, noted: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn still_there(remote: &Remote<'_>, note: &Note, noted: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let base = &note.base;
     let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
     let mut had = names(&note.had);
     let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
     had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
-    let there = remote.top(base, voice)?.map(|(there, _)| names(&there));
+    let there = remote.top(base, events)?.map(|(there, _)| names(&there));
     // Some of it may have been removed by somebody.
     if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
         return Ok(());
@@ -298,11 +298,11 @@ impl Work {
         request: &Request,
         from: PathBuf,
         to: String,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
-        let chosen = if from.is_dir() { Some(left::choose(remote, &from, voice)?) } else { None };
+        let chosen = if from.is_dir() { Some(left::choose(remote, &from, events)?) } else { None };
         let parted = chosen.as_ref().map_or(&[][..], |(_, left)| &left.parted);
-        let (changes, outcome) = remote.look(&from, &to, parted, voice)?;
+        let (changes, outcome) = remote.look(&from, &to, parted, events)?;
         // What is there and cannot be seen would count as new, and be taken away to undo a restore.
         remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
         let aside = format!("{ASIDE}{}", request.run.to_lowercase());
@@ -320,11 +320,11 @@ impl Work {
             let (mut leaves, stays): (Vec<Name>, Vec<Name>) =
                 changes.extra.iter().cloned().partition(|name| reads.has(name) || stands_for(name));
             let unseen = sent.unseen(remote, &reads);
-            let (found, outcome) = remote.seen(&to, &unseen, voice)?;
+            let (found, outcome) = remote.seen(&to, &unseen, events)?;
             remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
             let extra: BTreeSet<&Name> = changes.extra.iter().collect();
             leaves.extend(found.into_iter().filter(|name| !extra.contains(name)));
-            left.look((&sent, &from), (remote, &to), &leaves, voice)?;
+            left.look((&sent, &from), (remote, &to), &leaves, events)?;
             let touched = Touched::of(sent.directories, &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
             let note = Note { base: to.clone(), aside, created, partial, had: Vec::new(), begun: false };
@@ -341,7 +341,7 @@ impl Work {
         let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
         let note = Note { base, aside, created, partial, had: Vec::new(), begun: false };
         // Also where the database itself is not there.
-        let (leaves, outcome) = remote.seen(&note.base, &unseen, voice)?;
+        let (leaves, outcome) = remote.seen(&note.base, &unseen, events)?;
         remote.unread(&note.base, &outcome).map_or(Ok(()), Err)?;
         let touched = Touched::of(Vec::new(), &changes, &leaves);
         let (stays, left) = (Vec::new(), Left::default());
@@ -354,13 +354,13 @@ impl Work {
         remote: &Remote<'_>,
         journal: &Journal,
         entry: &str,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let (base, into) = (&self.note.base, kept(journal, entry));
-        let noted = match remote.top(base, voice)? {
+        let noted = match remote.top(base, events)? {
             Some((names, Outcome::Whole | Outcome::Vanished)) => {
                 self.note.had = at_both_ends(names);
-                remote.note(base, &self.touched, &into, voice)?
+                remote.note(base, &self.touched, &into, events)?
             }
             Some((_, partial)) => Some(partial),
             None => None,
@@ -381,7 +381,7 @@ impl Work {
         }
     }
 
-    fn tell(&self, host: &str, voice: &mut Voice<'_>) {
+    fn tell(&self, host: &str, events: &mut EventWriter<'_>) {
         let stats = &self.changes.stats;
         let verb = if stats.transferred == 0 && self.leaves.is_empty() { Verb::Keep } else { Verb::Replace };
         let mut detail = format!(
@@ -397,7 +397,7 @@ impl Work {
             detail.push_str(&told(&self.stays));
         }
         detail.push_str(&self.left.told(told));
-        voice.step(verb, format!("{} on {host}", self.to), detail);
+        events.step(verb, format!("{} on {host}", self.to), detail);
         if !self.left.missing.is_empty() {
             let missing = outermost(self.left.missing.iter().cloned());
             let message = format!(
@@ -406,22 +406,22 @@ impl Work {
                 self.to,
                 told(&missing)
             );
-            voice.warning(Trouble::new(codes::LEFT_OUT, message).with_hint(
+            events.warning(Trouble::new(codes::LEFT_OUT, message).with_hint(
                 "take the pattern out of `exclude` and restore again, or get them by `larder restore TARGET --to DIR`",
             ));
         }
     }
 
-    fn put(&self, remote: &Remote<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn put(&self, remote: &Remote<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let aside = Some(self.note.aside.as_str());
         if !self.leaves.is_empty() {
-            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, voice)?;
+            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, events)?;
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
         let parted = &self.left.parted;
-        let (_, outcome) = remote.send(&self.from, &self.to, parted, aside, voice)?;
+        let (_, outcome) = remote.send(&self.from, &self.to, parted, aside, events)?;
         // Both ways: what differs or is missing there, and what is there beside.
-        let (left, compared) = remote.look(&self.from, &self.to, parted, voice)?;
+        let (left, compared) = remote.look(&self.from, &self.to, parted, events)?;
         // What vanished here is neither sent nor compared; nor may be what could be read neither time.
         let is_less = outcome == Outcome::Vanished || (outcome != Outcome::Whole && compared != Outcome::Whole);
         if left.stats.transferred > 0 || is_less {
@@ -434,7 +434,7 @@ impl Work {
                 .hint("what was there is there again; does something else write to them?")
             }));
         }
-        let (unseen, beside) = remote.seen(&self.note.base, &self.unseen, voice)?;
+        let (unseen, beside) = remote.seen(&self.note.base, &self.unseen, events)?;
         let there = left.extra.into_iter().chain(unseen);
         let (again, came): (BTreeSet<Name>, BTreeSet<Name>) = there.partition(self.leaving());
         if !again.is_empty() {
@@ -444,7 +444,7 @@ impl Work {
                 .hint("what was there is there again; stop what works with the database, and restore again"));
         }
         if let Outcome::Partial(said) = outcome {
-            voice.warning(
+            events.warning(
                 Trouble::new(
                     codes::ATTRIBUTES_NOT_KEPT,
                     format!("the files are there, but not all that belongs to them: {said}"),
@@ -475,7 +475,7 @@ impl Work {
         };
         let is_all = self.left.excluded.is_empty() && self.left.parted.is_empty();
         let but = if is_all { "" } else { ", but for what is left alone" };
-        voice.validation(format!("{} is as in the backup{but}", self.to), verdict, detail);
+        events.validation(format!("{} is as in the backup{but}", self.to), verdict, detail);
         Ok(())
     }
 

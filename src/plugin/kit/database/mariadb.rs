@@ -13,9 +13,9 @@ use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::remark::{self, Remark};
 use crate::plugin::kit::database::{self, Chosen, figure_key, since};
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 
 mod client;
@@ -178,14 +178,14 @@ fn dump_name(database: &str) -> String {
     format!("{}.sql", file_name(database))
 }
 
-pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: MariadbSettings = builtin::settings(request)?;
     settings.check()?;
     let chosen = database::chosen(settings.database.as_ref(), &settings.databases, settings.all)?;
     let server = Server::connect(&settings, &request.staging)?;
-    voice.version(server.version.shown());
-    voice.log(format!("{}, {}", server.version.shown(), server.client.told));
-    let (previous, sight) = (request.previous.as_ref(), gaps::Sight::of(&server)?);
+    events.version(server.version.shown());
+    events.log(format!("{}, {}", server.version.shown(), server.client.told));
+    let (previous, visibility) = (request.previous.as_ref(), gaps::Visibility::of(&server)?);
     let mut remarks = Vec::new();
     let databases = match chosen {
         Chosen::Named(names) => names,
@@ -193,7 +193,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             let names = server.databases()?;
             let files = |names: &[String]| names.iter().map(|name| dump_name(name)).collect::<Vec<_>>();
             remarks.extend(since::gone(previous, &[FORMAT_DUMP], &files(&names), &files(&settings.except)));
-            remarks.extend(sight.hides_databases().map(|grant| Remark {
+            remarks.extend(visibility.hides_databases().map(|grant| Remark {
                 code: codes::UNSEEN,
                 sentence: "databases that the user has no right to see are not in this backup, if there are any",
                 name: settings.user.clone(),
@@ -207,17 +207,17 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
     let (mut bytes_before, mut told) = (0, 0);
     for (number, database) in databases.iter().enumerate() {
         let name = dump_name(database);
-        let dumped = dump::dump(&server, database, &request.staging.join(&name), bytes_before, voice)?;
+        let dumped = dump::dump(&server, database, &request.staging.join(&name), bytes_before, events)?;
         let key = figure_key(Path::new(&name), number, settings.password.as_ref());
-        voice.figure(format!("tables.{key}"), dumped.scan.tables.len() as u64);
-        voice.figure(format!("rows.{key}"), dumped.scan.rows());
-        voice.figure(format!("content.{key}"), dumped.scan.content());
+        events.figure(format!("tables.{key}"), dumped.scan.tables.len() as u64);
+        events.figure(format!("rows.{key}"), dumped.scan.rows());
+        events.figure(format!("content.{key}"), dumped.scan.content());
         let now = &dumped.scan.counts;
         for (what, count) in now.named().into_iter().filter(|(_, count)| *count > 0) {
-            voice.figure(format!("{what}.{key}"), count);
+            events.figure(format!("{what}.{key}"), count);
         }
         let before = |what: &str| previous?.figures.get(&format!("{what}.{key}")).copied();
-        remarks.extend(gaps::unseen(&server, &sight, database, now, &before));
+        remarks.extend(gaps::unseen(&server, &visibility, database, now, &before));
         let emptied = since::emptied(previous, &key, database, now.rows, settings.allow_empty);
         if emptied.is_none() {
             let rows = |name: &str| dumped.scan.tables.get(name).map(|table| table.rows);
@@ -226,10 +226,10 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         remarks.extend(emptied);
         remarks.extend(dumped.remarks);
         for (table, found) in dumped.scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {
-            voice.figure(format!("rows.{key}.{table}"), found.rows);
+            events.figure(format!("rows.{key}.{table}"), found.rows);
             told += 1;
         }
-        voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
+        events.artifact(&name, FORMAT_DUMP, dumped.sha256);
         bytes_before += dumped.bytes;
         totals.add(&dumped.scan);
     }
@@ -237,28 +237,28 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         if server.client.is_mariadb && server.version.is_mariadb {
             let file = request.staging.join(USERS);
             users::capture(&server, &file)?;
-            voice.artifact(USERS, FORMAT_USERS, digest::sha256(&file, |_| {})?);
+            events.artifact(USERS, FORMAT_USERS, digest::sha256(&file, |_| {})?);
         } else {
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::USERS_NOT_KEPT, "mysqldump cannot write users and grants")
                     .with_hint("say `users: false`, and keep them as SQL of your own"),
             );
         }
     }
     if !server.is_of_one_kind() {
-        voice.figure(FOREIGN_TOOL, 1);
+        events.figure(FOREIGN_TOOL, 1);
         if settings.accepts(Accepted::ForeignTool) {
             let pair = format!("{} reads a server of {}", server.client.told, server.version.shown());
-            voice.notice(Trouble::new(
+            events.notice(Trouble::new(
                 codes::FOREIGN_TOOL,
                 format!("{pair}: it is not known to write whole dumps of it"),
             ));
         }
     }
-    remark::tell(remarks, voice);
-    voice.figure("databases", databases.len() as u64);
-    voice.figure("tables", totals.counts.tables);
-    voice.figure("rows", totals.counts.rows);
-    voice.figure("objects", totals.counts.objects());
+    remark::tell(remarks, events);
+    events.figure("databases", databases.len() as u64);
+    events.figure("tables", totals.counts.tables);
+    events.figure("rows", totals.counts.rows);
+    events.figure("objects", totals.counts.objects());
     Ok(())
 }

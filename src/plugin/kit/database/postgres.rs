@@ -12,9 +12,9 @@ use serde::Deserialize;
 use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{self, Chosen, figure_key, remark, since};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::plugin::kit::tool::{Tools, file_name};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 
 mod bare;
@@ -214,7 +214,7 @@ fn dump_name(database: &str) -> String {
     format!("{}.dump", file_name(database))
 }
 
-pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PostgresSettings = builtin::settings(request)?;
     let chosen = database::chosen(settings.database.as_ref(), &settings.databases, settings.all)?;
     let first = match &chosen {
@@ -223,8 +223,8 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
     };
     let server = Server::connect(&settings, &request.staging, &first)?;
     let (version, client) = (&server.version, &server.client);
-    voice.version(format!("PostgreSQL {version}"));
-    voice.log(format!("PostgreSQL {version}, pg_dump {} in {}", client.version, client.directory.display()));
+    events.version(format!("PostgreSQL {version}"));
+    events.log(format!("PostgreSQL {version}, pg_dump {} in {}", client.version, client.directory.display()));
 
     let previous = request.previous.as_ref();
     let mut remarks = Vec::new();
@@ -243,20 +243,20 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         }
     };
     let (mut tables, mut rows, mut told) = (0, 0, 0);
-    let all = dump::all(&server, &databases, &request.staging, voice)?;
+    let all = dump::all(&server, &databases, &request.staging, events)?;
     for (number, (database, dumped)) in databases.iter().zip(all).enumerate() {
         let name = dump_name(database);
         tables += dumped.tables;
         if let Some(scan) = &dumped.scan {
             let key = figure_key(Path::new(&name), number, settings.password.as_ref());
-            voice.figure(format!("rows.{key}"), scan.rows());
-            voice.figure(format!("content.{key}"), scan.content());
+            events.figure(format!("rows.{key}"), scan.rows());
+            events.figure(format!("content.{key}"), scan.content());
             for (table, found) in scan.tables.iter().take(TABLES_TOLD_MAX.saturating_sub(told)) {
-                voice.figure(format!("rows.{key}.{table}"), found.rows);
+                events.figure(format!("rows.{key}.{table}"), found.rows);
                 told += 1;
             }
             rows += scan.rows();
-            voice.figure(format!("tables.{key}"), dumped.tables);
+            events.figure(format!("tables.{key}"), dumped.tables);
             let emptied = since::emptied(previous, &key, database, scan.rows(), settings.allow_empty);
             if emptied.is_none() {
                 let now = |name: &str| scan.tables.get(name).map(|table| table.rows);
@@ -270,11 +270,11 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
         let key = figure_key(Path::new(&name), number, settings.password.as_ref());
         for table in dumped.excluded.iter().take(excluded::NAMED_MAX) {
             // A restore over the database must not drop them.
-            voice.figure(excluded::figure(&key, table), 1);
+            events.figure(excluded::figure(&key, table), 1);
         }
         remarks.extend(dumped.remarks);
-        dumped.log.iter().for_each(|line| voice.log(line));
-        voice.artifact(&name, FORMAT_DUMP, dumped.sha256);
+        dumped.log.iter().for_each(|line| events.log(line));
+        events.artifact(&name, FORMAT_DUMP, dumped.sha256);
     }
     if tables == 0 && !settings.allow_empty {
         return Err(Failure::new(codes::DATABASE_EMPTY, format!("no database of {} has a table", settings.place()))
@@ -282,11 +282,11 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
     }
     if settings.globals.unwrap_or(settings.all) {
         let sha256 = server.globals(&request.staging.join(GLOBALS))?;
-        voice.artifact(GLOBALS, FORMAT_GLOBALS, sha256);
+        events.artifact(GLOBALS, FORMAT_GLOBALS, sha256);
     }
-    remark::tell(remarks, voice);
-    voice.figure("databases", databases.len() as u64);
-    voice.figure("tables", tables);
-    voice.figure("rows", rows);
+    remark::tell(remarks, events);
+    events.figure("databases", databases.len() as u64);
+    events.figure("tables", tables);
+    events.figure("rows", rows);
     Ok(())
 }

@@ -15,8 +15,8 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::remark::{self, Remark};
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 pub(in crate::plugin) mod check;
@@ -124,14 +124,14 @@ impl RedisSettings {
     }
 }
 
-pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: RedisSettings = builtin::settings(request)?;
     settings.check()?;
     let instance = Instance::find(&settings, &request.staging)?;
     let before = instance.info()?;
-    voice.version(before.version.clone());
+    events.version(before.version.clone());
     let file = request.staging.join(FILE);
-    instance.snapshot(&file, voice)?;
+    instance.snapshot(&file, events)?;
     let after = instance.info()?;
     let checked = check::read(&instance.tools, settings.bin_dir.as_deref(), &file)?;
     match &checked {
@@ -141,8 +141,8 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
                 return Err(Failure::new(codes::DATABASE_EMPTY, format!("{} holds no key", settings.place()))
                     .hint("check `host` and `port`, or say `allow_empty: true` if that is right"));
             }
-            voice.figure("keys", found.keys);
-            voice.figure("expires", found.expires);
+            events.figure("keys", found.keys);
+            events.figure("expires", found.expires);
         }
         Checked::Damaged(why) => {
             let _ = std::fs::remove_file(&file);
@@ -152,21 +152,21 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             )
             .hint("the connection or the server ended half-way; look at the server's log"));
         }
-        Checked::Unknown(why) => voice.warning(
+        Checked::Unknown(why) => events.warning(
             Trouble::new(codes::NOT_CHECKED, format!("the RDB file cannot be read here: {why}"))
                 .with_hint("install redis-tools of the server's version, or a newer one"),
         ),
     }
     for (name, keys) in &after.databases {
-        voice.figure(format!("keys.{name}"), keys.lasting);
+        events.figure(format!("keys.{name}"), keys.lasting);
     }
     if let Some(libraries) = after.libraries() {
-        voice.figure("function_libraries", libraries);
+        events.figure("function_libraries", libraries);
     }
-    remark::tell(lost(request.previous.as_ref(), [&before, &after], settings.allow_empty), voice);
-    voice.figure("keys_before", before.keys);
-    voice.figure("keys_after", after.keys);
-    voice.artifact(FILE, FORMAT, digest::sha256(&file, |_| {})?);
+    remark::tell(lost(request.previous.as_ref(), [&before, &after], settings.allow_empty), events);
+    events.figure("keys_before", before.keys);
+    events.figure("keys_after", after.keys);
+    events.artifact(FILE, FORMAT, digest::sha256(&file, |_| {})?);
     Ok(())
 }
 
@@ -195,29 +195,29 @@ fn lost(previous: Option<&CaptureFacts>, now: [&Info; 2], may_be_empty: bool) ->
     told.collect()
 }
 
-pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<RedisSettings> { settings, facts } = ValidateJob::of(request)?;
     // No connection: reading a file needs no server and no password.
     let tools = crate::plugin::kit::tool::Tools::new(Vec::new(), Vec::new(), &request.staging)?;
     for artifact in &facts.artifacts {
         let file = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
-        digest::check(artifact, &file, voice)?;
+        digest::check(artifact, &file, events)?;
         let name = format!("redis-check-rdb reads {shown} to its end");
         let found = match check::read(&tools, settings.bin_dir.as_deref(), &file)? {
             Checked::Damaged(why) => {
-                voice.validation(name, Verdict::Failed, why);
+                events.validation(name, Verdict::Failed, why);
                 continue;
             }
             Checked::Unknown(why) => {
-                voice.validation(name, Verdict::CouldNotVerify, why);
+                events.validation(name, Verdict::CouldNotVerify, why);
                 continue;
             }
             Checked::Sound(found) => found,
         };
-        voice.validation(name, Verdict::Proven, format!("{} keys, {}", found.keys, found.about));
+        events.validation(name, Verdict::Proven, format!("{} keys, {}", found.keys, found.about));
         let (verdict, detail) = check::judge(&found, &facts.figures, settings.allow_empty);
-        voice.validation(format!("{shown} has the keys of the instance"), verdict, detail);
+        events.validation(format!("{shown} has the keys of the instance"), verdict, detail);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a dump lacks, said once for all databases of a server.
 
 use crate::error::{Code, Trouble};
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 
 /// Names in a remark.
 const NAMES_MAX: usize = 5;
@@ -20,7 +20,7 @@ pub(crate) struct Remark {
 }
 
 /// Says remarks of one kind and with one next step as one.
-pub(crate) fn tell(mut remarks: Vec<Remark>, voice: &mut Voice<'_>) {
+pub(crate) fn tell(mut remarks: Vec<Remark>, events: &mut EventWriter<'_>) {
     while let Some(first) = remarks.first().cloned() {
         let alike = |other: &Remark| other.code == first.code && other.sentence == first.sentence;
         let (same, others): (Vec<Remark>, Vec<Remark>) = remarks.into_iter().partition(alike);
@@ -31,7 +31,7 @@ pub(crate) fn tell(mut remarks: Vec<Remark>, voice: &mut Voice<'_>) {
         hints.truncate(NAMES_MAX);
         let message = format!("{}: {}", first.sentence, listed(&names));
         let trouble = Trouble::new(first.code, message).with_hint(hints.join("; "));
-        if same.iter().any(|remark| remark.is_missing) { voice.warning(trouble) } else { voice.notice(trouble) }
+        if same.iter().any(|remark| remark.is_missing) { events.warning(trouble) } else { events.notice(trouble) }
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
             .map(|n| remark(codes::USER_MAPPINGS, &n.to_string(), false))
             .chain([remark(codes::SUBSCRIPTIONS, "x", true)])
             .collect();
-        tell(all, &mut Voice { out: &mut out });
+        tell(all, &mut EventWriter { out: &mut out });
         let lines: Vec<serde_json::Value> =
             String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);

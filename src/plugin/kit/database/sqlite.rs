@@ -17,10 +17,10 @@ use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{remark, since};
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::pages;
 use crate::plugin::kit::settings::exactly_one_of;
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 
 pub(in crate::plugin) mod check;
@@ -81,7 +81,7 @@ impl SqliteSettings {
     }
 }
 
-pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: SqliteSettings = builtin::settings(request)?;
     let paths = settings.chosen()?;
     let mut totals = content::Totals::default();
@@ -90,7 +90,7 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
     for path in &paths {
         let name = free_name(path, &names);
         let copy = request.staging.join(&name);
-        copy_whole(path, &copy, &settings, voice)?;
+        copy_whole(path, &copy, &settings, events)?;
         let found = open(&copy, settings.busy_timeout)
             .and_then(|connection| content::read(&connection))
             .map_err(|error| explain(&error, path))?;
@@ -109,18 +109,18 @@ pub(in crate::plugin) fn capture(request: &Request, voice: &mut Voice<'_>) -> Re
             remarks.extend(since::tables(previous, &of_it, &shown, &|_| true, &|name| found.rows_of(name)));
         }
         for (figure, value) in found.figures(&prefix) {
-            voice.figure(figure, value);
+            events.figure(figure, value);
         }
         totals.add(&found);
-        voice.artifact(&name, FORMAT, digest::sha256(&copy, |_| {})?);
+        events.artifact(&name, FORMAT, digest::sha256(&copy, |_| {})?);
         names.push(name);
     }
-    remark::tell(remarks, voice);
-    voice.version(format!("SQLite {}", rusqlite::version()));
-    voice.figure("databases", paths.len() as u64);
-    voice.figure("tables", totals.tables);
-    voice.figure("objects", totals.objects);
-    voice.figure("rows", totals.rows);
+    remark::tell(remarks, events);
+    events.version(format!("SQLite {}", rusqlite::version()));
+    events.figure("databases", paths.len() as u64);
+    events.figure("tables", totals.tables);
+    events.figure("objects", totals.objects);
+    events.figure("rows", totals.rows);
     Ok(())
 }
 
@@ -148,23 +148,23 @@ fn emptied(
     .hint("if that is right, say `allow_empty: true`; older backups stay as they are"))
 }
 
-pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<SqliteSettings> { settings, facts } = ValidateJob::of(request)?;
     let mut totals = content::Totals::default();
     let mut changed: Vec<(String, u64)> = Vec::new();
     for artifact in &facts.artifacts {
         let copy = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
-        digest::check(artifact, &copy, voice)?;
+        digest::check(artifact, &copy, events)?;
         let connection = match open(&copy, settings.busy_timeout) {
             Ok(connection) => connection,
             Err(error) => {
-                voice.validation(format!("{shown} opens"), Verdict::Failed, chain(&error));
+                events.validation(format!("{shown} opens"), Verdict::Failed, chain(&error));
                 continue;
             }
         };
         let (verdict, detail) = check::integrity(&connection, settings.accept_unchecked);
-        voice.validation(format!("integrity_check of {shown}"), verdict, detail);
+        events.validation(format!("integrity_check of {shown}"), verdict, detail);
         if settings.foreign_key_check {
             // The copy is faithful all the same: the source has these rows too.
             let (verdict, detail) = match findings(&connection, "PRAGMA foreign_key_check") {
@@ -183,7 +183,7 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
                 }
                 Err(error) => (Verdict::CouldNotVerify, chain(&error)),
             };
-            voice.validation(format!("foreign_key_check of {shown}"), verdict, detail);
+            events.validation(format!("foreign_key_check of {shown}"), verdict, detail);
         }
         match content::read(&connection) {
             Ok(found) => {
@@ -194,7 +194,7 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
                         (Verdict::CouldNotVerify, "; `accept_unchecked: true` takes that")
                     };
                     let detail = format!("{} are not: {unread}{tail}", found.unread.len());
-                    voice.validation(format!("every table of {shown} was read"), verdict, detail);
+                    events.validation(format!("every table of {shown} was read"), verdict, detail);
                 }
                 totals.add(&found);
                 let prefix = if facts.artifacts.len() > 1 { format!("{shown}/") } else { String::new() };
@@ -204,14 +204,14 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
                 );
             }
             Err(error) => {
-                voice.validation(format!("{shown} can be read"), Verdict::Failed, chain(&error));
+                events.validation(format!("{shown} can be read"), Verdict::Failed, chain(&error));
             }
         }
     }
     let wanted = |name: &str| facts.figures.get(name).copied().unwrap_or(0);
     let same = (wanted("tables"), wanted("rows")) == (totals.tables, totals.rows);
     let has_tables = totals.tables > 0 || settings.allow_empty;
-    voice.validation(
+    events.validation(
         "tables and rows are those of the capture",
         if same && has_tables && changed.is_empty() { Verdict::Proven } else { Verdict::Failed },
         format!(
@@ -234,7 +234,12 @@ fn open(path: &Path, busy_timeout_s: u32) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn copy_whole(
+    path: &Path,
+    copy: &Path,
+    settings: &SqliteSettings,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::new(codes::PATH_MISSING, format!("{shown} is not there"))
@@ -262,7 +267,7 @@ fn copy_whole(path: &Path, copy: &Path, settings: &SqliteSettings, voice: &mut V
                 let written = std::fs::metadata(copy).map_or(0, |copy| copy.len());
                 if written != told {
                     told = written;
-                    voice.progress(written, metadata.len().max(written));
+                    events.progress(written, metadata.len().max(written));
                 }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {

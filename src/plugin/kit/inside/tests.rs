@@ -133,7 +133,7 @@ fn packers_without_a_wrapper_of_their_own_here_are_never_looked_through_as_plain
     std::fs::write(&path, &cut).unwrap();
     let mut said = Vec::new();
     let inside: Inside = serde_json::from_str("{\"contains\": \"CREATE TABLE\"}").unwrap();
-    inside.tell(&path, directory.path(), &mut Voice { out: &mut said });
+    inside.tell(&path, directory.path(), &mut EventWriter { out: &mut said });
     let said = String::from_utf8(said).unwrap();
     assert!(!said.contains("\"proven\""), "what is cut is no proof: {said}");
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::tree::Looked;
 use crate::plugin::kit::live::{Kind, sqlite, tree::Database};
 use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::tool::file_name;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 
 /// The format of a copy.
@@ -32,17 +32,22 @@ fn artifact(database: &Path) -> String {
 }
 
 /// Copies each SQLite database that somebody works with into the artifacts.
-pub(crate) fn copy(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(crate) fn copy(
+    looked: &Looked,
+    staging: &Path,
+    accept: &[PathBuf],
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
     for each in of_interest(looked, accept).filter(|each| each.kind == Kind::Sqlite) {
         let artifact = artifact(&each.path);
         let into = staging.join(&artifact);
         std::fs::create_dir_all(staging.join(DIRECTORY)).map_err(|error| {
             Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", into.display()))
         })?;
-        voice.log(format!("{} is in use: a copy by SQLite's online backup is kept too", each.path.display()));
+        events.log(format!("{} is in use: a copy by SQLite's online backup is kept too", each.path.display()));
         match sqlite::copy(&each.path, &into) {
-            Ok(()) => voice.artifact(&artifact, FORMAT, digest::sha256(&into, |_| {})?),
-            Err(why) => voice.log(format!("{} cannot be copied: {why}", each.path.display())),
+            Ok(()) => events.artifact(&artifact, FORMAT, digest::sha256(&into, |_| {})?),
+            Err(why) => events.log(format!("{} cannot be copied: {why}", each.path.display())),
         }
     }
     let accepted: Vec<String> = looked
@@ -54,10 +59,10 @@ pub(crate) fn copy(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &
         .collect();
     if !accepted.is_empty() {
         let told = format!("read while they are in use, as the config accepts: {}", accepted.join(", "));
-        voice.notice(Trouble::new(codes::DATABASE_IN_USE, told));
+        events.notice(Trouble::new(codes::DATABASE_IN_USE, told));
     }
     if looked.cut {
-        voice.warning(Trouble::new(
+        events.warning(Trouble::new(
             codes::DATABASES_UNKNOWN,
             "there are too many files to look at each one for databases that are in use",
         ));
@@ -66,14 +71,14 @@ pub(crate) fn copy(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &
 }
 
 /// Says of each database that somebody works with whether a copy of one instant is kept.
-pub(crate) fn judge(looked: &Looked, staging: &Path, accept: &[PathBuf], voice: &mut Voice<'_>) {
+pub(crate) fn judge(looked: &Looked, staging: &Path, accept: &[PathBuf], events: &mut EventWriter<'_>) {
     for each in of_interest(looked, accept) {
         let copy = staging.join(artifact(&each.path));
         let (verdict, detail) = match each.kind {
             Kind::Sqlite if copy.exists() => with_copy(sqlite::check(&copy)),
             kind => unknown(kind),
         };
-        tell(each, verdict, detail, voice);
+        tell(each, verdict, detail, events);
     }
 }
 
@@ -86,7 +91,7 @@ fn with_copy((verdict, checked): (Verdict, String)) -> (Verdict, String) {
 }
 
 /// Says of each database in a copy of another device whether it is whole. Nothing is changed in the copy.
-pub(crate) fn judge_copies(looked: &Looked, scratch: &Path, accept: &[PathBuf], voice: &mut Voice<'_>) {
+pub(crate) fn judge_copies(looked: &Looked, scratch: &Path, accept: &[PathBuf], events: &mut EventWriter<'_>) {
     for each in of_interest(looked, accept) {
         let (verdict, detail) = match each.kind {
             Kind::Sqlite => match checked_aside(&each.path, scratch) {
@@ -96,7 +101,7 @@ pub(crate) fn judge_copies(looked: &Looked, scratch: &Path, accept: &[PathBuf], 
             },
             kind => unknown(kind),
         };
-        tell(each, verdict, detail, voice);
+        tell(each, verdict, detail, events);
     }
 }
 
@@ -119,12 +124,12 @@ fn unknown(kind: Kind) -> (Verdict, String) {
     (Verdict::CouldNotVerify, told)
 }
 
-fn tell(each: &Database, verdict: Verdict, detail: String, voice: &mut Voice<'_>) {
+fn tell(each: &Database, verdict: Verdict, detail: String, events: &mut EventWriter<'_>) {
     let detail = match verdict {
         Verdict::Proven => detail,
         _ => format!("{detail} (`accept: [{}]`)", each.path.display()),
     };
-    voice.validation(
+    events.validation(
         format!("the {} database {} is of one instant", each.kind.shown(), each.path.display()),
         verdict,
         detail,

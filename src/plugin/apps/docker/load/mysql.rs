@@ -20,9 +20,9 @@ use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::inside::{self, Called, Dumped, Planned, Reached};
 use crate::plugin::kit::database::mariadb::reach::{Input, Program, Reach};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::tool::Ran;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verb;
 use crate::process::Exit;
 
@@ -65,30 +65,30 @@ impl<'a> Server<'a> {
         engine: &Engine,
         place: &Place<'_>,
         start: bool,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let artifact = place.staging.join(&self.dump.artifact);
-        let dumped = Rc::new(Dumped::read(&artifact, place.staging, self.number, voice)?);
+        let dumped = Rc::new(Dumped::read(&artifact, place.staging, self.number, events)?);
         self.dumped = Some(dumped.clone());
         if self.container.state != State::Running {
             if !start {
                 return Ok(());
             }
-            voice.step(Verb::Run, format!("start of {}", self.container.name), "its dump is loaded by itself");
+            events.step(Verb::Run, format!("start of {}", self.container.name), "its dump is loaded by itself");
         }
-        let planned = at(engine, &self.container, place.journal, place.staging, voice, |reached, voice| {
-            reached.tell_version(&dumped, voice);
+        let planned = at(engine, &self.container, place.journal, place.staging, events, |reached, events| {
+            reached.tell_version(&dumped, events);
             reached.plan(&dumped)
         })?;
         self.planned = Some(planned);
         Ok(())
     }
 
-    pub(super) fn tell(&self, overwrite: bool, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
         let container = &self.container.name;
         let Some(dumped) = &self.dumped else { return };
         if dumped.has_users() {
-            voice.step(Verb::Create, format!("users in {container}"), "those that are there stay");
+            events.step(Verb::Create, format!("users in {container}"), "those that are there stay");
         }
         for planned in self.planned.iter().flatten() {
             let detail = planned.detail();
@@ -102,12 +102,12 @@ impl<'a> Server<'a> {
                 }
                 (false, _) => (Verb::Create, format!("{detail}; by the client in the container")),
             };
-            voice.step(verb, format!("database {} in {container}", planned.name()), detail);
+            events.step(verb, format!("database {} in {container}", planned.name()), detail);
         }
         if self.planned.is_none() {
             for name in dumped.names() {
                 let detail = "the server does not run, so what is in it is not known";
-                voice.step(Verb::Create, format!("database {name} in {container}"), detail);
+                events.step(Verb::Create, format!("database {name} in {container}"), detail);
             }
         }
     }
@@ -117,16 +117,16 @@ impl<'a> Server<'a> {
         engine: &Engine,
         place: &Place<'_>,
         loaded: &mut Vec<super::Loaded>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let Some(dumped) = &self.dumped else { return Ok(()) };
         let container = &self.container;
-        at(engine, container, place.journal, place.staging, voice, |reached, voice| {
+        at(engine, container, place.journal, place.staging, events, |reached, events| {
             let planned = reached.plan(dumped)?;
             let mut places = Vec::new();
             let from = self.number * DATABASES_MAX;
             let note = (place.run, from, container.id.as_str(), place.own);
-            let done = reached.beside(dumped, &planned, note, &mut places, voice);
+            let done = reached.beside(dumped, &planned, note, &mut places, events);
             let (container, dumped, number) = (container.clone(), dumped.clone(), self.number + USERS_FROM);
             let all = Loaded { container, dumped, planned, places, number, in_restored: place.own };
             loaded.push(super::Loaded::MySql(Box::new(all)));
@@ -141,30 +141,40 @@ const DATABASES_MAX: usize = 10_000;
 const USERS_FROM: usize = 1_000_000_000;
 
 impl Loaded {
-    pub(super) fn swap(&mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn swap(
+        &mut self,
+        engine: &Engine,
+        at: &Place<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         let Self { container, dumped, planned, places, number, in_restored } = self;
-        self::at(engine, container, at.journal, at.staging, voice, |reached, voice| {
-            reached.put(dumped, planned, places, voice)?;
+        self::at(engine, container, at.journal, at.staging, events, |reached, events| {
+            reached.put(dumped, planned, places, events)?;
             for each in planned.iter() {
-                each.tell_done(&container.name, voice);
+                each.tell_done(&container.name, events);
             }
             // What is in the databases is in its place and compared: only then anybody gets rights on it.
             let note = (at.run, *number, container.id.as_str(), *in_restored);
             let users = format!("users in {}", container.name);
-            if reached.users(dumped, note, places, voice)? {
-                voice.step(Verb::Create, users, "those that are there stay");
+            if reached.users(dumped, note, places, events)? {
+                events.step(Verb::Create, users, "those that are there stay");
             } else if dumped.has_users() {
                 let how =
                     "the dump has them in tables that only MySQL itself may fill: make those that are missing again";
-                voice.step(Verb::Manual, users, how);
+                events.step(Verb::Manual, users, how);
             }
             Ok(())
         })
     }
 
-    pub(super) fn finish(mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn finish(
+        mut self,
+        engine: &Engine,
+        at: &Place<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         let places = &mut self.places;
-        self::at(engine, &self.container, at.journal, at.staging, voice, |reached, _| {
+        self::at(engine, &self.container, at.journal, at.staging, events, |reached, _| {
             places.iter_mut().try_for_each(|place| reached.finish(place))
         })
     }
@@ -177,7 +187,7 @@ pub(super) fn recover(
     staging: &Path,
     (entry, value): (&str, Value),
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let mut place: inside::Place = serde_json::from_value(value).map_err(|error| {
         Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
@@ -188,10 +198,10 @@ pub(super) fn recover(
         return place.forget(journal);
     };
     if place.in_restored && !committed {
-        return stopped(engine, &id, voice).and_then(|()| place.forget(journal));
+        return stopped(engine, &id, events).and_then(|()| place.forget(journal));
     }
-    at(engine, &container, journal, staging, voice, |reached, voice| {
-        if committed { reached.finish(&mut place) } else { reached.undo(&place, voice) }
+    at(engine, &container, journal, staging, events, |reached, events| {
+        if committed { reached.finish(&mut place) } else { reached.undo(&place, events) }
     })
 }
 
@@ -201,19 +211,19 @@ fn at<T>(
     container: &Container,
     journal: &Journal,
     staging: &Path,
-    voice: &mut Voice<'_>,
-    work: impl FnOnce(&Reached<'_>, &mut Voice<'_>) -> Result<T, Failure>,
+    events: &mut EventWriter<'_>,
+    work: impl FnOnce(&Reached<'_>, &mut EventWriter<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     start(engine, container)?;
     let what = format!("the database server in {}", container.name);
-    let inside = until_ready(&what, voice, || {
+    let inside = until_ready(&what, events, || {
         let inside = Inside::open(engine, container)?;
         inside.answers()?;
         Ok(inside)
     })?;
     let called = Called::container(&container.name);
     let reached = Reached::open(&called, &inside, journal, staging)?;
-    work(&reached, voice)
+    work(&reached, events)
 }
 
 /// The programs in a container.

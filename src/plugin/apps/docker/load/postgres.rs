@@ -22,7 +22,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::{
     self, Content, Globals, KEEP_ON, PathChanger, Scanner, There, UTF8, identifier, in_hex, names,
 };
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Event, Verb, Verdict};
 
 mod own;
@@ -50,14 +50,14 @@ impl Server<'_> {
     }
 
     /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
-    pub(super) fn look(&mut self, engine: &Engine, start: bool, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn look(&mut self, engine: &Engine, start: bool, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         if self.container.state != State::Running {
             if !start {
                 return Ok(());
             }
-            voice.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
+            events.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
         }
-        let login = ready(engine, &self.container, voice)?;
+        let login = ready(engine, &self.container, events)?;
         let there = login.names("template1", "SELECT datname FROM pg_database WHERE datallowconn")?;
         let mut full = Vec::new();
         for dump in self.databases().filter(|dump| there.contains(&dump.database)) {
@@ -78,7 +78,7 @@ impl Server<'_> {
     }
 
     /// Says what a restore would do.
-    pub(super) fn tell(&self, overwrite: bool, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
         for dump in &self.dumps {
             let is_full = self.full.as_ref().map(|full| full.contains(&dump.database));
             let (verb, detail) = match (dump.format == FORMAT_GLOBALS, is_full, overwrite) {
@@ -90,7 +90,7 @@ impl Server<'_> {
                 (_, Some(false), _) => (Verb::Create, "by pg_restore in the container"),
                 (_, None, _) => (Verb::Create, "the server does not run, so what is in it is not known"),
             };
-            voice.step(verb, thing(dump), detail);
+            events.step(verb, thing(dump), detail);
         }
     }
 
@@ -102,17 +102,17 @@ impl Server<'_> {
         engine: &Engine,
         place: &Place<'_>,
         loaded: &mut Vec<super::Loaded>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
-        let login = ready(engine, &self.container, voice)?;
+        let login = ready(engine, &self.container, events)?;
         for dump in &self.dumps {
             let artifact = place.staging.join(&dump.artifact);
             if dump.format == FORMAT_GLOBALS {
-                login.load_globals(&artifact, place.staging, voice)?;
+                login.load_globals(&artifact, place.staging, events)?;
                 continue;
             }
             // Read to its end before anything is made for it.
-            let wanted = login.read(&artifact, voice)?;
+            let wanted = login.read(&artifact, events)?;
             let own = Own::of(&wanted, &dump.database);
             let named = Named { live: dump.database.clone(), shown: thing(dump) };
             let there = login.names("template1", "SELECT datname FROM pg_database")?;
@@ -122,18 +122,18 @@ impl Server<'_> {
             let temporary = beside.temporary().to_owned();
             loaded.push(super::Loaded::Postgres(Box::new(beside)));
             let Some(super::Loaded::Postgres(beside)) = loaded.last() else { continue };
-            login.fill(&artifact, &temporary, beside, place.staging, voice)?;
-            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), voice)?;
-            compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, voice)?;
+            login.fill(&artifact, &temporary, beside, place.staging, events)?;
+            let found = login.content(&["pg_dump", "-w"], None, Some(&temporary), events)?;
+            compare(&format!("{} in {}", dump.database, dump.container), &wanted, &found, events)?;
         }
         Ok(())
     }
 }
 
 /// Waits until the server answers, and gives the way to talk to it; one that stands still is started.
-fn ready<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -> Result<Login<'e>, Failure> {
+fn ready<'e>(engine: &'e Engine, container: &'e Container, events: &mut EventWriter<'_>) -> Result<Login<'e>, Failure> {
     start(engine, container)?;
-    until_ready(&format!("PostgreSQL in {}", container.name), voice, || {
+    until_ready(&format!("PostgreSQL in {}", container.name), events, || {
         let login = Login::open(engine, container)?;
         login.answers().map(|()| login)
     })
@@ -144,9 +144,9 @@ pub(super) fn read(
     engine: &Engine,
     container: &Container,
     dump: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<String, Failure> {
-    let content = Login::open(engine, container)?.read(dump, voice)?;
+    let content = Login::open(engine, container)?.read(dump, events)?;
     Ok(format!("{} rows", content.rows()))
 }
 
@@ -206,9 +206,9 @@ impl<'e> Login<'e> {
         command: &[&str],
         input: Option<&Path>,
         database: Option<&str>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Executed, Failure> {
-        self.fed(TICKING, command, input, database, &mut |_| voice.progress(0, 0))
+        self.fed(TICKING, command, input, database, &mut |_| events.progress(0, 0))
     }
 
     fn fed(
@@ -256,19 +256,19 @@ impl<'e> Login<'e> {
         ))
     }
 
-    fn load_globals(&self, artifact: &Path, staging: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn load_globals(&self, artifact: &Path, staging: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let globals = Globals::read(artifact)?;
         let missing = globals.missing(&self.there()?);
         let missing_only = staging.join(".larder-roles.sql");
         std::fs::write(&missing_only, &missing.sql).map_err(|error| unwritable(&missing_only, &error))?;
         let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=0", "-v", KEEP_ON];
-        let ran = self.run(&command, Some(&missing_only), Some("template1"), voice);
+        let ran = self.run(&command, Some(&missing_only), Some("template1"), events);
         let _ = std::fs::remove_file(&missing_only);
         let ran = ran?;
         self.succeeded("psql", &ran)?;
-        voice.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
+        events.step(Verb::Create, format!("roles in {}", self.container.name), "those that are there stay");
         let name = format!("the roles of the backup are in {}", self.container.name);
-        globals.tell(name, &missing, &self.there()?, &ran.stderr, voice);
+        globals.tell(name, &missing, &self.there()?, &ran.stderr, events);
         Ok(())
     }
 
@@ -282,8 +282,8 @@ impl<'e> Login<'e> {
     }
 
     /// What a dump holds.
-    fn read(&self, artifact: &Path, voice: &mut Voice<'_>) -> Result<Content, Failure> {
-        self.content(&["pg_restore", "--create", "-f", "-"], Some(artifact), None, voice)
+    fn read(&self, artifact: &Path, events: &mut EventWriter<'_>) -> Result<Content, Failure> {
+        self.content(&["pg_restore", "--create", "-f", "-"], Some(artifact), None, events)
     }
 
     /// Makes a database and has the dump loaded into it.
@@ -293,13 +293,13 @@ impl<'e> Login<'e> {
         temporary: &str,
         beside: &Loaded,
         staging: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let made = beside.own().made.clone();
         let make = || self.sql("template1", &format!("CREATE DATABASE {} {made}", identifier(temporary)));
         make()?;
         let command = ["pg_restore", "--exit-on-error", "-w", "-d", temporary];
-        let ran = self.run(&command, Some(artifact), None, voice)?;
+        let ran = self.run(&command, Some(artifact), None, events)?;
         let failed = self.succeeded("pg_restore", &ran);
         if failed.is_ok() || !ran.stderr.contains("does not exist") {
             return failed;
@@ -312,15 +312,15 @@ impl<'e> Login<'e> {
             }
             (None, None) => "\"$user\", public".to_owned(),
         };
-        voice.log(format!("loading {temporary} again, with the search_path {path}"));
+        events.log(format!("loading {temporary} again, with the search_path {path}"));
         self.sql("template1", &format!("DROP DATABASE {}", identifier(temporary)))?;
         make()?;
         let sql = staging.join(".larder-load.sql");
         let loaded = self
-            .written_out(artifact, &path, &sql, voice)
+            .written_out(artifact, &path, &sql, events)
             .and_then(|()| {
                 let command = ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"];
-                self.run(&command, Some(&sql), Some(temporary), voice)
+                self.run(&command, Some(&sql), Some(temporary), events)
             })
             .map(|ran| self.succeeded("psql", &ran));
         let _ = std::fs::remove_file(&sql);
@@ -329,13 +329,19 @@ impl<'e> Login<'e> {
     }
 
     /// The dump as SQL, with a search path.
-    fn written_out(&self, artifact: &Path, path: &str, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn written_out(
+        &self,
+        artifact: &Path,
+        path: &str,
+        into: &Path,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         use std::io::Write as _;
         let unwritable = |error: std::io::Error| unwritable(into, &error);
         let mut file = std::io::BufWriter::new(File::create(into).map_err(unwritable)?);
         let (mut changer, mut written) = (PathChanger::new(path), Ok(()));
         let ran = self.fed(QUIET, &["pg_restore", "-f", "-"], Some(artifact), None, &mut |bytes| {
-            voice.progress(0, 0);
+            events.progress(0, 0);
             let changed = changer.push(bytes);
             written = std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(&changed));
         })?;
@@ -350,12 +356,12 @@ impl<'e> Login<'e> {
         command: &[&str],
         input: Option<&Path>,
         database: Option<&str>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Content, Failure> {
         let mut scanner = Scanner::default();
         let ran = self.fed(QUIET, command, input, database, &mut |bytes| {
             scanner.push(bytes);
-            voice.progress(0, 0);
+            events.progress(0, 0);
         })?;
         self.succeeded(command.first().unwrap_or(&""), &ran)?;
         Ok(scanner.finish())
@@ -375,9 +381,9 @@ pub(super) struct Named {
 }
 
 /// Says whether what was loaded is what the dump holds; what is not so is never put in the place of anything.
-fn compare(shown: &str, wanted: &Content, found: &Content, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn compare(shown: &str, wanted: &Content, found: &Content, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let mut said = Vec::new();
-    postgres::compare(shown, wanted, found, &mut Voice { out: &mut said });
+    postgres::compare(shown, wanted, found, &mut EventWriter { out: &mut said });
     for event in said.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
         if let Event::Validation(validation) = &event
             && validation.verdict == Verdict::Failed
@@ -386,7 +392,7 @@ fn compare(shown: &str, wanted: &Content, found: &Content, voice: &mut Voice<'_>
             return Err(Failure::new(codes::LOAD_DIFFERS, told)
                 .hint("the databases are what they were; look at the database's log, or take another snapshot"));
         }
-        voice.say(&event);
+        events.say(&event);
     }
     Ok(())
 }

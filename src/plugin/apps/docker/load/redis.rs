@@ -21,8 +21,8 @@ use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::apps::docker::{exec, halt, rdb, unwritable};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::redis::compare::{self, Compared};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Verb, Verdict};
 
 /// How long a container may stand still before it counts as one that does not come up.
@@ -110,7 +110,7 @@ impl<'a> Server<'a> {
         engine: &Engine,
         place: &Place<'_>,
         start: bool,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let artifact = place.staging.join(&self.dump.artifact);
         rdb::trim(&artifact).map_err(|error| unwritable(&artifact, &error))?;
@@ -123,11 +123,15 @@ impl<'a> Server<'a> {
             if !start {
                 return Ok(());
             }
-            voice.step(Verb::Run, format!("start of {}", self.container.name), "where it keeps its files is asked for");
+            events.step(
+                Verb::Run,
+                format!("start of {}", self.container.name),
+                "where it keeps its files is asked for",
+            );
         }
         super::start(engine, &self.container)?;
         let what = format!("the Redis in {}", self.container.name);
-        let layout = until_ready(&what, voice, || {
+        let layout = until_ready(&what, events, || {
             let asked = Asked::open(engine, &self.container)?;
             asked.layout()
         })?;
@@ -135,10 +139,10 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    pub(super) fn tell(&self, overwrite: bool, run: &str, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, overwrite: bool, run: &str, events: &mut EventWriter<'_>) {
         let thing = format!("all keys in {}", self.container.name);
         let Some(layout) = &self.layout else {
-            return voice.step(Verb::Create, thing, "the server does not run, so what is in it is not known");
+            return events.step(Verb::Create, thing, "the server does not run, so what is in it is not known");
         };
         let how = match &layout.log {
             Some(_) => "it becomes the base of its append-only file; the old parts stay there",
@@ -163,16 +167,16 @@ impl<'a> Server<'a> {
             }
             (false, _) => (Verb::Create, format!("{how}; the server stands still meanwhile")),
         };
-        voice.step(verb, thing, detail);
+        events.step(verb, thing, detail);
     }
 
     /// Dumps the keys of a server that would not save them when it is stopped.
-    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn keep(&self, engine: &Engine, place: &Place<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let Some(layout) = self.layout.as_ref().filter(|layout| !layout.is_saved() && layout.keys > 0) else {
             return Ok(());
         };
         let live = self.live(place);
-        Asked::open(engine, &self.container)?.dump(&live, voice)?;
+        Asked::open(engine, &self.container)?.dump(&live, events)?;
         rdb::trim(&live).map_err(|error| unwritable(&live, &error))?;
         if rdb::look(&live).map_err(|error| unwritable(&live, &error))?.is_damaged() {
             let told =
@@ -217,17 +221,17 @@ impl<'a> Server<'a> {
         engine: &Engine,
         place: &Place<'_>,
         loaded: &mut Vec<super::Loaded>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let Some(layout) = &self.layout else { return Ok(()) };
-        stopped(engine, &self.container.id, voice)?;
+        stopped(engine, &self.container.id, events)?;
         let at = |what: &str| place.staging.join(format!(".larder-redis-{}-{what}.tar", self.number));
         let artifact = place.staging.join(&self.dump.artifact);
         let live = Some(self.live(place)).filter(|path| path.is_file());
         // The one that is there stays whole until the other is.
         let paths = Paths { before: at("before"), new: at("new"), scratch: at("scratch") };
         let pack = Pack { engine, container: &self.container, layout, run: place.run };
-        pack.all(&artifact, live.as_deref(), &paths, voice)?;
+        pack.all(&artifact, live.as_deref(), &paths, events)?;
         let before = self.before(place);
         let half = before.with_extension("half");
         std::fs::copy(&paths.before, &half)
@@ -248,15 +252,20 @@ impl<'a> Server<'a> {
 
 impl Loaded {
     /// Puts the files in, and has the server come up with them.
-    pub(super) fn swap(&mut self, engine: &Engine, at: &Place<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn swap(
+        &mut self,
+        engine: &Engine,
+        at: &Place<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         self.note.changed = true;
         at.journal.note(&self.entry, &self.note)?;
         engine.load(&self.container.id, &self.note.directory, &self.new)?;
         start(engine, &self.container)?;
-        let asked = up(engine, &self.container, voice)?;
+        let asked = up(engine, &self.container, events)?;
         let name = &self.container.name;
         let again = at.staging.join(".larder-redis-again.rdb");
-        let taken = asked.dump(&again, voice);
+        let taken = asked.dump(&again, events);
         let compared = match taken {
             Ok(()) => compare::compare(None, &self.artifact, &again, None),
             Err(failure) => Compared::Unknown(failure.trouble.message),
@@ -272,10 +281,10 @@ impl Loaded {
                 ));
             }
         };
-        voice.validation(format!("{name} holds what the dump does"), verdict, detail);
+        events.validation(format!("{name} holds what the dump does"), verdict, detail);
         let keys = asked.layout().map_or(0, |layout| layout.keys);
         let detail = format!("{keys} keys; the old dump, if there was one, is kept as {}", self.kept);
-        voice.step(Verb::Replace, format!("all keys in {name}"), detail);
+        events.step(Verb::Replace, format!("all keys in {name}"), detail);
         Ok(())
     }
 
@@ -299,23 +308,23 @@ pub(super) fn recover(
     journal: &Journal,
     (entry, value): (&str, serde_json::Value),
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let note: Note = serde_json::from_value(value).map_err(|error| {
         Failure::new(codes::JOURNAL_UNREADABLE, format!("the note {entry} of the journal cannot be read: {error}"))
     })?;
     let is_there = engine.inspect(&note.redis)?.is_some();
     // One that was never stopped has its keys, and newer ones.
-    if !committed && note.changed && is_there && !(note.early && halt::goes_on(engine, journal, &note.redis, voice)?) {
-        stopped(engine, &note.redis, voice)?;
+    if !committed && note.changed && is_there && !(note.early && halt::goes_on(engine, journal, &note.redis, events)?) {
+        stopped(engine, &note.redis, events)?;
         engine.load(&note.redis, &note.directory, &note.before)?;
-        voice.log(format!("the files of {} are what they were", note.name));
+        events.log(format!("the files of {} are what they were", note.name));
     }
     done(journal, entry)
 }
 
 /// Waits until a server that was started has read its files.
-fn up<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -> Result<Asked<'e>, Failure> {
+fn up<'e>(engine: &'e Engine, container: &'e Container, events: &mut EventWriter<'_>) -> Result<Asked<'e>, Failure> {
     let started = Instant::now();
     let (mut last_heard, mut last_seen) = (Instant::now(), Instant::now());
     loop {
@@ -342,7 +351,7 @@ fn up<'e>(engine: &'e Engine, container: &'e Container, voice: &mut Voice<'_>) -
             )
             .hint("what was there is there again; look at the container's log: it may be older than the dump"));
         }
-        voice.progress(0, 0);
+        events.progress(0, 0);
         std::thread::sleep(READY_TICK);
     }
 }
@@ -406,13 +415,13 @@ impl<'e> Asked<'e> {
     }
 
     /// Has it write all its keys into a file here.
-    fn dump(&self, into: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn dump(&self, into: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         use std::io::Write as _;
         let mut file = File::create(into).map_err(|error| unwritable(into, &error))?;
         let command = words(&["sh", "-c", CLI, "larder", "--rdb", "-"]);
         let program = exec::Program { container: &self.container.id, command, env: self.env.clone() };
         let ran = exec::run(self.engine, &program, &mut |bytes| {
-            voice.progress(0, 0);
+            events.progress(0, 0);
             file.write_all(bytes).map_err(|error| unwritable(into, &error))
         })?;
         if ran.code == 0 {
@@ -445,7 +454,13 @@ struct Pack<'p> {
 
 impl Pack<'_> {
     /// `live` is the dump of a server that saved none itself.
-    fn all(&self, artifact: &Path, live: Option<&Path>, paths: &Paths, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn all(
+        &self,
+        artifact: &Path,
+        live: Option<&Path>,
+        paths: &Paths,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         let layout = self.layout;
         let create = |path: &Path| File::create(path).map(tar::Builder::new).map_err(|error| unwritable(path, &error));
         let (mut before, mut new) = (create(&paths.before)?, create(&paths.new)?);
@@ -458,7 +473,7 @@ impl Pack<'_> {
         if let Some(live) = live {
             let packed = self.file(&mut before, &layout.file, live).and_then(|()| self.file(&mut new, &second, live));
             packed.map_err(broken(&paths.before))?;
-        } else if !self.save(&layout.file, &second, (&mut before, &mut new), paths, voice)? {
+        } else if !self.save(&layout.file, &second, (&mut before, &mut new), paths, events)? {
             // What was not there cannot be removed again: a dump of nothing is the same.
             self.bytes(&mut before, &layout.file, NOTHING).map_err(broken(&paths.before))?;
         }
@@ -467,7 +482,7 @@ impl Pack<'_> {
             None => {}
             Some(AppendOnly { directory: None, file }) => {
                 let second = format!("before-{}.aof", self.run.to_lowercase());
-                if !self.save(file, &second, (&mut before, &mut new), paths, voice)? {
+                if !self.save(file, &second, (&mut before, &mut new), paths, events)? {
                     self.bytes(&mut before, file, b"").map_err(broken(&paths.before))?;
                 }
                 // An append-only file may begin with a dump.
@@ -476,7 +491,7 @@ impl Pack<'_> {
             Some(AppendOnly { directory: Some(directory), file }) => {
                 let manifest = format!("{directory}/{file}.manifest");
                 let second = format!("{directory}/before-{}.manifest", self.run.to_lowercase());
-                if !self.save(&manifest, &second, (&mut before, &mut new), paths, voice)? {
+                if !self.save(&manifest, &second, (&mut before, &mut new), paths, events)? {
                     return Err(Failure::new(
                         codes::LAYOUT_UNKNOWN,
                         format!("{}/{manifest} is not in {}", layout.directory, self.container.name),
@@ -506,10 +521,10 @@ impl Pack<'_> {
         second: &str,
         (before, new): (&mut tar::Builder<File>, &mut tar::Builder<File>),
         paths: &Paths,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<bool, Failure> {
         let path = format!("{}/{name}", self.layout.directory);
-        let saved = self.engine.save(&self.container.id, &path, &paths.scratch, |done, _| voice.progress(done, 0))?;
+        let saved = self.engine.save(&self.container.id, &path, &paths.scratch, |done, _| events.progress(done, 0))?;
         if saved.is_none() {
             return Ok(false);
         }

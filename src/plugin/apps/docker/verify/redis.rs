@@ -15,9 +15,9 @@ use crate::plugin::apps::docker::{exec, load, unwritable};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::redis::check::is_of_another_version;
 use crate::plugin::kit::database::redis::checksum::Checksum;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tidy::tidy;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Request, Verdict};
 use crate::process::Exit;
 
@@ -72,7 +72,7 @@ pub(super) fn prove(
     tools: &Tools,
     dump: &Dump,
     file: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> (Verdict, String) {
     let look = match rdb::look(file) {
         Ok(look) => look,
@@ -81,7 +81,8 @@ pub(super) fn prove(
     if look.format.is_none() {
         return (Verdict::Failed, "it does not start as an RDB file does".to_owned());
     }
-    let own = of_container(request, dump, file, voice).unwrap_or_else(|failure| Told::Nothing(failure.trouble.message));
+    let own =
+        of_container(request, dump, file, events).unwrap_or_else(|failure| Told::Nothing(failure.trouble.message));
     let host = if own == Told::Sound { Told::Nothing(String::new()) } else { of_host(tools, file) };
     judge(&look, &dump.container, &own, &host)
 }
@@ -116,7 +117,7 @@ fn judge(look: &Look, container: &str, own: &Told, host: &Told) -> (Verdict, Str
 }
 
 /// Asks the tool in the container that the dump is of: it came with the server.
-fn of_container(request: &Request, dump: &Dump, file: &Path, voice: &mut Voice<'_>) -> Result<Told, Failure> {
+fn of_container(request: &Request, dump: &Dump, file: &Path, events: &mut EventWriter<'_>) -> Result<Told, Failure> {
     let Some((engine, container)) = running(request, &dump.container)? else {
         return Ok(Told::Nothing(format!("{} does not run", dump.container)));
     };
@@ -127,7 +128,7 @@ fn of_container(request: &Request, dump: &Dump, file: &Path, voice: &mut Voice<'
     let program = exec::Program { container: &container.id, command, env: Vec::new() };
     let mut output = Vec::new();
     let ran = exec::feed(&engine, &program, input, &mut |piece| {
-        voice.progress(0, 0);
+        events.progress(0, 0);
         output.extend_from_slice(piece);
         let excess = output.len().saturating_sub(OUTPUT_BYTES_MAX);
         output.drain(..excess);

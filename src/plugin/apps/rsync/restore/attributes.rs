@@ -17,7 +17,7 @@ use super::super::ends::Outcome;
 use super::super::remote::{Apply, Remote, by_content, with_owners, within};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 
 /// Names at the top of a directory that are noted of each end, so that a note stays small; new ones come at one end, and
 /// old ones go from the other.
@@ -73,12 +73,16 @@ pub(super) fn forget(noted: &Path) {
 
 impl Remote<'_> {
     /// The names at the top of a directory of the device; nothing else of it is read. None: it has no such directory.
-    pub(super) fn top(&self, path: &str, voice: &mut Voice<'_>) -> Result<Option<(Vec<Name>, Outcome)>, Failure> {
+    pub(super) fn top(
+        &self,
+        path: &str,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Option<(Vec<Name>, Outcome)>, Failure> {
         let scratch = self.scratch()?;
         let mut args = self.base(Apply::No);
         args.extend(["-dlD", "--"].map(OsString::from));
         args.extend([self.directory(path), within(scratch.path())]);
-        let listed = there(self.listed(args, voice))?;
+        let listed = there(self.listed(args, events))?;
         Ok(listed.map(|(changes, outcome)| (changes.created, outcome)))
     }
 
@@ -88,7 +92,7 @@ impl Remote<'_> {
         path: &str,
         touched: &Touched,
         into: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Option<Outcome>, Failure> {
         let parts: [(&[Name], PathBuf, &[&str]); 3] = [
             (&touched.files, into.to_owned(), &["--no-implied-dirs"]),
@@ -101,7 +105,7 @@ impl Remote<'_> {
             if names.is_empty() {
                 continue;
             }
-            match self.bring_named(path, names, more, &into, voice)? {
+            match self.bring_named(path, names, more, &into, events)? {
                 Some(Outcome::Whole | Outcome::Vanished) => {}
                 other => return Ok(other),
             }
@@ -111,7 +115,7 @@ impl Remote<'_> {
         args.extend(with_owners());
         args.extend(["--exclude=*", "--"].map(OsString::from));
         args.extend([self.directory(path), within(into)]);
-        self.brought(args, voice)
+        self.brought(args, events)
     }
 
     /// Brings exactly `names`, of directories nothing that is in them.
@@ -121,7 +125,7 @@ impl Remote<'_> {
         names: &[Name],
         more: &[&str],
         into: &Path,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Option<Outcome>, Failure> {
         let list = into.with_extension("names");
         // What begins like a comment is a name as well. A directory with its slash would mean all that is in it.
@@ -136,7 +140,7 @@ impl Remote<'_> {
         let mut from = OsString::from("--files-from=");
         from.push(&list);
         args.extend([from, "--".into(), self.directory(path), within(into)]);
-        let brought = self.brought(args, voice);
+        let brought = self.brought(args, events);
         let _ = std::fs::remove_file(&list);
         brought
     }
@@ -147,12 +151,12 @@ impl Remote<'_> {
         &self,
         from: &Path,
         path: &str,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Outcome, Vec<Name>), Failure> {
-        let changed = self.leave_changed(from, path, &ONLY_DIRECTORIES, voice)?;
+        let changed = self.leave_changed(from, path, &ONLY_DIRECTORIES, events)?;
         let left = leaving(from);
-        let made = if left.is_dir() { self.send_entries(&left, path, None, voice)? } else { Outcome::Whole };
-        let (_, given) = self.run(self.giving(Apply::Yes, from, path, &ONLY_DIRECTORIES), voice)?;
+        let made = if left.is_dir() { self.send_entries(&left, path, None, events)? } else { Outcome::Whole };
+        let (_, given) = self.run(self.giving(Apply::Yes, from, path, &ONLY_DIRECTORIES), events)?;
         Ok((made.worse(given), changed))
     }
 
@@ -161,12 +165,12 @@ impl Remote<'_> {
         &self,
         from: &Path,
         path: &str,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Outcome, Vec<Name>), Failure> {
-        let mut changed = self.leave_changed(from, path, &by_content(), voice)?;
+        let mut changed = self.leave_changed(from, path, &by_content(), events)?;
         // To compare content takes long; what grew meanwhile is seen by its size, at once before it is done.
-        changed.extend(self.leave_changed(from, path, &["--size-only"], voice)?);
-        let (_, outcome) = self.run(self.giving(Apply::Yes, from, path, &["--size-only"]), voice)?;
+        changed.extend(self.leave_changed(from, path, &["--size-only"], events)?);
+        let (_, outcome) = self.run(self.giving(Apply::Yes, from, path, &["--size-only"]), events)?;
         Ok((outcome, changed))
     }
 
@@ -176,9 +180,9 @@ impl Remote<'_> {
         from: &Path,
         path: &str,
         more: &[impl AsRef<OsStr>],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Vec<Name>, Failure> {
-        let (changes, _) = self.listed(self.giving(Apply::No, from, path, more), voice)?;
+        let (changes, _) = self.listed(self.giving(Apply::No, from, path, more), events)?;
         let changed: Vec<Name> = changes.created.into_iter().chain(changes.replaced).collect();
         for name in &changed {
             let noted = from.join(name.as_path());
@@ -207,9 +211,9 @@ impl Remote<'_> {
     pub(in super::super) fn brought(
         &self,
         args: Vec<OsString>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Option<Outcome>, Failure> {
-        Ok(there(self.run(args, voice))?.map(|(_, outcome)| outcome))
+        Ok(there(self.run(args, events))?.map(|(_, outcome)| outcome))
     }
 }
 

@@ -15,9 +15,9 @@ use super::attributes::there;
 use super::reads::Reads;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{sqlite, tree};
 use crate::plugin::kit::pages::BESIDE;
-use crate::plugin::kit::voice::Voice;
 
 /// What is sent of a directory of the backup, by names below it.
 pub(super) struct Sent {
@@ -40,9 +40,9 @@ pub(super) struct Left {
 }
 
 /// Tells what is sent of the directory `from`, and what is left.
-pub(super) fn choose(remote: &Remote<'_>, from: &Path, voice: &mut Voice<'_>) -> Result<(Sent, Left), Failure> {
-    let sent = remote.of_backup(from, remote.excluded(&[]).collect(), voice)?;
-    let all = if remote.excludes() { remote.of_backup(from, Vec::new(), voice)? } else { Vec::new() };
+pub(super) fn choose(remote: &Remote<'_>, from: &Path, events: &mut EventWriter<'_>) -> Result<(Sent, Left), Failure> {
+    let sent = remote.of_backup(from, remote.excluded(&[]).collect(), events)?;
+    let all = if remote.excludes() { remote.of_backup(from, Vec::new(), events)? } else { Vec::new() };
     Ok(told_apart(sent, all, |name| sqlite::is_own(&from.join(name.as_path()))))
 }
 
@@ -98,7 +98,7 @@ impl Left {
         (sent, from): (&Sent, &Path),
         (remote, to): (&Remote<'_>, &str),
         leaves: &[Name],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         if self.excluded.is_empty() {
             return Ok(());
@@ -107,12 +107,12 @@ impl Left {
             |names: Vec<Name>| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
         let first = outermost(self.excluded.iter().cloned());
         // What these lie in is sent, so it can be read, also where they themselves cannot be.
-        let (found, _) = remote.seen(to, &first, voice)?;
+        let (found, _) = remote.seen(to, &first, events)?;
         let mut there = plain(found);
         let open: BTreeSet<&[u8]> = first.iter().map(Name::plain).filter(|name| there.contains(*name)).collect();
         let is_deeper = |name: &&Name| name.parents().any(|at| open.contains(at));
         let deeper: Vec<Name> = self.excluded.iter().filter(is_deeper).cloned().collect();
-        let (found, outcome) = remote.seen(to, &deeper, voice)?;
+        let (found, outcome) = remote.seen(to, &deeper, events)?;
         there.extend(plain(found));
         for name in leaves {
             there.remove(name.plain());
@@ -157,14 +157,19 @@ impl Left {
 
 impl Remote<'_> {
     /// The names of the backup below `from` that these options leave, directories with a slash.
-    fn of_backup(&self, from: &Path, options: Vec<OsString>, voice: &mut Voice<'_>) -> Result<Vec<Name>, Failure> {
+    fn of_backup(
+        &self,
+        from: &Path,
+        options: Vec<OsString>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Vec<Name>, Failure> {
         let scratch = self.scratch()?;
         // Both are of this host: rsync is asked, since it alone knows what its patterns leave out.
         let mut args: Vec<OsString> = ["--stats", "--dry-run", "-rlD"].map(OsString::from).to_vec();
         args.extend(options);
         args.extend(["--".into(), within(from), within(scratch.path())]);
         // What cannot be read here is not sent either.
-        self.listed(args, voice).map(|(changes, _)| changes.created)
+        self.listed(args, events).map(|(changes, _)| changes.created)
     }
 
     /// Which of `names` the directory `path` of the device has; nothing is read but that they are there.
@@ -172,7 +177,7 @@ impl Remote<'_> {
         &self,
         path: &str,
         names: &[Name],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(Vec<Name>, Outcome), Failure> {
         if names.is_empty() {
             return Ok((Vec::new(), Outcome::Whole));
@@ -187,7 +192,7 @@ impl Remote<'_> {
         let mut from = OsString::from("--files-from=");
         from.push(&list);
         args.extend([from, "--".into(), self.directory(path), within(scratch.path())]);
-        let Some((changes, outcome)) = there(self.listed(args, voice))? else {
+        let Some((changes, outcome)) = there(self.listed(args, events))? else {
             return Ok((Vec::new(), Outcome::Whole));
         };
         let wanted: BTreeSet<&[u8]> = names.iter().map(Name::plain).collect();

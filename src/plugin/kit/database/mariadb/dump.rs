@@ -14,8 +14,8 @@ use super::{Accepted, gaps};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::DEADLINE_OF_WORK;
-use crate::plugin::kit::voice::Voice;
 use crate::process::Exit;
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -56,7 +56,7 @@ pub(super) fn dump(
     database: &str,
     file: &Path,
     bytes_before: u64,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Dumped, Failure> {
     let listed = server.tables(database)?;
     let excluded = server.settings.excluded(database);
@@ -88,7 +88,7 @@ pub(super) fn dump(
             // Only what grew is progress: a dump that hangs is noticed.
             if written != told {
                 told = written;
-                voice.progress(bytes_before + written, (bytes_before + size).max(bytes_before + written));
+                events.progress(bytes_before + written, (bytes_before + size).max(bytes_before + written));
             }
         },
     );
@@ -98,10 +98,10 @@ pub(super) fn dump(
         return Err(explain("mariadb-dump", &server.settings.place(), database, &ran));
     }
     for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
-        voice.log(line.trim());
+        events.log(line.trim());
     }
     let bytes = bytes_of(file);
-    let (scan, sha256) = read_whole(file, |read| voice.progress(bytes_before + read, bytes_before + bytes))?;
+    let (scan, sha256) = read_whole(file, |read| events.progress(bytes_before + read, bytes_before + bytes))?;
     judge(server, database, &scan, kept.len() as u64).inspect_err(|_| {
         let _ = std::fs::remove_file(file);
     })?;

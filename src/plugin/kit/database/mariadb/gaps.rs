@@ -16,13 +16,13 @@ const ELSEWHERE: [&str; 7] = ["federated", "mrg_myisam", "merge", "mrg_isam", "c
 const UNSEEN: &str = "what the user has no right to see is not in this backup, or may not be";
 
 /// The user and what it may do.
-pub(super) struct Sight {
+pub(super) struct Visibility {
     /// As SQL has it: `'u'@'%'`.
     user: String,
     grants: Grants,
 }
 
-impl Sight {
+impl Visibility {
     pub(super) fn of(server: &Server<'_>) -> Result<Self, Failure> {
         let told = server.query("", "SELECT CURRENT_USER()")?.concat();
         let (user, host) = told.rsplit_once('@').unwrap_or((told.as_str(), "%"));
@@ -93,7 +93,7 @@ pub(super) type Before<'b> = &'b dyn Fn(&str) -> Option<u64>;
 /// Says what is hidden in `database`.
 pub(super) fn unseen(
     server: &Server<'_>,
-    sight: &Sight,
+    visibility: &Visibility,
     database: &str,
     now: &Counts,
     before: Before<'_>,
@@ -109,7 +109,7 @@ pub(super) fn unseen(
             is_missing: !server.settings.accepts(Accepted::Unseen),
         }
     };
-    sight.hidden(server, database).into_iter().map(told).collect()
+    visibility.hidden(server, database).into_iter().map(told).collect()
 }
 
 /// Says which kinds the catalog lists more of than the dump has.

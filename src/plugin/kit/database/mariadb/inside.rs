@@ -16,9 +16,9 @@ use super::server::{Server, identifier, literal, series, unhex};
 use super::{MariadbSettings, dump, explain, split};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::tidy::tidy;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{Verb, Verdict};
 use crate::process::Exit;
 use crate::types::ByteSize;
@@ -56,9 +56,9 @@ impl Dumped {
         artifact: &Path,
         staging: &Path,
         number: usize,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
-        let (whole, _) = dump::read_whole(artifact, |done| voice.progress(done, 0))?;
+        let (whole, _) = dump::read_whole(artifact, |done| events.progress(done, 0))?;
         let damaged = |why: &str| {
             Failure::new(codes::DUMP_DAMAGED, format!("{} is not whole: {why}", artifact.display()))
                 .hint("nothing was changed; take another snapshot")
@@ -67,13 +67,13 @@ impl Dumped {
             return Err(damaged("it has no end (`-- Dump completed`)"));
         }
         let into = staging.join(format!(".larder-dump-{number}"));
-        let parts = split::split(artifact, &into, |done| voice.progress(done, 0)).map_err(|error| {
+        let parts = split::split(artifact, &into, |done| events.progress(done, 0)).map_err(|error| {
             Failure::new(codes::UNWRITABLE, format!("{} cannot be taken apart: {error}", artifact.display()))
                 .hint("nothing was changed; make room where the artifacts lie")
         })?;
         let mut databases = Vec::new();
         for (quoted, file) in parts.databases {
-            let (scan, _) = dump::read_whole(&file, |done| voice.progress(done, 0))?;
+            let (scan, _) = dump::read_whole(&file, |done| events.progress(done, 0))?;
             if !scan.complete || scan.database.as_ref() != Some(&quoted) {
                 return Err(damaged(&format!("the part of `{quoted}` is cut")));
             }
@@ -162,11 +162,11 @@ impl<'a> Reached<'a> {
     }
 
     /// Says first when the dump is of another version.
-    pub(in crate::plugin) fn tell_version(&self, dumped: &Dumped, voice: &mut Voice<'_>) {
+    pub(in crate::plugin) fn tell_version(&self, dumped: &Dumped, events: &mut EventWriter<'_>) {
         let now = self.server.version.shown();
         let then = dumped.server.as_deref().and_then(super::server::shown);
         if let Some(then) = then.filter(|then| series(then) != series(&now)) {
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::OTHER_VERSION, format!("the dump is of {then}, the server is {now}"))
                     .with_hint("an older server may not know all that is in it; try it on a server beside first"),
             );
@@ -180,7 +180,7 @@ impl<'a> Reached<'a> {
         planned: &[Planned],
         note: (&str, usize, &str, bool),
         places: &mut Vec<Place>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let (run, from, container, in_restored) = note;
         let mut fresh = Vec::new();
@@ -190,7 +190,7 @@ impl<'a> Reached<'a> {
             fresh.push(place);
         }
         let swap = Swap::within(&self.server, self.journal);
-        self.work(&swap, dumped).beside(&of(planned), fresh, places, voice)
+        self.work(&swap, dumped).beside(&of(planned), fresh, places, events)
     }
 
     /// Puts what was loaded in its place.
@@ -199,10 +199,10 @@ impl<'a> Reached<'a> {
         dumped: &Dumped,
         planned: &[Planned],
         places: &mut [Place],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let swap = Swap::within(&self.server, self.journal);
-        self.work(&swap, dumped).put(&of(planned), places, voice)
+        self.work(&swap, dumped).put(&of(planned), places, events)
     }
 
     /// Drops what was there before.
@@ -211,8 +211,8 @@ impl<'a> Reached<'a> {
     }
 
     /// Makes the live database what it was.
-    pub(in crate::plugin) fn undo(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        Swap::within(&self.server, self.journal).recover_all(std::slice::from_ref(place), voice)
+    pub(in crate::plugin) fn undo(&self, place: &Place, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        Swap::within(&self.server, self.journal).recover_all(std::slice::from_ref(place), events)
     }
 
     /// Makes the users of the dump that are missing, with their rights, when its databases are in their places; answers whether the dump has any that could be.
@@ -221,7 +221,7 @@ impl<'a> Reached<'a> {
         dumped: &Dumped,
         note: (&str, usize, &str, bool),
         places: &mut Vec<Place>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<bool, Failure> {
         let Some(file) = dumped.users.as_ref().filter(|_| self.server.version.is_mariadb) else { return Ok(false) };
         let (scan, _) = dump::read_whole(file, |_| {})?;
@@ -237,7 +237,7 @@ impl<'a> Reached<'a> {
         let beside = place.beside().to_owned();
         let names = Some(Names::own("`mysql`", &identifier(&beside)));
         let feed = Feed { file, part: Part::Tables, names, is_beside: true, args: self.server.shell_args() };
-        let ran = stream(&self.server, feed, |_| voice.progress(0, 0))?;
+        let ran = stream(&self.server, feed, |_| events.progress(0, 0))?;
         if ran.exit != Exit::Success {
             return Err(explain::explain("the load of the users", &self.server.settings.place(), "mysql", &ran));
         }
@@ -261,7 +261,7 @@ impl<'a> Reached<'a> {
                 (Verdict::Failed, format!("{} are missing: {}", missing.len(), tidy(&shown, 300)))
             }
         };
-        voice.validation(format!("the users of the dump are at {}", self.server.settings.place()), verdict, detail);
+        events.validation(format!("the users of the dump are at {}", self.server.settings.place()), verdict, detail);
         Ok(true)
     }
 
@@ -333,10 +333,10 @@ impl Planned {
     }
 
     /// Says what was done.
-    pub(in crate::plugin) fn tell_done(&self, container: &str, voice: &mut Voice<'_>) {
+    pub(in crate::plugin) fn tell_done(&self, container: &str, events: &mut EventWriter<'_>) {
         let verb = if self.0.exists { Verb::Replace } else { Verb::Create };
         let how = "loaded beside by the client in the container, compared, and put in its place";
-        voice.step(verb, format!("database {} in {container}", self.0.goal), format!("{}; {how}", self.detail()));
+        events.step(verb, format!("database {} in {container}", self.0.goal), format!("{}; {how}", self.detail()));
     }
 }
 

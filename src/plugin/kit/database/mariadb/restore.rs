@@ -16,7 +16,7 @@ use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{Choice, Goal};
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verb};
 
 mod back;
@@ -58,53 +58,53 @@ pub(in crate::plugin) struct MariadbRestore {
     compare: bool,
 }
 
-pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<MariadbSettings, MariadbRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     settings.check()?;
     let server = Server::connect(&settings, &request.staging)?;
     let version = server.version.shown();
-    voice.version(version.clone());
-    let same_series = tell_version(facts, &version, voice);
-    let plans = plan(&server, &options, facts, &request.staging, voice)?;
+    events.version(version.clone());
+    let same_series = tell_version(facts, &version, events);
+    let plans = plan(&server, &options, facts, &request.staging, events)?;
     let users = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_USERS && options.users);
     if options.users && users.is_none() {
         return Err(Failure::new(codes::NO_USERS, "the backup holds no users").hint("leave `users` out"));
     }
     if let Some(users) = users {
-        whole(users, &request.staging, voice)?;
-        voice.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
+        whole(users, &request.staging, events)?;
+        events.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
     }
     let swap = Swap::new(&server, request)?;
     let work = Work { swap: &swap, compare: options.compare, same_series };
     let plans: Vec<&Plan> = plans.iter().collect();
     work.check(&plans)?;
     for plan in &plans {
-        plan.tell(voice);
+        plan.tell(events);
     }
     if order.dry_run {
         return Ok(());
     }
     let mut places = Vec::new();
-    work.all(&plans, &request.run, &mut places, voice).or_else(|failure| {
+    work.all(&plans, &request.run, &mut places, events).or_else(|failure| {
         swap.put_back(&places).map_err(|second| failure.and(second))?;
         Err(failure)
     })?;
     // Last, for what uses them is in its place and compared.
-    users.map_or(Ok(()), |users| users::restore(&swap, &request.run, &request.staging.join(&users.path), voice))
+    users.map_or(Ok(()), |users| users::restore(&swap, &request.run, &request.staging.join(&users.path), events))
 }
 
 /// Puts right what a restore that was killed left.
-pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: MariadbSettings = builtin::settings(request)?;
     settings.check()?;
     let server = Server::connect(&settings, &request.staging)?;
-    Swap::new(&server, request)?.recover(voice)
+    Swap::new(&server, request)?.recover(events)
 }
 
 /// Says first when the backup is of another version. Answers whether dumps of both look the same.
-fn tell_version(facts: &CaptureFacts, version: &str, voice: &mut Voice<'_>) -> bool {
+fn tell_version(facts: &CaptureFacts, version: &str, events: &mut EventWriter<'_>) -> bool {
     let Some(then) = facts.app_version.as_deref().filter(|then| series(then) != series(version)) else { return true };
-    voice.warning(
+    events.warning(
         Trouble::new(codes::OTHER_VERSION, format!("the backup is of {then}, the server is {version}"))
             .with_hint("an older server may not know all that is in it; try it on a server beside first"),
     );
@@ -112,8 +112,8 @@ fn tell_version(facts: &CaptureFacts, version: &str, voice: &mut Voice<'_>) -> b
 }
 
 /// Reads a dump to its end; refuses one that is not what was captured.
-fn whole(artifact: &ArtifactFile, staging: &Path, voice: &mut Voice<'_>) -> Result<Scan, Failure> {
-    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+fn whole(artifact: &ArtifactFile, staging: &Path, events: &mut EventWriter<'_>) -> Result<Scan, Failure> {
+    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| events.progress(done, 0))?;
     let is_other = artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256);
     if scan.complete && !is_other { Ok(scan) } else { Err(damaged(artifact)) }
 }
@@ -129,14 +129,14 @@ fn plan(
     options: &MariadbRestore,
     facts: &CaptureFacts,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Plan>, Failure> {
     let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();
     for artifact in facts.artifacts.iter().filter(|artifact| artifact.format == FORMAT_DUMP) {
         let file = staging.join(&artifact.path);
-        let scan = whole(artifact, staging, voice)?;
+        let scan = whole(artifact, staging, events)?;
         let quoted = scan.database.clone().ok_or_else(|| damaged(artifact))?;
         let name = quoted.replace("``", "`");
         known.push(name.clone());

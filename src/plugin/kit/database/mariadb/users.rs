@@ -14,9 +14,9 @@ use super::restore::swap::{Place, Swap};
 use super::server::Server;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::memory_file::MemoryFile;
 use crate::plugin::kit::tool::DEADLINE_OF_WORK;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 use crate::process::Exit;
 
@@ -61,7 +61,7 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
 /// told, and the rest goes on.
 ///
 /// Noted first: a user that is half made looks like one that is there.
-pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let server = swap.server;
     let missing = of_missing(file, &there(server)?).map_err(|error| {
         Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", file.display()))
@@ -71,8 +71,8 @@ pub(super) fn restore(swap: &Swap<'_>, run: &str, file: &Path, voice: &mut Voice
     let mut place = Place::new(server, run, NUMBER, "mysql", false, &[])?;
     (place.is_of_users, place.users) = (true, missing.makes.iter().cloned().collect());
     swap.note(&place)?;
-    let made = make(swap, &place, script.path(), voice);
-    if let Err(failure) = made.and_then(|complaints| judge(server, &missing.users, complaints, voice)) {
+    let made = make(swap, &place, script.path(), events);
+    if let Err(failure) = made.and_then(|complaints| judge(server, &missing.users, complaints, events)) {
         // Whoever else came meanwhile was made by others.
         unmake(server, &place.users).and_then(|()| swap.done(&place)).map_err(|second| failure.and(second))?;
         return Err(failure);
@@ -165,7 +165,7 @@ fn unquoted(token: &[u8]) -> String {
 }
 
 /// Answers how many statements were refused.
-fn make(swap: &Swap<'_>, place: &Place, file: &Path, voice: &mut Voice<'_>) -> Result<usize, Failure> {
+fn make(swap: &Swap<'_>, place: &Place, file: &Path, events: &mut EventWriter<'_>) -> Result<usize, Failure> {
     let server = swap.server;
     let mut args = server.shell_args();
     args.extend([format!("--init-command={}", swap.first(place)).into(), "--force".into()]);
@@ -177,7 +177,7 @@ fn make(swap: &Swap<'_>, place: &Place, file: &Path, voice: &mut Voice<'_>) -> R
         return Err(explain("the restore of the users", &server.settings.place(), "", &ran));
     }
     for complaint in complaints.iter().take(COMPLAINTS_MAX) {
-        voice.warning(Trouble::new(codes::GRANT_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
+        events.warning(Trouble::new(codes::GRANT_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
     }
     Ok(complaints.len())
 }
@@ -187,7 +187,7 @@ fn judge(
     server: &Server<'_>,
     wanted: &BTreeSet<(String, String)>,
     complaints: usize,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let there = there(server)?;
     let missing: Vec<String> = wanted.difference(&there).map(|(user, host)| format!("`{user}`@`{host}`")).collect();
@@ -200,7 +200,7 @@ fn judge(
     } else {
         (Verdict::Proven, format!("{} users", wanted.len()))
     };
-    voice.validation("the users of the backup are there", verdict, detail);
+    events.validation("the users of the backup are there", verdict, detail);
     Ok(())
 }
 

@@ -6,13 +6,13 @@ use super::{Accepted, FOREIGN_TOOL, FORMAT_DUMP, FORMAT_USERS, MariadbSettings, 
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::figure_key;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verdict};
 
-pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<MariadbSettings> { settings, facts } = ValidateJob::of(request)?;
     if facts.figures.contains_key(FOREIGN_TOOL) && !settings.accepts(Accepted::ForeignTool) {
-        voice.validation(
+        events.validation(
             "the dump program is made for this kind of server",
             Verdict::CouldNotVerify,
             format!(
@@ -25,11 +25,11 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
     for (number, artifact) in facts.artifacts.iter().enumerate() {
         let key = figure_key(&artifact.path, number, settings.password.as_ref());
         match artifact.format.as_str() {
-            FORMAT_DUMP => file(artifact, &key, &request.staging, facts, settings.allow_empty, voice)?,
+            FORMAT_DUMP => file(artifact, &key, &request.staging, facts, settings.allow_empty, events)?,
             FORMAT_USERS => {
-                unchanged_and_whole(artifact, &request.staging, voice)?;
+                unchanged_and_whole(artifact, &request.staging, events)?;
             }
-            other => voice.validation(
+            other => events.validation(
                 format!("{} is known", artifact.path.display()),
                 Verdict::CouldNotVerify,
                 format!("unknown format {other:?}"),
@@ -43,22 +43,22 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
 fn unchanged_and_whole(
     artifact: &ArtifactFile,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<super::scan::Scan, Failure> {
     let shown = artifact.path.display();
-    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| voice.progress(done, 0))?;
+    let (scan, sha256) = dump::read_whole(&staging.join(&artifact.path), |done| events.progress(done, 0))?;
     let (verdict, detail) = match &artifact.sha256 {
         Some(wanted) if *wanted == sha256 => (Verdict::Proven, format!("sha256 {sha256}")),
         Some(wanted) => (Verdict::Failed, format!("sha256 is {sha256}, at the capture it was {wanted}")),
         None => (Verdict::CouldNotVerify, "the capture told no SHA-256".to_owned()),
     };
-    voice.validation(format!("{shown} is unchanged since the capture"), verdict, detail);
+    events.validation(format!("{shown} is unchanged since the capture"), verdict, detail);
     let (verdict, detail) = if scan.complete {
         (Verdict::Proven, format!("{} statements, `-- Dump completed` at the end", scan.counts.statements))
     } else {
         (Verdict::Failed, "it does not end with `-- Dump completed`".to_owned())
     };
-    voice.validation(format!("{shown} is whole"), verdict, detail);
+    events.validation(format!("{shown} is whole"), verdict, detail);
     Ok(scan)
 }
 
@@ -68,10 +68,10 @@ fn file(
     staging: &Path,
     facts: &CaptureFacts,
     allow_empty: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let shown = artifact.path.display();
-    let scan = unchanged_and_whole(artifact, staging, voice)?;
+    let scan = unchanged_and_whole(artifact, staging, events)?;
     let wanted = |what: &str| facts.figures.get(&format!("{what}.{key}")).copied();
     let found = [("tables", scan.counts.tables), ("rows", scan.counts.rows), ("content", scan.content())];
     let detail =
@@ -85,6 +85,6 @@ fn file(
     } else {
         (Verdict::Proven, detail)
     };
-    voice.validation(format!("{shown} has the tables and rows of the capture"), verdict, detail);
+    events.validation(format!("{shown} has the tables and rows of the capture"), verdict, detail);
     Ok(())
 }

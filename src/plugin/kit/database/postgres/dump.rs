@@ -15,8 +15,8 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends};
-use crate::plugin::kit::voice::Voice;
 use crate::process::Exit;
 
 /// Dumps up to this size are read row by row at the capture; all of them are when they are validated.
@@ -43,7 +43,7 @@ pub(super) fn all(
     server: &Server<'_>,
     databases: &[String],
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Dumped>, Failure> {
     let queue: Mutex<VecDeque<(usize, &String)>> = Mutex::new(databases.iter().enumerate().collect());
     let waiting = || queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ pub(super) fn all(
                     if let Some(own) = progress.get_mut(index) {
                         *own = (done, total.max(done));
                     }
-                    voice.progress(progress.iter().map(|own| own.0).sum(), progress.iter().map(|own| own.1).sum());
+                    events.progress(progress.iter().map(|own| own.0).sum(), progress.iter().map(|own| own.1).sum());
                 }
                 News::Done { index, result } => match *result {
                     Ok(dumped) => {

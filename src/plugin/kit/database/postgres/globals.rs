@@ -12,7 +12,7 @@ use super::statement::{Backslash, Cursor, Piece, sql, statements};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::Verdict;
 
 /// What could not be done is told so often.
@@ -139,14 +139,14 @@ impl Globals {
         missing: &Missing,
         there: &There,
         stderr: &str,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) {
         let complaints = stderr.lines().filter(|line| line.contains("ERROR:") || line.contains("error:"));
         let complaints: Vec<&str> = complaints.filter(|line| !line.contains("already exists")).collect();
         for complaint in complaints.iter().take(COMPLAINTS_MAX) {
-            voice.warning(Trouble::new(codes::ROLE_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
+            events.warning(Trouble::new(codes::ROLE_REFUSED, crate::plugin::kit::tidy::tidy(complaint, 300)));
         }
-        tell_left(missing, voice);
+        tell_left(missing, events);
         let wanted = self.roles();
         let lacking: Vec<&str> = wanted.iter().copied().filter(|role| !there.roles.contains(*role)).collect();
         let (verdict, detail) = if !lacking.is_empty() {
@@ -157,7 +157,7 @@ impl Globals {
         } else {
             (Verdict::Proven, format!("{} roles", wanted.len()))
         };
-        voice.validation(name, verdict, detail);
+        events.validation(name, verdict, detail);
     }
 }
 
@@ -177,12 +177,12 @@ fn is_utf8(text: &str) -> bool {
 }
 
 /// Says which memberships are not given.
-fn tell_left(missing: &Missing, voice: &mut Voice<'_>) {
+fn tell_left(missing: &Missing, events: &mut EventWriter<'_>) {
     for statement in &missing.left {
         let told =
             format!("a role that is there stays as it is, and so is not given what the backup says: {statement}");
         let trouble = Trouble::new(codes::MEMBERSHIP_LEFT, told);
-        voice.notice(trouble.with_hint("run that statement if the role shall have what it says"));
+        events.notice(trouble.with_hint("run that statement if the role shall have what it says"));
     }
 }
 

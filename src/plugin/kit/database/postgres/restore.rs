@@ -19,7 +19,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
 use crate::plugin::kit::database::{Choice, Goal, figure_key};
 use crate::plugin::kit::digest;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::process::Exit;
 use crate::types::ByteSize;
@@ -65,8 +65,8 @@ pub(in crate::plugin) struct PostgresRestore {
 }
 
 /// Says whether a database that was filled by other means is what its dump was.
-pub(in crate::plugin) fn compare(goal: &str, wanted: &Scan, found: &Scan, voice: &mut Voice<'_>) {
-    compare::tell(goal, wanted, found, wanted.major == found.major, true, voice);
+pub(in crate::plugin) fn compare(goal: &str, wanted: &Scan, found: &Scan, events: &mut EventWriter<'_>) {
+    compare::tell(goal, wanted, found, wanted.major == found.major, true, events);
 }
 
 fn jobs_default() -> u32 {
@@ -84,12 +84,12 @@ struct Plan {
     is_full: bool,
 }
 
-pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<PostgresSettings, PostgresRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     let server = Server::connect(&settings, &request.staging, "postgres")?;
-    voice.version(format!("PostgreSQL {}", server.version));
-    let same_major = tell_version(facts, &server, voice);
-    let plans = plan(&server, &options, facts, &request.staging, voice)?;
+    events.version(format!("PostgreSQL {}", server.version));
+    let same_major = tell_version(facts, &server, events);
+    let plans = plan(&server, &options, facts, &request.staging, events)?;
     let globals = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_GLOBALS && options.globals);
     if options.globals && globals.is_none() {
         return Err(Failure::new(codes::NO_GLOBALS, "the backup holds no roles").hint("leave `globals` out"));
@@ -103,10 +103,10 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
             return Err(damaged(&globals.path, "it is not as it was captured"));
         }
         roles = Some(Globals::read(&file)?);
-        voice.step(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
+        events.step(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
     }
     for plan in &plans {
-        plan.tell(voice);
+        plan.tell(events);
     }
     if order.dry_run {
         return Ok(());
@@ -116,21 +116,21 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
         swap::unused(&server, apart, &plan.goal)?;
     }
     if let Some(globals) = &roles {
-        roles::restore(&server, apart, globals, &request.staging, voice)?;
+        roles::restore(&server, apart, globals, &request.staging, events)?;
     }
     let mut places = Places::new(&server, request, apart)?;
     let work = Work { server: &server, options: &options, staging: &request.staging, apart, same_major };
-    match work.all(&plans, &request.run, &mut places, voice) {
+    match work.all(&plans, &request.run, &mut places, events) {
         Ok(()) => Ok(()),
         Err(failure) => {
-            places.give_up(voice);
+            places.give_up(events);
             Err(failure)
         }
     }
 }
 
 impl Plan {
-    fn tell(&self, voice: &mut Voice<'_>) {
+    fn tell(&self, events: &mut EventWriter<'_>) {
         let (tables, rows) = (self.scan.count("TABLE"), self.scan.rows());
         let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
         let (verb, detail) = match (self.is_full, self.exists) {
@@ -138,7 +138,7 @@ impl Plan {
             (false, true) => (Verb::Replace, format!("{detail}; nothing is in it now")),
             (false, false) => (Verb::Create, detail),
         };
-        voice.step(verb, format!("database {}", self.goal), detail);
+        events.step(verb, format!("database {}", self.goal), detail);
     }
 }
 
@@ -153,36 +153,42 @@ struct Work<'w> {
 
 impl Work<'_> {
     /// Loads and compares all beside first; only then something changes its name.
-    fn all(&self, plans: &[Plan], run: &str, places: &mut Places<'_>, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn all(
+        &self,
+        plans: &[Plan],
+        run: &str,
+        places: &mut Places<'_>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
         // One that is there and empty is filled as it is: it may have an owner and settings of its own.
         let (empty, beside): (Vec<&Plan>, Vec<&Plan>) = plans.iter().partition(|plan| plan.exists && !plan.is_full);
         for (number, plan) in beside.iter().enumerate() {
             let place = Place::new(run, number, &plan.goal, plan.exists);
             places.take(&place, plan.scan.made().as_deref())?;
-            self.load(plan, &place.beside, Some((&*places, &place)), voice)?;
-            if self.compare(plan, &place.beside, voice)? == Verdict::Failed && plan.is_full {
+            self.load(plan, &place.beside, Some((&*places, &place)), events)?;
+            if self.compare(plan, &place.beside, events)? == Verdict::Failed && plan.is_full {
                 return Err(Failure::new(
                     codes::RESTORE_DIFFERS,
                     format!("what was loaded for {} is not what the backup holds", plan.goal),
                 )
                 .hint("the database that is there was not touched"));
             }
-            self.of_itself(plan, &place.beside, voice)?;
+            self.of_itself(plan, &place.beside, events)?;
         }
         for plan in empty {
-            self.load(plan, &plan.goal, None, voice)?;
-            self.compare(plan, &plan.goal, voice)?;
-            voice.log(format!("rights and settings of the database {} itself are not those of the backup", plan.goal));
+            self.load(plan, &plan.goal, None, events)?;
+            self.compare(plan, &plan.goal, events)?;
+            events.log(format!("rights and settings of the database {} itself are not those of the backup", plan.goal));
         }
-        places.swap(voice)?;
+        places.swap(events)?;
         for plan in plans {
-            self.silent(plan, voice);
+            self.silent(plan, events);
         }
         Ok(())
     }
 
     /// Says how the subscriptions of a database go on: a dump has each of them disabled, and without its tables.
-    fn silent(&self, plan: &Plan, voice: &mut Voice<'_>) {
+    fn silent(&self, plan: &Plan, events: &mut EventWriter<'_>) {
         // All is in its place; who may not look is told nothing.
         let found = silent(&plan.goal, |sql| self.server.names(self.apart, sql)).unwrap_or_default();
         for name in found {
@@ -201,7 +207,7 @@ impl Work<'_> {
                     plan.name, plan.goal
                 )
             };
-            voice.notice(Trouble::new(codes::SUBSCRIPTION_SILENT, told).with_hint(hint));
+            events.notice(Trouble::new(codes::SUBSCRIPTION_SILENT, told).with_hint(hint));
         }
     }
 
@@ -211,15 +217,15 @@ impl Work<'_> {
         plan: &Plan,
         database: &str,
         beside: Option<(&Places<'_>, &Place)>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let (server, options) = (self.server, self.options);
         let mut how = How { owner: options.owner, jobs: options.jobs, single: beside.is_none() };
-        let mut first = load::plain(server, &plan.file, database, how, || voice.progress(0, plan.bytes));
+        let mut first = load::plain(server, &plan.file, database, how, || events.progress(0, plan.bytes));
         if how.single && first.exit != Exit::Success && first.stderr.contains("out of shared memory") {
             // Too many tables for one transaction.
             how.single = false;
-            first = load::plain(server, &plan.file, database, how, || voice.progress(0, plan.bytes));
+            first = load::plain(server, &plan.file, database, how, || events.progress(0, plan.bytes));
         }
         if first.exit == Exit::Success {
             return Ok(());
@@ -233,7 +239,7 @@ impl Work<'_> {
             if let Some((places, place)) = beside {
                 places.again(place, plan.scan.made().as_deref())?;
             }
-            let tick = || voice.progress(0, plan.bytes);
+            let tick = || events.progress(0, plan.bytes);
             let ran = load::with_path(server, &plan.file, self.staging, database, &path, how, tick)?;
             if ran.exit != Exit::Success {
                 failure = load::failure(server, &plan.goal, &ran);
@@ -241,20 +247,20 @@ impl Work<'_> {
                     format!("{} (with the search_path {path}, and not with none)", failure.trouble.message);
                 continue;
             }
-            voice.notice(
+            events.notice(
                 Trouble::new(
                     codes::LOADED_WITH_SEARCH_PATH,
                     format!("{} was loaded with the search_path {path}: with none it is not loadable", plan.goal),
                 )
                 .with_hint("ALTER FUNCTION … SET search_path mends that for good"),
             );
-            return if is_its { Ok(()) } else { self.guessed(plan, database, &path, voice) };
+            return if is_its { Ok(()) } else { self.guessed(plan, database, &path, events) };
         }
         Err(failure)
     }
 
     /// What was computed with a guessed path may be something else than the application computes.
-    fn guessed(&self, plan: &Plan, database: &str, path: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn guessed(&self, plan: &Plan, database: &str, path: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let names = load::ambiguous(self.server, database)?;
         if names.is_empty() {
             return Ok(());
@@ -273,27 +279,27 @@ impl Work<'_> {
             return Err(Failure::new(codes::SEARCH_PATH_UNKNOWN, told).hint(hint));
         }
         let name = format!("what {} computes is as it was", plan.goal);
-        voice.validation(name, Verdict::CouldNotVerify, format!("{told}; it was loaded with {path}"));
+        events.validation(name, Verdict::CouldNotVerify, format!("{told}; it was loaded with {path}"));
         Ok(())
     }
 
-    fn compare(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+    fn compare(&self, plan: &Plan, database: &str, events: &mut EventWriter<'_>) -> Result<Verdict, Failure> {
         if self.options.compare {
-            let found = dump::read_back(self.server, database, || voice.progress(0, plan.bytes))?;
-            return Ok(compare::tell(&plan.goal, &plan.scan, &found, self.same_major, self.options.owner, voice));
+            let found = dump::read_back(self.server, database, || events.progress(0, plan.bytes))?;
+            return Ok(compare::tell(&plan.goal, &plan.scan, &found, self.same_major, self.options.owner, events));
         }
         let name = format!("database {} holds what the backup does", plan.goal);
-        voice.validation(name, Verdict::CouldNotVerify, "it was not compared, as `compare: false` says");
+        events.validation(name, Verdict::CouldNotVerify, "it was not compared, as `compare: false` says");
         Ok(Verdict::CouldNotVerify)
     }
 
     /// Gives the database itself the owner, rights and settings that the backup tells.
-    fn of_itself(&self, plan: &Plan, database: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn of_itself(&self, plan: &Plan, database: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         for property in plan.scan.properties().iter().filter(|each| self.options.owner || !each.is_right) {
             match self.server.query(self.apart, &property.about(database)) {
                 Ok(_) => {}
                 Err(failure) if plan.goal == plan.name => return Err(load::as_administrator(failure)),
-                Err(failure) => voice.warning(Trouble::new(codes::SETTING_REFUSED, failure.trouble.message)),
+                Err(failure) => events.warning(Trouble::new(codes::SETTING_REFUSED, failure.trouble.message)),
             }
         }
         Ok(())
@@ -311,7 +317,7 @@ fn damaged(path: &Path, why: &str) -> Failure {
 }
 
 /// Says first when the backup is of another major version. Answers whether it is of the same.
-fn tell_version(facts: &CaptureFacts, server: &Server<'_>, voice: &mut Voice<'_>) -> bool {
+fn tell_version(facts: &CaptureFacts, server: &Server<'_>, events: &mut EventWriter<'_>) -> bool {
     let then = facts.app_version.as_deref().unwrap_or_default();
     let digits: String = then.trim_start_matches("PostgreSQL ").chars().take_while(char::is_ascii_digit).collect();
     let Some(major) = digits.parse::<u32>().ok().filter(|major| *major != server.major) else { return true };
@@ -321,7 +327,7 @@ fn tell_version(facts: &CaptureFacts, server: &Server<'_>, voice: &mut Voice<'_>
         "extensions and what depends on the version may need care; run ANALYZE afterwards"
     };
     let message = format!("the backup is of {then}, the server is PostgreSQL {}", server.version);
-    voice.warning(Trouble::new(codes::OTHER_VERSION, message).with_hint(hint));
+    events.warning(Trouble::new(codes::OTHER_VERSION, message).with_hint(hint));
     false
 }
 
@@ -331,7 +337,7 @@ fn plan(
     options: &PostgresRestore,
     facts: &CaptureFacts,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Plan>, Failure> {
     let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
@@ -348,11 +354,11 @@ fn plan(
             continue;
         }
         let bytes = dump::bytes_of(&file);
-        let sha256 = digest::sha256(&file, |done| voice.progress(done, bytes))?;
+        let sha256 = digest::sha256(&file, |done| events.progress(done, bytes))?;
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
             return Err(damaged(&artifact.path, "it changed since the capture"));
         }
-        let scan = verify::scan(&server.tools, &server.client, &file, |done| voice.progress(done, bytes))
+        let scan = verify::scan(&server.tools, &server.client, &file, |done| events.progress(done, bytes))
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let goal = options.into.clone().unwrap_or_else(|| name.clone());
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&goal));

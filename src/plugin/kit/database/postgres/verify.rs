@@ -18,8 +18,8 @@ use crate::plugin::kit::database::postgres::{
     FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump_name,
 };
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verdict};
 use crate::process::Exit;
 
@@ -31,7 +31,7 @@ pub(super) struct Contents {
     pub(super) database: Option<String>,
 }
 
-pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<PostgresSettings> { settings, facts } = ValidateJob::of(request)?;
     // Its own environment without the connection: reading a file needs no server and no password.
     let tools = Tools::new(Vec::new(), Vec::new(), &request.staging)?;
@@ -41,39 +41,39 @@ pub(in crate::plugin) fn validate(request: &Request, voice: &mut Voice<'_>) -> R
     for (number, artifact) in facts.artifacts.iter().enumerate() {
         let file = request.staging.join(&artifact.path);
         let shown = artifact.path.display();
-        digest::check(artifact, &file, voice)?;
+        digest::check(artifact, &file, events)?;
         match artifact.format.as_str() {
             FORMAT_DUMP => {
                 let bytes = std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
-                let read = scan(&tools, newest, &file, |done| voice.progress(done, bytes));
+                let read = scan(&tools, newest, &file, |done| events.progress(done, bytes));
                 let name = format!("pg_restore reads {shown} to its end");
                 match read {
                     Ok(found) => {
-                        voice.validation(name, Verdict::Proven, format!("{bytes} bytes"));
+                        events.validation(name, Verdict::Proven, format!("{bytes} bytes"));
                         let key = figure_key(&artifact.path, number, settings.password.as_ref());
-                        same_rows(artifact, &key, &found, facts, voice);
+                        same_rows(artifact, &key, &found, facts, events);
                     }
-                    Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+                    Err(failure) => events.validation(name, Verdict::Failed, failure.trouble.message),
                 }
                 let name = format!("{shown} has tables");
                 let maintenance = artifact.path == Path::new(&dump_name(MAINTENANCE));
                 let may_be_empty = settings.allow_empty || (maintenance && settings.may_be_empty(MAINTENANCE));
                 match contents(&tools, newest, &file) {
-                    Ok(found) if found.tables > 0 || may_be_empty => voice.validation(
+                    Ok(found) if found.tables > 0 || may_be_empty => events.validation(
                         name,
                         Verdict::Proven,
                         format!("{} tables with data, {} entries", found.tables, found.entries),
                     ),
-                    Ok(_) => voice.validation(name, Verdict::Failed, "no table with data is in it"),
-                    Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+                    Ok(_) => events.validation(name, Verdict::Failed, "no table with data is in it"),
+                    Err(failure) => events.validation(name, Verdict::Failed, failure.trouble.message),
                 }
             }
             FORMAT_GLOBALS => {
                 let (verdict, detail) = Globals::verdict(&file);
-                voice.validation(format!("{shown} is whole"), verdict, detail);
+                events.validation(format!("{shown} is whole"), verdict, detail);
             }
             other => {
-                voice.validation(
+                events.validation(
                     format!("{shown} is known"),
                     Verdict::CouldNotVerify,
                     format!("unknown format {other:?}"),
@@ -143,11 +143,11 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
 }
 
 /// Says whether the rows are those of the capture, where it counted them.
-fn same_rows(artifact: &ArtifactFile, key: &str, found: &Scan, facts: &CaptureFacts, voice: &mut Voice<'_>) {
+fn same_rows(artifact: &ArtifactFile, key: &str, found: &Scan, facts: &CaptureFacts, events: &mut EventWriter<'_>) {
     let wanted = |what: &str| facts.figures.get(&format!("{what}.{key}")).copied();
     let (Some(rows), Some(content)) = (wanted("rows"), wanted("content")) else { return };
     let same = (rows, content) == (found.rows(), found.content());
-    voice.validation(
+    events.validation(
         format!("{} has the rows of the capture", artifact.path.display()),
         if same { Verdict::Proven } else { Verdict::Failed },
         format!("{} rows, at the capture {rows}", found.rows()),

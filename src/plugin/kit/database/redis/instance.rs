@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::RedisSettings;
 use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::{DEADLINE_OF_QUESTION, DEADLINE_OF_WORK, Ran, Tools};
-use crate::plugin::kit::voice::Voice;
 use crate::process::{Exit, find_program};
 
 /// LASTSAVE counts whole seconds: a save in the same one could not be told from the last.
@@ -159,15 +159,15 @@ impl<'a> Instance<'a> {
     }
 
     /// Has a snapshot in `file`, in the way that the settings name.
-    pub(super) fn snapshot(&self, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn snapshot(&self, file: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         match &self.settings.rdb_file {
-            Some(path) => self.bgsave(path, file, voice),
-            None => self.pull(file, voice),
+            Some(path) => self.bgsave(path, file, events),
+            None => self.pull(file, events),
         }
     }
 
     /// Has the instance send its snapshot as to a replica.
-    fn pull(&self, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn pull(&self, file: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let mut args = self.args(&["--rdb"]);
         args.push(file.into());
         let mut told = u64::MAX;
@@ -181,7 +181,7 @@ impl<'a> Instance<'a> {
                 let written = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
                 if written != told {
                     told = written;
-                    voice.progress(written, 0);
+                    events.progress(written, 0);
                 }
             },
         );
@@ -194,13 +194,13 @@ impl<'a> Instance<'a> {
     }
 
     /// Has the instance write its file, waits for it, and copies it.
-    fn bgsave(&self, path: &Path, file: &Path, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn bgsave(&self, path: &Path, file: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let started = Instant::now();
-        self.wait(started, voice)?;
+        self.wait(started, events)?;
         std::thread::sleep(SECOND);
         let saved = self.lastsave()?;
         self.ask(&["BGSAVE"])?;
-        let info = self.wait(started, voice)?;
+        let info = self.wait(started, events)?;
         if info.fields.get("rdb_last_bgsave_status").is_some_and(|status| status != "ok") || self.lastsave()? == saved {
             return Err(Failure::new(
                 codes::SAVE_FAILED,
@@ -236,7 +236,7 @@ impl<'a> Instance<'a> {
     }
 
     /// Waits until no save is in progress.
-    fn wait(&self, started: Instant, voice: &mut Voice<'_>) -> Result<Info, Failure> {
+    fn wait(&self, started: Instant, events: &mut EventWriter<'_>) -> Result<Info, Failure> {
         loop {
             let info = self.info()?;
             if info.fields.get("rdb_bgsave_in_progress").is_none_or(|value| value == "0") {
@@ -249,7 +249,7 @@ impl<'a> Instance<'a> {
                 )
                 .later());
             }
-            voice.progress(started.elapsed().as_secs(), 0);
+            events.progress(started.elapsed().as_secs(), 0);
             std::thread::sleep(POLL);
         }
     }

@@ -19,9 +19,9 @@ use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::place::{Placing, aside};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
@@ -64,11 +64,11 @@ fn wait_default() -> Patience {
     Patience(Duration::from_mins(5))
 }
 
-pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<RedisSettings, RedisRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
     settings.check()?;
     if options.compare_only {
-        return compare_only(&settings, request, facts, voice);
+        return compare_only(&settings, request, facts, events);
     }
     let refuse = |what: &str, hint: &str| Err(Failure::new(codes::RESTORE_OPTIONS, what).hint(hint));
     let Some(directory) = options.dir.as_deref().filter(|directory| directory.is_absolute()) else {
@@ -82,16 +82,16 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
             .hint("Larder must run where the instance's files are, or see them mounted"));
     }
     let instance = Instance::find(&settings, &request.staging)?;
-    let Backup { file: new, sha256, found } = Backup::read(&instance, &settings, request, facts, voice)?;
+    let Backup { file: new, sha256, found } = Backup::read(&instance, &settings, request, facts, events)?;
     let running = running(&instance)?;
     if let Some(version) = &running {
-        voice.version(version.clone());
+        events.version(version.clone());
         if !order.dry_run {
             return Err(Failure::new(codes::STILL_RUNNING, format!("{version} runs at {}", settings.place())).hint(
                 "nothing was changed; stop it first (`systemctl stop redis-server`): it would overwrite the file",
             ));
         }
-        voice.step(Verb::Manual, "stop the instance", format!("{version} runs at {}", settings.place()));
+        events.step(Verb::Manual, "stop the instance", format!("{version} runs at {}", settings.place()));
     }
     let goal = directory.join(&options.dbfilename);
     let logs = append_only(directory)?;
@@ -110,17 +110,21 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
     let kept = aside(&goal, &request.run);
     let bytes = std::fs::metadata(&new).map_or(0, |metadata| metadata.len());
     for log in &logs {
-        voice.step(Verb::Replace, log.display().to_string(), format!("kept as {}", aside(log, &request.run).display()));
+        events.step(
+            Verb::Replace,
+            log.display().to_string(),
+            format!("kept as {}", aside(log, &request.run).display()),
+        );
     }
     let detail = format!("{} keys, {}", found.keys, ByteSize(bytes));
     if is_there {
-        voice.step(
+        events.step(
             Verb::Replace,
             goal.display().to_string(),
             format!("{detail}; the old one is kept as {}", kept.display()),
         );
     } else {
-        voice.step(Verb::Create, goal.display().to_string(), detail);
+        events.step(Verb::Create, goal.display().to_string(), detail);
     }
     if !order.dry_run {
         let broken = |error: std::io::Error| {
@@ -128,7 +132,7 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
                 .hint("give the daemon's user write permission on the directory, and room")
         };
         let placing =
-            Placing::prepare(&new, &goal, &request.run, |done| voice.progress(done, bytes)).map_err(broken)?;
+            Placing::prepare(&new, &goal, &request.run, |done| events.progress(done, bytes)).map_err(broken)?;
         placing.keep_old(&kept).map_err(broken)?;
         placing.finish().map_err(broken)?;
         // Last: until then an instance that is started reads the old data from them, whole.
@@ -137,15 +141,15 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
         }
         let there = digest::sha256(&goal, |_| {})?;
         let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
-        voice.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
+        events.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
     }
-    voice.step(
+    events.step(
         Verb::Manual,
         "start the instance",
         format!("then DBSIZE tells at most {} keys in all databases ({} may have run out)", found.keys, found.expires),
     );
     if !logs.is_empty() {
-        voice.warning(
+        events.warning(
             Trouble::new(
                 codes::AOF_SET_ASIDE,
                 "the instance kept an AOF: start it with `appendonly no`, or it begins an empty one",
@@ -157,12 +161,12 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
         let (verdict, detail) = match &settings.rdb_file {
             // What it holds may be wrong, and the restored file is all that is right then.
             Some(_) => (Verdict::CouldNotVerify, SAVES_OVER_IT.to_owned()),
-            None => match wait(&instance, options.wait.0, voice) {
-                Ok(()) => compare(&instance, &settings, &new, &found, request, voice),
+            None => match wait(&instance, options.wait.0, events) {
+                Ok(()) => compare(&instance, &settings, &new, &found, request, events),
                 Err(why) => (Verdict::CouldNotVerify, why),
             },
         };
-        voice.validation(COMPARISON, verdict, detail);
+        events.validation(COMPARISON, verdict, detail);
     }
     Ok(())
 }
@@ -180,20 +184,20 @@ impl Backup {
         settings: &RedisSettings,
         request: &Request,
         facts: &CaptureFacts,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
         let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
             return Err(Failure::new(codes::NOT_IN_BACKUP, "the backup holds no RDB file"));
         };
         let file = request.staging.join(&artifact.path);
-        let sha256 = digest::sha256(&file, |done| voice.progress(done, 0))?;
+        let sha256 = digest::sha256(&file, |done| events.progress(done, 0))?;
         match check::read(&instance.tools, settings.bin_dir.as_deref(), &file)? {
             _ if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) => {
                 Err(damaged("it changed since the capture"))
             }
             // The server that wrote it reads it.
             Checked::Unknown(why) => {
-                voice.warning(
+                events.warning(
                     Trouble::new(codes::NOT_CHECKED, format!("the RDB file cannot be read here: {why}"))
                         .with_hint("install redis-tools of the server's version, or a newer one"),
                 );
@@ -211,18 +215,18 @@ fn compare_only(
     settings: &RedisSettings,
     request: &Request,
     facts: &CaptureFacts,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let instance = Instance::find(settings, &request.staging)?;
-    let backup = Backup::read(&instance, settings, request, facts, voice)?;
-    voice.version(instance.info()?.version);
-    let (verdict, detail) = compare(&instance, settings, &backup.file, &backup.found, request, voice);
-    voice.validation(COMPARISON, verdict, detail);
+    let backup = Backup::read(&instance, settings, request, facts, events)?;
+    events.version(instance.info()?.version);
+    let (verdict, detail) = compare(&instance, settings, &backup.file, &backup.found, request, events);
+    events.validation(COMPARISON, verdict, detail);
     Ok(())
 }
 
 /// Until somebody has started the instance and it has read its file; or why there is nothing to compare.
-fn wait(instance: &Instance<'_>, patience: Duration, voice: &mut Voice<'_>) -> Result<(), String> {
+fn wait(instance: &Instance<'_>, patience: Duration, events: &mut EventWriter<'_>) -> Result<(), String> {
     let started = Instant::now();
     loop {
         match instance.info() {
@@ -237,7 +241,7 @@ fn wait(instance: &Instance<'_>, patience: Duration, voice: &mut Voice<'_>) -> R
                 "it was not started within {waited}: start it, then compare with `--option compare_only=true`"
             ));
         }
-        voice.progress(started.elapsed().as_secs(), patience.as_secs());
+        events.progress(started.elapsed().as_secs(), patience.as_secs());
         std::thread::sleep(POLL);
     }
 }
@@ -249,10 +253,10 @@ fn compare(
     backup: &Path,
     found: &Found,
     request: &Request,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> (Verdict, String) {
     let again = request.staging.join(".again.rdb");
-    let taken = instance.snapshot(&again, voice);
+    let taken = instance.snapshot(&again, events);
     let compared = match &taken {
         Ok(()) => compare::compare(settings.bin_dir.as_deref(), backup, &again, found.used_bytes),
         Err(failure) => Compared::Unknown(failure.trouble.message.clone()),

@@ -18,9 +18,9 @@ use crate::error::{Trouble, chain, codes};
 use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
@@ -59,10 +59,10 @@ struct Plan {
     rows: u64,
 }
 
-pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let RestoreJob::<SqliteSettings, SqliteRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
-    voice.version(format!("SQLite {}", rusqlite::version()));
-    let plans = plan(request, &settings, &options, facts, voice)?;
+    events.version(format!("SQLite {}", rusqlite::version()));
+    let plans = plan(request, &settings, &options, facts, events)?;
     for plan in &plans {
         let goal = plan.goal.display();
         if let Some(who) = in_use(&plan.goal) {
@@ -70,21 +70,21 @@ pub(in crate::plugin) fn run(request: &Request, voice: &mut Voice<'_>) -> Result
                 return Err(Failure::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
                     .hint("nothing was changed; stop the application, or say `force: true`"));
             }
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
                     .with_hint("restart the application at once: what it writes now goes into the old file"),
             );
         }
     }
     for plan in &plans {
-        tell(plan, &request.run, voice);
+        tell(plan, &request.run, events);
     }
     if order.dry_run {
         return Ok(());
     }
-    replace_all(&plans, &request.run, voice)?;
+    replace_all(&plans, &request.run, events)?;
     for plan in &plans {
-        verify(plan, &settings, voice);
+        verify(plan, &settings, events);
     }
     Ok(())
 }
@@ -95,7 +95,7 @@ fn plan(
     settings: &SqliteSettings,
     options: &SqliteRestore,
     facts: &CaptureFacts,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Vec<Plan>, Failure> {
     let mut names: Vec<String> = Vec::new();
     let mut plans = Vec::new();
@@ -123,7 +123,7 @@ fn plan(
             .hint("choose with `paths`, or restore into a target that names the same databases"));
         };
         let new = request.staging.join(&artifact.path);
-        let sha256 = digest::sha256(&new, |done| voice.progress(done, 0))?;
+        let sha256 = digest::sha256(&new, |done| events.progress(done, 0))?;
         let damaged = |why: String| {
             Failure::new(codes::COPY_DAMAGED, format!("the copy {name} cannot be used: {why}"))
                 .hint("nothing was changed; take another snapshot")
@@ -160,14 +160,14 @@ fn plan(
     Ok(plans)
 }
 
-fn tell(plan: &Plan, run: &str, voice: &mut Voice<'_>) {
+fn tell(plan: &Plan, run: &str, events: &mut EventWriter<'_>) {
     let detail = format!("{} tables, {} rows, {}", plan.tables, plan.rows, ByteSize(plan.bytes));
     if plan.there {
         let kept = aside(&plan.goal, run);
         let detail = format!("{detail}; the old one is kept as {}", kept.display());
-        voice.step(Verb::Replace, plan.goal.display().to_string(), detail);
+        events.step(Verb::Replace, plan.goal.display().to_string(), detail);
     } else {
-        voice.step(Verb::Create, plan.goal.display().to_string(), detail);
+        events.step(Verb::Create, plan.goal.display().to_string(), detail);
     }
 }
 
@@ -246,12 +246,12 @@ fn broken(plan: &Plan, error: std::io::Error) -> Failure {
 }
 
 /// Puts all of them in place, or none: each new one is complete and read back before the first old one is touched.
-fn replace_all(plans: &[Plan], run: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn replace_all(plans: &[Plan], run: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let mut ready = Vec::new();
     for plan in plans {
-        let placing = Placing::prepare(&plan.new, &plan.goal, run, |done| voice.progress(done, plan.bytes))
+        let placing = Placing::prepare(&plan.new, &plan.goal, run, |done| events.progress(done, plan.bytes))
             .map_err(|error| broken(plan, error))?;
-        let written = digest::sha256(placing.half(), |done| voice.progress(done, plan.bytes))?;
+        let written = digest::sha256(placing.half(), |done| events.progress(done, plan.bytes))?;
         if written != plan.sha256 {
             return Err(Failure::new(
                 codes::COPY_DAMAGED,
@@ -350,14 +350,14 @@ fn put_back(plan: &Plan, run: &str) {
 }
 
 /// Looks at what is there now.
-fn verify(plan: &Plan, settings: &SqliteSettings, voice: &mut Voice<'_>) {
+fn verify(plan: &Plan, settings: &SqliteSettings, events: &mut EventWriter<'_>) {
     let goal = plan.goal.display();
     let name = format!("{goal} is the backup");
-    match digest::sha256(&plan.goal, |done| voice.progress(done, plan.bytes)) {
-        Ok(found) if found == plan.sha256 => voice.validation(name, Verdict::Proven, format!("sha256 {found}")),
+    match digest::sha256(&plan.goal, |done| events.progress(done, plan.bytes)) {
+        Ok(found) if found == plan.sha256 => events.validation(name, Verdict::Proven, format!("sha256 {found}")),
         // Somebody may write to it already.
-        Ok(_) => voice.validation(name, Verdict::CouldNotVerify, "it was written to meanwhile"),
-        Err(failure) => voice.validation(name, Verdict::Failed, failure.trouble.message),
+        Ok(_) => events.validation(name, Verdict::CouldNotVerify, "it was written to meanwhile"),
+        Err(failure) => events.validation(name, Verdict::Failed, failure.trouble.message),
     }
     let read = open(&plan.goal, settings.busy_timeout).and_then(|connection| {
         Ok((check::integrity(&connection, settings.accept_unchecked), content::read(&connection)?))
@@ -375,5 +375,5 @@ fn verify(plan: &Plan, settings: &SqliteSettings, voice: &mut Voice<'_>) {
         ),
         Err(error) => (Verdict::Failed, chain(&error)),
     };
-    voice.validation(format!("{goal} has the tables and rows of the backup"), verdict, detail);
+    events.validation(format!("{goal} has the tables and rows of the backup"), verdict, detail);
 }

@@ -16,8 +16,8 @@ use crate::plugin::apps::docker::load::postgres::own::Own;
 use crate::plugin::apps::docker::load::stopped;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::{self, identifier, literal};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verb;
 
 /// How often somebody else's sessions are ended before a database counts as in use.
@@ -95,12 +95,12 @@ impl Loaded {
         &mut self,
         engine: &Engine,
         journal: &Journal,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         self.step = Step::Swapping;
         journal.note(&self.entry, self)?;
         let container = self.container(engine)?;
-        let login = ready(engine, &container, voice)?;
+        let login = ready(engine, &container, events)?;
         let Names { live, temporary, before } = &self.database;
         let renames = match before {
             Some(before) => {
@@ -109,15 +109,15 @@ impl Loaded {
             }
             None => rename(temporary, live),
         };
-        alone(&login, &[live, temporary], &renames, voice)?;
+        alone(&login, &[live, temporary], &renames, events)?;
         for statement in &self.own.statements {
             if let Err(failure) = login.sql("template1", statement) {
                 let said = format!("{} itself: {}", self.shown, failure.trouble.message);
-                voice.warning(Trouble::new(codes::DATABASE_PROPERTY_REFUSED, said));
+                events.warning(Trouble::new(codes::DATABASE_PROPERTY_REFUSED, said));
             }
         }
         let verb = if before.is_some() { Verb::Replace } else { Verb::Create };
-        voice.step(
+        events.step(
             verb,
             self.shown.clone(),
             "loaded beside by pg_restore in the container, compared, and put in its place",
@@ -130,12 +130,12 @@ impl Loaded {
         self,
         engine: &Engine,
         journal: &Journal,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         if let Some(before) = &self.database.before {
             let container = self.container(engine)?;
-            let login = ready(engine, &container, voice)?;
-            dropped(&login, before, voice)?;
+            let login = ready(engine, &container, events)?;
+            dropped(&login, before, events)?;
         }
         journal.done(&self.entry)
     }
@@ -145,10 +145,10 @@ impl Loaded {
         &self,
         engine: &Engine,
         journal: &Journal,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let container = self.container(engine)?;
-        let login = ready(engine, &container, voice)?;
+        let login = ready(engine, &container, events)?;
         let there = login.names("template1", "SELECT datname FROM pg_database")?;
         let is_there = |name: &String| there.contains(name);
         let Names { live, temporary, before } = &self.database;
@@ -157,16 +157,16 @@ impl Loaded {
             Some(before) if is_there(before) => {
                 let back = rename(before, live);
                 let renames = if is_there(live) { format!("{}; {back}", rename(live, temporary)) } else { back };
-                alone(&login, &[live, before, temporary], &renames, voice)?;
+                alone(&login, &[live, before, temporary], &renames, events)?;
             }
-            None if swapped => alone(&login, &[live, temporary], &rename(live, temporary), voice)?,
+            None if swapped => alone(&login, &[live, temporary], &rename(live, temporary), events)?,
             _ => {}
         }
         if before.is_some() && self.step == Step::Swapping {
             login.sql("template1", &format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", identifier(live)))?;
         }
-        dropped(&login, temporary, voice)?;
-        voice.log(format!("{} is what it was", self.shown));
+        dropped(&login, temporary, events)?;
+        events.log(format!("{} is what it was", self.shown));
         journal.done(&self.entry)
     }
 
@@ -198,7 +198,7 @@ pub(super) fn unbound(login: &Login<'_>, live: &str, container: &str) -> Result<
 }
 
 /// Drops a database with its subscriptions; what these read from keeps its slots.
-fn dropped(login: &Login<'_>, database: &String, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn dropped(login: &Login<'_>, database: &String, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     for name in postgres::subscriptions(database, |sql| login.names("template1", sql))? {
         let (name, database_name) = (identifier(&name), identifier(database));
         login.sql("template1", &format!("ALTER DATABASE {database_name} WITH ALLOW_CONNECTIONS true"))?;
@@ -206,7 +206,7 @@ fn dropped(login: &Login<'_>, database: &String, voice: &mut Voice<'_>) -> Resul
         login.sql(database, &format!("ALTER SUBSCRIPTION {name} SET (slot_name = NONE)"))?;
         login.sql(database, &format!("DROP SUBSCRIPTION {name}"))?;
     }
-    alone(login, &[database], &format!("DROP DATABASE IF EXISTS {}", identifier(database)), voice)
+    alone(login, &[database], &format!("DROP DATABASE IF EXISTS {}", identifier(database)), events)
 }
 
 fn rename(from: &str, to: &str) -> String {
@@ -214,7 +214,7 @@ fn rename(from: &str, to: &str) -> String {
 }
 
 /// Runs what needs a database for itself: ends the sessions in it, and tries again where one comes back.
-fn alone(login: &Login<'_>, databases: &[&String], sql: &str, voice: &mut Voice<'_>) -> Result<(), Failure> {
+fn alone(login: &Login<'_>, databases: &[&String], sql: &str, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let list = databases.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ");
     let end = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({list}) AND pid <> pg_backend_pid()"
@@ -225,7 +225,7 @@ fn alone(login: &Login<'_>, databases: &[&String], sql: &str, voice: &mut Voice<
         match login.sql("template1", sql) {
             Err(failure) if tries < TRIES_MAX && failure.trouble.message.contains("accessed by other users") => {
                 tries += 1;
-                voice.progress(0, 0);
+                events.progress(0, 0);
                 std::thread::sleep(PAUSE);
             }
             done => return done,
@@ -239,17 +239,17 @@ pub(in crate::plugin::apps::docker) fn recover(
     journal: &Journal,
     (entry, value): (String, Value),
     committed: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let Ok(loaded) = serde_json::from_value::<Loaded>(value) else { return Ok(()) };
     let loaded = Loaded { entry, ..loaded };
     match engine.inspect(&loaded.container)? {
         // With its container went its databases.
         None => journal.done(&loaded.entry),
-        Some(_) if committed => loaded.finish(engine, journal, voice),
+        Some(_) if committed => loaded.finish(engine, journal, events),
         Some(_) if loaded.in_restored => {
-            stopped(engine, &loaded.container, voice).and_then(|()| journal.done(&loaded.entry))
+            stopped(engine, &loaded.container, events).and_then(|()| journal.done(&loaded.entry))
         }
-        Some(_) => loaded.undo(engine, journal, voice),
+        Some(_) => loaded.undo(engine, journal, events),
     }
 }

@@ -14,8 +14,8 @@ use crate::plugin::kit::database::mariadb::explain::explain;
 use crate::plugin::kit::database::mariadb::reach::Program;
 use crate::plugin::kit::database::mariadb::scan::{Scan, Scanner};
 use crate::plugin::kit::database::mariadb::server::Server;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Ran};
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Verdict;
 use crate::process::Exit;
 
@@ -29,7 +29,7 @@ pub(super) fn compare(
     database: &str,
     besides: &[String],
     same_series: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Verdict, Failure> {
     let mut args = dump::what(server, database, besides, plan.scan.history);
     args.extend(["--".into(), database.into()]);
@@ -37,10 +37,10 @@ pub(super) fn compare(
         Some(reach) => {
             let mut scanner = Scanner::default();
             let hear = &mut |bytes: &[u8]| scanner.push(bytes);
-            let ran = reach.run(Program::Dump, args, None, hear, &mut || voice.progress(0, 0))?;
+            let ran = reach.run(Program::Dump, args, None, hear, &mut || events.progress(0, 0))?;
             (ran, scanner.finish())
         }
-        None => read_back(server, args, plan.bytes, voice)?,
+        None => read_back(server, args, plan.bytes, events)?,
     };
     if ran.exit != Exit::Success || !scan.complete {
         return Err(explain("the reading back", &server.settings.place(), &plan.goal, &ran));
@@ -49,7 +49,7 @@ pub(super) fn compare(
     if !passed.is_empty() {
         let message =
             format!("events of {} that ended since the backup are not made again: {}", plan.goal, passed.join(", "));
-        voice.warning(Trouble::new(codes::EVENT_ENDED, message).with_hint("make them anew, for another time"));
+        events.warning(Trouble::new(codes::EVENT_ENDED, message).with_hint("make them anew, for another time"));
     }
     let told = differences(&plan.scan, &scan);
     let (verdict, detail) = match (told.is_empty(), same_series || plan.scan.counts.rows != scan.counts.rows) {
@@ -58,7 +58,7 @@ pub(super) fn compare(
         // Servers of two versions may write the same value in two ways.
         (false, false) => (Verdict::CouldNotVerify, format!("{}; the versions differ", told.join("; "))),
     };
-    voice.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
+    events.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
     Ok(verdict)
 }
 
@@ -67,7 +67,7 @@ fn read_back(
     server: &Server<'_>,
     args: Vec<OsString>,
     bytes: u64,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(Ran, Scan), Failure> {
     let broken = |error: std::io::Error| Failure::new(codes::INTERNAL, format!("reading it back failed: {error}"));
     let (reader, writer) = std::io::pipe().map_err(broken)?;
@@ -80,7 +80,7 @@ fn read_back(
     });
     let ends = Ends { stdin: None, stdout: Some(File::from(OwnedFd::from(writer))) };
     let ran = server.tools.pipe(&server.client.dump, args, &[], DEADLINE_OF_WORK, ends, || {
-        voice.progress(read.load(Ordering::Relaxed), bytes);
+        events.progress(read.load(Ordering::Relaxed), bytes);
     });
     let scan = reading.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it stopped"))).map_err(broken)?;
     Ok((ran, scan))
@@ -134,13 +134,13 @@ pub(super) fn count(
     plan: &Plan,
     database: &str,
     besides: &[String],
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<Verdict, Failure> {
     let is_of_it = |name: &String| !besides.contains(name);
     let found = server.tables(database)?.iter().filter(|each| each.is_table() && is_of_it(&each.name)).count() as u64;
     let wanted = plan.scan.counts.tables;
     let verdict = if found == wanted { Verdict::CouldNotVerify } else { Verdict::Failed };
     let detail = format!("{found} tables of {wanted}; the rows were not compared, as `compare: false` says");
-    voice.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
+    events.validation(format!("database {} holds what the backup does", plan.goal), verdict, detail);
     Ok(verdict)
 }

@@ -7,7 +7,7 @@ use super::names::Names;
 use super::swap::Place;
 use crate::plugin::kit::database::mariadb::scan::Scan;
 use crate::plugin::kit::database::mariadb::server::identifier;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::Verb;
 use crate::types::ByteSize;
 
@@ -30,7 +30,7 @@ pub(in crate::plugin::kit::database::mariadb) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn tell(&self, voice: &mut Voice<'_>) {
+    pub(super) fn tell(&self, events: &mut EventWriter<'_>) {
         let (tables, rows) = (self.scan.counts.tables, self.scan.counts.rows);
         let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
         let (verb, mut detail) = match (self.is_full, self.exists) {
@@ -43,7 +43,7 @@ impl Plan {
             let more = if self.stays.len() > NAMES_MAX { ", …" } else { "" };
             detail = format!("{detail}; left as it is, as `exclude_tables` says: {}{more}", shown.join(", "));
         }
-        voice.step(verb, format!("database {}", self.goal), detail);
+        events.step(verb, format!("database {}", self.goal), detail);
     }
 
     pub(super) fn own(&self) -> String {

@@ -14,8 +14,8 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
 use crate::plugin::kit::database::mariadb::users::there::unmake;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 use serde::{Deserialize, Serialize};
 
@@ -405,13 +405,14 @@ impl<'s> Swap<'s> {
     }
 
     /// Puts right what a restore that was killed left.
-    pub(super) fn recover(&self, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn recover(&self, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let Some(journal) = &self.journal else { return Ok(()) };
         let places = journal.entries::<Place>()?.into_iter().map(|(_, place)| place);
         let (of_users, places): (Vec<Place>, Vec<Place>) = places.partition(|place| place.is_of_users);
-        let dropped: Vec<Result<(), Failure>> = of_users.iter().map(|place| self.without_users(place, voice)).collect();
+        let dropped: Vec<Result<(), Failure>> =
+            of_users.iter().map(|place| self.without_users(place, events)).collect();
         // A user who cannot be dropped keeps no database from what it was.
-        let recovered = self.recover_all(&places, voice);
+        let recovered = self.recover_all(&places, events);
         let dropped: Result<(), Failure> = dropped.into_iter().collect();
         match (dropped, recovered) {
             (Err(first), Err(second)) => Err(first.and(second)),
@@ -420,18 +421,18 @@ impl<'s> Swap<'s> {
     }
 
     /// Drops the users that a killed restore made.
-    fn without_users(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn without_users(&self, place: &Place, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         self.ended(place)?;
         unmake(self.server, &place.users)?;
         self.done(place)?;
-        voice.log("the users that a killed restore made are dropped: not all of them may have been whole");
+        events.log("the users that a killed restore made are dropped: not all of them may have been whole");
         Ok(())
     }
 
     pub(in crate::plugin::kit::database::mariadb) fn recover_all(
         &self,
         places: &[Place],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         places.iter().try_for_each(|place| self.ended(place))?;
         // It is noted first when all of them are in their places: none goes back when one may not.
@@ -441,7 +442,7 @@ impl<'s> Swap<'s> {
             self.put_back(places)?;
         }
         for place in places {
-            voice.log(format!("what a killed restore of {} left is put right", place.goal));
+            events.log(format!("what a killed restore of {} left is put right", place.goal));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::objects::Objects;
 use super::swap::{Place, Stage, Swap, made};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::database::mariadb::gaps::Sight;
+use crate::plugin::kit::database::mariadb::gaps::Visibility;
 use crate::plugin::kit::database::mariadb::server::{identifier, literal, unhex};
 
 /// The grant by which a database can be loaded beside.
@@ -38,8 +38,8 @@ impl Swap<'_> {
     /// Refuses a live database whose code belongs to others, when the user may not make things in their names.
     fn may_make_again(&self, goal: &str) -> Result<(), Failure> {
         let may = ["SUPER", "SET USER", "SET_USER_ID", "SET_ANY_DEFINER"];
-        let sight = Sight::of(self.server)?;
-        if may.iter().any(|privilege| sight.has_everywhere(privilege)) {
+        let visibility = Visibility::of(self.server)?;
+        if may.iter().any(|privilege| visibility.has_everywhere(privilege)) {
             return Ok(());
         }
         let of = [

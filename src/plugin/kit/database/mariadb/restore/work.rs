@@ -14,9 +14,9 @@ use super::rights::some_of;
 use super::swap::{self, Place, Swap};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::database::mariadb::gaps::{AROUND_ROW_BYTES, Sight, packet_max};
+use crate::plugin::kit::database::mariadb::gaps::{AROUND_ROW_BYTES, Visibility, packet_max};
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::Verdict;
 use crate::types::ByteSize;
 
@@ -72,14 +72,14 @@ impl Work<'_> {
     pub(in crate::plugin::kit::database::mariadb) fn check(&self, plans: &[&Plan]) -> Result<(), Failure> {
         let server = self.swap.server;
         let goals: Vec<&str> = plans.iter().map(|plan| plan.goal.as_str()).collect();
-        let sight = Sight::of(server)?;
+        let visibility = Visibility::of(server)?;
         for plan in plans {
             fits_packet(server, plan)?;
             if !plan.exists {
                 continue;
             }
             not_led_into(server, &plan.goal, &plan.stays, &goals)?;
-            if plan.is_full && !sight.may_make(&swap::beside(ANY_RUN, 0)) {
+            if plan.is_full && !visibility.may_make(&swap::beside(ANY_RUN, 0)) {
                 self.swap.may_refill(&plan.goal)?;
             }
         }
@@ -92,14 +92,14 @@ impl Work<'_> {
         plans: &[&Plan],
         run: &str,
         places: &mut Vec<Place>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let mut fresh = Vec::new();
         for (number, plan) in plans.iter().enumerate() {
             fresh.push(Place::new(self.swap.server, run, number, &plan.goal, plan.exists, &plan.stays)?);
         }
-        self.beside(plans, fresh, places, voice)?;
-        self.put(plans, places, voice)?;
+        self.beside(plans, fresh, places, events)?;
+        self.put(plans, places, events)?;
         let mut done = places.clone();
         let Some((first, rest)) = done.split_first_mut() else { return Ok(()) };
         self.swap.is_done(first)?;
@@ -108,7 +108,7 @@ impl Work<'_> {
         let noted = rest.iter_mut().try_for_each(|place| self.swap.is_done(place));
         for place in &done {
             let swept = noted.clone().and_then(|()| self.swap.sweep(place));
-            swept.unwrap_or_else(|failure| tell_left(place, &failure, voice));
+            swept.unwrap_or_else(|failure| tell_left(place, &failure, events));
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Work<'_> {
         plans: &[&Plan],
         fresh: Vec<Place>,
         places: &mut Vec<Place>,
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let others: BTreeMap<String, String> =
             plans.iter().zip(&fresh).map(|(plan, place)| (plan.own(), identifier(&place.beside))).collect();
@@ -138,17 +138,17 @@ impl Work<'_> {
                 }
                 continue;
             }
-            self.feed(&place, plan, Part::Tables, plan.names_beside(&place, &others), voice)?;
+            self.feed(&place, plan, Part::Tables, plan.names_beside(&place, &others), events)?;
             self.swap.stand_in(&place)?;
         }
         let made = || plans.iter().zip(places.iter()).filter(|(_, place)| !place.is_refilled);
         for part in BEHIND_TABLES {
             for (plan, place) in made().filter(|(plan, _)| part.is_in(&plan.scan)) {
-                self.feed(place, plan, part, plan.names_beside(place, &others), voice)?;
+                self.feed(place, plan, part, plan.names_beside(place, &others), events)?;
             }
         }
         for (plan, place) in made() {
-            if self.compared(plan, place, &place.beside, voice)? == Verdict::Failed && plan.is_full {
+            if self.compared(plan, place, &place.beside, events)? == Verdict::Failed && plan.is_full {
                 return Err(differs(plan));
             }
         }
@@ -160,7 +160,7 @@ impl Work<'_> {
         &self,
         plans: &[&Plan],
         places: &mut [Place],
-        voice: &mut Voice<'_>,
+        events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let called: Vec<(String, String)> =
             places.iter().map(|place| (place.beside.clone(), place.goal.clone())).collect();
@@ -179,39 +179,39 @@ impl Work<'_> {
             self.swap.is_whole(place)?;
         }
         for place in places.iter().filter(|place| !place.is_refilled) {
-            self.rights(place, voice)?;
+            self.rights(place, events)?;
         }
         for (plan, place) in plans.iter().zip(places.iter_mut()).filter(|(_, place)| place.is_refilled) {
-            voice.log(format!("no database can be made beside {}: its tables get other names meanwhile", plan.goal));
+            events.log(format!("no database can be made beside {}: its tables get other names meanwhile", plan.goal));
             let tables = plan.scan.tables.keys().chain(&plan.scan.others);
             place.new = Objects { tables: tables.map(|name| name.replace("``", "`")).collect(), ..Objects::default() };
             // Its number of tables is known when these are renamed.
             self.swap.refill(place, |place| {
-                let mut voice = Voice { out: &mut *voice.out };
-                self.feed(place, plan, Part::All, plan.names(&plan.goal), &mut voice)?;
-                match self.compared(plan, place, &plan.goal, &mut voice)? {
+                let mut events = EventWriter { out: &mut *events.out };
+                self.feed(place, plan, Part::All, plan.names(&plan.goal), &mut events)?;
+                match self.compared(plan, place, &plan.goal, &mut events)? {
                     Verdict::Failed if plan.is_full => Err(differs(plan)),
                     _ => Ok(()),
                 }
             })?;
-            self.rights(place, voice)?;
+            self.rights(place, events)?;
         }
         Ok(())
     }
 
     /// Gives the rights on single routines again, and says which could not be given.
-    fn rights(&self, place: &Place, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    fn rights(&self, place: &Place, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let lost = self.swap.give_rights(place)?;
         let (shown, more) = some_of(&lost);
         for statement in shown {
             let message = format!("a right on a routine of {} is gone with the one that was there", place.goal);
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::RIGHT_LOST, message).with_hint(format!("run as an administrator: {statement}")),
             );
         }
         if more > 0 {
             let message = format!("{more} more rights on routines of {} are gone so", place.goal);
-            voice.warning(
+            events.warning(
                 Trouble::new(codes::RIGHT_LOST, message).with_hint("SHOW GRANTS of each user says what is left"),
             );
         }
@@ -219,24 +219,37 @@ impl Work<'_> {
     }
 
     /// Has the client read the dump under the name of its goal.
-    fn feed(&self, place: &Place, plan: &Plan, part: Part, names: Names, voice: &mut Voice<'_>) -> Result<(), Failure> {
-        self.swap.feed_as(place, &plan.file, part, Some(names), |fed| voice.progress(fed, plan.bytes))
+    fn feed(
+        &self,
+        place: &Place,
+        plan: &Plan,
+        part: Part,
+        names: Names,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        self.swap.feed_as(place, &plan.file, part, Some(names), |fed| events.progress(fed, plan.bytes))
     }
 
-    fn compared(&self, plan: &Plan, place: &Place, database: &str, voice: &mut Voice<'_>) -> Result<Verdict, Failure> {
+    fn compared(
+        &self,
+        plan: &Plan,
+        place: &Place,
+        database: &str,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Verdict, Failure> {
         let besides = place.besides();
         if self.compare {
-            compare(self.swap.server, plan, database, &besides, self.same_series, voice)
+            compare(self.swap.server, plan, database, &besides, self.same_series, events)
         } else {
-            count(self.swap.server, plan, database, &besides, voice)
+            count(self.swap.server, plan, database, &besides, events)
         }
     }
 }
 
 /// Says that what was there before is there still. Its note stays, so it is tried again.
-fn tell_left(place: &Place, failure: &Failure, voice: &mut Voice<'_>) {
+fn tell_left(place: &Place, failure: &Failure, events: &mut EventWriter<'_>) {
     let message = format!("what {} was is still there: {}", place.goal, failure.trouble.message);
-    voice.warning(Trouble::new(codes::OLD_ONE_LEFT, message).with_hint("it is dropped when the server lets it go"));
+    events.warning(Trouble::new(codes::OLD_ONE_LEFT, message).with_hint("it is dropped when the server lets it go"));
 }
 
 /// Refuses a server that takes no statement as long as the longest row.

@@ -1,7 +1,7 @@
 //! Compares a restored database with the backup, and says what differs; pure but for the telling.
 
 use crate::plugin::kit::database::postgres::scan::Scan;
-use crate::plugin::kit::voice::Voice;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::Verdict;
 
 /// Differences that are told.
@@ -14,7 +14,7 @@ pub(super) fn tell(
     found: &Scan,
     same_major: bool,
     owner: bool,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Verdict {
     let (rows, values) = differences(wanted, found);
     // Another version writes some values and lists some objects in another way, but loses no row.
@@ -32,7 +32,7 @@ pub(super) fn tell(
         let shown = told.into_iter().take(DIFFERENCES_MAX).collect::<Vec<_>>().join("; ");
         if more > 0 { format!("{shown}; and {more} more") } else { shown }
     };
-    voice.validation(format!("database {goal} holds what the backup does"), verdict, detail);
+    events.validation(format!("database {goal} holds what the backup does"), verdict, detail);
     verdict
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     fn verdict(found: &Scan, same_major: bool) -> String {
         let mut out = Vec::new();
-        tell("app", &scan(3, 7, 1), found, same_major, true, &mut Voice { out: &mut out });
+        tell("app", &scan(3, 7, 1), found, same_major, true, &mut EventWriter { out: &mut out });
         serde_json::from_slice::<serde_json::Value>(&out).unwrap()["verdict"].as_str().unwrap().to_owned()
     }
 

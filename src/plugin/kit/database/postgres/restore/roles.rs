@@ -7,8 +7,8 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::explain::explain;
 use crate::plugin::kit::database::postgres::globals::{Globals, KEEP_ON, There};
 use crate::plugin::kit::database::postgres::server::Server;
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tool::DEADLINE_OF_WORK;
-use crate::plugin::kit::voice::Voice;
 use crate::process::Exit;
 
 /// The file with the statements that are run, in the staging directory.
@@ -22,7 +22,7 @@ pub(super) fn restore(
     apart: &str,
     globals: &Globals,
     staging: &Path,
-    voice: &mut Voice<'_>,
+    events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
     let missing = globals.missing(&there(server, apart)?);
     let script = staging.join(MISSING);
@@ -40,7 +40,7 @@ pub(super) fn restore(
         return Err(explain("psql with the roles", &server.settings.place(), apart, &ran));
     }
     let name = "the roles of the backup are there".to_owned();
-    globals.tell(name, &missing, &there(server, apart)?, &ran.stderr, voice);
+    globals.tell(name, &missing, &there(server, apart)?, &ran.stderr, events);
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres::PostgresSettings;
 use crate::plugin::kit::database::postgres::bound::{Bound, bound, subscriptions};
 use crate::plugin::kit::database::postgres::server::{Server, identifier, literal};
+use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::voice::Voice;
 use crate::plugin::protocol::Request;
 
 /// How long sessions that are ending may take.
@@ -80,7 +80,7 @@ impl<'s> Places<'s> {
     }
 
     /// Gives all of them their names at once, then drops what had these before.
-    pub(super) fn swap(&mut self, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    pub(super) fn swap(&mut self, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let mut sql = "BEGIN;".to_owned();
         let mut rename = |from: &str, to: &str| {
             sql.push_str(&format!(" ALTER DATABASE {} RENAME TO {};", identifier(from), identifier(to)));
@@ -98,7 +98,7 @@ impl<'s> Places<'s> {
             match dropped {
                 Ok(()) => self.done(&place)?,
                 // The note stays, so it is tried again.
-                Err(failure) => voice.warning(
+                Err(failure) => events.warning(
                     Trouble::new(
                         codes::OLD_ONE_LEFT,
                         format!("what {} was is still there: {}", place.goal, failure.trouble.message),
@@ -111,11 +111,11 @@ impl<'s> Places<'s> {
     }
 
     /// Drops what was made beside: all is as it was.
-    pub(super) fn give_up(&mut self, voice: &mut Voice<'_>) {
+    pub(super) fn give_up(&mut self, events: &mut EventWriter<'_>) {
         for place in std::mem::take(&mut self.taken) {
             let dropped = drop_database(self.server, self.apart, &place.beside).and_then(|()| self.done(&place));
             if let Err(failure) = dropped {
-                voice.warning(
+                events.warning(
                     Trouble::new(
                         codes::HALF_ONE_LEFT,
                         format!("{} is left: {}", place.beside, failure.trouble.message),
@@ -196,7 +196,7 @@ pub(super) fn unused(server: &Server<'_>, apart: &str, goal: &str) -> Result<(),
 }
 
 /// Sweeps what a restore that was killed left: the old databases are there, or the new ones in their place.
-pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub(in crate::plugin) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: PostgresSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let notes = journal.entries::<Place>()?;
@@ -219,7 +219,7 @@ pub(in crate::plugin) fn recover(request: &Request, voice: &mut Voice<'_>) -> Re
         for name in [&place.beside, &place.aside] {
             if there(name)? {
                 drop_database(&server, apart, name)?;
-                voice.log(format!("the database {name} of a restore that was killed is dropped"));
+                events.log(format!("the database {name} of a restore that was killed is dropped"));
             }
         }
         journal.done(&place.beside)?;

@@ -6,11 +6,11 @@ use crate::error::Trouble;
 use crate::plugin::protocol::{ArtifactFile, Event, Source, Validation, Verb, Verdict};
 
 /// Where a plugin says its events.
-pub(crate) struct Voice<'a> {
+pub(crate) struct EventWriter<'a> {
     pub(crate) out: &'a mut dyn Write,
 }
 
-impl Voice<'_> {
+impl EventWriter<'_> {
     /// Writes one event at once, so a crash later loses none. Nobody listening is no error: the host is gone then.
     pub(crate) fn say(&mut self, event: &Event) {
         if let Ok(mut line) = serde_json::to_vec(event) {
