@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::error::codes;
     use crate::runner::live::Discovery;
-    use crate::status::sample::{discovering, healthy, now, inventory, troubled};
+    use crate::status::sample::{discovering, healthy, inventory, now, troubled};
 
     fn text(reading: &crate::status::read::Reading) -> String {
         render(&View::build(reading, now())).unwrap()

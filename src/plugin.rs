@@ -12,7 +12,7 @@ pub use apps::ALL;
 pub use child::builtin_main;
 pub use host::answer::{Captured, PluginFailure, Restored};
 pub use host::catalogue::Catalogue;
-pub use host::{CaptureInputs, News};
+pub use host::{Call, CaptureInputs, News};
 pub(crate) use kit::files::{count, is_excluded};
 pub use protocol::{ArtifactFile, CaptureFacts, RestoreOrder, Source, Step, Validation, Verb, Verdict};
 

@@ -263,6 +263,7 @@ impl Reconciler {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one revision, from what it was read to what was said of it")]
     fn apply(
         &mut self,
         world: &World,

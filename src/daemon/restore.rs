@@ -21,7 +21,7 @@ use crate::daemon::upkeep::{route, said, short, unknown_destination};
 use crate::engine::{Snapshot, Unkept};
 use crate::error::{Code, Trouble, chain, codes};
 use crate::look;
-use crate::plugin::{CaptureInputs, News, RestoreOrder, Restored, Verdict};
+use crate::plugin::{Call, CaptureInputs, News, RestoreOrder, Restored, Verdict};
 use crate::process::Limits;
 use crate::runner::control::{OperationId, RestoreRequest};
 use crate::runner::cut;
@@ -324,20 +324,25 @@ async fn through_plugin(
     let facts = manifest.facts();
     let restored = world
         .catalogue
-        .restore_noted(target, id, &artifacts, facts, order, &inputs, &route.context, limits, |news| match news {
-            News::Progress { done, total } => world.operations.progress(id, percent(done, total)),
-            News::Step { by_hand: false, line } if request.dry_run => {
-                world.operations.line(id, &format!("would {line}"));
-            }
-            News::Step { line, .. } | News::Line(line) => world.operations.line(id, &line),
-            News::Version(now) if then.as_ref().is_some_and(|then| *then != now) => {
-                let then = then.as_deref().unwrap_or_default();
-                world
-                    .operations
-                    .line(id, &format!("note: the backup is of version {then}, the application is version {now}"));
-            }
-            News::Version(_) => {}
-        })
+        .restore(
+            &Call { target, run: id, staging: &artifacts, inputs: &inputs, context: &route.context, limits },
+            facts,
+            order,
+            |news| match news {
+                News::Progress { done, total } => world.operations.progress(id, percent(done, total)),
+                News::Step { by_hand: false, line } if request.dry_run => {
+                    world.operations.line(id, &format!("would {line}"));
+                }
+                News::Step { line, .. } | News::Line(line) => world.operations.line(id, &line),
+                News::Version(now) if then.as_ref().is_some_and(|then| *then != now) => {
+                    let then = then.as_deref().unwrap_or_default();
+                    world
+                        .operations
+                        .line(id, &format!("note: the backup is of version {then}, the application is version {now}"));
+                }
+                News::Version(_) => {}
+            },
+        )
         .await
         .map_err(|failure| failure.trouble);
     if inputs.journal.is_some()

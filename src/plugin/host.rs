@@ -36,27 +36,23 @@ impl Catalogue {
     /// `Deferred` when the plugin says that trying later can help, `Cancelled`, else `Failed`.
     pub async fn capture(
         &self,
-        target: &Target,
-        run: RunId,
-        staging: &Path,
-        inputs: &CaptureInputs,
-        context: &Context,
-        limits: Limits,
+        call: &Call<'_>,
         on_progress: impl FnMut(u64, u64) + Send,
     ) -> Result<Captured, PluginFailure> {
-        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
-        let resolved = resolved(plugin, target).await?;
-        let context = guarded(context, &resolved);
+        let plugin = self.get(call.target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, call.target).await?;
+        let context = guarded(call.context, &resolved);
         let request = Request {
-            previous: inputs.previous.clone(),
-            journal: inputs.journal.clone(),
-            own: inputs.own.clone(),
-            ..request(Action::Capture, target, run, staging, resolved)
+            previous: call.inputs.previous.clone(),
+            journal: call.inputs.journal.clone(),
+            own: call.inputs.own.clone(),
+            ..request(Action::Capture, call.target, call.run, call.staging, resolved)
         };
-        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, on_progress).await;
+        let (finished, mut transcript) =
+            ask(plugin, &request, Some(call.staging), &context, call.limits, on_progress).await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)?;
-        let staging = staging.to_owned();
+        let staging = call.staging.to_owned();
         let name = plugin.name.to_string();
         tokio::task::spawn_blocking(move || believe(&name, transcript, &staging))
             .await
@@ -70,19 +66,10 @@ impl Catalogue {
     ///
     /// # Errors
     /// When the plugin could not do its check at all: then nothing is known, and nothing may be published.
-    pub async fn validate(
-        &self,
-        target: &Target,
-        run: RunId,
-        staging: &Path,
-        captured: &Captured,
-        inputs: &CaptureInputs,
-        context: &Context,
-        limits: Limits,
-    ) -> Result<Vec<Validation>, PluginFailure> {
-        let plugin = self.get(target.plugin.as_str()).map_err(PluginFailure::failed)?;
-        let resolved = resolved(plugin, target).await?;
-        let context = guarded(context, &resolved);
+    pub async fn validate(&self, call: &Call<'_>, captured: &Captured) -> Result<Vec<Validation>, PluginFailure> {
+        let plugin = self.get(call.target.plugin.as_str()).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, call.target).await?;
+        let context = guarded(call.context, &resolved);
         let facts = CaptureFacts {
             artifacts: captured.artifacts.clone(),
             sources: captured.sources.clone(),
@@ -91,11 +78,12 @@ impl Catalogue {
         };
         let request = Request {
             capture: Some(facts),
-            previous: inputs.previous.clone(),
-            own: inputs.own.clone(),
-            ..request(Action::Validate, target, run, staging, resolved)
+            previous: call.inputs.previous.clone(),
+            own: call.inputs.own.clone(),
+            ..request(Action::Validate, call.target, call.run, call.staging, resolved)
         };
-        let (finished, mut transcript) = ask(plugin, &request, Some(staging), &context, limits, |_, _| {}).await;
+        let (finished, mut transcript) =
+            ask(plugin, &request, Some(call.staging), &context, call.limits, |_, _| {}).await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)?;
         if transcript.validations.is_empty() {
@@ -133,51 +121,28 @@ impl Catalogue {
 
     /// Has the target's plugin put the backup that lies in `staging` back into the application that `target` names.
     ///
-    /// `on_news` hears of each step, warning and version when the plugin says it, and of its progress.
+    /// `on_news` hears of each step, warning and version when the plugin says it, and of its progress. With a journal among
+    /// the inputs, what a restore that is killed left half done is undone by `recover`.
     ///
     /// # Errors
     /// When the plugin cannot restore, or did not come to its end: the application may be half restored then.
     pub async fn restore(
         &self,
-        target: &Target,
-        run: RunId,
-        staging: &Path,
+        call: &Call<'_>,
         facts: CaptureFacts,
         order: RestoreOrder,
-        context: &Context,
-        limits: Limits,
-        on_news: impl FnMut(News) + Send,
-    ) -> Result<Restored, PluginFailure> {
-        let inputs = CaptureInputs::default();
-        self.restore_noted(target, run, staging, facts, order, &inputs, context, limits, on_news).await
-    }
-
-    /// As [`Catalogue::restore`], with a journal: what a restore that is killed left half done is undone by `recover`.
-    ///
-    /// # Errors
-    /// As [`Catalogue::restore`].
-    pub async fn restore_noted(
-        &self,
-        target: &Target,
-        run: RunId,
-        staging: &Path,
-        facts: CaptureFacts,
-        order: RestoreOrder,
-        inputs: &CaptureInputs,
-        context: &Context,
-        limits: Limits,
         mut on_news: impl FnMut(News) + Send,
     ) -> Result<Restored, PluginFailure> {
-        let plugin = self.that_restores(target).map_err(PluginFailure::failed)?;
-        let resolved = resolved(plugin, target).await?;
-        let context = guarded(context, &resolved);
+        let plugin = self.that_restores(call.target).map_err(PluginFailure::failed)?;
+        let resolved = resolved(plugin, call.target).await?;
+        let context = guarded(call.context, &resolved);
         let request = Request {
             capture: Some(facts),
             restore: Some(order),
-            journal: inputs.journal.clone(),
-            ..request(Action::Restore, target, run, staging, resolved)
+            journal: call.inputs.journal.clone(),
+            ..request(Action::Restore, call.target, call.run, call.staging, resolved)
         };
-        let heard = listen(plugin, &request, Some(staging), &context, limits, |note| match note {
+        let heard = listen(plugin, &request, Some(call.staging), &context, call.limits, |note| match note {
             Note::Progress { done, total } => on_news(News::Progress { done: *done, total: *total }),
             Note::Step(step) => {
                 on_news(News::Step { by_hand: step.verb == Verb::Manual, line: step.to_string() });
@@ -228,7 +193,20 @@ impl Catalogue {
     }
 }
 
-/// What a capture or validation gets beside its settings.
+/// What is asked of a plugin, whatever it is to do.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    pub target: &'a Target,
+    /// The run, or the operation.
+    pub run: RunId,
+    /// Where its files are made, or lie.
+    pub staging: &'a Path,
+    pub inputs: &'a CaptureInputs,
+    pub context: &'a Context,
+    pub limits: Limits,
+}
+
+/// What a capture, validation or restore gets beside its settings.
 #[derive(Clone, Debug, Default)]
 pub struct CaptureInputs {
     /// What the target's newest publication holds.

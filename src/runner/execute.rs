@@ -18,7 +18,7 @@ use crate::config::model::{Destination, Policy, Retention, Site, Target};
 use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::plugin::kit::apart::{self, Mounts, Own};
-use crate::plugin::{CaptureFacts, CaptureInputs, Captured, Verdict};
+use crate::plugin::{Call, CaptureFacts, CaptureInputs, Captured, Verdict};
 use crate::process::{Context, Limits, Redactor, Spared};
 use crate::run::hold::{Finding, HoldKind, Judged};
 use crate::run::judgement::{self, Coverage};
@@ -300,12 +300,22 @@ impl RunExecutor {
         let captured = self
             .world
             .catalogue
-            .capture(&self.target, self.record.id, &staging, beside, &self.context, limits, |done, total| {
-                if told.elapsed() >= PROGRESS_EVERY {
-                    told = Instant::now();
-                    tell(&world, &record, RunState::Capturing, None, done, total);
-                }
-            })
+            .capture(
+                &Call {
+                    target: &self.target,
+                    run: self.record.id,
+                    staging: &staging,
+                    inputs: beside,
+                    context: &self.context,
+                    limits,
+                },
+                |done, total| {
+                    if told.elapsed() >= PROGRESS_EVERY {
+                        told = Instant::now();
+                        tell(&world, &record, RunState::Capturing, None, done, total);
+                    }
+                },
+            )
             .await;
         // However the plugin ended: nothing of ours stays on the application.
         if let Err(trouble) = journal::close(&self.world, self.record.id, self.context.log.clone()).await {
@@ -374,7 +384,17 @@ impl RunExecutor {
         let validations = self
             .world
             .catalogue
-            .validate(&self.target, self.record.id, &staging, captured, &self.inputs, &self.context, self.limits())
+            .validate(
+                &Call {
+                    target: &self.target,
+                    run: self.record.id,
+                    staging: &staging,
+                    inputs: &self.inputs,
+                    context: &self.context,
+                    limits: self.limits(),
+                },
+                captured,
+            )
             .await
             .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         let mut unproven = Vec::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use larder::config::SettingsSchemas as _;
 use larder::config::model::{Hooks, Target};
-use larder::plugin::{CaptureInputs, Captured, Catalogue, PluginFailure, Validation, Verdict};
+use larder::plugin::{Call, CaptureInputs, Captured, Catalogue, PluginFailure, Validation, Verdict};
 use larder::process::{Context, Limits, Log, Redactor};
 use larder::types::{Name, Outcome, RunId};
 use serde_json::{Value, json};
@@ -125,31 +125,21 @@ impl Bench {
         }
     }
 
+    fn call<'a>(&'a self, staging: &'a Path, inputs: &'a CaptureInputs, context: &'a Context) -> Call<'a> {
+        Call { target: &self.target, run: self.run, staging, inputs, context, limits: self.limits }
+    }
+
     fn capture(&self) -> Result<Captured, PluginFailure> {
         let progress = self.progress.clone();
         let (staging, context) = (self.staging(), self.context());
-        runtime().block_on(self.catalogue.capture(
-            &self.target,
-            self.run,
-            &staging,
-            &self.inputs,
-            &context,
-            self.limits,
-            move |done, total| progress.lock().unwrap().push((done, total)),
-        ))
+        runtime().block_on(self.catalogue.capture(&self.call(&staging, &self.inputs, &context), move |done, total| {
+            progress.lock().unwrap().push((done, total));
+        }))
     }
 
     fn validate(&self, captured: &Captured) -> Result<Vec<Validation>, PluginFailure> {
         let (staging, context) = (self.staging(), self.context());
-        runtime().block_on(self.catalogue.validate(
-            &self.target,
-            self.run,
-            &staging,
-            captured,
-            &self.inputs,
-            &context,
-            self.limits,
-        ))
+        runtime().block_on(self.catalogue.validate(&self.call(&staging, &self.inputs, &context), captured))
     }
 
     /// Captures, and proves it.
@@ -166,6 +156,24 @@ impl Bench {
         assert_eq!(failure.trouble.code, code, "{failure}\n{}", self.log());
         failure
     }
+}
+
+/// The plugin that works in `staging`: what it starts works there too, and a pid may be any number, so a child of this process.
+fn plugin_of(staging: &Path) -> Option<i32> {
+    let place = staging.canonicalize().unwrap();
+    let mut entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let plugin = entries.find(|process| {
+        parent(process) == Some(std::process::id())
+            && std::fs::read_link(process.join("cwd")).is_ok_and(|directory| directory == place)
+    })?;
+    plugin.file_name()?.to_str()?.parse().ok()
+}
+
+/// The parent of the process whose directory in `/proc` this is.
+fn parent(process: &Path) -> Option<u32> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // The name before may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -430,6 +430,7 @@ fn a_broken_line_after_a_secret_is_taken_for_its_rest() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_secret_over_several_lines_is_one() {
     for text in [
         "a: 1\npassword: |\n  hunter2\n  hunter3\nb: 2\n",

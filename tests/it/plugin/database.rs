@@ -1,6 +1,6 @@
 //! What the tests of the database plugins share: a restore, and what a damaged artifact comes to.
 
-use larder::plugin::{CaptureFacts, RestoreOrder, Restored, Verb};
+use larder::plugin::{Call, CaptureFacts, CaptureInputs, RestoreOrder, Restored, Verb};
 
 use super::*;
 
@@ -23,13 +23,16 @@ fn order(bench: &Bench, captured: &Captured, options: Value, dry_run: bool) -> R
     };
     let order = RestoreOrder { dry_run, tree: bench.directory.path().join("tree"), options };
     runtime().block_on(bench.catalogue.restore(
-        &bench.target,
-        bench.run,
-        &bench.staging(),
+        &Call {
+            target: &bench.target,
+            run: bench.run,
+            staging: &bench.staging(),
+            inputs: &CaptureInputs::default(),
+            context: &bench.context(),
+            limits: bench.limits,
+        },
         facts,
         order,
-        &bench.context(),
-        bench.limits,
         |_| {},
     ))
 }
@@ -52,29 +55,10 @@ pub(super) fn put_back_noted(
     let (staging, context) = (bench.staging(), bench.context());
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            runtime().block_on(bench.catalogue.restore_noted(
-                &bench.target,
-                bench.run,
-                &staging,
-                facts,
-                order,
-                &beside,
-                &context,
-                bench.limits,
-                |_| {},
-            ))
+            runtime().block_on(bench.catalogue.restore(&bench.call(&staging, &beside, &context), facts, order, |_| {}))
         });
         if let Some(wait) = wait {
-            let place = staging.canonicalize().unwrap();
-            let in_staging =
-                |entry: &std::fs::DirEntry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == place);
-            // What the plugin starts works there too, and a pid may be any number: only the plugin is a child of this process.
-            let is_ours = |entry: &std::fs::DirEntry| parent(&entry.path()) == Some(std::process::id());
-            let plugin = || {
-                let mut entries = std::fs::read_dir("/proc").unwrap().flatten();
-                let entry = entries.find(|entry| is_ours(entry) && in_staging(entry))?;
-                entry.file_name().to_str()?.parse::<i32>().ok()
-            };
+            let plugin = || super::plugin_of(&staging);
             support::wait_for("the plugin's process", Duration::from_secs(30), plugin);
             std::thread::sleep(wait);
             if let Some(pid) = plugin() {
@@ -83,13 +67,6 @@ pub(super) fn put_back_noted(
         }
         running.join().unwrap()
     })
-}
-
-/// The parent of the process whose directory in `/proc` this is.
-fn parent(process: &Path) -> Option<u32> {
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    // The name before may hold anything.
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Puts back, and the plugin itself proves that it is there.

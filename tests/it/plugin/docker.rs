@@ -2,7 +2,7 @@
 
 use super::support::podman::{POLITE, Podman};
 use super::*;
-use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
+use larder::plugin::{CaptureFacts, CaptureInputs, RestoreOrder, Restored};
 
 /// A name that no other test has.
 pub(super) fn fresh(prefix: &str) -> String {
@@ -27,7 +27,8 @@ impl Bench {
     pub(super) fn capture_unlooked(&self) -> Result<Captured, PluginFailure> {
         let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let work = self.catalogue.capture(&self.target, self.run, &staging, &beside, &context, self.limits, |_, _| {});
+        let call = self.call(&staging, &beside, &context);
+        let work = self.catalogue.capture(&call, |_, _| {});
         runtime().block_on(work)
     }
 
@@ -58,13 +59,9 @@ impl Bench {
         let order = RestoreOrder { dry_run, tree: PathBuf::from("/nowhere"), options };
         let (staging, context) = (self.staging(), self.context());
         runtime().block_on(self.catalogue.restore(
-            &self.target,
-            self.run,
-            &staging,
+            &self.call(&staging, &CaptureInputs::default(), &context),
             facts,
             order,
-            &context,
-            self.limits,
             |_| {},
         ))
     }

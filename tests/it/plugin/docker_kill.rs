@@ -5,15 +5,11 @@ use super::docker::{Project, docker};
 use super::support::podman::{Gate, POLITE, Podman, STUBBORN, Spoil};
 use super::*;
 use crate::site::{Site, text};
+use larder::plugin::{Call, CaptureInputs};
 
-/// The process whose working directory is `staging`.
+/// As soon as it works there.
 pub(super) fn plugin_in(staging: &Path) -> i32 {
-    support::wait_for("the plugin's process", Duration::from_secs(20), || {
-        std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            (std::fs::read_link(entry.path().join("cwd")).ok()? == staging.canonicalize().unwrap()).then_some(pid)
-        })
-    })
+    support::wait_for("the plugin's process", Duration::from_secs(20), || super::plugin_of(staging))
 }
 
 fn kill(pid: i32) {
@@ -34,12 +30,7 @@ fn killed_at(stop: &str, held: &str, pass: usize, meanwhile: &[&str]) {
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(
-                target,
-                bench.run,
-                &staging,
-                &beside,
-                &context,
-                limits,
+                &Call { target, run: bench.run, staging: &staging, inputs: &beside, context: &context, limits },
                 |_, _| {},
             ))
         });
@@ -98,12 +89,7 @@ fn a_stop_that_comes_after_its_asker_died_is_undone_too() {
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(
-                target,
-                bench.run,
-                &staging,
-                &beside,
-                &context,
-                limits,
+                &Call { target, run: bench.run, staging: &staging, inputs: &beside, context: &context, limits },
                 |_, _| {},
             ))
         });

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use super::docker::{Project, docker, fresh, server};
 use super::support::podman::{Gate, POLITE, Podman, Spoil};
 use super::*;
-use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
+use larder::plugin::{Call, CaptureFacts, CaptureInputs, RestoreOrder, Restored};
 
 /// Puts back as the daemon does, with a journal; kills the plugin when `held` is asked for once more than `pass` times.
 pub(super) fn killed_at(
@@ -70,15 +70,10 @@ pub(super) fn restore(bench: &Bench, captured: &Captured, options: Value) -> Res
     let beside = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
     let (staging, context, run) = (bench.staging(), bench.context(), bench.run);
     let (target, limits) = (&bench.target, bench.limits);
-    runtime().block_on(bench.catalogue.restore_noted(
-        target,
-        run,
-        &staging,
+    runtime().block_on(bench.catalogue.restore(
+        &Call { target, run, staging: &staging, inputs: &beside, context: &context, limits },
         facts,
         order,
-        &beside,
-        &context,
-        limits,
         |_| {},
     ))
 }

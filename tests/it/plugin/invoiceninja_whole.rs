@@ -2,7 +2,7 @@
 
 use super::support::mariadb::Server;
 use super::*;
-use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
+use larder::plugin::{Call, CaptureFacts, CaptureInputs, RestoreOrder, Restored};
 
 const KEY: &str = "base64:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OTHER_KEY: &str = "base64:HxseHRwbGhkYFxYVFBMSERAPDg0MCwoJCAcGBQQDAgE=";
@@ -103,7 +103,19 @@ fn restore(
     let order = RestoreOrder { dry_run, tree: tree.to_owned(), options };
     let (staging, context) = (bench.staging(), bench.context());
     let (target, run) = (&bench.target, bench.run);
-    runtime().block_on(bench.catalogue.restore(target, run, &staging, facts, order, &context, bench.limits, |_| {}))
+    runtime().block_on(bench.catalogue.restore(
+        &Call {
+            target,
+            run,
+            staging: &staging,
+            inputs: &CaptureInputs::default(),
+            context: &context,
+            limits: bench.limits,
+        },
+        facts,
+        order,
+        |_| {},
+    ))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdin, Stdio};
 
-use larder::plugin::{CaptureFacts, RestoreOrder, Restored};
+use larder::plugin::{CaptureFacts, CaptureInputs, RestoreOrder, Restored};
 
 use super::*;
 
@@ -105,7 +105,8 @@ impl Bench {
     pub(super) fn capture_beside(&self, previous: Option<CaptureFacts>) -> Result<Captured, PluginFailure> {
         let beside = CaptureInputs { previous, journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let work = self.catalogue.capture(&self.target, self.run, &staging, &beside, &context, self.limits, |_, _| {});
+        let call = self.call(&staging, &beside, &context);
+        let work = self.catalogue.capture(&call, |_, _| {});
         runtime().block_on(work)
     }
 
@@ -116,7 +117,8 @@ impl Bench {
     ) -> Result<Vec<Validation>, PluginFailure> {
         let beside = CaptureInputs { previous, ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let work = self.catalogue.validate(&self.target, self.run, &staging, captured, &beside, &context, self.limits);
+        let call = self.call(&staging, &beside, &context);
+        let work = self.catalogue.validate(&call, captured);
         runtime().block_on(work)
     }
 
@@ -152,17 +154,8 @@ impl Bench {
         let order = RestoreOrder { dry_run, tree: self.directory.path().join("tree"), options };
         let (staging, context) = (self.staging(), self.context());
         let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
-        let work = self.catalogue.restore_noted(
-            &self.target,
-            self.run,
-            &staging,
-            facts(captured),
-            order,
-            &beside,
-            &context,
-            self.limits,
-            |_| {},
-        );
+        let call = self.call(&staging, &beside, &context);
+        let work = self.catalogue.restore(&call, facts(captured), order, |_| {});
         runtime().block_on(work)
     }
 

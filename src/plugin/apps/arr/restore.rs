@@ -119,6 +119,7 @@ pub(super) fn recover(kind: &Kind, request: &Request, events: &mut EventWriter<'
 }
 
 /// Uploads a backup, restarts the application and counts; answers with the way to it then.
+#[expect(clippy::too_many_arguments, reason = "the backup of before is put in the same way, with other values of each")]
 fn put<'k>(
     app: &App<'_>,
     kind: &'k Kind,

@@ -175,6 +175,7 @@ impl Work<'_> {
     }
 
     /// Everything up to where only containers are to be started.
+    #[expect(clippy::too_many_arguments, reason = "what is done so far is undone by the caller, part by part")]
     fn put(
         &self,
         parts: &mut [Part<'_>],

@@ -70,7 +70,7 @@ pub(super) fn restore(
     match (has_key, overwrite) {
         (true, _) => events.step(Verb::Keep, ENV, "it has the APP_KEY of the backup"),
         (false, true) => {
-            events.step(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside")
+            events.step(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside");
         }
         (false, false) => {
             events.step(Verb::Replace, "APP_KEY in .env", "it is another, so this is refused without `overwrite`");

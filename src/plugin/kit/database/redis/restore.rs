@@ -127,21 +127,7 @@ pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) ->
         events.step(Verb::Create, goal.display().to_string(), detail);
     }
     if !order.dry_run {
-        let broken = |error: std::io::Error| {
-            Failure::new(codes::PATH_UNWRITABLE, format!("{} cannot be written: {error}", goal.display()))
-                .hint("give the daemon's user write permission on the directory, and room")
-        };
-        let placing =
-            Placing::prepare(&new, &goal, &request.run, |done| events.progress(done, bytes)).map_err(broken)?;
-        placing.keep_old(&kept).map_err(broken)?;
-        placing.finish().map_err(broken)?;
-        // Last: until then an instance that is started reads the old data from them, whole.
-        for log in &logs {
-            std::fs::rename(log, aside(log, &request.run)).map_err(broken)?;
-        }
-        let there = digest::sha256(&goal, |_| {})?;
-        let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
-        events.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
+        place(&new, &sha256, &goal, &logs, &request.run, events)?;
     }
     events.step(
         Verb::Manual,
@@ -168,6 +154,33 @@ pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) ->
         };
         events.validation(COMPARISON, verdict, detail);
     }
+    Ok(())
+}
+
+/// Puts the file `new`, of this digest, in the place of `goal`, and what is in its way aside.
+fn place(
+    new: &Path,
+    sha256: &str,
+    goal: &Path,
+    logs: &[PathBuf],
+    run: &str,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
+    let broken = |error: std::io::Error| {
+        Failure::new(codes::PATH_UNWRITABLE, format!("{} cannot be written: {error}", goal.display()))
+            .hint("give the daemon's user write permission on the directory, and room")
+    };
+    let bytes = std::fs::metadata(new).map_or(0, |metadata| metadata.len());
+    let placing = Placing::prepare(new, goal, run, |done| events.progress(done, bytes)).map_err(broken)?;
+    placing.keep_old(&aside(goal, run)).map_err(broken)?;
+    placing.finish().map_err(broken)?;
+    // Last: until then an instance that is started reads the old data from them, whole.
+    for log in logs {
+        std::fs::rename(log, aside(log, run)).map_err(broken)?;
+    }
+    let there = digest::sha256(goal, |_| {})?;
+    let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
+    events.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
     Ok(())
 }
 
