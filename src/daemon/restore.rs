@@ -319,7 +319,7 @@ async fn through_plugin(
     let limits = Limits { deadline: RESTORE_MAX, ..Limits::default() };
     let (world, then) = (&route.world, manifest.app_version.clone());
     // A dry run changes nothing, so there is nothing to undo.
-    let noted = if request.dry_run { None } else { journal::open_for_restore(world, id, target, staging)? };
+    let noted = if request.dry_run { None } else { journal::open_for_restore(world, id, target, staging).await? };
     let inputs = CaptureInputs { journal: noted, ..CaptureInputs::default() };
     let facts = manifest.facts();
     let restored = world

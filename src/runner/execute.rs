@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Published, Shelf};
@@ -32,7 +30,7 @@ use crate::runner::hooks::during::During;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
 use crate::runner::live::RunUpdate;
-use crate::runner::route::{self, Route};
+use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::store::Batch;
 use crate::store::record::{ArtifactSummary, JobRecord, REMARKS_MAX, RunEvent, RunRecord};
@@ -43,6 +41,7 @@ mod away;
 mod beside;
 mod clock;
 mod holding;
+mod ready;
 mod retaining;
 mod shipping;
 
@@ -254,49 +253,16 @@ impl RunExecutor {
         judgement::verdict(self.record.shipments.iter().map(|each| each.outcome), coverage)
     }
 
-    /// Hides what restic knows from the log; plugins add their own. What can't be read is said where it is needed.
-    async fn hide_passwords(&mut self) {
-        let read = self.destinations.iter().map(|each| {
-            let password = each.password.clone();
-            async move { password.resolved().await.ok() }
-        });
-        let mut reading: JoinSet<Option<SecretString>> = read.collect();
-        let mut secrets = Vec::new();
-        while let Some(joined) = reading.join_next().await {
-            secrets.extend(joined.ok().flatten());
-        }
-        self.context.redact = Redactor::new(secrets);
-    }
-
-    /// What must be there before anything is touched; its lack defers the run.
-    async fn preconditions(&self) -> Result<(), Stop> {
-        let (shelf, root) = (self.shelf.clone(), self.shelf.root().to_owned());
-        let ready = self.away("the artifact root", &root, move || shelf.ready()).await?;
-        ready.map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
-        let mut first = None;
-        for destination in &self.destinations {
-            let present = tokio::select! {
-                present = route::present(destination) => present,
-                () = self.context.cancel.cancelled() => return Ok(()),
-            };
-            match present {
-                // With some of several destinations there, the run goes on and comes to `Partial`.
-                Ok(()) => return Ok(()),
-                Err(trouble) => first = first.or(Some(trouble)),
-            }
-        }
-        first.map_or(Ok(()), |trouble| Err(Stop { outcome: Outcome::Deferred, trouble }))
-    }
-
     async fn capture(&mut self) -> Result<Captured, Stop> {
         let staging = self.stage().await?;
         self.inputs.journal = journal::open(&self.world, self.record.id, &self.target)
+            .await
             .map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
         self.inputs.previous = self.baseline().await;
         let (own, mounts) = self.find_own().await?;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
-        let (beside, limits) = (&self.inputs, self.limits());
+        let limits = self.limits();
         let captured = self
             .world
             .catalogue
@@ -305,7 +271,7 @@ impl RunExecutor {
                     target: &self.target,
                     run: self.record.id,
                     staging: &staging,
-                    inputs: beside,
+                    inputs: &self.inputs,
                     context: &self.context,
                     limits,
                 },

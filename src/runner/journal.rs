@@ -52,24 +52,24 @@ struct Order {
 ///
 /// # Errors
 /// When it cannot be written: then nothing may be changed on an application.
-pub(crate) fn open(world: &World, run: RunId, target: &Target) -> Result<Option<PathBuf>, Trouble> {
-    make(world, run, target, None)
+pub(crate) async fn open(world: &World, run: RunId, target: &Target) -> Result<Option<PathBuf>, Trouble> {
+    make(world, run, target, None).await
 }
 
 /// The same for a restore, which staged something below `staged`.
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn open_for_restore(
+pub(crate) async fn open_for_restore(
     world: &World,
     run: RunId,
     target: &Target,
     staged: &Path,
 ) -> Result<Option<PathBuf>, Trouble> {
-    make(world, run, target, Some(staged.to_owned()))
+    make(world, run, target, Some(staged.to_owned())).await
 }
 
-fn make(world: &World, run: RunId, target: &Target, staged: Option<PathBuf>) -> Result<Option<PathBuf>, Trouble> {
+async fn make(world: &World, run: RunId, target: &Target, staged: Option<PathBuf>) -> Result<Option<PathBuf>, Trouble> {
     if !world.catalogue.keeps_a_journal(target.plugin.as_str()) {
         return Ok(None);
     }
@@ -78,15 +78,17 @@ fn make(world: &World, run: RunId, target: &Target, staged: Option<PathBuf>) -> 
     in_use(world).insert(run);
     let (name, plugin, settings) = (target.name.clone(), target.plugin.clone(), target.settings.clone());
     let order = Order { target: name, plugin, settings, staged };
-    let make = || -> std::io::Result<()> {
-        fs::create_dir_all(&notes)?;
-        let file = fs::File::create(directory.join("order.json"))?;
+    let (place, made, all) = (directory.clone(), notes.clone(), world.paths.journal());
+    // A flush takes as long as the disk likes.
+    let make = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+        fs::create_dir_all(&made)?;
+        let file = fs::File::create(place.join("order.json"))?;
         serde_json::to_writer(&file, &order)?;
         file.sync_all()?;
-        fs::File::open(&directory)?.sync_all()?;
-        fs::File::open(world.paths.journal())?.sync_all()
-    };
-    make().map_err(|error| {
+        fs::File::open(&place)?.sync_all()?;
+        fs::File::open(all)?.sync_all()
+    });
+    make.await.map_err(std::io::Error::other).flatten().map_err(|error| {
         Trouble::new(codes::JOURNAL_UNWRITABLE, format!("the journal {} cannot be made: {error}", directory.display()))
             .with_hint("make room in the state directory")
     })?;

@@ -34,6 +34,11 @@ pub(super) fn keep(request: &Request, files: &[PathBuf], events: &mut EventWrite
             Failure::new(codes::PATH_UNREADABLE, format!("{} cannot be read: {error}", path.display()))
                 .hint("give the daemon's user read permission")
         };
+        // Neither an artifact nor a line of the rights has a form for other names.
+        if path.to_str().is_none() {
+            return Err(Failure::new(codes::PATH_NOT_UTF8, format!("the name of {} is not UTF-8", path.display()))
+                .hint("rename it, and correct what the configuration names"));
+        }
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.len() > FILE_BYTES_MAX {
             return Err(Failure::new(codes::TOO_LARGE, format!("{} has more than 64 MiB", path.display()))
@@ -52,7 +57,8 @@ pub(super) fn keep(request: &Request, files: &[PathBuf], events: &mut EventWrite
         rights.push(Rights { path: path.clone(), mode, uid, gid });
         rules += u64::from(is_rules(&copy));
     }
-    let text = serde_json::to_string_pretty(&rights).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&rights)
+        .map_err(|error| Failure::new(codes::INTERNAL, format!("the rights have no form: {error}")))?;
     write(&request.staging.join(RIGHTS), text.as_bytes())?;
     events.artifact(RIGHTS, RIGHTS_FORMAT, digest::sha256(&request.staging.join(RIGHTS), |_| {})?);
     events.figure("files", rights.len() as u64);
@@ -137,4 +143,22 @@ pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", path.display()))
         .hint("make room there, and give the daemon's user write permission");
     if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::protocol::Action;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_refused_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(std::ffi::OsStr::from_bytes(b"rules-\xff.yml"));
+        std::fs::write(&path, "groups: []").unwrap();
+        let request = Request { staging: directory.path().join("staging"), ..Request::new(Action::Capture) };
+        let mut out = Vec::new();
+        let failure = keep(&request, &[path], &mut EventWriter { out: &mut out }).unwrap_err();
+        assert!(failure.trouble.is(codes::PATH_NOT_UTF8) && failure.trouble.message.contains("rules-"), "{failure:?}");
+    }
 }
