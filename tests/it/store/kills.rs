@@ -69,7 +69,8 @@ fn commit_until_killed(dir: &Path) {
 /// The numbers that the child acknowledges, to the end of its output.
 fn acknowledged(child: &mut Child) -> impl Iterator<Item = u64> + use<> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("ack ")?.parse().ok())
+    // What runs the test begins its line with the test's name: the first one stands behind that.
+    lines.map_while(Result::ok).filter_map(|line| line.rsplit_once("ack ")?.1.parse().ok())
 }
 
 #[test]
