@@ -283,12 +283,12 @@ impl Waiting {
         };
         let stand = Arc::new(Mutex::new(if beside.is_some() { Stand::GivenUp } else { Stand::Looking }));
         // However the look ends, by a panic too, and where there is no thread for it.
-        let end = End { path: path.to_owned(), mounts: mounts.clone(), stand: stand.clone() };
+        let end = End { path: path.to_owned(), mounts: mounts.clone(), stand: stand.clone(), has_answered: true };
         let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
-            let end = end;
+            let mut end = end;
             match (ahead::send(&end.path), kind, beside) {
-                // The caller was told, or a newer look is under way.
-                (Sent::Ended, ..) => {}
+                // The caller was told, or a newer look is under way: whether the path answers is for that to say.
+                (Sent::Ended, ..) => end.has_answered = false,
                 (Sent::Back, Kind::Work, Some(_)) => touch(&end.path),
                 (Sent::Back, ..) => look(),
             }
@@ -345,6 +345,8 @@ struct End {
     path: PathBuf,
     mounts: Mounts,
     stand: Arc<Mutex<Stand>>,
+    /// The path hangs no more.
+    has_answered: bool,
 }
 
 impl Drop for End {
@@ -354,7 +356,9 @@ impl Drop for End {
         if std::mem::replace(&mut *stand, Stand::Done) == Stand::GivenUp {
             hung.unstuck(&self.mounts);
         }
-        hung.paths.remove(&self.path);
+        if self.has_answered {
+            hung.paths.remove(&self.path);
+        }
     }
 }
 
@@ -424,6 +428,18 @@ mod tests {
         assert_eq!(hung.full(&other, now), None);
         (0..OF_ONE_MOUNT_MAX).for_each(|_| hung.unstuck(&share));
         assert_eq!((hung.full(&share, now), hung.threads.contains_key(&share)), (None, false));
+    }
+
+    #[test]
+    fn a_look_that_was_ended_for_a_newer_one_leaves_the_path_to_that() {
+        let (path, now) = (PathBuf::from("/ended/for/another"), Instant::now());
+        let known = Hanging { since: now, mounts: Mounts::new(), again: now + LOOK_MAX, pause: AGAIN_FIRST };
+        hung().paths.insert(path.clone(), known);
+        for has_answered in [false, true] {
+            let stand = Arc::new(Mutex::new(Stand::Looking));
+            drop(End { path: path.clone(), mounts: Mounts::new(), stand, has_answered });
+            assert_eq!(hung().paths.contains_key(&path), !has_answered);
+        }
     }
 
     #[tokio::test]

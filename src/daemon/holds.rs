@@ -80,9 +80,11 @@ impl Keeper {
             .filter_map(|job| {
                 let values = &config.targets.get(&job.id.target)?.accept;
                 // What is in Git stays there: it accepts what fits one finding only.
+                // A record of before has no list of what is spent.
+                let spent = || job.spent.iter().chain(&job.accepted);
                 let accepts = |hold: &Hold, value: &str| {
                     let is_meant = |shown: &str| !mark::fits_many(shown) && hold::is_value(shown, value);
-                    hold.is_accepted_by(&is_meant) && !hold::is_spent(&job.spent, hold, value)
+                    hold.is_accepted_by(&is_meant) && !hold::is_spent(spent(), hold, value)
                 };
                 accepted(job, &|hold| values.iter().any(|value| accepts(hold, value)), values, now)
             })

@@ -1,6 +1,6 @@
 //! Work that is no run: scheduled prune and check of destinations, and what an operator asks for.
 //!
-//! Each is an operation on the board; a destination's berths keep it apart from the runs.
+//! Each is an operation on the board; a destination's slots keep it apart from the runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,11 +251,11 @@ async fn act(
     read_data: Option<&str>,
     used: Used,
 ) -> Result<Vec<String>, Trouble> {
-    let (width, berths) = route.world.slots(&route.destination.name, route.per_destination);
-    // Prune rewrites the repository: it takes every berth, so it waits for the runs and they for it.
+    let (width, slots) = route.world.slots(&route.destination.name, route.per_destination);
+    // Prune rewrites the repository: it takes every slot, so it waits for the runs and they for it.
     let wanted = if action == DestinationAction::Prune { width } else { 1 };
     let _berths = tokio::select! {
-        berths = berths.acquire_many_owned(wanted) => berths.map_err(|_| stopped())?,
+        slots = slots.acquire_many_owned(wanted) => slots.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
     let (restic, access) = match route.open().await {
@@ -342,7 +342,7 @@ async fn written_to(name: &Name, access: &RepositoryAccess, used: Used, well: &s
     Err(trouble)
 }
 
-/// Removes the lock that somebody names. It takes no berth: it may watch for minutes, and runs don't wait for that.
+/// Removes the lock that somebody names. It takes no slot: it may watch for minutes, and runs don't wait for that.
 async fn unlock_named(route: &Route, id: OperationId, lock: &str) -> Result<Vec<String>, Trouble> {
     let (restic, access) = route.open().await?;
     let say = |line: String| route.world.operations.line(id, &line);

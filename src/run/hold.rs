@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Trouble;
 use crate::types::ByteSize;
 
-pub use spent::{Spent, is_spent, spend};
+pub use spent::{is_spent, spend};
 
 /// Between two reminders of the same hold.
 pub const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(7 * 24);

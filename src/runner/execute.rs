@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -262,26 +262,15 @@ impl RunExecutor {
         let (own, mounts) = self.find_own().await?;
         let mut told = Instant::now();
         let (world, record) = (self.world.clone(), self.record.clone());
-        let limits = self.limits();
         let captured = self
             .world
             .catalogue
-            .capture(
-                &Call {
-                    target: &self.target,
-                    run: self.record.id,
-                    staging: &staging,
-                    inputs: &self.inputs,
-                    context: &self.context,
-                    limits,
-                },
-                |done, total| {
-                    if told.elapsed() >= PROGRESS_EVERY {
-                        told = Instant::now();
-                        tell(&world, &record, RunState::Capturing, None, done, total);
-                    }
-                },
-            )
+            .capture(&self.call(&staging), |done, total| {
+                if told.elapsed() >= PROGRESS_EVERY {
+                    told = Instant::now();
+                    tell(&world, &record, RunState::Capturing, None, done, total);
+                }
+            })
             .await;
         // However the plugin ended: nothing of ours stays on the application.
         if let Err(trouble) = journal::close(&self.world, self.record.id, self.context.log.clone()).await {
@@ -350,17 +339,7 @@ impl RunExecutor {
         let validations = self
             .world
             .catalogue
-            .validate(
-                &Call {
-                    target: &self.target,
-                    run: self.record.id,
-                    staging: &staging,
-                    inputs: &self.inputs,
-                    context: &self.context,
-                    limits: self.limits(),
-                },
-                captured,
-            )
+            .validate(&self.call(&staging), captured)
             .await
             .map_err(|failure| Stop { outcome: failure.outcome, trouble: failure.trouble })?;
         let mut unproven = Vec::new();
@@ -507,6 +486,17 @@ impl RunExecutor {
     fn left(&self) -> Duration {
         // At least a second, so that the child's own end says that the time is over.
         self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))
+    }
+
+    fn call<'a>(&'a self, staging: &'a Path) -> Call<'a> {
+        Call {
+            target: &self.target,
+            run: self.record.id,
+            staging,
+            inputs: &self.inputs,
+            context: &self.context,
+            limits: self.limits(),
+        }
     }
 
     fn limits(&self) -> Limits {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
 use crate::run::RunState;
-use crate::run::hold::{Accepted, Hold, HoldKind, Spent};
+use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::run::usual::{Usual, mounts};
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
@@ -67,7 +67,7 @@ pub struct JobRecord {
     pub accepted: Vec<Accepted>,
     /// Values that ended a hold, of which Git may have some still.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub spent: Vec<Spent>,
+    pub spent: Vec<Accepted>,
     /// What later runs are compared with.
     #[serde(default)]
     pub usual: Usual,

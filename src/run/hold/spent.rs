@@ -1,19 +1,8 @@
 //! What stays in Git accepts one loss: which of its values did so already. Pure.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::{ACCEPTED_MAX, Hold, HoldKind, is_value};
-
-/// A value by which holds of this kind and subject ended; the same again is another loss, and accepted by command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
-    pub kind: HoldKind,
-    #[serde(default)]
-    pub subject: String,
-    pub value: String,
-    pub at: Timestamp,
-}
+use super::{ACCEPTED_MAX, Accepted, Hold, HoldKind, is_value};
 
 /// Whether a value of Git accepts one loss of this `kind`. What only goes on as it is (a missing proof) is accepted as long
 /// as the value stays there.
@@ -24,18 +13,18 @@ fn is_of_one_time(kind: HoldKind) -> bool {
 /// Notes that `hold` ended: by the value that it shows, and by those of `in_git` that were shown for it.
 ///
 /// A value that stays in Git stays spent, whatever is accepted after it.
-pub fn spend(spent: &mut Vec<Spent>, hold: &Hold, in_git: &[String], now: Timestamp) {
+pub fn spend(spent: &mut Vec<Accepted>, hold: &Hold, in_git: &[String], now: Timestamp) {
     if !is_of_one_time(hold.kind) {
         return;
     }
     let shown = hold.value.iter();
     let of_git = in_git.iter().filter(|value| hold.is_accepted_by(&|shown| is_value(shown, value)));
     for value in shown.chain(of_git) {
-        let is_same = |each: &Spent| (each.kind, &each.subject, &each.value) == (hold.kind, &hold.subject, value);
+        let is_same = |each: &Accepted| (each.kind, &each.subject, &each.value) == (hold.kind, &hold.subject, value);
         spent.retain(|each| !is_same(each));
-        spent.push(Spent { kind: hold.kind, subject: hold.subject.clone(), value: value.clone(), at: now });
+        spent.push(Accepted { kind: hold.kind, subject: hold.subject.clone(), value: value.clone(), at: now });
     }
-    let stays = |each: &Spent| in_git.iter().any(|value| is_value(&each.value, value) || *value == each.value);
+    let stays = |each: &Accepted| in_git.iter().any(|value| is_value(&each.value, value) || *value == each.value);
     let mut excess = spent.iter().filter(|each| !stays(each)).count().saturating_sub(ACCEPTED_MAX);
     spent.retain(|each| {
         let goes = excess > 0 && !stays(each);
@@ -44,11 +33,10 @@ pub fn spend(spent: &mut Vec<Spent>, hold: &Hold, in_git: &[String], now: Timest
     });
 }
 
-/// Whether a value by which `hold` could end did end an earlier one.
-#[must_use]
-pub fn is_spent(spent: &[Spent], hold: &Hold, value: &str) -> bool {
+/// Whether a value by which `hold` could end did end an earlier one: the same again is another loss, accepted by command.
+pub fn is_spent<'a>(spent: impl IntoIterator<Item = &'a Accepted>, hold: &Hold, value: &str) -> bool {
     is_of_one_time(hold.kind)
-        && spent.iter().any(|each| {
+        && spent.into_iter().any(|each| {
             (each.kind, &each.subject) == (hold.kind, &hold.subject)
                 && each.at < hold.since
                 && (each.value == value || is_value(&each.value, value))
