@@ -162,7 +162,10 @@ fn schema_text(kind: SchemaKind) -> String {
 
 /// Every code with its kind and meaning.
 fn error_list() -> String {
-    let of = |code: crate::error::Code| serde_json::json!({ "code": code.name(), "kind": code.kind(), "meaning": code.meaning() });
+    let of = |code: crate::error::Code| {
+        let (name, kind, meaning) = (code.name(), code.kind(), code.meaning());
+        serde_json::json!({ "code": name, "kind": kind, "meaning": meaning })
+    };
     let all = serde_json::json!({ "errors": codes::all().map(of).collect::<Vec<_>>() });
     format!("{all:#}")
 }

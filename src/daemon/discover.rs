@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Discover};
-use crate::discovery::docker::{self as inventory, EngineInventory};
+use crate::discovery::docker::{self, EngineInventory};
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::runner::live::Discovery;
@@ -75,7 +75,7 @@ async fn look(world: &World, discover: &Discover) -> Discovery {
     let place = std::path::PathBuf::from(discover.socket.clone());
     let late = || Trouble::new(codes::ENGINE_SILENT, format!("{} does not answer in time", discover.socket));
     let told: Result<EngineInventory, Trouble> =
-        look::at(&place, LOOK_MAX, move || inventory::look(&socket)).await.unwrap_or_else(|_| Err(late()));
+        look::at(&place, LOOK_MAX, move || docker::look(&socket)).await.unwrap_or_else(|_| Err(late()));
     let at = world.clock.now();
     match told {
         Ok(inventory) => Discovery::Known { inventory: Arc::new(inventory), at },

@@ -251,7 +251,8 @@ pub(super) async fn keep(
     }
 }
 
-/// Exports what the daemon has in its memory, where that is whole: the next start finds nothing else. Answers whether it did.
+/// Exports what the daemon has in its memory, where that is whole: the next start finds nothing else. Answers whether it
+/// did.
 pub(super) async fn keep_what_is_known(world: &Arc<World>) -> bool {
     let theirs = world.clone();
     let kept = tokio::task::spawn_blocking(move || {

@@ -254,7 +254,7 @@ async fn act(
     let (width, slots) = route.world.slots(&route.destination.name, route.per_destination);
     // Prune rewrites the repository: it takes every slot, so it waits for the runs and they for it.
     let wanted = if action == DestinationAction::Prune { width } else { 1 };
-    let _berths = tokio::select! {
+    let _slots = tokio::select! {
         slots = slots.acquire_many_owned(wanted) => slots.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };

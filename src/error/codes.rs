@@ -1,4 +1,5 @@
-//! Every code that Larder tells, each once. What an external plugin tells may have others.
+//! Every code of a trouble or a finding, each once. A problem of the pages that is no trouble has a word of its own
+//! (`missed`, `overdue`), and what an external plugin tells may have others.
 
 mod asked;
 mod failed;

@@ -341,14 +341,8 @@ async fn recover(world: &World, run: RunId, directory: &Path, log: Log) -> Resul
     let recovered = world.catalogue.recover(&target, run, &directory.join("notes"), &context, limits).await;
     recovered.map_err(|failure| {
         let Trouble { message, hint, .. } = failure.trouble;
-        Trouble {
-            code: "not_recovered".to_owned(),
-            message: format!(
-                "{}: what the run {run} changed on the application is not put back: {message}",
-                target.name
-            ),
-            hint: hint.or_else(|| Some("look at the application".to_owned())),
-        }
+        let told = format!("{}: what the run {run} changed on the application is not put back: {message}", target.name);
+        Trouble::new(codes::NOT_RECOVERED, told).with_hint(hint.unwrap_or_else(|| "look at the application".to_owned()))
     })
 }
 

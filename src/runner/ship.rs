@@ -126,7 +126,7 @@ fn not_listed(route: &Route, report: &BackupReport, why: &Trouble) -> Trouble {
         "the snapshot {id} was made, but {} could not be listed to prove it: {}",
         route.destination.name, why.message
     );
-    Trouble { code: "snapshot_unproven".to_owned(), message, hint: why.hint.clone() }
+    Trouble { hint: why.hint.clone(), ..Trouble::new(codes::SNAPSHOT_UNPROVEN, message) }
 }
 
 /// What came of a snapshot that is there: what is missing, and what may be missing.
@@ -213,7 +213,7 @@ async fn attempt(
 ) -> Result<Made, Trouble> {
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
-    let _berth = tokio::select! {
+    let _slot = tokio::select! {
         slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
@@ -275,7 +275,7 @@ pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, T
         return Ok(0);
     }
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
-    let _berth = slots.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
+    let _slot = slots.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
     let (restic, access) = route.open().await?;
     holdings::mark_leaving(route, job, ids).await?;
     restic.forget(&access, ids, &route.context).await.map_err(|error| error.trouble())?;

@@ -105,7 +105,7 @@ fn loss_problem(damage: &Damage, jobs: &[JobRecord]) -> Problem {
     let target = job.map_or("state", |job| job.id.target.as_str());
     let trouble = lost::told(damage, target);
     Problem {
-        code: codes::LOST_STATE.name().to_owned(),
+        code: trouble.code,
         what: "The state store was lost; nothing is forgotten until that is accepted".to_owned(),
         why: Some(trouble.message),
         hint: trouble.hint,
@@ -481,7 +481,7 @@ fn config_problems(config: &ConfigView, zone: &TimeZone) -> impl Iterator<Item =
         None => "no config is in force".to_owned(),
     };
     let rejected = config.rejected.as_ref().map(|rejected| Problem {
-        code: "rejected".to_owned(),
+        code: codes::REJECTED.name().to_owned(),
         what: format!("Revision {} was rejected; {in_force}", rejected.revision.short()),
         why: Some(rejected.errors.iter().take(REJECTION_LINES_MAX).cloned().collect::<Vec<_>>().join("\n")),
         hint: Some("mend it, check it where you edit it, and push again".to_owned()),

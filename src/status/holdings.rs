@@ -1,5 +1,6 @@
 //! What a destination's card says of what the repository was seen to hold.
 
+use crate::error::{Trouble, codes};
 use crate::run::hold::accept_command;
 use crate::run::holdings::altered::Altered;
 use crate::run::holdings::newer::Newer;
@@ -50,12 +51,12 @@ pub fn missing(name: &Name, seen: &Holdings) -> Vec<Problem> {
 /// Other sites in the same repository, and what is dated in the future.
 #[must_use]
 pub fn notices(name: &Name, seen: &Holdings) -> Vec<Problem> {
-    let say = |trouble: &crate::error::Trouble| problem(trouble.message.clone(), trouble, Vec::new());
+    let say = |trouble: &Trouble| problem(trouble.message.clone(), trouble, Vec::new());
     let mut notices: Vec<Problem> = seen.foreign.iter().map(|other| say(&shared(name, other))).collect();
     if seen.future > 0 {
         let (noun, verb) = if seen.future == 1 { ("snapshot", "is") } else { ("snapshots", "are") };
         notices.push(Problem {
-            code: "future_snapshots".to_owned(),
+            code: codes::FUTURE_SNAPSHOTS.name().to_owned(),
             what: format!("{} {noun} in {name} {verb} dated in the future: the clock was ahead", seen.future),
             why: None,
             hint: Some("they stay, and push no other one out".to_owned()),

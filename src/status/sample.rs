@@ -294,7 +294,7 @@ pub fn troubled() -> Reading {
     });
     change("photos", &|job| {
         let trouble =
-            Trouble::new(codes::UNREADABLE_FILES, "2 of 48,112 files could not be read: /srv/photos/.lock, …")
+            Trouble::new(codes::FILES_UNREADABLE, "2 of 48,112 files could not be read: /srv/photos/.lock, …")
                 .with_hint("exclude them, or let the daemon's user read them");
         job.last_run = Some(summary(8, Outcome::Partial, 4, Some(trouble)));
     });

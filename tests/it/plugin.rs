@@ -158,7 +158,8 @@ impl Bench {
     }
 }
 
-/// The plugin that works in `staging`: what it starts works there too, and a pid may be any number, so a child of this process.
+/// The plugin that works in `staging`: what it starts works there too, and a pid may be any number, so a child of this
+/// process.
 fn plugin_of(staging: &Path) -> Option<i32> {
     let place = staging.canonicalize().unwrap();
     let mut entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());

@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::cli::init::propose::{Seeing, Service};
-use crate::discovery::docker as inventory;
+use crate::discovery::docker;
 use crate::discovery::postgres;
 use crate::error::{Trouble, codes};
 use crate::web::{ClearText, Trust, Web, WebError};
 
 /// Where engines usually listen.
-const SOCKETS: &[&str] = &[inventory::SOCKET, "/run/podman/podman.sock"];
+const SOCKETS: &[&str] = &[docker::SOCKET, "/run/podman/podman.sock"];
 
 /// How long an application on this very host may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -37,9 +37,9 @@ pub(crate) fn look(socket: Option<&str>, named: &[String]) -> Result<(Seeing, Ve
     let mut told = Vec::new();
     let inventory = match socket {
         Some("none") => None,
-        Some(named) => Some(inventory::look(named)?),
+        Some(named) => Some(docker::look(named)?),
         None => SOCKETS.iter().find(|path| Path::new(path).exists()).and_then(|found| {
-            let looked = inventory::look(found);
+            let looked = docker::look(found);
             if let Err(trouble) = &looked {
                 told.push(format!("the container engine at {found} does not answer: {}", trouble.message));
             }

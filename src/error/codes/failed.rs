@@ -8,7 +8,6 @@ super::codes! {
     CONFIG_TOO_LARGE = "config_too_large", Full, "the config is larger than what is read";
     DISK_FULL = "disk_full", Full, "the disk is full";
     DISK_NEARLY_FULL = "disk_nearly_full", Full, "less room is left than must stay free";
-    EXPORT_LARGE = "export_large", Full, "the export is larger than the application takes back";
     FILE_TOO_LARGE = "file_too_large", Full, "a config file is larger than what is read";
     QUEUE_FULL = "queue_full", Full, "as many runs are waiting as there may be";
     ROW_TOO_LONG = "row_too_long", Full, "a row is longer than the server takes in one statement";
@@ -157,7 +156,6 @@ super::codes! {
     ARTIFACT_MISSING = "artifact_missing", Internal, "a plugin named an artifact that is not there";
     ARTIFACT_OUTSIDE = "artifact_outside", Internal, "a plugin named an artifact outside its staging directory";
     ARTIFACT_TWICE = "artifact_twice", Internal, "a plugin named an artifact twice";
-    ENOUGH = "enough", Internal, "enough of an archive was read (never shown)";
     HOOK_PANICKED = "hook_panicked", Internal, "Larder failed while it checked a push";
     INTERNAL = "internal", Internal, "a part of Larder failed or stopped unexpectedly";
     NO_DESCRIPTION = "no_description", Internal, "the plugin gave no description";

@@ -112,6 +112,7 @@ super::codes! {
     DATABASE_SHRUNK = "database_shrunk", Incomplete, "the dump of a database is much smaller than before";
     DATABASES_UNKNOWN = "databases_unknown", Incomplete, "there are too many files to look for databases in all of them";
     EVENT_ENDED = "event_ended", Incomplete, "events that ended since the backup are not made again";
+    EXPORT_LARGE = "export_large", Incomplete, "the export is larger than the application takes back";
     EXTENSION_TABLES = "extension_tables", Incomplete, "rows in tables of extensions are not in the backup";
     FEWER_OBJECTS = "fewer_objects", Incomplete, "there are fewer objects than at the backup before";
     FEWER_THAN_COUNTED = "fewer_than_counted", Incomplete, "fewer files were read than were counted in the sources";
@@ -137,6 +138,7 @@ super::codes! {
     MOUNTS_LEFT_OUT = "mounts_left_out", Incomplete, "what is mounted below the paths is left out";
     NEEDS_EXCLUDED = "needs_excluded", Incomplete, "something kept needs a table that is left out";
     NEEDS_SEARCH_PATH = "needs_search_path", Incomplete, "something kept loads only with the search_path of the application";
+    NOT_RECOVERED = "not_recovered", Incomplete, "what a killed run changed on an application is not put back";
     NO_DATA_LEFT_OUT = "no_data_left_out", Incomplete, "a file system that holds no data is left out";
     NOT_CHECKED = "not_checked", Incomplete, "the backup could not be checked here";
     NOT_LOGGED_OUT = "not_logged_out", Incomplete, "the session could not be ended";
@@ -160,6 +162,7 @@ super::codes! {
     SESSION_LEFT = "session_left", Incomplete, "the session could not be ended";
     SHARED_REPOSITORY = "shared_repository", Incomplete, "the repository holds snapshots that are not of this site";
     SNAPSHOT_LEFT = "snapshot_left", Incomplete, "the application's snapshot cannot be deleted";
+    SNAPSHOT_UNPROVEN = "snapshot_unproven", Incomplete, "a snapshot was made, and nothing proves yet what it holds";
     SOURCES_UNKNOWN = "sources_unknown", Incomplete, "what older backups have of each source could not be read";
     STATE_UNCHECKED = "state_unchecked", Incomplete, "the state store could not be checked";
     SUBSCRIPTION_SILENT = "subscription_silent", Incomplete, "a restored subscription takes nothing over as it is";
@@ -167,7 +170,6 @@ super::codes! {
     TABLE_EMPTIED = "table_emptied", Incomplete, "a table that had rows at the last backup has none now";
     TABLE_GONE = "table_gone", Incomplete, "tables of the last backup are not in this one";
     TOO_MANY_FINDINGS = "too_many_findings", Incomplete, "there are more findings than are shown";
-    UNREADABLE_FILES = "unreadable_files", Incomplete, "some files could not be read";
     UNREADABLE_TOLERATED = "unreadable_tolerated", Incomplete, "some files could not be read, and that is tolerated";
     UNSEEN = "unseen", Incomplete, "what the user has no right to see is not in the backup";
     USER_MAPPINGS = "user_mappings", Incomplete, "options of user mappings may be missing in the dump";

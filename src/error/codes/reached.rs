@@ -42,6 +42,7 @@ super::codes! {
     BANNED = "banned", Unauthorized, "the application refuses this address, maybe after failed logins";
     DAEMON_FORBIDDEN = "daemon_forbidden", Unauthorized, "this user may not use the daemon's socket";
     DOWNLOAD_NEEDS_LOGIN = "download_needs_login", Unauthorized, "the application wants a login for the download";
+    LOCKED_OUT = "locked_out", Unauthorized, "the application locks this address out after failed logins";
     LOGIN_REFUSED = "login_refused", Unauthorized, "the application refuses the login";
     MAIL_AUTH_FAILED = "mail_auth_failed", Unauthorized, "the mail server refuses the login";
     NOT_MEMBER = "not_member", Unauthorized, "the user is not a member of the role that is needed";
@@ -100,7 +101,6 @@ super::codes! {
     FORM_REFUSED = "form_refused", Refused, "the application refuses the form that was sent";
     HOST_KEY_CHANGED = "host_key_changed", Refused, "the host has another key than known_hosts says";
     LINK_REFUSED = "link_refused", Refused, "the application refuses its own link to the export";
-    LOCKED_OUT = "locked_out", Refused, "the application locks this address out after failed logins";
     MAIL_HELLO_REFUSED = "mail_hello_refused", Refused, "the mail server does not take the name of this machine";
     MAIL_REJECTED = "mail_rejected", Refused, "the mail server rejects the mail";
     MAIL_TLS_EXPIRED = "mail_tls_expired", Refused, "the certificate of the mail server is expired or not valid yet";

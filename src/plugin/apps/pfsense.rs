@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::error::codes;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::firewall::{self, FILE, Kind};
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -119,7 +119,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     let logged_in = browser.log_in(&settings.user, &settings.password.0);
     let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, events));
     if let Err(failure) = browser.log_out() {
-        events.warning(crate::error::Trouble::new(
+        events.warning(Trouble::new(
             codes::SESSION_LEFT,
             format!("pfSense could not be logged out of: {}", failure.trouble.message),
         ));

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::codes;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
@@ -155,14 +155,14 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     }
     if saved.bytes > IMPORT_BYTES_MAX {
         events.warning(
-            crate::error::Trouble::new(codes::EXPORT_LARGE, "the export is larger than a Pi-hole imports (50 MiB)")
+            Trouble::new(codes::EXPORT_LARGE, "the export is larger than a Pi-hole imports (50 MiB)")
                 .with_hint("put it back on the Pi-hole itself: `pihole-FTL --teleporter teleporter.zip` takes 128 MiB"),
         );
     }
     if !contents.importable {
         let message =
             format!("the Pi-hole keeps its lists in /{}, from where no Pi-hole imports them", contents.gravity_name);
-        events.notice(crate::error::Trouble::new(codes::LISTS_ELSEWHERE, message).with_hint(LISTS_ELSEWHERE_HINT));
+        events.notice(Trouble::new(codes::LISTS_ELSEWHERE, message).with_hint(LISTS_ELSEWHERE_HINT));
     }
     for (name, value) in contents.figures() {
         events.figure(name, value);

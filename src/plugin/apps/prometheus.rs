@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::error::codes;
+use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::digest;
@@ -224,20 +224,18 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
         let differs = references::jobs(&loaded) != found.jobs;
         if differs {
             let told = format!("the scrape jobs of {} are not those that Prometheus has loaded", config.display());
-            events.warning(crate::error::Trouble::new(codes::CONFIG_NOT_LOADED, told).with_hint(
+            events.warning(Trouble::new(codes::CONFIG_NOT_LOADED, told).with_hint(
                 "reload Prometheus, or look in its log for why it does not take the file; is it the right file?",
             ));
         }
         for missing in &found.missing {
             let told = format!("{} names {}, which is not there", config.display(), missing.display());
-            events.warning(
-                crate::error::Trouble::new(codes::FILE_MISSING, told).with_hint("is it mounted on this host?"),
-            );
+            events.warning(Trouble::new(codes::FILE_MISSING, told).with_hint("is it mounted on this host?"));
         }
         for (path, why) in &found.unreadable {
             let told = format!("{} names {}, which cannot be followed: {why}", config.display(), path.display());
             events.warning(
-                crate::error::Trouble::new(codes::FILE_UNREADABLE, told)
+                Trouble::new(codes::FILE_UNREADABLE, told)
                     .with_hint("give the daemon's user read permission, or correct what is named"),
             );
         }
@@ -246,10 +244,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
             let more = found.secrets.len().saturating_sub(5);
             let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
             let told = format!("secrets and certificates that the configuration names are not kept: {shown}{tail}");
-            events.notice(
-                crate::error::Trouble::new(codes::SECRETS_NOT_KEPT, told)
-                    .with_hint("keep them with a target of `files`"),
-            );
+            events.notice(Trouble::new(codes::SECRETS_NOT_KEPT, told).with_hint("keep them with a target of `files`"));
         }
         if !differs {
             loaded::compare(&server, &found, config, events)?;

@@ -68,8 +68,8 @@ rights, owners or times: they are noted there with their content until the resto
 Larder is killed, the old files come back from that directory, and it goes only when each of them lies at its place again.
 What the backup has not stays and is told; only what a database of the backup would read (a stale `-wal`, anything in the
 data directory of a server), and what stands where a file of the backup goes, is moved there too. So stop what works with a
-database first: is such a thing there again behind the transfer, all is put back, and with a new one nothing is proven. Or
-`larder restore TARGET --to DIR`.";
+database first: if such a file is back after the transfer, everything is put back; if a new one has appeared, the restore is
+not called proven. Or `larder restore TARGET --to DIR`.";
 
 /// Which device, and what of it.
 #[derive(Deserialize, JsonSchema)]

@@ -393,7 +393,7 @@ impl Walker<'_> {
             {
                 stop = Some(why);
                 // Any error ends the reading; this one is not shown.
-                return Err(Failure::new(codes::ENOUGH, "enough was read"));
+                return Err(Failure::new(codes::INTERNAL, "enough was read"));
             }
             Ok(())
         });

@@ -71,11 +71,16 @@ impl Journal {
         })
     }
 
-    /// Removes an entry: what it stood for is undone. Of several none is back after a failure of power that was removed
-    /// before another one.
+    /// Removes an entry: what it stood for is undone. Durable when this returns, so after a power failure entries are gone in
+    /// the order in which they were removed.
     pub(crate) fn done(&self, name: &str) -> Result<(), Failure> {
         let path = self.entry(name);
-        match fs::remove_file(&path).and_then(|()| File::open(&self.directory)?.sync_all()) {
+        let removed = match fs::remove_file(&path) {
+            // By an attempt that may not have come to the flush.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        match removed.and_then(|()| File::open(&self.directory)?.sync_all()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be removed: {error}", path.display())))
             }
@@ -89,9 +94,12 @@ impl Journal {
             Failure::new(codes::JOURNAL_UNREADABLE, format!("the journal {} cannot be read: {error}", path.display()))
         };
         let listed = fs::read_dir(&self.directory).map_err(|error| broken(&self.directory, &error))?;
+        let listed: Vec<PathBuf> = listed
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<std::io::Result<_>>()
+            .map_err(|error| broken(&self.directory, &error))?;
         let mut paths: Vec<PathBuf> = listed
-            .flatten()
-            .map(|entry| entry.path())
+            .into_iter()
             .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
             .filter(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")))
             .take(ENTRIES_MAX)

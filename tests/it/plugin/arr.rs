@@ -97,9 +97,9 @@ fn what_the_application_gives_is_never_believed_unseen() {
     for zip in ["corrupt", "no-tables"] {
         app.set(json!({ "zip": zip }));
         bench.again();
-        match bench.capture_beside(None) {
+        match bench.capture_with(None) {
             Ok(captured) => {
-                let validations = bench.validate_beside(&captured, None).unwrap();
+                let validations = bench.validate_with(&captured, None).unwrap();
                 assert_eq!(verdict(&validations), Verdict::Failed, "{zip}: {validations:#?}");
             }
             Err(failure) => assert_eq!(failure.trouble.code, "database_damaged", "{zip}: {failure}"),
@@ -301,13 +301,13 @@ fn a_backup_that_changed_or_lost_everything_is_not_proven() {
             _ => damaged.clear(),
         }
         std::fs::write(&zip, damaged).unwrap();
-        let validations = bench.validate_beside(&captured, None).unwrap();
+        let validations = bench.validate_with(&captured, None).unwrap();
         assert_eq!(verdict(&validations), Verdict::Failed, "{validations:#?}");
     }
     app.set(json!({"rows": 0}));
     bench.again();
-    let empty = bench.capture_beside(None).unwrap();
-    let validations = bench.validate_beside(&empty, Some(facts(&captured))).unwrap();
+    let empty = bench.capture_with(None).unwrap();
+    let validations = bench.validate_with(&empty, Some(facts(&captured))).unwrap();
     assert_eq!(verdict(&validations), Verdict::Failed, "{validations:#?}");
 }
 

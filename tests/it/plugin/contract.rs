@@ -74,7 +74,7 @@ fn the_arr_applications_are_called_as_their_documents_say_and_a_stuck_command_is
         let Some(prism) = Prism::start(document) else { return };
         let settings = json!({"url": prism.url(), "wait": "2s", "silence": "5s"});
         let bench = Bench::of_app(name, settings, &[("api_key", "0123456789abcdef")]);
-        let failure = bench.capture_beside(None).unwrap_err();
+        let failure = bench.capture_with(None).unwrap_err();
         assert_eq!(failure.trouble.code, "backup_stuck", "{name}: {failure}");
         assert_eq!(prism.complaints(), Vec::<String>::new(), "{name}");
     }
@@ -85,7 +85,7 @@ fn grafana_is_called_as_its_document_says_and_an_empty_dashboard_is_no_backup() 
     let Some(prism) = Prism::start("grafana-trimmed.prism.json") else { return };
     let settings = json!({"url": prism.url(), "silence": "10s"});
     let bench = Bench::of_app("grafana", settings, &[("token", "glsa_0123456789")]);
-    let failure = bench.capture_beside(None).unwrap_err();
+    let failure = bench.capture_with(None).unwrap_err();
     assert!(["object_incomplete", "unexpected_answer"].contains(&failure.trouble.code.as_str()), "{failure}");
     assert_eq!(prism.complaints(), Vec::<String>::new());
     assert!(http(prism.port, "GET", "/api/search", "").len() < 10_000, "the mock is still well");

@@ -51,11 +51,11 @@ pub(super) fn put_back_noted(
         figures: captured.figures.clone(),
     };
     let order = RestoreOrder { dry_run: false, tree: bench.directory.path().join("tree"), options };
-    let beside = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
+    let inputs = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
     let (staging, context) = (bench.staging(), bench.context());
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            runtime().block_on(bench.catalogue.restore(&bench.call(&staging, &beside, &context), facts, order, |_| {}))
+            runtime().block_on(bench.catalogue.restore(&bench.call(&staging, &inputs, &context), facts, order, |_| {}))
         });
         if let Some(wait) = wait {
             let plugin = || super::plugin_of(&staging);

@@ -25,9 +25,9 @@ impl Bench {
     }
 
     pub(super) fn capture_unlooked(&self) -> Result<Captured, PluginFailure> {
-        let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
+        let inputs = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let call = self.call(&staging, &beside, &context);
+        let call = self.call(&staging, &inputs, &context);
         let work = self.catalogue.capture(&call, |_, _| {});
         runtime().block_on(work)
     }

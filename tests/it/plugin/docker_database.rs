@@ -14,7 +14,7 @@ fn codes(captured: &Captured) -> Vec<&str> {
 fn next(bench: &Bench, before: Option<&Captured>) -> Captured {
     bench.again();
     let facts = before.map(|before| CaptureFacts { figures: before.figures.clone(), ..CaptureFacts::default() });
-    bench.capture_beside(facts).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()))
+    bench.capture_with(facts).unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()))
 }
 
 /// Waits until a command in a container succeeds, and gives its output.

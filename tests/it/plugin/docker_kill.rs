@@ -26,11 +26,11 @@ fn killed_at(stop: &str, held: &str, pass: usize, meanwhile: &[&str]) {
     let journal = bench.journal();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let beside = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
+            let inputs = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(
-                &Call { target, run: bench.run, staging: &staging, inputs: &beside, context: &context, limits },
+                &Call { target, run: bench.run, staging: &staging, inputs: &inputs, context: &context, limits },
                 |_, _| {},
             ))
         });
@@ -85,11 +85,11 @@ fn a_stop_that_comes_after_its_asker_died_is_undone_too() {
     let journal = bench.journal();
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            let beside = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
+            let inputs = CaptureInputs { journal: Some(journal.clone()), ..CaptureInputs::default() };
             let (staging, context) = (bench.staging(), bench.context());
             let (target, limits) = (&bench.target, bench.limits);
             runtime().block_on(bench.catalogue.capture(
-                &Call { target, run: bench.run, staging: &staging, inputs: &beside, context: &context, limits },
+                &Call { target, run: bench.run, staging: &staging, inputs: &inputs, context: &context, limits },
                 |_, _| {},
             ))
         });

@@ -67,11 +67,11 @@ pub(super) fn recovered(bench: &Bench, what: &str) {
 pub(super) fn restore(bench: &Bench, captured: &Captured, options: Value) -> Result<Restored, PluginFailure> {
     let facts = CaptureFacts { artifacts: captured.artifacts.clone(), ..CaptureFacts::default() };
     let order = RestoreOrder { dry_run: false, tree: PathBuf::from("/nowhere"), options };
-    let beside = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
+    let inputs = CaptureInputs { journal: Some(bench.journal()), ..CaptureInputs::default() };
     let (staging, context, run) = (bench.staging(), bench.context(), bench.run);
     let (target, limits) = (&bench.target, bench.limits);
     runtime().block_on(bench.catalogue.restore(
-        &Call { target, run, staging: &staging, inputs: &beside, context: &context, limits },
+        &Call { target, run, staging: &staging, inputs: &inputs, context: &context, limits },
         facts,
         order,
         |_| {},

@@ -66,7 +66,7 @@ fn a_dashboard_that_is_listed_and_not_found_is_missing_and_one_that_was_deleted_
     let app = grafana();
     let mut bench = bench(&app);
     app.set(json!({"unseen": ["dash0", "dash1", "dash2", "dash3"]}));
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     let warning = &captured.warnings[0];
     assert_eq!((warning.code.as_str(), captured.figures["dashboards"]), ("dashboards_unseen", 7));
     assert!(warning.message.contains("4 dashboards") && warning.message.contains("dash3"), "{warning}");
@@ -108,16 +108,16 @@ fn a_token_that_sees_less_is_no_backup() {
     bench.target.settings["token"] = secret_file(bench.directory.path(), TOKEN);
     app.set(json!({"drop_dashboards": 2}));
     bench.again();
-    let fewer = bench.capture_beside(Some(facts(&captured))).unwrap();
+    let fewer = bench.capture_with(Some(facts(&captured))).unwrap();
     assert_eq!(fewer.warnings[0].code, "fewer_objects", "{:?}", fewer.warnings);
     app.set(json!({"drop_dashboards": 4}));
     bench.again();
-    let failure = bench.capture_beside(Some(facts(&captured))).unwrap_err();
+    let failure = bench.capture_with(Some(facts(&captured))).unwrap_err();
     assert_eq!(failure.trouble.code, "fewer_objects");
     assert!(failure.trouble.message.contains("5 dashboards where there were 11"), "{failure}");
     bench.target.settings["allow_fewer"] = json!(true);
     bench.again();
-    assert!(bench.capture_beside(Some(facts(&captured))).unwrap().warnings.is_empty());
+    assert!(bench.capture_with(Some(facts(&captured))).unwrap().warnings.is_empty());
     let fresh = Simulated::start("grafana.py", &["fresh"]);
     bench.target.settings["url"] = json!(fresh.url());
     bench.again();
@@ -154,7 +154,7 @@ fn empty_dashboards_login_pages_and_broken_answers_are_no_backup() {
         bench.again();
         // A flip may hit a letter of a title: then the object is another, and nobody can know.
         if mode == "flip" {
-            let _ = bench.capture_beside(None);
+            let _ = bench.capture_with(None);
         } else {
             let failure = bench.refused_app(codes);
             assert!(!failure.to_string().contains("hunter2"), "{failure}");
@@ -355,11 +355,11 @@ fn a_file_that_changed_or_is_gone_is_not_proven() {
     let damages: [&[u8]; 4] = [&whole[..whole.len() / 2], b"", b"<html>", b"{}"];
     for damaged in damages {
         std::fs::write(&path, damaged).unwrap();
-        assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+        assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::Failed);
         assert_eq!(bench.restore_app(&captured, json!({}), true).unwrap_err().trouble.code, "object_incomplete");
     }
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+    assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::Failed);
 }
 
 #[test]

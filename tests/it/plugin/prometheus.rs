@@ -159,8 +159,8 @@ fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
     let rules = real.directory.path().join("rules/hosts.yml");
     std::fs::write(&rules, RULES.replace("up == 0", "up == == 0")).unwrap();
     bench.again();
-    let captured = bench.capture_beside(None).unwrap();
-    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+    let captured = bench.capture_with(None).unwrap();
+    assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::Failed);
     std::fs::write(&rules, RULES).unwrap();
 
     let config = real.directory.path().join("prometheus.yml");
@@ -168,9 +168,9 @@ fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
     std::fs::write(&config, whole.replace("s3cret-hunter2", "<secret>").replace("job_name: self", "job_name: other"))
         .unwrap();
     bench.again();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     assert_eq!(captured.warnings[0].code, "config_not_loaded");
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     assert!(
         validations.iter().any(|each| each.verdict == Verdict::Failed && each.detail.contains("<secret>")),
         "{validations:#?}"
@@ -180,7 +180,7 @@ fn a_broken_rule_file_a_file_with_masked_secrets_and_another_config_are_told() {
     bench.again();
     let captured = bench.proven_app();
     bench.target.settings["promtool"] = json!("/nowhere/promtool");
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{validations:#?}");
     std::fs::remove_file(&config).unwrap();
     bench.again();
@@ -226,7 +226,7 @@ fn rules_above_the_configuration_are_kept_and_rules_that_this_host_does_not_see_
     std::fs::write(elsewhere.path().join("etc/prometheus.yml"), &config).unwrap();
     bench.target.settings["config_file"] = json!(elsewhere.path().join("etc/prometheus.yml"));
     bench.again();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     let codes: Vec<&str> = captured.warnings.iter().map(|each| each.code.as_str()).collect();
     assert_eq!(codes, ["file_missing", "file_missing", "rules_not_kept"], "{:?}", captured.warnings);
     assert!(captured.warnings[2].message.contains("hosts.yml"), "{:?}", captured.warnings);
@@ -235,9 +235,9 @@ fn rules_above_the_configuration_are_kept_and_rules_that_this_host_does_not_see_
         std::fs::create_dir(elsewhere.path().join(place)).unwrap();
     }
     bench.again();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     assert_eq!(captured.warnings[0].code, "rules_not_kept", "{:?}", captured.warnings);
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     assert!(
         validations.iter().all(|each| each.name != "promtool check rules"),
         "0 files prove nothing: {validations:#?}"
@@ -258,14 +258,14 @@ fn scrape_jobs_of_files_that_are_not_followed_are_told() {
     std::fs::write(place.path().join("scrape/hosts.json"), "[]").unwrap();
     bench.target.settings = json!({"url": app.url(), "silence": "1s", "config_file": place.path().join("p.yml")});
     app.set(json!({"pools": ["self", "hosts"], "rules": []}));
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
     assert_eq!(captured.figures["files"], 3);
     let told = captured.notices.iter().find(|each| each.code == "secrets_not_kept").expect("a notice");
     assert!(told.message.contains("/run/secrets/prom"), "{told}");
     app.set(json!({"pools": ["self", "hosts", "cameras"], "rules": ["/etc/prometheus/rules/x.yml"]}));
     bench.again();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     let codes: Vec<&str> = captured.warnings.iter().map(|each| each.code.as_str()).collect();
     assert_eq!(codes, ["rules_not_kept", "jobs_not_kept"]);
     assert!(captured.warnings[1].message.contains("cameras"), "{:?}", captured.warnings);
@@ -282,8 +282,8 @@ fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_
     for (version, expected) in [("99.5.0", Verdict::CouldNotVerify), ("2.42.0", Verdict::Failed)] {
         app.set(json!({"version": version}));
         bench.again();
-        let captured = bench.capture_beside(None).unwrap();
-        let validations = bench.validate_beside(&captured, None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
+        let validations = bench.validate_with(&captured, None).unwrap();
         assert_eq!(verdict(&validations), expected, "{validations:#?}");
         let judged = validations.iter().find(|each| each.name == "promtool check config").unwrap();
         assert_eq!(
@@ -303,7 +303,7 @@ fn simulated(app: &Simulated) -> Bench {
 fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server() {
     let app = Simulated::start("prometheus.py", &[]);
     let bench = simulated(&app);
-    bench.capture_beside(None).unwrap();
+    bench.capture_with(None).unwrap();
     assert_eq!(app.state()["snapshots"], json!([]));
     for (path, mode, codes) in [
         ("/api/v1/status/buildinfo", "html", &["unexpected_answer"][..]),
@@ -378,7 +378,7 @@ fn a_restore_of_files_of_which_one_cannot_be_written_changes_none() {
     }
     let real = Real::start(&["--web.enable-admin-api", "--web.enable-lifecycle"]);
     let bench = real.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     let (config, rules) = (real.directory.path().join("prometheus.yml"), real.directory.path().join("rules"));
     std::fs::write(&config, "global: {}\n").unwrap();
     std::fs::write(rules.join("hosts.yml"), "groups: []\n").unwrap();

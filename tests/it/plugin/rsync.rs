@@ -150,7 +150,7 @@ fn a_device_is_copied_followed_and_put_back() {
     // What is gone there is gone in the copy, what is new is new.
     std::fs::remove_file(device.at("data/a dir/file 3.txt")).unwrap();
     std::fs::write(device.at("data/new $(id).txt"), "new").unwrap();
-    let again = bench.capture_beside(Some(super::simulated::facts(&captured))).unwrap();
+    let again = bench.capture_with(Some(super::simulated::facts(&captured))).unwrap();
     assert_eq!((again.figures["source_files"], again.figures["deleted_in_copy"]), (40, 1));
     assert!(!device.copied().join("a dir/file 3.txt").exists() && device.copied().join("new $(id).txt").exists());
 
@@ -182,18 +182,18 @@ fn a_device_that_lost_most_of_its_files_does_not_empty_the_copy() {
     let before = || Some(super::simulated::facts(&captured));
     std::fs::remove_dir_all(device.at("data")).unwrap();
     device.fill(10);
-    let failure = bench.capture_beside(before()).unwrap_err();
+    let failure = bench.capture_with(before()).unwrap_err();
     assert_eq!(failure.trouble.code, "source_shrunk");
     assert!(failure.trouble.message.contains("10 files") && failure.trouble.message.contains("it had 40"), "{failure}");
     assert_eq!(files(&device.copied()), 40, "nothing was deleted");
     std::fs::remove_dir_all(device.at("data/a dir")).unwrap();
-    assert_eq!(bench.capture_beside(before()).unwrap_err().trouble.code, "source_empty");
+    assert_eq!(bench.capture_with(before()).unwrap_err().trouble.code, "source_empty");
     std::fs::remove_dir_all(device.at("data")).unwrap();
-    assert_eq!(bench.capture_beside(before()).unwrap_err().trouble.code, "path_missing");
+    assert_eq!(bench.capture_with(before()).unwrap_err().trouble.code, "path_missing");
     assert_eq!(files(&device.copied()), 40);
     device.fill(10);
     bench.target.settings["allow_fewer"] = json!(true);
-    assert_eq!(bench.capture_beside(before()).unwrap().figures["source_files"], 10);
+    assert_eq!(bench.capture_with(before()).unwrap().figures["source_files"], 10);
     assert_eq!(files(&device.copied()), 10);
 }
 
@@ -244,7 +244,7 @@ fn files_that_may_not_be_read_there_make_the_run_partial() {
     chmod(device.directory.path(), 0o755);
     chmod(&device.at("data/a dir/file 7.txt"), 0o600);
     device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
-    let captured = device.bench().capture_beside(None).unwrap();
+    let captured = device.bench().capture_with(None).unwrap();
     assert_eq!(captured.warnings[0].code, "files_unreadable", "{:?}", captured.warnings);
     assert!(captured.warnings[0].message.contains("file 7.txt"), "{:?}", captured.warnings);
     assert_eq!(files(&device.copied()), 39);
@@ -267,12 +267,12 @@ fn a_directory_that_may_not_be_read_is_no_proof_and_its_copy_stays() {
     // rsync ends with 23 then: nothing of it is listed, so nothing of it is left to be fetched either.
     chmod(&device.at("data/locked"), 0o700);
     device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
-    let captured = bench.capture_beside(Some(super::simulated::facts(&whole))).unwrap();
+    let captured = bench.capture_with(Some(super::simulated::facts(&whole))).unwrap();
     assert_eq!(captured.warnings[0].code, "files_unreadable", "{:?}", captured.warnings);
     assert!(captured.warnings[0].message.contains("locked"), "{:?}", captured.warnings);
     let locked = device.copied().join("locked");
     assert_eq!(std::fs::read_dir(locked).unwrap().count(), 5, "what was fetched before is not deleted");
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     let same = validations.iter().find(|each| each.name == "rsync finds both sides the same").unwrap();
     assert!(same.verdict == Verdict::CouldNotVerify && same.detail.contains("locked"), "{validations:#?}");
     assert_ne!(verdict(&validations), Verdict::Proven);
@@ -298,12 +298,12 @@ fn files_that_vanish_while_they_are_fetched_make_the_run_partial() {
                 std::fs::remove_file(source.join(format!("big {n:03}.bin"))).unwrap();
             }
         });
-        bench.capture_beside(None).unwrap()
+        bench.capture_with(None).unwrap()
     });
     assert_eq!(captured.warnings.len(), 1, "{:?}", captured.warnings);
     assert_eq!(captured.warnings[0].code, "files_vanished", "{:?}", captured.warnings);
     assert_eq!((captured.figures["source_files"], files(&device.copied())), (240, 190));
-    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::CouldNotVerify);
+    assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::CouldNotVerify);
     // The next run is whole again.
     bench.proven_app();
 }
@@ -351,7 +351,7 @@ fn beside_a_database_nothing_is_left_that_the_backup_has_not_and_other_files_are
     sqlite(&device.at("data/app [x]/app.db"), 30);
     write(&device.at("data/pg/PG_VERSION"), "15\n");
     write(&device.at("data/pg/base/1"), "page");
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     let kept = content(&device.at("data"));
 
@@ -386,7 +386,7 @@ fn beside_a_database_nothing_is_left_that_the_backup_has_not_and_other_files_are
     assert_eq!(std::fs::read(aside.join("pg/pg_wal/0001")).unwrap(), b"newer log");
     assert_eq!(std::fs::read(aside.join("app [x]/app.db")).unwrap(), live[Path::new("app [x]/app.db")]);
     // What a restore kept is no part of the next backup.
-    bench.capture_beside(None).unwrap();
+    bench.capture_with(None).unwrap();
     assert!(!content(&device.copied()).keys().any(|path| path.to_string_lossy().contains(".larder-before")));
 
     // A single file that is a database.
@@ -394,7 +394,7 @@ fn beside_a_database_nothing_is_left_that_the_backup_has_not_and_other_files_are
         json!([device.at("data/app [x]/app.db").display().to_string().replace("[x]", "x")]);
     std::fs::rename(device.at("data/app [x]"), device.at("data/app x")).unwrap();
     bench.target.settings["copy"] = json!(device.at("copy2"));
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     let place = bench.directory.path().join("tree").join(captured.sources[0].path.strip_prefix("/").unwrap());
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     std::fs::copy(&captured.sources[0].path, &place).unwrap();
@@ -413,7 +413,7 @@ fn a_restore_that_fails_or_is_killed_leaves_the_files_as_they_were_or_as_in_the_
         write(&device.at(&format!("data/many/{n:02}.bin")), &format!("{n}").repeat(30_000));
     }
     write(&device.at("data/pg/PG_VERSION"), "15\n");
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     let kept = content(&device.at("data"));
     let change = || {
@@ -482,7 +482,7 @@ fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
     for n in 0..20 {
         write(&device.at(&format!("data/{n:02}.bin")), &format!("{n:02}").repeat(60_000));
     }
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     for n in 0..20 {
         write(&device.at(&format!("data/{n:02}.bin")), &format!("{n:02}live").repeat(20_000));
@@ -543,7 +543,7 @@ fn a_restore_that_fails_leaves_rights_owners_times_kinds_and_names_of_any_bytes_
     write(&latin, "old");
     std::os::unix::fs::symlink("a", data.join("to")).unwrap();
     std::fs::hard_link(data.join("a"), data.join("hard")).unwrap();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     let kept = state(&data);
 
@@ -614,8 +614,8 @@ fn a_file_of_the_same_size_and_time_gets_its_content_back_and_what_has_holes_kee
     old();
     let sparse = device.at("data/sparse");
     std::fs::File::create(&sparse).unwrap().set_len(20 << 20).unwrap();
-    let captured = bench.capture_beside(None).unwrap();
-    let told = bench.validate_beside(&captured, None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
+    let told = bench.validate_with(&captured, None).unwrap();
     let same = told.iter().find(|each| each.name == "rsync finds both sides the same").unwrap();
     assert!(same.detail.contains("by size and time"), "{same:?}");
     assert!(device.copied().join("sparse").metadata().unwrap().blocks() < 1000, "the copy has holes");

@@ -34,7 +34,7 @@ fn captured_before(exclude: &[&str], fill: impl FnOnce(&Device)) -> (Device, Ben
     write(&device.at("data/app.conf"), "old");
     fill(&device);
     let mut bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     bench.target.settings["exclude"] = json!(exclude);
     write(&device.at("data/app.conf"), "live");

@@ -74,7 +74,7 @@ fn what_lies_beside_is_not_read_and_keeps_what_was_written_while_a_restore_was_u
         let device = empty_device();
         write(&device.at("data/app.conf"), "old");
         let bench = bench_of(&device, single);
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         lay_out(&bench, &device);
         write(&device.at("data/app.conf"), "live");
         write(&device.at("data/app.log"), "line 1\n");
@@ -105,7 +105,7 @@ fn a_disk_that_is_not_mounted_is_told_also_when_nothing_had_given_way() {
         let device = empty_device();
         write(&device.at("data/app.conf"), "old");
         let bench = bench_of(&device, single);
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         lay_out(&bench, &device);
         // Only its rights differ, so nothing is kept on the device.
         chmod(&device.at("data/app.conf"), 0o600);
@@ -139,7 +139,7 @@ fn attributes_are_given_back_and_no_content_and_nothing_that_was_removed_is_made
         std::fs::create_dir(at(name)).unwrap();
     }
     let bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     write(&at("changed"), "live");
     for name in ["kept", "grown", "same-size", "removed", "replaced"] {
@@ -185,7 +185,7 @@ fn a_file_that_gave_way_comes_back_with_its_other_names() {
     write(&at("links/a"), "old");
     std::fs::hard_link(at("links/a"), at("links/b")).unwrap();
     let bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     std::fs::remove_file(at("links/b")).unwrap();
     write(&at("links/b"), "live");
@@ -218,7 +218,7 @@ fn a_file_beside_that_the_login_may_not_read_refuses_no_restore() {
             bench.target.settings["exclude"] = json!(["secret"]);
         }
         device.allow("runuser -u nobody -- $SSH_ORIGINAL_COMMAND");
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         lay_out(&bench, &device);
         write(&device.at("data/app.conf"), "live");
         let restored = bench.restore_app(&captured, json!({}), false);
@@ -233,7 +233,7 @@ fn what_the_device_still_does_behind_a_transfer_that_failed_is_undone_too() {
     let device = empty_device();
     write(&device.at("data/app.conf"), "old");
     let bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     write(&device.at("data/app.conf"), "live");
     between(
@@ -262,7 +262,7 @@ fn nothing_is_taken_away_from_a_path_whose_restore_never_began() {
         }
         let mut bench = device.bench();
         bench.target.settings["paths"] = json!([device.at("data/one"), device.at("data/two")]);
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         lay_out(&bench, &device);
         for name in ["data/one/new", "data/two/new"] {
             std::fs::remove_file(device.at(name)).unwrap();
@@ -293,7 +293,7 @@ fn a_restore_whose_end_may_have_been_noted_and_is_undone_is_undone_whole() {
     let device = empty_device();
     write(&device.at("data/app.conf"), "old");
     let bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     write(&device.at("data/app.conf"), "live");
     // As if the disk had failed when that was flushed; and what is undone then is killed in the middle.
@@ -321,7 +321,7 @@ fn what_a_database_would_read_and_is_there_behind_a_restore_is_no_proof_of_it() 
         if kind == "single" {
             bench.target.settings["paths"] = json!([database]);
         }
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         lay_out(&bench, &device);
         let old = std::fs::read(&database).unwrap();
         if kind == "excluded" {
@@ -367,7 +367,7 @@ fn what_a_restore_kept_goes_only_when_all_of_it_was_read() {
     for n in 0..60 {
         write(&device.at(&format!("data/many/{n:02}.bin")), &format!("old {n:02}").repeat(5_000));
     }
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     for n in 0..60 {
         write(&device.at(&format!("data/many/{n:02}.bin")), &format!("live {n:02}").repeat(5_000));
@@ -406,7 +406,7 @@ fn what_cannot_be_seen_on_the_device_is_not_taken_for_new() {
     let device = Device::start();
     let mut bench = device.bench();
     write(&device.at("data/closed/below/one"), "old");
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     write(&device.at("data/closed/below/one"), "live");
     let live = content(&device.at("data"));
@@ -440,7 +440,7 @@ fn what_is_excluded_since_the_backup_is_neither_sent_nor_touched_nor_left_by_an_
         std::os::unix::fs::chown(at(name), Some(nobody), None).unwrap();
     }
     let mut bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     bench.target.settings["exclude"] = json!(["secret", "closed/", "cache"]);
     for name in ["app.conf", "secret", "closed/below/one"] {
@@ -482,7 +482,7 @@ fn a_restore_that_cannot_note_all_of_its_work_leaves_no_note() {
     }
     let mut bench = device.bench();
     bench.target.settings["paths"] = json!([device.at("data/one"), device.at("data/two")]);
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     std::fs::remove_file(device.at("data/one/new")).unwrap();
     // In the way of the second note; and of what clears the first one.
@@ -511,7 +511,7 @@ fn directories_that_stayed_get_their_attributes_before_their_files_also_when_one
     }
     std::fs::create_dir(at("closed")).unwrap();
     let bench = device.bench();
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     lay_out(&bench, &device);
     write(&at("changed"), "live");
     chmod(&at("closed"), 0o700);

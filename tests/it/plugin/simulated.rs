@@ -102,30 +102,30 @@ impl Bench {
         std::fs::create_dir(self.staging()).unwrap();
     }
 
-    pub(super) fn capture_beside(&self, previous: Option<CaptureFacts>) -> Result<Captured, PluginFailure> {
-        let beside = CaptureInputs { previous, journal: Some(self.journal()), ..CaptureInputs::default() };
+    pub(super) fn capture_with(&self, previous: Option<CaptureFacts>) -> Result<Captured, PluginFailure> {
+        let inputs = CaptureInputs { previous, journal: Some(self.journal()), ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let call = self.call(&staging, &beside, &context);
+        let call = self.call(&staging, &inputs, &context);
         let work = self.catalogue.capture(&call, |_, _| {});
         runtime().block_on(work)
     }
 
-    pub(super) fn validate_beside(
+    pub(super) fn validate_with(
         &self,
         captured: &Captured,
         previous: Option<CaptureFacts>,
     ) -> Result<Vec<Validation>, PluginFailure> {
-        let beside = CaptureInputs { previous, ..CaptureInputs::default() };
+        let inputs = CaptureInputs { previous, ..CaptureInputs::default() };
         let (staging, context) = (self.staging(), self.context());
-        let call = self.call(&staging, &beside, &context);
+        let call = self.call(&staging, &inputs, &context);
         let work = self.catalogue.validate(&call, captured);
         runtime().block_on(work)
     }
 
     /// Captures with a journal, proves it, and sees the journal empty.
     pub(super) fn proven_app(&self) -> Captured {
-        let captured = self.capture_beside(None).unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()));
-        let validations = self.validate_beside(&captured, None).unwrap();
+        let captured = self.capture_with(None).unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()));
+        let validations = self.validate_with(&captured, None).unwrap();
         assert!(!validations.is_empty() && verdict(&validations) == Verdict::Proven, "{validations:#?}");
         assert_eq!(self.noted(), Vec::<PathBuf>::new());
         captured
@@ -133,10 +133,10 @@ impl Bench {
 
     /// Fails to capture with one of these codes, and tells the next step.
     pub(super) fn refused_app(&self, codes: &[&str]) -> PluginFailure {
-        let failure = match self.capture_beside(None) {
+        let failure = match self.capture_with(None) {
             Err(failure) => failure,
             Ok(captured) => {
-                let validations = self.validate_beside(&captured, None);
+                let validations = self.validate_with(&captured, None);
                 panic!("it should fail with {codes:?}: {captured:#?} {validations:#?}")
             }
         };
@@ -153,8 +153,8 @@ impl Bench {
     ) -> Result<Restored, PluginFailure> {
         let order = RestoreOrder { dry_run, tree: self.directory.path().join("tree"), options };
         let (staging, context) = (self.staging(), self.context());
-        let beside = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
-        let call = self.call(&staging, &beside, &context);
+        let inputs = CaptureInputs { journal: Some(self.journal()), ..CaptureInputs::default() };
+        let call = self.call(&staging, &inputs, &context);
         let work = self.catalogue.restore(&call, facts(captured), order, |_| {});
         runtime().block_on(work)
     }

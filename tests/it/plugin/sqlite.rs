@@ -385,15 +385,15 @@ fn what_only_the_application_can_check_is_kept_and_could_not_be_verified_and_dam
     let path = data.path().join("library.db");
     as_the_application(&path, OF_AN_APPLICATION);
     let mut bench = sqlite(&path);
-    let captured = bench.capture_beside(None).unwrap();
+    let captured = bench.capture_with(None).unwrap();
     assert_eq!(captured.figures["rows.plain"], 300);
     assert_eq!(captured.figures["rows.title"], 300, "the stored columns are read");
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{validations:#?}");
     let integrity = validations.iter().find(|each| each.name.starts_with("integrity_check")).unwrap();
     assert!(integrity.detail.contains("icu_root") && integrity.detail.contains("accept_unchecked"), "{integrity:?}");
     bench.target.settings["accept_unchecked"] = json!(true);
-    let validations = bench.validate_beside(&captured, None).unwrap();
+    let validations = bench.validate_with(&captured, None).unwrap();
     assert_eq!(verdict(&validations), Verdict::Proven, "{validations:#?}");
 
     // It comes back as the application wrote it.
@@ -413,7 +413,7 @@ fn what_only_the_application_can_check_is_kept_and_could_not_be_verified_and_dam
     let at = whole.windows(4).rposition(|bytes| bytes == b"v299").unwrap();
     damaged[at - 3..at + 4].fill(0xff);
     std::fs::write(&copy, &damaged).unwrap();
-    assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed);
+    assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::Failed);
 }
 
 #[test]
@@ -431,9 +431,9 @@ fn a_full_text_index_with_the_applications_own_tokenizer_could_not_be_verified_a
         );
         as_the_application(&path, &sql);
         let mut bench = sqlite(&path);
-        let captured = bench.capture_beside(None).unwrap();
+        let captured = bench.capture_with(None).unwrap();
         assert_eq!(captured.figures["rows.books"], 500);
-        let validations = bench.validate_beside(&captured, None).unwrap();
+        let validations = bench.validate_with(&captured, None).unwrap();
         assert_eq!(verdict(&validations), Verdict::CouldNotVerify, "{kind}: {validations:#?}");
         let integrity = validations.iter().find(|each| each.name.starts_with("integrity_check")).unwrap();
         assert!(
@@ -441,7 +441,7 @@ fn a_full_text_index_with_the_applications_own_tokenizer_could_not_be_verified_a
             "{integrity:?}"
         );
         bench.target.settings["accept_unchecked"] = json!(true);
-        let validations = bench.validate_beside(&captured, None).unwrap();
+        let validations = bench.validate_with(&captured, None).unwrap();
         assert_eq!(verdict(&validations), Verdict::Proven, "{kind}: {validations:#?}");
 
         let copy = bench.staging().join("metadata.db");
@@ -449,7 +449,7 @@ fn a_full_text_index_with_the_applications_own_tokenizer_could_not_be_verified_a
         let at = bytes.windows(8).rposition(|bytes| bytes == b"book 499").unwrap();
         bytes[at - 5..at + 8].fill(0xff);
         std::fs::write(&copy, &bytes).unwrap();
-        assert_eq!(verdict(&bench.validate_beside(&captured, None).unwrap()), Verdict::Failed, "{kind}");
+        assert_eq!(verdict(&bench.validate_with(&captured, None).unwrap()), Verdict::Failed, "{kind}");
     }
 }
 
@@ -463,7 +463,7 @@ fn a_table_that_is_gone_or_emptied_is_said_and_no_more() {
     let previous = super::simulated::facts(&bench.proven());
     drop(database(&path, "DROP TABLE a; DELETE FROM \"b c\";"));
     bench.again();
-    let captured = bench.capture_beside(Some(previous)).unwrap();
+    let captured = bench.capture_with(Some(previous)).unwrap();
     let told: Vec<&str> = captured.notices.iter().map(|notice| notice.message.as_str()).collect();
     assert!(captured.warnings.is_empty() && told.len() == 2, "{captured:?}");
     assert!(told.concat().contains("a of ") && told.concat().contains("b c of "), "{told:?}");
@@ -479,11 +479,11 @@ fn a_database_that_lost_all_its_rows_is_no_backup() {
     drop(database(&path, "DELETE FROM t;"));
     bench.again();
     let previous = super::simulated::facts(&captured);
-    let failure = bench.capture_beside(Some(previous.clone())).unwrap_err();
+    let failure = bench.capture_with(Some(previous.clone())).unwrap_err();
     assert_eq!(failure.trouble.code, "database_emptied", "{failure}");
     bench.target.settings["allow_empty"] = json!(true);
     bench.again();
-    bench.capture_beside(Some(previous)).unwrap();
+    bench.capture_with(Some(previous)).unwrap();
 }
 
 #[test]

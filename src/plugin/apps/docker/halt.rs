@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::codes;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;
@@ -343,7 +343,7 @@ fn replaced(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Resul
         Some(_) => "was replaced by another container of its name",
         None => "was removed",
     };
-    events.warning(crate::error::Trouble::new(
+    events.warning(Trouble::new(
         codes::CONTAINER_GONE,
         format!("{} {what} while it stood still, so it is not started", note.name),
     ));

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::codes;
+use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::login::Credential;
 use crate::plugin::apps::pihole::opening;
 use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
@@ -255,7 +255,7 @@ fn undo(session: &Session<'_>, web: &Web, before: &Path, plan: &Plan, failure: F
         }
     };
     let message = format!("{}{tail}", failure.trouble.message);
-    (Failure { trouble: crate::error::Trouble { message, ..failure.trouble }, ..failure }, is_undone)
+    (Failure { trouble: Trouble { message, ..failure.trouble }, ..failure }, is_undone)
 }
 
 /// Puts back what a killed restore may have replaced in part.
@@ -294,7 +294,7 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
     if answer.status() != 200 {
         let failure = session::explain(answer, web);
         return Err(Failure {
-            trouble: crate::error::Trouble { code: "import_failed".to_owned(), ..failure.trouble },
+            trouble: Trouble { code: codes::IMPORT_FAILED.name().to_owned(), ..failure.trouble },
             ..failure
         });
     }

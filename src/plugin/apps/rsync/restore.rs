@@ -155,10 +155,16 @@ fn entry_of(number: usize) -> String {
 
 /// Both causes. The hint is that of the second, which may lead to what was there; that of the first says that it is there.
 fn not_undone(failure: &Failure, second: &Failure) -> Failure {
-    let message = format!("{}; and {}", failure.trouble.message, second.trouble.message);
-    let hints = second.trouble.hint.as_deref().into_iter();
-    let hints = hints.chain(["Larder tries again every few minutes to put back what was there"]);
-    Failure::new(codes::NOT_UNDONE, message).hint(hints.collect::<Vec<_>>().join("; "))
+    let hint = match second.trouble.known_code() {
+        // Their hints are of a restore that has not begun, and of a copy here.
+        Some(codes::DISK_FULL | codes::JOURNAL_UNWRITABLE) => {
+            Some("make room on the device and in the state directory")
+        }
+        _ => second.trouble.hint.as_deref(),
+    };
+    let hints = hint.into_iter().chain(["Larder tries again every few minutes to put back what was there"]);
+    Failure::new(codes::NOT_UNDONE, failure.and(second.clone()).trouble.message)
+        .hint(hints.collect::<Vec<_>>().join("; "))
 }
 
 /// Puts right what a restore that was killed left.
@@ -529,6 +535,8 @@ mod tests {
         let again = "Larder tries again every few minutes to put back what was there";
         assert_eq!(both.hint, Some(format!("look at the network; {again}")));
         assert_eq!(told(Failure::new(codes::INTERNAL, "x")).hint.as_deref(), Some(again));
+        let full = told(Failure::new(codes::JOURNAL_UNWRITABLE, "no room").hint("nothing was changed"));
+        assert_eq!(full.hint, Some(format!("make room on the device and in the state directory; {again}")));
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn judge(look: &Look, container: &str, own: &Told, host: &Told) -> (Verdict, Str
         }
         (_, Checksum::Right) => (Verdict::Proven, told("its checksum is right")),
         _ if look.is_damaged() => {
-            let sign = if look.ends { "its checksum is wrong" } else { "its end is missing" };
+            let sign = if look.ends { "its checksum is wrong" } else { "it does not end where its data ends" };
             (Verdict::Failed, told(sign))
         }
         _ if is_damaged => (Verdict::Failed, told("")),

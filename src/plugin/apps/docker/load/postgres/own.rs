@@ -1,7 +1,8 @@
 //! What a dump says of the database itself: how it is made, its owner, settings and rights; pure.
 //!
 //! These statements name the database, so they are run when the loaded one has its name. They are read as SQL is, and
-//! only those of the kinds that a dump has for it are run (`kit::database::postgres::property`): the text of a function may hold others.
+//! only those of the kinds that a dump has for it are run (`kit::database::postgres::property`): the text of a function
+//! may hold others.
 
 use serde::{Deserialize, Serialize};
 
