@@ -8,6 +8,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::stats::Stats;
+use crate::plugin::kit::tidy::tidy;
+
+/// Names that are told of many.
+const NAMES_MAX: usize = 5;
 
 /// A name below a directory of the device, of any bytes; directories end with a slash.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +125,16 @@ pub(super) fn outermost(names: impl IntoIterator<Item = Name>) -> Vec<Name> {
         }
     }
     kept
+}
+
+/// The first of many names, for people.
+pub(super) fn told(names: &[Name]) -> String {
+    let shown = names.iter().take(NAMES_MAX).map(Name::to_string).collect::<Vec<_>>().join(", ");
+    let shown = tidy(&shown, 300);
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown}, and {more} more"),
+    }
 }
 
 /// A name as rsync says it, with `\#ooo` for what is not plain.

@@ -1,6 +1,6 @@
 //! What the ends of rsync and ssh mean: how far a transfer came, or why it failed and what is the next step; pure.
 
-use super::RsyncSettings;
+use super::settings::RsyncSettings;
 use super::stats::Stats;
 use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::Failure;

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::changes::{Changes, Name, escaped, pattern};
 use super::ends::{Outcome, heard, judge};
+use super::settings::{RsyncSettings, below};
 use super::stats::Stats;
-use super::{RsyncSettings, below};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
