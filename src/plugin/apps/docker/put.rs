@@ -25,7 +25,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::exact::Swap;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::sqlite_files::BESIDE;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
 use crate::plugin::protocol::{Verb, Verdict};
 use crate::process::Exit;

@@ -19,8 +19,8 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{Kind, sqlite};
-use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::sqlite_files::BESIDE;
 use crate::plugin::protocol::Verdict;
 
 /// How often a database is read in search of two readings that are the same.

@@ -18,8 +18,8 @@ use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{remark, since};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::pages;
 use crate::plugin::kit::settings::exactly_one_of;
+use crate::plugin::kit::sqlite_files;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::protocol::{Request, Verdict};
 
@@ -289,7 +289,7 @@ fn copy_all(connection: &Connection, into: &Path, busy_timeout_s: u32) -> rusqli
         // It builds every index anew, and lacks what the application brings for that: the pages alone need nothing.
         Err(error) if check::needs_the_application(&chain(&error)) => {
             let _ = std::fs::remove_file(into);
-            pages::copy(connection, into, Duration::from_secs(u64::from(busy_timeout_s)))
+            sqlite_files::copy(connection, into, Duration::from_secs(u64::from(busy_timeout_s)))
         }
         result => result,
     }

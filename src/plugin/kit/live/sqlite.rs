@@ -8,8 +8,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::plugin::kit::database::sqlite::check::integrity;
 use crate::plugin::kit::live::{Kind, recognise};
-use crate::plugin::kit::pages::{self, BESIDE};
 use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::sqlite_files::{self, BESIDE};
 use crate::plugin::protocol::Verdict;
 
 /// How long a copy may be kept from its end by writers.
@@ -40,7 +40,7 @@ fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(source, flags)?;
     from.busy_timeout(BUSY_MAX)?;
-    pages::copy(&from, into, COPY_MAX)
+    sqlite_files::copy(&from, into, COPY_MAX)
 }
 
 /// Has SQLite check a copy; its log, when there is one, lies beside it and is worked in. What only the application can

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recognise};
-use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::sqlite_files::BESIDE;
 
 /// Entries that are looked at, and for how long.
 const ENTRIES_MAX: u64 = 5_000_000;

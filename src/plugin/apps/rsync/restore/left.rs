@@ -17,7 +17,7 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{sqlite, tree};
-use crate::plugin::kit::pages::BESIDE;
+use crate::plugin::kit::sqlite_files::BESIDE;
 
 /// What is sent of a directory of the backup, by names below it.
 pub(super) struct Sent {

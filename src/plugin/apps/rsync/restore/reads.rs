@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::super::changes::Name;
 use crate::plugin::kit::live::tree::Database;
-use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::sqlite_files::BESIDE;
 
 /// Names without the slash of a directory.
 #[derive(Default)]

@@ -19,8 +19,8 @@ use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::pages::BESIDE;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
+use crate::plugin::kit::sqlite_files::BESIDE;
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
