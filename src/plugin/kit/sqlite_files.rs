@@ -8,6 +8,8 @@ use rusqlite::{Connection, Error, ffi};
 
 /// The ends of the names of what belongs to a database file and lies beside it.
 pub(crate) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// The ends of the names of what a database is read from: the file itself, and what is not in it yet.
+pub(crate) const READ: [&str; 3] = ["", "-wal", "-journal"];
 /// Between two attempts to get past a writer.
 const PAUSE: Duration = Duration::from_millis(50);
 

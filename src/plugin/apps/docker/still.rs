@@ -20,7 +20,7 @@ use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{Kind, sqlite};
 use crate::plugin::kit::place::with_suffix;
-use crate::plugin::kit::sqlite_files::BESIDE;
+use crate::plugin::kit::sqlite_files::{BESIDE, READ};
 use crate::plugin::protocol::Verdict;
 
 /// How often a database is read in search of two readings that are the same.
@@ -103,14 +103,14 @@ impl Still<'_> {
         let mut last: Option<Vec<Option<String>>> = None;
         for _ in 0..READINGS_MAX {
             let mut now = Vec::new();
-            for end in ["", "-wal", "-journal"] {
+            for end in READ {
                 let to = with_suffix(into, end);
                 now.push(self.fetch(&format!("{shown}{end}"), &to)?);
             }
             if last.as_ref() == Some(&now) {
                 // The check works in its log.
                 let copy = into.with_extension("checked");
-                for end in ["", "-wal", "-journal"] {
+                for end in READ {
                     let (from, to) = (with_suffix(into, end), with_suffix(&copy, end));
                     if from.exists() {
                         std::fs::copy(&from, &to).map_err(|error| unwritable(&to, &error))?;

@@ -10,6 +10,7 @@ use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::tree::Looked;
 use crate::plugin::kit::live::{Kind, sqlite, tree::Database};
 use crate::plugin::kit::place::with_suffix;
+use crate::plugin::kit::sqlite_files::READ;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::protocol::Verdict;
 
@@ -109,11 +110,10 @@ pub(crate) fn judge_copies(looked: &Looked, scratch: &Path, accept: &[PathBuf], 
 fn checked_aside(path: &Path, scratch: &Path) -> std::io::Result<(Verdict, String)> {
     let directory = tempfile::Builder::new().prefix(".larder-check-").tempdir_in(scratch)?;
     let copy = directory.path().join("database");
-    std::fs::copy(path, &copy)?;
-    for end in ["-wal", "-journal"] {
-        let beside = with_suffix(path, end);
-        if beside.exists() {
-            std::fs::copy(&beside, with_suffix(&copy, end))?;
+    for end in READ {
+        let file = with_suffix(path, end);
+        if end.is_empty() || file.exists() {
+            std::fs::copy(&file, with_suffix(&copy, end))?;
         }
     }
     Ok(sqlite::check(&copy))

@@ -20,7 +20,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
-use crate::plugin::kit::sqlite_files::BESIDE;
+use crate::plugin::kit::sqlite_files::{BESIDE, READ};
 use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
 use crate::types::ByteSize;
 
@@ -305,7 +305,7 @@ fn merged(goal: &Path, run: &str) -> Result<PathBuf, String> {
     let make = || -> Result<(), String> {
         let io = |error: std::io::Error| error.to_string();
         let owner = std::fs::metadata(goal).map_err(io)?;
-        for end in ["", "-wal", "-journal"] {
+        for end in READ {
             match std::fs::copy(with_suffix(goal, end), with_suffix(&copy, end)) {
                 Ok(_) => {}
                 Err(error) if !end.is_empty() && error.kind() == std::io::ErrorKind::NotFound => {}
@@ -340,7 +340,7 @@ fn put_back(plan: &Plan, run: &str) {
         let _ = std::fs::remove_file(&plan.goal);
         return;
     }
-    for end in ["", "-wal", "-journal", "-shm"] {
+    for end in [""].into_iter().chain(BESIDE) {
         if let Err(error) = std::fs::rename(with_suffix(&kept, end), with_suffix(&plan.goal, end))
             && error.kind() != std::io::ErrorKind::NotFound
         {
