@@ -12,8 +12,6 @@ use crate::error::chain;
 const FINGERPRINT_BYTES_MAX: u64 = 64 << 20;
 /// Tables that get figures of their own.
 const TABLES_TOLD_MAX: usize = 50;
-/// What stands between the name of a table that was not read, and why.
-const UNREAD: &str = " (";
 /// A fingerprint is a number that JSON readers keep exactly.
 const FINGERPRINT_MASK: u64 = (1 << 53) - 1;
 
@@ -24,7 +22,7 @@ pub(super) struct Content {
     pub(super) tables: u64,
     pub(super) rows: u64,
     /// Tables that only the application can read, and why; they have no figures.
-    pub(super) unread: Vec<String>,
+    pub(super) unread: Vec<Unread>,
     each: Vec<Table>,
     /// Of the definitions of all objects, and of what the header and the sequences say.
     definitions: u64,
@@ -35,6 +33,19 @@ struct Table {
     name: String,
     rows: u64,
     fingerprint: Option<u64>,
+}
+
+/// A table that only the application can read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    name: String,
+    why: String,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} ({})", self.name, self.why)
+    }
 }
 
 /// Several databases.
@@ -57,8 +68,7 @@ impl Content {
     /// How many rows a table has; none: it is not there. One that only the application can read may have any.
     pub(super) fn rows_of(&self, table: &str) -> Option<u64> {
         let read = self.each.iter().find(|each| each.name == table).map(|each| each.rows);
-        let is_unread = |each: &String| each.strip_prefix(table).is_some_and(|rest| rest.starts_with(UNREAD));
-        read.or_else(|| self.unread.iter().any(is_unread).then_some(1))
+        read.or_else(|| self.unread.iter().any(|each| each.name == table).then_some(1))
     }
 
     /// `content` of all, and `rows.<table>` and `content.<table>` for the first tables by name.
@@ -109,7 +119,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Content> {
                 content.each.push(Table { name, rows, fingerprint });
             }
             Err(error) if needs_the_application(&chain(&error)) => {
-                content.unread.push(format!("{name}{UNREAD}{})", chain(&error)));
+                content.unread.push(Unread { name, why: chain(&error) });
             }
             Err(error) => return Err(error),
         }
@@ -215,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_table_that_only_the_application_reads_is_no_other_one_whose_name_it_begins_with() {
-        let unread = vec!["ab (no such collation sequence: APP)".to_owned()];
+        let unread = vec![Unread { name: "ab".to_owned(), why: "no such collation sequence: APP".to_owned() }];
         let content = Content { unread, ..Content::default() };
         assert_eq!(["ab", "a", "abc", "ab ("].map(|name| content.rows_of(name)), [Some(1), None, None, None]);
     }
