@@ -157,7 +157,7 @@ impl<'s> Remote<'s> {
         left: &[Name],
         aside: Option<&str>,
         events: &mut EventWriter<'_>,
-    ) -> Result<(Stats, Outcome), Failure> {
+    ) -> Result<Outcome, Failure> {
         let mut args = self.common(Apply::Yes);
         args.extend(["--mkpath", "--delay-updates"].map(OsString::from));
         args.extend(by_content());
@@ -166,7 +166,8 @@ impl<'s> Remote<'s> {
             args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
-        self.run(args, events).map_err(|failure| match failure.trouble.known_code() {
+        let sent = self.run(args, events).map(|(_, outcome)| outcome);
+        sent.map_err(|failure| match failure.trouble.known_code() {
             Some(codes::DISK_FULL) => {
                 let (host, said) = (&self.settings.host, &failure.trouble.message);
                 let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said);
@@ -225,9 +226,11 @@ impl<'s> Remote<'s> {
         events: &mut EventWriter<'_>,
     ) -> Result<Outcome, Failure> {
         let rules = self.rules(names)?;
-        let mut args = self.without(path, rules.path(), Apply::Yes);
-        let at = args.iter().position(|arg| arg == "--").unwrap_or(0);
-        args.splice(at..at, kept_in(aside));
+        let mut args = self.base(Apply::Yes);
+        args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
+        args.push(format!("--filter=merge {}", rules.path().join(RULES).display()).into());
+        args.extend(kept_in(aside));
+        args.extend(["--".into(), within(&rules.path().join(SKELETON)), self.directory(path)]);
         self.run(args, events).map(|(_, outcome)| outcome)
     }
 
@@ -270,15 +273,6 @@ impl<'s> Remote<'s> {
         Ok(scratch)
     }
 
-    /// `rules`: what [`Self::rules`] made.
-    fn without(&self, path: &str, rules: &Path, apply: Apply) -> Vec<OsString> {
-        let mut args = self.base(apply);
-        args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
-        args.push(format!("--filter=merge {}", rules.join(RULES).display()).into());
-        args.extend(["--".into(), within(&rules.join(SKELETON)), self.directory(path)]);
-        args
-    }
-
     /// Runs with a line for each change.
     pub(super) fn listed(
         &self,
@@ -287,16 +281,30 @@ impl<'s> Remote<'s> {
     ) -> Result<(Changes, Outcome), Failure> {
         args.insert(0, format!("--out-format={LISTED}%i %n").into());
         let mut changes = Changes::default();
+        let (stats, outcome) = self.hear(args, |change| changes.hear(change), events)?;
+        Ok((Changes { stats, ..changes }, outcome))
+    }
+
+    pub(super) fn run(&self, args: Vec<OsString>, events: &mut EventWriter<'_>) -> Result<(Stats, Outcome), Failure> {
+        self.hear(args, |_| {}, events)
+    }
+
+    fn hear(
+        &self,
+        args: Vec<OsString>,
+        mut on_change: impl FnMut(&str) + Send,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Stats, Outcome), Failure> {
         let mut stats = Stats::default();
         let on_line = |line: &str| match line.strip_prefix(LISTED) {
-            Some(change) => changes.hear(change),
+            Some(change) => on_change(change),
             None => stats.read(line),
         };
         let ran = self
             .tools
             .run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || events.progress(0, 0));
         let outcome = heard(judge(self.settings, &ran)?, &stats)?;
-        Ok((Changes { stats, ..changes }, outcome))
+        Ok((stats, outcome))
     }
 
     /// What the settings leave out, and exactly the names in `left`.
@@ -364,16 +372,6 @@ impl<'s> Remote<'s> {
         args
     }
 
-    pub(super) fn run(&self, args: Vec<OsString>, events: &mut EventWriter<'_>) -> Result<(Stats, Outcome), Failure> {
-        let mut stats = Stats::default();
-        let on_line = |line: &str| stats.read(line);
-        let ran = self
-            .tools
-            .run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || events.progress(0, 0));
-        let outcome = heard(judge(self.settings, &ran)?, &stats)?;
-        Ok((stats, outcome))
-    }
-
     /// Where each path lies in a tree.
     pub(super) fn places<'t>(&'t self, tree: &'t Path) -> impl Iterator<Item = (&'t str, PathBuf)> {
         self.settings.paths.iter().map(move |path| (path.as_str(), below(tree, path)))
@@ -399,6 +397,17 @@ fn entries_in(directory: &Path) -> Result<Vec<OsString>, Failure> {
     })?;
     entries.sort();
     Ok(entries)
+}
+
+/// The options by which exactly `names` are meant, of those that are there; written to `list`.
+pub(super) fn exactly(names: &[Name], list: &Path) -> Result<[OsString; 3], Failure> {
+    // What begins like a comment is a name as well. A directory with its slash would mean all that is in it.
+    let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
+    std::fs::write(list, text)
+        .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", list.display())))?;
+    let mut from = OsString::from("--files-from=");
+    from.push(list);
+    Ok(["--from0".into(), "--ignore-missing-args".into(), from])
 }
 
 /// A directory of this host whose content is meant.

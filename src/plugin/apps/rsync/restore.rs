@@ -250,7 +250,7 @@ impl Work {
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
         let parted = &self.left.parted;
-        let (_, outcome) = remote.send(&self.from, &self.to, parted, aside, events)?;
+        let outcome = remote.send(&self.from, &self.to, parted, aside, events)?;
         // Both ways: what differs or is missing there, and what is there beside.
         let (left, compared) = remote.look(&self.from, &self.to, parted, events)?;
         // What vanished here is neither sent nor compared; nor may be what could be read neither time.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::changes::{Changes, Name, outermost};
 use super::super::ends::Outcome;
-use super::super::remote::{Apply, Remote, by_content, with_owners, within};
+use super::super::remote::{Apply, Remote, by_content, exactly, with_owners, within};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
@@ -128,18 +128,12 @@ impl Remote<'_> {
         events: &mut EventWriter<'_>,
     ) -> Result<Option<Outcome>, Failure> {
         let list = into.with_extension("names");
-        // What begins like a comment is a name as well. A directory with its slash would mean all that is in it.
-        let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
-        std::fs::write(&list, text)
-            .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", list.display())))?;
         let mut args = self.common(Apply::Yes);
         args.extend(with_owners());
         // Somebody may have removed one since.
-        args.extend(["--from0", "--ignore-missing-args"].map(OsString::from));
+        args.extend(exactly(names, &list)?);
         args.extend(more.iter().map(OsString::from));
-        let mut from = OsString::from("--files-from=");
-        from.push(&list);
-        args.extend([from, "--".into(), self.directory(path), within(into)]);
+        args.extend(["--".into(), self.directory(path), within(into)]);
         let brought = self.brought(args, events);
         let _ = std::fs::remove_file(&list);
         brought

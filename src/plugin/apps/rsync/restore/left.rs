@@ -10,10 +10,9 @@ use std::path::Path;
 
 use super::super::changes::{Name, outermost};
 use super::super::ends::Outcome;
-use super::super::remote::{Apply, Remote, within};
+use super::super::remote::{Apply, Remote, exactly, within};
 use super::attributes::there;
 use super::reads::Reads;
-use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::live::{sqlite, tree};
@@ -183,15 +182,10 @@ impl Remote<'_> {
             return Ok((Vec::new(), Outcome::Whole));
         }
         let (scratch, names_file) = (self.scratch()?, self.scratch()?);
-        let list = names_file.path().join("names");
-        let text: Vec<u8> = names.iter().flat_map(|name| [b"./", name.plain(), b"\0"].concat()).collect();
-        std::fs::write(&list, text)
-            .map_err(|error| Failure::new(codes::UNWRITABLE, format!("{}: {error}", list.display())))?;
         let mut args = self.base(Apply::No);
-        args.extend(["-lD", "--from0", "--ignore-missing-args"].map(OsString::from));
-        let mut from = OsString::from("--files-from=");
-        from.push(&list);
-        args.extend([from, "--".into(), self.directory(path), within(scratch.path())]);
+        args.push("-lD".into());
+        args.extend(exactly(names, &names_file.path().join("names"))?);
+        args.extend(["--".into(), self.directory(path), within(scratch.path())]);
         let Some((changes, outcome)) = there(self.listed(args, events))? else {
             return Ok((Vec::new(), Outcome::Whole));
         };
