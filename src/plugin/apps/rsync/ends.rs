@@ -9,6 +9,15 @@ use crate::plugin::kit::tool::Ran;
 use crate::process::Exit;
 use crate::types::show_duration;
 
+/// Whose disk a call writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onto {
+    Copy,
+    /// What this host notes of the device, or has of it for a while.
+    Here,
+    Device,
+}
+
 /// How far it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -49,8 +58,8 @@ pub(super) fn heard(outcome: Outcome, stats: &Stats) -> Result<Outcome, Failure>
     }
 }
 
-/// What it means that rsync ended so.
-pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Failure> {
+/// What it means that rsync, which wrote there, ended so.
+pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<Outcome, Failure> {
     let host = &settings.host;
     let said = said(&ran.stderr);
     let silence = show_duration(settings.silence.0);
@@ -112,6 +121,13 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
         .hint("is it switched on, and does its ssh listen there?")
         .later());
     }
+    // A full disk ends a transfer, or only keeps a name from being made; the word of the other end may be lost on the way.
+    let is_full = ["no space left", "quota exceeded"].iter().any(|words| stderr.contains(words));
+    if matches!(code, 10..=12 | 23) && is_full
+        || code == 11 && stderr.lines().all(|line| line.starts_with("rsync error:"))
+    {
+        return Err(full(settings, onto, &said));
+    }
     match code {
         24 => Ok(Outcome::Vanished),
         23 if stderr.contains("link_stat") && stderr.contains("no such file") => fail(
@@ -120,12 +136,6 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
             "correct `paths`, or mount what they lie on",
         ),
         23 => Ok(Outcome::Partial(said)),
-        // Where the other end could not write, its word may be lost on the way.
-        11 if stderr.contains("no space left") || stderr.lines().all(|line| line.starts_with("rsync error:")) => {
-            Err(Failure::new(codes::DISK_FULL, format!("there is no room for the copy: {said}"))
-                .hint("make room where `copy` lies")
-                .later())
-        }
         12 | 10 => fail(
             codes::CUT_SHORT,
             format!("the connection to {host} ended in the middle: {said}"),
@@ -147,6 +157,20 @@ pub(super) fn judge(settings: &RsyncSettings, ran: &Ran) -> Result<Outcome, Fail
             format!("rsync ended with code {code}: {said}"),
             "the message says what; run it again",
         ),
+    }
+}
+
+fn full(settings: &RsyncSettings, onto: Onto, said: &str) -> Failure {
+    let full = |message: String| Failure::new(codes::DISK_FULL, message);
+    match onto {
+        Onto::Copy => {
+            full(format!("there is no room for the copy: {said}")).hint("make room where `copy` lies").later()
+        }
+        Onto::Here => full(format!("this host has no room for what a restore notes: {said}"))
+            .hint("make room on this host, in the state directory and where the artifacts lie")
+            .later(),
+        Onto::Device => full(format!("{} has no room for what is restored: {said}", settings.host))
+            .hint("make room on the device: old and new lie there side by side"),
     }
 }
 
@@ -176,6 +200,40 @@ mod tests {
             assert_eq!(heard(outcome.clone(), &stats).unwrap(), outcome);
         }
         assert_eq!(heard(partial(), &Stats::default()).unwrap(), partial());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_wherever_it_shows_and_whose_it_is() {
+        let settings = serde_json::json!({"host": "nas", "user": "me", "key": "k", "known_hosts": "/k",
+            "paths": ["/data"], "copy": "/srv/copies/nas"});
+        let settings: RsyncSettings = serde_json::from_value(settings).unwrap();
+        let ended = |code: i32, stderr: &str, onto: Onto| {
+            judge(&settings, onto, &Ran { exit: Exit::Code(code), stderr: stderr.to_owned() })
+        };
+        for (code, stderr) in [
+            (11, "rsync: [receiver] write failed on \"/data/x\": No space left on device (28)"),
+            (11, "rsync error: error in file IO (code 11) at receiver.c(380) [receiver=3.2.7]"),
+            (11, "rsync: [receiver] write failed on \"/data/x\": Disk quota exceeded (122)"),
+            (
+                12,
+                "rsync: [receiver] mkstemp failed: No space left on device (28)\nrsync: connection unexpectedly closed",
+            ),
+            (23, "rsync: [generator] delete_file: make_backup(app.db-wal) failed: No space left on device (28)"),
+            (23, "rsync: [receiver] mkstemp \"/data/.x.Ab12\" failed: Disk quota exceeded (122)"),
+        ] {
+            for (onto, whose, next) in [
+                (Onto::Copy, "no room for the copy", "where `copy` lies"),
+                (Onto::Here, "this host has no room", "in the state directory"),
+                (Onto::Device, "nas has no room", "on the device"),
+            ] {
+                let trouble = ended(code, stderr, onto).unwrap_err().trouble;
+                assert_eq!(trouble.code, "disk_full", "{code} {stderr}");
+                assert!(trouble.message.contains(whose), "{trouble:?}");
+                assert!(trouble.hint.as_deref().is_some_and(|hint| hint.contains(next)), "{trouble:?}");
+            }
+        }
+        let denied = "rsync: [receiver] mkstemp \"/data/.x.Ab12\" failed: Permission denied (13)";
+        assert!(matches!(ended(23, denied, Onto::Device), Ok(Outcome::Partial(_))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 
 use super::changes::{Changes, Name, escaped, pattern};
-use super::ends::{Outcome, heard, judge};
+use super::ends::{Onto, Outcome, heard, judge};
 use super::settings::{RsyncSettings, below};
 use super::stats::Stats;
 use crate::error::codes;
@@ -166,16 +166,7 @@ impl<'s> Remote<'s> {
             args.extend(self.excluded(left));
         }
         self.add_ends(&mut args, from, path);
-        let sent = self.run(args, events).map(|(_, outcome)| outcome);
-        sent.map_err(|failure| match failure.trouble.known_code() {
-            Some(codes::DISK_FULL) => {
-                let (host, said) = (&self.settings.host, &failure.trouble.message);
-                let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said);
-                Failure::new(codes::DISK_FULL, format!("{host} has no room for what is restored: {said}"))
-                    .hint("what was there is as it was; make room on the device: old and new lie there side by side")
-            }
-            _ => failure,
-        })
+        self.run(args, events).map(|(_, outcome)| outcome)
     }
 
     /// Sends what is in `from` to the directory `path` of the device, whose own attributes stay as they are.
@@ -296,6 +287,7 @@ impl<'s> Remote<'s> {
         events: &mut EventWriter<'_>,
     ) -> Result<(Stats, Outcome), Failure> {
         let mut stats = Stats::default();
+        let onto = self.onto(&args);
         let on_line = |line: &str| match line.strip_prefix(LISTED) {
             Some(change) => on_change(change),
             None => stats.read(line),
@@ -303,8 +295,19 @@ impl<'s> Remote<'s> {
         let ran = self
             .tools
             .run(&self.program, args, &[("LC_ALL", "C")], DEADLINE_OF_WORK, on_line, || events.progress(0, 0));
-        let outcome = heard(judge(self.settings, &ran)?, &stats)?;
+        let outcome = heard(judge(self.settings, onto, &ran)?, &stats)?;
         Ok((stats, outcome))
+    }
+
+    /// By where it ends.
+    fn onto(&self, args: &[OsString]) -> Onto {
+        let to = args.last().map_or(Path::new(""), Path::new);
+        let login = format!("{}:", self.login());
+        match to {
+            to if to.as_os_str().as_bytes().starts_with(login.as_bytes()) => Onto::Device,
+            to if to.starts_with(&self.settings.copy) => Onto::Copy,
+            _ => Onto::Here,
+        }
     }
 
     /// What the settings leave out, and exactly the names in `left`.

@@ -112,9 +112,17 @@ pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result
     match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
         Ok(()) => clear(&journal),
         Err(failure) => Err(match undo(&remote, &journal, events) {
-            Ok(()) => failure,
+            Ok(()) => as_it_was(failure),
             Err(second) => not_undone(&failure, &second),
         }),
+    }
+}
+
+/// A failure behind which nothing is changed any more; what is said of a full disk says nothing of that.
+fn as_it_was(failure: Failure) -> Failure {
+    match (failure.trouble.known_code(), failure.trouble.hint.clone()) {
+        (Some(codes::DISK_FULL), Some(hint)) => failure.hint(format!("what was there is as it was; {hint}")),
+        _ => failure,
     }
 }
 

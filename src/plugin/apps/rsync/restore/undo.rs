@@ -48,10 +48,8 @@ pub(super) struct Note {
 /// Both causes. The hint is that of the second, which may lead to what was there; that of the first says that it is there.
 pub(super) fn not_undone(failure: &Failure, second: &Failure) -> Failure {
     let hint = match second.trouble.known_code() {
-        // Their hints are of a restore that has not begun, and of a copy here.
-        Some(codes::DISK_FULL | codes::JOURNAL_UNWRITABLE) => {
-            Some("make room on the device and in the state directory")
-        }
+        // Its hint is of a restore that has not begun.
+        Some(codes::JOURNAL_UNWRITABLE) => Some("make room in the state directory"),
         _ => second.trouble.hint.as_deref(),
     };
     let hints = hint.into_iter().chain(["Larder tries again every few minutes to put back what was there"]);
@@ -204,7 +202,7 @@ mod tests {
         assert_eq!(both.hint, Some(format!("look at the network; {again}")));
         assert_eq!(told(Failure::new(codes::INTERNAL, "x")).hint.as_deref(), Some(again));
         let full = told(Failure::new(codes::JOURNAL_UNWRITABLE, "no room").hint("nothing was changed"));
-        assert_eq!(full.hint, Some(format!("make room on the device and in the state directory; {again}")));
+        assert_eq!(full.hint, Some(format!("make room in the state directory; {again}")));
     }
 
     #[test]
