@@ -50,6 +50,7 @@ mod prometheus;
 mod redis;
 mod rsync;
 mod rsync_exclude;
+mod rsync_kept;
 mod rsync_undo;
 pub(crate) mod simulated;
 mod sqlite;

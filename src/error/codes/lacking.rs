@@ -129,6 +129,7 @@ super::codes! {
     HISTORY = "history", Incomplete, "the history of system-versioned tables is not in the backup";
     IMPORT_INCOMPLETE = "import_incomplete", Incomplete, "the application did not import all parts";
     JOBS_NOT_KEPT = "jobs_not_kept", Incomplete, "scrape jobs are in use whose config is not in the backup";
+    KEPT_ASIDE = "kept_aside", Incomplete, "what stood where something was put back is kept beside";
     LEFT_BEHIND = "left_behind", Incomplete, "what was replaced could not be cleared away";
     LEFT_OUT = "left_out", Incomplete, "something is left out of the backup or the restore";
     LISTS_ELSEWHERE = "lists_elsewhere", Incomplete, "the lists are kept where no import finds them";

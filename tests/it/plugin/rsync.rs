@@ -110,7 +110,8 @@ pub(super) fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         for entry in std::fs::read_dir(next).unwrap().flatten() {
             let (path, kind) = (entry.path(), entry.file_type().unwrap());
             let name = entry.file_name().to_string_lossy().into_owned();
-            if kind.is_dir() && !name.starts_with(".larder-before-") {
+            let is_kept = [".larder-before-", ".larder-undone-"].iter().any(|begin| name.starts_with(begin));
+            if kind.is_dir() && !is_kept {
                 open.push(path.clone());
             } else if kind.is_file() {
                 all.insert(path.strip_prefix(directory).unwrap().to_owned(), std::fs::read(&path).unwrap());
@@ -499,7 +500,7 @@ fn a_full_disk_on_the_device_leaves_every_file_as_it_was() {
     assert_eq!(bench.noted(), Vec::<PathBuf>::new());
 }
 
-/// What every name below a directory is: kind, rights, owner, time, links and content.
+/// What every name below a directory is: kind, rights, owner, time, links and content; not what an undo kept there.
 pub(super) fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     use std::os::unix::fs::MetadataExt as _;
     let mut all = BTreeMap::new();
@@ -507,7 +508,9 @@ pub(super) fn state(directory: &Path) -> BTreeMap<PathBuf, String> {
     while let Some(next) = open.pop() {
         let metadata = std::fs::symlink_metadata(&next).unwrap();
         let what = if metadata.is_dir() {
-            open.extend(std::fs::read_dir(&next).unwrap().flatten().map(|entry| entry.path()));
+            let inside = std::fs::read_dir(&next).unwrap().flatten();
+            let is_kept = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".larder-undone-");
+            open.extend(inside.filter(|entry| !is_kept(&entry.file_name())).map(|entry| entry.path()));
             String::new()
         } else if metadata.is_symlink() {
             return_link(&next)

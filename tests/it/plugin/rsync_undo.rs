@@ -7,7 +7,7 @@ use super::*;
 
 /// Puts a shell before each command of the login: `cases` says which of them is not just run. It has `$aside`, where a
 /// restore keeps what gave way.
-fn between(device: &Device, cases: &str) {
+pub(super) fn between(device: &Device, cases: &str) {
     let text = format!(
         "#!/bin/sh\ncd {} || exit 1\naside=$(ls -d data/.larder-before-* 2>/dev/null | head -n 1)\n\
          case \"$SSH_ORIGINAL_COMMAND\" in\n{cases}\nesac\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n",
@@ -52,7 +52,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// A device with nothing in `data`.
-fn empty_device() -> Device {
+pub(super) fn empty_device() -> Device {
     let device = Device::start();
     std::fs::remove_dir_all(device.at("data")).unwrap();
     std::fs::create_dir(device.at("data")).unwrap();

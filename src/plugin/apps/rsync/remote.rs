@@ -1,5 +1,6 @@
 //! The other side: rsync over ssh with exactly one key and one known host.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use crate::process;
 
 /// How the directory begins where a restore keeps what gave way.
 pub(super) const ASIDE: &str = ".larder-before-";
+/// How the directory begins where what stood in the way of an undo is kept.
+pub(super) const UNDONE: &str = ".larder-undone-";
 /// Where files lie, in the directory that they go to, until all of them are there.
 pub(super) const PARTIAL: &str = ".larder-partial";
 /// How a line begins that tells of a change.
@@ -117,8 +120,7 @@ impl<'s> Remote<'s> {
         // Each path is kept at its whole name below the tree.
         args.push("--relative".into());
         args.extend(self.settings.exclude.iter().map(|pattern| format!("--exclude={pattern}").into()));
-        // What a restore kept there is no part of what lives there.
-        args.push(format!("--exclude={ASIDE}*").into());
+        args.extend(not_kept());
         args.push("--".into());
         for path in &self.settings.paths {
             args.push(format!("{}:{}", self.login(), path.trim_end_matches('/')).into());
@@ -194,6 +196,25 @@ impl<'s> Remote<'s> {
         Ok(outcome)
     }
 
+    /// Which files in the directory `path` of the device are newer than the other ones that `from` has for them.
+    pub(super) fn newer_there(
+        &self,
+        from: &Path,
+        path: &str,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Vec<Name>, Failure> {
+        let mut others = |more: Option<&str>| {
+            let mut args = self.common(Apply::No);
+            args.extend(with_owners());
+            args.push("--existing".into());
+            args.extend(more.map(OsString::from));
+            args.extend(["--".into(), within(from), self.directory(path)]);
+            self.listed(args, events).map(|(changes, _)| changes.replaced)
+        };
+        let older: BTreeSet<Name> = others(Some("--update"))?.into_iter().collect();
+        Ok(others(None)?.into_iter().filter(|name| !older.contains(name)).collect())
+    }
+
     /// Brings a directory of the device to `into`; none: it has no such directory.
     pub(super) fn bring(
         &self,
@@ -207,22 +228,35 @@ impl<'s> Remote<'s> {
         self.brought(args, events)
     }
 
+    /// What a directory of the device has by now that [`Self::bring`] did not bring.
+    pub(super) fn not_brought(
+        &self,
+        path: &str,
+        into: &Path,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Vec<Name>, Outcome), Failure> {
+        let mut args = self.common(Apply::No);
+        args.extend(with_owners());
+        args.extend(["--".into(), self.directory(path), within(into)]);
+        self.listed(args, events).map(|(changes, outcome)| (changes.created, outcome))
+    }
+
     /// Takes exactly `names` away from the directory `path` of the device (files, or directories with all that is in
-    /// them), into `aside` where that is given. Everything else stays, with its attributes.
+    /// them), into `aside` where that is given. Everything else stays, with its attributes. Tells what went.
     pub(super) fn take_away(
         &self,
         path: &str,
         names: &[Name],
         aside: Option<&str>,
         events: &mut EventWriter<'_>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<(Vec<Name>, Outcome), Failure> {
         let rules = self.rules(names)?;
         let mut args = self.base(Apply::Yes);
         args.extend(["-r", "--delete", "--existing", "--ignore-existing", "--from0"].map(OsString::from));
         args.push(format!("--filter=merge {}", rules.path().join(RULES).display()).into());
         args.extend(kept_in(aside));
         args.extend(["--".into(), within(&rules.path().join(SKELETON)), self.directory(path)]);
-        self.run(args, events).map(|(_, outcome)| outcome)
+        self.listed(args, events).map(|(changes, outcome)| (changes.extra, outcome))
     }
 
     /// Why nothing is decided: what is not seen is neither new nor missing. None: all was seen.
@@ -315,7 +349,7 @@ impl<'s> Remote<'s> {
         let left =
             left.iter().map(|name| OsString::from_vec([b"--exclude=/", pattern(name.plain()).as_slice()].concat()));
         let free = self.free().map(|pattern| format!("--exclude={pattern}").into());
-        left.chain(free).chain([format!("--exclude={ASIDE}*").into()])
+        left.chain(free).chain(not_kept())
     }
 
     /// Whether the settings may leave out anything of a directory.
@@ -418,6 +452,11 @@ pub(super) fn within(directory: &Path) -> OsString {
     let mut path = directory.as_os_str().to_owned();
     path.push(OsStr::from_bytes(b"/"));
     path
+}
+
+/// What a restore kept on the device is no part of what lives there.
+pub(super) fn not_kept() -> impl Iterator<Item = OsString> {
+    [ASIDE, UNDONE].into_iter().map(|begin| format!("--exclude={begin}*").into())
 }
 
 /// The options that keep what gives way.

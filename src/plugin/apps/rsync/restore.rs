@@ -1,9 +1,9 @@
 //! The way back: to the paths on the device, all of it or nothing, with what gives way kept there.
 //!
 //! Everything is on the device under other names before the first old file gives way. What gives way goes into a directory
-//! there; so after a failure, or after a kill by `recover`, what was new is taken away and the old files come back from it.
+//! there; so after a failure, or after a kill by `recover`, what was new is moved away and the old files come back from it.
 //! That directory may be the only copy then: it is removed only when all of it was read, and sent to its place. And what
-//! cannot be compared is not taken for new, since what is new is taken away.
+//! cannot be compared is not taken for new, since what is new is moved away.
 //! What stays in its place and would get other attributes is noted here first, files with their content, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
 //! into the restored one. And what is in a directory that stands where the backup has a file gives way with it. Other files
@@ -254,7 +254,7 @@ impl Work {
     fn put(&self, remote: &Remote<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let aside = Some(self.note.aside.as_str());
         if !self.leaves.is_empty() {
-            let outcome = remote.take_away(&self.note.base, &self.leaves, aside, events)?;
+            let (_, outcome) = remote.take_away(&self.note.base, &self.leaves, aside, events)?;
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
         let parted = &self.left.parted;

@@ -1,4 +1,9 @@
 //! The way back from a restore that failed or was killed, by the notes in the journal.
+//!
+//! It removes nothing on the device but what rsync had half there, and what gave way when all of that is back. Where the
+//! restore would have put something new, somebody else may have made it, or written to what was put there: it is moved
+//! into a directory beside, and told. And the other side may go on for a while; so what it needs for that is taken away
+//! first, and an undo is done only when nothing of it is there any more.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::changes::{Name, outermost, told};
 use super::super::ends::Outcome;
-use super::super::remote::Remote;
+use super::super::remote::{ASIDE, Remote, UNDONE};
 use super::super::settings::RsyncSettings;
 use super::attributes::forget;
 use crate::error::{Trouble, codes};
@@ -22,8 +27,11 @@ use crate::plugin::protocol::Request;
 pub(super) const COMMITTED: &str = "committed";
 /// How the directory in the journal's begins where attributes are kept.
 const KEPT: &str = "attributes-";
-/// How long the other side may go on when this one was killed or failed.
+/// How long the other side is given to end when this one was killed or failed; what it does later is seen by what it leaves.
 const GOES_ON: Duration = Duration::from_secs(2);
+
+/// Directories that one restore may need for what stands in its way back.
+const UNDONE_MAX: usize = 99;
 
 /// What undoes the work at one path.
 #[derive(Clone, Serialize, Deserialize)]
@@ -100,48 +108,185 @@ pub(super) fn undo(remote: &Remote<'_>, journal: &Journal, events: &mut EventWri
         std::thread::sleep(GOES_ON);
     }
     // What never began is only cleared away, at the end.
-    for (entry, mut note) in notes.into_iter().rev().filter(|(_, note)| note.begun) {
-        let gave_way = remote.scratch()?;
-        let aside = format!("{}/{}", note.base.trim_end_matches('/'), note.aside);
-        // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
+    for (entry, note) in notes.into_iter().rev().filter(|(_, note)| note.begun) {
+        let mut gone = Vec::new();
+        let way =
+            Way { remote, journal, entry: &entry, noted: kept(journal, &entry), undone: free(remote, &note, events)? };
+        let done = way.back(note.clone(), &mut gone, events);
+        way.tell_gone(&note, &gone, events);
+        done?;
+        events.log(format!("{} is what it was", note.base));
+        journal.done(&entry)?;
+        forget(&way.noted);
+    }
+    clear(journal)
+}
+
+/// The way back at one path.
+struct Way<'w> {
+    remote: &'w Remote<'w>,
+    journal: &'w Journal,
+    entry: &'w str,
+    /// Where attributes are noted.
+    noted: PathBuf,
+    /// The directory beside `aside` for what stands in the way.
+    undone: String,
+}
+
+impl Way<'_> {
+    /// Nothing is removed on the device but what rsync had half there, and what gave way when all of it is back. What
+    /// stands in the way may be somebody else's: it is moved, and added to `gone`.
+    fn back(&self, mut note: Note, gone: &mut Vec<Name>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let (remote, base) = (self.remote, note.base.clone());
+        let aside = note.path_of_aside();
         let whole = |outcome: &Outcome| match outcome.lacks() {
             Some(said) => {
-                let told = format!("{} is not what it was: {said}", note.base);
+                let told = format!("{base} is not what it was: {said}");
                 Err(Failure::new(codes::NOT_UNDONE, told).hint(format!("what was there is in {aside} on the device")))
             }
             None => Ok(()),
         };
+        let has_attributes = self.noted.is_dir();
+        let there = seen(remote, &note, events)?;
+        if has_attributes && !there.contains(&note.aside()) {
+            still_there(remote, &note, &self.noted, events)?;
+        }
+        // Without what it has half, the other side puts nothing in its place any more, and nothing aside.
+        let halves: Vec<Name> = there.into_iter().filter(|name| *name != note.aside()).collect();
+        if !halves.is_empty() {
+            whole(&remote.take_away(&base, &outermost(halves), None, events)?.1)?;
+        }
+        // What is in `aside` may be the only copy: it goes when all of it was read and lies at its place.
+        let gave_way = remote.scratch()?;
         let brought = remote.bring(&aside, gave_way.path(), events)?;
         brought.as_ref().map_or(Ok(()), whole)?;
-        let attributes = kept(journal, &entry);
-        if brought.is_none() && attributes.is_dir() {
-            still_there(remote, &note, &attributes, events)?;
-        }
         // What came first: it may stand where something of another kind was.
-        let away = outermost(note.created.iter().chain(&note.partial).cloned());
-        whole(&remote.take_away(&note.base, &away, None, events)?)?;
-        // Another attempt takes away nothing that somebody made meanwhile.
-        (note.created, note.partial) = (Vec::new(), Vec::new());
-        journal.note(&entry, &note)?;
-        let has_attributes = attributes.is_dir();
+        let whole_note = note.clone();
+        if !note.created.is_empty() {
+            let created = outermost(std::mem::take(&mut note.created));
+            let made = plain(created.iter());
+            note.partial.retain(|name| !lies_in(name, &made));
+            let (moved, outcome) = remote.take_away(&base, &created, Some(&self.undone), events)?;
+            gone.extend(moved);
+            whole(&outcome)?;
+            // Another attempt moves nothing that somebody made meanwhile.
+            self.journal.note(self.entry, &note)?;
+        }
         if brought.is_some() {
             // Directories first: what gave way lies in them.
             if has_attributes {
-                let (_, changed) = remote.give_directories_back(&attributes, &note.base, events)?;
-                tell_changed(&changed, &note.base, events);
+                let (_, changed) = remote.give_directories_back(&self.noted, &base, events)?;
+                tell_changed(&changed, &base, events);
             }
-            whole(&remote.send_entries(gave_way.path(), &note.base, Some(&note.aside), events)?)?;
-            let aside = [Name(format!("{}/", note.aside).into_bytes())];
-            whole(&remote.take_away(&note.base, &aside, None, events)?)?;
+            // What comes back replaces at once what the restore put there; but what was written since is kept.
+            let newer = remote.newer_there(gave_way.path(), &base, events)?;
+            if !newer.is_empty() {
+                let (moved, outcome) = remote.take_away(&base, &newer, Some(&self.undone), events)?;
+                gone.extend(moved);
+                whole(&outcome)?;
+            }
+            whole(&remote.send_entries(gave_way.path(), &base, Some(&note.aside), events)?)?;
+            let (late, outcome) = remote.not_brought(&aside, gave_way.path(), events)?;
+            whole(&outcome)?;
+            if !late.is_empty() {
+                return Err(self.goes_on(&whole_note, &late));
+            }
+            whole(&remote.take_away(&base, &[note.aside()], None, events)?.1)?;
         }
         if has_attributes {
-            give_back(remote, &attributes, &note.base, events)?;
+            give_back(remote, &self.noted, &base, events)?;
         }
-        events.log(format!("{} is what it was", note.base));
-        journal.done(&entry)?;
-        forget(&attributes);
+        match seen(remote, &whole_note, events)? {
+            left if left.is_empty() => Ok(()),
+            left => Err(self.goes_on(&whole_note, &left)),
+        }
     }
-    clear(journal)
+
+    /// Behind an undo the other side still worked on what is undone: all of it is to be undone again.
+    fn goes_on(&self, note: &Note, seen: &[Name]) -> Failure {
+        let again = self.journal.note(self.entry, note);
+        let message =
+            format!("the device went on with the restore in {} while it was undone: {}", note.base, told(seen));
+        let failure = Failure::new(codes::NOT_UNDONE, message).hint("is rsync still at work there?").later();
+        failure.after(again)
+    }
+
+    /// Tells at once what stood in the way and where it is: another attempt does not find it again.
+    fn tell_gone(&self, note: &Note, gone: &[Name], events: &mut EventWriter<'_>) {
+        if gone.is_empty() {
+            return;
+        }
+        let message = format!(
+            "what the restore, or somebody since, put into {} is kept in {}: {}",
+            note.base,
+            below(&note.base, &self.undone),
+            told(gone)
+        );
+        let hint = "look whether anything in it is not of the backup, then remove that directory";
+        events.warning(Trouble::new(codes::KEPT_ASIDE, message).with_hint(hint));
+    }
+}
+
+impl Note {
+    /// As a name.
+    fn aside(&self) -> Name {
+        Name(format!("{}/", self.aside).into_bytes())
+    }
+
+    fn path_of_aside(&self) -> String {
+        below(&self.base, &self.aside)
+    }
+}
+
+fn below(base: &str, name: &str) -> String {
+    format!("{}/{name}", base.trim_end_matches('/'))
+}
+
+/// Whether a name lies in one of these.
+fn lies_in(name: &Name, all: &BTreeSet<Vec<u8>>) -> bool {
+    name.parents().any(|at| all.contains(at))
+}
+
+fn plain<'n>(names: impl Iterator<Item = &'n Name>) -> BTreeSet<Vec<u8>> {
+    names.map(|name| name.plain().to_vec()).collect()
+}
+
+/// What a restore has on the device as long as it works there or is not undone.
+fn seen(remote: &Remote<'_>, note: &Note, events: &mut EventWriter<'_>) -> Result<Vec<Name>, Failure> {
+    let made: Vec<Name> = outermost(note.created.iter().filter(|name| name.is_directory()).cloned());
+    let is_made = plain(made.iter());
+    let (inner, outer): (Vec<Name>, Vec<Name>) = note.partial.iter().cloned().partition(|name| lies_in(name, &is_made));
+    // Where a directory of the backup would be, something of another kind may stand: then nothing lies in it.
+    let first: Vec<Name> = outer.into_iter().chain([note.aside()]).chain(made).collect();
+    let (found, outcome) = remote.seen(&note.base, &first, events)?;
+    let (made, mut there): (Vec<Name>, Vec<Name>) = found.into_iter().partition(|name| is_made.contains(name.plain()));
+    let open = plain(made.iter().filter(|name| name.is_directory()));
+    let inner: Vec<Name> = inner.into_iter().filter(|name| lies_in(name, &open)).collect();
+    let (deeper, among_deeper) = remote.seen(&note.base, &inner, events)?;
+    there.extend(deeper);
+    let outcome = outcome.worse(among_deeper);
+    match outcome.lacks() {
+        Some(said) => {
+            let told = format!("whether {} is what it was cannot be seen: {said}", note.base);
+            Err(Failure::new(codes::NOT_UNDONE, told)
+                .hint(format!("what was there is in {} on the device, if anything gave way", note.path_of_aside())))
+        }
+        None => Ok(there),
+    }
+}
+
+/// The name of a directory that is not there yet: what one attempt kept is not touched by the next.
+fn free(remote: &Remote<'_>, note: &Note, events: &mut EventWriter<'_>) -> Result<String, Failure> {
+    let first = format!("{UNDONE}{}", note.aside.strip_prefix(ASIDE).unwrap_or(&note.aside));
+    let names: Vec<String> =
+        std::iter::once(first.clone()).chain((2..=UNDONE_MAX).map(|n| format!("{first}-{n}"))).collect();
+    let asked: Vec<Name> = names.iter().map(|name| Name::from(name.as_str())).collect();
+    let (there, _) = remote.seen(&note.base, &asked, events)?;
+    let is_free = |name: &String| !there.iter().any(|each| each.plain() == name.as_bytes());
+    names.into_iter().find(is_free).ok_or_else(|| {
+        let told = format!("{} has {UNDONE_MAX} directories like {first}", note.base);
+        Failure::new(codes::NOT_UNDONE, told).hint("look at what is in them, and remove them")
+    })
 }
 
 /// Gives back the attributes that are noted, and tells what did not get them.
@@ -175,11 +320,10 @@ fn tell_changed(changed: &[Name], base: &str, events: &mut EventWriter<'_>) {
 /// Fails where the device has not what it had when the restore began: then a missing directory says nothing.
 fn still_there(remote: &Remote<'_>, note: &Note, noted: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let base = &note.base;
-    let names = |names: &[Name]| -> BTreeSet<Vec<u8>> { names.iter().map(|name| name.plain().to_vec()).collect() };
-    let mut had = names(&note.had);
+    let mut had = plain(note.had.iter());
     let beside = std::fs::read_dir(noted).into_iter().flatten().flatten();
     had.extend(beside.map(|entry| entry.file_name().into_encoded_bytes()));
-    let there = remote.top(base, events)?.map(|(there, _)| names(&there));
+    let there = remote.top(base, events)?.map(|(there, _)| plain(there.iter()));
     // Some of it may have been removed by somebody.
     if there.is_some_and(|there| had.is_empty() || !had.is_disjoint(&there)) {
         return Ok(());
