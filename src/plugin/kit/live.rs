@@ -4,7 +4,7 @@
 //! A file that is read while its program writes is of no instant. SQLite is copied by its own online backup where its
 //! file lies on this host, and checked elsewhere; others need their program to stand still, or a dump.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) mod sqlite;
 pub(crate) mod told;
@@ -14,8 +14,8 @@ pub(crate) mod tree;
 pub(crate) const HEAD_BYTES: usize = 128;
 /// How SQLite's rollback journals begin.
 const JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-/// More databases than this in one place are counted, not named.
-const NAMED_MAX: usize = 200;
+/// More databases than this in one place are not looked after one by one; who does so says that there are more.
+pub(crate) const NAMED_MAX: usize = 200;
 
 /// What kind of database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,26 +149,36 @@ impl Found {
         self.all.insert((place.to_vec(), kind));
     }
 
-    /// In order; the parts of a database that is a whole directory are not told again.
+    /// All of them, in order; the parts of a database that is a whole directory are not told again.
     pub(crate) fn databases(&self) -> Vec<(&[u8], Kind)> {
-        let lies_in = |name: &[u8], parent: &[u8]| {
-            parent.is_empty() || name.strip_prefix(parent).is_some_and(|rest| rest.starts_with(b"/"))
-        };
+        let mut kinds: BTreeMap<&[u8], Vec<Kind>> = BTreeMap::new();
+        for (name, kind) in &self.all {
+            kinds.entry(name).or_default().push(*kind);
+        }
         let is_part = |name: &[u8], kind: Kind| {
-            self.all.iter().any(|(other, whole)| {
-                let is_same = other == name && *whole == kind;
-                let family = |kind: Kind| if kind == Kind::MyIsam { Kind::InnoDb } else { kind };
-                let plain = kind == Kind::SqliteEncrypted && other == name && *whole == Kind::Sqlite;
-                // MySQL keeps a directory for each database below that of the server.
-                let inner =
-                    whole.is_a_directory() && family(*whole) == family(kind) && other != name && lies_in(name, other);
-                let twin = kind == Kind::MyIsam && *whole == Kind::InnoDb && other == name;
-                !is_same && (plain || inner || twin)
-            })
+            let has = |place: &[u8], is: &dyn Fn(Kind) -> bool| {
+                kinds.get(place).is_some_and(|kinds| kinds.iter().any(|kind| is(*kind)))
+            };
+            let family = |kind: Kind| if kind == Kind::MyIsam { Kind::InnoDb } else { kind };
+            let plain = kind == Kind::SqliteEncrypted && has(name, &|whole| whole == Kind::Sqlite);
+            let twin = kind == Kind::MyIsam && has(name, &|whole| whole == Kind::InnoDb);
+            // MySQL keeps a directory for each database below that of the server.
+            let is_inner = |whole: Kind| whole.is_a_directory() && family(whole) == family(kind);
+            plain || twin || parents(name).any(|parent| has(parent, &is_inner))
         };
         let all = self.all.iter().map(|(name, kind)| (name.as_slice(), *kind));
-        all.filter(|(name, kind)| !is_part(name, *kind)).take(NAMED_MAX).collect()
+        all.filter(|(name, kind)| !is_part(name, *kind)).collect()
     }
+}
+
+/// The directories that a name lies in, up to the root, which has no name.
+fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(parent(name), |at| parent(at))
+}
+
+fn parent(name: &[u8]) -> Option<&[u8]> {
+    let end = name.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    if name.is_empty() { None } else { name.get(..end) }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::plugin::apps::docker::halt::{self, Halted};
 use crate::plugin::apps::docker::inventory::{
     self, Binds, By, Container, DataDirectory, Item, ItemKind, LeftOut, Wanted,
 };
-use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
+use crate::plugin::apps::docker::list::{self, Dump, Inventory, Kept};
 use crate::plugin::apps::docker::read::{self, Attributes, Place};
 use crate::plugin::apps::docker::settings::{Chosen, Databases, DockerSettings};
 use crate::plugin::apps::docker::still::Still;
@@ -306,8 +306,10 @@ impl<'a> Work<'a> {
         let mut databases = Vec::new();
         if !quiet {
             let still = Still { engine: self.engine, item, place: &place, tar: &path, settings: self.settings };
-            let (told, changed) = still.settle(&self.undumped(item, &found), events)?;
-            databases = told;
+            let mut all = self.undumped(item, &found);
+            let more = self.beyond(item, &mut all);
+            let (told, changed) = still.settle(&all, events)?;
+            databases = told.into_iter().chain(more).collect();
             if changed {
                 contents = content::read(&path, &Only::All, &mut |_| {})?;
                 sha256 = digest::sha256(&path, |_| {})?;
@@ -339,6 +341,14 @@ impl<'a> Work<'a> {
         };
         let all = found.databases().into_iter().filter(|(name, kind)| !has_dump(name, *kind));
         all.map(|(name, kind)| (name.to_vec(), kind)).collect()
+    }
+
+    /// Leaves those that are looked after one by one, and says that there are more.
+    fn beyond(&self, item: &Item, all: &mut Vec<(Vec<u8>, live::Kind)>) -> Option<list::Found> {
+        let more = all.len().saturating_sub(live::NAMED_MAX);
+        all.truncate(live::NAMED_MAX);
+        let which = format!("of {more} behind the first {}", live::NAMED_MAX);
+        (more > 0).then(|| Still::unlooked(item, self.settings, &which))
     }
 
     fn in_place(&mut self, item: &Item, quiet: bool, events: &mut EventWriter<'_>) -> Result<Kept, Failure> {
@@ -383,8 +393,13 @@ impl<'a> Work<'a> {
                 let name = each.path.strip_prefix(&item.source).unwrap_or(&each.path);
                 found.place(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()), each.kind);
             }
-            let all = self.undumped(item, &found);
+            let mut all = self.undumped(item, &found);
+            let more = self.beyond(item, &mut all);
             databases = all.into_iter().map(|(name, kind)| Still::unknown(item, self.settings, &name, kind)).collect();
+            databases.extend(more);
+            if !looked.unknown.is_empty() {
+                databases.push(Still::unlooked(item, self.settings, "behind the last file that was looked at"));
+            }
         }
         self.sources.push(Source { path: item.source.clone(), exclude: covered });
         Ok(Kept { databases, ..kept(item, None, contents) })

@@ -175,6 +175,17 @@ impl Still<'_> {
             detail,
         }
     }
+
+    /// Of databases that nobody looked at; `which` they are goes on behind "any database".
+    pub(super) fn unlooked(item: &Item, settings: &DockerSettings, which: &str) -> Found {
+        let state = if settings.accept.contains(&item.name) { Quiet::Accepted } else { Quiet::Unknown };
+        let detail = format!(
+            "there are too many to look at each one while its program works; `stop: stop` or `stop: pause`, or \
+             `accept: [{}]`",
+            item.name
+        );
+        Found { path: which.to_owned(), kind: "any database".to_owned(), state, detail }
+    }
 }
 
 fn on_disk(name: &[u8]) -> &Path {

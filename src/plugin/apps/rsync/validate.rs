@@ -1,6 +1,6 @@
 //! What is known of the copy behind a run: whether it has what the device told, is the same, and holds sound databases.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ends::Outcome;
 use super::remote::{Apply, Remote};
@@ -37,7 +37,10 @@ pub(super) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Resul
     let roots: Vec<PathBuf> = facts.sources.iter().map(|source| source.path.clone()).collect();
     let accept: Vec<PathBuf> = settings.accept.iter().map(|path| below(&settings.tree(), path)).collect();
     let looked = live::tree::look(&roots, &|_| false);
-    live::told::judge_copies(&looked, &request.staging, &accept, events);
+    let tree = settings.tree();
+    let shown =
+        |path: &Path| path.strip_prefix(&tree).map_or_else(|_| path.to_owned(), |name| Path::new("/").join(name));
+    live::told::judge_copies(&looked, &request.staging, &accept, &shown, events);
     let remote = Remote::open(&settings, &request.staging)?;
     // With checksums would read both sides whole in every run; a restore compares by them.
     let (verdict, detail) = match remote.fetch(&settings.tree(), Apply::No, events) {

@@ -1,6 +1,6 @@
 //! Databases below a directory of this host, and whether a program works with them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,9 +11,6 @@ use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recogni
 use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::sqlite_files::BESIDE;
 
-/// Entries that are looked at, and for how long.
-const ENTRIES_MAX: u64 = 5_000_000;
-const TIME_MAX: Duration = Duration::from_mins(5);
 /// What was written so lately is taken for in use even where nobody has it open here: its program may be on another
 /// host, or open it for each change.
 const RECENT: Duration = Duration::from_mins(15);
@@ -30,12 +27,30 @@ pub(crate) struct Database {
 #[derive(Debug, Default)]
 pub(crate) struct Looked {
     pub(crate) databases: Vec<Database>,
-    /// A bound ended the search.
-    pub(crate) cut: bool,
+    /// Roots that were not looked through to their end: there may be more databases below them.
+    pub(crate) unknown: Vec<PathBuf>,
 }
 
-/// Looks below `roots`; what `excluded` says yes to is passed over.
+/// How far a look goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Entries that are looked at, of all roots together.
+    pub(crate) entries_max: u64,
+    pub(crate) time_max: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { entries_max: 5_000_000, time_max: Duration::from_mins(5) }
+    }
+}
+
+/// Looks below `roots`, within the usual bounds; what `excluded` says yes to is passed over.
 pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looked {
+    look_within(Bounds::default(), roots, excluded)
+}
+
+pub(crate) fn look_within(bounds: Bounds, roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looked {
     let open = open_files();
     let started = Instant::now();
     let now = SystemTime::now();
@@ -43,12 +58,12 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
     let mut entries = 0;
     for root in roots {
         let mut found = Found::default();
-        let mut busy: Vec<PathBuf> = Vec::new();
+        let mut busy: BTreeSet<PathBuf> = BTreeSet::new();
         let mut left = vec![root.clone()];
         while let Some(path) = left.pop() {
             entries += 1;
-            if entries > ENTRIES_MAX || started.elapsed() > TIME_MAX {
-                looked.cut = true;
+            if entries > bounds.entries_max || started.elapsed() > bounds.time_max {
+                looked.unknown.push(root.clone());
                 break;
             }
             if excluded(&path) {
@@ -64,7 +79,7 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
             }
             let age = metadata.modified().ok().map(|time| now.duration_since(time).unwrap_or_default());
             if open.contains(&(metadata.dev(), metadata.ino())) || age.is_some_and(|age| age < RECENT) {
-                busy.push(path.clone());
+                busy.insert(path.clone());
             }
             let name = path.as_os_str().as_bytes();
             if is_worth_a_look(name, metadata.len())
@@ -75,11 +90,10 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
         }
         for (name, kind) in found.databases() {
             let path = PathBuf::from(std::ffi::OsStr::from_bytes(name));
-            let belongs = |busy: &PathBuf| {
-                let with = |end: &str| *busy == with_suffix(&path, end);
-                busy.starts_with(&path) || BESIDE.iter().any(|end| with(end))
-            };
-            looked.databases.push(Database { kind, in_use: busy.iter().any(belongs), path });
+            // What lies in a directory comes right behind it.
+            let within = busy.range(path.clone()..).next().is_some_and(|first| first.starts_with(&path));
+            let in_use = within || BESIDE.iter().any(|end| busy.contains(&with_suffix(&path, end)));
+            looked.databases.push(Database { kind, path, in_use });
         }
     }
     looked
@@ -134,7 +148,7 @@ mod tests {
         std::fs::write(at("skipped.db"), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
         let told = || {
             let looked = look(&[directory.path().to_owned()], &|path| path.ends_with("skipped.db"));
-            assert!(!looked.cut);
+            assert_eq!(looked.unknown, Vec::<PathBuf>::new());
             let mut told: Vec<(String, bool)> = looked
                 .databases
                 .into_iter()
@@ -152,5 +166,35 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(now, [("old.db".to_owned(), true), ("pg".to_owned(), true)]);
+    }
+    #[test]
+    fn a_look_that_a_bound_ended_names_the_roots_that_it_did_not_come_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let roots = ["first", "second", "third"].map(|name| directory.path().join(name));
+        for root in &roots {
+            std::fs::create_dir(root).unwrap();
+            for name in ["a.db", "b.db", "c.db"] {
+                std::fs::write(root.join(name), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
+            }
+        }
+        let look = |bounds: Bounds| look_within(bounds, &roots, &|_| false);
+        // The directory itself is an entry.
+        let some = look(Bounds { entries_max: 6, ..Bounds::default() });
+        assert_eq!((some.databases.len(), some.unknown.as_slice()), (4, &roots[1..]));
+        let none = look(Bounds { time_max: Duration::ZERO, ..Bounds::default() });
+        assert_eq!((none.databases.len(), none.unknown.as_slice()), (0, &roots[..]));
+        let all = look(Bounds { entries_max: 12, ..Bounds::default() });
+        assert_eq!((all.databases.len(), all.unknown.len()), (9, 0));
+    }
+
+    #[test]
+    fn no_database_is_forgotten_where_there_are_many() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..1_000 {
+            let name = directory.path().join(format!("user-{n}"));
+            std::fs::write(name, [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
+        }
+        let looked = look(&[directory.path().to_owned()], &|_| false);
+        assert_eq!(looked.databases.iter().filter(|each| each.in_use).count(), 1_000);
     }
 }
