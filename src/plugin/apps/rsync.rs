@@ -48,12 +48,16 @@ device's own): a device with another key is refused. To keep owners, the daemon 
 Restore: `larder restore TARGET --into TARGET`, first with --dry-run, sends the files back to their paths. The login needs
 the right to read all of them and to write then: where not everything can be compared, nothing is begun. What `exclude`
 names by now is left alone, also where the backup has it (patterns that begin with a slash aside): that is told, with a
-warning where the device has it not. A `-wal`, `-shm` or `-journal` goes with its database or not at all. The device needs
-room for both: all of it is there before the first old file gives way, and what gives way is kept in a directory
+warning where the device has it not, and where it lies in the data directory of a server: that reads it with what was sent,
+so such a restore is not called proven. A `-wal`, `-shm` or `-journal` goes with its database or not at all. The device
+needs room for both: all of it is there before the first old file gives way, and what gives way is kept in a directory
 `.larder-before-…` there, to be removed by hand. The state directory here needs room for the files that get only other
 rights, owners or times: they are noted there with their content until the restore ends. When something fails, also when
 Larder is killed, the old files come back from that directory, and it goes only when each of them lies at its place again.
-What the backup has not stays and is told; only what a database of the backup would read (a stale `-wal`, anything in the
-data directory of a server), and what stands where a file of the backup goes, is moved there too. So stop what works with a
-database first: if such a file is back after the transfer, everything is put back; if a new one has appeared, the restore is
-not called proven. Or `larder restore TARGET --to DIR`.";
+What stands in their way, or where only the backup has something, may be yours by then: it is kept in a directory
+`.larder-undone-…` there and told, to be looked at and removed by hand.
+What the backup has not stays and is told; only what a database of the backup would read (a stale `-wal`, in the data
+directory of a server all that `exclude` does not name), and what stands where a file of the backup goes, is moved there too.
+So stop what works with a database first: if such a file is back after the transfer, everything is put back; if a new one
+has appeared, the restore is not called proven. In more than 5,000,000 files not each one is looked at for databases: then
+nothing is called proven either. Or `larder restore TARGET --to DIR`.";

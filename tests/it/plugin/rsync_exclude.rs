@@ -164,3 +164,44 @@ fn what_the_backup_has_and_a_restore_leaves_out_is_told_and_no_proof_where_the_d
     assert!(whole.validations[0].name.ends_with("is as in the backup"), "{whole:#?}");
     assert!(device.at("data/sub/two.log").exists() && device.at("data/cache/b").exists());
 }
+
+#[test]
+fn what_exclude_names_in_the_data_directory_of_a_server_stays_is_told_and_is_no_proof() {
+    // The backup has it, too, or only the device.
+    for in_backup in [true, false] {
+        let (device, mut bench, captured) = captured_before(&["pg_wal/", "*.tmp"], |device| {
+            write(&device.at("data/pg/PG_VERSION"), "15\n");
+            write(&device.at("data/pg/base/1"), "old page");
+            if in_backup {
+                write(&device.at("data/pg/pg_wal/0001"), "old log");
+            }
+        });
+        write(&device.at("data/pg/base/1"), "newer page");
+        write(&device.at("data/pg/base/2"), "newer page");
+        write(&device.at("data/pg/pg_wal/0001"), "newer log");
+        write(&device.at("data/beside.tmp"), "no part of it");
+        for dry_run in [true, false] {
+            bench.run = RunId::generate(jiff::Timestamp::now());
+            let restored = bench.restore_app(&captured, json!({}), dry_run);
+            let restored = restored.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
+            let told = "what a database would read stays there, as `exclude` names it: pg/pg_wal/";
+            assert!(restored.steps[0].detail.contains(told), "{in_backup}: {restored:#?}");
+            assert_eq!(restored.warnings.len(), 1, "{in_backup}: {restored:#?}");
+            let warning = &restored.warnings[0];
+            assert!(warning.code == "left_out" && warning.message.contains("pg/pg_wal/"), "{warning:?}");
+            assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("`exclude`")), "{warning:?}");
+            if !dry_run {
+                assert_eq!(verdict(&restored.validations), Verdict::CouldNotVerify, "{in_backup}: {restored:#?}");
+                assert!(restored.validations[0].detail.contains(told), "{in_backup}: {restored:#?}");
+            }
+        }
+        assert_eq!(std::fs::read_to_string(device.at("data/pg/pg_wal/0001")).unwrap(), "newer log");
+        assert!(!device.at("data/pg/base/2").exists(), "what is not excluded leaves");
+        std::fs::remove_dir_all(device.at("data/pg/pg_wal")).unwrap();
+        bench.target.settings["exclude"] = json!(["*.tmp"]);
+        bench.run = RunId::generate(jiff::Timestamp::now());
+        let whole = restored(&bench, &captured);
+        assert_eq!(verdict(&whole.validations), Verdict::Proven, "{whole:#?}");
+        assert!(whole.warnings.is_empty(), "{whole:#?}");
+    }
+}

@@ -6,8 +6,9 @@
 //! cannot be compared is not taken for new, since what is new is moved away.
 //! What stays in its place and would get other attributes is noted here first, files with their content, and gets them back.
 //! Beside a database nothing is left that the backup has not: what a killed program left there (a `-wal`) would be read
-//! into the restored one. And what is in a directory that stands where the backup has a file gives way with it. Other files
-//! that the backup has not stay, and are told.
+//! into the restored one; but what `exclude` names in the data directory of a server stays, so that restore is not proven.
+//! And what is in a directory that stands where the backup has a file gives way with it. Other files that the backup has
+//! not stay, and are told.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::live;
+use crate::plugin::kit::live::tree::{self, Bounds};
 use crate::plugin::protocol::{Request, Verb, Verdict};
 
 mod attributes;
@@ -34,7 +35,7 @@ mod reads;
 pub(super) mod undo;
 
 use attributes::{Touched, at_both_ends, forget};
-use left::Left;
+use left::{Left, Sent};
 use reads::Reads;
 use undo::{COMMITTED, Note, clear, kept, not_undone, undo};
 
@@ -55,6 +56,8 @@ struct Work {
     note: Note,
     touched: Touched,
     changes: Changes,
+    /// None: a single file.
+    sent: Option<Sent>,
     /// What the databases of the backup would read, by names below the note's directory.
     reads: Reads,
     /// Of that, what a look does not see, and the backup has not.
@@ -149,7 +152,9 @@ impl Work {
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
         let partial = partial.collect();
         if let Some((sent, mut left)) = chosen {
-            let reads = Reads::of(&sent.databases(&from), &from);
+            let looked = sent.databases(&from, Bounds::default());
+            let reads = Reads::of(&looked.databases, &from);
+            left.is_unlooked = !looked.unknown.is_empty();
             let files: BTreeSet<&[u8]> =
                 changes.created.iter().filter(|created| !created.is_directory()).map(Name::plain).collect();
             // A directory that is a file in the backup: rsync gives way to none that has something in it.
@@ -164,17 +169,19 @@ impl Work {
             let extra: BTreeSet<&Name> = changes.extra.iter().collect();
             leaves.extend(found.into_iter().filter(|name| !extra.contains(name)));
             left.look((&sent, &from), (remote, &to), &leaves, events)?;
-            let touched = Touched::of(sent.directories, &changes, &leaves);
+            left.look_into((&sent, &reads), (remote, &to), &changes.extra, events)?;
+            let touched = Touched::of(sent.directories.clone(), &changes, &leaves);
             let created = outermost(changes.created.iter().cloned());
             let note = Note { base: to.clone(), aside, created, partial, had: Vec::new(), begun: false };
             let leaves = outermost(leaves);
-            return Ok(Self { from, to, note, touched, changes, reads, unseen, leaves, stays, left });
+            let sent = Some(sent);
+            return Ok(Self { from, to, note, touched, changes, sent, reads, unseen, leaves, stays, left });
         }
-        let databases = live::tree::look(std::slice::from_ref(&from), &|_| false).databases;
+        let looked = tree::look(std::slice::from_ref(&from), &|_| false);
         // A single file: what belongs to a database lies beside it.
         let (base, name) = to.rsplit_once('/').unwrap_or(("", to.as_str()));
         let base = if base.is_empty() { "/".to_owned() } else { base.to_owned() };
-        let reads = Reads::of(&databases, from.parent().unwrap_or(Path::new("/")));
+        let reads = Reads::of(&looked.databases, from.parent().unwrap_or(Path::new("/")));
         let unseen: Vec<Name> =
             reads.beside().filter(|beside| !from.with_file_name(beside.as_path()).exists()).collect();
         let created = if changes.created.is_empty() { Vec::new() } else { vec![Name::from(name)] };
@@ -183,8 +190,8 @@ impl Work {
         let (leaves, outcome) = remote.seen(&note.base, &unseen, events)?;
         remote.unread(&note.base, &outcome).map_or(Ok(()), Err)?;
         let touched = Touched::of(Vec::new(), &changes, &leaves);
-        let (stays, left) = (Vec::new(), Left::default());
-        Ok(Self { from, to, note, touched, changes, reads, unseen, leaves, stays, left })
+        let left = Left { is_unlooked: !looked.unknown.is_empty(), ..Left::default() };
+        Ok(Self { from, to, note, touched, changes, sent: None, reads, unseen, leaves, stays: Vec::new(), left })
     }
 
     /// Notes here what undoes a change of attributes, and what lies there; nothing is changed on the device.
@@ -249,15 +256,34 @@ impl Work {
                 "take the pattern out of `exclude` and restore again, or get them by `larder restore TARGET --to DIR`",
             ));
         }
+        if !self.left.read.is_empty() {
+            let names = told(&outermost(self.left.read.iter().cloned()));
+            let message = format!(
+                "{} in {} on {host} stay, as `exclude` names them by now, though a database of the backup would read them: \
+                 {names}",
+                self.left.read.len(),
+                self.to,
+            );
+            events.warning(Trouble::new(codes::LEFT_OUT, message).with_hint(
+                "take the pattern out of `exclude` and restore again: what is sent may not fit to what stays",
+            ));
+        }
+        if self.left.is_unlooked {
+            let message = format!("databases unknown: {} has too many files to look at each one", self.to);
+            events.warning(Trouble::new(codes::DATABASES_UNKNOWN, message).with_hint(
+                "look yourself for what a database there would read beside its files in the backup (a `-wal`), or make \
+                 parts of it targets of their own",
+            ));
+        }
     }
 
-    fn put(&self, remote: &Remote<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    fn put(&mut self, remote: &Remote<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let aside = Some(self.note.aside.as_str());
         if !self.leaves.is_empty() {
             let (_, outcome) = remote.take_away(&self.note.base, &self.leaves, aside, events)?;
             unsent(&self.to, &outcome).map_or(Ok(()), Err)?;
         }
-        let parted = &self.left.parted;
+        let parted = &self.left.parted.clone();
         let outcome = remote.send(&self.from, &self.to, parted, aside, events)?;
         // Both ways: what differs or is missing there, and what is there beside.
         let (left, compared) = remote.look(&self.from, &self.to, parted, events)?;
@@ -272,6 +298,9 @@ impl Work {
                 )
                 .hint("what was there is there again; does something else write to them?")
             }));
+        }
+        if let Some(sent) = &self.sent {
+            self.left.look_into((sent, &self.reads), (remote, &self.to), &left.extra, events)?;
         }
         let (unseen, beside) = remote.seen(&self.note.base, &self.unseen, events)?;
         let there = left.extra.into_iter().chain(unseen);
@@ -308,8 +337,8 @@ impl Work {
                 detail = format!("{detail}; not all could be compared: {said}");
                 Verdict::CouldNotVerify
             }
-            // What is not sent and is not there is not as in the backup.
-            None if !self.left.missing.is_empty() || !read.is_empty() => Verdict::CouldNotVerify,
+            // What is not sent and is not there is not as in the backup, nor is a database that reads something else.
+            None if !self.left.is_proof() || !read.is_empty() => Verdict::CouldNotVerify,
             None => Verdict::Proven,
         };
         let is_all = self.left.excluded.is_empty() && self.left.parted.is_empty();

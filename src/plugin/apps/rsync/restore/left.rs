@@ -1,6 +1,9 @@
 //! What of the backup is sent, and what is left alone: what `exclude` names by now, and what belongs to a database that is
 //! not sent.
 //!
+//! What a database that is a whole directory would read of it, and `exclude` names, is left as well: it is somebody's who
+//! asked that nobody touches it. So it is told, and the restore is not proven.
+//!
 //! The log of a database is nothing by itself: sent beside the live one it would be read into that. So what lies beside a
 //! database goes with it or not at all, and databases are looked for only among what is sent.
 
@@ -10,11 +13,12 @@ use std::path::Path;
 
 use super::super::changes::{Name, outermost};
 use super::super::ends::Outcome;
-use super::super::remote::{Apply, Remote, exactly, within};
+use super::super::remote::{Apply, Remote, exactly, not_kept, within};
 use super::attributes::there;
 use super::reads::Reads;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::live::tree::Bounds;
 use crate::plugin::kit::live::{sqlite, tree};
 use crate::plugin::kit::sqlite_files::BESIDE;
 
@@ -36,6 +40,12 @@ pub(super) struct Left {
     pub(super) missing: Vec<Name>,
     /// Of how many that are excluded nobody can say whether the device has them.
     pub(super) unseen: usize,
+    /// What a database of the backup would read on the device, and stays there, since `exclude` names it.
+    pub(super) read: Vec<Name>,
+    /// Why it is not known whether there is more of that.
+    pub(super) unlisted: Option<String>,
+    /// The backup has more files than are looked at for databases.
+    pub(super) is_unlooked: bool,
 }
 
 /// Tells what is sent of the directory `from`, and what is left.
@@ -65,16 +75,16 @@ fn main_of(name: &Name) -> Option<&[u8]> {
 }
 
 impl Sent {
-    /// The databases in it.
-    pub(super) fn databases(&self, from: &Path) -> Vec<tree::Database> {
+    /// The databases in it, as far as the bounds let them be found.
+    pub(super) fn databases(&self, from: &Path, bounds: Bounds) -> tree::Looked {
         let is_left = |path: &Path| {
             let name = path.strip_prefix(from).map_or(path, |name| name).as_os_str().as_encoded_bytes();
             !name.is_empty() && !self.all.contains(name)
         };
-        tree::look(&[from.to_owned()], &is_left).databases
+        tree::look_within(bounds, &[from.to_owned()], &is_left)
     }
 
-    /// What would be read into the databases on the device, and is not seen there by a look, since `exclude` names it.
+    /// What would be read into the database files on the device, and is not seen there by a look, since `exclude` names it.
     pub(super) fn unseen(&self, remote: &Remote<'_>, reads: &Reads) -> Vec<Name> {
         if remote.excludes() {
             reads.beside().filter(|name| !self.all.contains(name.plain())).collect()
@@ -132,6 +142,33 @@ impl Left {
         Ok(())
     }
 
+    /// Looks what the databases that are directories would read on the device beside what is sent and what a look sees
+    /// there (`extra`). It cannot leave: what `exclude` names may be somebody's who does not want it moved.
+    pub(super) fn look_into(
+        &mut self,
+        (sent, reads): (&Sent, &Reads),
+        (remote, to): (&Remote<'_>, &str),
+        extra: &[Name],
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let directories: Vec<Name> = reads.whole().collect();
+        if directories.is_empty() || !remote.excludes() {
+            return Ok(());
+        }
+        let (found, outcome) = remote.listing("-rlD", to, &directories, events)?;
+        let extra: BTreeSet<&[u8]> = extra.iter().map(Name::plain).collect();
+        let is_hidden =
+            |name: &Name| reads.has(name) && !sent.all.contains(name.plain()) && !extra.contains(name.plain());
+        self.read = found.into_iter().filter(is_hidden).collect();
+        self.unlisted = outcome.lacks().map(str::to_owned);
+        Ok(())
+    }
+
+    /// Whether nothing that is left, as far as that is known, keeps the device from being as in the backup.
+    pub(super) fn is_proof(&self) -> bool {
+        self.missing.is_empty() && self.read.is_empty() && self.unlisted.is_none() && !self.is_unlooked
+    }
+
     /// In words that go on; empty: nothing is left.
     pub(super) fn told(&self, told: impl Fn(&[Name]) -> String) -> String {
         let mut text = String::new();
@@ -149,6 +186,19 @@ impl Left {
         }
         if self.unseen > 0 {
             text = format!("{text}; of {} of these it cannot be seen whether they are there", self.unseen);
+        }
+        if !self.read.is_empty() {
+            let names = told(&outermost(self.read.iter().cloned()));
+            text = format!("{text}; what a database would read stays there, as `exclude` names it: {names}");
+        }
+        if let Some(said) = &self.unlisted {
+            text = format!("{text}; whether `exclude` names more that a database would read cannot be seen: {said}");
+        }
+        if self.is_unlooked {
+            text.push_str(
+                "; databases unknown: the backup has too many files to look at each one, so what a database ",
+            );
+            text.push_str("would read may have stayed");
         }
         text
     }
@@ -181,18 +231,31 @@ impl Remote<'_> {
         if names.is_empty() {
             return Ok((Vec::new(), Outcome::Whole));
         }
-        let (scratch, names_file) = (self.scratch()?, self.scratch()?);
-        let mut args = self.base(Apply::No);
-        args.push("-lD".into());
-        args.extend(exactly(names, &names_file.path().join("names"))?);
-        args.extend(["--".into(), self.directory(path), within(scratch.path())]);
-        let Some((changes, outcome)) = there(self.listed(args, events))? else {
-            return Ok((Vec::new(), Outcome::Whole));
-        };
+        let (found, outcome) = self.listing("-lD", path, names, events)?;
         let wanted: BTreeSet<&[u8]> = names.iter().map(Name::plain).collect();
         // The directories that they lie in are told as well.
-        let found = changes.created.into_iter().filter(|name| wanted.contains(name.plain())).collect();
-        Ok((found, outcome))
+        Ok((found.into_iter().filter(|name| wanted.contains(name.plain())).collect(), outcome))
+    }
+
+    /// What is there of `names`, and of the directories that they lie in; with `-r` also what is in them.
+    fn listing(
+        &self,
+        options: &str,
+        path: &str,
+        names: &[Name],
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Vec<Name>, Outcome), Failure> {
+        let (scratch, names_file) = (self.scratch()?, self.scratch()?);
+        let mut args = self.base(Apply::No);
+        args.push(options.into());
+        // Only what lies in the directories: one of these may be asked for by its name.
+        if options.contains('r') {
+            args.extend(not_kept());
+        }
+        args.extend(exactly(names, &names_file.path().join("names"))?);
+        args.extend(["--".into(), self.directory(path), within(scratch.path())]);
+        let listed = there(self.listed(args, events))?;
+        Ok(listed.map_or((Vec::new(), Outcome::Whole), |(changes, outcome)| (changes.created, outcome)))
     }
 }
 
@@ -219,5 +282,20 @@ mod tests {
                       are left alone, as their database is not sent: sub/x.db-wal, sub/x.db-shm; 1 of these are not there";
         assert_eq!(told, wanted);
         assert_eq!(Left::default().told(|_| String::new()), "");
+    }
+    #[test]
+    fn a_backup_that_was_not_looked_through_for_databases_is_told_and_no_proof() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("pg")).unwrap();
+        std::fs::write(directory.path().join("pg/PG_VERSION"), "15\n").unwrap();
+        let (sent, mut left) = told_apart(names(&["pg/", "pg/PG_VERSION"]), Vec::new(), |_| false);
+        let cut = sent.databases(directory.path(), Bounds { entries_max: 2, ..Bounds::default() });
+        assert_eq!((cut.databases.len(), cut.unknown.len()), (0, 1));
+        let whole = sent.databases(directory.path(), Bounds::default());
+        assert_eq!((whole.databases.len(), whole.unknown.len()), (1, 0));
+        let told = |left: &Left| left.told(|names| format!("{names:?}"));
+        assert_eq!((left.is_proof(), told(&left)), (true, String::new()));
+        left.is_unlooked = !cut.unknown.is_empty();
+        assert!(!left.is_proof() && told(&left).starts_with("; databases unknown: "), "{}", told(&left));
     }
 }

@@ -39,6 +39,11 @@ impl Reads {
         self.beside.contains(name.plain()) || is_whole(name.plain()) || name.parents().any(is_whole)
     }
 
+    /// The directories.
+    pub(super) fn whole(&self) -> impl Iterator<Item = Name> {
+        self.whole.iter().map(|name| Name([name.as_slice(), b"/"].concat()))
+    }
+
     pub(super) fn beside(&self) -> impl Iterator<Item = Name> {
         self.beside.iter().cloned().map(Name)
     }
