@@ -46,6 +46,7 @@ pub use restore::RestoreReport;
 pub use rights::Unkept;
 pub use snapshots::{FileList, absent};
 pub use upkeep::{CheckReport, PruneReport};
+pub use wanted::check_wanted;
 pub use writable::writable;
 
 use children::{Child, Children};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::engine::{EngineError, check_wanted};
 use crate::types::{Name, RunId};
 
 /// GitOps backups for a homelab: push a policy, get a proven backup, get it back.
@@ -250,7 +251,7 @@ pub struct Restore {
     #[arg(long)]
     pub destination: Option<Name>,
     /// Only what matches this pattern of restic's
-    #[arg(long)]
+    #[arg(long, value_parser = include)]
     pub include: Vec<String>,
 }
 
@@ -398,6 +399,12 @@ pub struct Plugin {
 }
 
 /// Reads `NAME=VALUE`; the value is JSON where it can be read as such, else text.
+fn include(text: &str) -> Result<String, String> {
+    let told = |error: EngineError| format!("{error}; {}", error.hint().unwrap_or_default());
+    check_wanted(&[text.to_owned()]).map_err(told)?;
+    Ok(text.to_owned())
+}
+
 fn restore_option(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));

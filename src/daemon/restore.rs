@@ -18,7 +18,7 @@ use crate::artifact::manifest::{self, Manifest};
 use crate::config::model::{Artifacts, Config, Destination, Target};
 use crate::daemon::restore::choose::Chosen;
 use crate::daemon::upkeep::{route, said, short, unknown_destination};
-use crate::engine::{Snapshot, Unkept};
+use crate::engine::{Snapshot, Unkept, check_wanted};
 use crate::error::{Code, Trouble, chain, codes};
 use crate::look;
 use crate::plugin::{Call, CaptureInputs, News, RestoreOrder, Restored, Verdict};
@@ -91,6 +91,7 @@ fn title(request: &RestoreRequest, goal: &Goal) -> String {
 
 fn goal(world: &World, config: &Config, request: &RestoreRequest, running: &BTreeSet<Name>) -> Result<Goal, Trouble> {
     let refuse = |code: Code, message: String, hint: &str| Err(Trouble::new(code, message).with_hint(hint));
+    check_wanted(&request.include).map_err(|error| error.trouble())?;
     match (&request.to, &request.into) {
         (Some(to), None) if !to.is_absolute() => refuse(
             codes::RELATIVE_PATH,

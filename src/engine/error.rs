@@ -9,6 +9,7 @@ use crate::look::Silent;
 use crate::process::{Exit, Redactor};
 
 use super::messages::Message;
+use super::wanted::literal;
 
 /// Longest detail that an error carries, in characters.
 const DETAIL_CHARS_MAX: usize = 600;
@@ -61,6 +62,8 @@ pub enum EngineError {
     NotAbsolute { path: String },
     #[error("{pattern:?} is no pattern that restic can read from a file: it has a line end")]
     Pattern { pattern: String },
+    #[error("`{pattern}` is no pattern: {why}")]
+    NoPattern { pattern: String, why: &'static str },
     #[error("{id:?} is no snapshot id")]
     SnapshotId { id: String },
     #[error("there is no snapshot {id} in {location}")]
@@ -117,7 +120,7 @@ impl EngineError {
             Self::NotWritable { .. } => codes::NOT_WRITABLE,
             Self::NothingThere { .. } => codes::SOURCE_MISSING,
             Self::NotAbsolute { .. } => codes::PATH_NOT_ABSOLUTE,
-            Self::Pattern { .. } => codes::BAD_PATTERN,
+            Self::Pattern { .. } | Self::NoPattern { .. } => codes::BAD_PATTERN,
             Self::SnapshotId { .. } => codes::BAD_SNAPSHOT_ID,
             Self::SnapshotMissing { .. } => codes::SNAPSHOT_MISSING,
             Self::NothingMatches { .. } => codes::NOTHING_MATCHES,
@@ -178,6 +181,12 @@ impl EngineError {
             Self::NothingThere { .. } => "is the disk mounted? Check the target's paths".to_owned(),
             Self::NotAbsolute { .. } => "write the path from / on".to_owned(),
             Self::Pattern { .. } => "write one pattern an entry".to_owned(),
+            Self::NoPattern { pattern, .. } if pattern.is_empty() => {
+                "write a path from / on, or a name with * in it; leave it out to restore everything".to_owned()
+            }
+            Self::NoPattern { pattern, .. } => {
+                format!("where that is a name, write `{}`: `\\` takes a character its meaning", literal(pattern))
+            }
             Self::SnapshotId { .. } => "give 8 to 64 hex digits as `larder snapshots` shows them".to_owned(),
             Self::SnapshotMissing { .. } => "`larder snapshots` lists what is there".to_owned(),
             Self::NothingMatches { .. } => {

@@ -53,6 +53,7 @@ impl Restic {
             if !found.is_empty() {
                 return Ok(found);
             }
+            wanted::check_wanted(&[pattern.to_owned()])?;
         }
         self.find_pattern(access, pattern, tags, found_max, context).await
     }

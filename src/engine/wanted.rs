@@ -8,6 +8,7 @@ use super::repository::garbled;
 use super::snapshots::missing_or;
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::process::{Context, Exit};
+use crate::types::pattern::Pattern;
 
 /// What a pattern of restic gives a meaning to.
 const SPECIAL: [char; 4] = ['*', '?', '[', '\\'];
@@ -117,6 +118,16 @@ impl Restic {
         }
         Ok(summary.ok_or_else(|| garbled("restore"))?.items > 0)
     }
+}
+
+/// Refuses what is no pattern, before anything is read: restic would say so late, and in its own words.
+///
+/// # Errors
+/// The first that is none, with what is wrong with it.
+pub fn check_wanted(include: &[String]) -> Result<(), EngineError> {
+    include.iter().try_for_each(|text| {
+        Pattern::check_wanted(text).map_err(|error| EngineError::NoPattern { pattern: text.clone(), why: error.why })
+    })
 }
 
 /// Whether restic would read a pattern where a person may have meant a name.

@@ -91,6 +91,14 @@ impl Pattern {
         Ok(Self { parts, negated, anchored })
     }
 
+    /// Whether a text can be read as a pattern of what is wanted; a name may have line ends in it.
+    ///
+    /// # Errors
+    /// What restic refuses.
+    pub fn check_wanted(text: &str) -> Result<(), PatternError> {
+        Self::parse(&text.replace(['\n', '\r'], "?")).map(|_| ())
+    }
+
     /// Whether it brings back what an earlier one excluded.
     #[must_use]
     pub fn is_negated(&self) -> bool {

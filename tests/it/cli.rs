@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::plugin::simulated::Simulated;
 use crate::site::{Site, text};
@@ -313,6 +313,34 @@ fn the_cli_restores_parts_into_a_directory() {
     assert!(done.status.success(), "{}", text(&done));
     let back = to.join(site.path("data").strip_prefix("/").unwrap());
     assert!(back.join("sub/b.txt").is_file() && !back.join("a.txt").exists());
+}
+
+#[test]
+fn a_pattern_that_is_none_is_refused_at_once_with_what_is_wrong_and_how_a_name_is_written() {
+    let site = Site::running();
+    site.write("data/[ab", "of an odd name");
+    site.run("files");
+    let restored = |to: &str, include: &str| {
+        let to = site.path(to);
+        let done = site.command().args(["restore", "files", "--include", include, "--to"]).arg(&to).output().unwrap();
+        (done.status.code(), text(&done), to)
+    };
+    for (bad, why, name) in
+        [("[ab", "is not complete", "\\[ab"), ("sub/x\\", "escapes nothing", "sub/x\\\\"), ("", "it is empty", "")]
+    {
+        let (code, said, to) = restored("never", bad);
+        assert_eq!(code, Some(2), "{bad}: {said}");
+        assert!(said.contains(why) && said.contains(name) && said.contains(bad), "{bad}: {said}");
+        assert!(!said.contains("log") && !to.exists(), "{bad}: {said}");
+        let refused = site.call("restore.start", json!({"target": "files", "to": to, "include": ["a.txt", bad]}));
+        let refused = refused.unwrap_err();
+        assert!(refused.contains(why) && !to.exists(), "{bad}: {refused}");
+    }
+    let (code, said, to) = restored("odd", "\\[ab");
+    assert_eq!(code, Some(0), "{said}");
+    let back = to.join(site.path("data").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(back.join("[ab")).unwrap(), "of an odd name");
+    assert!(!back.join("a.txt").exists());
 }
 
 #[test]
