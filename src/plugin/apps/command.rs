@@ -5,6 +5,7 @@
 //! never by a shell, and of its environment the config sets only secrets under names that no loader or interpreter reads.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -13,14 +14,15 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::error::codes;
-use crate::plugin::kit::asked::RestoreJob;
-use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::inside::{self, Inside};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob, Restorer};
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Ran, Tools};
 use crate::plugin::kit::{commands, digest};
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::protocol::{Request, Step, Verb, Verdict};
 use crate::process::Exit;
 use crate::types::pattern::Pattern;
 
@@ -36,7 +38,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(CommandSettings).to_value(),
     capture,
     validate: checks::validate,
-    restore: Some(builtin::Restore { options: || schemars::schema_for!(RestoreOptions).to_value(), run: restore }),
+    restore: Some(Restore::by::<PutBack>()),
     recover: None,
 };
 
@@ -108,11 +110,6 @@ struct RestoreCommand {
     args: Vec<String>,
 }
 
-/// There is nothing to choose.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct RestoreOptions {}
-
 fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: CommandSettings = builtin::settings(request)?;
     let refuse = |what: String, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
@@ -166,50 +163,74 @@ fn ready(settings: &CommandSettings, name: &str, staging: &Path) -> Result<(Path
     Ok((program, Tools::new(env, secrets, staging)?))
 }
 
-fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<CommandSettings, RestoreOptions> { settings, facts, order, .. } = RestoreJob::of(request)?;
-    let Some(RestoreCommand { command, args }) = &settings.restore else {
-        return Err(Failure::new(codes::NOT_SUPPORTED, "the target names no program that puts it back")
-            .hint("set `restore: {command: NAME}`, or `larder restore TARGET --to DIR` and go on by hand"));
-    };
-    let (program, tools) = ready(&settings, command, &request.staging)?;
-    for artifact in &facts.artifacts {
-        let found = digest::sha256(&request.staging.join(&artifact.path), |done| events.progress(done, 0))?;
-        if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != found) {
-            return Err(Failure::new(
-                codes::ARTIFACT_CHANGED,
-                format!("{} is not what was kept", artifact.path.display()),
-            )
-            .hint("choose another snapshot: `larder snapshots TARGET`"));
+/// Has a program of the operator put its backup back.
+struct PutBack;
+
+type Job<'j> = RestoreJob<'j, CommandSettings, NoOptions>;
+
+/// A program and what it gets.
+struct Work {
+    command: String,
+    args: Vec<OsString>,
+    program: PathBuf,
+    tools: Tools,
+    input: Option<PathBuf>,
+}
+
+impl Restorer for PutBack {
+    type Settings = CommandSettings;
+    type Options = NoOptions;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let RestoreJob { settings, facts, staging, .. } = job;
+        let Some(RestoreCommand { command, args }) = &settings.restore else {
+            return Err(Failure::new(codes::NOT_SUPPORTED, "the target names no program that puts it back")
+                .hint("set `restore: {command: NAME}`, or `larder restore TARGET --to DIR` and go on by hand"));
+        };
+        let (program, tools) = ready(settings, command, staging)?;
+        for artifact in &facts.artifacts {
+            let found = digest::sha256(&staging.join(&artifact.path), |done| events.progress(done, 0))?;
+            if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != found) {
+                return Err(Failure::new(
+                    codes::ARTIFACT_CHANGED,
+                    format!("{} is not what was kept", artifact.path.display()),
+                )
+                .hint("choose another snapshot: `larder snapshots TARGET`"));
+            }
         }
+        let gets = match &settings.stdout {
+            Some(name) => format!("with {name} as its standard input"),
+            None => format!("in a directory with {} files", facts.artifacts.len()),
+        };
+        let gets =
+            format!("{gets}; what becomes of the application when it fails or is killed half-way is its own matter");
+        let step = Step::new(Verb::Run, format!("the program {command}"), gets);
+        let input = settings.stdout.as_ref().map(|name| staging.join(name));
+        let (command, args) = (command.clone(), args.iter().map(OsString::from).collect());
+        Ok(Planned::of(vec![step], Work { command, args, program, tools, input }))
     }
-    let input = settings.stdout.as_ref().map(|name| request.staging.join(name));
-    let gets = match &settings.stdout {
-        Some(name) => format!("with {name} as its standard input"),
-        None => format!("in a directory with {} files", facts.artifacts.len()),
-    };
-    let gets = format!("{gets}; what becomes of the application when it fails or is killed half-way is its own matter");
-    events.step(Verb::Run, format!("the program {command}"), gets);
-    if order.dry_run {
-        return Ok(());
+
+    fn execute(_: &Job<'_>, work: Work, _: Option<&Journal>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let Work { command, args, program, tools, input } = work;
+        let stdin = input.as_ref().map(File::open).transpose().map_err(|error| {
+            Failure::new(codes::ARTIFACT_UNREADABLE, format!("the kept standard output cannot be read: {error}"))
+        })?;
+        let ends = Ends { stdin, stdout: None };
+        // It may be silent for as long as it works; the restore's own time is its bound.
+        let ran = tools.pipe(&program, args, &[], DEADLINE_OF_WORK, ends, || events.progress(0, 0));
+        for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
+            events.log(line);
+        }
+        if let Some(failure) = ended(&command, &ran) {
+            return Err(
+                failure.hint("the application may be half restored; what the program wrote to standard error is above")
+            );
+        }
+        let detail = format!("{command} ended with code 0, which is all that is known: look at the application");
+        events.validation("the application holds what the backup holds", Verdict::CouldNotVerify, detail);
+        Ok(())
     }
-    let stdin = input.as_ref().map(File::open).transpose().map_err(|error| {
-        Failure::new(codes::ARTIFACT_UNREADABLE, format!("the kept standard output cannot be read: {error}"))
-    })?;
-    let args = args.iter().map(Into::into).collect();
-    // It may be silent for as long as it works; the restore's own time is its bound.
-    let ran = tools.pipe(&program, args, &[], DEADLINE_OF_WORK, Ends { stdin, stdout: None }, || events.progress(0, 0));
-    for line in ran.stderr.lines().filter(|line| !line.trim().is_empty()) {
-        events.log(line);
-    }
-    if let Some(failure) = ended(command, &ran) {
-        return Err(
-            failure.hint("the application may be half restored; what the program wrote to standard error is above")
-        );
-    }
-    let detail = format!("{command} ended with code 0, which is all that is known: look at the application");
-    events.validation("the application holds what the backup holds", Verdict::CouldNotVerify, detail);
-    Ok(())
 }
 
 /// Why a program did not end well.
