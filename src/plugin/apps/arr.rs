@@ -70,7 +70,7 @@ struct Kind {
 }
 
 trait Arr {
-    const KIND: Kind;
+    const KIND: &'static Kind;
 }
 
 struct Lidarr;
@@ -80,7 +80,7 @@ struct Readarr;
 struct Sonarr;
 
 impl Arr for Lidarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "lidarr",
         title: "Lidarr",
         summary: "Lidarr: its own backup with database and settings",
@@ -92,7 +92,7 @@ impl Arr for Lidarr {
 }
 
 impl Arr for Prowlarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "prowlarr",
         title: "Prowlarr",
         summary: "Prowlarr: its own backup with database and settings",
@@ -104,7 +104,7 @@ impl Arr for Prowlarr {
 }
 
 impl Arr for Radarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "radarr",
         title: "Radarr",
         summary: "Radarr: its own backup with database and settings",
@@ -116,7 +116,7 @@ impl Arr for Radarr {
 }
 
 impl Arr for Readarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "readarr",
         title: "Readarr",
         summary: "Readarr: its own backup with database and settings",
@@ -128,7 +128,7 @@ impl Arr for Readarr {
 }
 
 impl Arr for Sonarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "sonarr",
         title: "Sonarr",
         summary: "Sonarr: its own backup with database and settings",
@@ -145,15 +145,12 @@ const fn builtin<A: Arr>() -> Builtin {
         summary: A::KIND.summary,
         guide: GUIDE,
         schema: || schemars::schema_for!(ArrSettings).to_value(),
-        capture: |request, events| capture(&A::KIND, request, events),
-        validate: |request, events| validate(&A::KIND, request, events),
-        restore: Some(Restore {
-            options: || schemars::schema_for!(restore::ArrRestore).to_value(),
-            run: |request, events| restore::restore(&A::KIND, request, events),
-        }),
+        capture: |request, events| capture(A::KIND, request, events),
+        validate: |request, events| validate(A::KIND, request, events),
+        restore: Some(Restore::by::<restore::PutBack<A>>()),
         recover: Some(|request, events| {
-            restore::recover(&A::KIND, request, events)?;
-            job::recover(&A::KIND, request)
+            restore::recover(A::KIND, request, events)?;
+            job::recover(A::KIND, request)
         }),
     }
 }
@@ -202,11 +199,17 @@ fn wait_default() -> Patience {
 impl ArrSettings {
     fn of(request: &Request) -> Result<Self, Failure> {
         let settings: Self = builtin::settings(request)?;
-        if settings.username.is_some() != settings.password.is_some() {
-            return Err(Failure::new(codes::SETTINGS, "only one of `username` and `password` is given")
-                .hint("give both for a login by form, or none"));
-        }
+        settings.check()?;
         Ok(settings)
+    }
+
+    /// Says what the schema can't.
+    fn check(&self) -> Result<(), Failure> {
+        if self.username.is_some() == self.password.is_some() {
+            return Ok(());
+        }
+        Err(Failure::new(codes::SETTINGS, "only one of `username` and `password` is given")
+            .hint("give both for a login by form, or none"))
     }
 
     fn wait(&self) -> Duration {
@@ -255,15 +258,4 @@ fn validate(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Res
         content.judge(kind, &settings, request, events);
     }
     Ok(())
-}
-
-/// What the request says about the artifact that is to be restored.
-fn artifact_of(kind: &Kind, request: &Request) -> Result<(PathBuf, Content), Failure> {
-    let artifact = request.capture.as_ref().and_then(|facts| facts.artifacts.first()).ok_or_else(|| {
-        Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no artifact of this plugin")
-            .hint("choose a snapshot of this target: `larder snapshots TARGET`")
-    })?;
-    let zip = request.staging.join(&artifact.path);
-    let content = content::read(kind, &zip)?;
-    Ok((zip, content))
 }
