@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::asked::ValidateJob;
-use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -37,7 +37,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(PiholeSettings).to_value(),
     capture,
     validate,
-    restore: Some(builtin::Restore { options: restore::options_schema, run: restore::restore }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(recover),
 };
 
