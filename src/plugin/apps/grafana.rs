@@ -34,10 +34,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(GrafanaSettings).to_value(),
     capture,
     validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(restore::GrafanaRestore).to_value(),
-        run: restore::restore,
-    }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(restore::recover),
 };
 
