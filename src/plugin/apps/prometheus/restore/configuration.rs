@@ -1,0 +1,257 @@
+//! Files go back to their paths, all of them or none, with the old ones beside.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::codes;
+use crate::plugin::apps::prometheus::files::{self, Rights, unwritable};
+use crate::plugin::apps::prometheus::promtool::Promtool;
+use crate::plugin::apps::prometheus::{FILES, PrometheusSettings, RIGHTS, Server, mirrored};
+use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
+
+pub(super) fn put_files(
+    request: &Request,
+    facts: &CaptureFacts,
+    settings: &PrometheusSettings,
+    promtool: Option<&Promtool>,
+    dry_run: bool,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
+    if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
+        let copy = mirrored(&request.staging, config);
+        let (verdict, said) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
+        if verdict == Verdict::Failed {
+            return Err(Failure::new(
+                codes::CONFIG_BROKEN,
+                format!("promtool refuses the configuration of the backup: {said}"),
+            )
+            .hint("choose an older snapshot, or a newer Prometheus"));
+        }
+    }
+    let rights = rights_of(&request.staging.join(RIGHTS))?;
+    let mut planned = Vec::new();
+    for relative in files::kept(facts) {
+        let copy = request.staging.join(relative);
+        let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
+        let bytes = fs::read(&copy).map_err(|error| {
+            Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", copy.display()))
+        })?;
+        let now = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Failure::new(
+                    codes::PATH_UNREADABLE,
+                    format!("{} cannot be read: {error}", path.display()),
+                )
+                .hint("nothing was changed; give the daemon's user read permission"));
+            }
+        };
+        match &now {
+            Some(now) if *now == bytes => {
+                events.step(Verb::Keep, path.display().to_string(), "");
+                continue;
+            }
+            Some(_) => {
+                let beside = beside(&path, &request.run);
+                events.step(
+                    Verb::Replace,
+                    path.display().to_string(),
+                    format!("the old one is kept as {}", beside.display()),
+                );
+            }
+            None => events.step(Verb::Create, path.display().to_string(), ""),
+        }
+        may_put(&path)?;
+        planned.push((path, bytes));
+    }
+    let mut written = Vec::new();
+    if !dry_run {
+        let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
+        let note = Files::of(planned.iter().map(|(path, _)| path.as_path()), &request.run);
+        journal.note(FILES_ENTRY, &note)?;
+        for (path, bytes) in planned {
+            let rights = rights.iter().find(|each| each.path == path);
+            if let Err(error) = put(&path, &bytes, &request.run, rights) {
+                let failure = unwritable(&path, &error);
+                let undone = note.undo();
+                let left = undone.map_err(|left| {
+                    Failure::new(codes::NOT_UNDONE, format!("{}; and {left}", failure.trouble.message))
+                });
+                left?;
+                let failure = failure.hint("every file is what it was; give the daemon's user write permission there");
+                return Err(failure.after(journal.done(FILES_ENTRY)));
+            }
+            written.push((path, bytes));
+        }
+        journal.done(FILES_ENTRY)?;
+    }
+    reload(settings, dry_run, written.is_empty(), events);
+    if !dry_run {
+        let bad = written.iter().find(|(path, bytes)| fs::read(path).ok().as_ref() != Some(bytes));
+        let (verdict, detail) = match bad {
+            None => (Verdict::Proven, format!("{} written", written.len())),
+            Some((path, _)) => (Verdict::Failed, format!("{} has another content", path.display())),
+        };
+        events.validation("the files are as in the backup", verdict, detail);
+        if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
+            let (verdict, detail) = promtool.judge(&["check", "config"], config);
+            events.validation("promtool check config in place", verdict, detail);
+        }
+    }
+    Ok(())
+}
+
+/// Whose the files were. A backup from before they were noted has no such file; one that is damaged gives nothing away.
+fn rights_of(file: &Path) -> Result<Vec<Rights>, Failure> {
+    let broken = |error: &dyn std::fmt::Display| {
+        Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", file.display()))
+            .hint("nothing was changed; take another snapshot")
+    };
+    match fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| broken(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+/// The journal's entry of files that are replaced.
+pub(super) const FILES_ENTRY: &str = "files";
+
+/// What undoes a change of files.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Files {
+    /// With the name under which the old one is kept; none: there was no old one.
+    files: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Directories that were not there, the inner ones first.
+    directories: Vec<PathBuf>,
+}
+
+impl Files {
+    fn of<'p>(paths: impl Iterator<Item = &'p Path>, run: &str) -> Self {
+        let (mut files, mut directories) = (Vec::new(), std::collections::BTreeSet::new());
+        for path in paths {
+            files.push((path.to_owned(), path.exists().then(|| beside(path, run))));
+            directories.extend(path.ancestors().skip(1).filter(|each| !each.exists()).map(Path::to_owned));
+        }
+        Self { files, directories: directories.into_iter().rev().collect() }
+    }
+
+    /// Makes every file what it was, however far it came; may be done twice.
+    pub(super) fn undo(&self) -> Result<(), String> {
+        for (path, kept) in &self.files {
+            let done = match kept {
+                // The old one has its second name from before it gave way; it may not have given way.
+                Some(kept) if kept.exists() && fs::read(kept).ok() == fs::read(path).ok() => fs::remove_file(kept),
+                Some(kept) if kept.exists() => fs::rename(kept, path),
+                Some(_) => Ok(()),
+                None => fs::remove_file(path),
+            };
+            match done {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{} is not what it was: {error}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        for directory in &self.directories {
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file that could not be written, before any is.
+fn may_put(path: &Path) -> Result<(), Failure> {
+    let directory = path.ancestors().skip(1).find(|each| each.exists()).unwrap_or(Path::new("/"));
+    // Asked, not tried: a dry run makes nothing.
+    nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).map_err(|error| {
+        unwritable(directory, &error.into())
+            .hint("nothing was changed; give the daemon's user write permission there, or mount it writable")
+    })
+}
+
+fn beside(path: &Path, run: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".before-{run}"));
+    path.with_file_name(name)
+}
+
+/// Whole or not at all; the old one stays beside under its own name.
+fn put(path: &Path, bytes: &[u8], run: &str, rights: Option<&Rights>) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    }
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    // Prometheus has to read it: as it was in the backup, else as the one in its place.
+    let old = fs::metadata(path).ok();
+    let (mode, owner) = match (rights, &old) {
+        (Some(rights), _) => (rights.mode, Some((rights.uid, rights.gid))),
+        (None, Some(old)) => (old.mode() & 0o7777, Some((old.uid(), old.gid()))),
+        (None, None) => (0o644, None),
+    };
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    if let Some((uid, gid)) = owner
+        && nix::unistd::geteuid().is_root()
+    {
+        std::os::unix::fs::fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
+    file.as_file().sync_all()?;
+    if old.is_some() {
+        let kept = beside(path, run);
+        if !kept.exists() {
+            fs::hard_link(path, &kept).or_else(|_| fs::copy(path, &kept).map(drop))?;
+        }
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, events: &mut EventWriter<'_>) {
+    if dry_run {
+        events.step(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle");
+        return;
+    }
+    if unchanged {
+        return;
+    }
+    let reloaded = Server::open(settings)
+        .and_then(|server| {
+            let server = Server { web: server.web.at_once(), settings };
+            server.send(server.web.post("/-/reload")).map(|answer| answer.is_ok())
+        })
+        .unwrap_or(false);
+    if reloaded {
+        events.step(Verb::Run, "reload of Prometheus", "");
+    } else {
+        events.step(Verb::Manual, "reload of Prometheus", "`kill -HUP` it, or start it again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_that_cannot_be_read_are_refused_and_none_are_those_of_an_older_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rights.json");
+        assert!(rights_of(&file).unwrap().is_empty());
+        for damaged in ["", "[{", "{}"] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(rights_of(&file).unwrap_err().trouble.code, "artifact_unreadable", "{damaged:?}");
+        }
+        fs::write(&file, "[]").unwrap();
+        assert!(rights_of(&file).unwrap().is_empty());
+    }
+}
