@@ -19,7 +19,6 @@ use crate::web::{Answer, Call, Web};
 
 mod contents;
 mod job;
-mod put;
 mod restore;
 mod whole;
 

@@ -5,13 +5,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
+use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{Request, Verb, Verdict};
 use crate::web::{Upload, Web};
+
+mod installation;
 
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
@@ -36,7 +38,7 @@ pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result
     let settings: NinjaSettings = builtin::settings(request)?;
     let options: RestoreOptions = builtin::options(request)?;
     if let Kept::Install(install) = settings.kept()? {
-        return put::restore(&install, request, options.overwrite, events);
+        return installation::restore(&install, request, options.overwrite, events);
     }
     let dry_run = asked::order(request)?.dry_run;
     let Some(artifact) = asked::facts(request)?.artifacts.iter().find(|each| each.format == FORMAT) else {

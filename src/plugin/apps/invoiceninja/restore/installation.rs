@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::whole::{ENV, Install, key_in};
 use crate::error::codes;
+use crate::plugin::apps::invoiceninja::whole::{ENV, Install, key_in};
 use crate::plugin::kit::asked;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
