@@ -37,10 +37,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(PrometheusSettings).to_value(),
     capture,
     validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(restore::PrometheusRestore).to_value(),
-        run: restore::restore,
-    }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(|request, events| {
         restore::recover(request, events)?;
         snapshot::recover(request)

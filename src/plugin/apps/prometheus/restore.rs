@@ -8,17 +8,17 @@ use serde::Deserialize;
 use super::promtool::Promtool;
 use super::{PrometheusSettings, TSDB, files};
 use crate::error::codes;
-use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Request, Step, Verb};
 
 mod configuration;
 mod series;
 
-use configuration::{FILES_ENTRY, Files, put_files};
-use series::{SERIES, Series, may_put_blocks, put_blocks, stopped};
+use configuration::{Configuration, FILES_ENTRY, Files, reload_step};
+use series::{Blocks, SERIES, Series, start_step, stopped};
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,37 +33,72 @@ pub(super) struct PrometheusRestore {
     data_dir: Option<PathBuf>,
 }
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<PrometheusSettings, PrometheusRestore> { settings, options, facts, order } =
-        RestoreJob::of(request)?;
-    let dry_run = order.dry_run;
-    let promtool = Promtool::find(settings.promtool.as_deref(), &request.staging, facts.app_version.as_deref())?;
-    let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
-    let has_files = files::kept(facts).next().is_some();
-    if !has_blocks && !has_files {
-        return Err(Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds neither files nor blocks of Prometheus")
+type Job<'j> = RestoreJob<'j, PrometheusSettings, PrometheusRestore>;
+
+/// Puts files and blocks back.
+pub(super) struct PutBack;
+
+/// What was decided.
+pub(super) struct Work {
+    promtool: Option<Promtool>,
+    configuration: Option<Configuration>,
+    blocks: Option<Blocks>,
+}
+
+impl Restorer for PutBack {
+    type Settings = PrometheusSettings;
+    type Options = PrometheusRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, _: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let RestoreJob { settings, options, facts, staging, .. } = job;
+        let promtool = Promtool::find(settings.promtool.as_deref(), staging, facts.app_version.as_deref())?;
+        let has_blocks = facts.artifacts.iter().any(|artifact| artifact.path.starts_with(TSDB));
+        let has_files = files::kept(facts).next().is_some();
+        if !has_blocks && !has_files {
+            return Err(Failure::new(
+                codes::NOTHING_TO_RESTORE,
+                "the backup holds neither files nor blocks of Prometheus",
+            )
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
-    }
-    // All that would be refused is, before any file is replaced.
-    match &options.data_dir {
-        Some(_) if !has_blocks => {
-            return Err(Failure::new(codes::NO_BLOCKS, "the backup holds no blocks")
-                .hint("nothing was changed; leave out `data_dir`"));
         }
-        Some(data_dir) => may_put_blocks(request, data_dir)?,
-        None => {}
-    }
-    if has_files && options.files {
-        put_files(request, facts, &settings, promtool.as_ref(), dry_run, events)?;
-    }
-    match (&options.data_dir, has_blocks) {
-        (Some(data_dir), true) => put_blocks(request, data_dir, promtool.as_ref(), dry_run, events)?,
-        (None, true) => {
-            events.step(Verb::Manual, "blocks", "stop Prometheus and choose `data_dir=PATH` to put them back");
+        let blocks = match &options.data_dir {
+            Some(_) if !has_blocks => {
+                return Err(Failure::new(codes::NO_BLOCKS, "the backup holds no blocks")
+                    .hint("nothing was changed; leave out `data_dir`"));
+            }
+            Some(data_dir) => Some(Blocks::plan(job, data_dir)?),
+            None => None,
+        };
+        let (mut steps, mut later) = (Vec::new(), Vec::new());
+        let mut configuration = None;
+        if has_files && options.files {
+            configuration = Some(Configuration::plan(job, promtool.as_ref(), &mut steps)?);
+            later.push(reload_step());
         }
-        (_, false) => {}
+        if let Some(blocks) = &blocks {
+            steps.extend(blocks.steps());
+            later.push(start_step());
+        } else if has_blocks {
+            let how = "stop Prometheus and choose `data_dir=PATH` to put them back";
+            steps.push(Step::new(Verb::Manual, "blocks", how));
+        }
+        Ok(Planned { later, ..Planned::of(steps, Work { promtool, configuration, blocks }) })
     }
-    Ok(())
+
+    fn execute(
+        job: &Job<'_>,
+        work: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let journal = Journal::or_within(journal, job.staging)?;
+        let promtool = work.promtool.as_ref();
+        if let Some(configuration) = work.configuration {
+            configuration.put(job, promtool, &journal, events)?;
+        }
+        work.blocks.map_or(Ok(()), |blocks| blocks.put(promtool, &journal, events))
+    }
 }
 
 /// Puts right what a restore that was killed left of files and of time series.

@@ -9,77 +9,74 @@ use serde::{Deserialize, Serialize};
 use crate::error::codes;
 use crate::plugin::apps::prometheus::files::{self, Rights, unwritable};
 use crate::plugin::apps::prometheus::promtool::Promtool;
+use crate::plugin::apps::prometheus::restore::Job;
 use crate::plugin::apps::prometheus::{FILES, PrometheusSettings, RIGHTS, Server, mirrored};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 
-pub(super) fn put_files(
-    request: &Request,
-    facts: &CaptureFacts,
-    settings: &PrometheusSettings,
-    promtool: Option<&Promtool>,
-    dry_run: bool,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
-        let copy = mirrored(&request.staging, config);
-        let (verdict, said) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
-        if verdict == Verdict::Failed {
-            return Err(Failure::new(
-                codes::CONFIG_BROKEN,
-                format!("promtool refuses the configuration of the backup: {said}"),
-            )
-            .hint("choose an older snapshot, or a newer Prometheus"));
+/// The files that differ from the backup, with what they are to be.
+pub(in crate::plugin::apps::prometheus) struct Configuration {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    rights: Vec<Rights>,
+}
+
+impl Configuration {
+    /// Looks at each file, and refuses what could not be put back.
+    pub(super) fn plan(job: &Job<'_>, promtool: Option<&Promtool>, steps: &mut Vec<Step>) -> Result<Self, Failure> {
+        is_good(job, promtool)?;
+        let rights = rights_of(&job.staging.join(RIGHTS))?;
+        let mut differ = Vec::new();
+        for relative in files::kept(job.facts) {
+            let copy = job.staging.join(relative);
+            let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
+            let bytes = fs::read(&copy).map_err(|error| {
+                Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", copy.display()))
+            })?;
+            let now = match fs::read(&path) {
+                Ok(bytes) => Some(bytes),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    return Err(Failure::new(
+                        codes::PATH_UNREADABLE,
+                        format!("{} cannot be read: {error}", path.display()),
+                    )
+                    .hint("nothing was changed; give the daemon's user read permission"));
+                }
+            };
+            match &now {
+                Some(now) if *now == bytes => {
+                    steps.push(Step::new(Verb::Keep, path.display().to_string(), ""));
+                    continue;
+                }
+                Some(_) => {
+                    let detail = format!("the old one is kept as {}", beside(&path, job.run).display());
+                    steps.push(Step::new(Verb::Replace, path.display().to_string(), detail));
+                }
+                None => steps.push(Step::new(Verb::Create, path.display().to_string(), "")),
+            }
+            may_put(&path)?;
+            differ.push((path, bytes));
         }
+        Ok(Self { files: differ, rights })
     }
-    let rights = rights_of(&request.staging.join(RIGHTS))?;
-    let mut planned = Vec::new();
-    for relative in files::kept(facts) {
-        let copy = request.staging.join(relative);
-        let path = Path::new("/").join(relative.strip_prefix(FILES).unwrap_or(relative));
-        let bytes = fs::read(&copy).map_err(|error| {
-            Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", copy.display()))
-        })?;
-        let now = match fs::read(&path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(Failure::new(
-                    codes::PATH_UNREADABLE,
-                    format!("{} cannot be read: {error}", path.display()),
-                )
-                .hint("nothing was changed; give the daemon's user read permission"));
-            }
-        };
-        match &now {
-            Some(now) if *now == bytes => {
-                events.step(Verb::Keep, path.display().to_string(), "");
-                continue;
-            }
-            Some(_) => {
-                let beside = beside(&path, &request.run);
-                events.step(
-                    Verb::Replace,
-                    path.display().to_string(),
-                    format!("the old one is kept as {}", beside.display()),
-                );
-            }
-            None => events.step(Verb::Create, path.display().to_string(), ""),
-        }
-        may_put(&path)?;
-        planned.push((path, bytes));
-    }
-    let mut written = Vec::new();
-    if !dry_run {
-        let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
-        let note = Files::of(planned.iter().map(|(path, _)| path.as_path()), &request.run);
+
+    /// Puts all of them in their places, or none.
+    pub(super) fn put(
+        &self,
+        job: &Job<'_>,
+        promtool: Option<&Promtool>,
+        journal: &Journal,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let Self { files, rights } = self;
+        let note = Files::of(files.iter().map(|(path, _)| path.as_path()), job.run);
         journal.note(FILES_ENTRY, &note)?;
-        for (path, bytes) in planned {
-            let rights = rights.iter().find(|each| each.path == path);
-            if let Err(error) = put(&path, &bytes, &request.run, rights) {
-                let failure = unwritable(&path, &error);
+        for (path, bytes) in files {
+            let rights = rights.iter().find(|each| each.path == *path);
+            if let Err(error) = put(path, bytes, job.run, rights) {
+                let failure = unwritable(path, &error);
                 let undone = note.undo();
                 let left = undone.map_err(|left| {
                     Failure::new(codes::NOT_UNDONE, format!("{}; and {left}", failure.trouble.message))
@@ -88,22 +85,36 @@ pub(super) fn put_files(
                 let failure = failure.hint("every file is what it was; give the daemon's user write permission there");
                 return Err(failure.after(journal.done(FILES_ENTRY)));
             }
-            written.push((path, bytes));
         }
         journal.done(FILES_ENTRY)?;
-    }
-    reload(settings, dry_run, written.is_empty(), events);
-    if !dry_run {
-        let bad = written.iter().find(|(path, bytes)| fs::read(path).ok().as_ref() != Some(bytes));
+        if !files.is_empty() {
+            reload(&job.settings, events);
+        }
+        let bad = files.iter().find(|(path, bytes)| fs::read(path).ok().as_ref() != Some(bytes));
         let (verdict, detail) = match bad {
-            None => (Verdict::Proven, format!("{} written", written.len())),
+            None => (Verdict::Proven, format!("{} written", files.len())),
             Some((path, _)) => (Verdict::Failed, format!("{} has another content", path.display())),
         };
         events.validation("the files are as in the backup", verdict, detail);
-        if let (Some(promtool), Some(config)) = (promtool, &settings.config_file) {
+        if let (Some(promtool), Some(config)) = (promtool, &job.settings.config_file) {
             let (verdict, detail) = promtool.judge(&["check", "config"], config);
             events.validation("promtool check config in place", verdict, detail);
         }
+        Ok(())
+    }
+}
+
+/// Refuses a configuration that promtool refuses.
+fn is_good(job: &Job<'_>, promtool: Option<&Promtool>) -> Result<(), Failure> {
+    let (Some(promtool), Some(config)) = (promtool, &job.settings.config_file) else { return Ok(()) };
+    let copy = mirrored(job.staging, config);
+    let (verdict, said) = promtool.judge(&["check", "config", "--syntax-only"], &copy);
+    if verdict == Verdict::Failed {
+        return Err(Failure::new(
+            codes::CONFIG_BROKEN,
+            format!("promtool refuses the configuration of the backup: {said}"),
+        )
+        .hint("choose an older snapshot, or a newer Prometheus"));
     }
     Ok(())
 }
@@ -170,7 +181,7 @@ impl Files {
 /// Refuses a file that could not be written, before any is.
 fn may_put(path: &Path) -> Result<(), Failure> {
     let directory = path.ancestors().skip(1).find(|each| each.exists()).unwrap_or(Path::new("/"));
-    // Asked, not tried: a dry run makes nothing.
+    // Asked, not tried: a plan makes nothing.
     nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK).map_err(|error| {
         unwritable(directory, &error.into())
             .hint("nothing was changed; give the daemon's user write permission there, or mount it writable")
@@ -217,14 +228,12 @@ fn put(path: &Path, bytes: &[u8], run: &str, rights: Option<&Rights>) -> std::io
     File::open(directory)?.sync_all()
 }
 
-fn reload(settings: &PrometheusSettings, dry_run: bool, unchanged: bool, events: &mut EventWriter<'_>) {
-    if dry_run {
-        events.step(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle");
-        return;
-    }
-    if unchanged {
-        return;
-    }
+/// What is said of the reload before it is known how that goes.
+pub(super) fn reload_step() -> Step {
+    Step::new(Verb::Run, "reload of Prometheus", "where it runs with --web.enable-lifecycle")
+}
+
+fn reload(settings: &PrometheusSettings, events: &mut EventWriter<'_>) {
     let reloaded = Server::open(settings)
         .and_then(|server| {
             let server = Server { web: server.web.at_once(), settings };

@@ -7,27 +7,26 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::codes;
+use crate::plugin::apps::prometheus::TSDB;
+use crate::plugin::apps::prometheus::blocks::{self, Block};
 use crate::plugin::apps::prometheus::files::unwritable;
 use crate::plugin::apps::prometheus::promtool::{Promtool, is_ulid};
-use crate::plugin::apps::prometheus::{TSDB, blocks};
+use crate::plugin::apps::prometheus::restore::Job;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 use crate::types::ByteSize;
 
 /// Refuses what could not be put back, before anything is changed.
-pub(super) fn may_put_blocks(request: &Request, data_dir: &Path) -> Result<(), Failure> {
-    blocks::all(&request.staging.join(TSDB))?;
+fn may_put_blocks(source: &Path, data_dir: &Path) -> Result<(), Failure> {
     stopped(data_dir)?;
-    let needed: u64 = blocks::files(&request.staging.join(TSDB))?
-        .iter()
-        .map(|path| fs::metadata(path).map_or(0, |found| found.len()))
-        .sum();
+    let files = blocks::files(source)?;
+    let needed: u64 = files.iter().map(|path| fs::metadata(path).map_or(0, |found| found.len())).sum();
     let room = nix::sys::statvfs::statvfs(data_dir).map(|found| found.blocks_available() * found.fragment_size());
-    // Tried, not asked for: a mount may be read-only.
-    let writable = tempfile::tempdir_in(data_dir).map(drop);
+    // Asked, not tried: a plan makes nothing.
+    let writable = nix::unistd::access(data_dir, nix::unistd::AccessFlags::W_OK).map_err(std::io::Error::from);
     match (writable, room) {
         (Err(error), _) => {
             Err(unwritable(data_dir, &error).hint("nothing was changed; give the daemon's user write permission there"))
@@ -46,103 +45,120 @@ fn is_series(name: &str) -> bool {
     is_ulid(name) || ["wal", "wbl", "chunks_head"].contains(&name)
 }
 
-/// Gives the data directory the time series of the backup and no others: a log of newer samples beside older blocks, or
-/// blocks that were compacted since, would be read into them. What is not of the backup is kept in a directory that
-/// Prometheus does not read.
-pub(super) fn put_blocks(
-    request: &Request,
-    data_dir: &Path,
-    promtool: Option<&Promtool>,
-    dry_run: bool,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    let source = request.staging.join(TSDB);
-    let found = blocks::all(&source)?;
-    stopped(data_dir)?;
-    let same: Vec<&str> = found
-        .iter()
-        .map(|block| block.name.as_str())
-        .filter(|name| is_same(&source.join(name), &data_dir.join(name)).unwrap_or(false))
-        .collect();
-    let kept = data_dir.join(format!("before-{}", request.run.to_lowercase()));
-    let names = fs::read_dir(data_dir).into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut others: Vec<String> = names.filter(|name| is_series(name) && !same.contains(&name.as_str())).collect();
-    others.sort();
-    for block in &found {
-        let verb = if same.contains(&block.name.as_str()) { Verb::Keep } else { Verb::Create };
-        events.step(verb, format!("block {}", block.name), format!("{} samples", block.samples));
-    }
-    for name in &others {
-        events.step(Verb::Replace, name.clone(), format!("not of the backup; kept in {}", kept.display()));
-    }
-    if dry_run {
-        return Ok(());
-    }
-    let new: Vec<&str> = found.iter().map(|block| block.name.as_str()).filter(|name| !same.contains(name)).collect();
-    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
-    put_series(&source, data_dir, &kept, &new, &others, &journal, events)?;
-    let now = blocks::all(data_dir)?;
-    let (verdict, detail) = if now == found {
-        (Verdict::Proven, format!("{} blocks, and nothing else", found.len()))
-    } else {
-        (Verdict::Failed, format!("{} blocks instead of {}, or others", now.len(), found.len()))
-    };
-    events.validation("every block is in the data directory", verdict, detail);
-    if let Some(promtool) = promtool {
-        let (verdict, detail) = match promtool.count_blocks(data_dir) {
-            Ok(listed) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
-            Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
-            Err(judged) => judged,
-        };
-        events.validation("promtool tsdb list opens the data directory", verdict, detail);
-    }
-    events.step(Verb::Manual, "Prometheus", "start it");
-    Ok(())
+/// What a data directory gets. It has the time series of the backup then and no others: a log of newer samples beside
+/// older blocks, or blocks that were compacted since, would be read into them. What is not of the backup is kept in a
+/// directory that Prometheus does not read.
+pub(in crate::plugin::apps::prometheus) struct Blocks {
+    source: PathBuf,
+    data_dir: PathBuf,
+    /// Where what is not of the backup goes.
+    kept: PathBuf,
+    found: Vec<Block>,
+    /// Blocks of the backup that are not there.
+    new: Vec<String>,
+    /// What is there and is not of the backup.
+    others: Vec<String>,
 }
 
-/// Copies all blocks first, under names that Prometheus would clear away; only then anything gets another name, and all
-/// of that is undone when one step fails.
-fn put_series(
-    source: &Path,
-    data_dir: &Path,
-    kept: &Path,
-    new: &[&str],
-    others: &[String],
-    journal: &Journal,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    let half = |name: &str| data_dir.join(format!("{name}.tmp-for-creation"));
-    let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
-    let renames: Vec<(PathBuf, PathBuf)> =
-        aside.chain(new.iter().map(|name| (half(name), data_dir.join(name)))).collect();
-    let halves = new.iter().map(|name| half(name)).collect();
-    let note = Series { data_dir: data_dir.to_owned(), renames, halves, kept: kept.to_owned() };
-    journal.note(SERIES, &note)?;
-    let copied = new.iter().try_for_each(|name| {
-        events.progress(0, 0);
-        let owner = fs::metadata(data_dir)?;
-        let _ = fs::remove_dir_all(half(name));
-        copy_tree(&source.join(name), &half(name), (owner.uid(), owner.gid()))?;
-        if is_same(&source.join(name), &half(name))? {
-            Ok(())
-        } else {
-            Err(std::io::Error::other("it reads back otherwise"))
-        }
-    });
-    let placed = copied.and_then(|()| {
-        if !others.is_empty() {
-            fs::create_dir(kept)?;
-        }
-        note.renames.iter().try_for_each(|(from, to)| fs::rename(from, to))?;
-        File::open(data_dir)?.sync_all()
-    });
-    if let Err(error) = placed {
-        note.undo();
-        journal.done(SERIES)?;
-        return Err(unwritable(data_dir, &error).hint("the time series are what they were"));
+impl Blocks {
+    /// Looks at the data directory of a server that is stopped, and refuses what could not be put back.
+    pub(super) fn plan(job: &Job<'_>, data_dir: &Path) -> Result<Self, Failure> {
+        let source = job.staging.join(TSDB);
+        let found = blocks::all(&source)?;
+        may_put_blocks(&source, data_dir)?;
+        let is_there = |name: &str| is_same(&source.join(name), &data_dir.join(name)).unwrap_or(false);
+        let (same, new): (Vec<String>, Vec<String>) =
+            found.iter().map(|block| block.name.clone()).partition(|name| is_there(name));
+        let names = fs::read_dir(data_dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut others: Vec<String> = names.filter(|name| is_series(name) && !same.contains(name)).collect();
+        others.sort();
+        let kept = data_dir.join(format!("before-{}", job.run.to_lowercase()));
+        Ok(Self { source, data_dir: data_dir.to_owned(), kept, found, new, others })
     }
-    journal.done(SERIES)
+
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step> {
+        let of_backup = self.found.iter().map(|block| {
+            let verb = if self.new.contains(&block.name) { Verb::Create } else { Verb::Keep };
+            Step::new(verb, format!("block {}", block.name), format!("{} samples", block.samples))
+        });
+        let others = self.others.iter().map(|name| {
+            Step::new(Verb::Replace, name.clone(), format!("not of the backup; kept in {}", self.kept.display()))
+        });
+        of_backup.chain(others)
+    }
+
+    /// Puts all of them in, or none.
+    pub(super) fn put(
+        &self,
+        promtool: Option<&Promtool>,
+        journal: &Journal,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let Self { data_dir, found, .. } = self;
+        // It may have been started since.
+        stopped(data_dir)?;
+        self.change_places(journal, events)?;
+        let now = blocks::all(data_dir)?;
+        let (verdict, detail) = if now == *found {
+            (Verdict::Proven, format!("{} blocks, and nothing else", found.len()))
+        } else {
+            (Verdict::Failed, format!("{} blocks instead of {}, or others", now.len(), found.len()))
+        };
+        events.validation("every block is in the data directory", verdict, detail);
+        if let Some(promtool) = promtool {
+            let (verdict, detail) = match promtool.count_blocks(data_dir) {
+                Ok(listed) if listed == found.len() => (Verdict::Proven, format!("{listed} blocks")),
+                Ok(listed) => (Verdict::Failed, format!("{listed} blocks")),
+                Err(judged) => judged,
+            };
+            events.validation("promtool tsdb list opens the data directory", verdict, detail);
+        }
+        events.planned(start_step());
+        Ok(())
+    }
+
+    /// Copies all blocks first, under names that Prometheus would clear away; only then anything gets another name, and all
+    /// of that is undone when one step fails.
+    fn change_places(&self, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let Self { source, data_dir, kept, new, others, .. } = self;
+        let half = |name: &str| data_dir.join(format!("{name}.tmp-for-creation"));
+        let aside = others.iter().map(|name| (data_dir.join(name), kept.join(name)));
+        let renames: Vec<(PathBuf, PathBuf)> =
+            aside.chain(new.iter().map(|name| (half(name), data_dir.join(name)))).collect();
+        let halves = new.iter().map(|name| half(name)).collect();
+        let note = Series { data_dir: data_dir.clone(), renames, halves, kept: kept.clone() };
+        journal.note(SERIES, &note)?;
+        let copied = new.iter().try_for_each(|name| {
+            events.progress(0, 0);
+            let owner = fs::metadata(data_dir)?;
+            let _ = fs::remove_dir_all(half(name));
+            copy_tree(&source.join(name), &half(name), (owner.uid(), owner.gid()))?;
+            if is_same(&source.join(name), &half(name))? {
+                Ok(())
+            } else {
+                Err(std::io::Error::other("it reads back otherwise"))
+            }
+        });
+        let placed = copied.and_then(|()| {
+            if !others.is_empty() {
+                fs::create_dir(kept)?;
+            }
+            note.renames.iter().try_for_each(|(from, to)| fs::rename(from, to))?;
+            File::open(data_dir)?.sync_all()
+        });
+        if let Err(error) = placed {
+            note.undo();
+            journal.done(SERIES)?;
+            return Err(unwritable(data_dir, &error).hint("the time series are what they were"));
+        }
+        journal.done(SERIES)
+    }
+}
+
+/// What is left to a person when the blocks are there.
+pub(super) fn start_step() -> Step {
+    Step::new(Verb::Manual, "Prometheus", "start it")
 }
 
 /// The journal's entry of time series that change places.
