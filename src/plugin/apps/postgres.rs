@@ -10,10 +10,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(postgres::PostgresSettings).to_value(),
     capture: postgres::capture,
     validate: postgres::verify::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(postgres::restore::PostgresRestore).to_value(),
-        run: postgres::restore::run,
-    }),
+    restore: Some(Restore::by::<postgres::restore::Postgres>()),
     recover: Some(postgres::restore::recover),
 };
 
