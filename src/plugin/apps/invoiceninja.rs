@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::error::{Code, codes};
 use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::patience::Patience;
@@ -31,7 +31,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(NinjaSettings).to_value(),
     capture,
     validate,
-    restore: Some(builtin::Restore { options: restore::options_schema, run: restore::restore }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(recover),
 };
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::Trouble;
 use crate::plugin::kit::asked;
@@ -93,6 +94,23 @@ impl<'r, S: DeserializeOwned, O: DeserializeOwned> RestoreJob<'r, S, O> {
             staging: &request.staging,
             tree: &asked::order(request)?.tree,
         })
+    }
+}
+
+impl<'r, S, O> RestoreJob<'r, S, O> {
+    /// The same for what puts a part of the backup back.
+    ///
+    /// # Errors
+    /// `settings` or `restore_options` when they do not fit that part.
+    pub(crate) fn part<T: DeserializeOwned, P: DeserializeOwned>(
+        &self,
+        settings: Value,
+        options: Value,
+        facts: &'r CaptureFacts,
+    ) -> Result<RestoreJob<'r, T, P>, Failure> {
+        let Self { target, run, staging, tree, .. } = *self;
+        let (settings, options) = (builtin::settings_in(settings)?, builtin::options_in(options)?);
+        Ok(RestoreJob { settings, options, facts, target, run, staging, tree })
     }
 }
 

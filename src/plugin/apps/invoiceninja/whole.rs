@@ -13,9 +13,10 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::restore::RestoreJob;
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{dotenv, files};
-use crate::plugin::protocol::{Request, Verdict};
+use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 pub(super) const ENV: &str = ".env";
 const ENV_BYTES_MAX: u64 = 1 << 20;
@@ -139,17 +140,14 @@ impl Install {
         &self.directory
     }
 
-    /// The same request to the plugin of the database, with these choices.
-    pub(super) fn of_database(&self, request: &Request, options: Value) -> Request {
-        let mut request = with(request, self.database.clone());
-        if let Some(order) = &mut request.restore {
-            order.options = options;
-        }
-        // That is the application's.
-        if let Some(facts) = &mut request.capture {
-            facts.app_version = None;
-        }
-        request
+    /// The same to the plugin of the database, with these choices. `facts` are those of the database.
+    pub(super) fn of_database<'j, O>(
+        &self,
+        job: &RestoreJob<'j, NinjaSettings, O>,
+        options: Value,
+        facts: &'j CaptureFacts,
+    ) -> Result<mariadb::restore::Job<'j>, Failure> {
+        job.part(self.database.clone(), options, facts)
     }
 
     pub(super) fn has_key(&self, key: &SecretString) -> bool {
