@@ -52,10 +52,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(DockerSettings).to_value(),
     capture,
     validate: verify::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(restore::place::Options).to_value(),
-        run: restore::restore,
-    }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(recover),
 };
 

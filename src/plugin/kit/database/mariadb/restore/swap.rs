@@ -175,14 +175,13 @@ pub(in crate::plugin::kit::database::mariadb) struct Swap<'s> {
 
 impl<'s> Swap<'s> {
     /// Without a journal, what is kept lies in `staging`.
-    pub(super) fn new(server: &'s Server<'s>, journal: Option<&Journal>, staging: &Path) -> Self {
+    pub(in crate::plugin::kit::database::mariadb) fn new(
+        server: &'s Server<'s>,
+        journal: Option<&Journal>,
+        staging: &Path,
+    ) -> Self {
         let directory = journal.map_or(staging, Journal::directory).to_owned();
         Self { server, journal: journal.cloned(), directory }
-    }
-
-    /// For a restore of which databases are a part.
-    pub(in crate::plugin::kit::database::mariadb) fn within(server: &'s Server<'s>, journal: &Journal) -> Self {
-        Self { server, journal: Some(journal.clone()), directory: journal.directory().to_owned() }
     }
 
     pub(in crate::plugin::kit::database::mariadb) fn note(&self, place: &Place) -> Result<(), Failure> {
