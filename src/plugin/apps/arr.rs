@@ -21,12 +21,12 @@ use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::protocol::{Request, Verdict};
 
-mod app;
+mod api;
+mod backup;
 mod content;
-mod job;
 mod restore;
 
-use app::App;
+use api::App;
 use content::Content;
 
 pub(crate) const LIDARR: Builtin = builtin::<Lidarr>();
@@ -150,7 +150,7 @@ const fn builtin<A: Arr>() -> Builtin {
         restore: Some(Restore::by::<restore::PutBack<A>>()),
         recover: Some(|request, events| {
             restore::recover(A::KIND, request, events)?;
-            job::recover(A::KIND, request)
+            backup::recover(A::KIND, request)
         }),
     }
 }
@@ -229,7 +229,7 @@ fn capture(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Resu
     let elsewhere = status.refuse_database_elsewhere(kind, &settings)?;
     events.version(format!("{} {}", kind.title, status.version));
     let zip = request.staging.join(ARTIFACT);
-    let sha256 = job::fetch(&app, &settings, &journal, &zip, events)?;
+    let sha256 = backup::fetch(&app, &settings, &journal, &zip, events)?;
     let content = content::read(kind, &zip)?;
     content.refuse_unless_of(kind, &status, &settings, events)?;
     if let Some(target) = elsewhere {

@@ -27,9 +27,9 @@ use crate::process::Exit;
 use crate::types::pattern::Pattern;
 
 mod allowed;
-mod checks;
+mod validate;
 
-use checks::Checks;
+use validate::Checks;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "command",
@@ -37,7 +37,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(CommandSettings).to_value(),
     capture,
-    validate: checks::validate,
+    validate: validate::validate,
     restore: Some(Restore::by::<PutBack>()),
     recover: None,
 };

@@ -14,6 +14,7 @@ use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
 
+pub(crate) mod api;
 mod attributes;
 mod capture;
 mod choose;
@@ -21,7 +22,6 @@ mod compose;
 mod content;
 pub(crate) mod database;
 mod describe;
-pub(crate) mod engine;
 mod exec;
 mod halt;
 mod holes;
@@ -38,10 +38,10 @@ pub(crate) mod settings;
 mod stack_files;
 mod still;
 mod stock;
-mod verify;
+mod validate;
 
+use api::Engine;
 use capture::Work;
-use engine::Engine;
 use halt::Halted;
 use settings::DockerSettings;
 
@@ -51,7 +51,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(DockerSettings).to_value(),
     capture,
-    validate: verify::validate,
+    validate: validate::validate,
     restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(recover),
 };

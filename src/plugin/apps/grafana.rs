@@ -21,8 +21,8 @@ mod api;
 mod apply;
 mod collect;
 mod object;
+mod recover;
 mod restore;
-mod undo;
 
 use api::Api;
 use object::{Kind, Object};

@@ -17,8 +17,8 @@ use crate::plugin::protocol::{Request, Verdict};
 use crate::web::Web;
 
 mod api;
+mod backup;
 mod contents;
-mod job;
 mod restore;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
@@ -138,13 +138,13 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     let mut talk = api::Talk::open(&web, &settings.token.0)?;
     events.version(format!("Home Assistant {}", talk.version));
-    let agent = job::ready(&settings, &mut talk)?;
+    let agent = backup::ready(&settings, &mut talk)?;
     let name = format!("larder {} {}", request.target, request.run);
     let path = request.staging.join(FILE);
-    let fetched = job::make_and_fetch(&settings, &mut talk, &agent, &name, &path, journal.as_ref(), events);
+    let fetched = backup::make_and_fetch(&settings, &mut talk, &agent, &name, &path, journal.as_ref(), events);
     talk.close();
     if settings.keep_on_server && fetched.is_ok() {
-        journal.as_ref().map_or(Ok(()), |journal| journal.done(job::ENTRY))?;
+        journal.as_ref().map_or(Ok(()), |journal| journal.done(backup::ENTRY))?;
     } else if let Err(failure) = tidy(&settings, &web, &name, journal.as_ref()) {
         events.warning(
             Trouble::new(
@@ -169,7 +169,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
 /// In a conversation of its own: a download may take longer than Home Assistant keeps a silent one.
 fn tidy(settings: &HaSettings, web: &Web, name: &str, journal: Option<&Journal>) -> Result<(), Failure> {
     let mut talk = api::Talk::open(web, &settings.token.0)?;
-    let tidied = job::tidy(&mut talk, name, journal);
+    let tidied = backup::tidy(&mut talk, name, journal);
     talk.close();
     tidied
 }
@@ -214,7 +214,7 @@ fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     let settings: HaSettings = builtin::settings(request)?;
     let journal = Journal::of(request)?;
     let web = settings.web()?;
-    for (_, note) in journal.entries::<job::Note>()? {
+    for (_, note) in journal.entries::<backup::Note>()? {
         tidy(&settings, &web, &note.name, Some(&journal))?;
         events.log(format!("the backup {:?} of a killed run is not on the server any more", note.name));
     }

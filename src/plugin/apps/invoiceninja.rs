@@ -18,7 +18,7 @@ use crate::plugin::protocol::{Request, Verdict};
 use crate::web::{Answer, Call, Web};
 
 mod contents;
-mod job;
+mod export;
 mod restore;
 mod whole;
 
@@ -189,9 +189,9 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     if let Kept::Install(install) = settings.kept()? {
         return install.capture(request, events);
     }
-    let link = job::order(&settings)?;
+    let link = export::order(&settings)?;
     let path = request.staging.join(FILE);
-    let saved = job::fetch(&settings, &link, &path, events)?;
+    let saved = export::fetch(&settings, &link, &path, events)?;
     let contents = contents::read(&path)?;
     events.version(format!("Invoice Ninja {}", contents.app_version));
     for (name, count) in &contents.counts {

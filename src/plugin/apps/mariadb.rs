@@ -14,7 +14,7 @@ const fn named(name: &'static str, summary: &'static str) -> Builtin {
         guide: GUIDE,
         schema: || schemars::schema_for!(mariadb::MariadbSettings).to_value(),
         capture: mariadb::capture,
-        validate: mariadb::verify::validate,
+        validate: mariadb::validate::validate,
         restore: Some(Restore::by::<mariadb::restore::Mariadb>()),
         recover: Some(mariadb::restore::recover),
     }

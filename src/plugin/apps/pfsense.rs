@@ -15,7 +15,7 @@ use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
 
-mod form;
+mod client;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "pfsense",
@@ -137,7 +137,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     let settings: PfsenseSettings = builtin::settings(request)?;
     let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let path = request.staging.join(FILE);
-    let mut browser = form::Browser::new(&web);
+    let mut browser = client::Browser::new(&web);
     let logged_in = browser.log_in(&settings.user, &settings.password.0);
     let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, events));
     if let Err(failure) = browser.log_out() {

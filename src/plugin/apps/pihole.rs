@@ -18,16 +18,16 @@ use crate::plugin::kit::{digest, download};
 use crate::plugin::protocol::{Request, Verdict};
 use crate::web::Web;
 
+mod api;
 mod gravity;
 mod login;
 mod opening;
 mod restore;
-mod session;
 mod teleporter;
 mod totp;
 
+use api::Session;
 use login::Credential;
-use session::Session;
 use totp::Seed;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
@@ -142,7 +142,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
             let version = version(session);
             let answer = session.get("/api/teleporter").send()?;
             if answer.status() != 200 {
-                return Err(session::explain(answer, &web));
+                return Err(api::explain(answer, &web));
             }
             if answer.content_type().contains("html") {
                 return Err(download::a_page(answer.what()));

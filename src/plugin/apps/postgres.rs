@@ -9,7 +9,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(postgres::PostgresSettings).to_value(),
     capture: postgres::capture,
-    validate: postgres::verify::validate,
+    validate: postgres::validate::validate,
     restore: Some(Restore::by::<postgres::restore::Postgres>()),
     recover: Some(postgres::restore::recover),
 };

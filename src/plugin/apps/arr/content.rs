@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use super::app::Status;
+use super::api::Status;
 use super::{ArrSettings, Kind};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::archive::{self, Bounds, Member};

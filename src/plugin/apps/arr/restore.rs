@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use super::app::{App, Status};
+use super::api::{App, Status};
 use super::content::{self, Content};
-use super::{Arr, ArrSettings, Kind, job};
+use super::{Arr, ArrSettings, Kind, backup};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
@@ -92,7 +92,7 @@ fn execute(
     // What it has now stays on the application, and here, until what comes is seen to be right.
     let kept = job.staging.join(".before.zip");
     let _ = std::fs::remove_file(&kept);
-    let note = journal.map(|journal| job::keep(app, settings, journal, &kept, events)).transpose()?;
+    let note = journal.map(|journal| backup::keep(app, settings, journal, &kept, events)).transpose()?;
     let done = put(app, kind, settings, journal, zip, version, content, before, events);
     let (restored, after, found) = match done {
         Ok(done) => done,
@@ -112,7 +112,7 @@ fn execute(
     let title = format!("it lists the {name} of the backup");
     if wanted == Some(found) {
         events.validation(title, Verdict::Proven, detail);
-        if let Some(Err(failure)) = note.map(|note| job::forget(&restored, &note)) {
+        if let Some(Err(failure)) = note.map(|note| backup::forget(&restored, &note)) {
             events.warning(failure.trouble);
         }
         return Ok(());

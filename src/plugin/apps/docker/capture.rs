@@ -7,10 +7,10 @@ use std::io::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::choose::Found;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
 use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, Part};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::halt::{self, Halted};
 use crate::plugin::apps::docker::inventory::{
     self, Binds, By, Container, DataDirectory, Item, ItemKind, LeftOut, Wanted,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::{Engine, Switched};
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login};
-use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, DataDirectory, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory};
 use crate::plugin::kit::builtin::Failure;

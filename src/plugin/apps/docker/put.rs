@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::holes;
 use crate::plugin::apps::docker::read;
 use crate::plugin::apps::docker::restore::place::Place;

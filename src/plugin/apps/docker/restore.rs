@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::{Engine, Listed, Mount};
 use crate::plugin::apps::docker::choose;
 use crate::plugin::apps::docker::content;
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
-use crate::plugin::apps::docker::engine::{Engine, Listed, Mount};
 use crate::plugin::apps::docker::halt::{self, Halted, How};
 use crate::plugin::apps::docker::inventory::{Container, ItemKind, LABEL_SERVICE, State, key, start_order};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
@@ -23,7 +23,7 @@ use crate::plugin::apps::docker::load::{self, Loaded, Server};
 use crate::plugin::apps::docker::put::{self, Part};
 use crate::plugin::apps::docker::settings::{Chosen, DockerSettings};
 use crate::plugin::apps::docker::stack_files::{self, Replaced};
-use crate::plugin::apps::docker::{PATIENCE, verify};
+use crate::plugin::apps::docker::{PATIENCE, validate};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -59,7 +59,7 @@ impl Restorer for PutBack {
     fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
         let RestoreJob { settings, options, staging, .. } = job;
         let chosen = settings.chosen()?;
-        let inventory = verify::inventory(staging)?;
+        let inventory = validate::inventory(staging)?;
         known(&inventory, options)?;
         let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
         events.version(engine.version()?);

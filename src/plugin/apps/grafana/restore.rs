@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::object::{Kind, Object};
-use super::undo::{self, Changes};
+use super::recover::{self, Changes};
 use super::{GrafanaSettings, collect, object, of};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::{self, Failure};
@@ -29,7 +29,7 @@ pub(super) struct GrafanaRestore {
 pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let settings: GrafanaSettings = builtin::settings(request)?;
     let api = Api::open(&settings)?;
-    undo::recover(&api, &Journal::of(request)?, events)
+    recover::recover(&api, &Journal::of(request)?, events)
 }
 
 /// What is there, by kind and name.

@@ -119,7 +119,7 @@ impl Install {
 
     pub(super) fn validate(&self, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         events.validation(".env has an APP_KEY", Verdict::Proven, format!("{} bytes", self.key_bytes()));
-        mariadb::verify::validate(&with(request, self.database.clone()), events)?;
+        mariadb::validate::validate(&with(request, self.database.clone()), events)?;
         files::validate(&with(request, self.files()), events)
     }
 

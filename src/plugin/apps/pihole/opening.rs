@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::pihole::api::{Pass, Session, explain};
 use crate::plugin::apps::pihole::login::{Credential, Login, NotOpened, log_in};
-use crate::plugin::apps::pihole::session::{Pass, Session, explain};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::pihole::api::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::login::Credential;
 use crate::plugin::apps::pihole::opening::{self, Seat};
-use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
 use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
 use crate::plugin::kit::builtin::Failure;
@@ -322,7 +322,7 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
     };
     let answer = session.post("/api/teleporter").upload(&[("import", &chosen.to_string())], file).send()?;
     if answer.status() != 200 {
-        let failure = session::explain(answer, web);
+        let failure = api::explain(answer, web);
         return Err(Failure {
             trouble: Trouble { code: codes::IMPORT_FAILED.name().to_owned(), ..failure.trouble },
             ..failure
@@ -423,7 +423,7 @@ fn is_up_again(web: &Web) -> bool {
 fn export_again(session: &Session<'_>, web: &Web, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let answer = session.get("/api/teleporter").send()?;
     if answer.status() != 200 {
-        return Err(session::explain(answer, web));
+        return Err(api::explain(answer, web));
     }
     download::save(answer, path, ZIP_BYTES_MAX, events).map(|_| ())
 }

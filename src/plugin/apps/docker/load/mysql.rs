@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{Place, TICKING, past_entrypoint, start, stopped, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Login, MysqlLogin, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed};
 use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::list::Dump;

@@ -12,8 +12,8 @@ use secrecy::SecretString;
 
 use super::{Place, TICKING, past_entrypoint, start, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, FORMAT_GLOBALS, FORMAT_POSTGRES, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
 use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::list::Dump;

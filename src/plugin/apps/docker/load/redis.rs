@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Place, READY_MAX, READY_TICK, start, stopped, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Login, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::apps::docker::{exec, halt, rdb, unwritable};

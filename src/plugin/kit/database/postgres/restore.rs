@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::bound::silent;
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, verify};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, validate};
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
@@ -363,7 +363,7 @@ fn plans(server: &Server<'_>, job: &Job<'_>, events: &mut EventWriter<'_>) -> Re
     let mut known = Vec::new();
     for (number, artifact) in facts.artifacts.iter().enumerate().filter(|(_, each)| each.format == FORMAT_DUMP) {
         let file = staging.join(&artifact.path);
-        let contents = verify::contents(&server.tools, &server.client, &file)
+        let contents = validate::contents(&server.tools, &server.client, &file)
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let Some(name) = contents.database else {
             return Err(damaged(&artifact.path, "it does not tell its database"));
@@ -377,7 +377,7 @@ fn plans(server: &Server<'_>, job: &Job<'_>, events: &mut EventWriter<'_>) -> Re
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
             return Err(damaged(&artifact.path, "it changed since the capture"));
         }
-        let scan = verify::scan(&server.tools, &server.client, &file, |done| events.progress(done, bytes))
+        let scan = validate::scan(&server.tools, &server.client, &file, |done| events.progress(done, bytes))
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let goal = options.into.clone().unwrap_or_else(|| name.clone());
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&goal));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::app::{App, Backup, Command};
+use super::api::{App, Backup, Command};
 use super::{ArrSettings, Kind};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
