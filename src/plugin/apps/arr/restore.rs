@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{App, Status};
 use super::content::{self, Content};
-use super::{Arr, ArrSettings, Kind, backup};
+use super::settings::ArrSettings;
+use super::{Arr, Kind, backup};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;

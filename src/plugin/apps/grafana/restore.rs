@@ -7,14 +7,15 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::object::{Kind, Object};
-use super::recover::{self, Changes};
-use super::{GrafanaSettings, collect, object, of};
+use super::recover::Changes;
+use super::settings::GrafanaSettings;
+use super::{collect, object, of};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
-use crate::plugin::protocol::{Request, Step, Verb, Verdict};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -23,13 +24,6 @@ pub(super) struct GrafanaRestore {
     /// Only these kinds; without it all. Folders that the others lie in are made all the same.
     #[serde(default)]
     only: Vec<Kind>,
-}
-
-/// Puts right what a restore that was killed left.
-pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: GrafanaSettings = builtin::settings(request)?;
-    let api = Api::open(&settings)?;
-    recover::recover(&api, &Journal::of(request)?, events)
 }
 
 /// What is there, by kind and name.

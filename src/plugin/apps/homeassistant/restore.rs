@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::error::codes;
-use crate::plugin::apps::homeassistant::{FILE, FORMAT, HaSettings, api::Talk, contents};
+use crate::plugin::apps::homeassistant::settings::HaSettings;
+use crate::plugin::apps::homeassistant::{FILE, FORMAT, api::Talk, contents};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;

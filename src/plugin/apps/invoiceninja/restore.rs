@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain};
+use crate::plugin::apps::invoiceninja::api::explain;
+use crate::plugin::apps::invoiceninja::settings::NinjaSettings;
+use crate::plugin::apps::invoiceninja::whole::Kept;
+use crate::plugin::apps::invoiceninja::{FILE, FORMAT, contents};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::NinjaSettings;
+use super::settings::NinjaSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
@@ -26,6 +26,29 @@ const TREES: [&str; 2] = ["storage", "public/storage"];
 const LEFT_OUT: [&str; 2] = ["storage/framework", "storage/logs"];
 /// Keys of AES-128 and AES-256.
 const KEY_BYTES: [usize; 2] = [16, 32];
+
+/// What a target keeps.
+pub(super) enum Kept {
+    Install(Install),
+    Company,
+}
+
+impl NinjaSettings {
+    pub(super) fn kept(&self) -> Result<Kept, Failure> {
+        let refuse = |what: &str| {
+            Err(Failure::new(codes::SETTINGS, what)
+                .hint("give `directory: /PATH` for all of it, or `url` and `token` for one company"))
+        };
+        match (&self.directory, &self.url) {
+            (Some(directory), None) if directory.is_absolute() => Install::read(directory, self).map(Kept::Install),
+            (Some(_), None) => refuse("`directory` is no absolute path"),
+            (None, Some(_)) if self.database.is_some() => refuse("`database` goes with `directory`"),
+            (None, Some(_)) if self.token.is_none() => refuse("`token` is missing"),
+            (None, Some(_)) => Ok(Kept::Company),
+            _ => refuse("exactly one of `directory` and `url` is needed"),
+        }
+    }
+}
 
 /// An installation, as its .env says.
 pub(super) struct Install {

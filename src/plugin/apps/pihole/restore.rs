@@ -11,8 +11,9 @@ use crate::error::{Trouble, codes};
 use crate::plugin::apps::pihole::api::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::login::Credential;
 use crate::plugin::apps::pihole::opening::{self, Seat};
+use crate::plugin::apps::pihole::settings::PiholeSettings;
 use crate::plugin::apps::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
-use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
+use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, ZIP_BYTES_MAX, gravity};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;
@@ -143,7 +144,7 @@ impl Restorer for PutBack {
         let session = seat.session();
         refuse_where_nothing_may_change(&session)?;
         let blocked = gravity::blocked(&session);
-        if let Some(version) = super::version(&session) {
+        if let Some(version) = super::capture::version(&session) {
             events.version(version);
         }
         Ok(Planned::of(plan.steps(), Work { plan, seat, blocked }))

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::promtool::Promtool;
-use super::{PrometheusSettings, TSDB, files};
+use super::settings::PrometheusSettings;
+use super::{TSDB, files};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;

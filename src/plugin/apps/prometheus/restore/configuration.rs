@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::codes;
+use crate::plugin::apps::prometheus::api::Server;
 use crate::plugin::apps::prometheus::files::{self, Rights, unwritable};
 use crate::plugin::apps::prometheus::promtool::Promtool;
 use crate::plugin::apps::prometheus::restore::Job;
-use crate::plugin::apps::prometheus::{FILES, PrometheusSettings, RIGHTS, Server, mirrored};
+use crate::plugin::apps::prometheus::settings::PrometheusSettings;
+use crate::plugin::apps::prometheus::{FILES, RIGHTS, mirrored};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
