@@ -130,14 +130,20 @@ fn run<R: Restorer>(request: &Request, events: &mut EventWriter<'_>) -> Result<(
     let is_dry = asked::order(request)?.dry_run;
     let Planned { steps, later, refusals, work } = R::plan(&job, events)?;
     if is_dry {
-        steps.into_iter().chain(later).for_each(|step| events.planned(step));
-        refusals.into_iter().for_each(|refusal| events.warning(refused(refusal)));
+        for step in steps.into_iter().chain(later) {
+            events.planned(step);
+        }
+        for refusal in refusals {
+            events.warning(refused(refusal));
+        }
         return Ok(());
     }
     if let Some(refusal) = refusals.into_iter().next() {
         return Err(refusal);
     }
-    steps.into_iter().for_each(|step| events.planned(step));
+    for step in steps {
+        events.planned(step);
+    }
     let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
     R::execute(&job, work, journal.as_ref(), events)
 }

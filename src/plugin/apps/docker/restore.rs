@@ -100,7 +100,9 @@ impl Restorer for PutBack {
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
         let doing = Doing { job, engine: &engine, journal: &journal };
         doing.put_all(places, &servers, &files, &stopped, events)?;
-        by_hand.into_iter().for_each(|step| events.planned(step));
+        for step in by_hand {
+            events.planned(step);
+        }
         Ok(())
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct PutBack;
 /// What was decided.
 pub(super) enum Work {
     Install(Box<installation::Work>),
-    Company(Import),
+    Company(Box<Import>),
 }
 
 /// An export and the company whose data it replaces.
@@ -67,7 +67,7 @@ impl Restorer for PutBack {
             }
             Kept::Company => {
                 let Planned { steps, later, refusals, work } = plan(job, events)?;
-                Ok(Planned { steps, later, refusals, work: Work::Company(work) })
+                Ok(Planned { steps, later, refusals, work: Work::Company(Box::new(work)) })
             }
         }
     }

@@ -72,7 +72,7 @@ pub(in crate::plugin) struct Redis;
 
 /// What was decided.
 pub(in crate::plugin) enum Work {
-    Place(Placement),
+    Place(Box<Placement>),
     /// Only a comparison was wanted, which changes nothing.
     Compared,
 }
@@ -141,12 +141,13 @@ impl Restorer for Redis {
         let tells = format!("then DBSIZE tells at most {keys} keys in all databases ({expires} may have run out)");
         let start = Step::new(Verb::Manual, "start the instance", tells);
         let later = vec![start.clone()];
-        let work = Work::Place(Placement { backup, goal, logs, start });
+        let work = Work::Place(Box::new(Placement { backup, goal, logs, start }));
         Ok(Planned { later, refusals, ..Planned::of(steps, work) })
     }
 
     fn execute(job: &Job<'_>, work: Work, _: Option<&Journal>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-        let Work::Place(Placement { backup, goal, logs, start }) = work else { return Ok(()) };
+        let Work::Place(placement) = work else { return Ok(()) };
+        let Placement { backup, goal, logs, start } = *placement;
         place(&backup, &goal, &logs, job.run, events)?;
         events.planned(start);
         if !logs.is_empty() {
