@@ -9,7 +9,7 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::inside::{self};
+use crate::plugin::kit::inside;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Ends, Tools};
 use crate::plugin::protocol::Request;
 use crate::types::pattern::Pattern;

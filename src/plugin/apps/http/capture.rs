@@ -4,7 +4,7 @@ use super::settings::HttpSettings;
 use crate::error::{Code, codes};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::inside::{self};
+use crate::plugin::kit::inside;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
 use crate::web::Answer;

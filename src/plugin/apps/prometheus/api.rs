@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::settings::PrometheusSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::endpoint::{self};
+use crate::plugin::kit::endpoint;
 use crate::web::{Answer, Call, Web};
 
 /// The server, with the right to call it.
