@@ -298,6 +298,26 @@ fn a_floor_of_the_plugins_uses_only_what_is_below_it_and_an_application_no_other
     assert_eq!(seen.len(), FLOORS.len(), "{seen:?}");
 }
 
+/// Who may know of a restore whether it is a dry run: who asks for it, and who ends one behind its plan.
+const KNOW_DRY_RUNS: [&str; 4] = ["plugin/protocol.rs", "plugin/kit/restore.rs", "plugin/host", "plugin/apps/rsync"];
+
+#[test]
+fn no_application_knows_whether_a_restore_is_a_dry_run() {
+    let mut complaints = Vec::new();
+    let mut seen = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.module() == Some("plugin")) {
+        let named = source.code.lines().enumerate().filter(|(_, line)| line.contains("dry_run"));
+        for (number, line) in named {
+            match KNOW_DRY_RUNS.iter().find(|home| source.path.starts_with(*home)) {
+                Some(home) => drop(seen.insert(*home)),
+                None => complaints.push(format!("src/{}:{}: {}", source.path, number + 1, line.trim())),
+            }
+        }
+    }
+    assert_none("a dry run changes nothing since it ends before an application could", &complaints);
+    assert!(seen.contains("plugin/kit/restore.rs"), "{seen:?}");
+}
+
 #[test]
 fn files_use_each_other_in_no_circle_but_that_of_a_parent_and_its_children() {
     let named = |circle: &Vec<graph::Module>| {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::model::Target;
 use crate::error::Trouble;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Kind};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::LABEL_PROJECT;
 use crate::plugin::apps::docker::settings;
 

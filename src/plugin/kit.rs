@@ -21,6 +21,7 @@ pub(in crate::plugin) mod memory_file;
 pub(in crate::plugin) mod patience;
 pub(in crate::plugin) mod place;
 pub(in crate::plugin) mod plain;
+pub(in crate::plugin) mod restore;
 pub(in crate::plugin) mod settings;
 pub(in crate::plugin) mod sqlite_check;
 pub(in crate::plugin) mod sqlite_files;

@@ -75,6 +75,12 @@ pub struct Step {
     pub detail: String,
 }
 
+impl Step {
+    pub(crate) fn new(verb: Verb, thing: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verb, thing: thing.into(), detail: detail.into() }
+    }
+}
+
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.verb.as_str(), self.thing)?;

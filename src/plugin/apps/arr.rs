@@ -4,37 +4,26 @@
 //! at to the last byte, and deleted on the application again: manual backups are never pruned there. What is ours is
 //! written down before the command is sent, so a capture that was killed leaves nothing behind either.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use crate::plugin::kit::builtin::{Builtin, Restore};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-use crate::error::codes;
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
-use crate::plugin::kit::digest;
-use crate::plugin::kit::endpoint::TlsSettings;
-use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::patience::Patience;
-use crate::plugin::kit::settings::Secret;
-use crate::plugin::protocol::{Request, Verdict};
-
-mod app;
+mod api;
+mod backup;
+mod capture;
 mod content;
-mod job;
+mod recover;
 mod restore;
+mod settings;
+mod validate;
 
-use app::App;
-use content::Content;
+use capture::capture;
+use settings::ArrSettings;
+use validate::validate;
 
 pub(crate) const LIDARR: Builtin = builtin::<Lidarr>();
 pub(crate) const PROWLARR: Builtin = builtin::<Prowlarr>();
 pub(crate) const RADARR: Builtin = builtin::<Radarr>();
 pub(crate) const READARR: Builtin = builtin::<Readarr>();
 pub(crate) const SONARR: Builtin = builtin::<Sonarr>();
-
 const GUIDE: &str = "
 In the backup: the zip that the application makes itself: its database (consistent while it is in use), config.xml, its
 version. Before it is kept, every byte is read: checksums, config.xml with its API key, SQLite's integrity_check, the
@@ -70,7 +59,7 @@ struct Kind {
 }
 
 trait Arr {
-    const KIND: Kind;
+    const KIND: &'static Kind;
 }
 
 struct Lidarr;
@@ -80,7 +69,7 @@ struct Readarr;
 struct Sonarr;
 
 impl Arr for Lidarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "lidarr",
         title: "Lidarr",
         summary: "Lidarr: its own backup with database and settings",
@@ -92,7 +81,7 @@ impl Arr for Lidarr {
 }
 
 impl Arr for Prowlarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "prowlarr",
         title: "Prowlarr",
         summary: "Prowlarr: its own backup with database and settings",
@@ -104,7 +93,7 @@ impl Arr for Prowlarr {
 }
 
 impl Arr for Radarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "radarr",
         title: "Radarr",
         summary: "Radarr: its own backup with database and settings",
@@ -116,7 +105,7 @@ impl Arr for Radarr {
 }
 
 impl Arr for Readarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "readarr",
         title: "Readarr",
         summary: "Readarr: its own backup with database and settings",
@@ -128,7 +117,7 @@ impl Arr for Readarr {
 }
 
 impl Arr for Sonarr {
-    const KIND: Kind = Kind {
+    const KIND: &'static Kind = &Kind {
         name: "sonarr",
         title: "Sonarr",
         summary: "Sonarr: its own backup with database and settings",
@@ -145,125 +134,13 @@ const fn builtin<A: Arr>() -> Builtin {
         summary: A::KIND.summary,
         guide: GUIDE,
         schema: || schemars::schema_for!(ArrSettings).to_value(),
-        capture: |request, events| capture(&A::KIND, request, events),
-        validate: |request, events| validate(&A::KIND, request, events),
-        restore: Some(Restore {
-            options: || schemars::schema_for!(restore::ArrRestore).to_value(),
-            run: |request, events| restore::restore(&A::KIND, request, events),
-        }),
-        recover: Some(|request, events| {
-            restore::recover(&A::KIND, request, events)?;
-            job::recover(&A::KIND, request)
-        }),
-    }
-}
-
-/// Which application, and how to get in.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ArrSettings {
-    /// Address of the web interface, with its URL base: `http://nas.lan:7878` or `https://media.lan/radarr`.
-    #[schemars(regex(pattern = "^https?://[^@]+$"))]
-    url: String,
-    /// The API key (Settings > General > Security).
-    api_key: Secret,
-    /// Login of the web interface, for the download where it asks for a login by form.
-    #[serde(default)]
-    username: Option<String>,
-    /// The password that belongs to `username`.
-    #[serde(default)]
-    password: Option<Secret>,
-    /// The application's Backups directory as this host sees it: the file is copied from there, not downloaded.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^/"))]
-    folder: Option<PathBuf>,
-    /// The target that keeps the application's PostgreSQL database; needed only where it uses one.
-    #[serde(default)]
-    #[schemars(length(min = 1))]
-    database_target: Option<String>,
-    /// How long the application may take to make its backup, or to be back after a restore: `10m`.
-    #[serde(default = "wait_default")]
-    wait: Patience,
-    /// How long the application may say nothing before a call is given up.
-    #[serde(default = "Patience::silence")]
-    silence: Patience,
-    /// Whose certificate to trust with https; without it the system's authorities.
-    #[serde(default)]
-    tls: Option<TlsSettings>,
-    /// Send the key over plain http to a host that is not in the own network.
-    #[serde(default)]
-    allow_http: bool,
-}
-
-fn wait_default() -> Patience {
-    Patience(Duration::from_mins(10))
-}
-
-impl ArrSettings {
-    fn of(request: &Request) -> Result<Self, Failure> {
-        let settings: Self = builtin::settings(request)?;
-        if settings.username.is_some() != settings.password.is_some() {
-            return Err(Failure::new(codes::SETTINGS, "only one of `username` and `password` is given")
-                .hint("give both for a login by form, or none"));
-        }
-        Ok(settings)
-    }
-
-    fn wait(&self) -> Duration {
-        self.wait.0
+        capture: |request, events| capture(A::KIND, request, events),
+        validate: |request, events| validate(A::KIND, request, events),
+        restore: Some(Restore::by::<restore::PutBack<A>>()),
+        recover: Some(|request, events| recover::recover(A::KIND, request, events)),
     }
 }
 
 /// The file's name in the staging directory, the same in every run.
 const ARTIFACT: &str = "backup.zip";
 const FORMAT: &str = "arr-zip";
-
-fn capture(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings = ArrSettings::of(request)?;
-    let journal = Journal::of(request)?;
-    let app = App::open(kind, &settings)?;
-    let status = app.status()?;
-    let elsewhere = status.refuse_database_elsewhere(kind, &settings)?;
-    events.version(format!("{} {}", kind.title, status.version));
-    let zip = request.staging.join(ARTIFACT);
-    let sha256 = job::fetch(&app, &settings, &journal, &zip, events)?;
-    let content = content::read(kind, &zip)?;
-    content.refuse_unless_of(kind, &status, &settings, events)?;
-    if let Some(target) = elsewhere {
-        events.log(format!("the database is in PostgreSQL and not in this backup; the target {target} is to have it"));
-    } else if content.database.is_none() {
-        return Err(Content::without_database(kind));
-    }
-    content.tell(events);
-    events.artifact(ARTIFACT, FORMAT, sha256);
-    Ok(())
-}
-
-fn validate(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings = ArrSettings::of(request)?;
-    let facts = asked::facts(request)?;
-    for artifact in &facts.artifacts {
-        let zip = request.staging.join(&artifact.path);
-        digest::check(artifact, &zip, events)?;
-        let content = match content::read(kind, &zip) {
-            Ok(content) => content,
-            Err(failure) => {
-                events.validation("the backup is whole", Verdict::Failed, failure.trouble.message);
-                continue;
-            }
-        };
-        content.judge(kind, &settings, request, events);
-    }
-    Ok(())
-}
-
-/// What the request says about the artifact that is to be restored.
-fn artifact_of(kind: &Kind, request: &Request) -> Result<(PathBuf, Content), Failure> {
-    let artifact = request.capture.as_ref().and_then(|facts| facts.artifacts.first()).ok_or_else(|| {
-        Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no artifact of this plugin")
-            .hint("choose a snapshot of this target: `larder snapshots TARGET`")
-    })?;
-    let zip = request.staging.join(&artifact.path);
-    let content = content::read(kind, &zip)?;
-    Ok((zip, content))
-}

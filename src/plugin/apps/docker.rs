@@ -9,11 +9,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::codes;
-use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
-use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES};
+use crate::plugin::kit::builtin::{Builtin, Failure, Restore};
 
+pub(crate) mod api;
 mod attributes;
 mod capture;
 mod choose;
@@ -21,7 +19,6 @@ mod compose;
 mod content;
 pub(crate) mod database;
 mod describe;
-pub(crate) mod engine;
 mod exec;
 mod halt;
 mod holes;
@@ -32,17 +29,16 @@ mod member;
 mod put;
 mod rdb;
 mod read;
+mod recover;
 mod restore;
 mod server;
 pub(crate) mod settings;
 mod stack_files;
 mod still;
 mod stock;
-mod verify;
+mod validate;
 
 use capture::Work;
-use engine::Engine;
-use halt::Halted;
 use settings::DockerSettings;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
@@ -50,13 +46,10 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     summary: "compose projects, containers and volumes through the container engine's API",
     guide: GUIDE,
     schema: || schemars::schema_for!(DockerSettings).to_value(),
-    capture,
-    validate: verify::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(restore::place::Options).to_value(),
-        run: restore::restore,
-    }),
-    recover: Some(recover),
+    capture: capture::capture,
+    validate: validate::validate,
+    restore: Some(Restore::by::<restore::PutBack>()),
+    recover: Some(recover::recover),
 };
 
 const GUIDE: &str = "
@@ -108,56 +101,8 @@ Where the containers are gone it first puts back the compose files and says what
 
 /// How long the engine may be silent in the middle of an answer: pg_dump may think for a while.
 const PATIENCE: Duration = Duration::from_mins(30);
-
 const INVENTORY: &str = "inventory.json";
 const FORMAT_TAR: &str = "tar";
-
-fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: DockerSettings = builtin::settings(request)?;
-    let wanted = settings.chosen()?;
-    let journal = Journal::of(request)?;
-    let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
-    let version = engine.version()?;
-    events.version(version.clone());
-    let found = choose::look_up(&engine, &wanted)?;
-    let mut work = Work::new(request, &settings, &engine);
-    let mut halted = Halted::new(&engine, Some(&journal), settings.stop_timeout);
-    let captured = work.read_all(&found, &mut halted, events);
-    // Whatever came of it.
-    let put_back = halted.put_back(events);
-    let mut inventory = captured?;
-    put_back?;
-    choose::still_there(&engine, &found.containers)?;
-    inventory.engine = version;
-    inventory.project.clone_from(&settings.project);
-    work.describe(&found.containers, &mut inventory, events)?;
-    work.tell(&wanted, &mut inventory, events);
-    for (path, format, sha256) in &work.artifacts {
-        events.artifact(path, format, sha256.clone());
-    }
-    for source in work.sources {
-        events.source(source);
-    }
-    events.figure("containers", inventory.containers.len() as u64);
-    events.figure("volumes", inventory.volumes.len() as u64);
-    events.figure("dumps", inventory.dumps.len() as u64);
-    events.figure("files", inventory.volumes.iter().map(|kept| kept.contents.files).sum());
-    let in_place = || inventory.volumes.iter().filter(|kept| kept.artifact.is_none());
-    if in_place().next().is_some() {
-        events.figure(SOURCE_FILES, in_place().map(|kept| kept.contents.files).sum());
-        events.figure(SOURCE_BYTES, in_place().map(|kept| kept.contents.bytes).sum());
-    }
-    Ok(())
-}
-
-fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: DockerSettings = builtin::settings(request)?;
-    let journal = Journal::of(request)?;
-    let engine = Engine::open(&settings.socket, Duration::from_mins(1))?;
-    restore::recover(&engine, &journal, &request.staging, events)?;
-    halt::recover(&engine, &journal, events)?;
-    restore::recovered(&journal)
-}
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = |code| Failure::new(code, format!("{} cannot be written: {error}", path.display()));

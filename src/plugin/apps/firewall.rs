@@ -5,11 +5,12 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::error::codes;
-use crate::plugin::kit::asked::{RestoreJob, ValidateJob};
+use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob};
 use crate::plugin::kit::{archive, digest, download, xml};
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::protocol::{Request, Step, Verb, Verdict};
 
 pub(super) const FILE: &str = "config.xml";
 /// Real ones have up to some MiB; with embedded RRD data tens of them.
@@ -91,38 +92,27 @@ impl Kind {
     }
 
     /// Neither has an API that takes a configuration: it is checked, and a person is told what to do.
-    pub(super) fn restore<S: DeserializeOwned>(
+    pub(super) fn plan<S>(
         &self,
-        request: &Request,
-        steps: &[(&str, &str)],
-        events: &mut EventWriter<'_>,
-    ) -> Result<(), Failure> {
-        let RestoreJob::<S, NoOptions> { facts, order, .. } = RestoreJob::of(request)?;
-        let Some(artifact) = facts.artifacts.iter().find(|each| each.format == self.format) else {
+        job: &RestoreJob<'_, S, NoOptions>,
+        by_hand: &[(&str, &str)],
+    ) -> Result<Planned<()>, Failure> {
+        let Some(artifact) = job.facts.artifacts.iter().find(|each| each.format == self.format) else {
             return Err(Failure::new(codes::NO_EXPORT, format!("the backup has no configuration of {}", self.name))
                 .hint("is it one of another plugin?"));
         };
-        let shape = self.read(&request.staging.join(&artifact.path))?;
-        events.step(Verb::Keep, FILE, format!("it is whole: {} elements", shape.elements));
-        for (thing, detail) in steps {
-            events.step(Verb::Manual, *thing, *detail);
-        }
-        if !order.dry_run {
-            events.validation(
-                "the configuration is in force",
-                Verdict::CouldNotVerify,
-                format!("{} takes a configuration only from a person: follow the steps", self.name),
-            );
-        }
-        Ok(())
+        let shape = self.read(&job.staging.join(&artifact.path))?;
+        let mut steps = vec![Step::new(Verb::Keep, FILE, format!("it is whole: {} elements", shape.elements))];
+        steps.extend(by_hand.iter().map(|(thing, detail)| Step::new(Verb::Manual, *thing, *detail)));
+        Ok(Planned::of(steps, ()))
     }
-}
 
-/// There is nothing to choose.
-#[derive(serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct NoOptions {}
-
-pub(super) fn options_schema() -> serde_json::Value {
-    schemars::schema_for!(NoOptions).to_value()
+    /// Says that the rest is a person's.
+    pub(super) fn execute(&self, events: &mut EventWriter<'_>) {
+        events.validation(
+            "the configuration is in force",
+            Verdict::CouldNotVerify,
+            format!("{} takes a configuration only from a person: follow the steps", self.name),
+        );
+    }
 }

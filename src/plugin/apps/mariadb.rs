@@ -14,11 +14,8 @@ const fn named(name: &'static str, summary: &'static str) -> Builtin {
         guide: GUIDE,
         schema: || schemars::schema_for!(mariadb::MariadbSettings).to_value(),
         capture: mariadb::capture,
-        validate: mariadb::verify::validate,
-        restore: Some(Restore {
-            options: || schemars::schema_for!(mariadb::restore::MariadbRestore).to_value(),
-            run: mariadb::restore::run,
-        }),
+        validate: mariadb::validate::validate,
+        restore: Some(Restore::by::<mariadb::restore::Mariadb>()),
         recover: Some(mariadb::restore::recover),
     }
 }

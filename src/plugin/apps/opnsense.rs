@@ -5,11 +5,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::codes;
-use crate::plugin::apps::firewall::{self, FILE, Kind, XML_BYTES_MAX};
-use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::apps::firewall::{FILE, Kind, XML_BYTES_MAX};
+use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
+use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob, Restorer};
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
@@ -22,10 +24,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(OpnsenseSettings).to_value(),
     capture,
     validate: |request, events| KIND.validate::<OpnsenseSettings>(request, events),
-    restore: Some(builtin::Restore {
-        options: firewall::options_schema,
-        run: |request, events| KIND.restore::<OpnsenseSettings>(request, STEPS, events),
-    }),
+    restore: Some(Restore::by::<Opnsense>()),
     recover: None,
 };
 
@@ -76,6 +75,32 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("packages", "install the plugins that the configuration names: System, Firmware, Plugins"),
 ];
+
+/// Says how a person puts a configuration back.
+struct Opnsense;
+
+impl Restorer for Opnsense {
+    type Settings = OpnsenseSettings;
+    type Options = NoOptions;
+    type Work = ();
+
+    fn plan(
+        job: &RestoreJob<'_, OpnsenseSettings, NoOptions>,
+        _: &mut EventWriter<'_>,
+    ) -> Result<Planned<()>, Failure> {
+        KIND.plan(job, STEPS)
+    }
+
+    fn execute(
+        _: &RestoreJob<'_, OpnsenseSettings, NoOptions>,
+        (): (),
+        _: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        KIND.execute(events);
+        Ok(())
+    }
+}
 
 /// Which OPNsense.
 #[derive(Deserialize, JsonSchema)]

@@ -5,15 +5,17 @@ use serde::Deserialize;
 
 use crate::error::{Trouble, codes};
 use crate::plugin::apps::firewall::{self, FILE, Kind};
-use crate::plugin::kit::builtin::{self, Builtin, Failure};
+use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
 use crate::plugin::kit::endpoint::{self, TlsSettings};
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
+use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob, Restorer};
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{download, plain};
 use crate::plugin::protocol::Request;
 
-mod form;
+mod client;
 
 pub(crate) const BUILTIN: Builtin = Builtin {
     name: "pfsense",
@@ -22,10 +24,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(PfsenseSettings).to_value(),
     capture,
     validate: |request, events| KIND.validate::<PfsenseSettings>(request, events),
-    restore: Some(builtin::Restore {
-        options: firewall::options_schema,
-        run: |request, events| KIND.restore::<PfsenseSettings>(request, STEPS, events),
-    }),
+    restore: Some(Restore::by::<Pfsense>()),
     recover: None,
 };
 
@@ -69,6 +68,29 @@ const STEPS: &[(&str, &str)] = &[
     ("without the web interface", "copy it to /cf/conf/config.xml, remove /tmp/config.cache, and reboot"),
     ("packages", "they are installed again by themselves after the reboot; see Diagnostics, Backup & Restore"),
 ];
+
+/// Says how a person puts a configuration back.
+struct Pfsense;
+
+impl Restorer for Pfsense {
+    type Settings = PfsenseSettings;
+    type Options = NoOptions;
+    type Work = ();
+
+    fn plan(job: &RestoreJob<'_, PfsenseSettings, NoOptions>, _: &mut EventWriter<'_>) -> Result<Planned<()>, Failure> {
+        KIND.plan(job, STEPS)
+    }
+
+    fn execute(
+        _: &RestoreJob<'_, PfsenseSettings, NoOptions>,
+        (): (),
+        _: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        KIND.execute(events);
+        Ok(())
+    }
+}
 
 /// Which pfSense, and what of it.
 #[derive(Deserialize, JsonSchema)]
@@ -115,7 +137,7 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
     let settings: PfsenseSettings = builtin::settings(request)?;
     let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
     let path = request.staging.join(FILE);
-    let mut browser = form::Browser::new(&web);
+    let mut browser = client::Browser::new(&web);
     let logged_in = browser.log_in(&settings.user, &settings.password.0);
     let downloaded = logged_in.and_then(|()| browser.download(&settings.wanted(), &path, events));
     if let Err(failure) = browser.log_out() {

@@ -9,11 +9,8 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     guide: GUIDE,
     schema: || schemars::schema_for!(postgres::PostgresSettings).to_value(),
     capture: postgres::capture,
-    validate: postgres::verify::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(postgres::restore::PostgresRestore).to_value(),
-        run: postgres::restore::run,
-    }),
+    validate: postgres::validate::validate,
+    restore: Some(Restore::by::<postgres::restore::Postgres>()),
     recover: Some(postgres::restore::recover),
 };
 

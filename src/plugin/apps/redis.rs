@@ -10,10 +10,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(redis::RedisSettings).to_value(),
     capture: redis::capture,
     validate: redis::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(redis::restore::RedisRestore).to_value(),
-        run: redis::restore::run,
-    }),
+    restore: Some(Restore::by::<redis::restore::Redis>()),
     recover: None,
 };
 

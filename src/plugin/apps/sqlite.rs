@@ -10,10 +10,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(sqlite::SqliteSettings).to_value(),
     capture: sqlite::capture,
     validate: sqlite::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(sqlite::restore::SqliteRestore).to_value(),
-        run: sqlite::restore::run,
-    }),
+    restore: Some(Restore::by::<sqlite::restore::Sqlite>()),
     recover: None,
 };
 

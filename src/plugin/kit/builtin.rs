@@ -84,7 +84,12 @@ fn fields(schema: &Value) -> String {
 
 /// The settings as the plugin's own type.
 pub(crate) fn settings<T: DeserializeOwned>(request: &Request) -> Result<T, Failure> {
-    serde_json::from_value(request.settings.clone()).map_err(|error| {
+    settings_in(request.settings.clone())
+}
+
+/// The same, of settings that another plugin makes.
+pub(crate) fn settings_in<T: DeserializeOwned>(settings: Value) -> Result<T, Failure> {
+    serde_json::from_value(settings).map_err(|error| {
         // A serde message quotes the value it didn't like, which may be a secret in the wrong place.
         let shown = match error.classify() {
             serde_json::error::Category::Data => error.to_string(),
@@ -101,7 +106,11 @@ pub(crate) fn settings<T: DeserializeOwned>(request: &Request) -> Result<T, Fail
 
 /// What the operator chose for a restore, as the plugin's own type.
 pub(crate) fn options<T: DeserializeOwned>(request: &Request) -> Result<T, Failure> {
-    let given = request.restore.as_ref().map(|order| order.options.clone()).unwrap_or_default();
+    options_in(request.restore.as_ref().map(|order| order.options.clone()).unwrap_or_default())
+}
+
+/// The same, of what another plugin chooses.
+pub(crate) fn options_in<T: DeserializeOwned>(given: Value) -> Result<T, Failure> {
     let given = if given.is_null() { Value::Object(serde_json::Map::new()) } else { given };
     serde_json::from_value(given).map_err(|error| {
         Failure::new(codes::RESTORE_OPTIONS, format!("the options do not fit the plugin: {error}"))

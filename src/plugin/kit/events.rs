@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::error::Trouble;
-use crate::plugin::protocol::{ArtifactFile, Event, Source, Validation, Verb, Verdict};
+use crate::plugin::protocol::{ArtifactFile, Event, Source, Step, Validation, Verb, Verdict};
 
 /// Where a plugin says its events.
 pub(crate) struct EventWriter<'a> {
@@ -56,7 +56,13 @@ impl EventWriter<'_> {
 
     /// Something that a restore does, or would do.
     pub(crate) fn step(&mut self, verb: Verb, thing: impl Into<String>, detail: impl Into<String>) {
-        self.say(&Event::Step { verb, thing: thing.into(), detail: detail.into() });
+        self.planned(Step::new(verb, thing, detail));
+    }
+
+    /// The same, of a step that was decided before.
+    pub(crate) fn planned(&mut self, step: Step) {
+        let Step { verb, thing, detail } = step;
+        self.say(&Event::Step { verb, thing, detail });
     }
 
     pub(crate) fn validation(&mut self, name: impl Into<String>, verdict: Verdict, detail: impl Into<String>) {

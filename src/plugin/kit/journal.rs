@@ -35,6 +35,11 @@ impl Journal {
         }
     }
 
+    /// The one that the host gave, else one of our own below `directory`.
+    pub(crate) fn or_within(given: Option<&Self>, directory: &Path) -> Result<Self, Failure> {
+        given.map_or_else(|| Self::within(directory), |given| Ok(given.clone()))
+    }
+
     /// One of our own below `directory`, for a caller who keeps none: it outlives no kill.
     pub(crate) fn within(directory: &Path) -> Result<Self, Failure> {
         let directory = directory.join(".larder-journal");

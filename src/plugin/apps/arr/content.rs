@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use super::app::Status;
-use super::{ArrSettings, Kind};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Kind;
+use super::api::Status;
+use super::settings::ArrSettings;
 use crate::error::{Trouble, codes};
 use crate::plugin::kit::archive::{self, Bounds, Member};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::sqlite_check;
 use crate::plugin::protocol::{Request, Verdict};
-use secrecy::{ExposeSecret as _, SecretString};
 
 /// Largest config.xml and INFO, in bytes.
 const TEXT_BYTES_MAX: u64 = 1 << 20;

@@ -1,6 +1,7 @@
 //! The way back: upload, restart, wait for the application, count.
 
 use std::cmp::Ordering;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,16 @@ use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use super::app::{App, Status};
-use super::content::Content;
-use super::{ArrSettings, Kind, artifact_of, job};
+use super::api::{App, Status};
+use super::content::{self, Content};
+use super::settings::ArrSettings;
+use super::{Arr, Kind, backup};
 use crate::error::codes;
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Request, Step, Verb, Verdict};
 use crate::types::show_duration;
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -30,27 +32,69 @@ pub(super) struct ArrRestore {
     allow_older: bool,
 }
 
-pub(super) fn restore(kind: &Kind, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings = ArrSettings::of(request)?;
-    let options: ArrRestore = builtin::options(request)?;
-    let dry_run = asked::order(request)?.dry_run;
-    let (zip, content) = artifact_of(kind, request)?;
-    let app = App::open(kind, &settings)?;
+type Job<'j> = RestoreJob<'j, ArrSettings, ArrRestore>;
+
+/// Puts a backup into the application that `A` is.
+pub(super) struct PutBack<A>(PhantomData<A>);
+
+/// What was decided, and what the application was then.
+pub(super) struct Work {
+    app: App<'static>,
+    before: Status,
+    zip: PathBuf,
+    content: Content,
+    version: String,
+}
+
+impl<A: Arr> Restorer for PutBack<A> {
+    type Settings = ArrSettings;
+    type Options = ArrRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        plan(A::KIND, job, events)
+    }
+
+    fn execute(
+        job: &Job<'_>,
+        work: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        execute(A::KIND, job, &work, journal, events)
+    }
+}
+
+fn plan(kind: &'static Kind, job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+    job.settings.check()?;
+    let artifact = job.facts.artifacts.first().ok_or_else(|| {
+        Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no artifact of this plugin")
+            .hint("choose a snapshot of this target: `larder snapshots TARGET`")
+    })?;
+    let zip = job.staging.join(&artifact.path);
+    let content = content::read(kind, &zip)?;
+    let app = App::open(kind, &job.settings)?;
     let before = app.status()?;
     events.version(format!("{} {}", kind.title, before.version));
     let version = content.version.clone().unwrap_or_default();
-    fits(kind, &before, &content, &version, &options)?;
-    tell(kind, &app, &settings, &before, &content, &version, events)?;
-    if dry_run {
-        return Ok(());
-    }
+    let work = Work { app, before, zip, content, version };
+    work.fits(kind, &job.options)?;
+    Ok(Planned::of(work.steps(kind, &job.settings)?, work))
+}
+
+fn execute(
+    kind: &'static Kind,
+    job: &Job<'_>,
+    work: &Work,
+    journal: Option<&Journal>,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
+    let (settings, Work { app, before, zip, content, version }) = (&job.settings, work);
     // What it has now stays on the application, and here, until what comes is seen to be right.
-    let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
-    let journal = journal.as_ref();
-    let kept = request.staging.join(".before.zip");
+    let kept = job.staging.join(".before.zip");
     let _ = std::fs::remove_file(&kept);
-    let note = journal.map(|journal| job::keep(&app, &settings, journal, &kept, events)).transpose()?;
-    let done = put(&app, kind, &settings, journal, &zip, &version, &content, &before, events);
+    let note = journal.map(|journal| backup::keep(app, settings, journal, &kept, events)).transpose()?;
+    let done = put(app, kind, settings, journal, zip, version, content, before, events);
     let (restored, after, found) = match done {
         Ok(done) => done,
         Err(failure) if note.is_some() => {
@@ -69,7 +113,7 @@ pub(super) fn restore(kind: &Kind, request: &Request, events: &mut EventWriter<'
     let title = format!("it lists the {name} of the backup");
     if wanted == Some(found) {
         events.validation(title, Verdict::Proven, detail);
-        if let Some(Err(failure)) = note.map(|note| job::forget(&restored, &note)) {
+        if let Some(Err(failure)) = note.map(|note| backup::forget(&restored, &note)) {
             events.warning(failure.trouble);
         }
         return Ok(());
@@ -78,8 +122,8 @@ pub(super) fn restore(kind: &Kind, request: &Request, events: &mut EventWriter<'
         events.validation(title, Verdict::Failed, detail);
         return Ok(());
     }
-    let was = super::content::read(kind, &kept)?;
-    let back = put(&restored, kind, &settings, journal, &kept, &before.version, &was, &after, events);
+    let was = content::read(kind, &kept)?;
+    let back = put(&restored, kind, settings, journal, &kept, &before.version, &was, &after, events);
     let tail = match back {
         Ok(_) => "what it had before was put back".to_owned(),
         Err(failure) => format!("and what it had before could not be put back: {}", failure.trouble.message),
@@ -106,7 +150,7 @@ pub(super) fn recover(kind: &Kind, request: &Request, events: &mut EventWriter<'
         let restarted = match App::open(kind, &settings)?.restart() {
             // config.xml is replaced at once, so the key may be the backup's already.
             Err(failure) if failure.trouble.is(codes::UNAUTHORIZED) => {
-                let key = super::content::read(kind, &note.upload)?.api_key;
+                let key = content::read(kind, &note.upload)?.api_key;
                 App::open(kind, &settings)?.with_key(key).restart()
             }
             done => done,
@@ -157,52 +201,51 @@ fn put<'k>(
     Ok((restored, after, found))
 }
 
-/// Whether this backup can go into this application at all.
-fn fits(kind: &Kind, before: &Status, content: &Content, version: &str, options: &ArrRestore) -> Result<(), Failure> {
-    if !before.uses_sqlite() {
-        return Err(Failure::new(
-            codes::DATABASE_ELSEWHERE,
-            format!("this {} uses PostgreSQL: its own restore cannot fill that", kind.title),
-        )
-        .hint(
-            "restore the target with the plugin `postgres`; config.xml is in this backup (`larder restore --to DIR`)",
-        ));
+impl Work {
+    /// Whether this backup can go into this application at all.
+    fn fits(&self, kind: &Kind, options: &ArrRestore) -> Result<(), Failure> {
+        let Self { before, content, version, .. } = self;
+        if !before.uses_sqlite() {
+            return Err(Failure::new(
+                codes::DATABASE_ELSEWHERE,
+                format!("this {} uses PostgreSQL: its own restore cannot fill that", kind.title),
+            )
+            .hint(
+                "restore the target with the plugin `postgres`; config.xml is in this backup (`larder restore --to DIR`)",
+            ));
+        }
+        if content.database.is_none() {
+            return Err(Content::without_database(kind));
+        }
+        if compare_versions(&before.version, version) == Ordering::Less && !options.allow_older {
+            let message =
+                format!("the backup is of version {version}, this {} is older: {}", kind.title, before.version);
+            return Err(Failure::new(codes::APP_OLDER, message)
+                .hint(format!("update {} to {version} or newer first; or choose `allow_older: true`", kind.title)));
+        }
+        Ok(())
     }
-    if content.database.is_none() {
-        return Err(Content::without_database(kind));
-    }
-    if compare_versions(&before.version, version) == Ordering::Less && !options.allow_older {
-        let message = format!("the backup is of version {version}, this {} is older: {}", kind.title, before.version);
-        return Err(Failure::new(codes::APP_OLDER, message)
-            .hint(format!("update {} to {version} or newer first; or choose `allow_older: true`", kind.title)));
-    }
-    Ok(())
-}
 
-fn tell(
-    kind: &Kind,
-    app: &App<'_>,
-    settings: &ArrSettings,
-    before: &Status,
-    content: &Content,
-    version: &str,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    let versions = match compare_versions(&before.version, version) {
-        Ordering::Equal => format!("both are of version {version}"),
-        Ordering::Greater => format!("from version {version} into {}: it is migrated at the start", before.version),
-        Ordering::Less => format!("from version {version} into the older {}: it may not start", before.version),
-    };
-    let name = kind.table.to_ascii_lowercase();
-    let counts = format!("{} {name} instead of {}", content.count(kind).unwrap_or(0), app.count()?);
-    events.step(Verb::Replace, format!("database {}.db", kind.name), format!("{counts}; {versions}"));
-    events.step(Verb::Replace, "config.xml", "API key, port and login become the backup's");
-    events.step(Verb::Run, format!("restart of {}", kind.title), "");
-    if content.api_key.expose_secret() != settings.api_key.0.expose_secret() {
-        let detail = "the backup has another key: put the one that the application shows then into the settings";
-        events.step(Verb::Manual, "setting api_key", detail);
+    fn steps(&self, kind: &Kind, settings: &ArrSettings) -> Result<Vec<Step>, Failure> {
+        let Self { app, before, content, version, .. } = self;
+        let versions = match compare_versions(&before.version, version) {
+            Ordering::Equal => format!("both are of version {version}"),
+            Ordering::Greater => format!("from version {version} into {}: it is migrated at the start", before.version),
+            Ordering::Less => format!("from version {version} into the older {}: it may not start", before.version),
+        };
+        let name = kind.table.to_ascii_lowercase();
+        let counts = format!("{} {name} instead of {}", content.count(kind).unwrap_or(0), app.count()?);
+        let mut steps = vec![
+            Step::new(Verb::Replace, format!("database {}.db", kind.name), format!("{counts}; {versions}")),
+            Step::new(Verb::Replace, "config.xml", "API key, port and login become the backup's"),
+            Step::new(Verb::Run, format!("restart of {}", kind.title), ""),
+        ];
+        if content.api_key.expose_secret() != settings.api_key.0.expose_secret() {
+            let detail = "the backup has another key: put the one that the application shows then into the settings";
+            steps.push(Step::new(Verb::Manual, "setting api_key", detail));
+        }
+        Ok(steps)
     }
-    Ok(())
 }
 
 /// Waits until it was restarted and answers; with the key that it takes then.

@@ -7,10 +7,10 @@ use std::io::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::choose::Found;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
 use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, Part};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::halt::{self, Halted};
 use crate::plugin::apps::docker::inventory::{
     self, Binds, By, Container, DataDirectory, Item, ItemKind, LeftOut, Wanted,
@@ -20,13 +20,52 @@ use crate::plugin::apps::docker::read::{self, Attributes, Place};
 use crate::plugin::apps::docker::settings::{Chosen, Databases, DockerSettings};
 use crate::plugin::apps::docker::still::Still;
 use crate::plugin::apps::docker::stock::Stock;
-use crate::plugin::apps::docker::{FORMAT_TAR, rdb, server, unwritable};
-use crate::plugin::kit::builtin::Failure;
+use crate::plugin::apps::docker::{FORMAT_TAR, PATIENCE, choose, rdb, server, unwritable};
+use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::files::survey::Survey;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::kit::{digest, live};
-use crate::plugin::protocol::{Request, Source};
+use crate::plugin::protocol::{Request, SOURCE_BYTES, SOURCE_FILES, Source};
+
+pub(super) fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    let settings: DockerSettings = builtin::settings(request)?;
+    let wanted = settings.chosen()?;
+    let journal = Journal::of(request)?;
+    let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+    let version = engine.version()?;
+    events.version(version.clone());
+    let found = choose::look_up(&engine, &wanted)?;
+    let mut work = Work::new(request, &settings, &engine);
+    let mut halted = Halted::new(&engine, Some(&journal), settings.stop_timeout);
+    let captured = work.read_all(&found, &mut halted, events);
+    // Whatever came of it.
+    let put_back = halted.put_back(events);
+    let mut inventory = captured?;
+    put_back?;
+    choose::still_there(&engine, &found.containers)?;
+    inventory.engine = version;
+    inventory.project.clone_from(&settings.project);
+    work.describe(&found.containers, &mut inventory, events)?;
+    work.tell(&wanted, &mut inventory, events);
+    for (path, format, sha256) in &work.artifacts {
+        events.artifact(path, format, sha256.clone());
+    }
+    for source in work.sources {
+        events.source(source);
+    }
+    events.figure("containers", inventory.containers.len() as u64);
+    events.figure("volumes", inventory.volumes.len() as u64);
+    events.figure("dumps", inventory.dumps.len() as u64);
+    events.figure("files", inventory.volumes.iter().map(|kept| kept.contents.files).sum());
+    let in_place = || inventory.volumes.iter().filter(|kept| kept.artifact.is_none());
+    if in_place().next().is_some() {
+        events.figure(SOURCE_FILES, in_place().map(|kept| kept.contents.files).sum());
+        events.figure(SOURCE_BYTES, in_place().map(|kept| kept.contents.bytes).sum());
+    }
+    Ok(())
+}
 
 /// What is left out is named in one line up to here; the inventory has all.
 const LEFT_OUT_NAMED_MAX: usize = 12;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::codes;
-use crate::plugin::apps::docker::engine::{Engine, Listed};
+use crate::plugin::apps::docker::api::{Engine, Listed};
 use crate::plugin::apps::docker::inventory::{Container, Item, ItemKind, LABEL_PROJECT, start_order};
 use crate::plugin::apps::docker::settings::Chosen;
 use crate::plugin::kit::builtin::Failure;

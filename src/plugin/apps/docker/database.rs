@@ -6,7 +6,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::error::codes;
-use crate::plugin::apps::docker::engine::Engine;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::codes;
-use crate::plugin::apps::docker::engine::Engine;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::kit::builtin::Failure;
 use crate::process::Redactor;
 

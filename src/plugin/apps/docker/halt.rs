@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::docker::engine::{Engine, Switched};
+use crate::plugin::apps::docker::api::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::plugin::apps::docker::engine::Mount;
+use crate::plugin::apps::docker::api::Mount;
 
 mod data_directory;
 

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::{Engine, Switched};
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL, Login};
-use crate::plugin::apps::docker::engine::{Engine, Switched};
 use crate::plugin::apps::docker::inventory::{Container, DataDirectory, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
+use crate::plugin::protocol::{Step, Verb};
 
 mod mysql;
 mod postgres;
@@ -53,10 +54,10 @@ pub(super) struct Place<'a> {
 }
 
 /// A server that dumps can be put back into.
-pub(super) enum Server<'a> {
-    Postgres(postgres::Server<'a>),
-    MySql(mysql::Server<'a>),
-    Redis(redis::Server<'a>),
+pub(super) enum Server {
+    Postgres(postgres::Server),
+    MySql(mysql::Server),
+    Redis(redis::Server),
 }
 
 /// What was loaded beside the live data.
@@ -67,12 +68,12 @@ pub(super) enum Loaded {
 }
 
 /// The servers of `inventory` whose containers are there and are `wanted`.
-pub(super) fn servers<'a>(
+pub(super) fn servers(
     engine: &Engine,
-    inventory: &'a Inventory,
+    inventory: &Inventory,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<Server<'a>>, Failure> {
-    let mut servers: Vec<Server<'a>> = Vec::new();
+) -> Result<Vec<Server>, Failure> {
+    let mut servers: Vec<Server> = Vec::new();
     for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container)) {
         let is_postgres = [FORMAT_POSTGRES, FORMAT_GLOBALS].contains(&dump.format.as_str());
         let known = servers.iter_mut().find_map(|server| match server {
@@ -80,7 +81,7 @@ pub(super) fn servers<'a>(
             _ => None,
         });
         if let Some(server) = known {
-            server.dumps.push(dump);
+            server.dumps.push(dump.clone());
             continue;
         }
         let found = engine.inspect(&dump.container)?.and_then(Container::of);
@@ -88,10 +89,10 @@ pub(super) fn servers<'a>(
         let Some(container) = found.filter(|container| container.name == dump.container) else { continue };
         match dump.format.as_str() {
             _ if is_postgres => {
-                servers.push(Server::Postgres(postgres::Server { container, dumps: vec![dump], full: None }));
+                servers.push(Server::Postgres(postgres::Server { container, dumps: vec![dump.clone()], full: None }));
             }
-            FORMAT_SQL => servers.push(Server::MySql(mysql::Server::new(container, dump, servers.len()))),
-            FORMAT_RDB => servers.push(Server::Redis(redis::Server::new(container, dump, servers.len()))),
+            FORMAT_SQL => servers.push(Server::MySql(mysql::Server::new(container, dump.clone(), servers.len()))),
+            FORMAT_RDB => servers.push(Server::Redis(redis::Server::new(container, dump.clone(), servers.len()))),
             _ => {}
         }
     }
@@ -103,7 +104,7 @@ pub(super) fn servers<'a>(
     Ok(servers)
 }
 
-impl Server<'_> {
+impl Server {
     pub(super) fn is(&self, id: &str) -> bool {
         self.id() == id
     }
@@ -122,10 +123,14 @@ impl Server<'_> {
     }
 
     pub(super) fn id(&self) -> &str {
+        &self.container().id
+    }
+
+    fn container(&self) -> &Container {
         match self {
-            Self::Postgres(server) => &server.container.id,
-            Self::MySql(server) => &server.container.id,
-            Self::Redis(server) => &server.container.id,
+            Self::Postgres(server) => &server.container,
+            Self::MySql(server) => &server.container,
+            Self::Redis(server) => &server.container,
         }
     }
 
@@ -152,27 +157,56 @@ impl Server<'_> {
         }
     }
 
-    /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
+    /// Reads its dumps, and looks at what is in its databases if it works.
     pub(super) fn look(
         &mut self,
         engine: &Engine,
-        place: &Place<'_>,
-        start: bool,
+        staging: &Path,
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Postgres(server) => server.look(engine, start, events),
-            Self::MySql(server) => server.look(engine, place, start, events),
-            Self::Redis(server) => server.look(engine, place, start, events),
+            Self::Postgres(_) => {}
+            Self::MySql(server) => server.read(staging, events)?,
+            Self::Redis(server) => server.read(staging)?,
+        }
+        if self.container().state == State::Running { self.ask(engine, staging, events) } else { Ok(()) }
+    }
+
+    /// Has one that stood still work, and looks at what is in its databases then.
+    pub(super) fn start(
+        &mut self,
+        engine: &Engine,
+        staging: &Path,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        if self.container().state == State::Running {
+            return Ok(());
+        }
+        let why = match self {
+            Self::Postgres(_) => "its dumps are loaded by itself",
+            Self::MySql(_) => "its dump is loaded by itself",
+            Self::Redis(_) => "where it keeps its files is asked for",
+        };
+        events.step(Verb::Run, format!("start of {}", self.container().name), why);
+        start(engine, self.container())?;
+        self.ask(engine, staging, events)
+    }
+
+    /// Looks at what is in its databases; it works.
+    fn ask(&mut self, engine: &Engine, staging: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Postgres(server) => server.ask(engine, events),
+            Self::MySql(server) => server.ask(engine, staging, events),
+            Self::Redis(server) => server.ask(engine, events),
         }
     }
 
-    /// Says what a restore would do.
-    pub(super) fn tell(&self, overwrite: bool, run: &str, events: &mut EventWriter<'_>) {
+    /// What a restore does, as far as it is known.
+    pub(super) fn steps(&self, overwrite: bool, run: &str) -> Vec<Step> {
         match self {
-            Self::Postgres(server) => server.tell(overwrite, events),
-            Self::MySql(server) => server.tell(overwrite, events),
-            Self::Redis(server) => server.tell(overwrite, run, events),
+            Self::Postgres(server) => server.steps(overwrite),
+            Self::MySql(server) => server.steps(overwrite),
+            Self::Redis(server) => vec![server.step(overwrite, run)],
         }
     }
 

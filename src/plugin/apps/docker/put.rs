@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::holes;
 use crate::plugin::apps::docker::read;
 use crate::plugin::apps::docker::restore::place::Place;
@@ -37,8 +37,8 @@ const SERVERS: [&[u8]; 6] =
     [b"PG_VERSION", b"ibdata1", b"aria_log_control", b"dump.rdb", b"appendonlydir", b"WiredTiger"];
 
 /// What is left to do for one of them.
-pub(super) struct Part<'a> {
-    pub(super) place: Place<'a>,
+pub(super) struct Part {
+    pub(super) place: Place,
     /// The archive with names relative to its root, without what is left alone.
     rebased: PathBuf,
     wanted: Contents,
@@ -64,17 +64,17 @@ enum Way {
     Through { container: String, destination: String, before: PathBuf, changed: bool },
 }
 
-impl<'a> Part<'a> {
+impl Part {
     /// Looks at everything that could keep it from being put back; changes nothing.
     pub(super) fn check(
         engine: &Engine,
-        place: Place<'a>,
+        place: Place,
         number: usize,
         staging: &Path,
         run: &str,
         events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
-        let tar = staging.join(place.artifact);
+        let tar = staging.join(&place.artifact);
         let shown = place.shown();
         let kept = &place.kept.contents;
         let found = content::read(&tar, &Only::All, &mut |_| events.progress(0, 0))?;
@@ -392,7 +392,7 @@ fn unreachable_here(source: &Path, error: &io::Error) -> Failure {
 }
 
 /// Whether the directory lies on this host and may be changed with every owner, mode and attribute.
-fn is_here(engine: &Engine, place: &Place<'_>) -> Result<bool, Failure> {
+fn is_here(engine: &Engine, place: &Place) -> Result<bool, Failure> {
     if !nix::unistd::geteuid().is_root() || !read::is_here(&place.source) {
         return Ok(false);
     }

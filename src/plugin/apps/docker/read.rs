@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::attributes;
 use crate::plugin::apps::docker::content::{self, Fate};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};

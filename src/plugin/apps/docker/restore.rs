@@ -12,95 +12,131 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::{Engine, Listed, Mount};
 use crate::plugin::apps::docker::choose;
 use crate::plugin::apps::docker::content;
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_SQL};
-use crate::plugin::apps::docker::engine::{Engine, Listed, Mount};
 use crate::plugin::apps::docker::halt::{self, Halted, How};
 use crate::plugin::apps::docker::inventory::{Container, ItemKind, LABEL_SERVICE, State, key, start_order};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
 use crate::plugin::apps::docker::load::{self, Loaded, Server};
 use crate::plugin::apps::docker::put::{self, Part};
-use crate::plugin::apps::docker::settings::DockerSettings;
+use crate::plugin::apps::docker::settings::{Chosen, DockerSettings};
 use crate::plugin::apps::docker::stack_files::{self, Replaced};
-use crate::plugin::apps::docker::{PATIENCE, verify};
-use crate::plugin::kit::asked::RestoreJob;
+use crate::plugin::apps::docker::{PATIENCE, validate};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Step, Verb};
 
 pub(super) mod place;
 
-use place::{Options, Place, thing};
+use place::{Job, Options, Place, thing};
 
 /// The journal's entry that everything is put back: what is left is to start containers.
 const COMMITTED: &str = "committed";
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<DockerSettings, Options> { settings, options, order, .. } = RestoreJob::of(request)?;
-    let dry_run = order.dry_run;
-    let chosen = settings.chosen()?;
-    let inventory = verify::inventory(&request.staging)?;
-    known(&inventory, &options)?;
-    let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
-    events.version(engine.version()?);
-    let listed = engine.containers(None)?;
-    let places = places(&engine, request, &inventory, &options, &listed, events)?;
-    let refused: Vec<&str> =
-        places.iter().filter(|each| each.filled && !options.overwrite).map(|each| each.kept.name.as_str()).collect();
-    if !refused.is_empty() && !dry_run {
-        return Err(Failure::new(codes::VOLUME_NOT_EMPTY, format!("not empty: {}", refused.join(", ")))
-            .hint("nothing was changed; say `--option overwrite=true` to replace what is in them; it is kept beside"));
+/// Puts volumes, files and dumps back.
+pub(super) struct PutBack;
+
+/// What was decided.
+pub(super) struct Work {
+    engine: Engine,
+    chosen: Chosen,
+    places: Vec<Place>,
+    servers: Vec<Server>,
+    files: Vec<Replaced>,
+    /// What is left to a person afterwards.
+    by_hand: Vec<Step>,
+}
+
+impl Restorer for PutBack {
+    type Settings = DockerSettings;
+    type Options = Options;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let RestoreJob { settings, options, staging, .. } = job;
+        let chosen = settings.chosen()?;
+        let inventory = validate::inventory(staging)?;
+        known(&inventory, options)?;
+        let engine = Engine::open(&settings.socket, settings.patience(PATIENCE))?;
+        events.version(engine.version()?);
+        let listed = engine.containers(None)?;
+        let mut steps = Vec::new();
+        let places = places(&engine, job, &inventory, &listed, &mut steps)?;
+        let is_wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
+        let mut servers = load::servers(&engine, &inventory, is_wanted)?;
+        servers.iter_mut().try_for_each(|server| server.look(&engine, staging, events))?;
+        let files = if settings.compose_files { stack_files::plan(job, &inventory, events)? } else { Vec::new() };
+        let mut refusals = Vec::new();
+        let filled: Vec<&str> = places.iter().filter(|each| each.filled).map(|each| each.kept.name.as_str()).collect();
+        if !filled.is_empty() && !options.overwrite {
+            let hint =
+                "nothing was changed; say `--option overwrite=true` to replace what is in them; it is kept beside";
+            let told = format!("not empty: {}", filled.join(", "));
+            refusals.push(Failure::new(codes::VOLUME_NOT_EMPTY, told).hint(hint));
+        }
+        refusals.extend(full(&servers, options));
+        let by_hand = by_hand(job, &inventory, &places, &servers);
+        let later = places.iter().map(|place| place.step(options));
+        let later = later.chain(servers.iter().flat_map(|server| server.steps(options.overwrite, job.run)));
+        let later = later.chain(files.iter().map(Replaced::step)).chain(by_hand.iter().cloned()).collect();
+        Ok(Planned { steps, later, refusals, work: Work { engine, chosen, places, servers, files, by_hand } })
     }
-    let wanted = |container: &str| options.only.is_empty() || options.only.iter().any(|name| name == container);
-    let mut servers = load::servers(&engine, &inventory, wanted)?;
-    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
-    let at = load::Place { staging: &request.staging, journal: &journal, run: &request.run, own: false };
-    servers.iter_mut().try_for_each(|server| server.look(&engine, &at, !dry_run, events))?;
-    let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
-    if !full.is_empty() && !dry_run && !options.overwrite {
-        return Err(Failure::new(codes::DATABASE_NOT_EMPTY, format!("not empty: {}", full.join(", ")))
-            .hint("nothing was changed; say `--option overwrite=true` to replace them"));
-    }
-    let files =
-        if settings.compose_files { stack_files::plan(request, &inventory, &options, events)? } else { Vec::new() };
-    let missing: Vec<String> =
-        absent(&inventory, &options, &places).into_iter().map(|kept| kept.name.clone()).collect();
-    if dry_run {
-        for place in &places {
-            let verb = if place.filled { Verb::Replace } else { Verb::Create };
-            events.step(verb, thing(place.kept), detail(place, &options));
-        }
-        for server in &servers {
-            server.tell(options.overwrite, &request.run, events);
-        }
-        for file in &files {
-            file.tell(events);
-        }
-    } else {
+
+    fn execute(
+        job: &Job<'_>,
+        work: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let journal = Journal::or_within(journal, job.staging)?;
+        let Work { engine, chosen, places, mut servers, files, by_hand } = work;
+        servers.iter_mut().try_for_each(|server| server.start(&engine, job.staging, events))?;
+        // What was not known before of those that stood still.
+        full(&servers, &job.options).map_or(Ok(()), Err)?;
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
-        let work = Work { request, settings: &settings, engine: &engine, journal: &journal };
-        work.put_all(places, &servers, &files, &stopped, events)?;
+        let doing = Doing { job, engine: &engine, journal: &journal };
+        doing.put_all(places, &servers, &files, &stopped, events)?;
+        for step in by_hand {
+            events.planned(step);
+        }
+        Ok(())
     }
+}
+
+/// Refuses databases that have something in them, unless that is to be replaced.
+fn full(servers: &[Server], options: &Options) -> Option<Failure> {
+    let full: Vec<String> = servers.iter().flat_map(Server::full).collect();
+    (!full.is_empty() && !options.overwrite).then(|| {
+        Failure::new(codes::DATABASE_NOT_EMPTY, format!("not empty: {}", full.join(", ")))
+            .hint("nothing was changed; say `--option overwrite=true` to replace them")
+    })
+}
+
+/// What is left to a person when all that can be put back is.
+fn by_hand(job: &Job<'_>, inventory: &Inventory, places: &[Place], servers: &[Server]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let missing: Vec<&str> =
+        absent(inventory, &job.options, places).into_iter().map(|kept| kept.name.as_str()).collect();
     if !missing.is_empty() {
-        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
-        events.step(Verb::Manual, "the containers", make_again(&inventory, &names));
+        steps.push(Step::new(Verb::Manual, "the containers", make_again(inventory, &missing)));
     }
     for kept in inventory.volumes.iter().filter(|kept| kept.artifact.is_none()) {
-        let tree = request.restore.as_ref().map(|order| order.tree.display().to_string()).unwrap_or_default();
-        let from = format!("{tree}{}", kept.source.display());
-        events.step(
-            Verb::Manual,
-            thing(kept),
-            format!("it was shipped in place: copy {from} to {}", kept.source.display()),
-        );
+        let from = format!("{}{}", job.tree.display(), kept.source.display());
+        let how = format!("it was shipped in place: copy {from} to {}", kept.source.display());
+        steps.push(Step::new(Verb::Manual, thing(kept), how));
     }
-    let loaded = |dump: &Dump| servers.iter().any(|server| server.has(dump));
-    for dump in inventory.dumps.iter().filter(|dump| wanted(&dump.container) && !loaded(dump)) {
-        events.step(Verb::Manual, format!("{} in {}", dump.database, dump.container), load_command(request, dump));
+    let only = &job.options.only;
+    let is_wanted = |dump: &&Dump| only.is_empty() || only.contains(&dump.container);
+    let loaded = |dump: &&Dump| servers.iter().any(|server| server.has(dump));
+    for dump in inventory.dumps.iter().filter(is_wanted).filter(|dump| !loaded(dump)) {
+        let thing = format!("{} in {}", dump.database, dump.container);
+        steps.push(Step::new(Verb::Manual, thing, load_command(job.target, dump)));
     }
-    Ok(())
+    steps
 }
 
 /// Refuses names that the backup does not have: whoever gives them waits for something else than for nothing.
@@ -118,32 +154,31 @@ fn known(inventory: &Inventory, options: &Options) -> Result<(), Failure> {
 }
 
 /// What a restore works with.
-struct Work<'a> {
-    request: &'a Request,
-    settings: &'a DockerSettings,
+struct Doing<'a> {
+    job: &'a Job<'a>,
     engine: &'a Engine,
     journal: &'a Journal,
 }
 
-impl Work<'_> {
+impl Doing<'_> {
     fn put_all(
         &self,
-        places: Vec<Place<'_>>,
-        servers: &[Server<'_>],
+        places: Vec<Place>,
+        servers: &[Server],
         files: &[Replaced],
         stopped: &[Container],
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
-        let staging = self.request.staging.as_path();
+        let staging = self.job.staging;
         let journal = self.journal;
         let stopped: Vec<&Container> = stopped.iter().collect();
         halt::may_halt(How::Stop, &stopped)?;
         let mut parts = Vec::new();
         for (number, place) in places.into_iter().enumerate() {
-            parts.push(Part::check(self.engine, place, number, staging, &self.request.run, events)?);
+            parts.push(Part::check(self.engine, place, number, staging, self.job.run, events)?);
         }
         files.iter().try_for_each(Replaced::check)?;
-        let mut halted = Halted::new(self.engine, Some(journal), self.settings.stop_timeout);
+        let mut halted = Halted::new(self.engine, Some(journal), self.job.settings.stop_timeout);
         let mut loaded = Vec::new();
         let done = self.put(&mut parts, servers, files, &stopped, &mut halted, &mut loaded, events);
         let done = done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true })));
@@ -171,28 +206,28 @@ impl Work<'_> {
     }
 
     fn at(&self, own: bool) -> load::Place<'_> {
-        load::Place { staging: &self.request.staging, journal: self.journal, run: &self.request.run, own }
+        load::Place { staging: self.job.staging, journal: self.journal, run: self.job.run, own }
     }
 
     /// Everything up to where only containers are to be started.
     #[expect(clippy::too_many_arguments, reason = "what is done so far is undone by the caller, part by part")]
     fn put(
         &self,
-        parts: &mut [Part<'_>],
-        servers: &[Server<'_>],
+        parts: &mut [Part],
+        servers: &[Server],
         files: &[Replaced],
         stopped: &[&Container],
         halted: &mut Halted<'_>,
         loaded: &mut Vec<Loaded>,
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
-        let (engine, journal, staging) = (self.engine, self.journal, self.request.staging.as_path());
+        let (engine, journal, staging) = (self.engine, self.journal, self.job.staging);
         // Undoing a volume undoes what was loaded into a database that lives in it; in others that must be dropped.
         let holding: Vec<&str> =
             servers.iter().filter(|server| parts.iter().any(|part| part.place.holds(server))).map(Server::id).collect();
         // A server that stands still for a volume, perhaps its own, is filled after that.
-        let is_late = |server: &&Server<'_>| stopped.iter().any(|each| server.is(&each.id));
-        let (late, early): (Vec<&Server<'_>>, Vec<&Server<'_>>) = servers.iter().partition(is_late);
+        let is_late = |server: &&Server| stopped.iter().any(|each| server.is(&each.id));
+        let (late, early): (Vec<&Server>, Vec<&Server>) = servers.iter().partition(is_late);
         for server in early {
             server.prepare(engine, &self.at(false), loaded, events)?;
         }
@@ -252,28 +287,18 @@ pub(super) fn recovered(journal: &Journal) -> Result<(), Failure> {
     journal.done(COMMITTED)
 }
 
-fn detail(place: &Place<'_>, options: &Options) -> String {
-    let what = format!("{} files, through {}", place.kept.contents.files, place.container_name);
-    match (place.filled, options.overwrite) {
-        (false, _) => what,
-        (true, true) => format!("{what}; it is not empty; what is there is kept beside"),
-        (true, false) => format!("{what}; it is not empty, so this is refused without `overwrite`"),
-    }
-}
-
 /// Where what is to be put back is mounted now.
-fn places<'a>(
+fn places(
     engine: &Engine,
-    request: &Request,
-    inventory: &'a Inventory,
-    options: &Options,
+    job: &Job<'_>,
+    inventory: &Inventory,
     listed: &[Listed],
-    events: &mut EventWriter<'_>,
-) -> Result<Vec<Place<'a>>, Failure> {
-    let mut places: Vec<Place<'a>> = Vec::new();
-    for kept in wanted(inventory, options) {
+    steps: &mut Vec<Step>,
+) -> Result<Vec<Place>, Failure> {
+    let mut places: Vec<Place> = Vec::new();
+    for kept in wanted(inventory, &job.options) {
         let Some(artifact) = &kept.artifact else { continue };
-        let service = service_of(request, inventory, &kept.container);
+        let service = service_of(job.staging, inventory, &kept.container);
         let mut mounting: Vec<(Container, Mount)> = Vec::new();
         for container in listed.iter().filter(|each| each.mounts.iter().flatten().any(|mount| mount.kind != "tmpfs")) {
             let names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
@@ -297,7 +322,7 @@ fn places<'a>(
         let Some((container, mount)) = mounting.into_iter().next() else { continue };
         if !kept.contents.directory {
             let how = format!("a single file: `docker cp` cannot replace it; unpack {artifact} to {}", kept.name);
-            events.step(Verb::Manual, thing(kept), how);
+            steps.push(Step::new(Verb::Manual, thing(kept), how));
             continue;
         }
         let named = key(&mount);
@@ -312,8 +337,8 @@ fn places<'a>(
         without.extend(kept.without.iter().filter(|path| !without.contains(path)).cloned().collect::<Vec<_>>());
         let filled = content::holds_something(&engine.peek(&container.id, &mount.destination)?, &without);
         places.push(Place {
-            kept,
-            artifact,
+            kept: kept.clone(),
+            artifact: artifact.clone(),
             container: container.id,
             container_name: container.name,
             destination: mount.destination,
@@ -329,7 +354,7 @@ fn places<'a>(
 
 /// Directories of the host that lie in one another: the inner one is put back by itself, and stays as it is when the
 /// outer one changes after it.
-fn inner_first(mut places: Vec<Place<'_>>) -> Vec<Place<'_>> {
+fn inner_first(mut places: Vec<Place>) -> Vec<Place> {
     places.sort_by_key(|place| std::cmp::Reverse(place.source.components().count()));
     let sources: Vec<PathBuf> = places.iter().map(|place| place.source.clone()).collect();
     for place in &mut places {
@@ -342,9 +367,9 @@ fn inner_first(mut places: Vec<Place<'_>>) -> Vec<Place<'_>> {
 }
 
 /// The compose service of a container of the backup.
-fn service_of(request: &Request, inventory: &Inventory, container: &str) -> Option<String> {
+fn service_of(staging: &Path, inventory: &Inventory, container: &str) -> Option<String> {
     let brief = inventory.containers.iter().find(|brief| brief.name == container)?;
-    let record: Value = serde_json::from_slice(&fs::read(request.staging.join(&brief.artifact)).ok()?).ok()?;
+    let record: Value = serde_json::from_slice(&fs::read(staging.join(&brief.artifact)).ok()?).ok()?;
     record.get("labels")?.get(LABEL_SERVICE)?.as_str().filter(|service| !service.is_empty()).map(str::to_owned)
 }
 
@@ -354,7 +379,7 @@ fn wanted<'a>(inventory: &'a Inventory, options: &Options) -> impl Iterator<Item
 }
 
 /// What is to be put back and is mounted by nobody.
-fn absent<'a>(inventory: &'a Inventory, options: &Options, places: &[Place<'_>]) -> Vec<&'a Kept> {
+fn absent<'a>(inventory: &'a Inventory, options: &Options, places: &[Place]) -> Vec<&'a Kept> {
     wanted(inventory, options)
         .filter(|kept| kept.artifact.is_some() && kept.contents.directory)
         .filter(|kept| !places.iter().any(|place| place.kept.name == kept.name && place.kept.kind == kept.kind))
@@ -385,7 +410,7 @@ fn make_again(inventory: &Inventory, names: &[&str]) -> String {
     }
 }
 
-fn load_command(request: &Request, dump: &Dump) -> String {
+fn load_command(target: &str, dump: &Dump) -> String {
     let command = match dump.format.as_str() {
         FORMAT_POSTGRES => "pg_restore --create --clean --if-exists --exit-on-error -U USER -d postgres",
         FORMAT_GLOBALS => "psql -X -U USER -d postgres",
@@ -398,8 +423,8 @@ fn load_command(request: &Request, dump: &Dump) -> String {
         }
     };
     format!(
-        "`larder restore {} --to DIR`, then `docker exec -i {} {command} < DIR/…/{}`",
-        request.target, dump.container, dump.artifact
+        "`larder restore {target} --to DIR`, then `docker exec -i {} {command} < DIR/…/{}`",
+        dump.container, dump.artifact
     )
 }
 
@@ -423,17 +448,12 @@ fn is_anonymous(volume: &str) -> bool {
 }
 
 /// Everything of the target, and whoever else mounts what is written to. A server that dumps are loaded into goes on.
-fn to_stop(
-    engine: &Engine,
-    chosen: &crate::plugin::apps::docker::settings::Chosen,
-    places: &[Place<'_>],
-    servers: &[Server<'_>],
-) -> Result<Vec<Container>, Failure> {
+fn to_stop(engine: &Engine, chosen: &Chosen, places: &[Place], servers: &[Server]) -> Result<Vec<Container>, Failure> {
     if places.is_empty() && servers.is_empty() {
         return Ok(Vec::new());
     }
     // Of the host's directories also what lies above or below.
-    let overlaps = |place: &Place<'_>, mount: &Mount| {
+    let overlaps = |place: &Place, mount: &Mount| {
         let (there, here) = (Path::new(&mount.source), place.source.as_path());
         mount.kind == "bind" && (there.starts_with(here) || here.starts_with(there)) && there != Path::new("/")
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Database, Kind, Login, MysqlLogin};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{By, Container, DataDirectory, LeftOut};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::redis::instance::Keys;

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::content::Owner;
 use crate::plugin::apps::docker::list::{Inventory, KeptDirectory};
-use crate::plugin::apps::docker::restore::place::Options;
+use crate::plugin::apps::docker::restore::place::Job;
 use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::place::aside;
-use crate::plugin::protocol::{Request, Verb};
+use crate::plugin::protocol::{Step, Verb};
 
 /// A file that is to be put back, or is there as it should be.
 pub(super) struct Replaced {
@@ -44,21 +44,20 @@ struct Note {
 
 /// Decides about each file; nothing is changed.
 pub(super) fn plan(
-    request: &Request,
+    job: &Job<'_>,
     inventory: &Inventory,
-    options: &Options,
     events: &mut EventWriter<'_>,
 ) -> Result<Vec<Replaced>, Failure> {
     let mut all = Vec::new();
     for file in &inventory.files {
-        let from = request.staging.join(&file.artifact);
+        let from = job.staging.join(&file.artifact);
         let bytes = fs::read(&from).map_err(|error| {
             Failure::new(codes::ARTIFACT_UNREADABLE, format!("{} cannot be read: {error}", from.display()))
         })?;
         let shown = file.path.display();
         let (verb, detail) = match fs::read(&file.path) {
             Ok(there) if there == bytes => (Verb::Keep, "it is the same"),
-            Ok(_) if !options.overwrite => {
+            Ok(_) if !job.options.overwrite => {
                 events.warning(
                     Trouble::new(codes::FILE_DIFFERS, format!("{shown} differs from the backup and stays as it is"))
                         .with_hint("`--option overwrite=true` replaces it"),
@@ -69,7 +68,7 @@ pub(super) fn plan(
             Err(_) => (Verb::Create, ""),
         };
         all.push(Replaced {
-            kept: (verb == Verb::Replace).then(|| aside(&file.path, &request.run)),
+            kept: (verb == Verb::Replace).then(|| aside(&file.path, job.run)),
             directories: to_make(&file.path, &inventory.directories),
             path: file.path.clone(),
             bytes,
@@ -91,8 +90,8 @@ fn to_make(path: &Path, known: &[KeptDirectory]) -> Vec<(PathBuf, Option<Owner>)
 }
 
 impl Replaced {
-    pub(super) fn tell(&self, events: &mut EventWriter<'_>) {
-        events.step(self.verb, self.path.display().to_string(), self.detail);
+    pub(super) fn step(&self) -> Step {
+        Step::new(self.verb, self.path.display().to_string(), self.detail)
     }
 
     /// Refuses what could not be written.
@@ -117,7 +116,7 @@ impl Replaced {
         if self.verb != Verb::Keep {
             self.write(number, journal)?;
         }
-        self.tell(events);
+        events.planned(self.step());
         Ok(())
     }
 

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::content::{self, Fate};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::Item;
 use crate::plugin::apps::docker::list::{Found, Quiet};
 use crate::plugin::apps::docker::read::{self, Place};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::GrafanaSettings;
+use super::settings::GrafanaSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;

@@ -7,14 +7,15 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::object::{Kind, Object};
-use super::undo::{self, Changes};
-use super::{GrafanaSettings, collect, object, of};
+use super::recover::Changes;
+use super::settings::GrafanaSettings;
+use super::{collect, object, of};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 
 /// What the operator may choose.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -25,89 +26,118 @@ pub(super) struct GrafanaRestore {
     only: Vec<Kind>,
 }
 
-/// Puts right what a restore that was killed left.
-pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: GrafanaSettings = builtin::settings(request)?;
-    let api = Api::open(&settings)?;
-    undo::recover(&api, &Journal::of(request)?, events)
-}
-
 /// What is there, by kind and name.
 type There = BTreeMap<(Kind, String), Object>;
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: GrafanaSettings = builtin::settings(request)?;
-    let options: GrafanaRestore = builtin::options(request)?;
-    let dry_run = asked::order(request)?.dry_run;
-    let backup = backup(request, &options)?;
-    let api = Api::open(&settings)?;
-    let version = format!("Grafana {}", api.version()?);
-    events.version(&version);
-    let before =
-        request.capture.as_ref().and_then(|facts| facts.app_version.as_deref()).unwrap_or("an unknown version");
-    if before != version {
-        let told = format!("the backup is of {before}, this is {version}");
-        events.warning(
-            Trouble::new(codes::VERSION_DIFFERS, told)
-                .with_hint("a newer Grafana takes older objects; look at the dashboards afterwards"),
-        );
-    }
-    let (there, unseen) = inventory(&api)?;
-    if let Some(object) = of(&backup, Kind::Dashboard).find(|object| unseen.contains(&object.name)) {
-        return Err(Failure::new(
-            codes::DASHBOARDS_UNSEEN,
-            format!("Grafana lists the {} and then says that it is not there", object.shown()),
-        )
-        .hint(super::UNSEEN_HINT));
-    }
-    let namespace = api.namespace()?;
-    let mut changes =
-        Changes::new(&api, Journal::of(request).or_else(|_| Journal::within(&request.staging))?, namespace);
-    for (done, object) in backup.iter().enumerate() {
-        let now = there.get(&(object.kind, object.name.clone()));
-        let verb = decide(object, now);
-        let detail = match (verb, now) {
-            (Verb::Manual, _) => "it comes from files on the server: restore those (`files`)",
-            _ => "",
+type Job<'j> = RestoreJob<'j, GrafanaSettings, GrafanaRestore>;
+
+/// Puts objects back.
+pub(super) struct PutBack;
+
+/// What was decided, and what was there then.
+pub(super) struct Work {
+    api: Api,
+    namespace: String,
+    backup: Vec<(Object, Verb)>,
+    there: There,
+    /// Whether both are of one version of Grafana.
+    is_same_version: bool,
+}
+
+impl Restorer for PutBack {
+    type Settings = GrafanaSettings;
+    type Options = GrafanaRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let backup = backup(job)?;
+        let api = Api::open(&job.settings)?;
+        let version = format!("Grafana {}", api.version()?);
+        events.version(&version);
+        let before = job.facts.app_version.as_deref().unwrap_or("an unknown version");
+        if before != version {
+            let told = format!("the backup is of {before}, this is {version}");
+            events.warning(
+                Trouble::new(codes::VERSION_DIFFERS, told)
+                    .with_hint("a newer Grafana takes older objects; look at the dashboards afterwards"),
+            );
+        }
+        let (there, unseen) = inventory(&api)?;
+        if let Some(object) = of(&backup, Kind::Dashboard).find(|object| unseen.contains(&object.name)) {
+            return Err(Failure::new(
+                codes::DASHBOARDS_UNSEEN,
+                format!("Grafana lists the {} and then says that it is not there", object.shown()),
+            )
+            .hint(super::UNSEEN_HINT));
+        }
+        let namespace = api.namespace()?;
+        let decided = |object: Object| {
+            let verb = decide(&object, now(&there, &object));
+            (object, verb)
         };
-        events.step(verb, object.shown(), detail);
-        if !dry_run && matches!(verb, Verb::Create | Verb::Replace) {
-            changes.put(object, now).map_err(|failure| changes.undo(failure, events))?;
-            events.progress(done as u64 + 1, backup.len() as u64);
+        let backup: Vec<(Object, Verb)> = backup.into_iter().map(decided).collect();
+        let steps = backup.iter().flat_map(|(object, verb)| steps(object, *verb, now(&there, object))).collect();
+        let work = Work { api, namespace, backup, is_same_version: before == version, there };
+        Ok(Planned::of(steps, work))
+    }
+
+    fn execute(
+        job: &Job<'_>,
+        work: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let Work { api, namespace, backup, there, is_same_version } = work;
+        let mut changes = Changes::new(&api, Journal::or_within(journal, job.staging)?, namespace);
+        for (done, (object, verb)) in backup.iter().enumerate() {
+            if matches!(verb, Verb::Create | Verb::Replace) {
+                changes.put(object, now(&there, object)).map_err(|failure| changes.undo(failure, events))?;
+                events.progress(done as u64 + 1, backup.len() as u64);
+            }
         }
-        let lost: Vec<String> = object.secrets().into_iter().filter(|name| !has_secret(now, name)).collect();
-        if matches!(verb, Verb::Create | Verb::Replace) && !lost.is_empty() {
-            events.step(Verb::Manual, object.shown(), format!("enter again: {}", lost.join(", ")));
+        let after = match inventory(&api) {
+            Ok((after, _)) => after,
+            Err(failure) => return Err(changes.undo(failure, events)),
+        };
+        let wrong = compare(&backup, &after, events);
+        // Another version may write the same in another way: that is for a person to judge.
+        if let Some(wrong) = wrong.filter(|_| is_same_version) {
+            let told = format!("Grafana does not hold what it was given: {wrong}");
+            let failure = Failure::new(codes::RESTORE_DIFFERS, told)
+                .hint("look in Grafana's log; does something else change it meanwhile?");
+            return Err(changes.undo(failure, events));
         }
+        changes.commit()
     }
-    if dry_run {
-        return Ok(());
+}
+
+/// What is there of the same kind and name.
+fn now<'t>(there: &'t There, object: &Object) -> Option<&'t Object> {
+    there.get(&(object.kind, object.name.clone()))
+}
+
+/// What is done about an object, and what is left to a person.
+fn steps(object: &Object, verb: Verb, now: Option<&Object>) -> Vec<Step> {
+    let by_hand = "it comes from files on the server: restore those (`files`)";
+    let detail = if verb == Verb::Manual { by_hand } else { "" };
+    let mut steps = vec![Step::new(verb, object.shown(), detail)];
+    let lost: Vec<String> = object.secrets().into_iter().filter(|name| !has_secret(now, name)).collect();
+    if matches!(verb, Verb::Create | Verb::Replace) && !lost.is_empty() {
+        steps.push(Step::new(Verb::Manual, object.shown(), format!("enter again: {}", lost.join(", "))));
     }
-    let after = match inventory(&api) {
-        Ok((after, _)) => after,
-        Err(failure) => return Err(changes.undo(failure, events)),
-    };
-    let wrong = compare(&backup, &there, &after, events);
-    // Another version may write the same in another way: that is for a person to judge.
-    if let Some(wrong) = wrong.filter(|_| before == version) {
-        let failure = Failure::new(codes::RESTORE_DIFFERS, format!("Grafana does not hold what it was given: {wrong}"));
-        return Err(
-            changes.undo(failure.hint("look in Grafana's log; does something else change it meanwhile?"), events)
-        );
-    }
-    changes.commit()
+    steps
 }
 
 /// Says for each kind whether it is there as in the backup; answers what is not.
-fn compare(backup: &[Object], there: &There, after: &There, events: &mut EventWriter<'_>) -> Option<String> {
+fn compare(backup: &[(Object, Verb)], after: &There, events: &mut EventWriter<'_>) -> Option<String> {
     let mut wrong = Vec::new();
     for kind in Kind::ALL {
-        let wanted: Vec<&Object> = of(backup, *kind).filter(|object| !is_left_alone(object, there)).collect();
+        let wanted = backup.iter().filter(|(object, verb)| object.kind == *kind && *verb != Verb::Manual);
+        let wanted: Vec<&Object> = wanted.map(|(object, _)| object).collect();
         if wanted.is_empty() {
             continue;
         }
-        let good =
-            |object: &&&Object| after.get(&(object.kind, object.name.clone())).is_some_and(|now| same(object, now));
+        let good = |object: &&&Object| now(after, object).is_some_and(|now| same(object, now));
         let bad: Vec<String> =
             wanted.iter().filter(|object| !good(object)).map(|object| object.shown()).take(5).collect();
         let name = format!("each {} is there as in the backup", kind.word());
@@ -123,11 +153,10 @@ fn compare(backup: &[Object], there: &There, after: &There, events: &mut EventWr
 }
 
 /// The backup's objects in the order in which they go back; a folder after the one that it lies in.
-fn backup(request: &Request, options: &GrafanaRestore) -> Result<Vec<Object>, Failure> {
-    let facts = request.capture.as_ref().map(|facts| facts.artifacts.as_slice()).unwrap_or_default();
+fn backup(job: &Job<'_>) -> Result<Vec<Object>, Failure> {
     let mut objects = Vec::new();
-    for artifact in facts {
-        let object = object::read(&request.staging, &artifact.path).map_err(|why| {
+    for artifact in &job.facts.artifacts {
+        let object = object::read(job.staging, &artifact.path).map_err(|why| {
             Failure::new(codes::OBJECT_INCOMPLETE, format!("{} in the backup: {why}", artifact.path.display()))
                 .hint("choose another snapshot: `larder snapshots TARGET`")
         })?;
@@ -137,7 +166,8 @@ fn backup(request: &Request, options: &GrafanaRestore) -> Result<Vec<Object>, Fa
         return Err(Failure::new(codes::NOTHING_TO_RESTORE, "the backup holds no object of Grafana")
             .hint("choose a snapshot of this target: `larder snapshots TARGET`"));
     }
-    let chosen = |kind: Kind| options.only.is_empty() || options.only.contains(&kind);
+    let only = &job.options.only;
+    let chosen = |kind: Kind| only.is_empty() || only.contains(&kind);
     let mut needed: Vec<String> =
         objects.iter().filter(|each| chosen(each.kind)).filter_map(|each| each.folder().map(str::to_owned)).collect();
     let mut at = 0;
@@ -189,11 +219,6 @@ fn decide(object: &Object, now: Option<&Object>) -> Verb {
         Some(_) => Verb::Replace,
         None => Verb::Create,
     }
-}
-
-fn is_left_alone(object: &Object, there: &There) -> bool {
-    let now = there.get(&(object.kind, object.name.clone()));
-    decide(object, now) == Verb::Manual
 }
 
 /// Whether they are the same, apart from where they came from and from secrets.

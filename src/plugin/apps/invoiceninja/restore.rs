@@ -1,22 +1,30 @@
 //! Imports an export into the company of the token. That deletes the company's data first, so it must be asked for.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::invoiceninja::{FILE, FORMAT, Kept, NinjaSettings, contents, explain, put};
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::apps::invoiceninja::api::explain;
+use crate::plugin::apps::invoiceninja::settings::NinjaSettings;
+use crate::plugin::apps::invoiceninja::whole::Kept;
+use crate::plugin::apps::invoiceninja::{FILE, FORMAT, contents};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 use crate::web::{Upload, Web};
+
+mod installation;
 
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RestoreOptions {
+pub(super) struct NinjaRestore {
     /// Delete ALL data that the company of the token has now; there is no import without that.
     #[serde(default)]
     purge: bool,
@@ -25,28 +33,68 @@ struct RestoreOptions {
     overwrite: bool,
 }
 
-pub(super) fn options_schema() -> Value {
-    schemars::schema_for!(RestoreOptions).to_value()
-}
-
 /// Lists that are worth a step of their own.
 const TOLD: [&str; 8] = ["clients", "invoices", "quotes", "payments", "products", "expenses", "vendors", "users"];
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: NinjaSettings = builtin::settings(request)?;
-    let options: RestoreOptions = builtin::options(request)?;
-    if let Kept::Install(install) = settings.kept()? {
-        return put::restore(&install, request, options.overwrite, events);
+type Job<'j> = RestoreJob<'j, NinjaSettings, NinjaRestore>;
+
+/// Puts an installation back, or imports a company.
+pub(super) struct PutBack;
+
+/// What was decided.
+pub(super) enum Work {
+    Install(Box<installation::Work>),
+    Company(Box<Import>),
+}
+
+/// An export and the company whose data it replaces.
+pub(super) struct Import {
+    zip: PathBuf,
+    web: Web,
+    goal: Goal,
+}
+
+impl Restorer for PutBack {
+    type Settings = NinjaSettings;
+    type Options = NinjaRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        match job.settings.kept()? {
+            Kept::Install(install) => {
+                let Planned { steps, later, refusals, work } = installation::plan(install, job, events)?;
+                Ok(Planned { steps, later, refusals, work: Work::Install(Box::new(work)) })
+            }
+            Kept::Company => {
+                let Planned { steps, later, refusals, work } = plan(job, events)?;
+                Ok(Planned { steps, later, refusals, work: Work::Company(Box::new(work)) })
+            }
+        }
     }
-    let dry_run = asked::order(request)?.dry_run;
-    let Some(artifact) = asked::facts(request)?.artifacts.iter().find(|each| each.format == FORMAT) else {
+
+    fn execute(
+        job: &Job<'_>,
+        work: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        match work {
+            Work::Install(work) => installation::execute(job, *work, journal, events),
+            Work::Company(work) => execute(&job.settings, &work, events),
+        }
+    }
+}
+
+fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Import>, Failure> {
+    let RestoreJob { settings, options, facts, staging, .. } = job;
+    let Some(artifact) = facts.artifacts.iter().find(|each| each.format == FORMAT) else {
         return Err(Failure::new(codes::NO_EXPORT, "the backup has no export of Invoice Ninja")
             .hint("a backup of its database is restored by the plugin that made it"));
     };
-    let zip = request.staging.join(&artifact.path);
+    let zip = staging.join(&artifact.path);
     let contents = contents::read(&zip)?;
     let web = settings.web(settings.wait)?;
-    let goal = goal(&settings, &web)?;
+    let goal = goal(settings, &web)?;
     if let Some(version) = &goal.version {
         events.version(format!("Invoice Ninja {version}"));
         if is_newer(&contents.app_version, version) {
@@ -57,31 +105,35 @@ pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result
             .hint("update Invoice Ninja first; a newer export breaks an older one"));
         }
     }
-    events.step(
+    let mut steps = vec![Step::new(
         Verb::Delete,
         format!("ALL data of the company {:?}", goal.company),
         "the import begins with it, and nothing puts it back when it fails: keep its database first",
-    );
+    )];
     for (name, count) in TOLD.iter().filter_map(|name| Some((name, contents.counts.get(*name)?))) {
-        events.step(Verb::Create, *name, format!("{count}"));
+        steps.push(Step::new(Verb::Create, *name, format!("{count}")));
     }
-    events.step(Verb::Manual, "the mail of the import", "Invoice Ninja says only by mail whether it went well");
-    events.step(Verb::Manual, "documents and logos", "they are not in the export: put public/storage back");
-    if dry_run {
-        return Ok(());
-    }
+    let mail = "Invoice Ninja says only by mail whether it went well";
+    steps.push(Step::new(Verb::Manual, "the mail of the import", mail));
+    let documents = "they are not in the export: put public/storage back";
+    steps.push(Step::new(Verb::Manual, "documents and logos", documents));
+    let mut refusals = Vec::new();
     if !options.purge {
-        return Err(Failure::new(
-            codes::PURGE_NOT_ALLOWED,
-            format!("an import deletes all data that the company {:?} has now", goal.company),
-        )
-        .hint("look at a dry run; then say `--option purge=true`"));
+        let told = format!("an import deletes all data that the company {:?} has now", goal.company);
+        refusals.push(
+            Failure::new(codes::PURGE_NOT_ALLOWED, told).hint("look at a dry run; then say `--option purge=true`"),
+        );
     }
+    Ok(Planned { refusals, ..Planned::of(steps, Import { zip, web, goal }) })
+}
+
+fn execute(settings: &NinjaSettings, work: &Import, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    let Import { zip, web, goal } = work;
     events.warning(
         Trouble::new(codes::PURGED, format!("ALL data of the company {:?} was deleted for the import", goal.company))
             .with_hint("wait for the mail of Invoice Ninja before you work with it"),
     );
-    import(&settings, &web, &zip)?;
+    import(settings, web, zip)?;
     events.validation(
         "the import went well",
         Verdict::CouldNotVerify,

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::NinjaSettings;
+use super::settings::NinjaSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::restore::RestoreJob;
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{dotenv, files};
-use crate::plugin::protocol::{Request, Verdict};
+use crate::plugin::protocol::{CaptureFacts, Request, Verdict};
 
 pub(super) const ENV: &str = ".env";
 const ENV_BYTES_MAX: u64 = 1 << 20;
@@ -25,6 +26,29 @@ const TREES: [&str; 2] = ["storage", "public/storage"];
 const LEFT_OUT: [&str; 2] = ["storage/framework", "storage/logs"];
 /// Keys of AES-128 and AES-256.
 const KEY_BYTES: [usize; 2] = [16, 32];
+
+/// What a target keeps.
+pub(super) enum Kept {
+    Install(Install),
+    Company,
+}
+
+impl NinjaSettings {
+    pub(super) fn kept(&self) -> Result<Kept, Failure> {
+        let refuse = |what: &str| {
+            Err(Failure::new(codes::SETTINGS, what)
+                .hint("give `directory: /PATH` for all of it, or `url` and `token` for one company"))
+        };
+        match (&self.directory, &self.url) {
+            (Some(directory), None) if directory.is_absolute() => Install::read(directory, self).map(Kept::Install),
+            (Some(_), None) => refuse("`directory` is no absolute path"),
+            (None, Some(_)) if self.database.is_some() => refuse("`database` goes with `directory`"),
+            (None, Some(_)) if self.token.is_none() => refuse("`token` is missing"),
+            (None, Some(_)) => Ok(Kept::Company),
+            _ => refuse("exactly one of `directory` and `url` is needed"),
+        }
+    }
+}
 
 /// An installation, as its .env says.
 pub(super) struct Install {
@@ -118,7 +142,7 @@ impl Install {
 
     pub(super) fn validate(&self, request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         events.validation(".env has an APP_KEY", Verdict::Proven, format!("{} bytes", self.key_bytes()));
-        mariadb::verify::validate(&with(request, self.database.clone()), events)?;
+        mariadb::validate::validate(&with(request, self.database.clone()), events)?;
         files::validate(&with(request, self.files()), events)
     }
 
@@ -139,17 +163,14 @@ impl Install {
         &self.directory
     }
 
-    /// The same request to the plugin of the database, with these choices.
-    pub(super) fn of_database(&self, request: &Request, options: Value) -> Request {
-        let mut request = with(request, self.database.clone());
-        if let Some(order) = &mut request.restore {
-            order.options = options;
-        }
-        // That is the application's.
-        if let Some(facts) = &mut request.capture {
-            facts.app_version = None;
-        }
-        request
+    /// The same to the plugin of the database, with these choices. `facts` are those of the database.
+    pub(super) fn of_database<'j, O>(
+        &self,
+        job: &RestoreJob<'j, NinjaSettings, O>,
+        options: Value,
+        facts: &'j CaptureFacts,
+    ) -> Result<mariadb::restore::Job<'j>, Failure> {
+        job.part(self.database.clone(), options, facts)
     }
 
     pub(super) fn has_key(&self, key: &SecretString) -> bool {

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::pihole::session::{self, Session};
+use crate::plugin::apps::pihole::api::{self, Session};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::tidy::tidy;
@@ -46,7 +46,7 @@ pub(super) fn error_in(told: &Value) -> Option<String> {
 pub(super) fn update(session: &Session<'_>, web: &Web, lists: u64, before: Option<u64>, events: &mut EventWriter<'_>) {
     const NAME: &str = "the lists are downloaded and block";
     let printed = session.post("/api/action/gravity").alone().send().map_err(Failure::from).and_then(|answer| {
-        if answer.status() == 200 { Ok(answer.bytes(OUTPUT_BYTES_MAX)?) } else { Err(session::explain(answer, web)) }
+        if answer.status() == 200 { Ok(answer.bytes(OUTPUT_BYTES_MAX)?) } else { Err(api::explain(answer, web)) }
     });
     let mut why = match printed {
         Ok(bytes) => {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::error::codes;
-use crate::plugin::apps::pihole::session::{Refusal, Session};
+use crate::plugin::apps::pihole::api::{Refusal, Session};
 use crate::plugin::apps::pihole::totp::{STEP, Seed, Step};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
@@ -124,7 +124,7 @@ fn send(session: &Session<'_>, password: &SecretString, code: Option<u32>) -> Re
     let what = answer.what().to_owned();
     let login: Login = answer.json().map_err(|error| NotOpened { failure: error.into(), answered: false })?;
     if !login.session.valid {
-        return Err(NotOpened::for_sure(super::session::wrong_password(session.web)));
+        return Err(NotOpened::for_sure(super::api::wrong_password(session.web)));
     }
     if login.session.sid.as_deref().is_some_and(str::is_empty) {
         return Err(NotOpened::for_sure(Failure::new(codes::UNEXPECTED_ANSWER, format!("{what} gave no sid"))));

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::pihole::api::{Pass, Session, explain};
 use crate::plugin::apps::pihole::login::{Credential, Login, NotOpened, log_in};
-use crate::plugin::apps::pihole::session::{Session, explain};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -36,6 +36,57 @@ pub(super) fn with_session<T>(
     events: &mut EventWriter<'_>,
     work: impl FnOnce(&Session<'_>, &mut EventWriter<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let session = begin(web, credential, run, journal, events)?;
+    let result = work(&session, events);
+    end(session, journal, events)?;
+    result
+}
+
+/// A session that lasts from one piece of work to the next. One that nobody leaves is closed without a word.
+pub(super) struct Seat {
+    pub(super) web: Web,
+    pass: Pass,
+    is_left: bool,
+}
+
+impl Seat {
+    pub(super) fn take(
+        web: Web,
+        credential: &Credential,
+        run: &str,
+        events: &mut EventWriter<'_>,
+    ) -> Result<Self, Failure> {
+        let Session { pass, .. } = begin(&web, credential, run, None, events)?;
+        Ok(Self { web, pass, is_left: false })
+    }
+
+    pub(super) fn session(&self) -> Session<'_> {
+        Session { web: &self.web, pass: self.pass.clone() }
+    }
+
+    pub(super) fn leave(mut self, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        self.is_left = true;
+        end(self.session(), None, events)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if !self.is_left
+            && let Err(failure) = self.session().close()
+        {
+            tracing::warn!(why = %failure.trouble.message, "the session could not be ended; it ends by itself in half an hour");
+        }
+    }
+}
+
+fn begin<'w>(
+    web: &'w Web,
+    credential: &Credential,
+    run: &str,
+    journal: Option<&Journal>,
+    events: &mut EventWriter<'_>,
+) -> Result<Session<'w>, Failure> {
     let user_agent = format!("larder/{} (run {run})", env!("CARGO_PKG_VERSION"));
     if let Some(journal) = journal {
         let note = Note { user_agent: user_agent.clone(), at_s: jiff::Timestamp::now().as_second() };
@@ -60,22 +111,21 @@ pub(super) fn with_session<T>(
             .with_hint("set one: `pihole setpassword`"),
         );
     }
-    let result = work(&session, events);
+    Ok(session)
+}
+
+fn end(session: Session<'_>, journal: Option<&Journal>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     match session.close() {
-        Ok(()) => {
-            if let Some(journal) = journal {
-                journal.done(ENTRY)?;
-            }
-        }
+        Ok(()) => journal.map_or(Ok(()), |journal| journal.done(ENTRY)),
         Err(failure) => {
             let message = format!("the session could not be ended: {}", failure.trouble.message);
             events.warning(
                 Trouble::new(codes::SESSION_LEFT, message)
                     .with_hint("it is tried again; without that it ends by itself in half an hour"),
             );
+            Ok(())
         }
     }
-    result
 }
 
 /// Ends what killed runs left open.

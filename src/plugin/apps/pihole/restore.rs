@@ -8,17 +8,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::{Trouble, codes};
+use crate::plugin::apps::pihole::api::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::login::Credential;
-use crate::plugin::apps::pihole::opening;
-use crate::plugin::apps::pihole::session::{self, READ_ONLY_HINT, Session};
+use crate::plugin::apps::pihole::opening::{self, Seat};
+use crate::plugin::apps::pihole::settings::PiholeSettings;
 use crate::plugin::apps::pihole::teleporter::{self, Contents, GRAVITY, LEASES, TOML};
-use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, PiholeSettings, ZIP_BYTES_MAX, gravity};
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::apps::pihole::{IMPORT_BYTES_MAX, LISTS_ELSEWHERE_HINT, ZIP_BYTES_MAX, gravity};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 use crate::types::ByteSize;
 use crate::web::{Upload, Web};
 
@@ -31,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What can be put back alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Part {
+pub(super) enum Part {
     /// The settings, with passwords, ports and local DNS records.
     Config,
     DhcpLeases,
@@ -91,7 +92,7 @@ impl Part {
 /// What an operator may choose.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RestoreOptions {
+pub(super) struct PiholeRestore {
     /// What to put back, such as `["adlist", "domainlist", "group"]`; all that is in the backup when it is not given.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -99,10 +100,6 @@ struct RestoreOptions {
     /// Download the lists afterwards, so that they block.
     #[serde(default = "crate::plugin::kit::settings::yes")]
     update_lists: bool,
-}
-
-pub(super) fn options_schema() -> Value {
-    schemars::schema_for!(RestoreOptions).to_value()
 }
 
 /// The journal's entry of an import.
@@ -123,58 +120,84 @@ struct Plan {
     update_lists: bool,
 }
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings: PiholeSettings = builtin::settings(request)?;
-    let plan = plan(request, builtin::options(request)?)?;
-    let dry_run = asked::order(request)?.dry_run;
-    let (web, credential) = (settings.web()?, settings.credential()?);
-    let run = &request.run;
-    let mut blocked = None;
-    let imported = opening::with_session(&web, &credential, run, None, events, |session, events| {
-        refuse_where_nothing_may_change(session)?;
-        blocked = gravity::blocked(session);
-        if let Some(version) = super::version(session) {
-            events.version(version);
-        }
-        tell(&plan, events);
-        if dry_run {
-            return Ok(false);
-        }
-        // What is there now, to be put back when the import fails in its middle: it takes one part after the other.
-        let before = request.staging.join(".before.zip");
-        let _ = std::fs::remove_file(&before);
-        export_again(session, &web, &before, events)?;
-        let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
-        let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.as_ref().map_or(Ok(()), what);
-        let note = Note { before: before.clone(), parts: plan.parts.clone() };
-        std::fs::File::open(&before).and_then(|file| file.sync_all()).map_err(|error| {
-            Failure::new(codes::UNWRITABLE, format!("what the Pi-hole has now cannot be kept: {error}"))
-                .hint("nothing was changed; make room in the state directory")
-        })?;
-        noted(&|journal| journal.note(IMPORT, &note))?;
-        if let Err(failure) = import(session, &web, &plan.zip, &plan.parts) {
-            let (failure, is_undone) = undo(session, &web, &before, &plan, failure);
-            let cleared = if is_undone { noted(&|journal| journal.done(IMPORT)) } else { Ok(()) };
-            return Err(failure.after(cleared));
-        }
-        noted(&|journal| journal.done(IMPORT))?;
-        // At once, while the old process still stands: in the new one the session may be gone or keep its seat.
-        Ok(true)
-    })?;
-    if !imported {
-        return Ok(());
-    }
-    verify(&settings, &credential, &plan, blocked, request, events)
+/// A plan, and the session in which it is carried out: with a second factor, another one would have to wait for a code.
+pub(super) struct Work {
+    plan: Plan,
+    seat: Seat,
+    /// Domains that are blocked now.
+    blocked: Option<u64>,
 }
 
-fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
-    let artifacts = request.capture.iter().flat_map(|facts| &facts.artifacts);
-    let Some(artifact) = artifacts.into_iter().find(|each| each.format == super::FORMAT) else {
+type Job<'j> = RestoreJob<'j, PiholeSettings, PiholeRestore>;
+
+/// Puts an export back.
+pub(super) struct PutBack;
+
+impl Restorer for PutBack {
+    type Settings = PiholeSettings;
+    type Options = PiholeRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let plan = plan(job)?;
+        let seat = Seat::take(job.settings.web()?, &job.settings.credential()?, job.run, events)?;
+        let session = seat.session();
+        refuse_where_nothing_may_change(&session)?;
+        let blocked = gravity::blocked(&session);
+        if let Some(version) = super::capture::version(&session) {
+            events.version(version);
+        }
+        Ok(Planned::of(plan.steps(), Work { plan, seat, blocked }))
+    }
+
+    fn execute(
+        job: &Job<'_>,
+        Work { plan, seat, blocked }: Work,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let done = put(&seat, &plan, job.staging, journal, events);
+        // At once, while the old process still stands: in the new one the session may be gone or keep its seat.
+        seat.leave(events)?;
+        done?;
+        verify(job, &plan, blocked, events)
+    }
+}
+
+fn put(
+    seat: &Seat,
+    plan: &Plan,
+    staging: &Path,
+    journal: Option<&Journal>,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
+    let (session, web) = (&seat.session(), &seat.web);
+    // What is there now, to be put back when the import fails in its middle: it takes one part after the other.
+    let before = staging.join(".before.zip");
+    let _ = std::fs::remove_file(&before);
+    export_again(session, web, &before, events)?;
+    let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.map_or(Ok(()), what);
+    let note = Note { before: before.clone(), parts: plan.parts.clone() };
+    std::fs::File::open(&before).and_then(|file| file.sync_all()).map_err(|error| {
+        Failure::new(codes::UNWRITABLE, format!("what the Pi-hole has now cannot be kept: {error}"))
+            .hint("nothing was changed; make room in the state directory")
+    })?;
+    noted(&|journal| journal.note(IMPORT, &note))?;
+    if let Err(failure) = import(session, web, &plan.zip, &plan.parts) {
+        let (failure, is_undone) = undo(session, web, &before, plan, failure);
+        let cleared = if is_undone { noted(&|journal| journal.done(IMPORT)) } else { Ok(()) };
+        return Err(failure.after(cleared));
+    }
+    noted(&|journal| journal.done(IMPORT))
+}
+
+fn plan(job: &Job<'_>) -> Result<Plan, Failure> {
+    let Some(artifact) = job.facts.artifacts.iter().find(|each| each.format == super::FORMAT) else {
         return Err(Failure::new(codes::NO_EXPORT, "the backup has no Teleporter archive")
             .hint("is it one of a target with `plugin: pihole`?"));
     };
-    let zip = request.staging.join(&artifact.path);
-    let contents = teleporter::read(&zip, &request.staging)?;
+    let zip = job.staging.join(&artifact.path);
+    let contents = teleporter::read(&zip, job.staging)?;
     let size = std::fs::metadata(&zip).map_or(0, |found| found.len());
     if size > IMPORT_BYTES_MAX {
         return Err(Failure::new(
@@ -183,22 +206,22 @@ fn plan(request: &Request, options: RestoreOptions) -> Result<Plan, Failure> {
         )
         .hint("on the Pi-hole itself `pihole-FTL --teleporter FILE.zip` takes 128 MiB"));
     }
-    let parts = match options.parts {
+    let parts = match &job.options.parts {
         None => Part::ALL.into_iter().filter(|part| part.is_in(&contents)).collect(),
         Some(chosen) => {
             if let Some(part) = chosen.iter().find(|part| !part.is_in(&contents)) {
                 return Err(Failure::new(codes::PART_MISSING, format!("the backup has no {}", part.told_as()))
                     .hint("leave it out of `parts`"));
             }
-            chosen
+            chosen.clone()
         }
     };
-    Ok(Plan { zip, contents, parts, update_lists: options.update_lists })
+    Ok(Plan { zip, contents, parts, update_lists: job.options.update_lists })
 }
 
 /// An app password is refused only after the archive was sent; it can be known before.
 fn refuse_where_nothing_may_change(session: &Session<'_>) -> Result<(), Failure> {
-    if !session.by_app_password {
+    if !session.pass.by_app_password {
         return Ok(());
     }
     let answer = session.get("/api/config/webserver/api/app_sudo").send()?;
@@ -210,33 +233,41 @@ fn refuse_where_nothing_may_change(session: &Session<'_>) -> Result<(), Failure>
     Ok(())
 }
 
-/// Says what is done, in its order; the same for a dry run.
-fn tell(plan: &Plan, events: &mut EventWriter<'_>) {
-    if !plan.contents.importable {
-        events.step(Verb::Manual, format!("/{}", plan.contents.gravity_name), LISTS_ELSEWHERE_HINT);
-    }
-    for part in &plan.parts {
-        match part.table() {
-            Some(table) => {
-                let rows = plan.contents.gravity.get(table).copied().unwrap_or(0);
-                events.step(Verb::Replace, format!("table {table}"), format!("{rows} rows"));
-            }
-            None if *part == Part::Config => events.step(
-                Verb::Replace,
-                "settings (pihole.toml)",
-                "with the password, second factor, ports and DNS records of the backup",
-            ),
-            None => events.step(Verb::Replace, "DHCP leases", ""),
+impl Plan {
+    /// What is done, in its order.
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut step = |verb, thing: String, detail: String| steps.push(Step::new(verb, thing, detail));
+        if !self.contents.importable {
+            step(Verb::Manual, format!("/{}", self.contents.gravity_name), LISTS_ELSEWHERE_HINT.to_owned());
         }
-    }
-    events.step(Verb::Run, "restart of pihole-FTL", "the Pi-hole does it itself; DNS is gone for about a second");
-    if plan.update_lists {
-        events.step(Verb::Run, "download of the lists", "as `pihole -g` does");
-    } else if plan.parts.iter().any(|part| part.table().is_some()) {
-        events.step(Verb::Manual, "download of the lists", "until `pihole -g` ran, their domains are not blocked");
-    }
-    for member in plan.contents.members.iter().filter(|member| member.starts_with("etc/dnsmasq.d/")) {
-        events.step(Verb::Manual, format!("/{member}"), "a Pi-hole does not import it: unpack it from teleporter.zip");
+        for part in &self.parts {
+            match part.table() {
+                Some(table) => {
+                    let rows = self.contents.gravity.get(table).copied().unwrap_or(0);
+                    step(Verb::Replace, format!("table {table}"), format!("{rows} rows"));
+                }
+                None if *part == Part::Config => step(
+                    Verb::Replace,
+                    "settings (pihole.toml)".to_owned(),
+                    "with the password, second factor, ports and DNS records of the backup".to_owned(),
+                ),
+                None => step(Verb::Replace, "DHCP leases".to_owned(), String::new()),
+            }
+        }
+        let gone = "the Pi-hole does it itself; DNS is gone for about a second";
+        step(Verb::Run, "restart of pihole-FTL".to_owned(), gone.to_owned());
+        let download = "download of the lists".to_owned();
+        if self.update_lists {
+            step(Verb::Run, download, "as `pihole -g` does".to_owned());
+        } else if self.parts.iter().any(|part| part.table().is_some()) {
+            step(Verb::Manual, download, "until `pihole -g` ran, their domains are not blocked".to_owned());
+        }
+        for member in self.contents.members.iter().filter(|member| member.starts_with("etc/dnsmasq.d/")) {
+            let how = "a Pi-hole does not import it: unpack it from teleporter.zip";
+            step(Verb::Manual, format!("/{member}"), how.to_owned());
+        }
+        steps
     }
 }
 
@@ -292,7 +323,7 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
     };
     let answer = session.post("/api/teleporter").upload(&[("import", &chosen.to_string())], file).send()?;
     if answer.status() != 200 {
-        let failure = session::explain(answer, web);
+        let failure = api::explain(answer, web);
         return Err(Failure {
             trouble: Trouble { code: codes::IMPORT_FAILED.name().to_owned(), ..failure.trouble },
             ..failure
@@ -317,13 +348,13 @@ fn import(session: &Session<'_>, web: &Web, zip: &Path, parts: &[Part]) -> Resul
 
 /// Waits for the restart, then exports again and compares with the backup.
 fn verify(
-    settings: &PiholeSettings,
-    credential: &Credential,
+    job: &Job<'_>,
     plan: &Plan,
     blocked_before: Option<u64>,
-    request: &Request,
     events: &mut EventWriter<'_>,
 ) -> Result<(), Failure> {
+    let settings = &job.settings;
+    let credential = settings.credential()?;
     let with_config = plan.parts.contains(&Part::Config);
     let web = settings.web()?.at_once();
     if !is_up_again(&web) {
@@ -336,17 +367,16 @@ fn verify(
         return Ok(());
     }
     events.validation("the Pi-hole is up again", Verdict::Proven, "it answers");
-    let again = request.staging.join(".again.zip");
+    let again = job.staging.join(".again.zip");
     let web = settings.web()?;
-    let run = &request.run;
-    let exported = opening::with_session(&web, credential, run, None, events, |session, events| {
+    let exported = opening::with_session(&web, &credential, job.run, None, events, |session, events| {
         if plan.update_lists {
             let lists = plan.contents.gravity.get("adlist").copied().unwrap_or(0);
             gravity::update(session, &web, lists, blocked_before, events);
         }
         export_again(session, &web, &again, events)
     });
-    let compared = exported.and_then(|()| teleporter::read(&again, &request.staging));
+    let compared = exported.and_then(|()| teleporter::read(&again, job.staging));
     let _ = std::fs::remove_file(&again);
     match compared {
         Ok(found) => {
@@ -394,7 +424,7 @@ fn is_up_again(web: &Web) -> bool {
 fn export_again(session: &Session<'_>, web: &Web, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let answer = session.get("/api/teleporter").send()?;
     if answer.status() != 200 {
-        return Err(session::explain(answer, web));
+        return Err(api::explain(answer, web));
     }
     download::save(answer, path, ZIP_BYTES_MAX, events).map(|_| ())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Server;
+use super::api::Server;
 use super::references::References;
 use crate::error::{Code, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;

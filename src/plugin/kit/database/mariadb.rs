@@ -31,7 +31,7 @@ mod scan;
 mod server;
 mod split;
 mod users;
-pub(in crate::plugin) mod verify;
+pub(in crate::plugin) mod validate;
 
 use server::Server;
 

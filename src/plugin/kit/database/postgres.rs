@@ -31,7 +31,7 @@ pub(in crate::plugin) mod restore;
 mod scan;
 pub(crate) mod server;
 mod statement;
-pub(in crate::plugin) mod verify;
+pub(in crate::plugin) mod validate;
 
 pub(in crate::plugin) use bound::{bound, subscriptions};
 pub(in crate::plugin) use globals::{Globals, KEEP_ON, There};
@@ -40,7 +40,7 @@ pub(in crate::plugin) use restore::compare;
 pub(in crate::plugin) use scan::{Scan as Content, Scanner};
 use server::Server;
 pub(in crate::plugin) use server::{UTF8, identifier, in_hex, literal, names};
-pub(in crate::plugin) use verify::prove_dump;
+pub(in crate::plugin) use validate::prove_dump;
 
 /// The file with roles and tablespaces.
 const GLOBALS: &str = "globals.sql";

@@ -1,7 +1,7 @@
 //! Where a server keeps its data, as a place in one of its container's mounts.
 
 use super::{Container, ItemKind, below, key};
-use crate::plugin::apps::docker::engine::Mount;
+use crate::plugin::apps::docker::api::Mount;
 
 /// Where a server keeps its data: in which mount, and where in that.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::{Place, TICKING, past_entrypoint, start, stopped, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Login, MysqlLogin, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed};
-use crate::plugin::apps::docker::inventory::{Container, State};
+use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::inside::{self, Called, Dumped, Planned, Reached};
@@ -23,16 +23,16 @@ use crate::plugin::kit::database::mariadb::reach::{Input, Program, Reach};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::tool::Ran;
-use crate::plugin::protocol::Verb;
+use crate::plugin::protocol::{Step, Verb};
 use crate::process::Exit;
 
 /// What a shell says of a program that a signal ended.
 const BY_SIGNAL: i64 = 128;
 
 /// A server and its dump.
-pub(in crate::plugin::apps::docker) struct Server<'a> {
+pub(in crate::plugin::apps::docker) struct Server {
     pub(super) container: Container,
-    pub(super) dump: &'a Dump,
+    pub(super) dump: Dump,
     number: usize,
     dumped: Option<Rc<Dumped>>,
     /// Where its databases would go; none while it is not known.
@@ -50,8 +50,8 @@ pub(in crate::plugin::apps::docker) struct Loaded {
     in_restored: bool,
 }
 
-impl<'a> Server<'a> {
-    pub(super) fn new(container: Container, dump: &'a Dump, number: usize) -> Self {
+impl Server {
+    pub(super) fn new(container: Container, dump: Dump, number: usize) -> Self {
         Self { container, dump, number, dumped: None, planned: None }
     }
 
@@ -60,35 +60,31 @@ impl<'a> Server<'a> {
         full.map(|planned| format!("{} in {}", planned.name(), self.container.name)).collect()
     }
 
-    pub(super) fn look(
-        &mut self,
-        engine: &Engine,
-        place: &Place<'_>,
-        start: bool,
-        events: &mut EventWriter<'_>,
-    ) -> Result<(), Failure> {
-        let artifact = place.staging.join(&self.dump.artifact);
-        let dumped = Rc::new(Dumped::read(&artifact, place.staging, self.number, events)?);
-        self.dumped = Some(dumped.clone());
-        if self.container.state != State::Running {
-            if !start {
-                return Ok(());
-            }
-            events.step(Verb::Run, format!("start of {}", self.container.name), "its dump is loaded by itself");
-        }
-        let planned = at(engine, &self.container, place.journal, place.staging, events, |reached, events| {
-            reached.tell_version(&dumped, events);
-            reached.plan(&dumped)
+    /// Takes the dump apart.
+    pub(super) fn read(&mut self, staging: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let artifact = staging.join(&self.dump.artifact);
+        self.dumped = Some(Rc::new(Dumped::read(&artifact, staging, self.number, events)?));
+        Ok(())
+    }
+
+    /// Looks at where its databases would go.
+    pub(super) fn ask(&mut self, engine: &Engine, staging: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let Some(dumped) = &self.dumped else { return Ok(()) };
+        let planned = answering(engine, &self.container, None, staging, events, |reached, events| {
+            reached.tell_version(dumped, events);
+            reached.plan(dumped)
         })?;
         self.planned = Some(planned);
         Ok(())
     }
 
-    pub(super) fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
+    /// What a restore does, as far as it is known.
+    pub(super) fn steps(&self, overwrite: bool) -> Vec<Step> {
         let container = &self.container.name;
-        let Some(dumped) = &self.dumped else { return };
+        let Some(dumped) = &self.dumped else { return Vec::new() };
+        let mut steps = Vec::new();
         if dumped.has_users() {
-            events.step(Verb::Create, format!("users in {container}"), "those that are there stay");
+            steps.push(Step::new(Verb::Create, format!("users in {container}"), "those that are there stay"));
         }
         for planned in self.planned.iter().flatten() {
             let detail = planned.detail();
@@ -102,14 +98,14 @@ impl<'a> Server<'a> {
                 }
                 (false, _) => (Verb::Create, format!("{detail}; by the client in the container")),
             };
-            events.step(verb, format!("database {} in {container}", planned.name()), detail);
+            steps.push(Step::new(verb, format!("database {} in {container}", planned.name()), detail));
         }
         if self.planned.is_none() {
-            for name in dumped.names() {
-                let detail = "the server does not run, so what is in it is not known";
-                events.step(Verb::Create, format!("database {name} in {container}"), detail);
-            }
+            let detail = "the server does not run, so what is in it is not known";
+            let unknown = |name| Step::new(Verb::Create, format!("database {name} in {container}"), detail);
+            steps.extend(dumped.names().map(unknown));
         }
+        steps
     }
 
     pub(super) fn prepare(
@@ -215,6 +211,18 @@ fn at<T>(
     work: impl FnOnce(&Reached<'_>, &mut EventWriter<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     start(engine, container)?;
+    answering(engine, container, Some(journal), staging, events, work)
+}
+
+/// The same at one that works.
+fn answering<T>(
+    engine: &Engine,
+    container: &Container,
+    journal: Option<&Journal>,
+    staging: &Path,
+    events: &mut EventWriter<'_>,
+    work: impl FnOnce(&Reached<'_>, &mut EventWriter<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let what = format!("the database server in {}", container.name);
     let inside = until_ready(&what, events, || {
         let inside = Inside::open(engine, container)?;

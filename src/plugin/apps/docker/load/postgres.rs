@@ -12,10 +12,10 @@ use secrecy::SecretString;
 
 use super::{Place, TICKING, past_entrypoint, start, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, FORMAT_GLOBALS, FORMAT_POSTGRES, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::exec::{self, Executed, Program};
-use crate::plugin::apps::docker::inventory::{Container, State};
+use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
@@ -23,7 +23,7 @@ use crate::plugin::kit::database::postgres::{
     self, Content, Globals, KEEP_ON, PathChanger, Scanner, There, UTF8, identifier, in_hex, names,
 };
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::protocol::{Event, Verb, Verdict};
+use crate::plugin::protocol::{Event, Step, Verb, Verdict};
 
 mod own;
 mod swap;
@@ -35,29 +35,23 @@ pub(in crate::plugin::apps::docker) use swap::{Loaded, recover};
 const QUIET: &str = "n=$1; shift; head -c \"$n\" | \"$@\"";
 
 /// A server and its dumps.
-pub(in crate::plugin::apps::docker) struct Server<'a> {
+pub(in crate::plugin::apps::docker) struct Server {
     pub(super) container: Container,
     /// Of roles first, then of databases.
-    pub(super) dumps: Vec<&'a Dump>,
+    pub(super) dumps: Vec<Dump>,
     /// Databases that have something in them; none while it is not known.
     pub(super) full: Option<Vec<String>>,
 }
 
-impl Server<'_> {
+impl Server {
     /// The databases that would have to be replaced, as `name in container`.
     pub(super) fn full(&self) -> Vec<String> {
         self.full.iter().flatten().map(|name| format!("{name} in {}", self.container.name)).collect()
     }
 
-    /// Looks at what is in its databases. A server that stands still is started for it when `start` says so.
-    pub(super) fn look(&mut self, engine: &Engine, start: bool, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-        if self.container.state != State::Running {
-            if !start {
-                return Ok(());
-            }
-            events.step(Verb::Run, format!("start of {}", self.container.name), "its dumps are loaded by itself");
-        }
-        let login = ready(engine, &self.container, events)?;
+    /// Looks at what is in its databases.
+    pub(super) fn ask(&mut self, engine: &Engine, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let login = answering(engine, &self.container, events)?;
         let there = login.names("template1", "SELECT datname FROM pg_database WHERE datallowconn")?;
         let mut full = Vec::new();
         for dump in self.databases().filter(|dump| there.contains(&dump.database)) {
@@ -73,13 +67,13 @@ impl Server<'_> {
         Ok(())
     }
 
-    fn databases(&self) -> impl Iterator<Item = &&Dump> {
+    fn databases(&self) -> impl Iterator<Item = &Dump> {
         self.dumps.iter().filter(|dump| dump.format == FORMAT_POSTGRES)
     }
 
-    /// Says what a restore would do.
-    pub(super) fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
-        for dump in &self.dumps {
+    /// What a restore does, as far as it is known.
+    pub(super) fn steps(&self, overwrite: bool) -> Vec<Step> {
+        let step = |dump: &Dump| {
             let is_full = self.full.as_ref().map(|full| full.contains(&dump.database));
             let (verb, detail) = match (dump.format == FORMAT_GLOBALS, is_full, overwrite) {
                 (true, ..) => (Verb::Create, "those that are there stay"),
@@ -90,8 +84,9 @@ impl Server<'_> {
                 (_, Some(false), _) => (Verb::Create, "by pg_restore in the container"),
                 (_, None, _) => (Verb::Create, "the server does not run, so what is in it is not known"),
             };
-            events.step(verb, thing(dump), detail);
-        }
+            Step::new(verb, thing(dump), detail)
+        };
+        self.dumps.iter().map(step).collect()
     }
 
     /// Loads every dump into a database of its own beside the live ones; the server is started where it stands still.
@@ -133,6 +128,15 @@ impl Server<'_> {
 /// Waits until the server answers, and gives the way to talk to it; one that stands still is started.
 fn ready<'e>(engine: &'e Engine, container: &'e Container, events: &mut EventWriter<'_>) -> Result<Login<'e>, Failure> {
     start(engine, container)?;
+    answering(engine, container, events)
+}
+
+/// Waits until a server that works answers.
+fn answering<'e>(
+    engine: &'e Engine,
+    container: &'e Container,
+    events: &mut EventWriter<'_>,
+) -> Result<Login<'e>, Failure> {
     until_ready(&format!("PostgreSQL in {}", container.name), events, || {
         let login = Login::open(engine, container)?;
         login.answers().map(|()| login)

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Place, READY_MAX, READY_TICK, start, stopped, until_ready};
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::database::{self, Login, words};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::Dump;
 use crate::plugin::apps::docker::{exec, halt, rdb, unwritable};
@@ -23,7 +23,7 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::redis::compare::{self, Compared};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::{Verb, Verdict};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 
 /// How long a container may stand still before it counts as one that does not come up.
 const ENDED_MAX: Duration = Duration::from_secs(10);
@@ -34,9 +34,9 @@ const NOTHING: &[u8] = b"REDIS0006\xff\0\0\0\0\0\0\0\0";
 const CLI: &str = "p=redis-cli; command -v $p >/dev/null 2>&1 || p=valkey-cli; exec $p \"$@\"";
 
 /// A server and its dump.
-pub(in crate::plugin::apps::docker) struct Server<'a> {
+pub(in crate::plugin::apps::docker) struct Server {
     pub(super) container: Container,
-    pub(super) dump: &'a Dump,
+    pub(super) dump: Dump,
     number: usize,
     /// None while it is not known.
     layout: Option<Layout>,
@@ -95,8 +95,8 @@ struct Note {
     early: bool,
 }
 
-impl<'a> Server<'a> {
-    pub(super) fn new(container: Container, dump: &'a Dump, number: usize) -> Self {
+impl Server {
+    pub(super) fn new(container: Container, dump: Dump, number: usize) -> Self {
         Self { container, dump, number, layout: None }
     }
 
@@ -105,31 +105,20 @@ impl<'a> Server<'a> {
         full.map(|layout| format!("{} keys in {}", layout.keys, self.container.name)).collect()
     }
 
-    pub(super) fn look(
-        &mut self,
-        engine: &Engine,
-        place: &Place<'_>,
-        start: bool,
-        events: &mut EventWriter<'_>,
-    ) -> Result<(), Failure> {
-        let artifact = place.staging.join(&self.dump.artifact);
+    /// Looks at the dump.
+    pub(super) fn read(&self, staging: &Path) -> Result<(), Failure> {
+        let artifact = staging.join(&self.dump.artifact);
         rdb::trim(&artifact).map_err(|error| unwritable(&artifact, &error))?;
         let told = rdb::look(&artifact).map_err(|error| unwritable(&artifact, &error))?;
         if told.is_damaged() {
             return Err(Failure::new(codes::DUMP_DAMAGED, format!("{} is no whole RDB file", artifact.display()))
                 .hint("nothing was changed; take another snapshot"));
         }
-        if self.container.state != State::Running {
-            if !start {
-                return Ok(());
-            }
-            events.step(
-                Verb::Run,
-                format!("start of {}", self.container.name),
-                "where it keeps its files is asked for",
-            );
-        }
-        super::start(engine, &self.container)?;
+        Ok(())
+    }
+
+    /// Looks at where it keeps what.
+    pub(super) fn ask(&mut self, engine: &Engine, events: &mut EventWriter<'_>) -> Result<(), Failure> {
         let what = format!("the Redis in {}", self.container.name);
         let layout = until_ready(&what, events, || {
             let asked = Asked::open(engine, &self.container)?;
@@ -139,10 +128,11 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    pub(super) fn tell(&self, overwrite: bool, run: &str, events: &mut EventWriter<'_>) {
+    /// What a restore does, as far as it is known.
+    pub(super) fn step(&self, overwrite: bool, run: &str) -> Step {
         let thing = format!("all keys in {}", self.container.name);
         let Some(layout) = &self.layout else {
-            return events.step(Verb::Create, thing, "the server does not run, so what is in it is not known");
+            return Step::new(Verb::Create, thing, "the server does not run, so what is in it is not known");
         };
         let how = match &layout.log {
             Some(_) => "it becomes the base of its append-only file; the old parts stay there",
@@ -167,7 +157,7 @@ impl<'a> Server<'a> {
             }
             (false, _) => (Verb::Create, format!("{how}; the server stands still meanwhile")),
         };
-        events.step(verb, thing, detail);
+        Step::new(verb, thing, detail)
     }
 
     /// Dumps the keys of a server that would not save them when it is stopped.

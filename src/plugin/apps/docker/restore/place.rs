@@ -9,6 +9,9 @@ use crate::plugin::apps::docker::inventory::ItemKind;
 use crate::plugin::apps::docker::list::Kept;
 use crate::plugin::apps::docker::load::Server;
 use crate::plugin::apps::docker::read;
+use crate::plugin::apps::docker::settings::DockerSettings;
+use crate::plugin::kit::restore::RestoreJob;
+use crate::plugin::protocol::{Step, Verb};
 
 /// What the operator may choose.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -23,10 +26,12 @@ pub(in crate::plugin::apps::docker) struct Options {
     pub(in crate::plugin::apps::docker) only: Vec<String>,
 }
 
+pub(in crate::plugin::apps::docker) type Job<'j> = RestoreJob<'j, DockerSettings, Options>;
+
 /// A volume or bind and where it is mounted now.
-pub(in crate::plugin::apps::docker) struct Place<'a> {
-    pub(in crate::plugin::apps::docker) kept: &'a Kept,
-    pub(in crate::plugin::apps::docker) artifact: &'a str,
+pub(in crate::plugin::apps::docker) struct Place {
+    pub(in crate::plugin::apps::docker) kept: Kept,
+    pub(in crate::plugin::apps::docker) artifact: String,
     /// Its id.
     pub(in crate::plugin::apps::docker) container: String,
     pub(in crate::plugin::apps::docker) container_name: String,
@@ -42,15 +47,27 @@ pub(in crate::plugin::apps::docker) struct Place<'a> {
     pub(in crate::plugin::apps::docker) filled: bool,
 }
 
-impl Place<'_> {
+impl Place {
     /// Whether the data of a server is put back with it.
-    pub(in crate::plugin::apps::docker) fn holds(&self, server: &Server<'_>) -> bool {
+    pub(in crate::plugin::apps::docker) fn holds(&self, server: &Server) -> bool {
         let subpath = self.kept.subpath.as_deref();
         server.data().is_some_and(|data| data.is_part_of(&self.named, subpath, &self.without))
     }
 
     pub(in crate::plugin::apps::docker) fn shown(&self) -> String {
-        thing(self.kept)
+        thing(&self.kept)
+    }
+
+    /// What is done with it.
+    pub(super) fn step(&self, options: &Options) -> Step {
+        let verb = if self.filled { Verb::Replace } else { Verb::Create };
+        let what = format!("{} files, through {}", self.kept.contents.files, self.container_name);
+        let detail = match (self.filled, options.overwrite) {
+            (false, _) => what,
+            (true, true) => format!("{what}; it is not empty; what is there is kept beside"),
+            (true, false) => format!("{what}; it is not empty, so this is refused without `overwrite`"),
+        };
+        Step::new(verb, self.shown(), detail)
     }
 
     pub(in crate::plugin::apps::docker) fn read_at(&self) -> read::Place<'_> {

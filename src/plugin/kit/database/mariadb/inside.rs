@@ -91,7 +91,9 @@ impl Dumped {
 /// A server that is reached by the programs in its container.
 pub(in crate::plugin) struct Reached<'a> {
     server: Server<'a>,
-    journal: &'a Journal,
+    /// None: it is only looked at.
+    journal: Option<&'a Journal>,
+    staging: &'a Path,
 }
 
 /// How the server is called; the way to it logs in by itself.
@@ -126,10 +128,10 @@ impl<'a> Reached<'a> {
     pub(in crate::plugin) fn open(
         called: &'a Called,
         reach: &'a dyn Reach,
-        journal: &'a Journal,
-        staging: &Path,
+        journal: Option<&'a Journal>,
+        staging: &'a Path,
     ) -> Result<Self, Failure> {
-        Ok(Self { server: Server::reached(&called.0, reach, staging)?, journal })
+        Ok(Self { server: Server::reached(&called.0, reach, staging)?, journal, staging })
     }
 
     /// Decides where each database goes; refuses what could not be put in its place.
@@ -149,9 +151,13 @@ impl<'a> Reached<'a> {
                 stays: Vec::new(),
             }));
         }
-        let swap = Swap::within(&self.server, self.journal);
+        let swap = self.swap();
         self.work(&swap, dumped).check(&of(&plans))?;
         Ok(plans)
+    }
+
+    fn swap(&self) -> Swap<'_> {
+        Swap::new(&self.server, self.journal, self.staging)
     }
 
     fn work<'w>(&self, swap: &'w Swap<'w>, dumped: &Dumped) -> Work<'w> {
@@ -189,7 +195,7 @@ impl<'a> Reached<'a> {
             (place.container, place.in_restored) = (Some(container.to_owned()), in_restored);
             fresh.push(place);
         }
-        let swap = Swap::within(&self.server, self.journal);
+        let swap = self.swap();
         self.work(&swap, dumped).beside(&of(planned), fresh, places, events)
     }
 
@@ -201,18 +207,18 @@ impl<'a> Reached<'a> {
         places: &mut [Place],
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
-        let swap = Swap::within(&self.server, self.journal);
+        let swap = self.swap();
         self.work(&swap, dumped).put(&of(planned), places, events)
     }
 
     /// Drops what was there before.
     pub(in crate::plugin) fn finish(&self, place: &mut Place) -> Result<(), Failure> {
-        Swap::within(&self.server, self.journal).finish(place)
+        self.swap().finish(place)
     }
 
     /// Makes the live database what it was.
     pub(in crate::plugin) fn undo(&self, place: &Place, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-        Swap::within(&self.server, self.journal).recover_all(std::slice::from_ref(place), events)
+        self.swap().recover_all(std::slice::from_ref(place), events)
     }
 
     /// Makes the users of the dump that are missing, with their rights, when its databases are in their places; answers whether the dump has any that could be.
@@ -231,7 +237,7 @@ impl<'a> Reached<'a> {
         let (run, number, container, in_restored) = note;
         let mut place = Place::new(&self.server, run, number, "mysql", false, &[])?;
         (place.container, place.in_restored) = (Some(container.to_owned()), in_restored);
-        let swap = Swap::within(&self.server, self.journal);
+        let swap = self.swap();
         swap.note(&place)?;
         places.push(place.clone());
         let beside = place.beside().to_owned();

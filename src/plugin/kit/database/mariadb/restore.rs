@@ -4,7 +4,7 @@
 //! is loaded under a name of its own and compared there; only then it takes the place of what is there. The comparison
 //! dumps what was loaded again and reads that as a stream, so every row is looked at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,11 +13,12 @@ use super::scan::Scan;
 use super::server::{Server, series};
 use super::{FORMAT_DUMP, FORMAT_USERS, MariadbSettings, dump, users};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::{Choice, Goal};
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verb};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Step, Verb};
 
 mod back;
 mod compare;
@@ -58,39 +59,66 @@ pub(in crate::plugin) struct MariadbRestore {
     compare: bool,
 }
 
-pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<MariadbSettings, MariadbRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
-    settings.check()?;
-    let server = Server::connect(&settings, &request.staging)?;
-    let version = server.version.shown();
-    events.version(version.clone());
-    let same_series = tell_version(facts, &version, events);
-    let plans = plan(&server, &options, facts, &request.staging, events)?;
-    let users = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_USERS && options.users);
-    if options.users && users.is_none() {
-        return Err(Failure::new(codes::NO_USERS, "the backup holds no users").hint("leave `users` out"));
+pub(in crate::plugin) type Job<'j> = RestoreJob<'j, MariadbSettings, MariadbRestore>;
+
+/// Puts dumps of databases back.
+pub(in crate::plugin) struct Mariadb;
+
+/// What was decided of all of them.
+pub(in crate::plugin) struct Decided {
+    plans: Vec<Plan>,
+    /// The file with users and grants.
+    users: Option<PathBuf>,
+    same_series: bool,
+}
+
+impl Restorer for Mariadb {
+    type Settings = MariadbSettings;
+    type Options = MariadbRestore;
+    type Work = Decided;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Decided>, Failure> {
+        let RestoreJob { settings, options, facts, staging, .. } = job;
+        settings.check()?;
+        let server = Server::connect(settings, staging)?;
+        let version = server.version.shown();
+        events.version(version.clone());
+        let same_series = tell_version(facts, &version, events);
+        let plans = plans(&server, job, events)?;
+        let mut steps = Vec::new();
+        let mut users = None;
+        if options.users {
+            let Some(of_backup) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_USERS) else {
+                return Err(Failure::new(codes::NO_USERS, "the backup holds no users").hint("leave `users` out"));
+            };
+            whole(of_backup, staging, events)?;
+            steps.push(Step::new(Verb::Run, of_backup.path.display().to_string(), "users and grants that are missing"));
+            users = Some(staging.join(&of_backup.path));
+        }
+        let swap = Swap::new(&server, None, staging);
+        let work = Work { swap: &swap, compare: options.compare, same_series };
+        work.check(&plans.iter().collect::<Vec<_>>())?;
+        steps.extend(plans.iter().map(Plan::step));
+        Ok(Planned::of(steps, Decided { plans, users, same_series }))
     }
-    if let Some(users) = users {
-        whole(users, &request.staging, events)?;
-        events.step(Verb::Run, users.path.display().to_string(), "users and grants that are missing");
+
+    fn execute(
+        job: &Job<'_>,
+        Decided { plans, users, same_series }: Decided,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let server = Server::connect(&job.settings, job.staging)?;
+        let swap = Swap::new(&server, journal, job.staging);
+        let work = Work { swap: &swap, compare: job.options.compare, same_series };
+        let mut places = Vec::new();
+        work.all(&plans.iter().collect::<Vec<_>>(), job.run, &mut places, events).or_else(|failure| {
+            swap.put_back(&places).map_err(|second| failure.and(second))?;
+            Err(failure)
+        })?;
+        // Last, for what uses them is in its place and compared.
+        users.map_or(Ok(()), |users| users::restore(&swap, job.run, &users, events))
     }
-    let swap = Swap::new(&server, request)?;
-    let work = Work { swap: &swap, compare: options.compare, same_series };
-    let plans: Vec<&Plan> = plans.iter().collect();
-    work.check(&plans)?;
-    for plan in &plans {
-        plan.tell(events);
-    }
-    if order.dry_run {
-        return Ok(());
-    }
-    let mut places = Vec::new();
-    work.all(&plans, &request.run, &mut places, events).or_else(|failure| {
-        swap.put_back(&places).map_err(|second| failure.and(second))?;
-        Err(failure)
-    })?;
-    // Last, for what uses them is in its place and compared.
-    users.map_or(Ok(()), |users| users::restore(&swap, &request.run, &request.staging.join(&users.path), events))
 }
 
 /// Puts right what a restore that was killed left.
@@ -98,7 +126,8 @@ pub(in crate::plugin) fn recover(request: &Request, events: &mut EventWriter<'_>
     let settings: MariadbSettings = builtin::settings(request)?;
     settings.check()?;
     let server = Server::connect(&settings, &request.staging)?;
-    Swap::new(&server, request)?.recover(events)
+    let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
+    Swap::new(&server, journal.as_ref(), &request.staging).recover(events)
 }
 
 /// Says first when the backup is of another version. Answers whether dumps of both look the same.
@@ -124,13 +153,8 @@ fn damaged(artifact: &ArtifactFile) -> Failure {
 }
 
 /// Decides where each dump goes; refuses what must not be done before anything is.
-fn plan(
-    server: &Server<'_>,
-    options: &MariadbRestore,
-    facts: &CaptureFacts,
-    staging: &Path,
-    events: &mut EventWriter<'_>,
-) -> Result<Vec<Plan>, Failure> {
+fn plans(server: &Server<'_>, job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Vec<Plan>, Failure> {
+    let RestoreJob { options, facts, staging, .. } = job;
     let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::explain::explain;
 use super::scan::{self, Scan};
 use super::server::Server;
-use super::{LOCK_WAIT_MS, dump_name, excluded, gaps, verify};
+use super::{LOCK_WAIT_MS, dump_name, excluded, gaps, validate};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
@@ -138,7 +138,7 @@ fn one(
         return Err(explain("pg_dump", &server.settings.place(), database, &ran));
     }
     let log = ran.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
-    let contents = verify::contents(&server.tools, &server.client, &file).map_err(|failure| {
+    let contents = validate::contents(&server.tools, &server.client, &file).map_err(|failure| {
         failure.hint("pg_dump ended well but its file cannot be read: look at the disk below the artifacts")
     })?;
     if contents.tables == 0 && !server.settings.may_be_empty(database) {
@@ -147,7 +147,7 @@ fn one(
     }
     let bytes = bytes_of(&file);
     let scan = if bytes <= SCAN_BYTES_MAX {
-        Some(verify::scan(&server.tools, &server.client, &file, |done| tell(done, bytes))?)
+        Some(validate::scan(&server.tools, &server.client, &file, |done| tell(done, bytes))?)
     } else {
         None
     };

@@ -12,15 +12,16 @@ use serde::Deserialize;
 use super::bound::silent;
 use super::scan::Scan;
 use super::server::{Server, identifier, literal};
-use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, verify};
+use super::{FORMAT_DUMP, FORMAT_GLOBALS, Globals, MAINTENANCE, PostgresSettings, dump, excluded, globals, validate};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
 use crate::plugin::kit::database::{Choice, Goal, figure_key};
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
+use crate::plugin::kit::journal::Journal;
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{CaptureFacts, Step, Verb, Verdict};
 use crate::process::Exit;
 use crate::types::ByteSize;
 
@@ -74,7 +75,7 @@ fn jobs_default() -> u32 {
 }
 
 /// One dump and where it goes.
-struct Plan {
+pub(in crate::plugin) struct Plan {
     file: PathBuf,
     name: String,
     goal: String,
@@ -84,53 +85,76 @@ struct Plan {
     is_full: bool,
 }
 
-pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<PostgresSettings, PostgresRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
-    let server = Server::connect(&settings, &request.staging, "postgres")?;
-    events.version(format!("PostgreSQL {}", server.version));
-    let same_major = tell_version(facts, &server, events);
-    let plans = plan(&server, &options, facts, &request.staging, events)?;
-    let globals = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_GLOBALS && options.globals);
-    if options.globals && globals.is_none() {
-        return Err(Failure::new(codes::NO_GLOBALS, "the backup holds no roles").hint("leave `globals` out"));
-    }
-    let mut roles = None;
-    if let Some(globals) = globals {
-        let file = request.staging.join(&globals.path);
-        let whole = globals::ends_well(&file).unwrap_or(false);
-        let same = globals.sha256.is_none() || globals.sha256 == digest::sha256(&file, |_| {}).ok();
-        if !whole || !same {
-            return Err(damaged(&globals.path, "it is not as it was captured"));
+type Job<'j> = RestoreJob<'j, PostgresSettings, PostgresRestore>;
+
+/// Puts dumps of databases back.
+pub(in crate::plugin) struct Postgres;
+
+/// What was decided of all of them.
+pub(in crate::plugin) struct Decided {
+    plans: Vec<Plan>,
+    roles: Option<Globals>,
+    same_major: bool,
+}
+
+impl Restorer for Postgres {
+    type Settings = PostgresSettings;
+    type Options = PostgresRestore;
+    type Work = Decided;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Decided>, Failure> {
+        let server = Server::connect(&job.settings, job.staging, MAINTENANCE)?;
+        events.version(format!("PostgreSQL {}", server.version));
+        let same_major = tell_version(job.facts, &server, events);
+        let plans = plans(&server, job, events)?;
+        let mut steps = Vec::new();
+        let mut roles = None;
+        if job.options.globals {
+            let (of_backup, step) = globals_of(job)?;
+            roles = Some(of_backup);
+            steps.push(step);
         }
-        roles = Some(Globals::read(&file)?);
-        events.step(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
+        steps.extend(plans.iter().map(Plan::step));
+        Ok(Planned::of(steps, Decided { plans, roles, same_major }))
     }
-    for plan in &plans {
-        plan.tell(events);
-    }
-    if order.dry_run {
-        return Ok(());
-    }
-    let apart = apart(plans.iter().map(|plan| plan.goal.as_str()));
-    for plan in plans.iter().filter(|plan| plan.exists) {
-        swap::unused(&server, apart, &plan.goal)?;
-    }
-    if let Some(globals) = &roles {
-        roles::restore(&server, apart, globals, &request.staging, events)?;
-    }
-    let mut places = Places::new(&server, request, apart)?;
-    let work = Work { server: &server, options: &options, staging: &request.staging, apart, same_major };
-    match work.all(&plans, &request.run, &mut places, events) {
-        Ok(()) => Ok(()),
-        Err(failure) => {
-            places.give_up(events);
-            Err(failure)
+
+    fn execute(
+        job: &Job<'_>,
+        Decided { plans, roles, same_major }: Decided,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let server = Server::connect(&job.settings, job.staging, MAINTENANCE)?;
+        let apart = apart(plans.iter().map(|plan| plan.goal.as_str()));
+        for plan in plans.iter().filter(|plan| plan.exists) {
+            swap::unused(&server, apart, &plan.goal)?;
         }
+        if let Some(globals) = &roles {
+            roles::restore(&server, apart, globals, job.staging, events)?;
+        }
+        let mut places = Places::new(&server, journal, apart);
+        let work = Work { server: &server, options: &job.options, staging: job.staging, apart, same_major };
+        work.all(&plans, job.run, &mut places, events).inspect_err(|_| places.give_up(events))
     }
 }
 
+/// The roles and tablespaces of the backup, and what is done about them.
+fn globals_of(job: &Job<'_>) -> Result<(Globals, Step), Failure> {
+    let Some(globals) = job.facts.artifacts.iter().find(|artifact| artifact.format == FORMAT_GLOBALS) else {
+        return Err(Failure::new(codes::NO_GLOBALS, "the backup holds no roles").hint("leave `globals` out"));
+    };
+    let file = job.staging.join(&globals.path);
+    let whole = globals::ends_well(&file).unwrap_or(false);
+    let same = globals.sha256.is_none() || globals.sha256 == digest::sha256(&file, |_| {}).ok();
+    if !whole || !same {
+        return Err(damaged(&globals.path, "it is not as it was captured"));
+    }
+    let step = Step::new(Verb::Run, globals.path.display().to_string(), "roles and tablespaces that are missing");
+    Ok((Globals::read(&file)?, step))
+}
+
 impl Plan {
-    fn tell(&self, events: &mut EventWriter<'_>) {
+    fn step(&self) -> Step {
         let (tables, rows) = (self.scan.count("TABLE"), self.scan.rows());
         let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
         let (verb, detail) = match (self.is_full, self.exists) {
@@ -138,7 +162,7 @@ impl Plan {
             (false, true) => (Verb::Replace, format!("{detail}; nothing is in it now")),
             (false, false) => (Verb::Create, detail),
         };
-        events.step(verb, format!("database {}", self.goal), detail);
+        Step::new(verb, format!("database {}", self.goal), detail)
     }
 }
 
@@ -332,19 +356,14 @@ fn tell_version(facts: &CaptureFacts, server: &Server<'_>, events: &mut EventWri
 }
 
 /// Decides where each dump goes; refuses what must not be done before anything is.
-fn plan(
-    server: &Server<'_>,
-    options: &PostgresRestore,
-    facts: &CaptureFacts,
-    staging: &Path,
-    events: &mut EventWriter<'_>,
-) -> Result<Vec<Plan>, Failure> {
+fn plans(server: &Server<'_>, job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Vec<Plan>, Failure> {
+    let RestoreJob { options, facts, staging, .. } = job;
     let choice = Choice { databases: &options.databases, into: options.into.as_deref(), overwrite: options.overwrite };
     let mut plans = Vec::new();
     let mut known = Vec::new();
     for (number, artifact) in facts.artifacts.iter().enumerate().filter(|(_, each)| each.format == FORMAT_DUMP) {
         let file = staging.join(&artifact.path);
-        let contents = verify::contents(&server.tools, &server.client, &file)
+        let contents = validate::contents(&server.tools, &server.client, &file)
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let Some(name) = contents.database else {
             return Err(damaged(&artifact.path, "it does not tell its database"));
@@ -358,7 +377,7 @@ fn plan(
         if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) {
             return Err(damaged(&artifact.path, "it changed since the capture"));
         }
-        let scan = verify::scan(&server.tools, &server.client, &file, |done| events.progress(done, bytes))
+        let scan = validate::scan(&server.tools, &server.client, &file, |done| events.progress(done, bytes))
             .map_err(|failure| damaged(&artifact.path, &failure.trouble.message))?;
         let goal = options.into.clone().unwrap_or_else(|| name.clone());
         let sql = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(&goal));

@@ -16,13 +16,14 @@ use super::compare::{self, Compared};
 use super::instance::Instance;
 use super::{FORMAT, RedisSettings};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::place::{Placing, aside};
-use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 use crate::types::ByteSize;
 
 const COMPARISON: &str = "the instance holds what the backup holds";
@@ -64,103 +65,131 @@ fn wait_default() -> Patience {
     Patience(Duration::from_mins(5))
 }
 
-pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<RedisSettings, RedisRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
-    settings.check()?;
-    if options.compare_only {
-        return compare_only(&settings, request, facts, events);
-    }
-    let refuse = |what: &str, hint: &str| Err(Failure::new(codes::RESTORE_OPTIONS, what).hint(hint));
-    let Some(directory) = options.dir.as_deref().filter(|directory| directory.is_absolute()) else {
-        return refuse("`dir` is missing", "give the instance's data directory: `--option dir=/var/lib/redis`");
-    };
-    if Path::new(&options.dbfilename).components().count() != 1 || options.dbfilename.starts_with('.') {
-        return refuse("`dbfilename` is no file name", "give it without a directory");
-    }
-    if !directory.is_dir() {
-        return Err(Failure::new(codes::PATH_MISSING, format!("{} is no directory here", directory.display()))
-            .hint("Larder must run where the instance's files are, or see them mounted"));
-    }
-    let instance = Instance::find(&settings, &request.staging)?;
-    let Backup { file: new, sha256, found } = Backup::read(&instance, &settings, request, facts, events)?;
-    let running = running(&instance)?;
-    if let Some(version) = &running {
-        events.version(version.clone());
-        if !order.dry_run {
-            return Err(Failure::new(codes::STILL_RUNNING, format!("{version} runs at {}", settings.place())).hint(
-                "nothing was changed; stop it first (`systemctl stop redis-server`): it would overwrite the file",
-            ));
-        }
-        events.step(Verb::Manual, "stop the instance", format!("{version} runs at {}", settings.place()));
-    }
-    let goal = directory.join(&options.dbfilename);
-    let logs = append_only(directory)?;
-    if let Some(log) = logs.first().filter(|_| !options.set_aside_aof) {
-        return Err(Failure::new(
-            codes::AOF_WINS,
-            format!("{} is there: Redis would read it and not the restored file", log.display()),
-        )
-        .hint("nothing was changed; say `set_aside_aof: true` to rename it"));
-    }
-    let is_there = goal.symlink_metadata().is_ok();
-    if is_there && !options.overwrite {
-        return Err(Failure::new(codes::FILE_EXISTS, format!("{} is there", goal.display()))
-            .hint("nothing was changed; say `overwrite: true` to replace it, it is kept beside"));
-    }
-    let kept = aside(&goal, &request.run);
-    let bytes = std::fs::metadata(&new).map_or(0, |metadata| metadata.len());
-    for log in &logs {
-        events.step(
-            Verb::Replace,
-            log.display().to_string(),
-            format!("kept as {}", aside(log, &request.run).display()),
-        );
-    }
-    let detail = format!("{} keys, {}", found.keys, ByteSize(bytes));
-    if is_there {
-        events.step(
-            Verb::Replace,
-            goal.display().to_string(),
-            format!("{detail}; the old one is kept as {}", kept.display()),
-        );
-    } else {
-        events.step(Verb::Create, goal.display().to_string(), detail);
-    }
-    if !order.dry_run {
-        place(&new, &sha256, &goal, &logs, &request.run, events)?;
-    }
-    events.step(
-        Verb::Manual,
-        "start the instance",
-        format!("then DBSIZE tells at most {} keys in all databases ({} may have run out)", found.keys, found.expires),
-    );
-    if !logs.is_empty() {
-        events.warning(
-            Trouble::new(
-                codes::AOF_SET_ASIDE,
-                "the instance kept an AOF: start it with `appendonly no`, or it begins an empty one",
-            )
-            .with_hint("look at the data, then CONFIG SET appendonly yes, and set it in redis.conf again"),
-        );
-    }
-    if !order.dry_run {
-        let (verdict, detail) = match &settings.rdb_file {
-            // What it holds may be wrong, and the restored file is all that is right then.
-            Some(_) => (Verdict::CouldNotVerify, SAVES_OVER_IT.to_owned()),
-            None => match wait(&instance, options.wait.0, events) {
-                Ok(()) => compare(&instance, &settings, &new, &found, request, events),
-                Err(why) => (Verdict::CouldNotVerify, why),
-            },
-        };
-        events.validation(COMPARISON, verdict, detail);
-    }
-    Ok(())
+type Job<'j> = RestoreJob<'j, RedisSettings, RedisRestore>;
+
+/// Puts an RDB file back.
+pub(in crate::plugin) struct Redis;
+
+/// What was decided.
+pub(in crate::plugin) enum Work {
+    Place(Box<Placement>),
+    /// Only a comparison was wanted, which changes nothing.
+    Compared,
 }
 
-/// Puts the file `new`, of this digest, in the place of `goal`, and what is in its way aside.
+/// A file and the place that it gets.
+pub(in crate::plugin) struct Placement {
+    backup: Backup,
+    goal: PathBuf,
+    /// What Redis would read instead.
+    logs: Vec<PathBuf>,
+    start: Step,
+}
+
+impl Restorer for Redis {
+    type Settings = RedisSettings;
+    type Options = RedisRestore;
+    type Work = Work;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+        let RestoreJob { settings, options, .. } = job;
+        settings.check()?;
+        if options.compare_only {
+            compare_only(job, events)?;
+            return Ok(Planned::of(Vec::new(), Work::Compared));
+        }
+        let directory = options.directory()?;
+        let instance = Instance::find(settings, job.staging)?;
+        let backup = Backup::read(&instance, job, events)?;
+        let (mut steps, mut refusals) = (Vec::new(), Vec::new());
+        if let Some(version) = running(&instance)? {
+            events.version(version.clone());
+            let told = format!("{version} runs at {}", settings.place());
+            refusals.push(Failure::new(codes::STILL_RUNNING, told.clone()).hint(
+                "nothing was changed; stop it first (`systemctl stop redis-server`): it would overwrite the file",
+            ));
+            steps.push(Step::new(Verb::Manual, "stop the instance", told));
+        }
+        let goal = directory.join(&options.dbfilename);
+        let logs = append_only(directory)?;
+        if let Some(log) = logs.first().filter(|_| !options.set_aside_aof) {
+            let told = format!("{} is there: Redis would read it and not the restored file", log.display());
+            refusals.push(
+                Failure::new(codes::AOF_WINS, told).hint("nothing was changed; say `set_aside_aof: true` to rename it"),
+            );
+        }
+        let is_there = goal.symlink_metadata().is_ok();
+        if is_there && !options.overwrite {
+            refusals.push(
+                Failure::new(codes::FILE_EXISTS, format!("{} is there", goal.display()))
+                    .hint("nothing was changed; say `overwrite: true` to replace it, it is kept beside"),
+            );
+        }
+        for log in &logs {
+            let kept = format!("kept as {}", aside(log, job.run).display());
+            steps.push(Step::new(Verb::Replace, log.display().to_string(), kept));
+        }
+        let Found { keys, expires, .. } = backup.found;
+        let detail = format!("{keys} keys, {}", ByteSize(backup.bytes()));
+        steps.push(if is_there {
+            let kept = aside(&goal, job.run);
+            let detail = format!("{detail}; the old one is kept as {}", kept.display());
+            Step::new(Verb::Replace, goal.display().to_string(), detail)
+        } else {
+            Step::new(Verb::Create, goal.display().to_string(), detail)
+        });
+        let tells = format!("then DBSIZE tells at most {keys} keys in all databases ({expires} may have run out)");
+        let start = Step::new(Verb::Manual, "start the instance", tells);
+        let later = vec![start.clone()];
+        let work = Work::Place(Box::new(Placement { backup, goal, logs, start }));
+        Ok(Planned { later, refusals, ..Planned::of(steps, work) })
+    }
+
+    fn execute(job: &Job<'_>, work: Work, _: Option<&Journal>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+        let Work::Place(placement) = work else { return Ok(()) };
+        let Placement { backup, goal, logs, start } = *placement;
+        place(&backup, &goal, &logs, job.run, events)?;
+        events.planned(start);
+        if !logs.is_empty() {
+            events.warning(
+                Trouble::new(
+                    codes::AOF_SET_ASIDE,
+                    "the instance kept an AOF: start it with `appendonly no`, or it begins an empty one",
+                )
+                .with_hint("look at the data, then CONFIG SET appendonly yes, and set it in redis.conf again"),
+            );
+        }
+        let (verdict, detail) = match &job.settings.rdb_file {
+            // What it holds may be wrong, and the restored file is all that is right then.
+            Some(_) => (Verdict::CouldNotVerify, SAVES_OVER_IT.to_owned()),
+            None => started(job, &backup, events)?,
+        };
+        events.validation(COMPARISON, verdict, detail);
+        Ok(())
+    }
+}
+
+impl RedisRestore {
+    /// The directory that the file goes to.
+    fn directory(&self) -> Result<&Path, Failure> {
+        let refuse = |what: &str, hint: &str| Err(Failure::new(codes::RESTORE_OPTIONS, what).hint(hint));
+        let Some(directory) = self.dir.as_deref().filter(|directory| directory.is_absolute()) else {
+            return refuse("`dir` is missing", "give the instance's data directory: `--option dir=/var/lib/redis`");
+        };
+        if Path::new(&self.dbfilename).components().count() != 1 || self.dbfilename.starts_with('.') {
+            return refuse("`dbfilename` is no file name", "give it without a directory");
+        }
+        if !directory.is_dir() {
+            return Err(Failure::new(codes::PATH_MISSING, format!("{} is no directory here", directory.display()))
+                .hint("Larder must run where the instance's files are, or see them mounted"));
+        }
+        Ok(directory)
+    }
+}
+
+/// Puts the file of the backup in the place of `goal`, and what is in its way aside.
 fn place(
-    new: &Path,
-    sha256: &str,
+    backup: &Backup,
     goal: &Path,
     logs: &[PathBuf],
     run: &str,
@@ -170,8 +199,8 @@ fn place(
         Failure::new(codes::PATH_UNWRITABLE, format!("{} cannot be written: {error}", goal.display()))
             .hint("give the daemon's user write permission on the directory, and room")
     };
-    let bytes = std::fs::metadata(new).map_or(0, |metadata| metadata.len());
-    let placing = Placing::prepare(new, goal, run, |done| events.progress(done, bytes)).map_err(broken)?;
+    let bytes = backup.bytes();
+    let placing = Placing::prepare(&backup.file, goal, run, |done| events.progress(done, bytes)).map_err(broken)?;
     placing.keep_old(&aside(goal, run)).map_err(broken)?;
     placing.finish().map_err(broken)?;
     // Last: until then an instance that is started reads the old data from them, whole.
@@ -179,7 +208,7 @@ fn place(
         std::fs::rename(log, aside(log, run)).map_err(broken)?;
     }
     let there = digest::sha256(goal, |_| {})?;
-    let verdict = if there == sha256 { Verdict::Proven } else { Verdict::Failed };
+    let verdict = if there == backup.sha256 { Verdict::Proven } else { Verdict::Failed };
     events.validation(format!("{} is the backup", goal.display()), verdict, format!("sha256 {there}"));
     Ok(())
 }
@@ -192,17 +221,12 @@ struct Backup {
 }
 
 impl Backup {
-    fn read(
-        instance: &Instance<'_>,
-        settings: &RedisSettings,
-        request: &Request,
-        facts: &CaptureFacts,
-        events: &mut EventWriter<'_>,
-    ) -> Result<Self, Failure> {
+    fn read(instance: &Instance<'_>, job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Self, Failure> {
+        let RestoreJob { settings, facts, .. } = job;
         let Some(artifact) = facts.artifacts.iter().find(|artifact| artifact.format == FORMAT) else {
             return Err(Failure::new(codes::NOT_IN_BACKUP, "the backup holds no RDB file"));
         };
-        let file = request.staging.join(&artifact.path);
+        let file = job.staging.join(&artifact.path);
         let sha256 = digest::sha256(&file, |done| events.progress(done, 0))?;
         match check::read(&instance.tools, settings.bin_dir.as_deref(), &file)? {
             _ if artifact.sha256.as_ref().is_some_and(|wanted| *wanted != sha256) => {
@@ -221,21 +245,29 @@ impl Backup {
             Checked::Damaged(why) => Err(damaged(&why)),
         }
     }
+
+    fn bytes(&self) -> u64 {
+        std::fs::metadata(&self.file).map_or(0, |metadata| metadata.len())
+    }
 }
 
-/// Looks, and changes nothing: the same in a dry run.
-fn compare_only(
-    settings: &RedisSettings,
-    request: &Request,
-    facts: &CaptureFacts,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    let instance = Instance::find(settings, &request.staging)?;
-    let backup = Backup::read(&instance, settings, request, facts, events)?;
+/// Looks, and changes nothing: that is all of it.
+fn compare_only(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    let instance = Instance::find(&job.settings, job.staging)?;
+    let backup = Backup::read(&instance, job, events)?;
     events.version(instance.info()?.version);
-    let (verdict, detail) = compare(&instance, settings, &backup.file, &backup.found, request, events);
+    let (verdict, detail) = compare(&instance, job, &backup, events);
     events.validation(COMPARISON, verdict, detail);
     Ok(())
+}
+
+/// Waits until somebody has started the instance, and compares it then.
+fn started(job: &Job<'_>, backup: &Backup, events: &mut EventWriter<'_>) -> Result<(Verdict, String), Failure> {
+    let instance = Instance::find(&job.settings, job.staging)?;
+    Ok(match wait(&instance, job.options.wait.0, events) {
+        Ok(()) => compare(&instance, job, backup, events),
+        Err(why) => (Verdict::CouldNotVerify, why),
+    })
 }
 
 /// Until somebody has started the instance and it has read its file; or why there is nothing to compare.
@@ -262,16 +294,14 @@ fn wait(instance: &Instance<'_>, patience: Duration, events: &mut EventWriter<'_
 /// Takes a snapshot as a capture does, and compares it with the backup.
 fn compare(
     instance: &Instance<'_>,
-    settings: &RedisSettings,
-    backup: &Path,
-    found: &Found,
-    request: &Request,
+    job: &Job<'_>,
+    Backup { file, found, .. }: &Backup,
     events: &mut EventWriter<'_>,
 ) -> (Verdict, String) {
-    let again = request.staging.join(".again.rdb");
+    let again = job.staging.join(".again.rdb");
     let taken = instance.snapshot(&again, events);
     let compared = match &taken {
-        Ok(()) => compare::compare(settings.bin_dir.as_deref(), backup, &again, found.used_bytes),
+        Ok(()) => compare::compare(job.settings.bin_dir.as_deref(), file, &again, found.used_bytes),
         Err(failure) => Compared::Unknown(failure.trouble.message.clone()),
     };
     let _ = std::fs::remove_file(&again);

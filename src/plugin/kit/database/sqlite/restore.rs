@@ -15,13 +15,14 @@ use serde::Deserialize;
 
 use super::{FORMAT, SqliteSettings, check, content, free_name, open};
 use crate::error::{Trouble, chain, codes};
-use crate::plugin::kit::asked::RestoreJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::place::{Placing, aside, with_suffix};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
 use crate::plugin::kit::sqlite_files::{BESIDE, READ};
-use crate::plugin::protocol::{CaptureFacts, Request, Verb, Verdict};
+use crate::plugin::protocol::{Step, Verb, Verdict};
 use crate::types::ByteSize;
 
 /// How long a lock is waited for.
@@ -46,8 +47,10 @@ pub(in crate::plugin) struct SqliteRestore {
     force: bool,
 }
 
+type Job<'j> = RestoreJob<'j, SqliteSettings, SqliteRestore>;
+
 /// One copy and where it goes.
-struct Plan {
+pub(in crate::plugin) struct Plan {
     new: PathBuf,
     goal: PathBuf,
     there: bool,
@@ -59,44 +62,50 @@ struct Plan {
     rows: u64,
 }
 
-pub(in crate::plugin) fn run(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let RestoreJob::<SqliteSettings, SqliteRestore> { settings, options, facts, order } = RestoreJob::of(request)?;
-    events.version(format!("SQLite {}", rusqlite::version()));
-    let plans = plan(request, &settings, &options, facts, events)?;
-    for plan in &plans {
-        let goal = plan.goal.display();
-        if let Some(who) = in_use(&plan.goal) {
-            if !options.force {
-                return Err(Failure::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
-                    .hint("nothing was changed; stop the application, or say `force: true`"));
+/// Puts databases back.
+pub(in crate::plugin) struct Sqlite;
+
+impl Restorer for Sqlite {
+    type Settings = SqliteSettings;
+    type Options = SqliteRestore;
+    type Work = Vec<Plan>;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Vec<Plan>>, Failure> {
+        events.version(format!("SQLite {}", rusqlite::version()));
+        let plans = plans(job, events)?;
+        for plan in &plans {
+            let goal = plan.goal.display();
+            if let Some(who) = in_use(&plan.goal) {
+                if !job.options.force {
+                    return Err(Failure::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
+                        .hint("nothing was changed; stop the application, or say `force: true`"));
+                }
+                events.warning(
+                    Trouble::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
+                        .with_hint("restart the application at once: what it writes now goes into the old file"),
+                );
             }
-            events.warning(
-                Trouble::new(codes::DATABASE_IN_USE, format!("{goal} is in use: {who}"))
-                    .with_hint("restart the application at once: what it writes now goes into the old file"),
-            );
         }
+        Ok(Planned::of(plans.iter().map(|plan| plan.step(job.run)).collect(), plans))
     }
-    for plan in &plans {
-        tell(plan, &request.run, events);
+
+    fn execute(
+        job: &Job<'_>,
+        plans: Vec<Plan>,
+        _: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        replace_all(&plans, job.run, events)?;
+        for plan in &plans {
+            verify(plan, &job.settings, events);
+        }
+        Ok(())
     }
-    if order.dry_run {
-        return Ok(());
-    }
-    replace_all(&plans, &request.run, events)?;
-    for plan in &plans {
-        verify(plan, &settings, events);
-    }
-    Ok(())
 }
 
 /// Decides which copy goes where; a damaged one is refused before anything is changed.
-fn plan(
-    request: &Request,
-    settings: &SqliteSettings,
-    options: &SqliteRestore,
-    facts: &CaptureFacts,
-    events: &mut EventWriter<'_>,
-) -> Result<Vec<Plan>, Failure> {
+fn plans(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Vec<Plan>, Failure> {
+    let RestoreJob { settings, options, facts, .. } = job;
     let mut names: Vec<String> = Vec::new();
     let mut plans = Vec::new();
     let all = settings.chosen()?;
@@ -122,7 +131,7 @@ fn plan(
             )
             .hint("choose with `paths`, or restore into a target that names the same databases"));
         };
-        let new = request.staging.join(&artifact.path);
+        let new = job.staging.join(&artifact.path);
         let sha256 = digest::sha256(&new, |done| events.progress(done, 0))?;
         let damaged = |why: String| {
             Failure::new(codes::COPY_DAMAGED, format!("the copy {name} cannot be used: {why}"))
@@ -160,14 +169,16 @@ fn plan(
     Ok(plans)
 }
 
-fn tell(plan: &Plan, run: &str, events: &mut EventWriter<'_>) {
-    let detail = format!("{} tables, {} rows, {}", plan.tables, plan.rows, ByteSize(plan.bytes));
-    if plan.there {
-        let kept = aside(&plan.goal, run);
-        let detail = format!("{detail}; the old one is kept as {}", kept.display());
-        events.step(Verb::Replace, plan.goal.display().to_string(), detail);
-    } else {
-        events.step(Verb::Create, plan.goal.display().to_string(), detail);
+impl Plan {
+    fn step(&self, run: &str) -> Step {
+        let detail = format!("{} tables, {} rows, {}", self.tables, self.rows, ByteSize(self.bytes));
+        let goal = self.goal.display().to_string();
+        if self.there {
+            let kept = aside(&self.goal, run);
+            Step::new(Verb::Replace, goal, format!("{detail}; the old one is kept as {}", kept.display()))
+        } else {
+            Step::new(Verb::Create, goal, detail)
+        }
     }
 }
 

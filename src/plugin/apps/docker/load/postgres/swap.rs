@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Login, Named, ready};
 use crate::error::{Trouble, codes};
-use crate::plugin::apps::docker::engine::Engine;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::inventory::Container;
 use crate::plugin::apps::docker::load::postgres::own::Own;
 use crate::plugin::apps::docker::load::stopped;

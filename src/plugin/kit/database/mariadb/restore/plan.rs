@@ -7,15 +7,14 @@ use super::names::Names;
 use super::swap::Place;
 use crate::plugin::kit::database::mariadb::scan::Scan;
 use crate::plugin::kit::database::mariadb::server::identifier;
-use crate::plugin::kit::events::EventWriter;
-use crate::plugin::protocol::Verb;
+use crate::plugin::protocol::{Step, Verb};
 use crate::types::ByteSize;
 
 /// Names in a sentence.
 const NAMES_MAX: usize = 5;
 
 /// One dump and where it goes.
-pub(in crate::plugin::kit::database::mariadb) struct Plan {
+pub(in crate::plugin) struct Plan {
     pub(in crate::plugin::kit::database::mariadb) file: PathBuf,
     /// As it stands between backquotes in the file.
     pub(in crate::plugin::kit::database::mariadb) quoted: String,
@@ -30,7 +29,7 @@ pub(in crate::plugin::kit::database::mariadb) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn tell(&self, events: &mut EventWriter<'_>) {
+    pub(super) fn step(&self) -> Step {
         let (tables, rows) = (self.scan.counts.tables, self.scan.counts.rows);
         let detail = format!("{tables} tables, {rows} rows, {}", ByteSize(self.bytes));
         let (verb, mut detail) = match (self.is_full, self.exists) {
@@ -43,7 +42,7 @@ impl Plan {
             let more = if self.stays.len() > NAMES_MAX { ", …" } else { "" };
             detail = format!("{detail}; left as it is, as `exclude_tables` says: {}{more}", shown.join(", "));
         }
-        events.step(verb, format!("database {}", self.goal), detail);
+        Step::new(verb, format!("database {}", self.goal), detail)
     }
 
     pub(super) fn own(&self) -> String {

@@ -16,7 +16,6 @@ use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal,
 use crate::plugin::kit::database::mariadb::users::there::unmake;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::protocol::Request;
 use serde::{Deserialize, Serialize};
 
 /// How long what a killed restore began may take to end on the server.
@@ -175,15 +174,14 @@ pub(in crate::plugin::kit::database::mariadb) struct Swap<'s> {
 }
 
 impl<'s> Swap<'s> {
-    pub(super) fn new(server: &'s Server<'s>, request: &Request) -> Result<Self, Failure> {
-        let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
-        let directory = request.journal.clone().unwrap_or_else(|| request.staging.clone());
-        Ok(Self { server, journal, directory })
-    }
-
-    /// For a restore of which databases are a part.
-    pub(in crate::plugin::kit::database::mariadb) fn within(server: &'s Server<'s>, journal: &Journal) -> Self {
-        Self { server, journal: Some(journal.clone()), directory: journal.directory().to_owned() }
+    /// Without a journal, what is kept lies in `staging`.
+    pub(in crate::plugin::kit::database::mariadb) fn new(
+        server: &'s Server<'s>,
+        journal: Option<&Journal>,
+        staging: &Path,
+    ) -> Self {
+        let directory = journal.map_or(staging, Journal::directory).to_owned();
+        Self { server, journal: journal.cloned(), directory }
     }
 
     pub(in crate::plugin::kit::database::mariadb) fn note(&self, place: &Place) -> Result<(), Failure> {

@@ -51,9 +51,8 @@ pub(super) struct Places<'s> {
 
 impl<'s> Places<'s> {
     /// `apart` is a database that is none of them, to be in meanwhile.
-    pub(super) fn new(server: &'s Server<'s>, request: &Request, apart: &'static str) -> Result<Self, Failure> {
-        let journal = request.journal.is_some().then(|| Journal::of(request)).transpose()?;
-        Ok(Self { server, journal, apart, taken: Vec::new() })
+    pub(super) fn new(server: &'s Server<'s>, journal: Option<&Journal>, apart: &'static str) -> Self {
+        Self { server, journal: journal.cloned(), apart, taken: Vec::new() }
     }
 
     /// Makes an empty database beside; `made` says how, from `WITH` on.

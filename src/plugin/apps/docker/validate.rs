@@ -4,9 +4,9 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use crate::error::codes;
+use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::content::{self, Only};
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
-use crate::plugin::apps::docker::engine::Engine;
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept, Quiet};
 use crate::plugin::apps::docker::settings::DockerSettings;

@@ -4,15 +4,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-use super::CommandSettings;
+use super::settings::CommandSettings;
 use crate::error::codes;
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::inside::{AtLeast, Inside};
 use crate::plugin::kit::json::{self, Probe};
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
 use crate::plugin::kit::{digest, plain};
@@ -22,33 +18,6 @@ use crate::process::Exit;
 const CHUNK_BYTES: usize = 1 << 20;
 /// Longest text that is looked for, in bytes.
 const TEXT_BYTES_MAX: usize = 4096;
-
-/// What every file must be.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Checks {
-    /// One JSON object or list with something in it, read to its end.
-    #[serde(default)]
-    json: bool,
-    /// Compressed by gzip; read to its end, with its checksum.
-    #[serde(default)]
-    gzip: bool,
-    /// At least so many bytes: `10KiB`, or a number.
-    #[serde(default)]
-    min_size: AtLeast,
-    /// This text is somewhere in it (not in what is compressed).
-    #[serde(default)]
-    contains: Option<String>,
-    /// The same as `inside` beside `checks`.
-    #[serde(default)]
-    inside: Option<Inside>,
-}
-
-impl Checks {
-    fn is_any(&self) -> bool {
-        self.json || self.gzip || self.min_size.0 > 0 || self.contains.is_some() || self.inside.is_some()
-    }
-}
 
 pub(super) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<CommandSettings> { settings, facts } = ValidateJob::of(request)?;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::error::codes;
+use crate::plugin::apps::homeassistant::TAR_BYTES_MAX;
 use crate::plugin::apps::homeassistant::api::{Listed, Talk};
-use crate::plugin::apps::homeassistant::{HaSettings, TAR_BYTES_MAX};
+use crate::plugin::apps::homeassistant::settings::HaSettings;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::download;
 use crate::plugin::kit::events::EventWriter;

@@ -9,7 +9,9 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use crate::error::codes;
-use crate::plugin::apps::invoiceninja::{NinjaSettings, ZIP_BYTES_MAX, explain};
+use crate::plugin::apps::invoiceninja::ZIP_BYTES_MAX;
+use crate::plugin::apps::invoiceninja::api::explain;
+use crate::plugin::apps::invoiceninja::settings::NinjaSettings;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::{archive, download};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::app::{App, Backup, Command};
-use super::{ArrSettings, Kind};
+use super::Kind;
+use super::api::{App, Backup, Command};
+use super::settings::ArrSettings;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;

@@ -10,10 +10,12 @@ use serde_json::json;
 use super::api::Api;
 use super::apply;
 use super::object::Object;
+use super::settings::GrafanaSettings;
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::builtin::Failure;
+use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
+use crate::plugin::protocol::Request;
 
 /// The entry that says that everything is in place.
 const COMMITTED: &str = "committed";
@@ -77,7 +79,9 @@ impl<'a> Changes<'a> {
 }
 
 /// Puts right what a restore that was killed left.
-pub(super) fn recover(api: &Api, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+pub(super) fn recover(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
+    let settings: GrafanaSettings = builtin::settings(request)?;
+    let (api, journal) = (&Api::open(&settings)?, &Journal::of(request)?);
     let entries = journal.entries::<serde_json::Value>()?;
     if entries.iter().any(|(entry, _)| entry == COMMITTED) { clear(journal) } else { undo(api, journal, events) }
 }

@@ -11,15 +11,18 @@ use std::path::{Component, Path, PathBuf};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
-use super::whole::{ENV, Install, key_in};
+use super::Job;
 use crate::error::codes;
-use crate::plugin::kit::asked;
+use crate::plugin::apps::invoiceninja::whole::{ENV, Install, key_in};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb;
+use crate::plugin::kit::database::mariadb::restore::{Decided, Mariadb};
 use crate::plugin::kit::dotenv;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::place::{Placing, aside};
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, Restorer as _};
+use crate::plugin::protocol::{CaptureFacts, Step, Verb, Verdict};
 
 const ENV_BYTES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 64;
@@ -40,74 +43,88 @@ struct Files {
     same: u64,
 }
 
-pub(super) fn restore(
-    install: &Install,
-    request: &Request,
-    overwrite: bool,
-    events: &mut EventWriter<'_>,
-) -> Result<(), Failure> {
-    let (facts, order) = (asked::facts(request)?, asked::order(request)?);
-    let env = facts.sources.iter().find(|source| source.path.ends_with(ENV));
-    let Some(old) = env.and_then(|source| source.path.parent()) else {
-        return Err(Failure::new(codes::NO_INSTALLATION, "the backup is none of an installation: it has no .env")
-            .hint("a company's export goes into a target with `url` and `token`"));
-    };
+/// What was decided.
+pub(in crate::plugin::apps::invoiceninja) struct Work {
+    install: Install,
+    files: Files,
+    database: Decided,
+    key: SecretString,
+    has_key: bool,
+    done: Step,
+}
+
+pub(super) fn plan(install: Install, job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Work>, Failure> {
+    let overwrite = job.options.overwrite;
+    let old = old(job.facts)?;
     if let Some(version) = install.version() {
         events.version(version);
     }
-    let in_tree = |path: &Path| order.tree.join(path.strip_prefix("/").unwrap_or(path));
-    let mut files = Files::default();
-    for source in facts.sources.iter().filter(|source| !source.path.ends_with(ENV)) {
-        files.look(&in_tree(&source.path), &goal(install, old, &source.path)?, 0)?;
-    }
-    let key = key_in(&in_tree(&old.join(ENV)))?;
+    let files = Files::of(&install, job)?;
+    let key = key_in(&in_tree(job, &old.join(ENV)))?;
     let Some(key) = key else {
         return Err(Failure::new(codes::NO_APP_KEY, "the .env of the backup has no APP_KEY")
             .hint("choose an older snapshot: `larder snapshots TARGET`"));
     };
     let has_key = install.has_key(&key);
-    files.tell(overwrite, events);
-    match (has_key, overwrite) {
-        (true, _) => events.step(Verb::Keep, ENV, "it has the APP_KEY of the backup"),
-        (false, true) => {
-            events.step(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside");
-        }
+    let mut steps = files.steps(overwrite);
+    steps.push(match (has_key, overwrite) {
+        (true, _) => Step::new(Verb::Keep, ENV, "it has the APP_KEY of the backup"),
+        (false, true) => Step::new(Verb::Replace, "APP_KEY in .env", "the rest of it stays; the old one stays beside"),
         (false, false) => {
-            events.step(Verb::Replace, "APP_KEY in .env", "it is another, so this is refused without `overwrite`");
+            Step::new(Verb::Replace, "APP_KEY in .env", "it is another, so this is refused without `overwrite`")
         }
-    }
-    if !order.dry_run && !overwrite {
-        if !has_key {
-            return Err(Failure::new(codes::OTHER_APP_KEY, "the .env here has another APP_KEY than the backup").hint(
+    });
+    let mut refusals = Vec::new();
+    if !overwrite && !has_key {
+        refusals.push(
+            Failure::new(codes::OTHER_APP_KEY, "the .env here has another APP_KEY than the backup").hint(
                 "nothing was changed; `--option overwrite=true` puts the backup's key in, and keeps the old .env",
-            ));
-        }
-        if let Some(first) = files.other.first() {
-            let count = files.other.len();
-            return Err(Failure::new(
+            ),
+        );
+    }
+    if let Some(first) = files.other.first().filter(|_| !overwrite) {
+        let count = files.other.len();
+        refusals.push(
+            Failure::new(
                 codes::FILES_DIFFER,
                 format!("{count} files differ from the backup, {} among them", first.goal.display()),
             )
-            .hint("nothing was changed; `--option overwrite=true` replaces them"));
-        }
+            .hint("nothing was changed; `--option overwrite=true` replaces them"),
+        );
     }
-    // Copied beside their places, so that what can fail fails before the database is replaced.
-    let placed = if order.dry_run { None } else { Some(files.prepare(&request.run, events)?) };
-    // It refuses by itself, before anything is changed, what it must not replace.
-    let options = json!({ "overwrite": overwrite, "into": install.database_name() });
-    let of_database = install.of_database(request, options);
+    let facts = of_database(job.facts);
     let mut out = WithoutVersion(&mut *events.out);
-    let mut of_server = EventWriter { out: &mut out };
-    mariadb::restore::run(&of_database, &mut of_server)?;
-    let Some(placed) = placed else { return Ok(()) };
-    placed.finish(&request.run)?;
+    let planned = Mariadb::plan(&database(&install, job, &facts)?, &mut EventWriter { out: &mut out });
+    let Planned { steps: of_server, later: _, refusals: of_database, work: database } = match planned {
+        Ok(planned) => planned,
+        Err(failure) => return Err(refusals.into_iter().next().unwrap_or(failure)),
+    };
+    steps.extend(of_server);
+    refusals.extend(of_database);
+    let how = "`php artisan migrate --force`, then `php artisan optimize`";
+    let done = Step::new(Verb::Manual, "Invoice Ninja", how);
+    let later = vec![done.clone()];
+    Ok(Planned { later, refusals, ..Planned::of(steps, Work { install, files, database, key, has_key, done }) })
+}
+
+pub(super) fn execute(
+    job: &Job<'_>,
+    work: Work,
+    journal: Option<&Journal>,
+    events: &mut EventWriter<'_>,
+) -> Result<(), Failure> {
+    let Work { install, files, database, key, has_key, done } = work;
+    // Copied beside their places, so that what can fail fails before the database is replaced.
+    let placed = files.prepare(job.run, events)?;
+    let facts = of_database(job.facts);
+    let mut out = WithoutVersion(&mut *events.out);
+    let of_server = &mut EventWriter { out: &mut out };
+    Mariadb::execute(&self::database(&install, job, &facts)?, database, journal, of_server)?;
+    placed.finish(job.run)?;
     if !has_key {
-        put_key(&install.directory().join(ENV), &key, request)?;
+        put_key(&install.directory().join(ENV), &key, job)?;
     }
-    let mut after = Files::default();
-    for source in facts.sources.iter().filter(|source| !source.path.ends_with(ENV)) {
-        after.look(&in_tree(&source.path), &goal(install, old, &source.path)?, 0)?;
-    }
+    let after = Files::of(&install, job)?;
     let wrong = after.new.len() + after.other.len() + after.links.len();
     let verdict = if wrong == 0 { Verdict::Proven } else { Verdict::Failed };
     events.validation("documents are as in the backup", verdict, format!("{} files, {wrong} are not", after.same));
@@ -115,8 +132,37 @@ pub(super) fn restore(
     let same = now.is_some_and(|now| now.expose_secret() == key.expose_secret());
     let verdict = if same { Verdict::Proven } else { Verdict::Failed };
     events.validation("the APP_KEY is the backup's", verdict, "");
-    events.step(Verb::Manual, "Invoice Ninja", "`php artisan migrate --force`, then `php artisan optimize`");
+    events.planned(done);
     Ok(())
+}
+
+/// The order to the plugin of the database. It refuses by itself what it must not replace.
+fn database<'j>(
+    install: &Install,
+    job: &Job<'j>,
+    facts: &'j CaptureFacts,
+) -> Result<mariadb::restore::Job<'j>, Failure> {
+    let options = json!({ "overwrite": job.options.overwrite, "into": install.database_name() });
+    install.of_database(job, options, facts)
+}
+
+/// What the capture told of the database: the version is that of the application.
+fn of_database(facts: &CaptureFacts) -> CaptureFacts {
+    CaptureFacts { app_version: None, ..facts.clone() }
+}
+
+/// Where the installation was that the backup is of.
+fn old(facts: &CaptureFacts) -> Result<&Path, Failure> {
+    let env = facts.sources.iter().find(|source| source.path.ends_with(ENV));
+    env.and_then(|source| source.path.parent()).ok_or_else(|| {
+        Failure::new(codes::NO_INSTALLATION, "the backup is none of an installation: it has no .env")
+            .hint("a company's export goes into a target with `url` and `token`")
+    })
+}
+
+/// Where a path of the backup lies now.
+fn in_tree(job: &Job<'_>, path: &Path) -> PathBuf {
+    job.tree.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Keeps the version of the database's server back: that of the application is told.
@@ -148,6 +194,16 @@ fn goal(install: &Install, old: &Path, path: &Path) -> Result<PathBuf, Failure> 
 }
 
 impl Files {
+    /// Compares all of the backup with what is there.
+    fn of(install: &Install, job: &Job<'_>) -> Result<Self, Failure> {
+        let old = old(job.facts)?;
+        let mut files = Self::default();
+        for source in job.facts.sources.iter().filter(|source| !source.path.ends_with(ENV)) {
+            files.look(&in_tree(job, &source.path), &goal(install, old, &source.path)?, 0)?;
+        }
+        Ok(files)
+    }
+
     /// Compares what lies at `from` in the backup with what lies at `goal`.
     fn look(&mut self, from: &Path, goal: &Path, depth: usize) -> Result<(), Failure> {
         let unreadable = |error: io::Error| {
@@ -186,20 +242,19 @@ impl Files {
         Ok(())
     }
 
-    fn tell(&self, overwrite: bool, events: &mut EventWriter<'_>) {
+    fn steps(&self, overwrite: bool) -> Vec<Step> {
         let count = |pieces: &[Piece]| format!("{} files", pieces.len());
+        let mut steps = Vec::new();
         if !self.new.is_empty() {
-            events.step(Verb::Create, "documents", count(&self.new));
+            steps.push(Step::new(Verb::Create, "documents", count(&self.new)));
         }
         if !self.other.is_empty() {
             let how = if overwrite { "they differ" } else { "they differ, so this is refused without `overwrite`" };
-            events.step(Verb::Replace, "documents", format!("{}; {how}", count(&self.other)));
+            steps.push(Step::new(Verb::Replace, "documents", format!("{}; {how}", count(&self.other))));
         }
-        events.step(
-            Verb::Keep,
-            "documents",
-            format!("{} files are the same, and those that the backup has not", self.same),
-        );
+        let same = format!("{} files are the same, and those that the backup has not", self.same);
+        steps.push(Step::new(Verb::Keep, "documents", same));
+        steps
     }
 
     /// Makes what is missing, and copies each file to beside its place.
@@ -297,17 +352,17 @@ fn same(one: &Path, other: &Path) -> io::Result<bool> {
 }
 
 /// Exchanges the key in `env` and keeps the old file beside it.
-fn put_key(env: &Path, key: &SecretString, request: &Request) -> Result<(), Failure> {
+fn put_key(env: &Path, key: &SecretString, job: &Job<'_>) -> Result<(), Failure> {
     let put = || -> io::Result<()> {
         let text = dotenv::read(env, ENV_BYTES_MAX)?;
         let is_key = |line: &&str| line.trim_start().trim_start_matches("export ").starts_with("APP_KEY=");
         let mut lines: Vec<&str> = text.lines().filter(|line| !is_key(line)).collect();
         let line = SecretString::from(format!("APP_KEY={}", key.expose_secret()));
         lines.push(line.expose_secret());
-        let mut new = tempfile::NamedTempFile::new_in(&request.staging)?;
+        let mut new = tempfile::NamedTempFile::new_in(job.staging)?;
         new.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
-        let placing = Placing::prepare(new.path(), env, &request.run, |_| {})?;
-        placing.keep_old(&aside(env, &request.run))?;
+        let placing = Placing::prepare(new.path(), env, job.run, |_| {})?;
+        placing.keep_old(&aside(env, job.run))?;
         placing.finish()
     };
     put().map_err(|error| {

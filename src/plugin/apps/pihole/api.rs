@@ -11,6 +11,12 @@ use crate::web::{Answer, Call, Web};
 /// An open session, or the right to go without one where the Pi-hole has no password.
 pub(super) struct Session<'w> {
     pub(super) web: &'w Web,
+    pub(super) pass: Pass,
+}
+
+/// What makes a session of a way to the Pi-hole.
+#[derive(Clone)]
+pub(super) struct Pass {
     sid: Option<SecretString>,
     user_agent: String,
     /// Whether the password is the app password, which may not import.
@@ -61,16 +67,16 @@ struct ToldError {
 impl<'w> Session<'w> {
     /// One that was not opened yet.
     pub(super) fn bare(web: &'w Web, user_agent: &str) -> Self {
-        Self { web, sid: None, user_agent: user_agent.to_owned(), by_app_password: false }
+        Self { web, pass: Pass { sid: None, user_agent: user_agent.to_owned(), by_app_password: false } }
     }
 
     /// Without a sid: no password is set on the Pi-hole, so it takes any and opens no session.
     pub(super) fn with_sid(self, sid: Option<String>, by_app_password: bool) -> Self {
-        Self { sid: sid.map(SecretString::from), by_app_password, ..self }
+        Self { pass: Pass { sid: sid.map(SecretString::from), by_app_password, ..self.pass }, ..self }
     }
 
     pub(super) fn has_sid(&self) -> bool {
-        self.sid.is_some()
+        self.pass.sid.is_some()
     }
 
     pub(super) fn get(&self, path: &str) -> Call<'w> {
@@ -82,8 +88,9 @@ impl<'w> Session<'w> {
     }
 
     fn dress(&self, call: Call<'w>) -> Call<'w> {
-        let call = call.header("accept", "application/json, application/zip").header("user-agent", &self.user_agent);
-        match &self.sid {
+        let call =
+            call.header("accept", "application/json, application/zip").header("user-agent", &self.pass.user_agent);
+        match &self.pass.sid {
             Some(sid) => call.secret_header("x-ftl-sid", sid),
             None => call,
         }
@@ -111,7 +118,7 @@ impl<'w> Session<'w> {
 
     /// Logs out. A session that is not there any more is closed as well.
     pub(super) fn close(self) -> Result<(), Failure> {
-        if self.sid.is_none() {
+        if self.pass.sid.is_none() {
             return Ok(());
         }
         let answer = self.dress(self.web.delete("/api/auth")).send()?;
