@@ -44,7 +44,7 @@ pub(crate) fn write(
     let run = close(&ended.run, outcome, now);
     let mut batch = Batch::default();
     batch.put_run(&run)?;
-    batch.push_event(run.id, ended.sequence + 1, &RunEvent { at: now, state: run.state, note: note(&run) })?;
+    ledger.close_log(run.id, &RunEvent { at: now, state: run.state, note: note(&run) }, &mut batch)?;
     let mut mails = 0;
     let job = job.map(|before| {
         let mut after = settle(before, &run, outcome, now);
@@ -74,7 +74,7 @@ pub(crate) fn write(
             mails += 1;
         }
     }
-    ledger.prune_history(&run.job, HISTORY_MAX, &mut batch)?;
+    ledger.tidy_history(&run.job, HISTORY_MAX, &mut batch)?;
     ledger.commit(batch)?;
     Ok(Written { run, job: job.map(|(_, after)| after), mails })
 }

@@ -390,7 +390,6 @@ impl Keeper {
         self.unwritten.push(Ended {
             run,
             outcome: crate::types::Outcome::Skipped,
-            sequence: 0,
             parents: BTreeMap::new(),
             judged: Judged::default(),
             load: None,
@@ -423,12 +422,10 @@ impl Keeper {
             Trouble::new(codes::INTERNAL, format!("the run broke inside Larder: {error}"))
                 .with_hint("this is a bug: please report it with the daemon's log"),
         );
-        let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));
         let (outcome, parents) = (crate::types::Outcome::Failed, BTreeMap::new());
         self.unwritten.push(Ended {
             run,
             outcome,
-            sequence,
             parents,
             judged: Judged::default(),
             load: None,

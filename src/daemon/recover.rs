@@ -46,7 +46,6 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         world.ledger.jobs().map_err(|error| error.trouble())?.into_iter().map(|job| (job.id.clone(), job)).collect();
     let now = world.clock.now();
     for mut run in world.ledger.open_runs().map_err(|error| error.trouble())? {
-        let sequence = world.ledger.events(run.id).map_err(|error| error.trouble())?.len();
         run.trouble = Some(
             Trouble::new(codes::INTERRUPTED, format!("the daemon ended while the run was {}", run.state.as_str()))
                 .with_hint("the run is tried again by itself"),
@@ -57,7 +56,6 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         }
         let ended = Ended {
             outcome: Outcome::Interrupted,
-            sequence: u32::try_from(sequence).unwrap_or(u32::MAX - 1),
             parents: BTreeMap::new(),
             judged: Judged::default(),
             load: None,

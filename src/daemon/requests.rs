@@ -158,7 +158,6 @@ impl Keeper {
             self.unwritten.push(Ended {
                 run: record,
                 outcome: Outcome::Cancelled,
-                sequence: 0,
                 parents: BTreeMap::new(),
                 judged: Judged::default(),
                 load: None,

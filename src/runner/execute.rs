@@ -78,8 +78,6 @@ pub struct Order {
 pub struct Ended {
     pub run: RunRecord,
     pub outcome: Outcome,
-    /// The sequence of the last event that was written.
-    pub sequence: u32,
     /// New snapshots by destination: the parents of the next run.
     pub parents: BTreeMap<Name, String>,
     /// What was looked at that may hold retention, and what was found.
@@ -445,7 +443,6 @@ impl RunExecutor {
         Ended {
             run: self.record,
             outcome,
-            sequence: self.sequence,
             parents,
             judged: self.judged,
             load: self.load,
