@@ -220,7 +220,7 @@ fn a_store_from_before_is_brought_over_once_and_stays_beside_until_the_next_star
     }
 }
 
-/// How often a child is killed, each time a little later; the last ones when it is done.
+/// How often a child is begun: killed a little later each time, and the last one not at all.
 const ROUNDS: u32 = 16;
 
 /// How long the child of a test works when nobody kills it.
@@ -230,10 +230,12 @@ fn time_of(test: &str, dir: &Path) -> Duration {
     begun.elapsed()
 }
 
-fn kill_after(test: &str, dir: &Path, pause: Duration) {
+fn kill_in_round(round: u32, whole: Duration, test: &str, dir: &Path) {
     let mut child = start_child(test, dir);
-    std::thread::sleep(pause);
-    child.kill().unwrap();
+    if round + 1 < ROUNDS {
+        std::thread::sleep(whole * round / (ROUNDS - 2));
+        child.kill().unwrap();
+    }
     child.wait().unwrap();
 }
 
@@ -265,9 +267,9 @@ fn killed_at_any_instant_of_bringing_a_store_over_nothing_is_lost() {
     let (mut before, mut after) = (0, 0);
     for round in 0..ROUNDS {
         let dir = copy_of(old.path());
-        kill_after(test, dir.path(), whole * (round * 5 + 4) / (ROUNDS * 4));
-        if round % 3 == 0 {
-            kill_after(test, dir.path(), whole * round / ROUNDS);
+        kill_in_round(round, whole, test, dir.path());
+        if round % 3 == 1 {
+            kill_in_round(round / 2, whole, test, dir.path());
         }
         let moved = std::fs::read_dir(dir.path()).unwrap();
         let moved = moved.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("state.older-"));
@@ -334,7 +336,7 @@ fn an_import_that_is_killed_leaves_nothing_that_looks_whole() {
     let (mut empty, mut whole) = (0, 0);
     for round in 0..ROUNDS {
         std::fs::remove_dir_all(&state).unwrap();
-        kill_after(test, dir.path(), took * (round * 5 + 1) / (ROUNDS * 4));
+        kill_in_round(round, took, test, dir.path());
         let opened = SledStore::open(&state).unwrap();
         assert_eq!(opened.set_aside, None, "round {round}");
         match rows(&opened.store, Tree::Runs) {
