@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Site;
 use crate::run::hold::{Accepted, HoldKind};
-use crate::run::judgement::Verdict;
+use crate::run::judgement::{SIZES_MAX, Verdict};
 use crate::run::recovery::{self, RetryAfter};
 use crate::run::usual::{Usual, Weighed};
 use crate::run::{self, Event, RunState};
@@ -16,9 +16,6 @@ use crate::types::Outcome;
 
 /// Runs kept in the store for each job.
 const HISTORY_MAX: usize = 1000;
-
-/// Sizes that the shrink guard compares with.
-const SIZES_MAX: usize = 5;
 
 /// What was written.
 pub(crate) struct Written {

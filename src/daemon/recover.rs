@@ -12,7 +12,6 @@ use crate::daemon::finish;
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::process::{Context, Redactor, Spared};
-use crate::run::hold::Judged;
 use crate::runner::execute::Ended;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
@@ -54,17 +53,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         if run.started.is_some() {
             after(world, config, &run).await;
         }
-        let ended = Ended {
-            outcome: Outcome::Interrupted,
-            parents: BTreeMap::new(),
-            judged: Judged::default(),
-            load: None,
-            mounted: None,
-            recalled: None,
-            retained: std::collections::BTreeSet::new(),
-            retention: crate::config::model::Retention::default(),
-            run,
-        };
+        let ended = Ended::bare(run, Outcome::Interrupted);
         let written = finish::write(&world.ledger, &config.site, jobs.get(&ended.run.job), &ended, false, now)
             .map_err(|error| error.trouble())?;
         if let Some(job) = written.job {

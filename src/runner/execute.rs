@@ -92,6 +92,24 @@ pub struct Ended {
     pub retention: Retention,
 }
 
+impl Ended {
+    /// Of a run that did nothing which counts for its job's next ones.
+    #[must_use]
+    pub fn bare(run: RunRecord, outcome: Outcome) -> Self {
+        Self {
+            run,
+            outcome,
+            parents: BTreeMap::new(),
+            judged: Judged::default(),
+            load: None,
+            mounted: None,
+            recalled: None,
+            retained: BTreeSet::new(),
+            retention: Retention::default(),
+        }
+    }
+}
+
 /// Why a run stops before its end.
 struct Stop {
     outcome: Outcome,
