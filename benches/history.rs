@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use larder::store::record::RunRecord;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use site::{Site, text};
@@ -194,6 +195,8 @@ fn write_made(path: &Path, targets: u64) {
             of_day.into_iter().map(move |(id, target)| (id, target, run))
         })
     };
+    let first: RunRecord = serde_json::from_value(record(id(0, 0), 0, 0)).unwrap();
+    assert!(first.state.is_finished(), "it is made as a daemon writes one");
     for (id, target, run) in all() {
         let value = record(id, target, run);
         push(&format!(r#"{{"tree":"runs","key_hex":"{}","value":{value}}}"#, hex::encode(id)));
@@ -224,7 +227,7 @@ fn record(id: [u8; 16], target: u64, run: u64) -> Value {
     let bytes = 1_000_000_000 + u64::from(noise(seed)[11]) * 4096;
     json!({
         "id": id,
-        "job": format!("t{target:05}/daily"),
+        "job": {"target": format!("t{target:05}"), "policy": "daily"},
         "trigger": {"type": "scheduled", "slot": jiff::Timestamp::from_second(BEGIN + i64::try_from(run).unwrap() * 86_400).unwrap()},
         "revision": hex::encode(&noise(run / 20)[..20]),
         "plugin": "files",

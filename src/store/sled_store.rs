@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sled::Transactional as _;
 
+use super::batch::PACKS;
 use super::chain::{self, Chain, Links};
 use super::damage::Damage;
 use super::layout::{self, StateDir};
@@ -29,6 +30,9 @@ use super::{
 mod copied;
 mod guard;
 mod older;
+mod outside;
+
+use outside::{Outside, Stub, is_outside};
 
 use guard::{close, identity, is_begun, is_held, is_of_the_system, panic_text};
 
@@ -83,6 +87,7 @@ struct Open {
     trees: Vec<sled::Tree>,
     /// Held by whoever writes.
     tail: Mutex<Tail>,
+    outside: Outside,
 }
 
 /// Where the store's chain ends.
@@ -134,7 +139,10 @@ impl SledStore {
             Err(error) => return Err(error),
         };
         match format_of(&path, &open)? {
-            Some(FORMAT) => state.forget_older(),
+            Some(FORMAT) => {
+                state.forget_older();
+                guarded(&path, StoreError::Read, || open.tidy())?;
+            }
             Some(_) => {
                 older::bring_over(&state, open)?;
                 open = open_whole(&path, known_id.as_deref())?;
@@ -165,7 +173,8 @@ impl SledStore {
         let lock = std::fs::File::open(path).map_err(refuse)?;
         let (db, trees) = open_sled(path)?;
         let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
-        let open = Open { db, trees, tail: Mutex::new(Tail { chain: Chain::default(), witness }) };
+        let tail = Mutex::new(Tail { chain: Chain::default(), witness });
+        let open = Open { db, trees, tail, outside: Outside::of(path) };
         Ok(Self::of(path.to_owned(), open, lock))
     }
 
@@ -248,7 +257,7 @@ impl Store for SledStore {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(StoreError::Read, |open| {
             let Some(stored) = open.tree(tree)?.get(key)? else { return Ok(None) };
-            unsealed(tree, key, &stored).map(Some)
+            open.value(tree, key, &stored).map(Some)
         })
     }
 
@@ -265,7 +274,7 @@ impl Store for SledStore {
             let found = open.tree(tree)?.range(range);
             let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
                 let (key, stored) = entry?;
-                Ok((key.to_vec(), unsealed(tree, &key, &stored)?))
+                Ok((key.to_vec(), open.value(tree, &key, &stored)?))
             };
             match order {
                 Order::Ascending => found.map(entry).take(limit).collect(),
@@ -327,19 +336,36 @@ impl Open {
         let mut next = tail.chain.clone();
         next.sequence += 1;
         let mut batches: Vec<sled::Batch> = self.trees.iter().map(|_| sled::Batch::default()).collect();
-        for ((tree, key), value) in writes {
-            let at = place(tree);
+        let of_packs = writes.iter().filter(|((tree, key), _)| is_outside(*tree, key));
+        let packs: Vec<(&[u8], &[u8], Stub)> = of_packs
+            .filter_map(|((tree, key), value)| {
+                let value = value.as_ref()?;
+                Some((key.as_slice(), value.as_slice(), Stub::of(*tree, key, value)))
+            })
+            .collect();
+        self.outside.write(&packs)?;
+        let mut gone = Vec::new();
+        for ((tree, key), value) in &writes {
+            let at = place(*tree);
             let (Some(batch), Some(links)) = (batches.get_mut(at), next.trees.get_mut(at)) else { continue };
-            if let Some(old) = self.tree(tree)?.get(&key)? {
-                links.take(chain::counted(tree, &key, &old));
+            let stub = value.as_ref().filter(|_| is_outside(*tree, key)).map(|value| Stub::of(*tree, key, value));
+            if let Some(old) = self.tree(*tree)?.get(key)? {
+                let before = Stub::read(&old);
+                links.take(before.map_or_else(|| chain::counted(*tree, key, &old), |stub| stub.checksum));
+                let stays = |before: &Stub| stub.is_some_and(|stub| stub.checksum == before.checksum);
+                gone.extend(before.filter(|before| !stays(before)).map(|before| (key.clone(), before)));
             }
-            match value {
-                Some(value) => {
-                    let (sealed, checksum) = chain::seal(tree, &key, &value);
-                    links.add(checksum);
-                    batch.insert(key, sealed);
+            match (value, stub) {
+                (_, Some(stub)) => {
+                    links.add(stub.checksum);
+                    batch.insert(key.as_slice(), stub.to_bytes());
                 }
-                None => batch.remove(key),
+                (Some(value), None) => {
+                    let (sealed, checksum) = chain::seal(*tree, key, value);
+                    links.add(checksum);
+                    batch.insert(key.as_slice(), sealed);
+                }
+                (None, None) => batch.remove(key.as_slice()),
             }
         }
         if let Some(own) = batches.last_mut() {
@@ -362,7 +388,28 @@ impl Open {
             tracing::warn!(%error, "the second chain of the state store cannot be written");
         }
         tail.chain = next;
+        self.outside.remove(&gone);
         Ok(tail.chain.sequence)
+    }
+
+    /// The value of a key, wherever it is.
+    fn value(&self, tree: Tree, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, sled::Error> {
+        match Stub::read(stored) {
+            Some(stub) => self.outside.read(tree, key, stub),
+            None => chain::unseal(tree, key, stored).map(|(value, _)| value).ok_or_else(|| damaged_record(tree, key)),
+        }
+    }
+
+    /// Removes what a process that was killed left of packs that it wrote or removed.
+    fn tidy(&self) -> Result<(), sled::Error> {
+        let _nobody_writes = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stubs = Vec::new();
+        for entry in self.tree(Tree::Runs)?.scan_prefix([PACKS]) {
+            let (key, stored) = entry?;
+            stubs.extend(Stub::read(&stored).map(|stub| (key.to_vec(), stub)));
+        }
+        self.outside.keep_only(&stubs);
+        Ok(())
     }
 
     /// Reads every record and compares them with the chain; nobody writes meanwhile. Answers how many there are.
@@ -390,6 +437,11 @@ impl Open {
         for (tree, links) in Tree::ALL.into_iter().zip(&mut found) {
             for entry in self.tree(tree)? {
                 let (key, stored) = entry?;
+                if let Some(stub) = Stub::read(&stored) {
+                    self.outside.read(tree, &key, stub)?;
+                    links.add(stub.checksum);
+                    continue;
+                }
                 let (_, checksum) = chain::unseal(tree, &key, &stored).ok_or_else(|| damaged_record(tree, &key))?;
                 links.add(checksum);
             }
@@ -401,10 +453,6 @@ impl Open {
 /// Where a tree stands in [`Tree::ALL`], and so in `Open::trees`.
 fn place(tree: Tree) -> usize {
     Tree::ALL.iter().position(|each| *each == tree).unwrap_or(usize::MAX)
-}
-
-fn unsealed(tree: Tree, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, sled::Error> {
-    chain::unseal(tree, key, stored).map(|(value, _)| value).ok_or_else(|| damaged_record(tree, key))
 }
 
 fn damaged_record(tree: Tree, key: &[u8]) -> sled::Error {
@@ -491,7 +539,7 @@ fn open_trees(path: &Path) -> Result<Open, StoreError> {
         None => adopt(path, &db, &trees),
     });
     match tail {
-        Ok(tail) => Ok(Open { db, trees, tail: Mutex::new(tail) }),
+        Ok(tail) => Ok(Open { db, trees, tail: Mutex::new(tail), outside: Outside::of(path) }),
         Err(error) => {
             drop(trees);
             close(Some(db));

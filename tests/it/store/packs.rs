@@ -220,6 +220,53 @@ fn a_store_from_before_is_brought_over_once_and_stays_beside_until_the_next_star
     }
 }
 
+fn pack_files(state: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(state.join("store/packs")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_pack_that_is_gone_or_changed_is_damage_and_what_nobody_names_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    write_old(dir.path(), &history(&["a/daily"], 300));
+    drop(SledStore::open(dir.path()).unwrap());
+    let packs = pack_files(dir.path());
+    assert!(packs.len() > 5, "{packs:?}");
+    std::fs::write(dir.path().join("store/packs/ff00-0000000000000000"), "left by a kill").unwrap();
+    drop(SledStore::open(dir.path()).unwrap());
+    assert_eq!(pack_files(dir.path()).len(), packs.len());
+    let whole = std::fs::read(&packs[0]).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    let damages: [(&str, Option<&[u8]>); 4] =
+        [("flipped", Some(&flipped)), ("cut", Some(&whole[..whole.len() - 1])), ("empty", Some(b"")), ("gone", None)];
+    for (what, damage) in damages {
+        let copy = copy_of(dir.path());
+        let pack = copy.path().join(packs[0].strip_prefix(dir.path()).unwrap());
+        match damage {
+            Some(bytes) => std::fs::write(&pack, bytes).unwrap(),
+            None => std::fs::remove_file(&pack).unwrap(),
+        }
+        let opened = SledStore::open(copy.path()).unwrap();
+        let aside = opened.set_aside.unwrap_or_else(|| panic!("{what} is believed"));
+        assert!(aside.join("packs").is_dir(), "{what}: the others stay beside");
+        let loss = Ledger::new(Arc::new(opened.store)).loss().unwrap().unwrap();
+        assert!(loss.sentence().contains("runs ff"), "{what}: {}", loss.sentence());
+    }
+}
+
+#[test]
+fn packs_that_are_dropped_leave_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(Arc::new(SledStore::open(dir.path()).unwrap().store));
+    for second in 0..230 {
+        finish(&ledger, &finished("a/daily", second), 100);
+    }
+    let named = ledger.store().scan(Tree::Runs, &[0xff], None, Order::Ascending, 99).unwrap().len();
+    assert_eq!(pack_files(dir.path()).len(), named);
+    assert!((2..=4).contains(&named), "{named}");
+}
+
 /// How often a child is begun: killed a little later each time, and the last one not at all.
 const ROUNDS: u32 = 16;
 
