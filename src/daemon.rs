@@ -172,6 +172,7 @@ async fn run(
     tasks.close();
 
     tracing::info!(repository = %settings.repository.display(), branch = settings.branch, "daemon ready");
+    // On the thread that started the runtime, which is none of its workers: when the keeper waits for the disk, nobody else does.
     keeper.turn(requests, looks, cancel).await;
     serving.cancel();
     if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {

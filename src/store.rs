@@ -14,13 +14,17 @@ pub mod exports;
 pub mod fit;
 pub mod history;
 pub mod holdings;
+pub mod import;
 pub mod layout;
 pub mod ledger;
 pub mod memory;
 mod mounts;
 pub mod outbox;
+mod pack;
+mod packing;
 mod peaks;
 pub mod record;
+mod refill;
 pub mod scan;
 pub mod sled_store;
 pub mod trouble;
@@ -32,7 +36,12 @@ mod witness;
 pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 
 /// Which shape of records a store has; raised only when an old reader would misread a new store.
-pub const FORMAT: u64 = 1;
+///
+/// 1: each run and each event of a log is a row; 2: finished runs are packed.
+pub const FORMAT: u64 = 2;
+
+/// The format in which nothing is packed.
+const FORMAT_OF_ROWS: u64 = 1;
 
 /// Where [`FORMAT`] is kept in the tree `meta`.
 pub const FORMAT_KEY: &str = "format";
@@ -44,11 +53,11 @@ pub enum Tree {
     Desired,
     /// `target/policy` to `JobRecord`.
     Jobs,
-    /// Run id (16 bytes) to `RunRecord`.
+    /// Run id (16 bytes) to `RunRecord`; old runs are in packs, see `packing`.
     Runs,
-    /// Run id + sequence (4 bytes) to `RunEvent`.
+    /// Run id + sequence (4 bytes) to `RunEvent`; once it is finished, run id to all of them.
     Events,
-    /// `target/policy` NUL run id to nothing: a job's runs in order.
+    /// `target/policy` NUL run id to nothing: a job's runs in order; its packs behind them.
     JobRuns,
     /// Name to `DestinationRecord`.
     Destinations,
@@ -165,6 +174,8 @@ pub enum StoreError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the record {key} cannot be understood: {detail}")]
+    Pack { key: String, detail: String },
     #[error("the export {path} cannot be written")]
     Export {
         path: PathBuf,

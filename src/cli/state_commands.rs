@@ -1,26 +1,31 @@
 //! The state store as NDJSON: written out, and read into an empty store.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::cli::args::{Export, Global, Import, Rebuild};
 use crate::cli::{Code, Done, output};
 use crate::error::{Trouble, codes};
 use crate::store::damage::Damage;
+use crate::store::export;
+use crate::store::import::{self, import_file};
 use crate::store::ledger::Ledger;
 use crate::store::sled_store::SledStore;
 use crate::store::{Batch, StoreError};
 
 pub(crate) fn export(global: &Global, args: &Export) -> Done {
     let opened = SledStore::open(&existing_state(global)?).map_err(in_use)?;
-    let mut bytes = Vec::new();
-    let count = crate::store::export::export(&opened.store, &mut bytes).map_err(|error| error.trouble())?;
+    let export = |to: &mut dyn Write| export::export(&opened.store, to).map_err(|error| error.trouble());
     if args.file == Path::new("-") {
-        std::io::stdout().write_all(&bytes).map_err(|error| cannot_write(&args.file, &error))?;
-    } else {
-        std::fs::write(&args.file, &bytes).map_err(|error| cannot_write(&args.file, &error))?;
-        output::note(&format!("wrote {count} entries to {}", args.file.display()));
+        export(&mut std::io::stdout().lock())?;
+        return Ok(Code::Done);
     }
+    let mut file = std::fs::File::create(&args.file).map_err(|error| cannot_write(&args.file, &error))?;
+    let mut writer = BufWriter::new(&mut file);
+    let count = export(&mut writer)?;
+    drop(writer);
+    file.sync_all().map_err(|error| cannot_write(&args.file, &error))?;
+    output::note(&format!("wrote {count} entries to {}", args.file.display()));
     Ok(Code::Done)
 }
 
@@ -29,7 +34,9 @@ pub(crate) fn import(global: &Global, args: &Import) -> Done {
     let mut file = std::fs::File::open(&args.file)
         .map_err(|error| Trouble::new(codes::CANNOT_READ, format!("cannot read {}: {error}", args.file.display())))?;
     let opened = SledStore::open(&state).map_err(in_use)?;
-    let count = crate::store::export::import(&opened.store, &mut file).map_err(|error| error.trouble())?;
+    let is_file = file.metadata().is_ok_and(|about| about.is_file());
+    let read = if is_file { import_file(&opened.store, &file) } else { import::import(&opened.store, &mut file) };
+    let count = read.map_err(|error| error.trouble())?;
     let ledger = Ledger::new(std::sync::Arc::new(opened.store));
     if let Some(damage) = ledger.loss().map_err(|error| error.trouble())?.filter(|damage| damage.restored.is_none()) {
         let mut batch = Batch::default();

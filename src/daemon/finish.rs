@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Site;
 use crate::run::hold::{Accepted, HoldKind};
-use crate::run::judgement::Verdict;
+use crate::run::judgement::{SIZES_MAX, Verdict};
 use crate::run::recovery::{self, RetryAfter};
 use crate::run::usual::{Usual, Weighed};
 use crate::run::{self, Event, RunState};
@@ -16,9 +16,6 @@ use crate::types::Outcome;
 
 /// Runs kept in the store for each job.
 const HISTORY_MAX: usize = 1000;
-
-/// Sizes that the shrink guard compares with.
-const SIZES_MAX: usize = 5;
 
 /// What was written.
 pub(crate) struct Written {
@@ -44,7 +41,7 @@ pub(crate) fn write(
     let run = close(&ended.run, outcome, now);
     let mut batch = Batch::default();
     batch.put_run(&run)?;
-    batch.push_event(run.id, ended.sequence + 1, &RunEvent { at: now, state: run.state, note: note(&run) })?;
+    ledger.close_log(run.id, &RunEvent { at: now, state: run.state, note: note(&run) }, &mut batch)?;
     let mut mails = 0;
     let job = job.map(|before| {
         let mut after = settle(before, &run, outcome, now);
@@ -74,7 +71,7 @@ pub(crate) fn write(
             mails += 1;
         }
     }
-    ledger.prune_history(&run.job, HISTORY_MAX, &mut batch)?;
+    ledger.tidy_history(&run.job, HISTORY_MAX, &mut batch)?;
     ledger.commit(batch)?;
     Ok(Written { run, job: job.map(|(_, after)| after), mails })
 }

@@ -18,7 +18,6 @@ use crate::daemon::{finish, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
-use crate::run::hold::Judged;
 use crate::runner::control::{Request, Verdict, VerdictResult};
 use crate::runner::execute::{self, Ended, Order};
 use crate::runner::found_again;
@@ -28,7 +27,7 @@ use crate::schedule::Schedule;
 use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
 use crate::store::record::{JobRecord, RunEvent, RunRecord, Trigger};
 use crate::store::{Batch, StoreError};
-use crate::types::{JobId, RunId};
+use crate::types::{JobId, Outcome, RunId};
 
 /// The clock is looked at again at least this often, so a suspended machine or a turned clock is noticed.
 const LOOK_AT_CLOCK_EVERY: Duration = Duration::from_secs(30);
@@ -387,18 +386,7 @@ impl Keeper {
     fn withdraw(&mut self, mut run: RunRecord) {
         run.trouble =
             Some(Trouble::new(codes::NOT_DESIRED, format!("{} left the config before its run started", run.job)));
-        self.unwritten.push(Ended {
-            run,
-            outcome: crate::types::Outcome::Skipped,
-            sequence: 0,
-            parents: BTreeMap::new(),
-            judged: Judged::default(),
-            load: None,
-            mounted: None,
-            recalled: None,
-            retained: std::collections::BTreeSet::new(),
-            retention: crate::config::model::Retention::default(),
-        });
+        self.unwritten.push(Ended::bare(run, Outcome::Skipped));
         self.write_unwritten();
     }
 
@@ -423,20 +411,7 @@ impl Keeper {
             Trouble::new(codes::INTERNAL, format!("the run broke inside Larder: {error}"))
                 .with_hint("this is a bug: please report it with the daemon's log"),
         );
-        let sequence = self.world.ledger.events(id).map_or(0, |events| u32::try_from(events.len()).unwrap_or(u32::MAX));
-        let (outcome, parents) = (crate::types::Outcome::Failed, BTreeMap::new());
-        self.unwritten.push(Ended {
-            run,
-            outcome,
-            sequence,
-            parents,
-            judged: Judged::default(),
-            load: None,
-            mounted: None,
-            recalled: None,
-            retained: std::collections::BTreeSet::new(),
-            retention: crate::config::model::Retention::default(),
-        });
+        self.unwritten.push(Ended::bare(run, Outcome::Failed));
     }
 
     pub(super) fn write_unwritten(&mut self) {

@@ -12,7 +12,6 @@ use crate::daemon::finish;
 use crate::error::{Trouble, codes};
 use crate::look;
 use crate::process::{Context, Redactor, Spared};
-use crate::run::hold::Judged;
 use crate::runner::execute::Ended;
 use crate::runner::hooks::{self, Moment};
 use crate::runner::journal;
@@ -46,7 +45,6 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         world.ledger.jobs().map_err(|error| error.trouble())?.into_iter().map(|job| (job.id.clone(), job)).collect();
     let now = world.clock.now();
     for mut run in world.ledger.open_runs().map_err(|error| error.trouble())? {
-        let sequence = world.ledger.events(run.id).map_err(|error| error.trouble())?.len();
         run.trouble = Some(
             Trouble::new(codes::INTERRUPTED, format!("the daemon ended while the run was {}", run.state.as_str()))
                 .with_hint("the run is tried again by itself"),
@@ -55,18 +53,7 @@ pub(super) async fn recover(world: &World, config: &Config) -> Result<BTreeMap<J
         if run.started.is_some() {
             after(world, config, &run).await;
         }
-        let ended = Ended {
-            outcome: Outcome::Interrupted,
-            sequence: u32::try_from(sequence).unwrap_or(u32::MAX - 1),
-            parents: BTreeMap::new(),
-            judged: Judged::default(),
-            load: None,
-            mounted: None,
-            recalled: None,
-            retained: std::collections::BTreeSet::new(),
-            retention: crate::config::model::Retention::default(),
-            run,
-        };
+        let ended = Ended::bare(run, Outcome::Interrupted);
         let written = finish::write(&world.ledger, &config.site, jobs.get(&ended.run.job), &ended, false, now)
             .map_err(|error| error.trouble())?;
         if let Some(job) = written.job {

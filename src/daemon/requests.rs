@@ -10,7 +10,6 @@ use crate::daemon::keeper::Keeper;
 use crate::daemon::upkeep::Wanted;
 use crate::daemon::{restore, upkeep};
 use crate::error::{Trouble, codes};
-use crate::run::hold::Judged;
 use crate::runner::control::Request;
 use crate::runner::execute::Ended;
 use crate::store::Batch;
@@ -155,18 +154,7 @@ impl Keeper {
             && let Some(mut record) = self.queue.remove(position)
         {
             record.trouble = Some(Trouble::new(codes::CANCELLED, "cancelled before it started"));
-            self.unwritten.push(Ended {
-                run: record,
-                outcome: Outcome::Cancelled,
-                sequence: 0,
-                parents: BTreeMap::new(),
-                judged: Judged::default(),
-                load: None,
-                mounted: None,
-                recalled: None,
-                retained: std::collections::BTreeSet::new(),
-                retention: crate::config::model::Retention::default(),
-            });
+            self.unwritten.push(Ended::bare(record, Outcome::Cancelled));
             self.write_unwritten();
             return Ok(());
         }

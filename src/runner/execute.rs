@@ -78,8 +78,6 @@ pub struct Order {
 pub struct Ended {
     pub run: RunRecord,
     pub outcome: Outcome,
-    /// The sequence of the last event that was written.
-    pub sequence: u32,
     /// New snapshots by destination: the parents of the next run.
     pub parents: BTreeMap<Name, String>,
     /// What was looked at that may hold retention, and what was found.
@@ -92,6 +90,24 @@ pub struct Ended {
     /// Where the policy's retention was applied.
     pub retained: BTreeSet<Name>,
     pub retention: Retention,
+}
+
+impl Ended {
+    /// Of a run that did nothing which counts for its job's next ones.
+    #[must_use]
+    pub fn bare(run: RunRecord, outcome: Outcome) -> Self {
+        Self {
+            run,
+            outcome,
+            parents: BTreeMap::new(),
+            judged: Judged::default(),
+            load: None,
+            mounted: None,
+            recalled: None,
+            retained: BTreeSet::new(),
+            retention: Retention::default(),
+        }
+    }
 }
 
 /// Why a run stops before its end.
@@ -445,7 +461,6 @@ impl RunExecutor {
         Ended {
             run: self.record,
             outcome,
-            sequence: self.sequence,
             parents,
             judged: self.judged,
             load: self.load,

@@ -78,7 +78,7 @@ fn bring_back_job(ledger: &Ledger, shelf: &Shelf, job: &JobId) -> Result<u64, Tr
     for some in publications.chunks(WRITTEN_AT_ONCE) {
         let mut batch = Batch::default();
         for publication in some {
-            if ledger.run(publication.run).map_err(of_store)?.is_some() {
+            if ledger.has_run(job, publication.run).map_err(of_store)? {
                 continue;
             }
             // It may have been removed meanwhile.

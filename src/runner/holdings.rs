@@ -330,7 +330,7 @@ fn unknown_runs(ledger: &Ledger, seen: &[Seen], books: &Books) -> Result<BTreeSe
     let explains = |loss: &Damage| loss.restored.is_none() || (knows_none && loss.accepted.is_some());
     let lost = ledger.newest_loss()?.filter(explains).map(|loss| loss.accepted.unwrap_or(loss.at));
     for (job, run) in newer::unknown_runs(seen, books) {
-        if lost.is_some_and(|lost| run.time() <= lost) || ledger.remembers(run)? {
+        if lost.is_some_and(|lost| run.time() <= lost) || ledger.remembers(job, run)? {
             continue;
         }
         // A history that is full has lost its oldest runs by itself.

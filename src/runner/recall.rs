@@ -44,7 +44,7 @@ pub(super) fn unread<'a>(
         let kept = kept(name, inventory, job, run);
         let mut unknown = BTreeSet::new();
         for run in kept.iter().filter_map(|each| each.run) {
-            if pruned.is_none_or(|oldest| run > oldest) && !ledger.remembers(run)? {
+            if pruned.is_none_or(|oldest| run > oldest) && !ledger.remembers(&job.id, run)? {
                 unknown.insert(run);
             }
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::fit::fitted;
 use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunEvent, RunRecord};
 use super::{Batch, StoreError, Tree, show_key};
+use crate::run::RunState;
 use crate::types::{JobId, RunId};
 
 /// Where the config record is in the tree `meta`.
@@ -12,6 +13,10 @@ pub const CONFIG_KEY: &str = "config";
 
 /// What the keys of unfinished runs start with in the tree `meta`; the run's sixteen bytes follow.
 pub const OPEN_PREFIX: &str = "open/";
+
+/// What the keys of packs start with in the tree `runs`. No run's id does: its first six bytes are a time, and this one is
+/// eight thousand years off.
+pub(super) const PACKS: u8 = 0xff;
 
 impl Batch {
     /// Puts `value` as JSON.
@@ -57,17 +62,17 @@ impl Batch {
     /// When the record cannot be written as JSON.
     pub fn put_run(&mut self, run: &RunRecord) -> Result<(), StoreError> {
         self.put_fitted(Tree::Runs, run.id.to_bytes(), run)?;
-        self.index_run(run);
+        self.index_run(&run.job, run.id, run.state);
         Ok(())
     }
 
     /// Puts what is derived from a run.
-    pub(super) fn index_run(&mut self, run: &RunRecord) {
-        self.put(Tree::JobRuns, job_run_key(&run.job, run.id), []);
-        if run.state.is_finished() {
-            self.remove(Tree::Meta, open_key(run.id));
+    pub(super) fn index_run(&mut self, job: &JobId, id: RunId, state: RunState) {
+        self.put(Tree::JobRuns, job_run_key(job, id), []);
+        if state.is_finished() {
+            self.remove(Tree::Meta, open_key(id));
         } else {
-            self.put(Tree::Meta, open_key(run.id), "true");
+            self.put(Tree::Meta, open_key(id), "true");
         }
     }
 
@@ -124,6 +129,30 @@ pub fn job_runs_prefix(job: &JobId) -> Vec<u8> {
 pub fn job_run_key(job: &JobId, run: RunId) -> Vec<u8> {
     let mut key = job_runs_prefix(job);
     key.extend(run.to_bytes());
+    key
+}
+
+/// What the keys of a job's packs start with in its history: behind its runs of their own, before every other job.
+#[must_use]
+pub(super) fn pack_index_prefix(job: &JobId) -> Vec<u8> {
+    let mut key = job_key(job);
+    key.push(1);
+    key
+}
+
+/// Where the history of a job says what a pack has, by the pack's newest run.
+#[must_use]
+pub(super) fn pack_index_key(job: &JobId, newest: RunId) -> Vec<u8> {
+    let mut key = pack_index_prefix(job);
+    key.extend(newest.to_bytes());
+    key
+}
+
+/// Where a pack is in the tree `runs`: behind every run.
+#[must_use]
+pub(super) fn pack_key(newest: RunId) -> Vec<u8> {
+    let mut key = vec![PACKS];
+    key.extend(newest.to_bytes());
     key
 }
 

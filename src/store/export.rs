@@ -1,7 +1,7 @@
-//! The whole store as NDJSON, and back: a header, one line for each entry, a trailer with count and checksum.
+//! The whole store as NDJSON: a header, one line for each entry, a trailer with count and checksum.
 //!
 //! ```text
-//! {"larder_export":1,"store_format":1}
+//! {"larder_export":1,"store_format":2}
 //! {"tree":"jobs","key":"photos/daily","value":{…}}
 //! {"tree":"runs","key_hex":"0192…","value":{…}}
 //! {"entries":2,"sha256":"…"}
@@ -10,7 +10,7 @@
 //! export that was taken while runs went on is still consistent in itself. A value that is no JSON is kept as `value_hex`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -19,53 +19,45 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::batch::OPEN_PREFIX;
 use super::exports;
 use super::layout::sync_dir;
-use super::ledger::parse;
-use super::record::RunRecord;
+use super::refill::is_derived;
 use super::scan::walk;
-use super::{Batch, FORMAT, Order, Store, StoreError, Tree, VALUE_BYTES_MAX};
+use super::{FORMAT, Order, Store, StoreError, Tree};
 
 /// Version of the file's shape.
-const EXPORT_FORMAT: u64 = 1;
-
-/// Longest line that is read: a value in hex, its key, and the words around them.
-const LINE_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 4096;
-
-/// Largest export that is read, in entries; all of them are in memory for the one write.
-const ENTRIES_MAX: u64 = 2_000_000;
+pub(super) const EXPORT_FORMAT: u64 = 1;
 
 /// Exports that stay whatever day they are of.
 const NEWEST_KEPT: usize = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
-    larder_export: u64,
-    store_format: u64,
+pub(super) struct Header {
+    pub(super) larder_export: u64,
+    pub(super) store_format: u64,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
-    tree: &'a str,
+pub(super) struct Line<'a> {
+    pub(super) tree: &'a str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    pub(super) key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_hex: Option<String>,
+    pub(super) key_hex: Option<String>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    value: Option<&'a RawValue>,
+    pub(super) value: Option<&'a RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    value_hex: Option<String>,
+    pub(super) value_hex: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Trailer {
-    entries: u64,
+pub(super) struct Trailer {
+    pub(super) entries: u64,
     /// Of every byte before this line.
-    sha256: String,
+    pub(super) sha256: String,
 }
 
 /// Writes every entry of `store` and answers how many.
@@ -88,25 +80,6 @@ pub fn export(store: &dyn Store, writer: &mut dyn Write) -> Result<u64, StoreErr
     let sha256 = hex::encode(lines.sha256.clone().finalize());
     lines.push(&Trailer { entries, sha256 })?;
     lines.writer.flush().map_err(StoreError::Write)?;
-    Ok(entries)
-}
-
-/// Fills an empty store from an export and answers how many entries it had; nothing is written before all of it is checked,
-/// and then everything in one batch.
-///
-/// # Errors
-/// `NotEmpty` when the store has records; `Import` with the line that is not as it should be.
-pub fn import(store: &dyn Store, reader: &mut dyn Read) -> Result<u64, StoreError> {
-    for tree in Tree::ALL {
-        let found = store.scan(tree, &[], None, Order::Ascending, 3)?;
-        let is_fresh = |key: &[u8]| key == super::FORMAT_KEY.as_bytes() || key == super::damage::KEY.as_bytes();
-        if found.iter().any(|(key, _)| tree != Tree::Meta || !is_fresh(key)) {
-            return Err(StoreError::NotEmpty { tree: tree.as_str() });
-        }
-    }
-    let (mut batch, entries) = read(reader)?;
-    batch.put(Tree::Meta, super::FORMAT_KEY, FORMAT.to_string());
-    store.commit(batch)?;
     Ok(entries)
 }
 
@@ -149,33 +122,6 @@ fn superfluous(all: Vec<PathBuf>, keep: usize) -> Vec<PathBuf> {
     gone
 }
 
-/// Fills an empty store from the newest export in `dir` that can be read; none: there is no such export.
-pub(super) fn restore_newest(store: &dyn Store, dir: &Path) -> Result<Option<PathBuf>, StoreError> {
-    for path in exports::exports(dir) {
-        let read = std::fs::File::open(&path).map_err(StoreError::Read).and_then(|mut file| import(store, &mut file));
-        match read {
-            Ok(entries) => {
-                tracing::warn!(path = %path.display(), entries, "the state was restored from an export");
-                return Ok(Some(path));
-            }
-            Err(error @ (StoreError::Import { .. } | StoreError::Read(_))) => {
-                tracing::warn!(path = %path.display(), %error, "an export cannot be read, an older one is tried");
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-/// What the import makes again from the runs, and what every store has.
-fn is_derived(tree: Tree, key: &[u8]) -> bool {
-    match tree {
-        Tree::JobRuns => true,
-        Tree::Meta => key.starts_with(OPEN_PREFIX.as_bytes()) || key == super::FORMAT_KEY.as_bytes(),
-        _ => false,
-    }
-}
-
 fn line<'a>(tree: Tree, key: &[u8], value: &'a [u8]) -> Line<'a> {
     let text = std::str::from_utf8(key).ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control));
     // Kept byte for byte; what is no JSON on one line goes as hex.
@@ -188,80 +134,6 @@ fn line<'a>(tree: Tree, key: &[u8], value: &'a [u8]) -> Line<'a> {
         value: json,
         value_hex: json.is_none().then(|| hex::encode(value)),
     }
-}
-
-/// Reads and checks a whole export.
-fn read(reader: &mut dyn Read) -> Result<(Batch, u64), StoreError> {
-    let mut reader = BufReader::new(reader);
-    let mut sha256 = Sha256::new();
-    let mut number = 0;
-    let mut entries = 0;
-    let mut batch = Batch::default();
-    loop {
-        number += 1;
-        let refuse = |detail: String| StoreError::Import { line: number, detail };
-        let mut text = Vec::new();
-        let bound = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
-        (&mut reader).take(bound).read_until(b'\n', &mut text).map_err(StoreError::Read)?;
-        if text.pop() != Some(b'\n') {
-            return Err(refuse("the file ends without its trailer, or a line is too long".to_owned()));
-        }
-        if number == 1 {
-            let header: Header =
-                serde_json::from_slice(&text).map_err(|error| refuse(format!("no header of an export: {error}")))?;
-            if header.larder_export != EXPORT_FORMAT || header.store_format > FORMAT {
-                return Err(refuse("it was written by another version of Larder".to_owned()));
-            }
-        } else if let Ok(trailer) = serde_json::from_slice::<Trailer>(&text) {
-            let found = hex::encode(sha256.finalize());
-            if trailer.entries != entries || trailer.sha256 != found {
-                return Err(refuse(format!("{entries} entries with checksum {found} do not match the trailer")));
-            }
-            let mut rest = [0];
-            return match reader.read(&mut rest).map_err(StoreError::Read)? {
-                0 => Ok((batch, entries)),
-                _ => Err(refuse("something follows the trailer".to_owned())),
-            };
-        } else {
-            entries += 1;
-            if entries > ENTRIES_MAX {
-                return Err(refuse(format!("more than {ENTRIES_MAX} entries")));
-            }
-            push_entry(&mut batch, &text).map_err(refuse)?;
-        }
-        sha256.update(&text);
-        sha256.update(b"\n");
-    }
-}
-
-/// Adds the entry of one line to `batch`, with what is derived from it.
-fn push_entry(batch: &mut Batch, text: &[u8]) -> Result<(), String> {
-    let line: Line<'_> = serde_json::from_slice(text).map_err(|error| format!("no entry: {error}"))?;
-    let tree = Tree::from_name(line.tree).ok_or_else(|| format!("unknown tree {:?}", line.tree))?;
-    let key = match (line.key, line.key_hex) {
-        (Some(key), None) => key.into_bytes(),
-        (None, Some(key)) => hex::decode(key).map_err(|error| format!("key_hex: {error}"))?,
-        _ => return Err("an entry has either key or key_hex".to_owned()),
-    };
-    let value = match (line.value, line.value_hex) {
-        (Some(value), None) => value.get().as_bytes().to_vec(),
-        (None, Some(value)) => hex::decode(value).map_err(|error| format!("value_hex: {error}"))?,
-        _ => return Err("an entry has either value or value_hex".to_owned()),
-    };
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(format!("a value of {} bytes is above the limit of {VALUE_BYTES_MAX}", value.len()));
-    }
-    if is_derived(tree, &key) {
-        return Err(format!("{} is derived and never exported", super::show_key(tree, &key)));
-    }
-    if tree == Tree::Runs
-        && let Some(run) = parse::<RunRecord>(tree, &key, &value)
-        && run.id.to_bytes() == *key
-    {
-        batch.index_run(&run);
-    }
-    batch.put(tree, key, value);
-    Ok(())
 }
 
 /// Lines that are counted into the checksum as they are written.

@@ -1,10 +1,12 @@
 //! Runs in order: newest first, by job, target or policy, and bounded by count.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::batch::{job_run_key, job_runs_prefix, open_key};
+use super::batch::{PACKS, job_run_key, job_runs_prefix, open_key};
 use super::ledger::{Ledger, parse};
+use super::pack::Pack;
+use super::packing::{Place, id_behind};
 use super::record::{RunEvent, RunRecord, Trigger};
 use super::scan::walk;
 use super::{Batch, Order, StoreError, Tree};
@@ -66,17 +68,17 @@ impl Ledger {
         if filter.target.is_none() && filter.policy.is_none() {
             return self.all_runs(filter.before, limit);
         }
-        let mut ids = Vec::new();
+        let mut places = Vec::new();
         for job in self.jobs_with_runs(filter)? {
-            ids.extend(self.run_ids(&job, filter.before, limit)?);
+            places.extend(self.places(&job, filter.before, limit)?);
         }
-        ids.sort_unstable_by(|a, b| b.cmp(a));
-        let mut runs = Vec::new();
-        for id in ids {
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut reader, mut runs) = (Reader::new(self), Vec::new());
+        for place in places {
             if runs.len() >= limit {
                 break;
             }
-            runs.extend(self.listed_run(id)?);
+            runs.extend(reader.run(place)?);
         }
         Ok(runs)
     }
@@ -86,9 +88,21 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read.
     pub fn newest_run_id(&self) -> Result<Option<RunId>, StoreError> {
-        let newest = self.store().scan(Tree::Runs, &[], None, Order::Descending, 1)?;
-        let id = newest.first().and_then(|(key, _)| <[u8; 16]>::try_from(key.as_slice()).ok());
-        Ok(id.map(RunId::from_bytes))
+        let (mut after, mut loose) = (vec![PACKS], None);
+        // A key that is no run's says nothing of the others.
+        while loose.is_none() {
+            let newest = self.store().scan(Tree::Runs, &[], Some(&after), Order::Descending, 1)?;
+            let Some((key, _)) = newest.into_iter().next() else { break };
+            loose = id_behind(&[], &key);
+            after = key;
+        }
+        Ok(loose.max(self.newest_packed()?))
+    }
+
+    /// The newest run of all that are in packs.
+    fn newest_packed(&self) -> Result<Option<RunId>, StoreError> {
+        let newest = self.store().scan(Tree::Runs, &[PACKS], None, Order::Descending, 1)?;
+        Ok(newest.first().and_then(|(key, _)| id_behind(&[PACKS], key)))
     }
 
     /// The ids of the snapshots that the runs of a job made, as far as its history goes, and of those that its next runs
@@ -98,8 +112,9 @@ impl Ledger {
     /// When the store cannot be read.
     pub fn snapshots_made(&self, job: &JobId) -> Result<BTreeSet<String>, StoreError> {
         let mut made = BTreeSet::new();
-        for id in self.run_ids(job, None, RUNS_MAX)? {
-            let shipments = self.listed_run(id)?.map(|run| run.shipments).unwrap_or_default();
+        let mut reader = Reader::new(self);
+        for place in self.places(job, None, RUNS_MAX)? {
+            let shipments = reader.run(place)?.map(|run| run.shipments).unwrap_or_default();
             made.extend(shipments.into_iter().filter_map(|shipment| shipment.snapshot));
         }
         made.extend(self.job(job)?.into_iter().flat_map(|job| job.parents.into_values()));
@@ -111,8 +126,7 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read.
     pub fn oldest_of_full(&self, job: &JobId) -> Result<Option<RunId>, StoreError> {
-        let kept = self.run_ids(job, None, KEEP_RUNS_DEFAULT)?;
-        Ok(kept.last().copied().filter(|_| kept.len() >= KEEP_RUNS_DEFAULT))
+        self.oldest_kept(job, KEEP_RUNS_DEFAULT)
     }
 
     /// The newest run of a job.
@@ -120,65 +134,104 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be read.
     pub fn newest_run(&self, job: &JobId) -> Result<Option<RunRecord>, StoreError> {
-        match self.run_ids(job, None, 1)?.first() {
-            Some(id) => self.listed_run(*id),
+        match self.places(job, None, 1)?.first() {
+            Some(place) => Reader::new(self).run(*place),
             None => Ok(None),
         }
     }
 
-    /// Adds to `batch` the removal of the job's runs beyond the newest `keep`, with their events; answers how many.
+    /// Adds to `batch` what keeps the history of a job short and cheap: runs beyond the newest `keep` go, and old ones are
+    /// packed.
     ///
-    /// Meant for the batch that finishes a run. Reads `keep` keys of one job, never all runs; an open run stays.
+    /// Meant for the batch that finishes a run, of which it knows nothing yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn tidy_history(&self, job: &JobId, keep: usize, batch: &mut Batch) -> Result<(), StoreError> {
+        self.prune_history(job, keep, batch)?;
+        let oldest_kept = self.oldest_kept(job, keep)?;
+        self.pack_history(job, oldest_kept, batch).map(drop)
+    }
+
+    /// Adds to `batch` the removal of the job's runs beyond the newest `keep`, with their events; answers how many. A pack
+    /// goes when all of it is beyond.
+    ///
+    /// Reads `keep` keys of one job, never all runs; an open run stays.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn prune_history(&self, job: &JobId, keep: usize, batch: &mut Batch) -> Result<usize, StoreError> {
-        let kept = self.run_ids(job, None, keep.max(1))?;
-        let Some(oldest_kept) = kept.last().filter(|_| kept.len() >= keep.max(1)) else { return Ok(0) };
-        let mut pruned = 0;
-        for id in self.run_ids(job, Some(*oldest_kept), PRUNE_RUNS_MAX)? {
-            if self.store().get(Tree::Meta, &open_key(id))?.is_some() {
-                continue;
+        let Some(oldest) = self.oldest_kept(job, keep)? else { return Ok(0) };
+        let mut pruned = self.prune_packs(job, oldest, batch)?;
+        for id in self.loose_ids(job, Some(oldest), PRUNE_RUNS_MAX)? {
+            if self.store().get(Tree::Meta, &open_key(id))?.is_none() {
+                self.remove_loose(job, id, batch)?;
+                pruned += 1;
             }
-            batch.remove(Tree::JobRuns, job_run_key(job, id));
-            batch.remove(Tree::Runs, id.to_bytes());
-            self.each(Tree::Events, &id.to_bytes(), |key, _| batch.remove(Tree::Events, key))?;
-            pruned += 1;
         }
         Ok(pruned)
     }
 
+    /// The oldest of the newest `keep` runs of a job; none: it has fewer.
+    fn oldest_kept(&self, job: &JobId, keep: usize) -> Result<Option<RunId>, StoreError> {
+        let kept = self.places(job, None, keep.max(1))?;
+        Ok(kept.last().filter(|_| kept.len() >= keep.max(1)).map(|place| place.id))
+    }
+
     fn all_runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        let mut runs = Vec::new();
-        let after = before.map(RunId::to_bytes);
-        walk(
-            self.store(),
-            Tree::Runs,
-            &[],
-            after.as_ref().map(<[u8; 16]>::as_slice),
-            Order::Descending,
-            |key, value| {
-                if runs.len() >= limit {
-                    return Ok(ControlFlow::Break(()));
-                }
-                runs.extend(parse::<RunRecord>(Tree::Runs, &key, &value));
-                Ok(ControlFlow::Continue(()))
-            },
-        )?;
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut loose = BTreeMap::new();
+        let after = before.map_or_else(|| vec![PACKS], |before| before.to_bytes().to_vec());
+        walk(self.store(), Tree::Runs, &[], Some(&after), Order::Descending, |key, value| {
+            if let Some(run) = parse::<RunRecord>(Tree::Runs, &key, &value) {
+                loose.insert(run.id, run);
+            }
+            Ok(if loose.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let above = loose.first_key_value().map(|(id, _)| *id).filter(|_| loose.len() >= limit);
+        let mut places: Vec<Place> = loose.keys().map(|id| Place { id: *id, pack: None }).collect();
+        if self.newest_packed()? > above {
+            for job in self.jobs_with_runs(&RunFilter::default())? {
+                places.extend(self.packed_places(&job, before, above, limit)?);
+            }
+        }
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut reader, mut runs) = (Reader::new(self), Vec::new());
+        for place in places {
+            if runs.len() >= limit {
+                break;
+            }
+            runs.extend(match loose.remove(&place.id) {
+                Some(run) => Some(run),
+                None => reader.run(place)?,
+            });
+        }
         Ok(runs)
     }
 
-    /// The newest ids of one job, at most `limit`, older than `before`.
-    fn run_ids(&self, job: &JobId, before: Option<RunId>, limit: usize) -> Result<Vec<RunId>, StoreError> {
+    /// Where the newest runs of one job are, at most `limit`, older than `before`; newest first.
+    fn places(&self, job: &JobId, before: Option<RunId>, limit: usize) -> Result<Vec<Place>, StoreError> {
+        let loose = self.loose_ids(job, before, limit)?;
+        let above = loose.last().copied().filter(|_| loose.len() >= limit);
+        let mut places = self.packed_places(job, before, above, limit)?;
+        places.extend(loose.into_iter().map(|id| Place { id, pack: None }));
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        places.truncate(limit);
+        Ok(places)
+    }
+
+    /// The newest ids of one job that are in no pack, at most `limit`, older than `before`.
+    fn loose_ids(&self, job: &JobId, before: Option<RunId>, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let prefix = job_runs_prefix(job);
         let after = before.map(|id| job_run_key(job, id));
         let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Descending, limit)?;
-        let id = |key: &[u8]| key.get(prefix.len()..).and_then(|id| <[u8; 16]>::try_from(id).ok());
-        Ok(found.iter().filter_map(|(key, _)| id(key)).map(RunId::from_bytes).collect())
+        Ok(found.iter().filter_map(|(key, _)| id_behind(&prefix, key)).collect())
     }
 
     /// The jobs in the index that `filter` names: one seek a job, however many runs it has.
-    fn jobs_with_runs(&self, filter: &RunFilter) -> Result<Vec<JobId>, StoreError> {
+    pub(super) fn jobs_with_runs(&self, filter: &RunFilter) -> Result<Vec<JobId>, StoreError> {
         let prefix = match (&filter.target, &filter.policy) {
             (Some(target), Some(policy)) => {
                 return Ok(vec![JobId { target: target.clone(), policy: policy.clone() }]);
@@ -191,14 +244,52 @@ impl Ledger {
         loop {
             let page = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Ascending, 1)?;
             let Some((key, _)) = page.first() else { return Ok(jobs) };
-            let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
+            let end = key.iter().position(|byte| *byte < 2).unwrap_or(key.len());
             let (name, _) = key.split_at(end);
             let job = std::str::from_utf8(name).ok().and_then(|name| name.parse::<JobId>().ok());
             jobs.extend(job.filter(|job| filter.policy.as_ref().is_none_or(|policy| job.policy == *policy)));
-            // Behind every run of this job: a NUL follows its name, so the next byte value comes after all of them.
+            // Behind every run of this job, and every pack: the bytes 0 and 1 follow its name.
             let mut behind = name.to_vec();
-            behind.push(1);
+            behind.push(2);
             after = Some(behind);
         }
+    }
+}
+
+/// Reads runs from wherever they are; the packs that were read last are kept, since neighbours share one.
+struct Reader<'a> {
+    ledger: &'a Ledger,
+    packs: BTreeMap<RunId, Pack>,
+}
+
+/// Packs that a reader keeps: some seven megabytes.
+const READ_PACKS_MAX: usize = 100;
+
+impl<'a> Reader<'a> {
+    fn new(ledger: &'a Ledger) -> Self {
+        Self { ledger, packs: BTreeMap::new() }
+    }
+
+    /// None, with a warning, when it cannot be understood.
+    fn run(&mut self, place: Place) -> Result<Option<RunRecord>, StoreError> {
+        let Some(newest) = place.pack else { return self.ledger.listed_run(place.id) };
+        if !self.packs.contains_key(&newest) {
+            let pack = match self.ledger.pack(newest) {
+                Ok(pack) => pack,
+                Err(error @ StoreError::Pack { .. }) => {
+                    tracing::warn!(%error, "a part of a job's history is left out");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            // What is read is read from the newest on.
+            while self.packs.len() >= READ_PACKS_MAX {
+                self.packs.pop_last();
+            }
+            self.packs.insert(newest, pack);
+        }
+        let runs = self.packs.get(&newest).map(|pack| pack.runs.as_slice()).unwrap_or_default();
+        let run = runs.iter().find(|run| run.id == place.id);
+        Ok(run.and_then(|run| parse(Tree::Runs, &run.id.to_bytes(), &run.record)))
     }
 }

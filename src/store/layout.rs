@@ -1,6 +1,7 @@
 //! What lies where in the state directory, its lock and its id.
 //!
-//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, `journal/`, `spared`, and `state.corrupt-<time>/` for stores that were set aside.
+//! `store/` (sled), `lock`, `id`, `logs/`, `pages/`, `export/`, `journal/`, `spared`, `state.corrupt-<time>/` for stores that were
+//! set aside, and `state.older-<time>/` for one of an older format.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -20,6 +21,9 @@ const SET_ASIDE_MAX: usize = 3;
 
 /// What the name of a store that was set aside starts with.
 const SET_ASIDE_PREFIX: &str = "state.corrupt-";
+
+/// What the name of a store of an older format starts with.
+const OLDER_PREFIX: &str = "state.older-";
 
 /// A store that is being made; of no use until it has its next name.
 const MAKING: &str = "store.making";
@@ -229,6 +233,36 @@ impl StateDir {
         self.put_in_place()?;
         self.forget_old_asides(aside);
         Ok(())
+    }
+
+    /// Puts the store that was made into the place of one that never was whole.
+    ///
+    /// # Errors
+    /// When that cannot be removed, or the other not renamed.
+    pub(super) fn replace_unfinished(&self) -> Result<(), StoreError> {
+        remove_tree(&self.store()).map_err(|source| StoreError::Open { path: self.store(), source })?;
+        self.put_in_place()
+    }
+
+    /// Moves a store of an older format aside and puts the one that was made from it into its place.
+    ///
+    /// # Errors
+    /// When one cannot be renamed.
+    pub(super) fn exchange_older(&self, now: Timestamp) -> Result<(), StoreError> {
+        let aside = self.root.join(format!("{OLDER_PREFIX}{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
+        std::fs::rename(self.store(), aside).map_err(|source| StoreError::Open { path: self.store(), source })?;
+        self.put_in_place()
+    }
+
+    /// Removes what [`Self::exchange_older`] moved aside; what cannot be removed stays.
+    pub(super) fn forget_older(&self) {
+        let is_older =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(OLDER_PREFIX));
+        for old in entries(&self.root).filter(is_older) {
+            if let Err(error) = std::fs::remove_dir_all(&old) {
+                tracing::warn!(path = %old.display(), %error, "a store of an older format cannot be removed");
+            }
+        }
     }
 
     /// Ends what a process that was killed had begun: a store that was to be put into an empty place is put there, any

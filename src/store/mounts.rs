@@ -133,8 +133,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::export;
     use crate::store::memory::MemoryStore;
+    use crate::store::{export, import};
 
     fn job(mounts: impl Iterator<Item = PathBuf>) -> JobRecord {
         let mut job = serde_json::from_value::<JobRecord>(serde_json::json!({
@@ -170,7 +170,7 @@ mod tests {
         let mut exported = Vec::new();
         export::export(&*store, &mut exported).unwrap();
         let other = Arc::new(MemoryStore::default());
-        export::import(&*other, &mut exported.as_slice()).unwrap();
+        import::import(&*other, &mut exported.as_slice()).unwrap();
         assert_eq!(read(&Ledger::new(other), &all), all.usual.mounts);
         // Fewer, none, and more again: nothing of a longer list comes back.
         for fewer in [1, 0, 60] {

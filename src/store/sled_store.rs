@@ -17,15 +17,22 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use sled::Transactional as _;
 
+use super::batch::PACKS;
 use super::chain::{self, Chain, Links};
 use super::damage::Damage;
 use super::layout::{self, StateDir};
 use super::scan::key_range;
 use super::witness::{Mark, Witness};
-use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree, Verified, export, show_key};
+use super::{
+    Batch, Entry, FORMAT, FORMAT_KEY, FORMAT_OF_ROWS, Order, Store, StoreError, Tree, Verified, import, show_key,
+};
 
 mod copied;
 mod guard;
+mod older;
+mod outside;
+
+use outside::{Outside, Stub, is_outside};
 
 use guard::{close, identity, is_begun, is_held, is_of_the_system, panic_text};
 
@@ -80,6 +87,7 @@ struct Open {
     trees: Vec<sled::Tree>,
     /// Held by whoever writes.
     tail: Mutex<Tail>,
+    outside: Outside,
 }
 
 /// Where the store's chain ends.
@@ -118,7 +126,7 @@ impl SledStore {
             restored = make(&state, gone.as_deref().map(|detail| (None, detail)))?;
             state.put_in_place()?;
         }
-        let open = match open_whole(&path, known_id.as_deref()) {
+        let mut open = match open_whole(&path, known_id.as_deref()) {
             Ok(open) => open,
             Err(StoreError::Damaged { detail, .. }) => {
                 let aside = state.aside(Timestamp::now());
@@ -130,20 +138,44 @@ impl SledStore {
             }
             Err(error) => return Err(error),
         };
-        let store = Self {
-            identity: identity(&path),
-            path,
-            open: RwLock::new(Some(open)),
-            writes: AtomicU64::new(0),
-            sequence: AtomicU64::new(0),
-            _lock: lock,
-        };
-        if store.get(Tree::Meta, FORMAT_KEY.as_bytes())?.is_none() {
-            // Its files were removed one by one, or a Larder from before was killed before it wrote the first thing.
-            restored = store.first_content(&state, gone.as_deref().map(|detail| (None, detail)))?;
+        match format_of(&path, &open)? {
+            Some(FORMAT) => {
+                state.forget_older();
+                guarded(&path, StoreError::Read, || open.tidy())?;
+            }
+            Some(_) => {
+                older::bring_over(&state, open)?;
+                open = open_whole(&path, known_id.as_deref())?;
+            }
+            None => {
+                // Its files were removed one by one, or whoever filled it was killed before it was full.
+                close(Some(open));
+                restored = make(&state, gone.as_deref().map(|detail| (None, detail)))?;
+                state.replace_unfinished()?;
+                open = open_whole(&path, known_id.as_deref())?;
+            }
         }
+        let store = Self::of(path, open, lock);
         let state_id = store.belong(&state, known_id)?;
         Ok(Opened { store, set_aside, restored, state, state_id })
+    }
+
+    fn of(path: PathBuf, open: Open, lock: std::fs::File) -> Self {
+        let identity = identity(&path);
+        let (open, writes, sequence) = (RwLock::new(Some(open)), AtomicU64::new(0), AtomicU64::new(0));
+        Self { path, identity, open, writes, sequence, _lock: lock }
+    }
+
+    /// A new store in the directory `path`, whose place nobody else has.
+    fn empty(path: &Path) -> Result<Self, StoreError> {
+        let refuse = |source| StoreError::Open { path: path.to_owned(), source };
+        // The lock of the state directory is held, and this file stands in for it.
+        let lock = std::fs::File::open(path).map_err(refuse)?;
+        let (db, trees) = open_sled(path)?;
+        let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
+        let tail = Mutex::new(Tail { chain: Chain::default(), witness });
+        let open = Open { db, trees, tail, outside: Outside::of(path) };
+        Ok(Self::of(path.to_owned(), open, lock))
     }
 
     /// Writes into the store and beside it which state it belongs to, where one does not know it yet.
@@ -169,7 +201,7 @@ impl SledStore {
 
     /// Fills an empty store from the newest export, and notes why it was made.
     fn first_content(&self, state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
-        let restored = export::restore_newest(self, &state.export())?;
+        let restored = import::restore_newest(self, &state.export())?;
         let mut batch = Batch::default();
         if restored.is_none() {
             batch.put(Tree::Meta, FORMAT_KEY, FORMAT.to_string());
@@ -225,7 +257,7 @@ impl Store for SledStore {
     fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.with(StoreError::Read, |open| {
             let Some(stored) = open.tree(tree)?.get(key)? else { return Ok(None) };
-            unsealed(tree, key, &stored).map(Some)
+            open.value(tree, key, &stored).map(Some)
         })
     }
 
@@ -242,7 +274,7 @@ impl Store for SledStore {
             let found = open.tree(tree)?.range(range);
             let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
                 let (key, stored) = entry?;
-                Ok((key.to_vec(), unsealed(tree, &key, &stored)?))
+                Ok((key.to_vec(), open.value(tree, &key, &stored)?))
             };
             match order {
                 Order::Ascending => found.map(entry).take(limit).collect(),
@@ -304,19 +336,36 @@ impl Open {
         let mut next = tail.chain.clone();
         next.sequence += 1;
         let mut batches: Vec<sled::Batch> = self.trees.iter().map(|_| sled::Batch::default()).collect();
-        for ((tree, key), value) in writes {
-            let at = place(tree);
+        let of_packs = writes.iter().filter(|((tree, key), _)| is_outside(*tree, key));
+        let packs: Vec<(&[u8], &[u8], Stub)> = of_packs
+            .filter_map(|((tree, key), value)| {
+                let value = value.as_ref()?;
+                Some((key.as_slice(), value.as_slice(), Stub::of(*tree, key, value)))
+            })
+            .collect();
+        self.outside.write(&packs)?;
+        let mut gone = Vec::new();
+        for ((tree, key), value) in &writes {
+            let at = place(*tree);
             let (Some(batch), Some(links)) = (batches.get_mut(at), next.trees.get_mut(at)) else { continue };
-            if let Some(old) = self.tree(tree)?.get(&key)? {
-                links.take(chain::counted(tree, &key, &old));
+            let stub = value.as_ref().filter(|_| is_outside(*tree, key)).map(|value| Stub::of(*tree, key, value));
+            if let Some(old) = self.tree(*tree)?.get(key)? {
+                let before = Stub::read(&old);
+                links.take(before.map_or_else(|| chain::counted(*tree, key, &old), |stub| stub.checksum));
+                let stays = |before: &Stub| stub.is_some_and(|stub| stub.checksum == before.checksum);
+                gone.extend(before.filter(|before| !stays(before)).map(|before| (key.clone(), before)));
             }
-            match value {
-                Some(value) => {
-                    let (sealed, checksum) = chain::seal(tree, &key, &value);
-                    links.add(checksum);
-                    batch.insert(key, sealed);
+            match (value, stub) {
+                (_, Some(stub)) => {
+                    links.add(stub.checksum);
+                    batch.insert(key.as_slice(), stub.to_bytes());
                 }
-                None => batch.remove(key),
+                (Some(value), None) => {
+                    let (sealed, checksum) = chain::seal(*tree, key, value);
+                    links.add(checksum);
+                    batch.insert(key.as_slice(), sealed);
+                }
+                (None, None) => batch.remove(key.as_slice()),
             }
         }
         if let Some(own) = batches.last_mut() {
@@ -339,7 +388,28 @@ impl Open {
             tracing::warn!(%error, "the second chain of the state store cannot be written");
         }
         tail.chain = next;
+        self.outside.remove(&gone);
         Ok(tail.chain.sequence)
+    }
+
+    /// The value of a key, wherever it is.
+    fn value(&self, tree: Tree, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, sled::Error> {
+        match Stub::read(stored) {
+            Some(stub) => self.outside.read(tree, key, stub),
+            None => chain::unseal(tree, key, stored).map(|(value, _)| value).ok_or_else(|| damaged_record(tree, key)),
+        }
+    }
+
+    /// Removes what a process that was killed left of packs that it wrote or removed.
+    fn tidy(&self) -> Result<(), sled::Error> {
+        let _nobody_writes = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stubs = Vec::new();
+        for entry in self.tree(Tree::Runs)?.scan_prefix([PACKS]) {
+            let (key, stored) = entry?;
+            stubs.extend(Stub::read(&stored).map(|stub| (key.to_vec(), stub)));
+        }
+        self.outside.keep_only(&stubs);
+        Ok(())
     }
 
     /// Reads every record and compares them with the chain; nobody writes meanwhile. Answers how many there are.
@@ -367,6 +437,11 @@ impl Open {
         for (tree, links) in Tree::ALL.into_iter().zip(&mut found) {
             for entry in self.tree(tree)? {
                 let (key, stored) = entry?;
+                if let Some(stub) = Stub::read(&stored) {
+                    self.outside.read(tree, &key, stub)?;
+                    links.add(stub.checksum);
+                    continue;
+                }
                 let (_, checksum) = chain::unseal(tree, &key, &stored).ok_or_else(|| damaged_record(tree, &key))?;
                 links.add(checksum);
             }
@@ -380,10 +455,6 @@ fn place(tree: Tree) -> usize {
     Tree::ALL.iter().position(|each| *each == tree).unwrap_or(usize::MAX)
 }
 
-fn unsealed(tree: Tree, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, sled::Error> {
-    chain::unseal(tree, key, stored).map(|(value, _)| value).ok_or_else(|| damaged_record(tree, key))
-}
-
 fn damaged_record(tree: Tree, key: &[u8]) -> sled::Error {
     senseless(format!("the record {} is not what its checksum says", show_key(tree, key)))
 }
@@ -395,29 +466,20 @@ fn senseless(detail: String) -> sled::Error {
 
 /// Makes a whole store beside its place: filled from the newest export, or empty.
 fn make(state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
+    make_with(state, |store| store.first_content(state, damage))
+}
+
+/// Makes a store beside its place, filled by `fill`.
+fn make_with<T>(state: &StateDir, fill: impl FnOnce(&SledStore) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let path = state.begin_store()?;
-    let filled = fill(&path, state, damage);
+    let filled = SledStore::empty(&path).and_then(|store| fill(&store));
     if filled.is_err() {
         // A disk that is full keeps nothing of what could not be made.
         let _ = std::fs::remove_dir_all(&path);
     }
-    let restored = filled?;
+    let filled = filled?;
     state.end_store()?;
-    Ok(restored)
-}
-
-fn fill(path: &Path, state: &StateDir, damage: Loss<'_>) -> Result<Option<PathBuf>, StoreError> {
-    let refuse = |source| StoreError::Open { path: path.to_owned(), source };
-    // The lock of the state directory is held, and this file stands in for it.
-    let lock = std::fs::File::open(path).map_err(refuse)?;
-    let open = open_sled(path)?;
-    let witness = Witness::begin(path, &Chain::default(), Mark::Done).map_err(refuse)?;
-    let open = Open { db: open.0, trees: open.1, tail: Mutex::new(Tail { chain: Chain::default(), witness }) };
-    let identity = identity(path);
-    let open = RwLock::new(Some(open));
-    let (writes, sequence) = (AtomicU64::new(0), AtomicU64::new(0));
-    let store = SledStore { path: path.to_owned(), identity, open, writes, sequence, _lock: lock };
-    store.first_content(state, damage)
+    Ok(filled)
 }
 
 /// Opens the store, reads every record once, and compares what is there with both chains.
@@ -446,13 +508,19 @@ fn open_counted(path: &Path, id: Option<&str>) -> Result<(Open, u64), StoreError
 }
 
 fn check_format(path: &Path, open: &Open) -> Result<(), StoreError> {
+    match format_of(path, open)? {
+        Some(found) if found > FORMAT => Err(StoreError::Newer { path: path.to_owned(), found }),
+        _ => Ok(()),
+    }
+}
+
+/// Which format the records have; none: it never was whole.
+fn format_of(path: &Path, open: &Open) -> Result<Option<u64>, StoreError> {
     let key = FORMAT_KEY.as_bytes();
     let stored = guarded(path, StoreError::Read, || open.tree(Tree::Meta)?.get(key))?;
     let value = stored.and_then(|stored| chain::unseal(Tree::Meta, key, &stored));
-    match value.map(|(value, _)| serde_json::from_slice::<u64>(&value)) {
-        Some(Ok(found)) if found > FORMAT => Err(StoreError::Newer { path: path.to_owned(), found }),
-        _ => Ok(()),
-    }
+    // What cannot be read is as it was before it was raised.
+    Ok(value.map(|(value, _)| serde_json::from_slice(&value).unwrap_or(FORMAT_OF_ROWS)))
 }
 
 /// Opens sled and takes up the chain where it ends; the records themselves are not read.
@@ -471,7 +539,7 @@ fn open_trees(path: &Path) -> Result<Open, StoreError> {
         None => adopt(path, &db, &trees),
     });
     match tail {
-        Ok(tail) => Ok(Open { db, trees, tail: Mutex::new(tail) }),
+        Ok(tail) => Ok(Open { db, trees, tail: Mutex::new(tail), outside: Outside::of(path) }),
         Err(error) => {
             drop(trees);
             close(Some(db));
@@ -509,7 +577,10 @@ fn adopt(path: &Path, db: &sled::Db, trees: &[sled::Tree]) -> Result<Tail, Store
     guarded(path, StoreError::Write, || {
         if let Some(meta) = trees.get(place(Tree::Meta)).filter(|_| has_format) {
             // So that a Larder from before refuses the store instead of misreading it. Its sum is that of what it means.
-            meta.insert(FORMAT_KEY, chain::seal(Tree::Meta, FORMAT_KEY.as_bytes(), FORMAT.to_string().as_bytes()).0)?;
+            meta.insert(
+                FORMAT_KEY,
+                chain::seal(Tree::Meta, FORMAT_KEY.as_bytes(), FORMAT_OF_ROWS.to_string().as_bytes()).0,
+            )?;
         }
         db.insert(CHAIN_KEY, chain.to_bytes())?;
         db.flush().map(|_| ())

@@ -17,7 +17,7 @@ impl StoreError {
             Self::Read(_) => codes::STATE_NOT_READ,
             Self::Write(_) => codes::STATE_NOT_WRITTEN,
             Self::ValueTooLarge { .. } => codes::STATE_VALUE_TOO_LARGE,
-            Self::Record { .. } => codes::STATE_RECORD_UNREADABLE,
+            Self::Record { .. } | Self::Pack { .. } => codes::STATE_RECORD_UNREADABLE,
             Self::Export { .. } => codes::EXPORT_NOT_WRITTEN,
             Self::Import { .. } => codes::EXPORT_NOT_IMPORTED,
             Self::NotEmpty { .. } => codes::STATE_NOT_EMPTY,
@@ -60,7 +60,7 @@ impl StoreError {
             Self::ValueTooLarge { .. } => {
                 "this is a bug in Larder: large things belong into files; please report it".to_owned()
             }
-            Self::Record { .. } => {
+            Self::Record { .. } | Self::Pack { .. } => {
                 "the record was damaged or written by another version; `larder export` shows it, and a restart with an \
                  empty state directory rebuilds it from Git"
                     .to_owned()

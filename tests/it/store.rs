@@ -4,5 +4,6 @@ mod conformance;
 mod damage;
 mod exports;
 mod kills;
+mod packs;
 mod records;
 mod refusals;

@@ -126,7 +126,7 @@ fn a_body_of_a_hundred_megabytes_is_refused_before_it_is_read() {
         let answer = answer.join().unwrap();
         assert_eq!(status_of(&answer), 413, "{header}: {answer}");
         assert!(sent < 32 << 20, "{sent} bytes were taken");
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < Duration::from_mins(1), "nobody waits for the rest of it");
     }
 }
 

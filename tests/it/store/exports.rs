@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use larder::run::RunState;
-use larder::store::export::{export, import, write_export};
+use larder::store::export::{export, write_export};
 use larder::store::exports::exports;
+use larder::store::import::import;
 use larder::store::memory::MemoryStore;
 use larder::store::record::RunEvent;
 use larder::store::sled_store::SledStore;
@@ -31,7 +32,7 @@ fn exported(store: &dyn Store) -> Vec<u8> {
 fn filled() -> MemoryStore {
     let store = MemoryStore::new();
     let mut batch = Batch::default();
-    batch.put(Tree::Meta, "format", "1");
+    batch.put(Tree::Meta, "format", "2");
     batch.put_job(&job("photos/daily")).unwrap();
     for second in 0..5 {
         let state = if second == 4 { RunState::Shipping } else { RunState::Finished(Outcome::Success) };
@@ -53,7 +54,7 @@ fn an_export_brings_back_records_indexes_the_outbox_and_even_what_is_broken() {
     let store = filled();
     let bytes = exported(&store);
     let text = String::from_utf8(bytes.clone()).unwrap();
-    assert_eq!(text.lines().next(), Some(r#"{"larder_export":1,"store_format":1}"#));
+    assert_eq!(text.lines().next(), Some(r#"{"larder_export":1,"store_format":2}"#));
     assert!(text.contains(r#"{"tree":"jobs","key":"photos/daily","value":{"#), "readable where it is text:\n{text}");
     assert!(!text.contains("job_runs") && !text.contains("open/"), "what is derived is left out");
     let dir = tempfile::tempdir().unwrap();
@@ -87,7 +88,7 @@ fn an_export_that_is_torn_changed_or_foreign_is_refused_and_nothing_of_it_is_wri
         ("empty".to_owned(), String::new()),
         ("no export".to_owned(), "hello\n".to_owned()),
         ("a later version".to_owned(), good.replacen("\"larder_export\":1", "\"larder_export\":2", 1)),
-        ("a later store".to_owned(), good.replacen("\"store_format\":1", "\"store_format\":2", 1)),
+        ("a later store".to_owned(), good.replacen("\"store_format\":2", "\"store_format\":3", 1)),
         ("an unknown tree".to_owned(), good.replacen("\"tree\":\"jobs\"", "\"tree\":\"jebs\"", 1)),
         ("a changed value".to_owned(), good.replacen("photos failed", "photos worked", 1)),
         ("something behind it".to_owned(), format!("{good}x")),
@@ -148,7 +149,7 @@ proptest! {
     fn whatever_a_store_holds_comes_back_byte_for_byte(entries in prop::collection::vec(entry(), 0..40)) {
         let store = MemoryStore::new();
         let mut batch = Batch::default();
-        batch.put(Tree::Meta, "format", "1");
+        batch.put(Tree::Meta, "format", "2");
         for (tree, key, value) in entries {
             // Indexes are made from the runs, and so are not free to hold anything.
             if Tree::ALL[tree] != Tree::JobRuns && !key.starts_with(b"open/") && key != b"format" {

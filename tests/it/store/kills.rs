@@ -12,7 +12,7 @@ use larder::store::{Batch, Order, Store, Tree};
 use larder::types::RunId;
 
 /// In the child: the state directory to work on.
-const CHILD: &str = "LARDER_TEST_STORE_CHILD";
+pub const CHILD: &str = "LARDER_TEST_STORE_CHILD";
 
 /// Entries of the export that is restored.
 const RUNS: usize = 3000;
@@ -20,7 +20,7 @@ const RUNS: usize = 3000;
 /// Commits that stay; older ones are removed in the batch that adds one, as history is.
 const KEPT: u64 = 300;
 
-fn start_child(test: &str, dir: &Path) -> Child {
+pub fn start_child(test: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, dir)
