@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::engine::SmallDisk;
 use crate::process_clock::{ProcessClock, at};
 use crate::site::Site;
+use crate::support::disk::SmallDisk;
 use crate::support::{free_port, wait_for};
 
 /// The daemon looks at its clock every half minute by itself; the rest is for a loaded machine.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::engine::SmallDisk;
 use crate::site::{Site, text};
+use crate::support::disk::SmallDisk;
 use crate::support::wait_for;
 
 fn outcome(record: &Value) -> &str {

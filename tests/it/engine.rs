@@ -17,6 +17,7 @@ use larder::types::{JobId, Name, RunId};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::disk::SmallDisk;
 use crate::support::wait_for;
 
 /// The newest restic of each series that is tested.
@@ -663,33 +664,6 @@ async fn a_backup_whose_figures_stand_still_is_ended() {
     stopped.expect("restic was never seen with its lock");
     assert_eq!(result.unwrap_err().code(), "no_progress");
     assert_eq!(place.restics(), [0; 0]);
-}
-
-/// A small file system of its own, unmounted when dropped.
-pub struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    pub fn mount(path: PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&path).unwrap();
-        let status = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(status.success(), "mounting a small tmpfs needs root; run the tests as root or in a user namespace");
-        Self(path)
-    }
-
-    pub fn read_only(&self) {
-        let status = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[tokio::test]

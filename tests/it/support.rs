@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 // The benchmarks take this file from elsewhere, hence the paths.
+#[path = "support/disk.rs"]
+pub mod disk;
 #[path = "support/engine.rs"]
 pub mod engine;
 #[path = "support/mariadb.rs"]

@@ -217,10 +217,8 @@ pub(crate) fn unpack(
 ) -> Result<NamedTempFile, Failure> {
     const CHUNK_BYTES: usize = 256 << 10;
     let unwritable = |error: io::Error| {
-        let failure =
-            Failure::new(codes::UNPACK_FAILED, format!("{} cannot be unpacked to be looked at: {error}", member.name))
-                .hint("make room where the artifacts lie");
-        if error.kind() == io::ErrorKind::StorageFull { failure.later() } else { failure }
+        let told = format!("{} cannot be unpacked to be looked at: {error}", member.name);
+        Failure::unwritten(codes::UNPACK_FAILED, &error, told).hint("make room where the artifacts lie")
     };
     let mut file = tempfile::Builder::new().prefix(".look-").tempfile_in(scratch).map_err(unwritable)?;
     let mut chunk = vec![0; CHUNK_BYTES];

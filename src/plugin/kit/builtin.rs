@@ -130,6 +130,16 @@ impl Failure {
         Self { trouble: Trouble::new(code, message), retry: false }
     }
 
+    /// What could not be written is `code`, unless it is that the disk is full: then it is tried again.
+    pub(crate) fn unwritten(code: Code, error: &std::io::Error, message: impl Into<String>) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => {
+                Self::new(codes::DISK_FULL, message).hint("make room where the artifacts lie").later()
+            }
+            _ => Self::new(code, message),
+        }
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.trouble = self.trouble.with_hint(hint);
         self
@@ -159,6 +169,14 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_one_and_tried_again() {
+        let of = |kind: std::io::ErrorKind| Failure::unwritten(codes::UNWRITABLE, &kind.into(), "it cannot be written");
+        let (full, closed) = (of(std::io::ErrorKind::StorageFull), of(std::io::ErrorKind::PermissionDenied));
+        assert_eq!((full.trouble.code.as_str(), full.retry), ("disk_full", true));
+        assert_eq!((closed.trouble.code.as_str(), closed.retry), ("unwritable", false));
+    }
 
     #[test]
     fn what_cannot_be_cleared_away_does_not_hide_why_it_had_to_be() {

@@ -43,7 +43,9 @@ pub(crate) fn save(
 pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull => {
-            Failure::new(codes::UNPACK_FAILED, format!("{what}: the answer cannot be unpacked: {error}")).later()
+            Failure::new(codes::DISK_FULL, format!("{what}: the answer cannot be unpacked: {error}"))
+                .hint("make room where the artifacts lie")
+                .later()
         }
         _ => {
             Failure::new(codes::ARCHIVE_DAMAGED, format!("{what} was answered with a gzip that is not whole: {error}"))

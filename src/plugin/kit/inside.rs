@@ -447,9 +447,9 @@ impl Walker<'_> {
 
     fn spool(&self, source: &mut dyn Read) -> Result<tempfile::NamedTempFile, Stop> {
         let unwritable = |error: io::Error| {
+            let told = format!("what is inside cannot be looked at: {error}");
             Stop::Failed(
-                Failure::new(codes::UNPACK_FAILED, format!("what is inside cannot be looked at: {error}"))
-                    .hint("make room where the artifacts lie"),
+                Failure::unwritten(codes::UNPACK_FAILED, &error, told).hint("make room where the artifacts lie"),
             )
         };
         let mut file = tempfile::Builder::new().prefix(".look-").tempfile_in(self.scratch).map_err(unwritable)?;

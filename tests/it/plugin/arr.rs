@@ -6,11 +6,11 @@ use super::*;
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const PASSWORD: &str = "p&ss word=ü";
 
-fn app(name: &str) -> Simulated {
+pub(super) fn app(name: &str) -> Simulated {
     Simulated::start("arr.py", &[name])
 }
 
-fn bench(name: &str, app: &Simulated) -> Bench {
+pub(super) fn bench(name: &str, app: &Simulated) -> Bench {
     Bench::of_app(name, json!({"url": app.url(), "wait": "5s", "silence": "1s"}), &[("api_key", KEY)])
 }
 

@@ -4,7 +4,7 @@ use super::database::put_back;
 use super::*;
 
 /// An operator's plugins directory with these programs in `commands/`.
-fn operator(programs: &[(&str, &str)]) -> tempfile::TempDir {
+pub(super) fn operator(programs: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("commands")).unwrap();
     for (name, text) in programs {
@@ -13,7 +13,7 @@ fn operator(programs: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
-fn command(operator: &tempfile::TempDir, settings: Value) -> Bench {
+pub(super) fn command(operator: &tempfile::TempDir, settings: Value) -> Bench {
     Bench::with_plugins("command", settings, operator.path())
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn files(settings: Value) -> Bench {
+pub(super) fn files(settings: Value) -> Bench {
     Bench::new("files", settings)
 }
 

@@ -5,14 +5,14 @@ use super::*;
 
 const SECRET: &str = "S3cret/of+Larder=Otter";
 
-fn opnsense(options: &[&str]) -> (Simulator, Bench) {
+pub(super) fn opnsense(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("opnsense", &[&["--key", "w86XN", "--secret", SECRET], options].concat());
     let mut bench = Bench::new("opnsense", json!({"url": simulator.url, "key": "w86XN", "silence": "1s"}));
     bench.target.settings["secret"] = secret_file(bench.directory.path(), SECRET);
     (simulator, bench)
 }
 
-fn pfsense(options: &[&str]) -> (Simulator, Bench) {
+pub(super) fn pfsense(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("pfsense", &[&["--user", "larder", "--password", SECRET], options].concat());
     let mut bench = Bench::new("pfsense", json!({"url": simulator.url, "user": "larder", "silence": "1s"}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), SECRET);

@@ -6,11 +6,11 @@ use super::*;
 const TOKEN: &str = "glsa_admin0123456789";
 const VIEWER: &str = "glsa_viewer0123456789";
 
-fn grafana() -> Simulated {
+pub(super) fn grafana() -> Simulated {
     Simulated::start("grafana.py", &[])
 }
 
-fn bench(app: &Simulated) -> Bench {
+pub(super) fn bench(app: &Simulated) -> Bench {
     Bench::of_app("grafana", json!({"url": app.url(), "silence": "1s"}), &[("token", TOKEN)])
 }
 

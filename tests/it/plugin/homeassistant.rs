@@ -5,7 +5,7 @@ use super::*;
 
 const TOKEN: &str = "eyJhbGciOi.Larder-Wombat.Long-Lived";
 
-fn homeassistant(options: &[&str]) -> (Simulator, Bench) {
+pub(super) fn homeassistant(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("homeassistant", &[&["--token", TOKEN], options].concat());
     let settings = json!({"url": simulator.url, "silence": "1s", "poll": "100ms", "wait": "10s"});
     let mut bench = Bench::new("homeassistant", settings);

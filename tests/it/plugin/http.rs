@@ -7,7 +7,7 @@ use super::*;
 
 const TOKEN: &str = "t0ken-of-Larder-Brunch";
 
-fn bench(url: &str, settings: Value) -> Bench {
+pub(super) fn bench(url: &str, settings: Value) -> Bench {
     let mut bench = Bench::new("http", json!({"url": url, "silence": "1s"}));
     for (name, value) in settings.as_object().unwrap() {
         bench.target.settings[name] = value.clone();

@@ -5,7 +5,7 @@ use super::*;
 
 const TOKEN: &str = "Q7rWombatTokenOfLarder0000";
 
-fn ninja(options: &[&str]) -> (Simulator, Bench) {
+pub(super) fn ninja(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("invoiceninja", &[&["--token", TOKEN], options].concat());
     let settings = json!({"url": simulator.url, "silence": "1s", "poll": "100ms", "wait": "10s"});
     let mut bench = Bench::new("invoiceninja", settings);

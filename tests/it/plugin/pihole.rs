@@ -19,11 +19,11 @@ fn pihole_with(options: &[&str], settings: Value) -> (Simulator, Bench) {
     (simulator, bench)
 }
 
-fn pihole(options: &[&str]) -> (Simulator, Bench) {
+pub(super) fn pihole(options: &[&str]) -> (Simulator, Bench) {
     pihole_with(options, json!({}))
 }
 
-fn full_password(bench: &mut Bench) {
+pub(super) fn full_password(bench: &mut Bench) {
     bench.target.settings["password"] = secret_file(bench.directory.path(), PASSWORD);
 }
 

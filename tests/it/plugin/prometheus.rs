@@ -6,16 +6,16 @@ use super::simulated::{Simulated, http};
 use super::*;
 
 /// A real Prometheus with its own directory.
-struct Real {
+pub(super) struct Real {
     child: Child,
-    port: u16,
-    directory: tempfile::TempDir,
+    pub(super) port: u16,
+    pub(super) directory: tempfile::TempDir,
 }
 
 const RULES: &str = "groups:\n- name: hosts\n  rules:\n  # a comment that the API does not tell\n  - alert: Down\n    expr: up == 0\n    for: 5m\n";
 
 impl Real {
-    fn start(flags: &[&str]) -> Self {
+    pub(super) fn start(flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = support::free_port();
         std::fs::create_dir(directory.path().join("rules")).unwrap();
@@ -47,7 +47,7 @@ impl Real {
         child
     }
 
-    fn samples(port: u16) -> u64 {
+    pub(super) fn samples(port: u16) -> u64 {
         let answer = http(port, "GET", "/api/v1/query?query=count_over_time(up%5B1h%5D)", "");
         let start = answer.find('{').unwrap_or(0);
         let end = answer.rfind('}').map_or(answer.len(), |at| at + 1);
@@ -55,11 +55,11 @@ impl Real {
         answer.pointer("/data/result/0/value/1").and_then(Value::as_str).and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    fn bench(&self) -> Bench {
+    pub(super) fn bench(&self) -> Bench {
         let settings = json!({
             "url": format!("http://127.0.0.1:{}", self.port),
             "config_file": self.directory.path().join("prometheus.yml"),
@@ -82,7 +82,7 @@ impl Drop for Real {
     }
 }
 
-fn entries(path: &Path) -> usize {
+pub(super) fn entries(path: &Path) -> usize {
     std::fs::read_dir(path).map_or(0, Iterator::count)
 }
 

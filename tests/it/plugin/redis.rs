@@ -14,14 +14,14 @@ const PASSWORD: &str = "hüter 'of\" the\\ keys";
 const TURN_BACK: &str = "redis.call('RPUSH', 'list', redis.call('LPOP', 'list'))";
 
 /// A throwaway instance: private directory, loopback port and socket, gone when dropped.
-struct Redis {
-    directory: tempfile::TempDir,
+pub(super) struct Redis {
+    pub(super) directory: tempfile::TempDir,
     port: u16,
     daemon: Child,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::over(tempfile::Builder::new().prefix("larder-rd-").tempdir_in("/tmp").unwrap(), &[])
     }
 
@@ -52,7 +52,7 @@ impl Redis {
         (redis, up)
     }
 
-    fn cli(&self, args: &[&str]) -> String {
+    pub(super) fn cli(&self, args: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .env("REDISCLI_AUTH", PASSWORD)
             .args(["-p", &self.port.to_string()])
@@ -69,7 +69,7 @@ impl Redis {
         std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
     }
 
-    fn fill(&self) {
+    pub(super) fn fill(&self) {
         self.cli(&["EVAL", "for i = 1, 500 do redis.call('SET', 'key:' .. i, 'value ' .. i) end", "0"]);
         self.cli(&["RPUSH", "list", "a", "süß", "c"]);
         self.cli(&["-n", "3", "SET", "other", "x", "EX", "5000"]);
@@ -86,7 +86,7 @@ impl Redis {
     }
 
     /// All that it holds, as one text.
-    fn content(&self) -> String {
+    pub(super) fn content(&self) -> String {
         let every = "local r = {} for _, k in ipairs(redis.call('KEYS', 'key:*')) do r[#r + 1] = k .. '=' .. redis.call('GET', k) end \
                      table.sort(r) return redis.sha1hex(table.concat(r, ','))";
         [&["EVAL", every, "0"][..], &["LRANGE", "list", "0", "-1"], &["-n", "3", "GET", "other"], &["DBSIZE"]]
@@ -129,7 +129,7 @@ fn compared(restored: &Restored) -> (Verdict, &str) {
     (found.verdict, &found.detail)
 }
 
-fn redis(instance: &Redis, more: Value) -> Bench {
+pub(super) fn redis(instance: &Redis, more: Value) -> Bench {
     let mut bench = Bench::new("redis", json!({"host": "127.0.0.1", "port": instance.port}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), PASSWORD);
     for (key, value) in more.as_object().unwrap() {

@@ -8,11 +8,11 @@ use rusqlite::Connection;
 use super::database::{never_proven_when_damaged, not_put_back, put_back, rehearse, restored, steps};
 use super::*;
 
-fn sqlite(path: &Path) -> Bench {
+pub(super) fn sqlite(path: &Path) -> Bench {
     Bench::new("sqlite", json!({ "path": path, "busy_timeout": 1 }))
 }
 
-fn database(path: &Path, sql: &str) -> Connection {
+pub(super) fn database(path: &Path, sql: &str) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.execute_batch(sql).unwrap();
     connection
@@ -228,7 +228,7 @@ fn a_database_whose_wal_cannot_be_read_is_an_error() {
     assert!(answer.contains(r#""event":"artifact","path":"app.db""#), "{answer}");
 }
 
-const SAMPLE: &str = "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
+pub(super) const SAMPLE: &str = "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 500)
     INSERT INTO t SELECT n, 'row ' || n || hex(zeroblob(50)) FROM n;";
 

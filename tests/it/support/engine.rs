@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub struct Simulation {
     pub files: Vec<(&'static str, &'static str)>,
     /// All calls but those that only ask, in order.
     pub calls: Vec<String>,
+    /// How long it thinks before each answer.
+    pub pause: Duration,
 }
 
 pub struct Engine {
@@ -31,7 +34,8 @@ impl Engine {
             "Id": "1".repeat(64), "Name": "/one", "State": state, "Mounts": mounts, "HostConfig": host_config,
             "Config": {"Image": "app:1", "Labels": {}, "Env": []}, "Image": "sha256:1",
         });
-        let simulation = Arc::new(Mutex::new(Simulation { container, files, calls: Vec::new() }));
+        let simulation =
+            Arc::new(Mutex::new(Simulation { container, files, calls: Vec::new(), pause: Duration::ZERO }));
         let shared = simulation.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -48,6 +52,11 @@ impl Engine {
 
     pub fn calls(&self) -> Vec<String> {
         self.simulation.lock().unwrap().calls.clone()
+    }
+
+    /// From now on it thinks so long before each answer.
+    pub fn is_slow(&self, pause: Duration) {
+        self.simulation.lock().unwrap().pause = pause;
     }
 
     pub fn state(&self) -> Value {
@@ -73,6 +82,8 @@ fn serve(client: UnixStream, shared: &Mutex<Simulation>) {
     let _ = reader.read_exact(&mut body);
     let mut words = first.split(' ');
     let (verb, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let pause = shared.lock().unwrap().pause;
+    std::thread::sleep(pause);
     let (status, kind, answer) = shared.lock().unwrap().answer(verb, target);
     let head = format!(
         "HTTP/1.1 {status} X\r\nApi-Version: 1.45\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

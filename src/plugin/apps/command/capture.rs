@@ -70,7 +70,8 @@ pub(super) fn run(
 ) -> Result<Vec<PathBuf>, Failure> {
     let output = settings.stdout.as_ref().map(|name| staging.join(name));
     let stdout = output.as_ref().map(File::create_new).transpose().map_err(|error| {
-        Failure::new(codes::OUTPUT_UNWRITABLE, format!("standard output cannot be written to a file: {error}"))
+        let told = format!("standard output cannot be written to a file: {error}");
+        Failure::unwritten(codes::OUTPUT_UNWRITABLE, &error, told)
     })?;
     let args = settings.args.iter().map(Into::into).collect();
     let mut told = u64::MAX;
@@ -86,15 +87,28 @@ pub(super) fn run(
         events.log(line);
     }
     if let Some(failure) = ended(&settings.command, &ran) {
+        let failure = failure.hint("the run's log has the end of what it wrote to standard error");
+        // Looked at before room is made.
+        let failure = of_a_full_disk(failure, staging);
         if let Some(path) = &output {
             let _ = std::fs::remove_file(path);
         }
-        return Err(failure.hint("the run's log has the end of what it wrote to standard error"));
+        return Err(failure);
     }
     match &settings.stdout {
         Some(name) => Ok(vec![name.into()]),
         None => matching(settings, staging),
     }
+}
+
+/// Why a program failed is known only to itself; where no room is left, that is why.
+fn of_a_full_disk(failure: Failure, staging: &Path) -> Failure {
+    let room = nix::sys::statvfs::statvfs(staging).map(|found| found.blocks_available());
+    if room != Ok(0) {
+        return failure;
+    }
+    let told = format!("{}: no room is left in {}", failure.trouble.message, staging.display());
+    Failure::new(codes::DISK_FULL, told).hint("make room where the artifacts lie").later()
 }
 
 /// The regular files that a pattern matches, in order.

@@ -18,7 +18,8 @@ use crate::plugin::apps::docker::unwritable;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::live::{Kind, sqlite};
+use crate::plugin::kit::live::Kind;
+use crate::plugin::kit::live::sqlite::{self, Copied};
 use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::sqlite_files::{BESIDE, READ};
 use crate::plugin::protocol::Verdict;
@@ -60,7 +61,7 @@ impl Still<'_> {
             events.progress(0, 0);
             let into = directory.path().join(number.to_string());
             let found = match kind {
-                Kind::Sqlite if is_here => self.copied(name, &into, &mut fates),
+                Kind::Sqlite if is_here => self.copied(name, &into, &mut fates)?,
                 Kind::Sqlite => self.read_twice(name, &into, &mut fates)?,
                 kind => Self::unknown(self.item, self.settings, name, *kind),
             };
@@ -81,20 +82,18 @@ impl Still<'_> {
     }
 
     /// Copied by SQLite's own online backup.
-    fn copied(&self, name: &[u8], into: &Path, fates: &mut Fates) -> Found {
+    fn copied(&self, name: &[u8], into: &Path, fates: &mut Fates) -> Result<Found, Failure> {
         let source = self.place.source.join(on_disk(name));
-        if let Err(why) = sqlite::copy(&source, into) {
-            return Found {
-                detail: format!("it cannot be copied while it is written to: {why}"),
-                ..self.doubtful(name)
-            };
+        if let Copied::Not(why) = sqlite::copy(&source, into)? {
+            let detail = format!("it cannot be copied while it is written to: {why}");
+            return Ok(Found { detail, ..self.doubtful(name) });
         }
         let checked = sqlite::check(into);
         fates.insert(name.to_vec(), Some(into.to_owned()));
         for end in BESIDE {
             fates.insert([name, end.as_bytes()].concat(), None);
         }
-        self.judged(name, checked, "copied by SQLite's online backup")
+        Ok(self.judged(name, checked, "copied by SQLite's online backup"))
     }
 
     /// Read until it is found twice as it was, through the engine.

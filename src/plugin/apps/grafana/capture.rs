@@ -134,9 +134,8 @@ pub(super) fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure>
         file.sync_all()
     };
     written().map_err(|error| {
-        let failure = Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", path.display()))
-            .hint("make room where the artifacts lie");
-        if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
+        Failure::unwritten(codes::UNWRITABLE, &error, format!("{} cannot be written: {error}", path.display()))
+            .hint("make room where the artifacts lie")
     })
 }
 

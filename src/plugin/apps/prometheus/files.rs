@@ -140,9 +140,8 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", path.display()))
-        .hint("make room there, and give the daemon's user write permission");
-    if error.kind() == std::io::ErrorKind::StorageFull { failure.later() } else { failure }
+    Failure::unwritten(codes::UNWRITABLE, error, format!("{} cannot be written: {error}", path.display()))
+        .hint("make room there, and give the daemon's user write permission")
 }
 
 #[cfg(test)]

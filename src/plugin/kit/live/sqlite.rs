@@ -4,8 +4,10 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::error::codes;
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::sqlite::check::integrity;
 use crate::plugin::kit::live::{Kind, recognise};
 use crate::plugin::kit::place::with_suffix;
@@ -22,18 +24,31 @@ const INDEX: u32 = 3_007_000;
 /// Enough to know such a file by.
 const HEAD_BYTES: u64 = 32;
 
-/// Copies a database that lies on this host as it is at one instant, while others work with it.
+/// What came of a copy.
+#[derive(Debug)]
+pub(crate) enum Copied {
+    Whole,
+    /// The database cannot be copied, and why.
+    Not(String),
+}
+
+/// Copies a database that lies on this host as it is at one instant, while others work with it. Of a copy that is not
+/// whole nothing stays.
 ///
 /// # Errors
-/// In words; what was written is removed then.
-pub(crate) fn copy(source: &Path, into: &Path) -> Result<(), String> {
-    let copied = copy_here(source, into);
-    if copied.is_err() {
-        for end in [""].iter().chain(&BESIDE) {
-            let _ = std::fs::remove_file(with_suffix(into, end));
-        }
+/// `disk_full`: that is nothing that the database can do for.
+pub(crate) fn copy(source: &Path, into: &Path) -> Result<Copied, Failure> {
+    let Err(error) = copy_here(source, into) else { return Ok(Copied::Whole) };
+    for end in [""].iter().chain(&BESIDE) {
+        let _ = std::fs::remove_file(with_suffix(into, end));
     }
-    copied.map_err(|error| crate::error::chain(&error))
+    let told = crate::error::chain(&error);
+    if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+        return Err(Failure::new(codes::DISK_FULL, format!("no room for the copy of {}: {told}", source.display()))
+            .hint("make room where the artifacts lie; nothing half-written is kept")
+            .later());
+    }
+    Ok(Copied::Not(told))
 }
 
 fn copy_here(source: &Path, into: &Path) -> rusqlite::Result<()> {
@@ -117,7 +132,7 @@ mod tests {
             });
             for round in 0..5 {
                 let into = directory.path().join(format!("copy-{round}.db"));
-                copy(&path, &into).unwrap();
+                assert!(matches!(copy(&path, &into).unwrap(), Copied::Whole));
                 assert_eq!(check(&into).0, Verdict::Proven);
                 let sum: i64 = Connection::open(&into)
                     .unwrap()

@@ -7,6 +7,7 @@ use crate::error::{Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::live::sqlite::Copied;
 use crate::plugin::kit::live::tree::Looked;
 use crate::plugin::kit::live::{Kind, NAMED_MAX, sqlite, tree::Database};
 use crate::plugin::kit::place::with_suffix;
@@ -52,12 +53,12 @@ pub(crate) fn copy(
         let artifact = artifact(&each.path);
         let into = staging.join(&artifact);
         std::fs::create_dir_all(staging.join(DIRECTORY)).map_err(|error| {
-            Failure::new(codes::UNWRITABLE, format!("{} cannot be written: {error}", into.display()))
+            Failure::unwritten(codes::UNWRITABLE, &error, format!("{} cannot be written: {error}", into.display()))
         })?;
         events.log(format!("{} is in use: a copy by SQLite's online backup is kept too", each.path.display()));
-        match sqlite::copy(&each.path, &into) {
-            Ok(()) => events.artifact(&artifact, FORMAT, digest::sha256(&into, |_| {})?),
-            Err(why) => events.log(format!("{} cannot be copied: {why}", each.path.display())),
+        match sqlite::copy(&each.path, &into)? {
+            Copied::Whole => events.artifact(&artifact, FORMAT, digest::sha256(&into, |_| {})?),
+            Copied::Not(why) => events.log(format!("{} cannot be copied: {why}", each.path.display())),
         }
     }
     let mut accepted: Vec<String> = looked
