@@ -92,7 +92,7 @@ impl Bench {
             run: RunId::generate(jiff::Timestamp::now()),
             inputs: CaptureInputs::default(),
             cancel: CancellationToken::new(),
-            limits: Limits { deadline: Duration::from_secs(60), grace: Duration::from_secs(1), ..Limits::default() },
+            limits: Limits { deadline: Duration::from_mins(3), grace: Duration::from_secs(1), ..Limits::default() },
             progress: Arc::default(),
         }
     }
