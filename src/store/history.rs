@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 
 use super::batch::{PACKS, job_run_key, job_runs_prefix, open_key};
 use super::ledger::{Ledger, parse};
-use super::pack::Pack;
-use super::packing::{Place, id_behind};
+use super::pack::{Pack, Packed};
+use super::packing::{Place, events_of, id_behind};
 use super::record::{RunEvent, RunRecord, Trigger};
 use super::scan::walk;
-use super::{Batch, Order, StoreError, Tree};
+use super::{Batch, Order, StoreError, Tree, show_key};
 use crate::run::RunState;
 use crate::run::recovery::{Recovery, recover};
 use crate::types::{JobId, Name, RunId};
@@ -59,6 +59,49 @@ impl RunRecord {
 }
 
 impl Ledger {
+    /// # Errors
+    /// When the store cannot be read or the record cannot be understood.
+    pub fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        if let Some(run) = self.record(Tree::Runs, &id.to_bytes())? {
+            return Ok(Some(run));
+        }
+        let Some(packed) = self.packed(id)? else { return Ok(None) };
+        let refuse = |source| StoreError::Record { key: show_key(Tree::Runs, &id.to_bytes()), source };
+        serde_json::from_slice(&packed.record).map(Some).map_err(refuse)
+    }
+
+    /// Whether there is a record of a job's run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_run(&self, job: &JobId, id: RunId) -> Result<bool, StoreError> {
+        Ok(self.store().get(Tree::Runs, &id.to_bytes())?.is_some() || self.packed_in(job, id)?.is_some())
+    }
+
+    /// Whether what a job's run did is known; of one that was found again in its manifest it is not.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the record cannot be understood.
+    pub fn remembers(&self, job: &JobId, id: RunId) -> Result<bool, StoreError> {
+        match self.record::<RunRecord>(Tree::Runs, &id.to_bytes())? {
+            Some(run) => Ok(run.trigger != Trigger::FoundAgain),
+            None => Ok(self.packed_in(job, id)?.is_some_and(|(_, found_again)| !found_again)),
+        }
+    }
+
+    /// A run's log, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn events(&self, run: RunId) -> Result<Vec<RunEvent>, StoreError> {
+        let rows = self.log_rows(run)?;
+        if !rows.is_empty() || self.store().get(Tree::Runs, &run.to_bytes())?.is_some() {
+            return Ok(events_of(&rows));
+        }
+        let log = self.packed(run)?.and_then(|packed| parse(Tree::Events, &run.to_bytes(), &packed.log));
+        Ok(log.unwrap_or_default())
+    }
+
     /// Runs, newest first.
     ///
     /// # Errors
@@ -228,6 +271,16 @@ impl Ledger {
         let after = before.map(|id| job_run_key(job, id));
         let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Descending, limit)?;
         Ok(found.iter().filter_map(|(key, _)| id_behind(&prefix, key)).collect())
+    }
+
+    /// A run that is in a pack of any job.
+    fn packed(&self, id: RunId) -> Result<Option<Packed>, StoreError> {
+        for job in self.jobs_with_runs(&RunFilter::default())? {
+            if let Some((Place { pack: Some(newest), .. }, _)) = self.packed_in(&job, id)? {
+                return Ok(self.pack(newest)?.take(id));
+            }
+        }
+        Ok(None)
     }
 
     /// The jobs in the index that `filter` names: one seek a job, however many runs it has.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::batch::{CONFIG_KEY, OPEN_PREFIX, job_key};
-use super::packing::events_of;
-use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunEvent, RunRecord, Trigger};
+use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunRecord};
 use super::scan::walk;
 use super::{Batch, Order, Store, StoreError, Tree, show_key};
 use crate::types::{JobId, Name, RunId};
@@ -72,49 +71,6 @@ impl Ledger {
         self.join_peaks(std::slice::from_mut(&mut job))?;
         self.join_mounts(std::slice::from_mut(&mut job))?;
         Ok(Some(job))
-    }
-
-    /// # Errors
-    /// When the store cannot be read or the record cannot be understood.
-    pub fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        if let Some(run) = self.record(Tree::Runs, &id.to_bytes())? {
-            return Ok(Some(run));
-        }
-        let Some(packed) = self.packed(id)? else { return Ok(None) };
-        let refuse = |source| StoreError::Record { key: show_key(Tree::Runs, &id.to_bytes()), source };
-        serde_json::from_slice(&packed.record).map(Some).map_err(refuse)
-    }
-
-    /// Whether there is a record of a job's run.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn has_run(&self, job: &JobId, id: RunId) -> Result<bool, StoreError> {
-        Ok(self.store.get(Tree::Runs, &id.to_bytes())?.is_some() || self.packed_in(job, id)?.is_some())
-    }
-
-    /// Whether what a job's run did is known; of one that was found again in its manifest it is not.
-    ///
-    /// # Errors
-    /// When the store cannot be read or the record cannot be understood.
-    pub fn remembers(&self, job: &JobId, id: RunId) -> Result<bool, StoreError> {
-        match self.record::<RunRecord>(Tree::Runs, &id.to_bytes())? {
-            Some(run) => Ok(run.trigger != Trigger::FoundAgain),
-            None => Ok(self.packed_in(job, id)?.is_some_and(|(_, found_again)| !found_again)),
-        }
-    }
-
-    /// A run's log, oldest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn events(&self, run: RunId) -> Result<Vec<RunEvent>, StoreError> {
-        let rows = self.log_rows(run)?;
-        if !rows.is_empty() || self.store.get(Tree::Runs, &run.to_bytes())?.is_some() {
-            return Ok(events_of(&rows));
-        }
-        let log = self.packed(run)?.and_then(|packed| parse(Tree::Events, &run.to_bytes(), &packed.log));
-        Ok(log.unwrap_or_default())
     }
 
     /// The runs that are not finished, oldest first.

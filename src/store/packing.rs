@@ -203,16 +203,6 @@ impl Ledger {
         Ok(found.map(|(id, found_again)| (Place { id, pack: Some(newest) }, found_again)))
     }
 
-    /// A run that is in a pack of any job.
-    pub(super) fn packed(&self, id: RunId) -> Result<Option<Packed>, StoreError> {
-        for job in self.jobs_with_runs(&super::history::RunFilter::default())? {
-            if let Some((Place { pack: Some(newest), .. }, _)) = self.packed_in(&job, id)? {
-                return Ok(self.pack(newest)?.take(id));
-            }
-        }
-        Ok(None)
-    }
-
     /// The pack whose newest run is `newest`.
     ///
     /// # Errors
