@@ -59,6 +59,8 @@ impl RunRecord {
 }
 
 impl Ledger {
+    /// A run, wherever it is.
+    ///
     /// # Errors
     /// When the store cannot be read or the record cannot be understood.
     pub fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
@@ -240,7 +242,7 @@ impl Ledger {
                 places.extend(self.packed_places(&job, before, above, limit)?);
             }
         }
-        places.sort_unstable_by(|a, b| b.cmp(a));
+        in_order(&mut places);
         let (mut reader, mut runs) = (Reader::new(self), Vec::new());
         for place in places {
             if runs.len() >= limit {
@@ -260,7 +262,7 @@ impl Ledger {
         let above = loose.last().copied().filter(|_| loose.len() >= limit);
         let mut places = self.packed_places(job, before, above, limit)?;
         places.extend(loose.into_iter().map(|id| Place { id, pack: None }));
-        places.sort_unstable_by(|a, b| b.cmp(a));
+        in_order(&mut places);
         places.truncate(limit);
         Ok(places)
     }
@@ -309,6 +311,12 @@ impl Ledger {
     }
 }
 
+/// Newest first; a run that was packed between two reads is there once.
+fn in_order(places: &mut Vec<Place>) {
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.dedup_by_key(|place| place.id);
+}
+
 /// Reads runs from wherever they are; the packs that were read last are kept, since neighbours share one.
 struct Reader<'a> {
     ledger: &'a Ledger,
@@ -325,7 +333,14 @@ impl<'a> Reader<'a> {
 
     /// None, with a warning, when it cannot be understood.
     fn run(&mut self, place: Place) -> Result<Option<RunRecord>, StoreError> {
-        let Some(newest) = place.pack else { return self.ledger.listed_run(place.id) };
+        let Some(newest) = place.pack else {
+            if let Some(run) = self.ledger.listed_run(place.id)? {
+                return Ok(Some(run));
+            }
+            // It may have been packed since its place was read.
+            let packed = self.ledger.packed(place.id)?;
+            return Ok(packed.and_then(|run| parse(Tree::Runs, &run.id.to_bytes(), &run.record)));
+        };
         if !self.packs.contains_key(&newest) {
             let pack = match self.ledger.pack(newest) {
                 Ok(pack) => pack,

@@ -1,10 +1,11 @@
-//! Packs lie in files beside sled's own: sled keeps what it read in memory, and old runs are rarely asked for.
+//! Packs lie in files beside those of the trees: the trees keep what was read of them in memory, and old runs are rarely
+//! asked for.
 //!
 //! ```text
 //! store/packs/<key in hex>-<checksum in hex>    the value
-//! sled                                          in place of the value: a mark, the checksum, the length
+//! the tree                                      in place of the value: a mark, the checksum, the length
 //! ```
-//! The file is whole on the disk before sled says that it is there, and removed only when sled says no more that it is. Its
+//! The file is whole on the disk before the tree says that it is there, and removed only when that says so no more. Its
 //! name has its checksum, so another value of the same key is another file. What a process that was killed left of either
 //! is removed by the next start. The chain counts the value's checksum, wherever the value is.
 
@@ -14,7 +15,6 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::senseless;
 use crate::store::batch::PACKS;
 use crate::store::chain;
 use crate::store::{Tree, VALUE_BYTES_MAX, show_key};
@@ -22,7 +22,7 @@ use crate::store::{Tree, VALUE_BYTES_MAX, show_key};
 /// Below the store's directory, so that it moves with it.
 const DIR: &str = "packs";
 
-/// What stands in sled for a value that lies in a file. No record starts so, and no value that carries its checksum.
+/// What stands in the tree for a value that lies in a file. No record starts so, and no value that carries its checksum.
 const MARK: u8 = 2;
 
 /// The mark, the checksum, the length.
@@ -31,7 +31,7 @@ const STUB_BYTES: usize = 1 + 8 + 4;
 /// Files that are waited for one by one; of more, the whole file system is.
 const SYNCED_ALONE_MAX: usize = 4;
 
-/// What stands in sled for a value.
+/// What stands in the tree for a value.
 #[derive(Clone, Copy)]
 pub(super) struct Stub {
     pub(super) checksum: u64,
@@ -81,19 +81,20 @@ impl Outside {
         Self { dir: store.join(DIR) }
     }
 
-    /// The value, when it is what sled says.
+    /// The value, when it is what the tree says.
     ///
     /// # Errors
     /// Damage when it is not, or when there is none.
-    pub(super) fn read(&self, tree: Tree, key: &[u8], stub: Stub) -> Result<Vec<u8>, sled::Error> {
-        let damaged = |why: &str| senseless(format!("the record {} {why}", show_key(tree, key)));
+    pub(super) fn read(&self, tree: Tree, key: &[u8], stub: Stub) -> io::Result<Vec<u8>> {
+        let damaged =
+            |why: &str| io::Error::new(ErrorKind::InvalidData, format!("the record {} {why}", show_key(tree, key)));
         let file = match File::open(self.dir.join(stub.name(key))) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged("has no file any more")),
-            Err(error) => return Err(sled::Error::Io(error)),
+            Err(error) => return Err(error),
         };
         let mut value = Vec::new();
-        file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value).map_err(sled::Error::Io)?;
+        file.take(VALUE_BYTES_MAX as u64 + 1).read_to_end(&mut value)?;
         let is_it = value.len() == stub.bytes as usize && chain::checksum(tree, key, &value) == stub.checksum;
         if is_it { Ok(value) } else { Err(damaged("is not what its checksum says")) }
     }
@@ -128,7 +129,7 @@ impl Outside {
         dir.sync_all()
     }
 
-    /// Removes what sled says no more; what cannot be removed is tried again by the next start.
+    /// Removes what the tree says no more; what cannot be removed is tried again by the next start.
     pub(super) fn remove(&self, gone: &[(Vec<u8>, Stub)]) {
         for (key, stub) in gone {
             if let Err(error) = std::fs::remove_file(self.dir.join(stub.name(key))) {

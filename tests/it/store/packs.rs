@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder::run::RunState;
@@ -13,7 +14,7 @@ use larder::store::ledger::Ledger;
 use larder::store::memory::MemoryStore;
 use larder::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use larder::store::sled_store::SledStore;
-use larder::store::{Batch, Order, Store, Tree};
+use larder::store::{Batch, Entry, Order, Store, StoreError, Tree};
 use larder::types::{JobId, Outcome, RunId};
 use proptest::prelude::*;
 
@@ -192,6 +193,74 @@ fn a_run_that_turns_up_late_and_one_that_stays_open_keep_their_places() {
         assert_eq!(ledger.runs(&filter).unwrap(), next[..next.len().min(3)], "behind {index}");
     }
     assert_eq!(ledger.open_runs().unwrap(), [stuck]);
+}
+
+/// A store in which somebody else writes just before one of its reads.
+struct Written {
+    store: MemoryStore,
+    reads: AtomicUsize,
+    /// Before which read, and what.
+    pending: Mutex<Option<(usize, Batch)>>,
+}
+
+impl Written {
+    fn read(&self) -> &MemoryStore {
+        let read = self.reads.fetch_add(1, Ordering::Relaxed);
+        let mut pending = self.pending.lock().unwrap();
+        if let Some((_, batch)) = pending.take_if(|(before, _)| *before == read) {
+            self.store.commit(batch).unwrap();
+        }
+        &self.store
+    }
+}
+
+impl Store for Written {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read().get(tree, key)
+    }
+
+    fn scan(
+        &self,
+        tree: Tree,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.read().scan(tree, prefix, after, order, limit)
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.store.commit(batch)
+    }
+}
+
+#[test]
+fn a_run_that_is_packed_while_somebody_reads_is_listed_once() {
+    let id: JobId = "a/daily".parse().unwrap();
+    let runs: Vec<RunRecord> = (0..64).rev().map(|second| finished("a/daily", second)).collect();
+    let filled = || {
+        let store = MemoryStore::new();
+        let mut batch = Batch::default();
+        runs.iter().for_each(|run| batch.put_run(run).unwrap());
+        store.commit(batch).unwrap();
+        store
+    };
+    let mut packing = Batch::default();
+    Ledger::new(Arc::new(filled())).tidy_history(&id, 1000, &mut packing).unwrap();
+    assert!(!packing.is_empty());
+    for target in [None, Some(name("a"))] {
+        let filter = RunFilter { target, limit: 64, ..RunFilter::default() };
+        for before in 0..70 {
+            let pending = Mutex::new(Some((before, packing.clone())));
+            let store = Arc::new(Written { store: filled(), reads: AtomicUsize::new(0), pending });
+            let ledger = Ledger::new(store.clone());
+            assert_eq!(ledger.runs(&filter).unwrap(), runs, "packed before read {before}");
+            let one = &runs[50];
+            store.reads.store(before.saturating_sub(2), Ordering::Relaxed);
+            assert_eq!(ledger.run(one.id).unwrap().as_ref(), Some(one), "packed before read {before}");
+        }
+    }
 }
 
 #[test]
