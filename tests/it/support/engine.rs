@@ -71,7 +71,11 @@ fn serve(client: UnixStream, shared: &Mutex<Simulation>) {
     let _ = reader.read_line(&mut first);
     loop {
         let mut line = String::new();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+        // Who is killed before it asked has not asked.
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if line == "\r\n" {
             break;
         }
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
@@ -79,7 +83,9 @@ fn serve(client: UnixStream, shared: &Mutex<Simulation>) {
         }
     }
     let mut body = vec![0; length];
-    let _ = reader.read_exact(&mut body);
+    if reader.read_exact(&mut body).is_err() {
+        return;
+    }
     let mut words = first.split(' ');
     let (verb, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let pause = shared.lock().unwrap().pause;
