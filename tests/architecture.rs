@@ -299,7 +299,7 @@ fn a_floor_of_the_plugins_uses_only_what_is_below_it_and_an_application_no_other
 }
 
 /// Who may know of a restore whether it is a dry run: who asks for it, and who ends one behind its plan.
-const KNOW_DRY_RUNS: [&str; 4] = ["plugin/protocol.rs", "plugin/kit/restore.rs", "plugin/host", "plugin/apps/rsync"];
+const KNOW_DRY_RUNS: [&str; 3] = ["plugin/protocol.rs", "plugin/kit/restore.rs", "plugin/host"];
 
 #[test]
 fn no_application_knows_whether_a_restore_is_a_dry_run() {

@@ -22,10 +22,7 @@ pub(crate) const BUILTIN: Builtin = Builtin {
     schema: || schemars::schema_for!(settings::RsyncSettings).to_value(),
     capture: capture::capture,
     validate: validate::validate,
-    restore: Some(Restore {
-        options: || schemars::schema_for!(restore::RsyncRestore).to_value(),
-        run: restore::restore,
-    }),
+    restore: Some(Restore::by::<restore::PutBack>()),
     recover: Some(restore::undo::recover),
 };
 

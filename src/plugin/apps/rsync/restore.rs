@@ -22,12 +22,12 @@ use super::ends::Outcome;
 use super::remote::{ASIDE, PARTIAL, Remote};
 use super::settings::{RsyncSettings, TREE};
 use crate::error::{Trouble, codes};
-use crate::plugin::kit::asked;
-use crate::plugin::kit::builtin::{self, Failure};
+use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::live::tree::{self, Bounds};
-use crate::plugin::protocol::{Request, Verb, Verdict};
+use crate::plugin::kit::restore::{Planned, RestoreJob, Restorer};
+use crate::plugin::protocol::{CaptureFacts, Step, Verb, Verdict};
 
 mod attributes;
 mod left;
@@ -49,8 +49,13 @@ pub(super) struct RsyncRestore {
     below: Option<String>,
 }
 
+type Job<'j> = RestoreJob<'j, RsyncSettings, RsyncRestore>;
+
+/// Sends the copy back to the device.
+pub(super) struct PutBack;
+
 /// One path and what is to be done there.
-struct Work {
+pub(super) struct Work {
     from: PathBuf,
     to: String,
     note: Note,
@@ -69,55 +74,66 @@ struct Work {
     left: Left,
 }
 
-pub(super) fn restore(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
-    let settings = RsyncSettings::of(request)?;
-    let options: RsyncRestore = builtin::options(request)?;
-    let order = asked::order(request)?;
-    let refused = |path: &str| !path.starts_with('/') || path.split('/').any(|part| part == "..");
-    if options.below.as_deref().is_some_and(refused) {
-        return Err(Failure::new(codes::RESTORE_OPTIONS, "`below` is no absolute path")
-            .hint("write a whole path of the device"));
-    }
-    let remote = Remote::open(&settings, &request.staging)?;
-    let facts = asked::facts(request)?;
-    let mut work = Vec::new();
-    for (path, from) in remote.places(&tree_in(facts, &order.tree, &settings)) {
-        if !from.exists() {
-            return Err(Failure::new(codes::NOTHING_TO_RESTORE, format!("the backup has no {path}"))
-                .hint("choose another snapshot: `larder snapshots TARGET`"));
+impl Restorer for PutBack {
+    type Settings = RsyncSettings;
+    type Options = RsyncRestore;
+    type Work = Vec<Work>;
+
+    fn plan(job: &Job<'_>, events: &mut EventWriter<'_>) -> Result<Planned<Vec<Work>>, Failure> {
+        let RestoreJob { settings, options, facts, tree, .. } = job;
+        settings.check()?;
+        let refused = |path: &str| !path.starts_with('/') || path.split('/').any(|part| part == "..");
+        if options.below.as_deref().is_some_and(refused) {
+            return Err(Failure::new(codes::RESTORE_OPTIONS, "`below` is no absolute path")
+                .hint("write a whole path of the device"));
         }
-        let to = match &options.below {
-            Some(below) => format!("{}{path}", below.trim_end_matches('/')),
-            None => path.to_owned(),
-        };
-        work.push(Work::plan(&remote, request, from, to, events)?);
-    }
-    for each in &work {
-        each.tell(&settings.host, events);
-    }
-    if order.dry_run {
-        return Ok(());
-    }
-    let journal = Journal::of(request).or_else(|_| Journal::within(&request.staging))?;
-    // Nothing is changed on the device before all of it is noted.
-    for (number, each) in work.iter_mut().enumerate() {
-        let entry = entry_of(number);
-        let kept = each.keep(&remote, &journal, &entry, events);
-        if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
-            return Err(failure.after(clear(&journal)));
+        let remote = Remote::open(settings, job.staging)?;
+        let mut work = Vec::new();
+        for (path, from) in remote.places(&tree_in(facts, tree, settings)) {
+            if !from.exists() {
+                return Err(Failure::new(codes::NOTHING_TO_RESTORE, format!("the backup has no {path}"))
+                    .hint("choose another snapshot: `larder snapshots TARGET`"));
+            }
+            let to = match &options.below {
+                Some(below) => format!("{}{path}", below.trim_end_matches('/')),
+                None => path.to_owned(),
+            };
+            work.push(Work::plan(&remote, job.run, from, to, events)?);
         }
+        for each in &work {
+            each.warn(&settings.host, events);
+        }
+        Ok(Planned::of(work.iter().map(|each| each.step(&settings.host)).collect(), work))
     }
-    let done = work.iter_mut().enumerate().try_for_each(|(number, each)| {
-        each.note.begun = true;
-        journal.note(&entry_of(number), &each.note)?;
-        each.put(&remote, events)
-    });
-    match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
-        Ok(()) => clear(&journal),
-        Err(failure) => Err(match undo(&remote, &journal, events) {
-            Ok(()) => as_it_was(failure),
-            Err(second) => not_undone(&failure, &second),
-        }),
+
+    fn execute(
+        job: &Job<'_>,
+        mut work: Vec<Work>,
+        journal: Option<&Journal>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(), Failure> {
+        let remote = Remote::open(&job.settings, job.staging)?;
+        let journal = Journal::or_within(journal, job.staging)?;
+        // Nothing is changed on the device before all of it is noted.
+        for (number, each) in work.iter_mut().enumerate() {
+            let entry = entry_of(number);
+            let kept = each.keep(&remote, &journal, &entry, events);
+            if let Err(failure) = kept.and_then(|()| journal.note(&entry, &each.note)) {
+                return Err(failure.after(clear(&journal)));
+            }
+        }
+        let done = work.iter_mut().enumerate().try_for_each(|(number, each)| {
+            each.note.begun = true;
+            journal.note(&entry_of(number), &each.note)?;
+            each.put(&remote, events)
+        });
+        match done.and_then(|()| journal.note(COMMITTED, &json!({ COMMITTED: true }))) {
+            Ok(()) => clear(&journal),
+            Err(failure) => Err(match undo(&remote, &journal, events) {
+                Ok(()) => as_it_was(failure),
+                Err(second) => not_undone(&failure, &second),
+            }),
+        }
     }
 }
 
@@ -137,7 +153,7 @@ fn entry_of(number: usize) -> String {
 impl Work {
     fn plan(
         remote: &Remote<'_>,
-        request: &Request,
+        run: &str,
         from: PathBuf,
         to: String,
         events: &mut EventWriter<'_>,
@@ -147,7 +163,7 @@ impl Work {
         let (changes, outcome) = remote.look(&from, &to, parted, events)?;
         // What is there and cannot be seen would count as new, and be taken away to undo a restore.
         remote.unread(&to, &outcome).map_or(Ok(()), Err)?;
-        let aside = format!("{ASIDE}{}", request.run.to_lowercase());
+        let aside = format!("{ASIDE}{}", run.to_lowercase());
         let partial =
             changes.into.iter().map(|directory| Name([directory.0.as_slice(), PARTIAL.as_bytes(), b"/"].concat()));
         let partial = partial.collect();
@@ -227,7 +243,7 @@ impl Work {
         }
     }
 
-    fn tell(&self, host: &str, events: &mut EventWriter<'_>) {
+    fn step(&self, host: &str) -> Step {
         let stats = &self.changes.stats;
         let verb = if stats.transferred == 0 && self.leaves.is_empty() { Verb::Keep } else { Verb::Replace };
         let mut detail = format!(
@@ -243,7 +259,11 @@ impl Work {
             detail.push_str(&told(&self.stays));
         }
         detail.push_str(&self.left.told(told));
-        events.step(verb, format!("{} on {host}", self.to), detail);
+        Step::new(verb, format!("{} on {host}", self.to), detail)
+    }
+
+    /// Tells before anything is done what will not be as in the backup, or may not be.
+    fn warn(&self, host: &str, events: &mut EventWriter<'_>) {
         if !self.left.missing.is_empty() {
             let missing = outermost(self.left.missing.iter().cloned());
             let message = format!(
@@ -366,7 +386,7 @@ fn unsent(path: &str, outcome: &Outcome) -> Option<Failure> {
 }
 
 /// The copy was shipped from where it lay: below `tree` its files lie at that path, as the capture named it.
-fn tree_in(facts: &crate::plugin::protocol::CaptureFacts, tree: &Path, settings: &RsyncSettings) -> std::path::PathBuf {
+fn tree_in(facts: &CaptureFacts, tree: &Path, settings: &RsyncSettings) -> std::path::PathBuf {
     let inside = |copy: &Path| tree.join(copy.strip_prefix("/").unwrap_or(copy));
     let named = facts.sources.iter().zip(&settings.paths).find_map(|(source, path)| {
         let shown = source.path.to_str()?;

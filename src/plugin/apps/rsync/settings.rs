@@ -64,15 +64,21 @@ pub(super) const TREE: &str = "tree";
 impl RsyncSettings {
     pub(super) fn of(request: &Request) -> Result<Self, Failure> {
         let settings: Self = builtin::settings(request)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Refuses what no device, login, path or copy can be called.
+    pub(super) fn check(&self) -> Result<(), Failure> {
         let refuse = |what: &str, hint: &str| Err(Failure::new(codes::SETTINGS, what).hint(hint));
         let plain = |text: &str| !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_control);
-        if !plain(&settings.host) || settings.host.contains(['@', '/', ' ']) {
+        if !plain(&self.host) || self.host.contains(['@', '/', ' ']) {
             return refuse(
                 "`host` is no name or address",
                 "write the host alone; the login has its own setting `user`",
             );
         }
-        if !plain(&settings.user) || settings.user.contains(['@', '/', ':', ' ']) {
+        if !plain(&self.user) || self.user.contains(['@', '/', ':', ' ']) {
             return refuse("`user` is no login", "write the login's name alone");
         }
         let bad = |path: &String| {
@@ -81,19 +87,19 @@ impl RsyncSettings {
                 || path.contains(['*', '?', '['])
                 || path.split('/').any(|part| part == "..")
         };
-        if settings.paths.is_empty() || settings.paths.iter().any(bad) {
+        if self.paths.is_empty() || self.paths.iter().any(bad) {
             return refuse(
                 "a path is not absolute, or has `..` or a wildcard in it",
                 "write whole paths of the device: `/volume1/photos`",
             );
         }
-        if !settings.copy.is_absolute() || settings.copy.components().count() < 3 {
+        if !self.copy.is_absolute() || self.copy.components().count() < 3 {
             return refuse(
                 "`copy` is no directory for this target alone",
                 "write a path such as `/srv/larder-copies/NAME`",
             );
         }
-        Ok(settings)
+        Ok(())
     }
 
     pub(super) fn tree(&self) -> PathBuf {
