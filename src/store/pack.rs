@@ -193,7 +193,9 @@ mod tests {
     }
 
     fn some(sizes: &[(usize, usize)]) -> Vec<Packed> {
-        let noise = |seed: usize, length: usize| (0..length).map(|n| (seed * 31 + n * n * 7 + n / 3) as u8).collect();
+        let noise = |seed: usize, length: usize| {
+            (0..length).map(|n| (seed * 31 + n * n * 7 + n / 3).to_le_bytes()[0]).collect()
+        };
         let run = |(n, (record, log)): (usize, &(usize, usize))| Packed {
             id: RunId::from_bytes((n as u128 * 977 + 5).to_be_bytes()),
             found_again: n % 3 == 1,

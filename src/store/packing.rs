@@ -87,7 +87,9 @@ impl Ledger {
         let rows = self.log_rows(run)?;
         let mut log = events_of(&rows);
         log.push(last.clone());
-        rows.into_iter().for_each(|(key, _)| batch.remove(Tree::Events, key));
+        for (key, _) in rows {
+            batch.remove(Tree::Events, key);
+        }
         batch.put_fitted(Tree::Events, run.to_bytes(), &log)
     }
 
@@ -232,9 +234,11 @@ impl Ledger {
 
 /// The events in the rows of one log.
 pub(super) fn events_of(rows: &[Entry]) -> Vec<RunEvent> {
-    let events = |(key, value): &Entry| match is_whole_log(key) {
-        true => parse::<Vec<RunEvent>>(Tree::Events, key, value).unwrap_or_default(),
-        false => parse::<RunEvent>(Tree::Events, key, value).into_iter().collect(),
+    let events = |(key, value): &Entry| {
+        if is_whole_log(key) {
+            return parse::<Vec<RunEvent>>(Tree::Events, key, value).unwrap_or_default();
+        }
+        parse::<RunEvent>(Tree::Events, key, value).into_iter().collect()
     };
     rows.iter().flat_map(events).collect()
 }

@@ -242,7 +242,9 @@ fn a_run_that_is_packed_while_somebody_reads_is_listed_once() {
     let filled = || {
         let store = MemoryStore::new();
         let mut batch = Batch::default();
-        runs.iter().for_each(|run| batch.put_run(run).unwrap());
+        for run in &runs {
+            batch.put_run(run).unwrap();
+        }
         store.commit(batch).unwrap();
         store
     };
@@ -365,7 +367,9 @@ fn copy_of(dir: &Path) -> tempfile::TempDir {
 /// Answers with the id of its state.
 fn write_old(dir: &Path, runs: &[RunRecord]) -> String {
     let opened = SledStore::open(dir).unwrap();
-    rows_of_before(runs).into_iter().for_each(|batch| opened.store.commit(batch).unwrap());
+    for batch in rows_of_before(runs) {
+        opened.store.commit(batch).unwrap();
+    }
     opened.state_id
 }
 
@@ -401,7 +405,9 @@ fn killed_at_any_instant_of_bringing_a_store_over_nothing_is_lost() {
 fn an_export_from_before_is_packed_as_it_is_read() {
     let runs = history(&["a/daily", "b/daily"], 300);
     let old = MemoryStore::new();
-    rows_of_before(&runs).into_iter().for_each(|batch| old.commit(batch).unwrap());
+    for batch in rows_of_before(&runs) {
+        old.commit(batch).unwrap();
+    }
     let mut text = Vec::new();
     export(&old, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap().replacen("\"store_format\":2", "\"store_format\":1", 1);
@@ -441,7 +447,9 @@ fn an_import_that_is_killed_leaves_nothing_that_looks_whole() {
     }
     let runs = history(&["a/daily", "b/daily"], 1000);
     let old = MemoryStore::new();
-    rows_of_before(&runs).into_iter().for_each(|batch| old.commit(batch).unwrap());
+    for batch in rows_of_before(&runs) {
+        old.commit(batch).unwrap();
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut text = Vec::new();
     export(&old, &mut text).unwrap();
