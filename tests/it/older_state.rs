@@ -95,8 +95,13 @@ fn a_state_that_was_put_back_is_told_to_be_older_than_the_repository_until_that_
     let run = site.run("files");
     assert_eq!(outcome(&run), "success", "{run}");
     assert_eq!(site.snapshots("restic").len(), 2);
-    assert_eq!(said(&site, &["doctor"]).0, 0);
+    is_well(&site);
     assert_eq!(site.call("system.status", json!({})).unwrap()["verdict"]["health"], "proven");
+}
+
+fn is_well(site: &Site) {
+    let (code, shown) = said(site, &["doctor"]);
+    assert_eq!(code, 0, "{shown}");
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn whoever_lists_first_finds_it_and_the_newest_state_ends_it() {
             continue;
         }
         site.start();
-        assert_eq!(said(&site, &["doctor"]).0, 0);
+        is_well(&site);
         let run = site.run("files");
         assert_eq!(outcome(&run), "success", "{run}");
         assert_eq!(site.snapshots("restic").len(), 2);
@@ -154,7 +159,7 @@ fn what_is_said_of_an_older_state_for_one_target_is_said_for_all() {
         assert_eq!(site.job(name)["holds"], json!([]), "{name}");
         assert_eq!(outcome(&site.run(name)), "success");
     }
-    assert_eq!(said(&site, &["doctor"]).0, 0);
+    is_well(&site);
 }
 
 /// A site of two destinations that keeps the newest snapshot, and whose state is of its first run, while both have its
