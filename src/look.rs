@@ -464,6 +464,7 @@ mod tests {
         let path = Path::new("/silent/async");
         let (_answer, asked) = mpsc::channel::<()>();
         let silent = at(path, SHORT, move || asked.recv().is_ok()).await.unwrap_err();
+        assert!(silent.waited >= SHORT, "{silent}");
         let trouble = silent.trouble(codes::PATH_HANGING, "the secret file");
         assert!(trouble.message.starts_with("the secret file /silent/async has not answered for "), "{trouble}");
         assert!(trouble.hint.unwrap().contains("findmnt -T /silent/async"));

@@ -16,6 +16,9 @@ use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::tool::file_name;
 use crate::plugin::protocol::Request;
 
+/// What the name of an entry ends with while it is written.
+const HALF: &str = ".half";
+
 /// More entries than this are no journal of ours.
 const ENTRIES_MAX: usize = 10_000;
 
@@ -58,7 +61,7 @@ impl Journal {
 
     /// Writes an entry, durable when this returns; one of the same name is replaced.
     pub(crate) fn note(&self, name: &str, what: &impl Serialize) -> Result<(), Failure> {
-        let (path, half) = (self.entry(name), self.directory.join(format!(".{}", file_name(name))));
+        let (path, half) = (self.entry(name), self.directory.join(format!(".{}{HALF}", file_name(name))));
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&half)?;
             file.write_all(&serde_json::to_vec(what)?)?;
@@ -93,7 +96,8 @@ impl Journal {
         }
     }
 
-    /// What is still to be undone, by name, in the order of the names.
+    /// What is still to be undone, by name, in the order of the names. Removes what a process that was killed had written of
+    /// one: nothing was done for that yet.
     pub(crate) fn entries<T: DeserializeOwned>(&self) -> Result<Vec<(String, T)>, Failure> {
         let broken = |path: &Path, error: &dyn std::fmt::Display| {
             Failure::new(codes::JOURNAL_UNREADABLE, format!("the journal {} cannot be read: {error}", path.display()))
@@ -103,6 +107,13 @@ impl Journal {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<std::io::Result<_>>()
             .map_err(|error| broken(&self.directory, &error))?;
+        let is_half = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with('.') && name.ends_with(HALF)
+        };
+        for half in listed.iter().filter(|path| is_half(path)) {
+            let _ = fs::remove_file(half);
+        }
         let mut paths: Vec<PathBuf> = listed
             .into_iter()
             .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
@@ -137,6 +148,10 @@ mod tests {
         journal.note("a", &1).unwrap();
         journal.note("a", &3).unwrap();
         assert_eq!(journal.entries::<u32>().unwrap(), [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+        fs::write(directory.path().join(".c.half"), "{\"of one who was kil").unwrap();
+        fs::write(directory.path().join(".d"), "something else").unwrap();
+        assert_eq!(journal.entries::<u32>().unwrap().len(), 2);
+        assert!(!directory.path().join(".c.half").exists() && directory.path().join(".d").exists());
         journal.done("a").unwrap();
         journal.done("a").unwrap();
         assert_eq!(journal.entries::<u32>().unwrap(), [("b".to_owned(), 2)]);
