@@ -15,16 +15,29 @@ use crate::store::{Batch, StoreError};
 
 pub(crate) fn export(global: &Global, args: &Export) -> Done {
     let opened = SledStore::open(&existing_state(global)?).map_err(in_use)?;
-    let export = |to: &mut dyn Write| export::export(&opened.store, to).map_err(|error| error.trouble());
+    let refuse = |error: std::io::Error| cannot_write(&args.file, &error);
+    let export = |to: &mut dyn Write| {
+        export::export(&opened.store, to).map_err(|error| match error {
+            StoreError::Write(source) => refuse(source),
+            other => other.trouble(),
+        })
+    };
     if args.file == Path::new("-") {
         export(&mut std::io::stdout().lock())?;
         return Ok(Code::Done);
     }
-    let mut file = std::fs::File::create(&args.file).map_err(|error| cannot_write(&args.file, &error))?;
-    let mut writer = BufWriter::new(&mut file);
-    let count = export(&mut writer)?;
-    drop(writer);
-    file.sync_all().map_err(|error| cannot_write(&args.file, &error))?;
+    let count = if std::fs::metadata(&args.file).is_ok_and(|about| !about.is_file()) {
+        export(&mut BufWriter::new(std::fs::File::create(&args.file).map_err(refuse)?))?
+    } else {
+        // One of before stays until this one is whole.
+        let dir = args.file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = BufWriter::new(tempfile::NamedTempFile::new_in(dir).map_err(refuse)?);
+        let count = export(&mut file)?;
+        let file = file.into_inner().map_err(|error| refuse(error.into_error()))?;
+        file.as_file().sync_all().map_err(refuse)?;
+        file.persist(&args.file).map_err(|error| refuse(error.error))?;
+        count
+    };
     output::note(&format!("wrote {count} entries to {}", args.file.display()));
     Ok(Code::Done)
 }

@@ -37,10 +37,15 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Of a record that may be packed: of the run that its key names, and finished.
+    /// Of a record under the key of its run.
     pub(super) fn of(key: &[u8], record: &[u8]) -> Option<Self> {
         let head: Self = serde_json::from_slice(record).ok()?;
-        (head.id.to_bytes() == *key && head.state.is_finished()).then_some(head)
+        (head.id.to_bytes() == *key).then_some(head)
+    }
+
+    /// Of a record that may be packed.
+    pub(super) fn of_finished(key: &[u8], record: &[u8]) -> Option<Self> {
+        Self::of(key, record).filter(|head| head.state.is_finished())
     }
 }
 
@@ -114,7 +119,7 @@ impl Ledger {
         for (key, _) in loose.iter().take(loose.len() - LOOSE_RUNS_MIN) {
             let Some(id) = key.get(prefix.len()..) else { continue };
             let Some(record) = self.store().get(Tree::Runs, id)? else { continue };
-            let Some(head) = Head::of(id, &record) else { continue };
+            let Some(head) = Head::of_finished(id, &record) else { continue };
             let log = log_of(&self.log_rows(head.id)?);
             old.push(Packed { id: head.id, found_again: head.trigger == Trigger::FoundAgain, record, log });
         }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::iter::Peekable;
 
 use super::batch::OPEN_PREFIX;
-use super::ledger::parse;
 use super::pack::{PACK_RUNS_MAX, Pack, Packed};
 use super::packing::{Head, LOOSE_RUNS_MIN, log_of};
 use super::record::Trigger;
@@ -56,7 +55,7 @@ impl<'a> Filler<'a> {
     /// When the store cannot be written.
     pub(super) fn put(&mut self, (tree, key, value): Row) -> Result<(), StoreError> {
         if tree == Tree::Runs {
-            match Head::read(&key, &value) {
+            match Head::of(&key, &value) {
                 Some(head) => self.batch.index_run(&head.job, head.id, head.state),
                 None => self.batch.index_pack(&key, &value),
             }
@@ -112,7 +111,7 @@ pub(super) fn pack_all(
             continue;
         }
         let log = logs.of(&key, into)?;
-        match Head::of(&key, &value) {
+        match Head::of_finished(&key, &value) {
             Some(head) => {
                 let found_again = head.trigger == Trigger::FoundAgain;
                 let run = Packed { id: head.id, found_again, record: value, log: log_of(&log) };
@@ -235,14 +234,4 @@ pub(super) fn rows_of<'a>(
             }
         })
     })
-}
-
-impl Head {
-    /// Of a record under the key of its run.
-    fn read(key: &[u8], record: &[u8]) -> Option<Self> {
-        if key.len() != 16 {
-            return None;
-        }
-        parse::<Self>(Tree::Runs, key, record).filter(|head| head.id.to_bytes() == *key)
-    }
 }

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::plugin::simulated::Simulated;
 use crate::site::{Site, text};
+use crate::support::disk::SmallDisk;
 use crate::support::postgres::Cluster;
 use crate::support::simulator::Simulator;
+use crate::support::skip::{Lack, skip};
 use crate::support::{free_port, larder, restic, wait_for};
 
 /// The commands of the README's first own backup, as they stand there.
@@ -406,6 +408,29 @@ fn export_and_import_carry_the_history_to_a_new_state() {
     let runs = site.call("run.list", serde_json::json!({})).unwrap();
     assert_eq!(runs["items"].as_array().unwrap().len(), 1);
     assert_eq!(site.run("files")["outcome"], "success", "the pinned repository is still known");
+}
+
+#[test]
+fn an_export_that_cannot_be_written_is_told_by_its_name_and_leaves_the_one_of_before() {
+    let mut site = Site::running();
+    site.run("files");
+    site.stop();
+    let refused = |file: &std::path::Path| {
+        let done = site.command().arg("export").arg(file).output().unwrap();
+        let told = text(&done);
+        assert!(!done.status.success() && told.contains(&format!("cannot write {}", file.display())), "{told}");
+    };
+    refused("/dev/full".as_ref());
+    refused(&site.path("missing/export.ndjson"));
+    let Some(disk) = SmallDisk::try_mount(&site.path("disk"), "8k") else {
+        return skip(Lack::Mount, "nothing can be mounted here");
+    };
+    let before = site.path("disk/export.ndjson");
+    std::fs::write(&before, "of before\n").unwrap();
+    refused(&before);
+    assert_eq!(std::fs::read_to_string(&before).unwrap(), "of before\n");
+    assert_eq!(std::fs::read_dir(site.path("disk")).unwrap().count(), 1, "nothing half is left beside");
+    drop(disk);
 }
 
 #[test]
