@@ -1,14 +1,12 @@
 //! Runs in order: newest first, by job, target or policy, and bounded by count.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
 use super::batch::{PACKS, job_run_key, job_runs_prefix, open_key};
 use super::ledger::{Ledger, parse};
 use super::pack::{Pack, Packed};
 use super::packing::{Place, events_of, id_behind};
 use super::record::{RunEvent, RunRecord, Trigger};
-use super::scan::walk;
 use super::{Batch, Order, StoreError, Tree, show_key};
 use crate::run::RunState;
 use crate::run::recovery::{Recovery, recover};
@@ -227,14 +225,19 @@ impl Ledger {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut loose = BTreeMap::new();
-        let after = before.map_or_else(|| vec![PACKS], |before| before.to_bytes().to_vec());
-        walk(self.store(), Tree::Runs, &[], Some(&after), Order::Descending, |key, value| {
-            if let Some(run) = parse::<RunRecord>(Tree::Runs, &key, &value) {
-                loose.insert(run.id, run);
+        let (mut loose, mut done) = (BTreeMap::new(), false);
+        let mut after = before.map_or_else(|| vec![PACKS], |before| before.to_bytes().to_vec());
+        // Each record that is read is checked: no more of them than are asked for.
+        while !done {
+            let missing = limit - loose.len();
+            let page = self.store().scan(Tree::Runs, &[], Some(&after), Order::Descending, missing)?;
+            done = page.len() < missing;
+            for (key, value) in page {
+                loose.extend(parse::<RunRecord>(Tree::Runs, &key, &value).map(|run| (run.id, run)));
+                after = key;
             }
-            Ok(if loose.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+            done = done || loose.len() >= limit;
+        }
         let above = loose.first_key_value().map(|(id, _)| *id).filter(|_| loose.len() >= limit);
         let mut places: Vec<Place> = loose.keys().map(|id| Place { id: *id, pack: None }).collect();
         if self.newest_packed()? > above {

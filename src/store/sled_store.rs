@@ -32,7 +32,7 @@ mod outside;
 use guard::{close, identity, is_held, is_of_the_system, panic_text};
 use outside::{Outside, Stub, is_outside};
 
-/// Memory for pages. A homelab's state is a few MiB; 70,000 records idle at some 20 MB resident with this.
+/// Memory for pages. A homelab's state is a few MiB, since old runs lie outside of it.
 const CACHE_BYTES: u64 = 4 << 20;
 
 /// Where the chain is in sled's own default tree.
