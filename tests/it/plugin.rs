@@ -108,6 +108,11 @@ impl Bench {
         journal
     }
 
+    /// What is in the way of an entry of the journal while it stands: the name that the entry has while it is written.
+    fn in_the_way_of(&self, entry: &str) -> PathBuf {
+        self.journal().join(format!(".{entry}.half"))
+    }
+
     fn staged(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.staging()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

@@ -171,7 +171,7 @@ fn killed_between_two_notes_that_all_is_in_its_place_no_database_is_another_ones
     let kept = fed(NOTHING_IS_SWEPT);
     // The second can't be noted: the name that its note has while it is written is taken when its tables change places.
     let taken = fed(&format!(
-        "if grep -q '^RENAME.*b_two' $0.all; then for f in {0}/larder_*_1.json; do n=${{f##*/}}; mkdir -p {0}/.${{n%.json}}; done; fi",
+        "if grep -q '^RENAME.*b_two' $0.all; then for f in {0}/larder_*_1.json; do n=${{f##*/}}; mkdir -p {0}/.${{n%.json}}.half; done; fi",
         bench.journal().display()
     ));
     for script in [&kept, &taken] {
@@ -188,7 +188,7 @@ fn killed_between_two_notes_that_all_is_in_its_place_no_database_is_another_ones
             let note = notes.find(|path| path.to_str().unwrap().ends_with(&end)).unwrap();
             let mut value: Value = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
             stages.push(value["stage"].as_str().unwrap().to_owned());
-            let half = bench.journal().join(format!(".{}", note.file_stem().unwrap().to_str().unwrap()));
+            let half = bench.in_the_way_of(note.file_stem().unwrap().to_str().unwrap());
             let _ = std::fs::remove_dir(half);
             if number == 1 {
                 value["stage"] = json!("swapping");

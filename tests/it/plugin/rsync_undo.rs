@@ -298,13 +298,13 @@ fn a_restore_whose_end_may_have_been_noted_and_is_undone_is_undone_whole() {
     write(&device.at("data/app.conf"), "live");
     // As if the disk had failed when that was flushed; and what is undone then is killed in the middle.
     write(&bench.journal().join("committed.json"), "{\"committed\":true}");
-    std::fs::create_dir(bench.journal().join(".committed")).unwrap();
+    std::fs::create_dir(bench.in_the_way_of("committed")).unwrap();
     between(&device, "*--existing*) ;;\n*--sender*.larder-before-*) [ ! -e hide ] || exit 12 ;;");
     write(&device.at("hide"), "");
     let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     assert_eq!(failure.trouble.code, "not_undone", "{failure}\n{}", bench.log());
     assert!(failure.to_string().contains("committed.json cannot be written"), "{failure}");
-    std::fs::remove_dir(bench.journal().join(".committed")).unwrap();
+    std::fs::remove_dir(bench.in_the_way_of("committed")).unwrap();
     device.allow("");
     bench.recover_app().unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
     assert_eq!(std::fs::read_to_string(device.at("data/app.conf")).unwrap(), "live", "{}", bench.log());
@@ -486,7 +486,7 @@ fn a_restore_that_cannot_note_all_of_its_work_leaves_no_note() {
     lay_out(&bench, &device);
     std::fs::remove_file(device.at("data/one/new")).unwrap();
     // In the way of the second note; and of what clears the first one.
-    std::fs::create_dir(bench.journal().join(".00001")).unwrap();
+    std::fs::create_dir(bench.in_the_way_of("00001")).unwrap();
     write(&bench.journal().join("broken.json"), "no note");
     let failure = super::database::put_back_noted(&bench, &captured, json!({}), None).unwrap_err();
     let said = failure.to_string();
