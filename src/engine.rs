@@ -38,7 +38,7 @@ use crate::types::{JobId, Name, Revision, RunId};
 
 pub use backup::{BackupReport, BackupRequest};
 pub use error::EngineError;
-pub use find::Found;
+pub use find::FoundFile;
 pub use locks::{Lock, Unlocked};
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
 pub use proof::prove;

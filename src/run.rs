@@ -21,7 +21,7 @@ pub mod retention;
 pub mod turned;
 pub mod usual;
 
-use judgement::Verdict;
+use judgement::RunVerdict;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -70,7 +70,7 @@ pub enum Event {
     /// Every destination was tried and at least one has a snapshot; the shipments are in the record.
     Shipped,
     /// Retention was tried where there is a new snapshot; the run ends with this verdict.
-    Retained(Verdict),
+    Retained(RunVerdict),
     /// It cannot go on: a step failed, or no destination has a snapshot.
     Failed,
     /// A precondition is missing for now; only before anything was published.
@@ -169,9 +169,9 @@ mod tests {
         Event::Validated,
         Event::Published,
         Event::Shipped,
-        Event::Retained(Verdict::Success),
-        Event::Retained(Verdict::Partial),
-        Event::Retained(Verdict::Failed),
+        Event::Retained(RunVerdict::Success),
+        Event::Retained(RunVerdict::Partial),
+        Event::Retained(RunVerdict::Failed),
         Event::Failed,
         Event::Deferred,
         Event::Skipped,

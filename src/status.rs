@@ -51,7 +51,7 @@ pub struct View {
     /// A page older than this is out of date: the daemon renews it long before.
     pub stale_after_seconds: u64,
     pub site: SiteView,
-    pub verdict: Verdict,
+    pub verdict: SiteVerdict,
     pub counts: Counts,
     /// What needs a person, worst first.
     pub attention: Vec<Attention>,
@@ -125,7 +125,7 @@ pub enum JobState {
 
 /// The sentence on top.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Verdict {
+pub struct SiteVerdict {
     pub health: Health,
     pub sentence: String,
     pub detail: String,

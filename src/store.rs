@@ -142,7 +142,7 @@ impl Batch {
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum ScanOrder {
     Ascending,
     Descending,
 }
@@ -216,7 +216,7 @@ pub trait Store: Send + Sync + 'static {
         tree: Tree,
         prefix: &[u8],
         after: Option<&[u8]>,
-        order: Order,
+        order: ScanOrder,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 

@@ -218,7 +218,7 @@ fn write(path: &Path, text: &str) -> Result<(), Trouble> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Trouble {
-    Trouble::new(codes::CANNOT_READ, format!("cannot read {}: {error}", path.display()))
+    Trouble::new(codes::FILE_UNREADABLE, format!("cannot read {}: {error}", path.display()))
 }
 
 /// Runs every target and follows them; answers with how many runs there were.

@@ -88,7 +88,7 @@ fn show(findings: &[Finding]) {
 fn git() -> Finding {
     let hint = "install the package git, 2.39 or newer";
     let Some(text) = said("git", &["--version"]) else {
-        return Finding::bad("git", &Trouble::new(codes::NO_GIT, "no git was found").with_hint(hint));
+        return Finding::bad("git", &Trouble::new(codes::GIT_MISSING, "no git was found").with_hint(hint));
     };
     let numbers: Vec<u32> = text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect();
     match numbers.as_slice() {

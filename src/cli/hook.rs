@@ -25,7 +25,7 @@ use crate::config::load::Loader;
 use crate::config::model::Config;
 use crate::error::{Trouble, chain, codes};
 use crate::plugin::Catalogue;
-use crate::runner::control::{PlanText, Verdict, VerdictResult};
+use crate::runner::control::{PlanText, ReconcileResult, Reconciled};
 use crate::source::FileSet;
 use crate::source::bare::Bare;
 use crate::source::hook::{
@@ -200,7 +200,7 @@ fn report(push: &Push) -> Vec<String> {
     let Decision::Check { new, .. } = &push.decision else { return unwatched(push) };
     let reconciled = ask_verdict(push, "config.reconcile", &json!({"revision": new}));
     let verdict = match reconciled {
-        Ok(verdict) if verdict.result == VerdictResult::Held && push.options.confirms(new) => {
+        Ok(verdict) if verdict.result == ReconcileResult::Held && push.options.confirms(new) => {
             ask_verdict(push, "config.confirm", &json!({"revision": new}))
         }
         other => other,
@@ -230,7 +230,7 @@ fn unwatched(push: &Push) -> Vec<String> {
     words::unwatched(&branches, &push.branch, there.is_ok_and(|head| head.is_some()))
 }
 
-fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Verdict, Trouble> {
+fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Reconciled, Trouble> {
     let value = push.ask(method, params, RECONCILE_WAIT + Duration::from_secs(1))?;
     serde_json::from_value(value).map_err(|e| garbled(&e.to_string()))
 }

@@ -306,7 +306,7 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> Result<(), Trouble> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| {
-            Trouble::new(codes::NO_GIT, format!("cannot start git: {error}")).with_hint("install the package git")
+            Trouble::new(codes::GIT_MISSING, format!("cannot start git: {error}")).with_hint("install the package git")
         })?;
     if result.status.success() {
         return Ok(());

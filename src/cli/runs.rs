@@ -14,7 +14,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{Code, Done};
 use crate::error::{Trouble, codes};
 use crate::rpc::wire::RunInfo;
-use crate::runner::control::{Acceptance, OperationStatus, Verdict, VerdictResult};
+use crate::runner::control::{Acceptance, OperationStatus, ReconcileResult, Reconciled};
 use crate::runner::live::RunUpdate;
 use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
 
@@ -331,20 +331,20 @@ pub(crate) fn confirm(global: &Global, args: &Confirm) -> Done {
             .with_hint(format!("larder confirm {}", held.get(..7).unwrap_or(held)))
             .into());
     }
-    let verdict: Verdict = parse(client.call("config.confirm", json!({"revision": held}))?)?;
+    let verdict: Reconciled = parse(client.call("config.confirm", json!({"revision": held}))?)?;
     Ok(show_verdict(&verdict, global.output))
 }
 
-fn show_verdict(verdict: &Verdict, shown: Output) -> Code {
+fn show_verdict(verdict: &Reconciled, shown: Output) -> Code {
     if shown == Output::Json {
         output::json(verdict);
     } else {
         verdict.lines.iter().for_each(|line| output::line(line));
     }
     match verdict.result {
-        VerdictResult::Applied | VerdictResult::Unchanged => Code::Done,
-        VerdictResult::Rejected => Code::Invalid,
-        VerdictResult::Held | VerdictResult::Failed => Code::Failed,
+        ReconcileResult::Applied | ReconcileResult::Unchanged => Code::Done,
+        ReconcileResult::Rejected => Code::Invalid,
+        ReconcileResult::Held | ReconcileResult::Failed => Code::Failed,
     }
 }
 

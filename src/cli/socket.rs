@@ -101,7 +101,7 @@ fn slow(deadline: Duration) -> Trouble {
 
 /// The answer is none that this program knows.
 pub(crate) fn garbled(detail: &str) -> Trouble {
-    Trouble::new(codes::DAEMON_ANSWER, format!("the daemon's answer cannot be understood: {detail}"))
+    Trouble::new(codes::BAD_ANSWER, format!("the daemon's answer cannot be understood: {detail}"))
         .with_hint("check that the daemon and this program are of one version")
 }
 
@@ -277,9 +277,9 @@ mod tests {
         ] {
             let (_dir, path, _served) = daemon(nonsense);
             let error = call(&path, "x", &json!({}), SOON).unwrap_err();
-            assert_eq!(error.into_trouble().code, "daemon_answer", "{nonsense:?}");
+            assert_eq!(error.into_trouble().code, "bad_answer", "{nonsense:?}");
         }
-        assert_eq!(result_of(json!({})).unwrap_err().code, "daemon_answer");
+        assert_eq!(result_of(json!({})).unwrap_err().code, "bad_answer");
     }
 
     #[test]

@@ -44,8 +44,9 @@ pub(crate) fn export(global: &Global, args: &Export) -> Done {
 
 pub(crate) fn import(global: &Global, args: &Import) -> Done {
     let state = crate::cli::state_dir(global)?;
-    let mut file = std::fs::File::open(&args.file)
-        .map_err(|error| Trouble::new(codes::CANNOT_READ, format!("cannot read {}: {error}", args.file.display())))?;
+    let mut file = std::fs::File::open(&args.file).map_err(|error| {
+        Trouble::new(codes::FILE_UNREADABLE, format!("cannot read {}: {error}", args.file.display()))
+    })?;
     let opened = SledStore::open(&state).map_err(in_use)?;
     let is_file = file.metadata().is_ok_and(|about| about.is_file());
     let read = if is_file { import_file(&opened.store, &file) } else { import::import(&opened.store, &mut file) };
@@ -97,7 +98,7 @@ fn existing_state(global: &Global) -> Result<std::path::PathBuf, Trouble> {
     if state.is_dir() {
         return Ok(state);
     }
-    Err(Trouble::new(codes::NO_STATE, format!("there is no state directory {}", state.display()))
+    Err(Trouble::new(codes::STATE_MISSING, format!("there is no state directory {}", state.display()))
         .with_hint("give --state DIR"))
 }
 

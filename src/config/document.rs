@@ -10,7 +10,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::raw::KINDS;
 use super::spans::{self, Node, Value};
 use super::text::{Chunk, Finding, SourceText, Span};
-use super::validate::{Found, Validator};
+use super::validate::{Validated, Validator};
 use super::{SettingsSchemas, suggest};
 use crate::error::codes;
 use crate::types::Name;
@@ -60,7 +60,7 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
         return ParsedFile::refused(vec![source.diagnostic(&finding)]);
     }
     let mut documents = Vec::new();
-    let mut found = Found::default();
+    let mut found = Validated::default();
     for chunk in source.chunks() {
         documents.extend(document(&source, chunk, schema, plugins, &mut found));
     }
@@ -78,7 +78,7 @@ fn document(
     chunk: Chunk,
     schema: &Json,
     plugins: &dyn SettingsSchemas,
-    found: &mut Found,
+    found: &mut Validated,
 ) -> Option<Document> {
     let (root, findings) = spans::read(source, chunk);
     let understood = findings.is_empty();
@@ -136,9 +136,9 @@ fn references(root: &Node, kind: &str) -> Vec<Sited<Name>> {
     nodes.iter().filter_map(|node| Some(Sited { value: Name::parse(node.text()?).ok()?, span: node.span })).collect()
 }
 
-fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Found {
+fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Validated {
     let Some(definition) = schema.get("$defs").and_then(|definitions| definitions.get(kind)) else {
-        return Found::default();
+        return Validated::default();
     };
     let at = root.get("name").map_or(root.span, |name| name.span);
     let mut found = Validator::of_document(schema, kind).with_elsewhere("with", plugin).run(root, definition, at);

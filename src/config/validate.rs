@@ -40,7 +40,7 @@ pub(crate) struct Validator<'s> {
 
 /// What was found, and which values must never be shown.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct Validated {
     pub findings: Vec<Finding>,
     pub secrets: Vec<Span>,
     /// The value with a stand-in wherever something is missing or does not fit, and misspelt fields by the names that
@@ -68,9 +68,9 @@ impl<'s> Validator<'s> {
     }
 
     /// Checks `node` against `schema`; `at` is where a missing part is shown.
-    pub(crate) fn run(mut self, node: &Node, schema: &'s Json, at: Span) -> Found {
+    pub(crate) fn run(mut self, node: &Node, schema: &'s Json, at: Span) -> Validated {
         let mended = self.value(node, schema, at);
-        Found { findings: self.findings, secrets: self.secrets, mended }
+        Validated { findings: self.findings, secrets: self.secrets, mended }
     }
 
     /// Tells what is wrong and gives back what fits; none when the value as such does not.

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Site;
+use crate::error::Trouble;
 use crate::run::hold::{Accepted, HoldKind};
-use crate::run::judgement::{SIZES_MAX, Verdict};
+use crate::run::judgement::{RunVerdict, SIZES_MAX};
 use crate::run::recovery::{self, RetryAfter};
 use crate::run::usual::{Usual, Weighed};
 use crate::run::{self, Event, RunState};
@@ -89,8 +90,8 @@ fn close(run: &RunRecord, outcome: Outcome, now: Timestamp) -> RunRecord {
 
 fn ending(outcome: Outcome) -> Event {
     match outcome {
-        Outcome::Success => Event::Retained(Verdict::Success),
-        Outcome::Partial => Event::Retained(Verdict::Partial),
+        Outcome::Success => Event::Retained(RunVerdict::Success),
+        Outcome::Partial => Event::Retained(RunVerdict::Partial),
         Outcome::Failed => Event::Failed,
         Outcome::Skipped => Event::Skipped,
         Outcome::Deferred => Event::Deferred,
@@ -119,6 +120,11 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         Trigger::Retry { attempt, .. } => attempt,
         _ => 0,
     };
+    let kind = run.trouble.as_ref().and_then(Trouble::kind);
+    let again = recovery::retry_after(outcome, kind, attempt).map(|RetryAfter { attempt, delay }| {
+        let at = SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
+        Retry { at, of: run.id, attempt }
+    });
     match outcome {
         Outcome::Success => {
             after.success_total += 1;
@@ -136,13 +142,11 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         Outcome::Failed => {
             after.failure_total += 1;
             after.failing += 1;
+            // Who started it by hand sees how it ended, and can start it again.
+            after.retry = again.filter(|_| run.trigger != Trigger::Manual);
         }
-        Outcome::Interrupted | Outcome::Deferred => match recovery::retry_after(outcome, attempt) {
-            Some(RetryAfter { attempt, delay }) => {
-                let at =
-                    SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
-                after.retry = Some(Retry { at, of: run.id, attempt });
-            }
+        Outcome::Interrupted | Outcome::Deferred => match again {
+            Some(again) => after.retry = Some(again),
             // It could not run again and again: that is a failure, and somebody must be told.
             None => {
                 after.failure_total += 1;

@@ -18,13 +18,13 @@ use crate::daemon::{finish, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
-use crate::runner::control::{Request, Verdict, VerdictResult};
-use crate::runner::execute::{self, Ended, Order};
+use crate::runner::control::{ReconcileResult, Reconciled, Request};
+use crate::runner::execute::{self, Ended, RunOrder};
 use crate::runner::found_again;
 use crate::runner::live::{Discovery, RunUpdate};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
-use crate::schedule::slots::{self, Decision, Pause, Standing, Timing, WhenMissed};
+use crate::schedule::slots::{self, Decision, Pause, ScheduleStanding, Timing, WhenMissed};
 use crate::store::record::{JobRecord, RunEvent, RunRecord, Trigger};
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Outcome, RunId};
@@ -250,7 +250,7 @@ impl Keeper {
                 OnMissed::Skip => WhenMissed::Skip,
             },
         };
-        let standing = Standing { next_slot: job.next_slot, next_run: job.next_run, last_slot: job.last_slot };
+        let standing = ScheduleStanding { next_slot: job.next_slot, next_run: job.next_run, last_slot: job.last_slot };
         let pause = job.suspended.as_ref().map(|each| Pause { since: each.since, until: each.until });
         let decided = slots::decide(&timing, &standing, pause, now);
         let retry = job.retry.clone();
@@ -363,10 +363,10 @@ impl Keeper {
         }
     }
 
-    fn order(&self, config: &Config, run: &RunRecord) -> Option<Order> {
+    fn order(&self, config: &Config, run: &RunRecord) -> Option<RunOrder> {
         let target = config.targets.get(&run.job.target)?;
         let policy = config.policies.get(&run.job.policy)?;
-        Some(Order {
+        Some(RunOrder {
             run: run.clone(),
             job: self.jobs.get(&run.job)?.clone(),
             target: target.clone(),
@@ -492,11 +492,11 @@ impl Keeper {
 
     // ---- the config ----
 
-    pub(super) fn look(&mut self, confirm: Option<&crate::types::Revision>) -> Verdict {
+    pub(super) fn look(&mut self, confirm: Option<&crate::types::Revision>) -> Reconciled {
         if let Some(trouble) = self.state_trouble() {
             self.source_due = Instant::now() + LOOK_AT_SOURCE_EVERY;
             let lines = std::iter::once(trouble.message).chain(trouble.hint.map(|hint| format!("hint: {hint}")));
-            return Verdict { revision: None, result: VerdictResult::Failed, lines: lines.collect(), took_us: 0 };
+            return Reconciled { revision: None, result: ReconcileResult::Failed, lines: lines.collect(), took_us: 0 };
         }
         let now = self.world.clock.now();
         let world = self.world.clone();
@@ -518,7 +518,7 @@ impl Keeper {
         self.source_due = Instant::now() + pause;
         let unreadable = self.reconciler.unreadable().map(|trouble| trouble.message.clone());
         let news = self.readiness.source_is(unreadable);
-        if news || !matches!(verdict.result, VerdictResult::Unchanged | VerdictResult::Failed) {
+        if news || !matches!(verdict.result, ReconcileResult::Unchanged | ReconcileResult::Failed) {
             self.mail.notify_one();
             self.changed.notify_one();
         }

@@ -21,7 +21,7 @@ use crate::plan::cuts::{self, Kept};
 use crate::plan::{self, Plan, Recorded};
 use crate::run::holdings::Books;
 use crate::run::retention::Candidate;
-use crate::runner::control::{PlanText, Verdict, VerdictResult};
+use crate::runner::control::{PlanText, ReconcileResult, Reconciled};
 use crate::runner::world::World;
 use crate::source::bare::Bare;
 use crate::source::{FileSet, SourceError, denied};
@@ -50,7 +50,7 @@ pub(crate) struct Reconciler {
     config: Arc<Config>,
     record: ConfigRecord,
     /// The answer to the newest revision, for who asks right after the watcher saw it.
-    last: Option<Verdict>,
+    last: Option<Reconciled>,
     /// The last error of looking, so that a repeated one is logged once.
     last_trouble: Option<String>,
     /// The source, as far as it can be read.
@@ -85,7 +85,7 @@ impl Reconciler {
         jobs: &mut BTreeMap<JobId, JobRecord>,
         confirm: Option<&Revision>,
         now: Timestamp,
-    ) -> (Verdict, Option<Arc<Config>>) {
+    ) -> (Reconciled, Option<Arc<Config>>) {
         let start = Instant::now();
         match self.attempt(world, jobs, confirm, now, start) {
             Ok(answer) => {
@@ -111,7 +111,7 @@ impl Reconciler {
                 }
                 let mut lines = vec![trouble.message];
                 lines.extend(trouble.hint.map(|hint| format!("hint: {hint}")));
-                (self.verdict(None, VerdictResult::Failed, lines, start), None)
+                (self.verdict(None, ReconcileResult::Failed, lines, start), None)
             }
         }
     }
@@ -175,7 +175,7 @@ impl Reconciler {
         confirm: Option<&Revision>,
         now: Timestamp,
         start: Instant,
-    ) -> Result<(Verdict, Option<Arc<Config>>), LookError> {
+    ) -> Result<(Reconciled, Option<Arc<Config>>), LookError> {
         let (path, branch) = (self.watched.path.clone(), self.watched.branch.clone());
         let looked = move || Bare::open(&path).and_then(|bare| Ok((bare.head(&branch)?, bare)));
         let (head, bare) = look::within(&self.watched.path, REPOSITORY_MAX, looked)??;
@@ -222,7 +222,7 @@ impl Reconciler {
         let verdict = world.with_destinations(|_| {
             self.apply(world, jobs, &desired, discovered, &revision, confirm.is_some(), now, start)
         })?;
-        let config = (verdict.result == VerdictResult::Applied).then(|| self.config.clone());
+        let config = (verdict.result == ReconcileResult::Applied).then(|| self.config.clone());
         Ok((verdict, config))
     }
 
@@ -245,18 +245,18 @@ impl Reconciler {
     }
 
     /// The answer when the head is a revision that was judged already.
-    fn known(&self, revision: &Revision, confirmed: bool) -> Option<Verdict> {
+    fn known(&self, revision: &Revision, confirmed: bool) -> Option<Reconciled> {
         if let Some(last) = &self.last
             && last.revision.as_ref() == Some(revision)
-            && !(confirmed && last.result == VerdictResult::Held)
+            && !(confirmed && last.result == ReconcileResult::Held)
         {
             return Some(last.clone());
         }
         let applied = self.record.applied.as_ref()?;
         (applied.revision == *revision && self.record.rejected.is_none() && self.record.held.is_none()).then(|| {
-            Verdict {
+            Reconciled {
                 revision: Some(revision.clone()),
-                result: VerdictResult::Unchanged,
+                result: ReconcileResult::Unchanged,
                 lines: vec![format!("{} is in force already", revision.short())],
                 took_us: 0,
             }
@@ -274,7 +274,7 @@ impl Reconciler {
         confirmed: bool,
         now: Timestamp,
         start: Instant,
-    ) -> Result<Verdict, Trouble> {
+    ) -> Result<Reconciled, Trouble> {
         let plan = self.plan(world, jobs, desired, &discovered, Some(revision), now)?;
         if let Some(guard) = &plan.guard
             && !confirmed
@@ -298,7 +298,7 @@ impl Reconciler {
         lines.extend(acceptance::accepted_for_nothing(&self.config, desired, jobs, &world.ledger));
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
-        Ok(self.verdict(Some(revision), VerdictResult::Applied, lines, start))
+        Ok(self.verdict(Some(revision), ReconcileResult::Applied, lines, start))
     }
 
     /// Takes in what the container engine has. Nothing that it says needs a confirmation: it removes no backup.
@@ -361,7 +361,7 @@ impl Reconciler {
         plan: &Plan,
         now: Timestamp,
         start: Instant,
-    ) -> Result<Verdict, Trouble> {
+    ) -> Result<Reconciled, Trouble> {
         let known = self.record.held.as_ref().is_some_and(|held| held.revision == *revision);
         let mut record = self.record.clone();
         record.held = Some(Held { revision: revision.clone(), at: now, reason: reason.to_owned() });
@@ -374,7 +374,7 @@ impl Reconciler {
         world.ledger.commit(batch).map_err(|error| error.trouble())?;
         self.record = record;
         tracing::warn!(revision = %revision.short(), reason, "config held until it is confirmed");
-        Ok(self.verdict(Some(revision), VerdictResult::Held, plan.lines(now), start))
+        Ok(self.verdict(Some(revision), ReconcileResult::Held, plan.lines(now), start))
     }
 
     fn reject(
@@ -385,7 +385,7 @@ impl Reconciler {
         files: usize,
         now: Timestamp,
         start: Instant,
-    ) -> Result<Verdict, Trouble> {
+    ) -> Result<Reconciled, Trouble> {
         let errors: Vec<String> =
             diagnostics.iter().filter(|each| each.is_error()).map(Diagnostic::one_line).take(ERRORS_KEPT_MAX).collect();
         // After a restart the same revision is judged again (the rules may be newer), but told only once.
@@ -406,7 +406,7 @@ impl Reconciler {
         tracing::error!(revision = %revision.short(), errors = errors.len(), "config rejected; what is in force stays");
         let mut lines = vec![format!("{} errors in {files} files", errors.len())];
         lines.extend(errors);
-        Ok(self.verdict(Some(&revision), VerdictResult::Rejected, lines, start))
+        Ok(self.verdict(Some(&revision), ReconcileResult::Rejected, lines, start))
     }
 
     fn plan(
@@ -497,11 +497,11 @@ impl Reconciler {
     fn verdict(
         &mut self,
         revision: Option<&Revision>,
-        result: VerdictResult,
+        result: ReconcileResult,
         lines: Vec<String>,
         start: Instant,
-    ) -> Verdict {
-        let verdict = Verdict { revision: revision.cloned(), result, lines, took_us: micros(start) };
+    ) -> Reconciled {
+        let verdict = Reconciled { revision: revision.cloned(), result, lines, took_us: micros(start) };
         if revision.is_some() {
             self.last = Some(verdict.clone());
         }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::engine::{self, RepositoryAccess};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::holdings;
@@ -82,7 +82,7 @@ fn claim(
     now: Timestamp,
 ) -> Result<bool, Trouble> {
     let schedule = Schedule::parse(&spec.expression, &spec.timezone)
-        .map_err(|error| Trouble::new(codes::BAD_SCHEDULE, error.to_string()))?;
+        .map_err(|error| Trouble::new(codes::INVALID_SCHEDULE, error.to_string()))?;
     let mut due = false;
     world
         .note_destination(destination, |record| {
@@ -156,7 +156,7 @@ fn begin(
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
-            let trouble = result.as_ref().err().filter(|trouble| !trouble.is(codes::CANCELLED)).cloned();
+            let trouble = result.as_ref().err().filter(|trouble| trouble.kind() != Some(Kind::Cancelled)).cloned();
             if let Err(error) = note_upkeep(&route, &site, action, trouble, now) {
                 tracing::error!(error = %crate::error::chain(&error), "cannot note the upkeep");
             }
@@ -202,7 +202,7 @@ fn note_upkeep(
 
 /// What a test found is what the pages say of the destination from then on; a lock of somebody who works there is no fault.
 fn note_test(route: &Route, trouble: Option<&Trouble>) {
-    if trouble.is_some_and(|trouble| trouble.is(codes::CANCELLED) || trouble.is(codes::REPOSITORY_LOCKED)) {
+    if matches!(trouble.and_then(Trouble::kind), Some(Kind::Cancelled | Kind::Busy)) {
         return;
     }
     // It answers; what vanished from it, or is newer than the state, is told apart.

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn relative_paths_and_no_paths_are_refused() {
-        assert_eq!(missing_paths(&["etc".into()]).unwrap_err().code(), codes::PATH_NOT_ABSOLUTE);
+        assert_eq!(missing_paths(&["etc".into()]).unwrap_err().code(), codes::RELATIVE_PATH);
         assert_eq!(missing_paths(&[]).unwrap_err().code(), codes::SOURCE_MISSING);
         assert_eq!(missing_paths(&["/no/such/path".into()]).unwrap_err().code(), codes::SOURCE_MISSING);
         assert_eq!(missing_paths(&["/".into(), "/no/such/path".into()]).unwrap(), [PathBuf::from("/no/such/path")]);

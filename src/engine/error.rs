@@ -119,7 +119,7 @@ impl EngineError {
             Self::DiskFull { .. } | Self::RestoreFull { .. } => codes::DISK_FULL,
             Self::NotWritable { .. } => codes::NOT_WRITABLE,
             Self::NothingThere { .. } => codes::SOURCE_MISSING,
-            Self::NotAbsolute { .. } => codes::PATH_NOT_ABSOLUTE,
+            Self::NotAbsolute { .. } => codes::RELATIVE_PATH,
             Self::Pattern { .. } | Self::NoPattern { .. } => codes::BAD_PATTERN,
             Self::SnapshotId { .. } => codes::BAD_SNAPSHOT_ID,
             Self::SnapshotMissing { .. } => codes::SNAPSHOT_MISSING,

@@ -9,7 +9,7 @@ use crate::process::Context;
 
 /// One file that was found, and the snapshot that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundFile {
     pub snapshot: String,
     pub entry: Entry,
 }
@@ -45,7 +45,7 @@ impl Restic {
         tags: &[String],
         found_max: usize,
         context: &Context,
-    ) -> Result<Vec<Found>, EngineError> {
+    ) -> Result<Vec<FoundFile>, EngineError> {
         self.check_identity(access, context).await?;
         if wanted::is_special(pattern) {
             // A file of this very name is what is meant.
@@ -65,7 +65,7 @@ impl Restic {
         tags: &[String],
         found_max: usize,
         context: &Context,
-    ) -> Result<Vec<Found>, EngineError> {
+    ) -> Result<Vec<FoundFile>, EngineError> {
         let mut call = Call::new("find", &["--json"]).without_lock();
         if !tags.is_empty() {
             call = call.arg(format!("--tag={}", tags.join(",")));
@@ -77,7 +77,7 @@ impl Restic {
         let hits: Vec<Hits> = serde_json::from_str(output.trim()).map_err(|_| garbled("find"))?;
         let found = hits.into_iter().flat_map(|hits| {
             let snapshot = hits.snapshot;
-            hits.matches.into_iter().map(move |each| Found {
+            hits.matches.into_iter().map(move |each| FoundFile {
                 snapshot: snapshot.clone(),
                 entry: Entry { path: each.path, kind: each.kind, bytes: each.size, modified: each.mtime },
             })

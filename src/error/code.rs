@@ -31,8 +31,10 @@ pub enum Kind {
     Refused,
     /// What was read is not what was written.
     Damaged,
-    /// No room, or a bound was reached.
+    /// No room for now: on a disk, in memory, in a queue.
     Full,
+    /// A bound was reached: more, or larger, than is read or kept.
+    TooLarge,
     /// It cannot be read or written, for any other reason.
     Io,
     /// The other side answered with an error or something that was not expected.
@@ -45,6 +47,22 @@ pub enum Kind {
     Unsupported,
     /// A fault of Larder, or of a plugin.
     Internal,
+}
+
+impl Kind {
+    /// Nothing was found to be wrong with what is asked for: somebody else has it now, or there is no room for it yet.
+    /// A run that ends so is deferred.
+    #[must_use]
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Busy | Self::Full)
+    }
+
+    /// Who was asked did not answer; a restart or a line that broke is over in minutes. A scheduled run that ends so has
+    /// failed, and is tried again before its next slot.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Self::Unreachable)
+    }
 }
 
 /// A code of the registry ([`super::codes`]).

@@ -8,7 +8,7 @@ use crate::config::model::{Config, Policy};
 use crate::plan::{NextRun, Recorded, Step};
 use crate::run::hold::HoldKind;
 use crate::run::usual::Usual;
-use crate::schedule::slots::{self, Standing};
+use crate::schedule::slots::{self, ScheduleStanding};
 use crate::schedule::{self, Schedule};
 use crate::store::record::JobRecord;
 use crate::types::{JobId, Name};
@@ -74,7 +74,7 @@ fn wanted(
     let share = schedule::jitter(&id, policy.jitter);
     let standing = match timings.schedule(&policy.name) {
         Some(schedule) => slots::begin(schedule, share, last_slot, now),
-        None => Standing { last_slot, ..Standing::default() },
+        None => ScheduleStanding { last_slot, ..ScheduleStanding::default() },
     };
     let mut job = known.cloned().unwrap_or_else(|| unknown(id));
     timings.key(&policy.name).unwrap_or_default().clone_into(&mut job.schedule_key);

@@ -49,7 +49,7 @@ fn answer(name: &str, stdin: impl Read, events: &mut EventWriter<'_>) -> Result<
     let builtin = of_name(name).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|each| each.name).collect();
         Failure::new(
-            codes::NO_SUCH_PLUGIN,
+            codes::UNKNOWN_PLUGIN,
             format!("there is no built-in plugin {name:?}; there are {}", names.join(", ")),
         )
     })?;
@@ -151,7 +151,7 @@ mod tests {
         }
         let newer = ask("files", r#"{"protocol":2,"action":"describe"}"#).0.unwrap_err();
         assert_eq!(newer.trouble.code, "plugin_protocol");
-        assert_eq!(ask("fies", "").0.unwrap_err().trouble.code, "no_such_plugin");
+        assert_eq!(ask("fies", "").0.unwrap_err().trouble.code, "unknown_plugin");
         let huge = " ".repeat(17 << 20);
         assert_eq!(ask("files", &huge).0.unwrap_err().trouble.message, "the request has more than 16 MiB");
     }

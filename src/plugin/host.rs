@@ -15,7 +15,7 @@ use crate::error::{Code, Trouble, codes};
 use crate::plugin::host::answer::{Captured, PluginFailure, Restored};
 use crate::plugin::host::catalogue::{Catalogue, Origin, Plugin};
 use crate::plugin::host::secrets::Resolved;
-use crate::plugin::host::transcript::{Note, Transcript};
+use crate::plugin::host::transcript::{Heard, Transcript};
 use crate::plugin::protocol::{
     Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Step, Validation, Verb, Verdict,
 };
@@ -143,13 +143,13 @@ impl Catalogue {
             ..request(Action::Restore, call.target, call.run, call.staging, resolved)
         };
         let heard = listen(plugin, &request, Some(call.staging), &context, call.limits, |note| match note {
-            Note::Progress { done, total } => on_news(News::Progress { done: *done, total: *total }),
-            Note::Step(step) => {
+            Heard::Progress { done, total } => on_news(News::Progress { done: *done, total: *total }),
+            Heard::Step(step) => {
                 on_news(News::Step { by_hand: step.verb == Verb::Manual, line: step.to_string() });
             }
-            Note::Warning(warning) => on_news(News::Line(format!("warning: {warning}"))),
-            Note::Notice(notice) => on_news(News::Line(format!("notice: {notice}"))),
-            Note::Version(version) => on_news(News::Version(version.clone())),
+            Heard::Warning(warning) => on_news(News::Line(format!("warning: {warning}"))),
+            Heard::Notice(notice) => on_news(News::Line(format!("notice: {notice}"))),
+            Heard::Version(version) => on_news(News::Version(version.clone())),
             _ => {}
         });
         let (finished, mut transcript) = heard.await;
@@ -273,7 +273,7 @@ pub(crate) async fn ask(
     mut on_progress: impl FnMut(u64, u64) + Send,
 ) -> (Finished, Transcript) {
     let heard = listen(plugin, request, staging, context, limits, |note| {
-        if let Note::Progress { done, total } = note {
+        if let Heard::Progress { done, total } = note {
             on_progress(*done, *total);
         }
     });
@@ -287,7 +287,7 @@ async fn listen(
     staging: Option<&Path>,
     context: &Context,
     limits: Limits,
-    mut on_note: impl FnMut(&Note) + Send,
+    mut on_note: impl FnMut(&Heard) + Send,
 ) -> (Finished, Transcript) {
     let mut args = plugin.args.clone();
     if plugin.origin == Origin::External {
@@ -315,12 +315,12 @@ async fn listen(
         // Each part of it may have been cut, so it is cleaned before it is put together with others.
         let note = cleaned(transcript.read(line), &context.redact);
         match &note {
-            Note::Nothing | Note::Progress { .. } | Note::Version(_) => {}
-            Note::Log(text) => log(text),
-            Note::Step(step) => log(&step.to_string()),
-            Note::Warning(warning) => log(&format!("warning: {}", warning.message)),
-            Note::Notice(notice) => log(&format!("notice: {}", notice.message)),
-            Note::EndIt => context.cancel.cancel(),
+            Heard::Nothing | Heard::Progress { .. } | Heard::Version(_) => {}
+            Heard::Log(text) => log(text),
+            Heard::Step(step) => log(&step.to_string()),
+            Heard::Warning(warning) => log(&format!("warning: {}", warning.message)),
+            Heard::Notice(notice) => log(&format!("notice: {}", notice.message)),
+            Heard::EndIt => context.cancel.cancel(),
         }
         on_note(&note);
     })
@@ -400,13 +400,13 @@ fn said(finished: &Finished) -> String {
 }
 
 /// What is told at once, without secrets.
-fn cleaned(note: Note, redact: &Redactor) -> Note {
+fn cleaned(note: Heard, redact: &Redactor) -> Heard {
     let mut note = note;
     match &mut note {
-        Note::Log(text) | Note::Version(text) => *text = redact.redact_cut(text).into_owned(),
-        Note::Step(step) => clean_step(step, redact),
-        Note::Warning(trouble) | Note::Notice(trouble) => clean_trouble(trouble, redact),
-        Note::Nothing | Note::Progress { .. } | Note::EndIt => {}
+        Heard::Log(text) | Heard::Version(text) => *text = redact.redact_cut(text).into_owned(),
+        Heard::Step(step) => clean_step(step, redact),
+        Heard::Warning(trouble) | Heard::Notice(trouble) => clean_trouble(trouble, redact),
+        Heard::Nothing | Heard::Progress { .. } | Heard::EndIt => {}
     }
     note
 }

@@ -9,7 +9,7 @@ use crate::rpc::wire::{
     PlanParams, ReconcileParams, RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams,
     UnlockParams, invalid,
 };
-use crate::runner::control::{DestinationAction, PlanText, Request, Verdict};
+use crate::runner::control::{DestinationAction, PlanText, Reconciled, Request};
 
 /// Longest reason of a suspension, in characters.
 const REASON_CHARS_MAX: usize = 500;
@@ -104,11 +104,11 @@ async fn plan(rpc: Rpc, params: PlanParams) -> Result<PlanText, Trouble> {
     rpc.control.ask(|reply| Request::Plan { revision, config, reply }).await
 }
 
-async fn reconcile(rpc: Rpc, params: ReconcileParams) -> Result<Verdict, Trouble> {
+async fn reconcile(rpc: Rpc, params: ReconcileParams) -> Result<Reconciled, Trouble> {
     rpc.control.ask(|reply| Request::Reconcile { revision: params.revision, reply }).await
 }
 
-async fn confirm(rpc: Rpc, params: ConfirmParams) -> Result<Verdict, Trouble> {
+async fn confirm(rpc: Rpc, params: ConfirmParams) -> Result<Reconciled, Trouble> {
     rpc.control.ask(|reply| Request::Confirm { revision: params.revision, reply }).await
 }
 

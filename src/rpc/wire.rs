@@ -11,7 +11,7 @@ use crate::config::model::{Config, Policy};
 use crate::error::{Trouble, codes};
 use crate::runner::control::{Acceptance, OperationId, RestoreRequest};
 use crate::runner::live::RunUpdate;
-use crate::status::{Attention, ConfigView, Counts, MailView, SiteView, Verdict};
+use crate::status::{Attention, ConfigView, Counts, MailView, SiteVerdict, SiteView};
 use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use crate::types::{Name, Outcome, Revision, RunId};
 
@@ -562,7 +562,7 @@ pub struct SystemStatus {
     /// What keeps it from being ready.
     pub missing: Vec<String>,
     pub site: SiteView,
-    pub verdict: Verdict,
+    pub verdict: SiteVerdict,
     pub counts: Counts,
     pub config: ConfigView,
     pub mail: MailView,

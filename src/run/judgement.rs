@@ -14,13 +14,13 @@ const SIZES_MIN: usize = 3;
 /// What a run that went through all its steps came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum RunVerdict {
     Success,
     Partial,
     Failed,
 }
 
-impl Verdict {
+impl RunVerdict {
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
@@ -43,7 +43,7 @@ pub enum Coverage {
 ///
 /// All of them good and the capture whole: success. At least one usable: partial. None usable, or nowhere to ship to: failed.
 #[must_use]
-pub fn verdict(shipments: impl IntoIterator<Item = Outcome>, coverage: Coverage) -> Verdict {
+pub fn verdict(shipments: impl IntoIterator<Item = Outcome>, coverage: Coverage) -> RunVerdict {
     let mut usable = false;
     let mut whole = coverage == Coverage::Whole;
     for outcome in shipments {
@@ -51,9 +51,9 @@ pub fn verdict(shipments: impl IntoIterator<Item = Outcome>, coverage: Coverage)
         whole &= outcome == Outcome::Success;
     }
     match (usable, whole) {
-        (false, _) => Verdict::Failed,
-        (true, false) => Verdict::Partial,
-        (true, true) => Verdict::Success,
+        (false, _) => RunVerdict::Failed,
+        (true, false) => RunVerdict::Partial,
+        (true, true) => RunVerdict::Success,
     }
 }
 
@@ -92,16 +92,16 @@ mod tests {
     fn all_destinations_good_is_success_some_is_partial_none_is_failed() {
         use Outcome::{Failed, Partial, Success};
         let table = [
-            (vec![Success], Coverage::Whole, Verdict::Success),
-            (vec![Success, Success], Coverage::Whole, Verdict::Success),
-            (vec![Success, Success], Coverage::Part, Verdict::Partial),
-            (vec![Success, Failed], Coverage::Whole, Verdict::Partial),
-            (vec![Failed, Partial], Coverage::Whole, Verdict::Partial),
-            (vec![Partial], Coverage::Whole, Verdict::Partial),
-            (vec![Failed], Coverage::Whole, Verdict::Failed),
-            (vec![Failed, Failed], Coverage::Part, Verdict::Failed),
-            (vec![], Coverage::Whole, Verdict::Failed),
-            (vec![Outcome::Deferred, Outcome::Cancelled], Coverage::Whole, Verdict::Failed),
+            (vec![Success], Coverage::Whole, RunVerdict::Success),
+            (vec![Success, Success], Coverage::Whole, RunVerdict::Success),
+            (vec![Success, Success], Coverage::Part, RunVerdict::Partial),
+            (vec![Success, Failed], Coverage::Whole, RunVerdict::Partial),
+            (vec![Failed, Partial], Coverage::Whole, RunVerdict::Partial),
+            (vec![Partial], Coverage::Whole, RunVerdict::Partial),
+            (vec![Failed], Coverage::Whole, RunVerdict::Failed),
+            (vec![Failed, Failed], Coverage::Part, RunVerdict::Failed),
+            (vec![], Coverage::Whole, RunVerdict::Failed),
+            (vec![Outcome::Deferred, Outcome::Cancelled], Coverage::Whole, RunVerdict::Failed),
         ];
         for (shipments, coverage, expected) in table {
             assert_eq!(verdict(shipments.clone(), coverage), expected, "{shipments:?} {coverage:?}");

@@ -7,10 +7,14 @@
 use std::time::Duration;
 
 use super::{Event, IllegalEvent, RunState, next};
+use crate::error::Kind;
 use crate::types::Outcome;
 
 /// How often a job is tried again after runs that were interrupted, until its next slot.
 pub const INTERRUPTED_RETRIES_MAX: u32 = 3;
+
+/// How often a job is tried again after runs that failed for what passes by itself, until its next slot.
+pub const FAILED_RETRIES_MAX: u32 = 3;
 
 /// How often a job is tried again after runs that were deferred, until its next slot.
 pub const DEFERRED_RETRIES_MAX: u32 = 12;
@@ -54,22 +58,23 @@ pub struct RetryAfter {
 pub fn recover(state: RunState, log: &[RunState], attempt: u32) -> Recovery {
     let during = log.iter().copied().fold(state, further);
     match next(during, Event::Interrupted) {
-        Ok(state) => Recovery::Finish { during, state, retry: retry_after(Outcome::Interrupted, attempt) },
+        Ok(state) => Recovery::Finish { during, state, retry: retry_after(Outcome::Interrupted, None, attempt) },
         Err(IllegalEvent { .. }) if state.is_finished() => Recovery::Nothing,
         // The log says how it ended, the record was left behind: the log's last word holds.
         Err(IllegalEvent { .. }) => Recovery::Finish { during: state, state: during, retry: None },
     }
 }
 
-/// When a job is tried again after a run that ended with `outcome`; `attempt` is that of the run's `Retry` trigger, 0 for
-/// a run that is no retry.
+/// When a job is tried again after a run that ended with `outcome`, for a trouble of this kind where there was one;
+/// `attempt` is that of the run's `Retry` trigger, 0 for a run that is no retry.
 ///
 /// Delays double from one minute to one hour.
 #[must_use]
-pub fn retry_after(outcome: Outcome, attempt: u32) -> Option<RetryAfter> {
+pub fn retry_after(outcome: Outcome, kind: Option<Kind>, attempt: u32) -> Option<RetryAfter> {
     let attempts_max = match outcome {
         Outcome::Interrupted => INTERRUPTED_RETRIES_MAX,
         Outcome::Deferred => DEFERRED_RETRIES_MAX,
+        Outcome::Failed if kind.is_some_and(Kind::passes) => FAILED_RETRIES_MAX,
         Outcome::Success | Outcome::Partial | Outcome::Failed | Outcome::Skipped | Outcome::Cancelled => return None,
     };
     let doubled = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(attempt));
@@ -135,16 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn a_deferred_run_is_tried_at_most_hourly_and_a_failed_one_not_before_its_slot() {
-        assert_eq!(retry_after(Outcome::Deferred, 0).map(|retry| retry.delay.as_secs()), Some(60));
+    fn a_deferred_run_is_tried_at_most_hourly_and_a_failed_one_only_for_what_passes() {
+        assert_eq!(retry_after(Outcome::Deferred, Some(Kind::Busy), 0).map(|retry| retry.delay.as_secs()), Some(60));
         assert_eq!(
-            retry_after(Outcome::Deferred, 11).map(|retry| (retry.attempt, retry.delay.as_secs())),
+            retry_after(Outcome::Deferred, Some(Kind::Busy), 11).map(|retry| (retry.attempt, retry.delay.as_secs())),
             Some((12, 3600))
         );
-        assert_eq!(retry_after(Outcome::Deferred, 12), None);
-        assert_eq!(retry_after(Outcome::Deferred, u32::MAX), None);
+        assert_eq!(retry_after(Outcome::Deferred, Some(Kind::Busy), 12), None);
+        assert_eq!(retry_after(Outcome::Deferred, Some(Kind::Busy), u32::MAX), None);
         for outcome in [Outcome::Success, Outcome::Partial, Outcome::Failed, Outcome::Skipped, Outcome::Cancelled] {
-            assert_eq!(retry_after(outcome, 0), None);
+            assert_eq!(retry_after(outcome, None, 0), None);
+            assert_eq!(retry_after(outcome, Some(Kind::Unauthorized), 0), None);
+            let passes = retry_after(outcome, Some(Kind::Unreachable), 0).map(|retry| retry.delay.as_secs());
+            assert_eq!(passes, (outcome == Outcome::Failed).then_some(60));
         }
+        assert_eq!(retry_after(Outcome::Failed, Some(Kind::Unreachable), FAILED_RETRIES_MAX), None);
     }
 }

@@ -49,12 +49,12 @@ pub enum Request {
     /// Look at the watched branch again and answer with what came of it.
     Reconcile {
         revision: Option<Revision>,
-        reply: Reply<Verdict>,
+        reply: Reply<Reconciled>,
     },
     /// Apply a held revision.
     Confirm {
         revision: Revision,
-        reply: Reply<Verdict>,
+        reply: Reply<Reconciled>,
     },
     /// What applying `config` (one that a caller loaded), or `revision`, or the branch's head would change; applies nothing.
     Plan {
@@ -100,9 +100,9 @@ impl Acceptance {
 
 /// What a reconcile came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Verdict {
+pub struct Reconciled {
     pub revision: Option<Revision>,
-    pub result: VerdictResult,
+    pub result: ReconcileResult,
     /// Lines for a person: errors, changes, next runs.
     pub lines: Vec<String>,
     /// From seeing the ref to having applied it.
@@ -111,7 +111,7 @@ pub struct Verdict {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum VerdictResult {
+pub enum ReconcileResult {
     Applied,
     Unchanged,
     Rejected,

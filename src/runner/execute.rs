@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::{Published, Shelf};
 use crate::config::model::{Destination, Policy, Retention, Site, Target};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::look::{self, LOOK_MAX};
 use crate::plugin::kit::apart::{self, Mounts, Own};
 use crate::plugin::{Call, CaptureFacts, CaptureInputs, Captured, Verdict};
@@ -62,7 +62,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// Everything that one run needs to know; taken when it starts, so a push during the run does not change it.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct RunOrder {
     pub run: RunRecord,
     pub job: JobRecord,
     pub target: Target,
@@ -118,13 +118,13 @@ struct Stop {
 
 impl Stop {
     fn failed(trouble: Trouble) -> Self {
-        let outcome = if trouble.is(codes::CANCELLED) { Outcome::Cancelled } else { Outcome::Failed };
+        let outcome = if trouble.kind() == Some(Kind::Cancelled) { Outcome::Cancelled } else { Outcome::Failed };
         Self { outcome, trouble }
     }
 }
 
 /// Runs `order` to its outcome. It always returns, with all of its children gone.
-pub async fn execute(world: Arc<World>, order: Order, cancel: CancellationToken) -> Ended {
+pub async fn execute(world: Arc<World>, order: RunOrder, cancel: CancellationToken) -> Ended {
     let mut executor = RunExecutor::begin(world, order, cancel);
     executor.hide_passwords().await;
     let outcome = match executor.run_stages().await {
@@ -169,7 +169,7 @@ struct RunExecutor {
 }
 
 impl RunExecutor {
-    fn begin(world: Arc<World>, order: Order, cancel: CancellationToken) -> Self {
+    fn begin(world: Arc<World>, order: RunOrder, cancel: CancellationToken) -> Self {
         let log = world.log(order.run.id, LOG_BYTES_MAX);
         let context =
             Context { cancel, log, redact: Redactor::default(), mark: format!("{}:{}", world.state_id, order.run.id) };
@@ -233,7 +233,7 @@ impl RunExecutor {
         self.end_during().await;
         let after = self.mounts(&captured).await;
 
-        if self.verdict() == judgement::Verdict::Failed {
+        if self.verdict() == judgement::RunVerdict::Failed {
             let first = self.record.shipments.iter().find_map(|each| each.trouble.clone());
             return Err(Stop::failed(
                 first.unwrap_or_else(|| Trouble::new(codes::NOT_SHIPPED, "no destination took the backup")),
@@ -264,7 +264,7 @@ impl RunExecutor {
         Ok(self.verdict().outcome())
     }
 
-    fn verdict(&self) -> judgement::Verdict {
+    fn verdict(&self) -> judgement::RunVerdict {
         let coverage = if self.record.warnings.is_empty() { Coverage::Whole } else { Coverage::Part };
         judgement::verdict(self.record.shipments.iter().map(|each| each.outcome), coverage)
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::config::model::{Artifacts, Tolerate};
 use crate::engine::{self, BackupReport, BackupRequest, EngineError, Progress, RepositoryAccess, Restic};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::store::record::{DestinationRecord, Shipment};
@@ -111,7 +111,7 @@ fn shipment(route: &Route, spec: &SnapshotSpec, made: Result<Made, Trouble>, too
             shipment.snapshot = Some(report.snapshot);
         }
         Err(trouble) => {
-            if trouble.is(codes::CANCELLED) {
+            if trouble.kind() == Some(Kind::Cancelled) {
                 shipment.outcome = Outcome::Cancelled;
             }
             shipment.trouble = Some(trouble);

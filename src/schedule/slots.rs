@@ -39,7 +39,7 @@ pub enum WhenMissed {
 
 /// Where a job stands in its schedule; the fields of its record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ScheduleStanding {
     pub next_slot: Option<Timestamp>,
     /// `next_slot` plus jitter, or earlier for a retry.
     pub next_run: Option<Timestamp>,
@@ -81,21 +81,21 @@ pub enum SkipReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decided {
     pub decision: Decision,
-    pub standing: Standing,
+    pub standing: ScheduleStanding,
 }
 
 /// The standing of a job that is new or whose schedule changed: it waits for its next time and never fires at once.
 #[must_use]
-pub fn begin(schedule: &Schedule, jitter: Duration, last_slot: Option<Timestamp>, now: Timestamp) -> Standing {
+pub fn begin(schedule: &Schedule, jitter: Duration, last_slot: Option<Timestamp>, now: Timestamp) -> ScheduleStanding {
     let last_slot = trusted(last_slot, now);
     let after = last_slot.map_or(back(now, jitter), |last| last.max(back(now, jitter)));
     let next_slot = schedule.next_after(after);
-    Standing { next_slot, next_run: next_slot.map(|slot| forth(slot, jitter)), last_slot }
+    ScheduleStanding { next_slot, next_run: next_slot.map(|slot| forth(slot, jitter)), last_slot }
 }
 
 /// Decides what to do with a job at `now`.
 #[must_use]
-pub fn decide(timing: &Timing<'_>, standing: &Standing, pause: Option<Pause>, now: Timestamp) -> Decided {
+pub fn decide(timing: &Timing<'_>, standing: &ScheduleStanding, pause: Option<Pause>, now: Timestamp) -> Decided {
     let Timing { schedule, jitter, on_missed } = *timing;
     let fresh = begin(schedule, jitter, standing.last_slot, now);
     let seen = back(now, jitter);
@@ -121,8 +121,8 @@ pub fn decide(timing: &Timing<'_>, standing: &Standing, pause: Option<Pause>, no
 
 /// Before the next slot is due: wait, retry, or notice that the clock was turned.
 fn before_slot(
-    standing: &Standing,
-    fresh: &Standing,
+    standing: &ScheduleStanding,
+    fresh: &ScheduleStanding,
     next_slot: Timestamp,
     jitter: Duration,
     pause: Option<Pause>,
@@ -133,7 +133,7 @@ fn before_slot(
     }
     let due = forth(next_slot, jitter);
     let next_run = standing.next_run.map_or(due, |run| run.min(due));
-    let mut standing = Standing { next_run: Some(next_run), ..*standing };
+    let mut standing = ScheduleStanding { next_run: Some(next_run), ..*standing };
     if next_run > now {
         return Decided { decision: Decision::NotYet { at: next_run }, standing };
     }

@@ -15,7 +15,7 @@ pub const MISSED_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// The judgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct JobStanding {
     pub state: JobState,
     pub health: Health,
     pub problem: Option<Problem>,
@@ -23,8 +23,8 @@ pub struct Standing {
 
 /// Judges a job. `policy` is none once it left the config; `running` says that a run of it is in progress.
 #[must_use]
-pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Timestamp) -> Standing {
-    let quiet = |state, health| Standing { state, health, problem: None };
+pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Timestamp) -> JobStanding {
+    let quiet = |state, health| JobStanding { state, health, problem: None };
     let Some(policy) = policy.filter(|_| job.orphaned_since.is_none()) else {
         return quiet(JobState::Orphaned, Health::Inactive);
     };
@@ -32,28 +32,28 @@ pub fn standing(job: &JobRecord, policy: Option<&Policy>, running: bool, now: Ti
         return quiet(JobState::Suspended, Health::Inactive);
     }
     if let Some(problem) = failure(job) {
-        return Standing { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
+        return JobStanding { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
     }
     if let Some(problem) = overdue(job, policy, running, now) {
-        return Standing { state: JobState::Overdue, health: Health::Failed, problem: Some(problem) };
+        return JobStanding { state: JobState::Overdue, health: Health::Failed, problem: Some(problem) };
     }
     if let Some(problem) = held(job) {
         if is_lost(job) {
-            return Standing { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
+            return JobStanding { state: JobState::Failed, health: Health::Failed, problem: Some(problem) };
         }
-        return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
+        return JobStanding { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
     }
     if let Some(since) = job.bare_since {
-        return Standing { state: JobState::Warning, health: Health::Unknown, problem: Some(bare(job, since)) };
+        return JobStanding { state: JobState::Warning, health: Health::Unknown, problem: Some(bare(job, since)) };
     }
     if let Some(problem) = ahead(job, now) {
-        return Standing { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
+        return JobStanding { state: JobState::Warning, health: Health::Warning, problem: Some(problem) };
     }
     match (&job.last_run, &job.last_success) {
         (None, _) if running => quiet(JobState::Running, Health::Unknown),
         (None, _) => quiet(JobState::NeverRun, Health::Unknown),
         (Some(last), success) => match remark(job, last, success.is_some()) {
-            Some((health, problem)) => Standing { state: JobState::Warning, health, problem: Some(problem) },
+            Some((health, problem)) => JobStanding { state: JobState::Warning, health, problem: Some(problem) },
             None if running => quiet(JobState::Running, Health::Proven),
             None => quiet(JobState::Ok, Health::Proven),
         },

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use crate::status::{Attention, ConfigView, Counts, DestinationView, Health, JobState, TargetView, Verdict};
+use crate::status::{Attention, ConfigView, Counts, DestinationView, Health, JobState, SiteVerdict, TargetView};
 
 /// Counts the jobs of `targets`, and what else must be well before everything is proven.
 #[must_use]
@@ -34,12 +34,12 @@ pub fn count(targets: &[TargetView], destinations: &[DestinationView], running: 
 
 /// Says it in one sentence.
 #[must_use]
-pub fn verdict(counts: &Counts, attention: &[Attention], config: &ConfigView) -> Verdict {
+pub fn verdict(counts: &Counts, attention: &[Attention], config: &ConfigView) -> SiteVerdict {
     let (health, sentence) = match failure(counts, attention) {
         Some(sentence) => (Health::Failed, sentence),
         None => short_of_failure(counts, attention, config),
     };
-    Verdict { health, sentence, detail: detail(counts) }
+    SiteVerdict { health, sentence, detail: detail(counts) }
 }
 
 /// What has failed: the daemon itself, what it is to do, jobs and destinations, in this order.

@@ -23,7 +23,7 @@ use super::exports;
 use super::layout::sync_dir;
 use super::refill::is_derived;
 use super::scan::walk;
-use super::{FORMAT, Order, Store, StoreError, Tree};
+use super::{FORMAT, ScanOrder, Store, StoreError, Tree};
 
 /// Version of the file's shape.
 pub(super) const EXPORT_FORMAT: u64 = 1;
@@ -69,7 +69,7 @@ pub fn export(store: &dyn Store, writer: &mut dyn Write) -> Result<u64, StoreErr
     lines.push(&Header { larder_export: EXPORT_FORMAT, store_format: FORMAT })?;
     let mut entries = 0;
     for tree in Tree::ALL {
-        walk(store, tree, &[], None, Order::Ascending, |key, value| {
+        walk(store, tree, &[], None, ScanOrder::Ascending, |key, value| {
             if !is_derived(tree, &key) {
                 lines.push(&line(tree, &key, &value))?;
                 entries += 1;

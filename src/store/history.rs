@@ -7,7 +7,7 @@ use super::ledger::{Ledger, parse};
 use super::pack::{Pack, Packed};
 use super::packing::{Place, events_of, id_behind};
 use super::record::{RunEvent, RunRecord, Trigger};
-use super::{Batch, Order, StoreError, Tree, show_key};
+use super::{Batch, ScanOrder, StoreError, Tree, show_key};
 use crate::run::RunState;
 use crate::run::recovery::{Recovery, recover};
 use crate::types::{JobId, Name, RunId};
@@ -134,7 +134,7 @@ impl Ledger {
         let (mut after, mut loose) = (vec![PACKS], None);
         // A key that is no run's says nothing of the others.
         while loose.is_none() {
-            let newest = self.store().scan(Tree::Runs, &[], Some(&after), Order::Descending, 1)?;
+            let newest = self.store().scan(Tree::Runs, &[], Some(&after), ScanOrder::Descending, 1)?;
             let Some((key, _)) = newest.into_iter().next() else { break };
             loose = id_behind(&[], &key);
             after = key;
@@ -144,7 +144,7 @@ impl Ledger {
 
     /// The newest run of all that are in packs.
     fn newest_packed(&self) -> Result<Option<RunId>, StoreError> {
-        let newest = self.store().scan(Tree::Runs, &[PACKS], None, Order::Descending, 1)?;
+        let newest = self.store().scan(Tree::Runs, &[PACKS], None, ScanOrder::Descending, 1)?;
         Ok(newest.first().and_then(|(key, _)| id_behind(&[PACKS], key)))
     }
 
@@ -230,7 +230,7 @@ impl Ledger {
         // Each record that is read is checked: no more of them than are asked for.
         while !done {
             let missing = limit - loose.len();
-            let page = self.store().scan(Tree::Runs, &[], Some(&after), Order::Descending, missing)?;
+            let page = self.store().scan(Tree::Runs, &[], Some(&after), ScanOrder::Descending, missing)?;
             done = page.len() < missing;
             for (key, value) in page {
                 loose.extend(parse::<RunRecord>(Tree::Runs, &key, &value).map(|run| (run.id, run)));
@@ -274,7 +274,7 @@ impl Ledger {
     fn loose_ids(&self, job: &JobId, before: Option<RunId>, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let prefix = job_runs_prefix(job);
         let after = before.map(|id| job_run_key(job, id));
-        let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Descending, limit)?;
+        let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), ScanOrder::Descending, limit)?;
         Ok(found.iter().filter_map(|(key, _)| id_behind(&prefix, key)).collect())
     }
 
@@ -300,7 +300,7 @@ impl Ledger {
         let mut jobs = Vec::new();
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Ascending, 1)?;
+            let page = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), ScanOrder::Ascending, 1)?;
             let Some((key, _)) = page.first() else { return Ok(jobs) };
             let end = key.iter().position(|byte| *byte < 2).unwrap_or(key.len());
             let (name, _) = key.split_at(end);

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::export::{EXPORT_FORMAT, Header, Line, Trailer};
 use super::exports;
 use super::refill::{Filler, Row, is_derived, pack_all};
-use super::{FORMAT, FORMAT_OF_ROWS, Order, Store, StoreError, Tree, VALUE_BYTES_MAX, show_key};
+use super::{FORMAT, FORMAT_OF_ROWS, ScanOrder, Store, StoreError, Tree, VALUE_BYTES_MAX, show_key};
 
 /// Longest line that is read: a value in hex, its key, and the words around them.
 const LINE_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + 4096;
@@ -35,7 +35,7 @@ pub fn import(store: &dyn Store, reader: &mut dyn Read) -> Result<u64, StoreErro
 /// As [`import`].
 pub fn import_file(store: &dyn Store, file: &File) -> Result<u64, StoreError> {
     for tree in Tree::ALL {
-        let found = store.scan(tree, &[], None, Order::Ascending, 3)?;
+        let found = store.scan(tree, &[], None, ScanOrder::Ascending, 3)?;
         let is_fresh = |key: &[u8]| key == super::FORMAT_KEY.as_bytes() || key == super::damage::KEY.as_bytes();
         if found.iter().any(|(key, _)| tree != Tree::Meta || !is_fresh(key)) {
             return Err(StoreError::NotEmpty { tree: tree.as_str() });

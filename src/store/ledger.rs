@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::batch::{CONFIG_KEY, OPEN_PREFIX, job_key};
 use super::record::{ConfigRecord, DestinationRecord, JobRecord, RunRecord};
 use super::scan::walk;
-use super::{Batch, Order, Store, StoreError, Tree, show_key};
+use super::{Batch, ScanOrder, Store, StoreError, Tree, show_key};
 use crate::types::{JobId, Name, RunId};
 
 /// A store with its records' types.
@@ -146,7 +146,7 @@ impl Ledger {
     }
 
     pub(super) fn each(&self, tree: Tree, prefix: &[u8], mut each: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        walk(self.store(), tree, prefix, None, Order::Ascending, |key, value| {
+        walk(self.store(), tree, prefix, None, ScanOrder::Ascending, |key, value| {
             each(&key, &value);
             Ok(ControlFlow::Continue(()))
         })

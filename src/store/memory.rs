@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::scan::key_range;
-use super::{Batch, Entry, Order, Store, StoreError, Tree};
+use super::{Batch, Entry, ScanOrder, Store, StoreError, Tree};
 
 type Trees = BTreeMap<Tree, BTreeMap<Vec<u8>, Vec<u8>>>;
 
@@ -35,7 +35,7 @@ impl Store for MemoryStore {
         tree: Tree,
         prefix: &[u8],
         after: Option<&[u8]>,
-        order: Order,
+        order: ScanOrder,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let trees = self.trees();
@@ -44,8 +44,8 @@ impl Store for MemoryStore {
         };
         let found = entries.range(range).map(|(key, value)| (key.clone(), value.clone()));
         Ok(match order {
-            Order::Ascending => found.take(limit).collect(),
-            Order::Descending => found.rev().take(limit).collect(),
+            ScanOrder::Ascending => found.take(limit).collect(),
+            ScanOrder::Descending => found.rev().take(limit).collect(),
         })
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::ledger::{Ledger, parse};
 use super::record::OutboxMail;
 use super::scan::walk;
-use super::{Batch, Order, StoreError, Tree, VALUE_BYTES_MAX};
+use super::{Batch, ScanOrder, StoreError, Tree, VALUE_BYTES_MAX};
 
 /// Greatest sequence that this process gave out.
 static LAST_SEQUENCE: AtomicU64 = AtomicU64::new(0);
@@ -93,7 +93,7 @@ impl Ledger {
 
     /// Calls `more` with each mail, oldest first, until it answers false.
     fn each_mail(&self, mut more: impl FnMut(u64, OutboxMail) -> bool) -> Result<(), StoreError> {
-        walk(self.store(), Tree::Outbox, &[], None, Order::Ascending, |key, value| {
+        walk(self.store(), Tree::Outbox, &[], None, ScanOrder::Ascending, |key, value| {
             let sequence = <[u8; 8]>::try_from(key.as_slice()).map(u64::from_be_bytes);
             if let (Ok(sequence), Some(mail)) = (sequence, parse(Tree::Outbox, &key, &value))
                 && !more(sequence, mail)

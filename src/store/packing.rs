@@ -16,7 +16,7 @@ use super::batch::{PACKS, job_run_key, job_runs_prefix, pack_index_key, pack_ind
 use super::ledger::{Ledger, parse};
 use super::pack::{PACK_RUNS_MAX, Pack, Packed, indexed};
 use super::record::{RunEvent, Trigger};
-use super::{Batch, Entry, Order, StoreError, Tree, show_key};
+use super::{Batch, Entry, ScanOrder, StoreError, Tree, show_key};
 use crate::run::RunState;
 use crate::types::{JobId, RunId};
 
@@ -111,7 +111,7 @@ impl Ledger {
         let prefix = job_runs_prefix(job);
         let after = behind.map(|id| job_run_key(job, id));
         let limit = LOOSE_RUNS_MIN + (PACKS_AT_ONCE + 1) * PACK_RUNS_MAX;
-        let loose = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Ascending, limit)?;
+        let loose = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), ScanOrder::Ascending, limit)?;
         if loose.len() < LOOSE_RUNS_MIN + PACK_RUNS_MAX {
             return Ok(0);
         }
@@ -149,7 +149,7 @@ impl Ledger {
     /// Adds to `batch` the removal of the packs of a job that have no run as new as `kept`; answers how many runs they had.
     pub(super) fn prune_packs(&self, job: &JobId, kept: RunId, batch: &mut Batch) -> Result<usize, StoreError> {
         let (prefix, mut pruned) = (pack_index_prefix(job), 0);
-        for (key, index) in self.store().scan(Tree::JobRuns, &prefix, None, Order::Ascending, PACKS_AT_ONCE)? {
+        for (key, index) in self.store().scan(Tree::JobRuns, &prefix, None, ScanOrder::Ascending, PACKS_AT_ONCE)? {
             match id_behind(&prefix, &key) {
                 Some(newest) if newest < kept => {
                     batch.remove_pack(job, newest);
@@ -183,7 +183,7 @@ impl Ledger {
         }
         let mut after = before.map(|before| pack_index_key(job, before));
         while !done {
-            let page = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Descending, 4)?;
+            let page = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), ScanOrder::Descending, 4)?;
             done = page.is_empty();
             for (key, index) in page {
                 let newest = id_behind(&prefix, &key);
@@ -200,7 +200,7 @@ impl Ledger {
         let prefix = pack_index_prefix(job);
         let just_before = u128::from_be_bytes(id.to_bytes()).checked_sub(1);
         let after = just_before.map(|id| pack_index_key(job, RunId::from_bytes(id.to_be_bytes())));
-        let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), Order::Ascending, 1)?;
+        let found = self.store().scan(Tree::JobRuns, &prefix, after.as_deref(), ScanOrder::Ascending, 1)?;
         Ok(found.into_iter().next().and_then(|(key, index)| Some((id_behind(&prefix, &key)?, index))))
     }
 
@@ -225,7 +225,7 @@ impl Ledger {
     /// The newest run of the newest pack of a job.
     fn newest_pack(&self, job: &JobId) -> Result<Option<RunId>, StoreError> {
         let prefix = pack_index_prefix(job);
-        let newest = self.store().scan(Tree::JobRuns, &prefix, None, Order::Descending, 1)?;
+        let newest = self.store().scan(Tree::JobRuns, &prefix, None, ScanOrder::Descending, 1)?;
         Ok(newest.first().and_then(|(key, _)| id_behind(&prefix, key)))
     }
 

@@ -139,7 +139,7 @@ pub enum Trigger {
         slot: Timestamp,
     },
     Manual,
-    /// Again after a run that was deferred or interrupted.
+    /// Again after a run that was deferred or interrupted, or failed for what passes by itself.
     Retry {
         of: RunId,
         attempt: u32,

@@ -10,7 +10,7 @@ use super::batch::OPEN_PREFIX;
 use super::pack::{PACK_RUNS_MAX, Pack, Packed};
 use super::packing::{Head, LOOSE_RUNS_MIN, log_of};
 use super::record::Trigger;
-use super::{Batch, Entry, FORMAT, FORMAT_KEY, Order, Store, StoreError, Tree};
+use super::{Batch, Entry, FORMAT, FORMAT_KEY, ScanOrder, Store, StoreError, Tree};
 use crate::types::JobId;
 
 /// How much is written at once.
@@ -220,7 +220,7 @@ pub(super) fn rows_of<'a>(
                 if done {
                     return None;
                 }
-                match store.scan(tree, &[], after.as_deref(), Order::Ascending, PAGE_ROWS) {
+                match store.scan(tree, &[], after.as_deref(), ScanOrder::Ascending, PAGE_ROWS) {
                     Ok(found) => {
                         done = found.len() < PAGE_ROWS;
                         after = found.last().map(|(key, _): &Entry| key.clone());

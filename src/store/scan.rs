@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use super::{Order, Store, StoreError, Tree};
+use super::{ScanOrder, Store, StoreError, Tree};
 
 /// How many entries a walk reads at a time.
 const PAGE_ENTRIES: usize = 256;
@@ -12,12 +12,12 @@ pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// The keys that start with `prefix` and, if `after` is given, come strictly behind it in `order`; none: there can be no such key.
 #[must_use]
-pub fn key_range(prefix: &[u8], after: Option<&[u8]>, order: Order) -> Option<KeyRange> {
+pub fn key_range(prefix: &[u8], after: Option<&[u8]>, order: ScanOrder) -> Option<KeyRange> {
     let mut low = Bound::Included(prefix.to_vec());
     let mut high = next_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
     match (after, order) {
-        (Some(after), Order::Ascending) if after >= prefix => low = Bound::Excluded(after.to_vec()),
-        (Some(after), Order::Descending) => match &high {
+        (Some(after), ScanOrder::Ascending) if after >= prefix => low = Bound::Excluded(after.to_vec()),
+        (Some(after), ScanOrder::Descending) => match &high {
             Bound::Excluded(end) if end.as_slice() <= after => {}
             _ => high = Bound::Excluded(after.to_vec()),
         },
@@ -52,7 +52,7 @@ pub fn walk(
     tree: Tree,
     prefix: &[u8],
     after: Option<&[u8]>,
-    order: Order,
+    order: ScanOrder,
     mut each: impl FnMut(Vec<u8>, Vec<u8>) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
     let mut after = after.map(<[u8]>::to_vec);

@@ -21,7 +21,7 @@ use super::chain::{self, Chain, Links};
 use super::layout::StateDir;
 use super::scan::key_range;
 use super::witness::{Mark, Witness};
-use super::{Batch, Entry, FORMAT, FORMAT_KEY, FORMAT_OF_ROWS, Order, Store, StoreError, Tree, Verified, show_key};
+use super::{Batch, Entry, FORMAT, FORMAT_KEY, FORMAT_OF_ROWS, ScanOrder, Store, StoreError, Tree, Verified, show_key};
 
 mod copied;
 mod guard;
@@ -160,7 +160,7 @@ impl Store for SledStore {
         tree: Tree,
         prefix: &[u8],
         after: Option<&[u8]>,
-        order: Order,
+        order: ScanOrder,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         let Some(range) = key_range(prefix, after, order) else { return Ok(Vec::new()) };
@@ -171,8 +171,8 @@ impl Store for SledStore {
                 Ok((key.to_vec(), open.value(tree, &key, &stored)?))
             };
             match order {
-                Order::Ascending => found.map(entry).take(limit).collect(),
-                Order::Descending => found.rev().map(entry).take(limit).collect(),
+                ScanOrder::Ascending => found.map(entry).take(limit).collect(),
+                ScanOrder::Descending => found.rev().map(entry).take(limit).collect(),
             }
         })
     }

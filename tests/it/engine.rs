@@ -488,7 +488,7 @@ async fn what_cannot_be_read_makes_a_backup_partial_and_is_named() {
         assert_eq!(error.code(), "source_missing");
         request.paths = vec!["relative".into()];
         let error = place.restic.backup(&place.access, &request, &place.context, |_| {}).await.unwrap_err();
-        assert_eq!(error.code(), "path_not_absolute");
+        assert_eq!(error.code(), "relative_path");
     }
 }
 

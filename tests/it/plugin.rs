@@ -434,7 +434,7 @@ fn a_broken_plugin_is_told_and_stops_no_other() {
     );
     let text = catalogue.describe_text("silent").unwrap_err();
     assert_eq!(text.code, "no_description");
-    assert_eq!(catalogue.describe_text("nope").unwrap_err().code, "no_such_plugin");
+    assert_eq!(catalogue.describe_text("nope").unwrap_err().code, "unknown_plugin");
 }
 
 #[test]
@@ -458,5 +458,5 @@ fn discovery_works_within_a_runtime_too() {
 
 #[test]
 fn a_plugin_that_is_not_there_fails_the_run() {
-    Bench::new("nope", json!({})).refused("no_such_plugin");
+    Bench::new("nope", json!({})).refused("unknown_plugin");
 }

@@ -187,7 +187,7 @@ impl Site {
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdin(Stdio::null())
             .output()
-            .map_err(|error| Trouble::new(codes::NO_GIT, format!("cannot start git: {error}")))?;
+            .map_err(|error| Trouble::new(codes::GIT_MISSING, format!("cannot start git: {error}")))?;
         Ok((done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned()))
     }
 }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::Config;
 use crate::error::{Trouble, codes};
-use crate::runner::control::{Verdict, VerdictResult};
+use crate::runner::control::{ReconcileResult, Reconciled};
 use crate::store::record::Applied;
 use crate::types::{Name, Revision, show_duration};
 
@@ -103,23 +103,23 @@ pub(super) fn contents(config: &Config) -> Vec<String> {
 }
 
 /// What the daemon made of an accepted push.
-pub(super) fn verdict(revision: &Revision, verdict: &Verdict) -> Vec<String> {
+pub(super) fn verdict(revision: &Revision, verdict: &Reconciled) -> Vec<String> {
     let short = verdict.revision.as_ref().unwrap_or(revision).short();
     let first = match verdict.result {
-        VerdictResult::Applied => format!("✓ {short} applied in {}", show_duration(milliseconds(verdict.took_us))),
-        VerdictResult::Unchanged => format!("✓ {short} changes nothing"),
-        VerdictResult::Rejected => format!("✗ {short} rejected by the daemon; the config before it stays active"),
-        VerdictResult::Failed => {
+        ReconcileResult::Applied => format!("✓ {short} applied in {}", show_duration(milliseconds(verdict.took_us))),
+        ReconcileResult::Unchanged => format!("✓ {short} changes nothing"),
+        ReconcileResult::Rejected => format!("✗ {short} rejected by the daemon; the config before it stays active"),
+        ReconcileResult::Failed => {
             format!("✗ {short} is stored, but the daemon could not take it in; the config before it stays active")
         }
-        VerdictResult::Held => format!("! {short} is held until it is confirmed; the config before it stays active"),
+        ReconcileResult::Held => format!("! {short} is held until it is confirmed; the config before it stays active"),
     };
     let mut lines = match verdict.lines.as_slice() {
         [] => vec![first],
-        [only] if verdict.result == VerdictResult::Applied => vec![format!("{first}: {only}")],
+        [only] if verdict.result == ReconcileResult::Applied => vec![format!("{first}: {only}")],
         several => std::iter::once(first).chain(several.iter().map(|line| format!("  {line}"))).collect(),
     };
-    if verdict.result == VerdictResult::Held {
+    if verdict.result == ReconcileResult::Held {
         lines.push("  hint: to apply it: git commit --allow-empty -m \"Confirm\" && git push -o confirm".to_owned());
     }
     lines
@@ -183,9 +183,9 @@ mod tests {
         Revision::parse(&digit.to_string().repeat(40)).unwrap()
     }
 
-    fn said(result: VerdictResult, lines: &[&str]) -> Vec<String> {
+    fn said(result: ReconcileResult, lines: &[&str]) -> Vec<String> {
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
-        verdict(&revision('a'), &Verdict { revision: Some(revision('b')), result, lines, took_us: 8_300 })
+        verdict(&revision('a'), &Reconciled { revision: Some(revision('b')), result, lines, took_us: 8_300 })
     }
 
     #[test]
@@ -219,18 +219,18 @@ mod tests {
 
     #[test]
     fn every_verdict_has_its_words() {
-        assert_eq!(said(VerdictResult::Applied, &["+ photos"]), ["✓ bbbbbbb applied in 9ms: + photos"]);
-        assert_eq!(said(VerdictResult::Applied, &["+ a", "- b"]), ["✓ bbbbbbb applied in 9ms", "  + a", "  - b"]);
-        assert_eq!(said(VerdictResult::Unchanged, &[]), ["✓ bbbbbbb changes nothing"]);
-        let rejected = said(VerdictResult::Rejected, &["a.yaml:1:1  bad"]);
+        assert_eq!(said(ReconcileResult::Applied, &["+ photos"]), ["✓ bbbbbbb applied in 9ms: + photos"]);
+        assert_eq!(said(ReconcileResult::Applied, &["+ a", "- b"]), ["✓ bbbbbbb applied in 9ms", "  + a", "  - b"]);
+        assert_eq!(said(ReconcileResult::Unchanged, &[]), ["✓ bbbbbbb changes nothing"]);
+        let rejected = said(ReconcileResult::Rejected, &["a.yaml:1:1  bad"]);
         assert_eq!(rejected[1], "  a.yaml:1:1  bad");
         assert!(rejected[0].contains("stays active"));
-        assert!(said(VerdictResult::Held, &["it removes 3 of 4 targets"])[2].contains("git push -o confirm"));
+        assert!(said(ReconcileResult::Held, &["it removes 3 of 4 targets"])[2].contains("git push -o confirm"));
     }
 
     #[test]
     fn a_push_that_reaches_nobody_is_never_a_success_without_a_word() {
-        let failed = said(VerdictResult::Failed, &["it may not be read", "hint: chmod"]);
+        let failed = said(ReconcileResult::Failed, &["it may not be read", "hint: chmod"]);
         assert!(failed[0].contains("could not take it in") && !failed[0].contains('✓'), "{failed:?}");
         assert_eq!(failed[1], "  it may not be read");
         let lines = unwatched(&["master"], "main", false);

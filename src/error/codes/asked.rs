@@ -5,7 +5,6 @@ use super::super::code::{Code, Kind};
 super::codes! {
     LOCK_MISSING = "lock_missing", NotFound, "the repository has no such lock";
     NO_SNAPSHOT = "no_snapshot", NotFound, "no destination has a snapshot of the target";
-    NO_SUCH_PLUGIN = "no_such_plugin", NotFound, "there is no plugin of this name";
     NOT_FOUND = "not_found", NotFound, "what was asked for is not there";
     NOT_HELD = "not_held", NotFound, "nothing is held with this value or revision";
     NOTHING_MATCHES = "nothing_matches", NotFound, "nothing in the snapshot matches what is to be restored";
@@ -33,7 +32,6 @@ super::codes! {
     BAD_PATTERN = "bad_pattern", Invalid, "that is no pattern for paths";
     BAD_READY = "bad_ready", Invalid, "the address that shows readiness is no HOST:PORT";
     BAD_RESTORE = "bad_restore", Invalid, "what was asked of the restore does not fit together";
-    BAD_SCHEDULE = "bad_schedule", Invalid, "that is no schedule";
     BAD_SERVICE = "bad_service", Invalid, "that names no application to look for";
     BAD_SNAPSHOT_ID = "bad_snapshot_id", Invalid, "that is no snapshot's id";
     BAD_TIME = "bad_time", Invalid, "the time is past or too far away";
@@ -97,7 +95,6 @@ super::codes! {
     PATH_IS_LINK = "path_is_link", Invalid, "the path is a symbolic link";
     PATH_KIND = "path_kind", Invalid, "the path is of another kind than is needed";
     PATH_NO_DATA = "path_no_data", Invalid, "the path is a file system without data";
-    PATH_NOT_ABSOLUTE = "path_not_absolute", Invalid, "the path is not absolute";
     PATH_NOT_UTF8 = "path_not_utf8", Invalid, "the name of a file is not UTF-8";
     PATH_UNPRINTABLE = "path_unprintable", Invalid, "the name of a file has control characters";
     PLAIN_LOGIN = "plain_login", Invalid, "the mail password crosses the network in plain text";

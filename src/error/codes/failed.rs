@@ -3,23 +3,23 @@
 use super::super::code::{Code, Kind};
 
 super::codes! {
-    ARCHIVE_TOO_LARGE = "archive_too_large", Full, "an archive has more members than are read";
-    ARCHIVE_UNEXPECTED = "archive_unexpected", Full, "a member of an archive is larger than what is read";
-    CONFIG_TOO_LARGE = "config_too_large", Full, "the config is larger than what is read";
+    ARCHIVE_TOO_LARGE = "archive_too_large", TooLarge, "an archive has more members than are read";
+    ARCHIVE_UNEXPECTED = "archive_unexpected", TooLarge, "a member of an archive is larger than what is read";
+    CONFIG_TOO_LARGE = "config_too_large", TooLarge, "the config is larger than what is read";
     DISK_FULL = "disk_full", Full, "the disk is full";
     DISK_NEARLY_FULL = "disk_nearly_full", Full, "less room is left than must stay free";
-    FILE_TOO_LARGE = "file_too_large", Full, "a config file is larger than what is read";
+    FILE_TOO_LARGE = "file_too_large", TooLarge, "a config file is larger than what is read";
     QUEUE_FULL = "queue_full", Full, "as many runs are waiting as there may be";
-    ROW_TOO_LONG = "row_too_long", Full, "a row is longer than the server takes in one statement";
+    ROW_TOO_LONG = "row_too_long", TooLarge, "a row is longer than the server takes in one statement";
     SERVER_MEMORY = "server_memory", Full, "the server ran out of memory or locks";
     STATE_FULL = "state_full", Full, "the disk of the state directory is full";
-    STATE_VALUE_TOO_LARGE = "state_value_too_large", Full, "a value is too large for the state store";
-    TOO_LARGE = "too_large", Full, "an answer or a file is larger than allowed";
-    TOO_MANY_CONTAINERS = "too_many_containers", Full, "there are more containers than allowed";
-    TOO_MANY_DATABASES = "too_many_databases", Full, "there are more databases than allowed";
-    TOO_MANY_FILES = "too_many_files", Full, "there are more files than allowed";
-    TOO_MANY_OBJECTS = "too_many_objects", Full, "there are more objects than allowed";
-    TOO_MANY_PLUGINS = "too_many_plugins", Full, "there are more files in the plugin directory than allowed";
+    STATE_VALUE_TOO_LARGE = "state_value_too_large", TooLarge, "a value is too large for the state store";
+    TOO_LARGE = "too_large", TooLarge, "an answer or a file is larger than allowed";
+    TOO_MANY_CONTAINERS = "too_many_containers", TooLarge, "there are more containers than allowed";
+    TOO_MANY_DATABASES = "too_many_databases", TooLarge, "there are more databases than allowed";
+    TOO_MANY_FILES = "too_many_files", TooLarge, "there are more files than allowed";
+    TOO_MANY_OBJECTS = "too_many_objects", TooLarge, "there are more objects than allowed";
+    TOO_MANY_PLUGINS = "too_many_plugins", TooLarge, "there are more files in the plugin directory than allowed";
     ARTIFACT_UNREADABLE = "artifact_unreadable", Io, "an artifact cannot be read or synced";
     ARTIFACTS_IO = "artifacts_io", Io, "artifacts cannot be read or written";
     ARTIFACTS_NOT_WRITABLE = "artifacts_not_writable", Io, "the daemon's user may not write to the artifact root";
@@ -28,7 +28,6 @@ super::codes! {
     ATTRIBUTES_UNKNOWN = "attributes_unknown", Io, "owners and rights of what is there cannot be noted";
     BACKUP_UNREADABLE = "backup_unreadable", Io, "a file of the backup cannot be read";
     CANNOT_LISTEN = "cannot_listen", Io, "the daemon cannot listen on its socket or port";
-    CANNOT_READ = "cannot_read", Io, "a file cannot be read";
     CANNOT_WRITE = "cannot_write", Io, "a file or directory cannot be written";
     COPY_UNWRITABLE = "copy_unwritable", Io, "the directory for the copy cannot be used";
     DEMO_DATABASE = "demo_database", Io, "the demo's database cannot be made";
@@ -81,7 +80,6 @@ super::codes! {
     COMMAND_NOT_STARTED = "command_not_started", Failed, "the command cannot be started";
     CONTAINER_REPLACED = "container_replaced", Failed, "a container was removed or made anew while it was read";
     CUT_SHORT = "cut_short", Failed, "an answer ended before it was whole";
-    DAEMON_ANSWER = "daemon_answer", Failed, "the daemon's answer cannot be understood";
     DASHBOARDS_UNSEEN = "dashboards_unseen", Failed, "Grafana lists dashboards that it then says are not there";
     DEMO_FAILED = "demo_failed", Failed, "something that the demo shows does not hold";
     DEMO_POSTGRES = "demo_postgres", Failed, "the demo's PostgreSQL cannot be set up";
@@ -119,7 +117,6 @@ super::codes! {
     NOT_REDIS = "not_redis", Failed, "what answers is no Redis or Valkey";
     NOT_RESTIC = "not_restic", Failed, "the program does not answer as restic";
     NOT_SHIPPED = "not_shipped", Failed, "no destination took the backup";
-    NOT_STARTED = "not_started", Failed, "the engine does not start a container again";
     NOTHING_WRITTEN = "nothing_written", Failed, "the program left no file that is to be kept";
     OUTPUT_EMPTY = "output_empty", Failed, "the program ended well, but a file it wrote is empty";
     PG_FAILED = "pg_failed", Failed, "a PostgreSQL program failed";

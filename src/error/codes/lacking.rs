@@ -34,7 +34,6 @@ super::codes! {
     NO_DESTINATION = "no_destination", Missing, "no destination is configured";
     NO_EMAIL = "no_email", Missing, "the site has no `email`";
     NO_EXPORT = "no_export", Missing, "the backup has no export of the application";
-    NO_GIT = "no_git", Missing, "Git cannot be started";
     NO_GLOBALS = "no_globals", Missing, "the backup holds no roles";
     NO_HOME = "no_home", Missing, "no state directory is given, and there is no home directory";
     NO_INSTALLATION = "no_installation", Missing, "the backup is not one of an installation";
@@ -42,7 +41,6 @@ super::codes! {
     NO_MANIFEST = "no_manifest", Missing, "the snapshot holds no manifest";
     NO_PASSWORD = "no_password", Missing, "the application has no password, or none that can be found";
     NO_PROGRAM = "no_program", Missing, "Larder cannot tell where its own program is";
-    NO_STATE = "no_state", Missing, "the state directory is not there";
     NO_TOKEN = "no_token", Missing, "the token cannot be read";
     NO_TOKENS = "no_tokens", Missing, "the token file cannot be read or holds no token";
     NO_USERS = "no_users", Missing, "the backup holds no users";
@@ -142,7 +140,6 @@ super::codes! {
     NOT_RECOVERED = "not_recovered", Incomplete, "what a killed run changed on an application is not put back";
     NO_DATA_LEFT_OUT = "no_data_left_out", Incomplete, "a file system that holds no data is left out";
     NOT_CHECKED = "not_checked", Incomplete, "the backup could not be checked here";
-    NOT_LOGGED_OUT = "not_logged_out", Incomplete, "the session could not be ended";
     NOT_PUT_BACK = "not_put_back", Incomplete, "the database is not all as it was before the restore";
     NOT_REMOVED = "not_removed", Incomplete, "the application could not remove its own copy of the backup";
     NOT_TRANSACTIONAL = "not_transactional", Incomplete, "tables may be written to while they are dumped";

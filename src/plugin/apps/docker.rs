@@ -107,7 +107,7 @@ const FORMAT_TAR: &str = "tar";
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let failure = |code| Failure::new(code, format!("{} cannot be written: {error}", path.display()));
     if error.kind() == std::io::ErrorKind::StorageFull {
-        failure(codes::DISK_FULL).hint("make room where the artifacts lie; nothing half-written is kept").later()
+        failure(codes::DISK_FULL).hint("make room where the artifacts lie; nothing half-written is kept")
     } else {
         failure(codes::UNWRITABLE)
     }

@@ -196,7 +196,7 @@ impl Catalogue {
                     message: format!("the plugin {name} cannot be used: {}", broken.trouble.message),
                     ..broken.trouble.clone()
                 },
-                None => Trouble::new(codes::NO_SUCH_PLUGIN, format!("there is no plugin {name}")).with_hint(
+                None => Trouble::new(codes::UNKNOWN_PLUGIN, format!("there is no plugin {name}")).with_hint(
                     "built-in ones are listed by `larder plugin list`; others lie in the --plugins directory",
                 ),
             }

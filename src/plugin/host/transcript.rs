@@ -47,7 +47,7 @@ pub(crate) struct Transcript {
 
 /// What the host does about a line.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Note {
+pub(crate) enum Heard {
     Nothing,
     Progress { done: u64, total: u64 },
     Log(String),
@@ -59,14 +59,14 @@ pub(crate) enum Note {
 }
 
 impl Transcript {
-    pub(crate) fn read(&mut self, line: &str) -> Note {
+    pub(crate) fn read(&mut self, line: &str) -> Heard {
         self.lines += 1;
         if self.lines > LINES_MAX {
             self.overflow = Some("lines");
-            return Note::EndIt;
+            return Heard::EndIt;
         }
         if line.trim().is_empty() {
-            return Note::Nothing;
+            return Heard::Nothing;
         }
         match parse_line(line) {
             Line::Event(event) => self.take(event),
@@ -80,11 +80,11 @@ impl Transcript {
         }
     }
 
-    fn take(&mut self, event: Event) -> Note {
+    fn take(&mut self, event: Event) -> Heard {
         match event {
             Event::Description(description) => self.description = Some(description),
-            Event::Progress { done, total } => return Note::Progress { done, total },
-            Event::Log { message } => return Note::Log(tidy(&message, TEXT_CHARS_MAX)),
+            Event::Progress { done, total } => return Heard::Progress { done, total },
+            Event::Log { message } => return Heard::Log(tidy(&message, TEXT_CHARS_MAX)),
             Event::Artifact(artifact) => {
                 return self.keep("artifacts", ARTIFACTS_MAX, artifact, |all| &mut all.artifacts);
             }
@@ -92,7 +92,7 @@ impl Transcript {
             Event::Version { app } => {
                 let version = tidy(&app, 100);
                 self.app_version = Some(version.clone());
-                return Note::Version(version);
+                return Heard::Version(version);
             }
             Event::Figure { name, value } => {
                 if self.figures.len() < FIGURES_MAX {
@@ -111,44 +111,44 @@ impl Transcript {
                 } else {
                     self.steps_omitted += 1;
                 }
-                return Note::Step(step);
+                return Heard::Step(step);
             }
             Event::Warning { code, message, hint } => {
                 let warning = trouble(&code, &message, hint.as_deref());
                 if self.warnings.len() < WARNINGS_MAX {
                     self.warnings.push(warning.clone());
                 }
-                return Note::Warning(warning);
+                return Heard::Warning(warning);
             }
             Event::Notice { code, message, hint } => {
                 let notice = trouble(&code, &message, hint.as_deref());
                 if self.notices.len() < NOTICES_MAX {
                     self.notices.push(notice.clone());
                 }
-                return Note::Notice(notice);
+                return Heard::Notice(notice);
             }
             Event::Failed { code, message, hint, retry } => {
                 let told = trouble(&code, &message, hint.as_deref());
-                let note = Note::Log(format!("failed: {}", told.message));
+                let note = Heard::Log(format!("failed: {}", told.message));
                 self.failed.get_or_insert((told, retry));
                 return note;
             }
         }
-        Note::Nothing
+        Heard::Nothing
     }
 
-    fn keep<T>(&mut self, what: &'static str, max: usize, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) -> Note {
+    fn keep<T>(&mut self, what: &'static str, max: usize, item: T, list: impl Fn(&mut Self) -> &mut Vec<T>) -> Heard {
         if list(self).len() >= max {
             self.overflow = Some(what);
-            return Note::EndIt;
+            return Heard::EndIt;
         }
         list(self).push(item);
-        Note::Nothing
+        Heard::Nothing
     }
 
-    fn strange(&mut self, say: impl Fn() -> String) -> Note {
+    fn strange(&mut self, say: impl Fn() -> String) -> Heard {
         self.strange_lines += 1;
-        if self.strange_lines <= STRANGE_LINES_MAX { Note::Log(say()) } else { Note::Nothing }
+        if self.strange_lines <= STRANGE_LINES_MAX { Heard::Log(say()) } else { Heard::Nothing }
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn lines_that_are_no_events_are_shown_a_few_times_then_counted() {
         let mut transcript = Transcript::default();
-        let shown = (0..5_000).filter(|_| transcript.read("blah \u{1b}[31m") != Note::Nothing).count();
+        let shown = (0..5_000).filter(|_| transcript.read("blah \u{1b}[31m") != Heard::Nothing).count();
         assert_eq!(shown as u64, STRANGE_LINES_MAX);
         assert_eq!(transcript.strange_lines, 5_000);
         assert_eq!(transcript.overflow, None);
@@ -182,7 +182,7 @@ mod tests {
     fn a_flood_of_artifacts_is_ended() {
         let mut transcript = Transcript::default();
         let line = r#"{"event":"artifact","path":"a"}"#;
-        let ended = (0..=ARTIFACTS_MAX).find(|_| transcript.read(line) == Note::EndIt);
+        let ended = (0..=ARTIFACTS_MAX).find(|_| transcript.read(line) == Heard::EndIt);
         assert_eq!(ended, Some(ARTIFACTS_MAX));
         assert_eq!(transcript.overflow, Some("artifacts"));
     }

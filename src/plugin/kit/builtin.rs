@@ -127,14 +127,14 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { trouble: Trouble::new(code, message), retry: false }
+        Self { trouble: Trouble::new(code, message), retry: code.kind().waits() }
     }
 
     /// What could not be written is `code`, unless it is that the disk is full: then it is tried again.
     pub(crate) fn unwritten(code: Code, error: &std::io::Error, message: impl Into<String>) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull => {
-                Self::new(codes::DISK_FULL, message).hint("make room where the artifacts lie").later()
+                Self::new(codes::DISK_FULL, message).hint("make room where the artifacts lie")
             }
             _ => Self::new(code, message),
         }
@@ -159,7 +159,7 @@ impl Failure {
         }
     }
 
-    /// Trying again later can help.
+    /// Trying again later can help, although its kind does not say so.
     pub(crate) fn later(mut self) -> Self {
         self.retry = true;
         self

@@ -45,7 +45,6 @@ pub(crate) fn unpack(path: &Path, bytes_max: u64, what: &str) -> Result<Saved, F
         io::ErrorKind::StorageFull => {
             Failure::new(codes::DISK_FULL, format!("{what}: the answer cannot be unpacked: {error}"))
                 .hint("make room where the artifacts lie")
-                .later()
         }
         _ => {
             Failure::new(codes::ARCHIVE_DAMAGED, format!("{what} was answered with a gzip that is not whole: {error}"))

@@ -127,11 +127,11 @@ pub(crate) fn recognise(name: &[u8], head: &[u8]) -> Option<Kind> {
 
 /// The databases of one place, each once, by the path of its file or its directory.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundDatabases {
     all: BTreeSet<(Vec<u8>, Kind)>,
 }
 
-impl Found {
+impl FoundDatabases {
     pub(crate) fn add(&mut self, name: &[u8], kind: Kind) {
         let length = name.len() - base(name).len();
         let place = match kind {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_one_database_is_told_once() {
-        let mut found = Found::default();
+        let mut found = FoundDatabases::default();
         for (name, kind) in [
             ("my/ibdata1", Kind::InnoDb),
             ("my/shop/t.ibd", Kind::InnoDb),

@@ -18,7 +18,7 @@ use larder::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
 use larder::rpc::wire::{FileInfo, FindParams, FoundFile, SnapshotFilesParams};
 use larder::rpc::{Bounds, Listeners, Rpc, bind_unix, serve};
 use larder::run::RunState;
-use larder::runner::control::{Control, PlanText, Request, Verdict, VerdictResult};
+use larder::runner::control::{Control, PlanText, ReconcileResult, Reconciled, Request};
 use larder::runner::live::{Live, RunUpdate};
 use larder::runner::operations::Operations;
 use larder::status::View;
@@ -299,7 +299,7 @@ impl Queries for FakeRepository {
 
 /// Answers each kind of request in a way that shows what arrived.
 async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operations: Operations) {
-    let unchanged = || Verdict { revision: None, result: VerdictResult::Unchanged, lines: Vec::new(), took_us: 1 };
+    let unchanged = || Reconciled { revision: None, result: ReconcileResult::Unchanged, lines: Vec::new(), took_us: 1 };
     while let Some(request) = requests.recv().await {
         match request {
             Request::StartRun { target, reply, .. } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use larder::store::memory::MemoryStore;
 use larder::store::sled_store::SledStore;
-use larder::store::{Batch, Entry, Order, Store, StoreError, Tree, VALUE_BYTES_MAX};
+use larder::store::{Batch, Entry, ScanOrder, Store, StoreError, Tree, VALUE_BYTES_MAX};
 use proptest::prelude::*;
 
 /// Runs `check` over a fresh store of each kind.
@@ -49,15 +49,15 @@ fn a_scan_keeps_to_its_prefix_order_start_and_limit() {
         let scan = |prefix: &str, after: Option<&str>, order, limit| {
             keys(store.scan(Tree::Jobs, prefix.as_bytes(), after.map(str::as_bytes), order, limit).unwrap())
         };
-        assert_eq!(scan("b/", None, Order::Ascending, 9), ["b/1", "b/2", "b/3"]);
-        assert_eq!(scan("b/", None, Order::Descending, 2), ["b/3", "b/2"]);
-        assert_eq!(scan("b/", Some("b/2"), Order::Ascending, 9), ["b/3"]);
-        assert_eq!(scan("b/", Some("b/2"), Order::Descending, 9), ["b/1"]);
-        assert_eq!(scan("b/", Some("c"), Order::Ascending, 9), Vec::<String>::new());
-        assert_eq!(scan("b/", Some("a"), Order::Ascending, 9).len(), 3);
-        assert_eq!(scan("b/", Some("zz"), Order::Descending, 9).len(), 3);
-        assert_eq!(scan("b/", Some("a"), Order::Descending, 9), Vec::<String>::new());
-        assert_eq!(scan("", None, Order::Ascending, 0), Vec::<String>::new());
+        assert_eq!(scan("b/", None, ScanOrder::Ascending, 9), ["b/1", "b/2", "b/3"]);
+        assert_eq!(scan("b/", None, ScanOrder::Descending, 2), ["b/3", "b/2"]);
+        assert_eq!(scan("b/", Some("b/2"), ScanOrder::Ascending, 9), ["b/3"]);
+        assert_eq!(scan("b/", Some("b/2"), ScanOrder::Descending, 9), ["b/1"]);
+        assert_eq!(scan("b/", Some("c"), ScanOrder::Ascending, 9), Vec::<String>::new());
+        assert_eq!(scan("b/", Some("a"), ScanOrder::Ascending, 9).len(), 3);
+        assert_eq!(scan("b/", Some("zz"), ScanOrder::Descending, 9).len(), 3);
+        assert_eq!(scan("b/", Some("a"), ScanOrder::Descending, 9), Vec::<String>::new());
+        assert_eq!(scan("", None, ScanOrder::Ascending, 0), Vec::<String>::new());
     });
 }
 
@@ -159,7 +159,7 @@ proptest! {
                     memory.commit(batch).unwrap();
                 }
                 Step::Scan { tree, prefix, after, descending, limit } => {
-                    let order = if descending { Order::Descending } else { Order::Ascending };
+                    let order = if descending { ScanOrder::Descending } else { ScanOrder::Ascending };
                     let expected = model_scan(&model, tree, &prefix, after.as_deref(), descending, limit);
                     for store in [&disk as &dyn Store, &memory] {
                         let found = store.scan(Tree::ALL[tree], &prefix, after.as_deref(), order, limit).unwrap();

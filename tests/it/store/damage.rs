@@ -9,7 +9,7 @@ use std::time::Duration;
 use larder::store::damage::Damage;
 use larder::store::ledger::Ledger;
 use larder::store::sled_store::{Opened, SledStore};
-use larder::store::{Batch, Entry, Order, Store, Tree};
+use larder::store::{Batch, Entry, ScanOrder, Store, Tree};
 
 /// Longest time that opening may take, even on a busy machine.
 const OPEN_MAX: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ fn write(store: &SledStore, part: u64) {
 }
 
 fn everything(store: &SledStore) -> Content {
-    let scan = |tree| store.scan(tree, &[], None, Order::Ascending, usize::MAX).unwrap();
+    let scan = |tree| store.scan(tree, &[], None, ScanOrder::Ascending, usize::MAX).unwrap();
     // Why a store was made anew is no content.
     let own = |(key, _): &Entry| key != larder::store::damage::KEY.as_bytes();
     Tree::ALL.into_iter().map(|tree| (tree, scan(tree).into_iter().filter(own).collect())).collect()
@@ -283,7 +283,7 @@ fn what_was_set_aside_is_replaced_by_the_newest_export_that_can_be_read() {
     let export = opened.state.export();
     let good = larder::store::export::write_export(&opened.store, &export, 3, time(1)).unwrap();
     let torn = larder::store::export::write_export(&opened.store, &export, 3, time(2)).unwrap();
-    let whole = opened.store.scan(Tree::Runs, &[], None, Order::Ascending, usize::MAX).unwrap();
+    let whole = opened.store.scan(Tree::Runs, &[], None, ScanOrder::Ascending, usize::MAX).unwrap();
     drop(opened);
     let length = torn.metadata().unwrap().len();
     std::fs::OpenOptions::new().write(true).open(&torn).unwrap().set_len(length / 2).unwrap();
@@ -291,7 +291,7 @@ fn what_was_set_aside_is_replaced_by_the_newest_export_that_can_be_read() {
     let opened = open_in_time(dir.path(), "rubbish");
     assert!(opened.set_aside.is_some());
     assert_eq!(opened.restored, Some(good));
-    assert_eq!(opened.store.scan(Tree::Runs, &[], None, Order::Ascending, usize::MAX).unwrap(), whole);
+    assert_eq!(opened.store.scan(Tree::Runs, &[], None, ScanOrder::Ascending, usize::MAX).unwrap(), whole);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use larder::store::import::import;
 use larder::store::memory::MemoryStore;
 use larder::store::record::RunEvent;
 use larder::store::sled_store::SledStore;
-use larder::store::{Batch, Entry, Order, Store, StoreError, Tree};
+use larder::store::{Batch, Entry, ScanOrder, Store, StoreError, Tree};
 use larder::types::Outcome;
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ use super::records::{at, job, mail, run};
 fn everything(store: &dyn Store) -> Vec<(Tree, Vec<Entry>)> {
     Tree::ALL
         .into_iter()
-        .map(|tree| (tree, store.scan(tree, &[], None, Order::Ascending, usize::MAX).unwrap()))
+        .map(|tree| (tree, store.scan(tree, &[], None, ScanOrder::Ascending, usize::MAX).unwrap()))
         .collect()
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use larder::store::sled_store::SledStore;
-use larder::store::{Batch, Order, Store, Tree};
+use larder::store::{Batch, ScanOrder, Store, Tree};
 use larder::types::RunId;
 
 /// In the child: the state directory to work on.
@@ -45,7 +45,7 @@ fn numbered(n: u64) -> Batch {
 
 /// The numbers in a tree; checks that every value is whole.
 fn numbers(store: &dyn Store, tree: Tree) -> Vec<u64> {
-    let entries = store.scan(tree, &[], None, Order::Ascending, usize::MAX).unwrap();
+    let entries = store.scan(tree, &[], None, ScanOrder::Ascending, usize::MAX).unwrap();
     let number = |(key, value): (Vec<u8>, Vec<u8>)| {
         let n = u64::from_be_bytes(key.try_into().unwrap());
         let expected = numbered(n).writes.into_iter().find_map(|(_, _, value)| value).unwrap();
@@ -139,7 +139,7 @@ fn a_restore_that_is_killed_is_done_again_whole() {
         let opened = SledStore::open(dir.path()).unwrap();
         assert_eq!(opened.set_aside, None);
         unfinished += usize::from(opened.restored.is_some());
-        let runs = opened.store.scan(Tree::Runs, &[], None, Order::Ascending, usize::MAX).unwrap();
+        let runs = opened.store.scan(Tree::Runs, &[], None, ScanOrder::Ascending, usize::MAX).unwrap();
         assert_eq!(runs.len(), RUNS, "round {round}: all or, before that, nothing");
     }
     assert!(unfinished > 0, "at least one kill came before the restore was done");

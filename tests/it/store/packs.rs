@@ -14,7 +14,7 @@ use larder::store::ledger::Ledger;
 use larder::store::memory::MemoryStore;
 use larder::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use larder::store::sled_store::SledStore;
-use larder::store::{Batch, Entry, Order, Store, StoreError, Tree};
+use larder::store::{Batch, Entry, ScanOrder, Store, StoreError, Tree};
 use larder::types::{JobId, Outcome, RunId};
 use proptest::prelude::*;
 
@@ -118,7 +118,7 @@ fn check(ledger: &Ledger, runs: &[RunRecord], what: &str) {
 }
 
 fn rows(store: &dyn Store, tree: Tree) -> usize {
-    store.scan(tree, &[], None, Order::Ascending, usize::MAX).unwrap().len()
+    store.scan(tree, &[], None, ScanOrder::Ascending, usize::MAX).unwrap().len()
 }
 
 #[test]
@@ -224,7 +224,7 @@ impl Store for Written {
         tree: Tree,
         prefix: &[u8],
         after: Option<&[u8]>,
-        order: Order,
+        order: ScanOrder,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
         self.read().scan(tree, prefix, after, order, limit)
@@ -283,7 +283,7 @@ fn a_store_from_before_is_brought_over_once_and_stays_beside_until_the_next_star
         let ledger = Ledger::new(Arc::new(opened.store));
         check(&ledger, &runs, "brought over");
         assert_eq!(ledger.loss().unwrap(), None);
-        let entries = |tree| ledger.store().scan(tree, &[], None, Order::Ascending, usize::MAX).unwrap();
+        let entries = |tree| ledger.store().scan(tree, &[], None, ScanOrder::Ascending, usize::MAX).unwrap();
         assert_eq!(ledger.store().get(Tree::Meta, b"format").unwrap().as_deref(), Some(&b"2"[..]));
         assert!(entries(Tree::Events).iter().any(|(key, _)| *key == [9; 20]), "an event of no run stays");
         assert!(entries(Tree::Runs).iter().any(|(key, _)| key == b"broken"), "and what nobody understands");
@@ -333,7 +333,7 @@ fn packs_that_are_dropped_leave_no_file() {
     for second in 0..230 {
         finish(&ledger, &finished("a/daily", second), 100);
     }
-    let named = ledger.store().scan(Tree::Runs, &[0xff], None, Order::Ascending, 99).unwrap().len();
+    let named = ledger.store().scan(Tree::Runs, &[0xff], None, ScanOrder::Ascending, 99).unwrap().len();
     assert_eq!(pack_files(dir.path()).len(), named);
     assert!((2..=4).contains(&named), "{named}");
 }

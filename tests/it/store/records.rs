@@ -9,7 +9,7 @@ use larder::store::history::RunFilter;
 use larder::store::ledger::Ledger;
 use larder::store::memory::MemoryStore;
 use larder::store::record::{JobRecord, OutboxMail, RunEvent, RunRecord, Trigger};
-use larder::store::{Batch, Order, StoreError, Tree};
+use larder::store::{Batch, ScanOrder, StoreError, Tree};
 use larder::types::{JobId, Name, Outcome, RunId};
 use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ fn a_history_above_its_bound_loses_its_oldest_runs_with_their_events_but_no_open
     ledger.commit(batch).unwrap();
     let runs = ledger.runs(&RunFilter { target: Some(name("a")), ..RunFilter::default() }).unwrap();
     assert_eq!(seconds(&runs), [19, 18, 17, 16, 15, 3]);
-    let events = ledger.store().scan(Tree::Events, &[], None, Order::Ascending, 999).unwrap();
+    let events = ledger.store().scan(Tree::Events, &[], None, ScanOrder::Ascending, 999).unwrap();
     assert_eq!(events.len(), 12, "two for each run that stayed");
     assert_eq!(
         ledger.events(runs[0].id).unwrap().iter().map(|event| event.state).collect::<Vec<_>>(),

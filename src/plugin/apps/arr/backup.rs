@@ -170,8 +170,7 @@ fn end(app: &App<'_>, command: Command, deadline: Instant) -> Result<Option<Comm
                 codes::BACKUP_STILL_RUNNING,
                 format!("{} still works on a backup of ours", app.kind().title),
             )
-            .hint("it is deleted there later; or restart the application")
-            .later());
+            .hint("it is deleted there later; or restart the application"));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PAUSE_MAX);

@@ -13,7 +13,7 @@ use super::api::{App, Status};
 use super::content::{self, Content};
 use super::settings::ArrSettings;
 use super::{Arr, Kind, backup};
-use crate::error::codes;
+use crate::error::{self, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -149,7 +149,7 @@ pub(super) fn recover(kind: &Kind, request: &Request, events: &mut EventWriter<'
         let settings = ArrSettings::of(request)?;
         let restarted = match App::open(kind, &settings)?.restart() {
             // config.xml is replaced at once, so the key may be the backup's already.
-            Err(failure) if failure.trouble.is(codes::UNAUTHORIZED) => {
+            Err(failure) if failure.trouble.kind() == Some(error::Kind::Unauthorized) => {
                 let key = content::read(kind, &note.upload)?.api_key;
                 App::open(kind, &settings)?.with_key(key).restart()
             }
@@ -190,7 +190,7 @@ fn put<'k>(
     let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
     // config.xml is replaced at once, so the key may be the backup's already.
     if let Err(failure) = app.restart() {
-        if !failure.trouble.is(codes::UNAUTHORIZED) || !other_key {
+        if failure.trouble.kind() != Some(error::Kind::Unauthorized) || !other_key {
             return Err(failure);
         }
         App::open(kind, settings)?.with_key(content.api_key.clone()).restart()?;
@@ -273,7 +273,7 @@ fn wait<'k>(
                     break;
                 }
                 Err(failure) => {
-                    was_away |= failure.trouble.is(codes::UNREACHABLE);
+                    was_away |= failure.trouble.kind() == Some(error::Kind::Unreachable);
                     last = Some(failure.trouble.message);
                 }
             }

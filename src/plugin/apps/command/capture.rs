@@ -108,7 +108,7 @@ fn of_a_full_disk(failure: Failure, staging: &Path) -> Failure {
         return failure;
     }
     let told = format!("{}: no room is left in {}", failure.trouble.message, staging.display());
-    Failure::new(codes::DISK_FULL, told).hint("make room where the artifacts lie").later()
+    Failure::new(codes::DISK_FULL, told).hint("make room where the artifacts lie")
 }
 
 /// The regular files that a pattern matches, in order.

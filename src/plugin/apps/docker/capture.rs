@@ -333,7 +333,7 @@ impl<'a> Work<'a> {
             self.without_attributes.push(item.name.clone());
         }
         *done += saved.bytes;
-        let mut found = live::Found::default();
+        let mut found = live::FoundDatabases::default();
         let mut contents = content::read_with_heads(&path, &Only::All, &mut |name, size, head| {
             if live::is_worth_a_look(name, size)
                 && let Some(kind) = live::recognise(name, head)
@@ -365,7 +365,7 @@ impl<'a> Work<'a> {
     }
 
     /// The databases in it of which there is no dump beside.
-    fn undumped(&self, item: &Item, found: &live::Found) -> Vec<(Vec<u8>, live::Kind)> {
+    fn undumped(&self, item: &Item, found: &live::FoundDatabases) -> Vec<(Vec<u8>, live::Kind)> {
         let of_a_server = |kind: live::Kind| {
             use live::Kind;
             matches!(kind, Kind::Postgres | Kind::InnoDb | Kind::MyIsam | Kind::RedisLog)
@@ -427,7 +427,7 @@ impl<'a> Work<'a> {
             let excluded =
                 |path: &std::path::Path| item.without.iter().any(|each| path.starts_with(item.source.join(each)));
             let looked = live::tree::look(std::slice::from_ref(&item.source), &excluded);
-            let mut found = live::Found::default();
+            let mut found = live::FoundDatabases::default();
             for each in &looked.databases {
                 let name = each.path.strip_prefix(&item.source).unwrap_or(&each.path);
                 found.place(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()), each.kind);

@@ -291,7 +291,7 @@ fn put_back(engine: &Engine, note: &Note, events: &mut EventWriter<'_>) -> Resul
             Ok(PutBack::NotYet(said)) if Instant::now() >= until => {
                 let verb = note.how.undone_by();
                 return Err(Failure::new(
-                    codes::NOT_STARTED,
+                    codes::START_REFUSED,
                     format!("the engine does not {verb} {}: {said}", note.name),
                 )
                 .hint(format!("`docker {verb} {}`", note.name)));

@@ -153,8 +153,7 @@ fn no_socket(answer: Answer<'_>) -> Failure {
             codes::APP_BUSY,
             format!("{what} was answered with {status}: it is starting, or its proxy finds it not"),
         )
-        .hint("it is tried again")
-        .later(),
+        .hint("it is tried again"),
         _ => Failure::new(codes::NOT_HOMEASSISTANT, format!("{what} was answered with {status}, not with a WebSocket"))
             .hint("correct the address; a proxy in between must let WebSockets through"),
     }

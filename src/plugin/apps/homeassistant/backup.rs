@@ -41,8 +41,7 @@ pub(super) fn ready(settings: &HaSettings, talk: &mut Talk<'_>) -> Result<String
     }
     let busy = format!("Home Assistant is busy with a backup already ({})", info.state);
     Err(Failure::new(codes::BACKUP_RUNNING, busy)
-        .hint("it is tried again; choose another time than its automatic backups")
-        .later())
+        .hint("it is tried again; choose another time than its automatic backups"))
 }
 
 pub(super) fn make_and_fetch(
@@ -159,7 +158,7 @@ pub(super) fn tidy(talk: &mut Talk<'_>, name: &str, journal: Option<&Journal>) -
     let info = talk.info()?;
     let ours: Vec<&Listed> = info.backups.iter().filter(|each| each.name == name).collect();
     if ours.is_empty() && info.state != "idle" {
-        return Err(Failure::new(codes::BACKUP_RUNNING, "Home Assistant is still making the backup").later());
+        return Err(Failure::new(codes::BACKUP_RUNNING, "Home Assistant is still making the backup"));
     }
     for each in ours {
         let told = talk.ask("backup/delete", json!({ "backup_id": each.backup_id }))?;

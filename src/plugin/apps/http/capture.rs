@@ -67,7 +67,7 @@ fn judged<'w>(answer: Answer<'w>, settings: &HttpSettings) -> Result<Answer<'w>,
             return Err(failed(codes::UNAUTHORIZED, answer).hint("check the token or password, and what it may do"));
         }
         404 | 410 => return Err(failed(codes::NOT_FOUND, answer).hint("correct the address")),
-        429 | 503 => return Err(failed(codes::APP_BUSY, answer).hint("it is tried again").later()),
+        429 | 503 => return Err(failed(codes::APP_BUSY, answer).hint("it is tried again")),
         500..=599 => return Err(failed(codes::APP_FAILED, answer).hint("look into the application's log")),
         _ => return Err(failed(codes::REFUSED, answer).hint("check method, headers and body")),
     }

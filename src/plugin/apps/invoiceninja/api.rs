@@ -20,8 +20,8 @@ pub(super) fn explain(answer: Answer<'_>, web: &Web) -> Failure {
         408 | 504 => failed(codes::GATEWAY_TIMEOUT).hint(
             "the export is made while the proxy waits: run a queue (QUEUE_CONNECTION=database), or raise the proxy's timeout",
         ),
-        429 => failed(codes::RATE_LIMITED).hint("it is tried again").later(),
-        502 | 503 => failed(codes::APP_BUSY).hint("it is down or in maintenance; it is tried again").later(),
+        429 => failed(codes::RATE_LIMITED).hint("it is tried again"),
+        502 | 503 => failed(codes::APP_BUSY).hint("it is down or in maintenance; it is tried again"),
         500..=599 => failed(codes::APP_FAILED).hint("look into storage/logs/laravel.log"),
         _ => failed(codes::REFUSED).hint("look into storage/logs/laravel.log"),
     }

@@ -117,7 +117,7 @@ impl<'w> Browser<'w> {
         let answer = self.post("/index.php", &[("logout", "")])?;
         match answer.status() {
             200..=399 => Ok(()),
-            status => Err(Failure::new(codes::NOT_LOGGED_OUT, format!("{} was answered with {status}", answer.what()))),
+            status => Err(Failure::new(codes::SESSION_LEFT, format!("{} was answered with {status}", answer.what()))),
         }
     }
 

@@ -168,9 +168,8 @@ impl Refusal {
                 codes::SEATS_EXCEEDED,
                 format!("all sessions that the Pi-hole {} allows at once are taken", web.shown()),
             )
-            .hint("log others out (Settings, Web interface / API), or raise webserver.api.max_sessions; it is tried again")
-            .later(),
-            (429, _) => failed(codes::RATE_LIMITED).hint("somebody tries passwords there; it is tried again").later(),
+            .hint("log others out (Settings, Web interface / API), or raise webserver.api.max_sessions; it is tried again"),
+            (429, _) => failed(codes::RATE_LIMITED).hint("somebody tries passwords there; it is tried again"),
             (401, _) if told.session.is_some() => wrong_password(web),
             (401, _) => failed(codes::UNAUTHORIZED).hint("the session ended too early: was the password changed just now?"),
             (403, _) => failed(codes::FORBIDDEN).hint(READ_ONLY_HINT),

@@ -346,11 +346,9 @@ fn explain(error: &rusqlite::Error, path: &Path) -> Failure {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Failure::new(codes::DATABASE_LOCKED, format!("a writer holds {shown} locked for longer than `busy_timeout`"))
                 .hint("raise `busy_timeout`, or run at a quieter time; it is tried again")
-                .later()
         }
         Some(ErrorCode::DiskFull) => Failure::new(codes::DISK_FULL, format!("no room for the copy of {shown}: {told}"))
-            .hint("make room where the artifacts lie; nothing half-written is kept")
-            .later(),
+            .hint("make room where the artifacts lie; nothing half-written is kept"),
         // SQLITE_READONLY_ROLLBACK: a crashed writer left a journal that only a writer can roll back.
         _ if extended == 776 => Failure::new(
             codes::HOT_JOURNAL,

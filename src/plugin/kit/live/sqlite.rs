@@ -45,8 +45,7 @@ pub(crate) fn copy(source: &Path, into: &Path) -> Result<Copied, Failure> {
     let told = crate::error::chain(&error);
     if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
         return Err(Failure::new(codes::DISK_FULL, format!("no room for the copy of {}: {told}", source.display()))
-            .hint("make room where the artifacts lie; nothing half-written is kept")
-            .later());
+            .hint("make room where the artifacts lie; nothing half-written is kept"));
     }
     Ok(Copied::Not(told))
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::plugin::kit::live::{Found, HEAD_BYTES, Kind, is_worth_a_look, recognise};
+use crate::plugin::kit::live::{FoundDatabases, HEAD_BYTES, Kind, is_worth_a_look, recognise};
 use crate::plugin::kit::place::with_suffix;
 use crate::plugin::kit::sqlite_files::BESIDE;
 
@@ -57,7 +57,7 @@ pub(crate) fn look_within(bounds: Bounds, roots: &[PathBuf], excluded: &dyn Fn(&
     let mut looked = Looked::default();
     let mut entries = 0;
     for root in roots {
-        let mut found = Found::default();
+        let mut found = FoundDatabases::default();
         let mut busy: BTreeSet<PathBuf> = BTreeSet::new();
         let mut left = vec![root.clone()];
         while let Some(path) = left.pop() {

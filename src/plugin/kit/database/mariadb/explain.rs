@@ -132,8 +132,7 @@ pub(super) fn explain(tool: &str, place: &str, database: &str, ran: &Ran) -> Fai
     let text = ran.stderr.to_lowercase();
     if ["errno 28", "no space left", "errcode: 28", "disk quota exceeded"].iter().any(|words| text.contains(words)) {
         return Failure::new(codes::DISK_FULL, format!("{about}: {told}"))
-            .hint("make room where the artifacts lie; nothing half-written is kept")
-            .later();
+            .hint("make room where the artifacts lie; nothing half-written is kept");
     }
     if text.contains("insufficient privileges to show create") {
         return Failure::new(codes::PERMISSION_DENIED, format!("{about}: {told}"))

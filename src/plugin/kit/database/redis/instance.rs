@@ -223,8 +223,7 @@ impl<'a> Instance<'a> {
             let _ = std::fs::remove_file(file);
             if error.kind() == std::io::ErrorKind::StorageFull {
                 return Failure::new(codes::DISK_FULL, format!("no room for a copy of {}", path.display()))
-                    .hint("make room where the artifacts lie; nothing half-written is kept")
-                    .later();
+                    .hint("make room where the artifacts lie; nothing half-written is kept");
             }
             refuse(error)
         })?;
@@ -279,7 +278,7 @@ fn explain(what: &str, place: &str, ran: &Ran) -> Failure {
     }
     match () {
         () if has(&["no space left", "disk full"]) => {
-            failure(codes::DISK_FULL, "make room where the artifacts lie; nothing half-written is kept").later()
+            failure(codes::DISK_FULL, "make room where the artifacts lie; nothing half-written is kept")
         }
         () if has(&["noperm"]) => failure(codes::PERMISSION_DENIED, "see the ACL in `larder plugin describe redis`"),
         () if has(&[
@@ -293,7 +292,7 @@ fn explain(what: &str, place: &str, ran: &Ran) -> Failure {
             failure(codes::UNAUTHORIZED, "check `user` and the secret that `password` names")
         }
         () if has(&["loading", "busy ", "max number of clients", "masterdown"]) => {
-            failure(codes::SERVER_BUSY, "the server takes no command at the moment; it is tried again").later()
+            failure(codes::SERVER_BUSY, "the server takes no command at the moment; it is tried again")
         }
         () if has(&["ssl", "tls", "certificate"]) => failure(codes::TLS, "check `tls` and `tls_ca`"),
         () if has(&["connection refused", "could not connect", "name or service", "no route", "timed out"]) => {

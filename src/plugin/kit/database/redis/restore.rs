@@ -15,7 +15,7 @@ use super::check::{self, Checked, Found};
 use super::compare::{self, Compared};
 use super::instance::Instance;
 use super::{FORMAT, RedisSettings};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
@@ -277,7 +277,7 @@ fn wait(instance: &Instance<'_>, patience: Duration, events: &mut EventWriter<'_
         match instance.info() {
             Ok(info) if !info.is_loading() => return Ok(()),
             Ok(_) => {}
-            Err(failure) if matches!(failure.trouble.known_code(), Some(codes::UNREACHABLE | codes::SERVER_BUSY)) => {}
+            Err(failure) if matches!(failure.trouble.kind(), Some(Kind::Unreachable | Kind::Busy)) => {}
             Err(failure) => return Err(failure.trouble.message),
         }
         if started.elapsed() >= patience {
@@ -323,14 +323,9 @@ fn damaged(why: &str) -> Failure {
 fn running(instance: &Instance<'_>) -> Result<Option<String>, Failure> {
     match instance.info() {
         Ok(info) => Ok(Some(info.version)),
-        Err(failure) if failure.trouble.is(codes::UNREACHABLE) => Ok(None),
+        Err(failure) if failure.trouble.kind() == Some(Kind::Unreachable) => Ok(None),
         // It answers, if only to refuse.
-        Err(failure)
-            if matches!(
-                failure.trouble.known_code(),
-                Some(codes::UNAUTHORIZED | codes::PERMISSION_DENIED | codes::SERVER_BUSY)
-            ) =>
-        {
+        Err(failure) if matches!(failure.trouble.kind(), Some(Kind::Unauthorized | Kind::Busy)) => {
             Ok(Some("an instance".to_owned()))
         }
         Err(failure) => Err(failure),

@@ -392,9 +392,7 @@ impl<'s> Swap<'s> {
                 return Ok(());
             }
             if started.elapsed() > WORK_ENDS_MAX {
-                return Err(
-                    Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began").later()
-                );
+                return Err(Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began"));
             }
             // It may be gone in between.
             let _ = self.server.query("", &format!("KILL {holder}"));

@@ -237,7 +237,7 @@ fn ended(server: &Server<'_>, apart: &str, place: &Place) -> Result<(), Failure>
     let started = Instant::now();
     while server.query(apart, &sql)?.concat() != "0|0" {
         if started.elapsed() > WORK_ENDS_MAX {
-            return Err(Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began").later());
+            return Err(Failure::new(codes::SERVER_BUSY, "the server does not end what a killed restore began"));
         }
         std::thread::sleep(TICK);
     }
