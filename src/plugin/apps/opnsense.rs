@@ -7,10 +7,9 @@ use serde_json::Value;
 use crate::error::codes;
 use crate::plugin::apps::firewall::{FILE, Kind, XML_BYTES_MAX};
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
-use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::endpoint::{self, endpoint_settings};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob, Restorer};
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{download, plain};
@@ -102,27 +101,20 @@ impl Restorer for Opnsense {
     }
 }
 
-/// Which OPNsense.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct OpnsenseSettings {
-    /// Where its web interface is, such as `https://opnsense.lan`.
-    #[schemars(regex(pattern = "^https?://"))]
-    url: String,
-    /// The API key, the half that is no secret.
-    #[schemars(length(min = 1))]
-    key: String,
-    /// The secret of the API key.
-    secret: Secret,
-    /// Whose certificate to trust.
-    #[serde(default)]
-    tls: Option<TlsSettings>,
-    /// Send the secret over http:// to a host that is not of the own network.
-    #[serde(default)]
-    allow_http: bool,
-    /// How long it may say nothing.
-    #[serde(default = "Patience::silence")]
-    silence: Patience,
+endpoint_settings! {
+    /// Which OPNsense.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct OpnsenseSettings {
+        /// Where its web interface is, such as `https://opnsense.lan`.
+        #[schemars(regex(pattern = "^https?://"))]
+        url: String,
+        /// The API key, the half that is no secret.
+        #[schemars(length(min = 1))]
+        key: String,
+        /// The secret of the API key.
+        secret: Secret,
+    }
 }
 
 /// Since 24.1, and of the package os-api-backup before.

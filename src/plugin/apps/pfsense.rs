@@ -6,10 +6,9 @@ use serde::Deserialize;
 use crate::error::{Trouble, codes};
 use crate::plugin::apps::firewall::{self, FILE, Kind};
 use crate::plugin::kit::builtin::{self, Builtin, Failure, Restore};
-use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::endpoint::{self, endpoint_settings};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
-use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::restore::{NoOptions, Planned, RestoreJob, Restorer};
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::{download, plain};
@@ -92,35 +91,28 @@ impl Restorer for Pfsense {
     }
 }
 
-/// Which pfSense, and what of it.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct PfsenseSettings {
-    /// Where its web interface is, such as `https://pfsense.lan`.
-    #[schemars(regex(pattern = "^https?://"))]
-    url: String,
-    /// The user to log in as.
-    user: String,
-    /// The user's password.
-    password: Secret,
-    /// Keep the data of the graphs too.
-    #[serde(default)]
-    rrd: bool,
-    /// Keep DHCP leases and the like too.
-    #[serde(default)]
-    extra: bool,
-    /// Keep the host keys of SSH too.
-    #[serde(default)]
-    ssh_keys: bool,
-    /// Whose certificate to trust.
-    #[serde(default)]
-    tls: Option<TlsSettings>,
-    /// Send the password over http:// to a host that is not of the own network.
-    #[serde(default)]
-    allow_http: bool,
-    /// How long it may say nothing.
-    #[serde(default = "Patience::silence")]
-    silence: Patience,
+endpoint_settings! {
+    /// Which pfSense, and what of it.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct PfsenseSettings {
+        /// Where its web interface is, such as `https://pfsense.lan`.
+        #[schemars(regex(pattern = "^https?://"))]
+        url: String,
+        /// The user to log in as.
+        user: String,
+        /// The user's password.
+        password: Secret,
+        /// Keep the data of the graphs too.
+        #[serde(default)]
+        rrd: bool,
+        /// Keep DHCP leases and the like too.
+        #[serde(default)]
+        extra: bool,
+        /// Keep the host keys of SSH too.
+        #[serde(default)]
+        ssh_keys: bool,
+    }
 }
 
 impl PfsenseSettings {

@@ -21,6 +21,27 @@ pub(crate) struct TlsSettings {
     pub(crate) fingerprint: Option<String>,
 }
 
+/// Makes a struct of settings with what each plugin has that speaks HTTP: `tls`, `allow_http` and `silence`. They are fields
+/// of it and no struct of their own, since serde takes no `flatten` beside `deny_unknown_fields`.
+macro_rules! endpoint_settings {
+    ($(#[$attribute:meta])* $visible:vis struct $name:ident { $($fields:tt)* }) => {
+        $(#[$attribute])*
+        $visible struct $name {
+            $($fields)*
+            /// Whose certificate to trust with https; without it the system's authorities.
+            #[serde(default)]
+            pub(crate) tls: Option<$crate::plugin::kit::endpoint::TlsSettings>,
+            /// Send credentials over http:// to a host that is not in the own network.
+            #[serde(default)]
+            pub(crate) allow_http: bool,
+            /// How long the application may say nothing before a call is given up.
+            #[serde(default = "crate::plugin::kit::patience::Patience::silence")]
+            pub(crate) silence: $crate::plugin::kit::patience::Patience,
+        }
+    };
+}
+pub(crate) use endpoint_settings;
+
 /// Opens the application at `url`; credentials go over plain HTTP only within the own network, or with `allow_http`.
 /// An answer may pause for as long as `silence`.
 pub(crate) fn open(url: &str, tls: Option<&TlsSettings>, allow_http: bool, silence: Patience) -> Result<Web, Failure> {

@@ -9,69 +9,61 @@ use super::SIZE_MAX;
 use super::checks::{Check, Size};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::endpoint::{self, endpoint_settings};
 use crate::plugin::kit::inside::Inside;
-use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::Secret;
 use crate::plugin::kit::tool::file_name;
 use crate::web::{Call, Web};
 
-/// Where the export is, and what it must be.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HttpSettings {
-    /// The whole address; what is secret in its query belongs into `secret_query`.
-    #[schemars(regex(pattern = "^https?://"))]
-    pub(super) url: String,
-    /// How it is asked for.
-    #[serde(default)]
-    pub(super) method: Method,
-    /// Headers that are no secret.
-    #[serde(default)]
-    pub(super) headers: BTreeMap<String, String>,
-    /// Headers that are, such as `X-Api-Key: {env: APP_KEY}`.
-    #[serde(default)]
-    secret_headers: BTreeMap<String, Secret>,
-    /// Secrets of the query, such as `token: {env: APP_TOKEN}`.
-    #[serde(default)]
-    secret_query: BTreeMap<String, Secret>,
-    /// Log in by user and password (HTTP Basic).
-    #[serde(default)]
-    basic: Option<Basic>,
-    /// Log in by a token (`Authorization: Bearer`).
-    #[serde(default)]
-    pub(super) bearer: Option<Secret>,
-    /// What is sent with POST or PUT.
-    #[serde(default)]
-    pub(super) body: Option<String>,
-    /// Of what kind `body` is.
-    #[serde(default = "body_type_default")]
-    body_type: String,
-    /// The kind that the answer must have, such as `application/zip`.
-    #[serde(default)]
-    pub(super) content_type: Option<String>,
-    /// The name of the file in the backup; by default the last part of the address.
-    #[serde(default)]
-    pub(super) file_name: Option<String>,
-    /// What must be true of the answer: `json`, `zip`, `tar`, `tar.gz`, `gzip`, `sqlite`, `{xml: /root}`,
-    /// `{min_size: 10KiB}`, `{contains: TEXT}`.
-    #[serde(default)]
-    pub(super) validate: Vec<Check>,
-    /// What must be true of what is inside, through gzip, xz, zstd, bzip2, tar and zip.
-    #[serde(default)]
-    pub(super) inside: Option<Inside>,
-    /// The most that is taken.
-    #[serde(default = "size_max_default")]
-    pub(super) max_size: Size,
-    /// Whose certificate to trust.
-    #[serde(default)]
-    tls: Option<TlsSettings>,
-    /// Send credentials over http:// to a host that is not of the own network.
-    #[serde(default)]
-    allow_http: bool,
-    /// How long the application may say nothing.
-    #[serde(default = "Patience::silence")]
-    silence: Patience,
+endpoint_settings! {
+    /// Where the export is, and what it must be.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct HttpSettings {
+        /// The whole address; what is secret in its query belongs into `secret_query`.
+        #[schemars(regex(pattern = "^https?://"))]
+        pub(super) url: String,
+        /// How it is asked for.
+        #[serde(default)]
+        pub(super) method: Method,
+        /// Headers that are no secret.
+        #[serde(default)]
+        pub(super) headers: BTreeMap<String, String>,
+        /// Headers that are, such as `X-Api-Key: {env: APP_KEY}`.
+        #[serde(default)]
+        secret_headers: BTreeMap<String, Secret>,
+        /// Secrets of the query, such as `token: {env: APP_TOKEN}`.
+        #[serde(default)]
+        secret_query: BTreeMap<String, Secret>,
+        /// Log in by user and password (HTTP Basic).
+        #[serde(default)]
+        basic: Option<Basic>,
+        /// Log in by a token (`Authorization: Bearer`).
+        #[serde(default)]
+        pub(super) bearer: Option<Secret>,
+        /// What is sent with POST or PUT.
+        #[serde(default)]
+        pub(super) body: Option<String>,
+        /// Of what kind `body` is.
+        #[serde(default = "body_type_default")]
+        body_type: String,
+        /// The kind that the answer must have, such as `application/zip`.
+        #[serde(default)]
+        pub(super) content_type: Option<String>,
+        /// The name of the file in the backup; by default the last part of the address.
+        #[serde(default)]
+        pub(super) file_name: Option<String>,
+        /// What must be true of the answer: `json`, `zip`, `tar`, `tar.gz`, `gzip`, `sqlite`, `{xml: /root}`,
+        /// `{min_size: 10KiB}`, `{contains: TEXT}`.
+        #[serde(default)]
+        pub(super) validate: Vec<Check>,
+        /// What must be true of what is inside, through gzip, xz, zstd, bzip2, tar and zip.
+        #[serde(default)]
+        pub(super) inside: Option<Inside>,
+        /// The most that is taken.
+        #[serde(default = "size_max_default")]
+        pub(super) max_size: Size,
+    }
 }
 
 /// A user and the password.

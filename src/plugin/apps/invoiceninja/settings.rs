@@ -6,45 +6,38 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::endpoint::{self, TlsSettings};
+use crate::plugin::kit::endpoint::{self, endpoint_settings};
 use crate::plugin::kit::patience::Patience;
 use crate::plugin::kit::settings::{Secret, exactly_one_of};
 use crate::web::{Call, Web};
 
-/// Which Invoice Ninja.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(transform = exactly_one_of(&["directory", "url"]))]
-pub(super) struct NinjaSettings {
-    /// Where it is installed on this host. Exactly one of `directory` and `url` is given.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^/"))]
-    pub(super) directory: Option<PathBuf>,
-    /// With `directory`: what is to be used instead of what .env says of the database.
-    #[serde(default)]
-    pub(super) database: Option<DatabaseSettings>,
-    /// Where a company is that is kept by its export, such as `https://invoices.lan`.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^https?://"))]
-    pub(super) url: Option<String>,
-    /// With `url`: an API token of an administrator of the company.
-    #[serde(default)]
-    pub(super) token: Option<Secret>,
-    /// How long the export may take.
-    #[serde(default = "wait_default")]
-    pub(super) wait: Patience,
-    /// How often to look whether it is ready.
-    #[serde(default = "poll_default")]
-    pub(super) poll: Patience,
-    /// Whose certificate to trust.
-    #[serde(default)]
-    tls: Option<TlsSettings>,
-    /// Send the token over http:// to a host that is not of the own network.
-    #[serde(default)]
-    allow_http: bool,
-    /// How long it may say nothing while the export is downloaded.
-    #[serde(default = "Patience::silence")]
-    pub(super) silence: Patience,
+endpoint_settings! {
+    /// Which Invoice Ninja.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[schemars(transform = exactly_one_of(&["directory", "url"]))]
+    pub(super) struct NinjaSettings {
+        /// Where it is installed on this host. Exactly one of `directory` and `url` is given.
+        #[serde(default)]
+        #[schemars(regex(pattern = "^/"))]
+        pub(super) directory: Option<PathBuf>,
+        /// With `directory`: what is to be used instead of what .env says of the database.
+        #[serde(default)]
+        pub(super) database: Option<DatabaseSettings>,
+        /// Where a company is that is kept by its export, such as `https://invoices.lan`.
+        #[serde(default)]
+        #[schemars(regex(pattern = "^https?://"))]
+        pub(super) url: Option<String>,
+        /// With `url`: an API token of an administrator of the company.
+        #[serde(default)]
+        pub(super) token: Option<Secret>,
+        /// How long the export may take.
+        #[serde(default = "wait_default")]
+        pub(super) wait: Patience,
+        /// How often to look whether it is ready.
+        #[serde(default = "poll_default")]
+        pub(super) poll: Patience,
+    }
 }
 
 /// How to reach the database.

@@ -7,33 +7,25 @@ use super::login::Credential;
 use super::totp::Seed;
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
-use crate::plugin::kit::endpoint::{self, TlsSettings};
-use crate::plugin::kit::patience::Patience;
+use crate::plugin::kit::endpoint::{self, endpoint_settings};
 use crate::plugin::kit::settings::Secret;
 use crate::web::Web;
 
-/// Which Pi-hole.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PiholeSettings {
-    /// Where it answers, such as `https://pihole.lan`, without `/admin`.
-    #[schemars(regex(pattern = "^https?://"))]
-    pub(super) url: String,
-    /// The app password, or the web password; not needed where the Pi-hole has none.
-    #[serde(default)]
-    pub(super) password: Option<Secret>,
-    /// Where the web password needs a second factor: its secret, as the Pi-hole showed it beside the QR code (base32).
-    #[serde(default)]
-    pub(super) totp_secret: Option<Secret>,
-    /// Whose certificate to trust.
-    #[serde(default)]
-    pub(super) tls: Option<TlsSettings>,
-    /// Send the password over http:// to a host that is not of the own network.
-    #[serde(default)]
-    allow_http: bool,
-    /// How long it may say nothing.
-    #[serde(default = "Patience::silence")]
-    pub(super) silence: Patience,
+endpoint_settings! {
+    /// Which Pi-hole.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct PiholeSettings {
+        /// Where it answers, such as `https://pihole.lan`, without `/admin`.
+        #[schemars(regex(pattern = "^https?://"))]
+        pub(super) url: String,
+        /// The app password, or the web password; not needed where the Pi-hole has none.
+        #[serde(default)]
+        pub(super) password: Option<Secret>,
+        /// Where the web password needs a second factor: its secret, as the Pi-hole showed it beside the QR code (base32).
+        #[serde(default)]
+        pub(super) totp_secret: Option<Secret>,
+    }
 }
 
 impl PiholeSettings {

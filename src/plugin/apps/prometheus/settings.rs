@@ -5,46 +5,38 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plugin::kit::endpoint::TlsSettings;
-use crate::plugin::kit::patience::Patience;
+use crate::plugin::kit::endpoint::endpoint_settings;
 use crate::plugin::kit::settings::Secret;
 
-/// Which Prometheus.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PrometheusSettings {
-    /// Address, with its route prefix if it has one: `http://prometheus.lan:9090`.
-    #[schemars(regex(pattern = "^https?://[^@]+$"))]
-    pub(super) url: String,
-    /// Its configuration as this host sees it: `/etc/prometheus/prometheus.yml`.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^/"))]
-    pub(super) config_file: Option<PathBuf>,
-    /// Keep the time series too.
-    #[serde(default)]
-    pub(super) tsdb_snapshot: Option<Tsdb>,
-    /// Login, where the server wants one.
-    #[serde(default)]
-    pub(super) username: Option<String>,
-    /// The password that belongs to `username`.
-    #[serde(default)]
-    pub(super) password: Option<Secret>,
-    /// Bearer token, where a proxy wants one.
-    #[serde(default)]
-    pub(super) token: Option<Secret>,
-    /// The program promtool; without it the one on the PATH. Without any, files and blocks are checked less deeply.
-    #[serde(default)]
-    #[schemars(regex(pattern = "^/"))]
-    pub(super) promtool: Option<PathBuf>,
-    /// How long Prometheus may say nothing before a call is given up.
-    #[serde(default = "Patience::silence")]
-    pub(super) silence: Patience,
-    /// Whose certificate to trust with https; without it the system's authorities.
-    #[serde(default)]
-    pub(super) tls: Option<TlsSettings>,
-    /// Send credentials over plain http to a host that is not in the own network.
-    #[serde(default)]
-    pub(super) allow_http: bool,
+endpoint_settings! {
+    /// Which Prometheus.
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct PrometheusSettings {
+        /// Address, with its route prefix if it has one: `http://prometheus.lan:9090`.
+        #[schemars(regex(pattern = "^https?://[^@]+$"))]
+        pub(super) url: String,
+        /// Its configuration as this host sees it: `/etc/prometheus/prometheus.yml`.
+        #[serde(default)]
+        #[schemars(regex(pattern = "^/"))]
+        pub(super) config_file: Option<PathBuf>,
+        /// Keep the time series too.
+        #[serde(default)]
+        pub(super) tsdb_snapshot: Option<Tsdb>,
+        /// Login, where the server wants one.
+        #[serde(default)]
+        pub(super) username: Option<String>,
+        /// The password that belongs to `username`.
+        #[serde(default)]
+        pub(super) password: Option<Secret>,
+        /// Bearer token, where a proxy wants one.
+        #[serde(default)]
+        pub(super) token: Option<Secret>,
+        /// The program promtool; without it the one on the PATH. Without any, files and blocks are checked less deeply.
+        #[serde(default)]
+        #[schemars(regex(pattern = "^/"))]
+        pub(super) promtool: Option<PathBuf>,
+    }
 }
 
 /// Where the time series lie.
