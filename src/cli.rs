@@ -25,6 +25,7 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::cli::args::{Cli, Command, Global, HookKind, SchemaKind};
 use crate::cli::client::CallError;
 use crate::error::{Kind, Trouble, codes};
+use crate::plugin::Catalogue;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,16 +146,21 @@ fn man(dir: Option<PathBuf>) -> Done {
     Ok(Code::Done)
 }
 
-/// The schema of the config, as it is committed.
+/// The schema of the config, with the settings of the built-in plugins.
 pub(crate) fn config_schema_text() -> String {
-    schema_text(SchemaKind::Config)
+    pretty(&crate::config::config_schema(Some(&Catalogue::of_builtins(crate::plugin::ALL))))
+}
+
+/// As the committed files are.
+fn pretty(schema: &serde_json::Value) -> String {
+    format!("{schema:#}\n")
 }
 
 fn schema_text(kind: SchemaKind) -> String {
     match kind {
-        SchemaKind::Config => include_str!("../schema/larder.schema.json").to_owned(),
-        SchemaKind::Plugin => include_str!("../schema/plugin.schema.json").to_owned(),
-        SchemaKind::Manifest => include_str!("../schema/manifest.schema.json").to_owned(),
+        SchemaKind::Config => config_schema_text(),
+        SchemaKind::Plugin => pretty(&crate::plugin::protocol::schema()),
+        SchemaKind::Manifest => pretty(&crate::artifact::manifest::Manifest::schema()),
         SchemaKind::Openrpc => include_str!("../schema/openrpc.json").to_owned(),
         SchemaKind::Errors => error_list(),
     }

@@ -10,6 +10,7 @@ mod error;
 mod find;
 mod hanging;
 mod locks;
+mod machine_key;
 mod making;
 mod messages;
 mod proof;
@@ -51,6 +52,7 @@ pub use writable::writable;
 
 use children::{Child, Children};
 use error::{Complaints, classify};
+use machine_key::{MachineKey, Opened};
 use retries::{Retries, Vain};
 
 /// The oldest restic that is used: exit codes 10 to 12 and `--retry-lock` mean what we think.
@@ -81,6 +83,7 @@ pub struct Restic {
     deadline: Duration,
     stall: Duration,
     lock_wait: Duration,
+    opened: Opened,
 }
 
 /// How to reach one repository.
@@ -93,7 +96,9 @@ pub struct RepositoryAccess {
     /// The pinned id; none only until the repository was opened for the first time.
     pub expected_id: Option<String>,
     pub limits: Limits,
-    /// A private directory that lasts: restic's cache, remembered identities, our children.
+    /// Whether this machine may have a key of its own in it.
+    pub machine_key: bool,
+    /// A private directory that lasts: restic's cache, remembered identities, machine keys, our children.
     pub cache: PathBuf,
 }
 
@@ -166,7 +171,15 @@ impl Restic {
             return Err(EngineError::TooOld { program: shown, found: show_version(version) });
         }
         let nice = process::find_program(Path::new("nice")).ok();
-        Ok(Self { program, version, nice, deadline: DEADLINE, stall: STALL, lock_wait: LOCK_WAIT })
+        Ok(Self {
+            program,
+            version,
+            nice,
+            deadline: DEADLINE,
+            stall: STALL,
+            lock_wait: LOCK_WAIT,
+            opened: Opened::default(),
+        })
     }
 
     /// As `0.19.1`.
@@ -258,7 +271,7 @@ impl Restic {
         }
     }
 
-    /// Runs restic once.
+    /// Runs restic once; a second time by the password, where the machine key does not open the repository.
     async fn call(
         &self,
         access: &RepositoryAccess,
@@ -266,12 +279,38 @@ impl Restic {
         call: &Call,
         on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Answer, EngineError> {
+        if let Some(key) = self.machine_key(access, call) {
+            let answer = self.call_with(access, Some(&key), context, call, on_line).await?;
+            let error = classify(call.operation, &access.location, &answer.exit, &answer.complaints);
+            if answer.exit == Exit::Success || !matches!(error, EngineError::WrongPassword { .. }) {
+                return Ok(answer);
+            }
+            context.log.line("the machine key does not open the repository (any more); opening it by its password");
+            machine_key::forget(access);
+        }
+        let answer = self.call_with(access, None, context, call, on_line).await?;
+        if answer.exit == Exit::Success {
+            self.opened.note(access);
+        }
+        Ok(answer)
+    }
+
+    /// Runs restic once, with `key` or the password.
+    async fn call_with(
+        &self,
+        access: &RepositoryAccess,
+        key: Option<&MachineKey>,
+        context: &Context,
+        call: &Call,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Answer, EngineError> {
+        let password = key.map_or(&access.password, |key| &key.secret);
         let children = Children::open(&access.cache)?;
         let stop = context.cancel.child_token();
         let context = Context {
             cancel: stop.clone(),
             log: context.log.clone(),
-            redact: context.redact.with(vec![access.password.clone()]),
+            redact: context.redact.with(vec![access.password.clone(), password.clone()]),
             mark: context.mark.clone(),
         };
         let mut hearing = Hearing {
@@ -287,7 +326,7 @@ impl Restic {
             vain: None,
             stop,
         };
-        let command = self.command(access, call);
+        let command = self.command(access, key, call);
         context.log.line(&format!("restic {}", call.operation));
         let (finished, silent) = hanging::run(access, command, &context, &mut hearing).await;
         if let (Some(child), Exit::Success | Exit::Code(0 | 1 | 3..)) = (&hearing.child, &finished.exit) {
@@ -324,7 +363,7 @@ impl Restic {
         Ok((answer, output))
     }
 
-    fn command(&self, access: &RepositoryAccess, call: &Call) -> Command {
+    fn command(&self, access: &RepositoryAccess, key: Option<&MachineKey>, call: &Call) -> Command {
         let mut args: Vec<OsString> = Vec::new();
         let program = match &self.nice {
             Some(nice) => {
@@ -350,6 +389,8 @@ impl Restic {
             // `--time` is civil time of the child's zone.
             ("TZ".to_owned(), plain("UTC")),
         ];
+        // It is tried first; else restic tries them in any order.
+        env.extend(key.map(|key| ("RESTIC_KEY_HINT".to_owned(), plain(&key.id))));
         if std::env::var_os("HOME").is_none() {
             env.push(("HOME".to_owned(), plain("/")));
         }
@@ -359,7 +400,7 @@ impl Restic {
             args,
             env,
             current_dir: Some(PathBuf::from("/")),
-            stdin: Stdin::Bytes(access.password.clone()),
+            stdin: Stdin::Bytes(key.map_or(&access.password, |key| &key.secret).clone()),
             limits: process::Limits {
                 deadline: self.deadline,
                 no_progress,
@@ -380,6 +421,8 @@ struct Call {
     figures: Figures,
     /// For a backup.
     apart: Option<error::Apart>,
+    /// Never with the machine key.
+    by_password: bool,
 }
 
 /// Whether the operation reports figures all the time, so that their standing still means something.
@@ -392,11 +435,16 @@ enum Figures {
 impl Call {
     fn new(operation: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No, apart: None }
+        Self { operation, args, figures: Figures::No, apart: None, by_password: false }
     }
 
     fn without_lock(mut self) -> Self {
         self.args.push("--no-lock".into());
+        self
+    }
+
+    fn by_password(mut self) -> Self {
+        self.by_password = true;
         self
     }
 
@@ -540,6 +588,7 @@ mod tests {
             password: SecretString::from("hunter2hunter2".to_owned()),
             expected_id: None,
             limits: Limits { upload: Some(crate::types::ByteSize(512)), download: None },
+            machine_key: true,
             cache: PathBuf::from("/var/cache/larder"),
         }
     }
@@ -553,8 +602,9 @@ mod tests {
             deadline: DEADLINE,
             stall: STALL,
             lock_wait: LOCK_WAIT,
+            opened: Opened::default(),
         };
-        let command = restic.command(&access(), &Call::new("snapshots", &["--json"]));
+        let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]));
         let shown = format!("{:?}", command.args);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"--limit-upload\", \"1\""), "a small limit must not become no limit: {shown}");

@@ -36,13 +36,13 @@ pub mod wire;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use jsonrpsee::server::{
-    BatchRequestConfig, PingConfig, Server, ServerConfig, StopHandle, serve_with_graceful_shutdown, stop_channel,
-};
+use jsonrpsee::server::{BatchRequestConfig, PingConfig, Server, ServerConfig, StopHandle, stop_channel};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -241,17 +241,35 @@ fn take_seat<S>(
     let stream = PatientStream::new(stream, activity.clone(), bounds);
     let stream = EchoStream::new(stream, activity.clone(), bounds);
     let front = front.clone();
-    let service = tower::service_fn(move |request| {
-        let (front, activity) = (front.clone(), activity.clone());
-        async move { front.answer(request, &activity).await }
-    });
-    let stopped = stop.clone().shutdown();
+    let stop = stop.clone();
     connections.spawn(async move {
-        if let Err(error) = serve_with_graceful_shutdown(stream, service, stopped).await {
+        if let Err(error) = converse(stream, front, activity, stop).await {
             tracing::debug!(%error, "a connection ended early");
         }
         drop(seat);
     });
+}
+
+/// Answers what comes in on `stream` until it ends, or the request that is being answered when the server stops.
+///
+/// HTTP/1.1 alone: WebSockets need it, and what speaks HTTP/2 has HAProxy before us.
+async fn converse<S>(stream: S, front: Front, activity: Activity, stop: StopHandle) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let (front, activity) = (front.clone(), activity.clone());
+        async move { front.answer(request, &activity).await }
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection.with_upgrades());
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.shutdown() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
 }
 
 /// Out of descriptors, most likely: waits instead of turning in circles.

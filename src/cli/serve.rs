@@ -63,7 +63,7 @@ fn log_to_stderr(json: bool) -> Result<(), Trouble> {
     let wanted = std::env::var("LARDER_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter: Targets = wanted.parse().map_err(|error| {
         Trouble::new(codes::BAD_LOG_FILTER, format!("LARDER_LOG {wanted:?} is no filter: {error}"))
-            .with_hint("give a level (error, warn, info, debug, trace), or several as `info,larder::runner=debug`")
+            .with_hint("give a level (error, warn, info, debug), or several as `info,larder::runner=debug`")
     })?;
     let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(coloured);

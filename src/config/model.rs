@@ -138,6 +138,9 @@ pub struct Destination {
     pub repository: Repository,
     pub password: SecretRef,
     pub limits: Limits,
+    /// Whether this machine may have a key of its own in the repository.
+    #[serde(default = "yes")]
+    pub machine_key: bool,
     pub check: Option<Check>,
     pub prune: Option<Prune>,
 }
@@ -165,6 +168,10 @@ impl Repository {
             Self::Local { path, .. } => path.display().to_string(),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Transfer limits in bytes a second.

@@ -104,6 +104,7 @@ mod tests {
             password: SecretString::from(String::new()),
             expected_id: None,
             limits: Limits::default(),
+            machine_key: true,
             cache: PathBuf::from("/c"),
         }
     }

@@ -46,6 +46,7 @@ fn destination(text: &str) -> Destination {
         },
         password: SecretRef::Env("REPOSITORY_PASSWORD".to_owned()),
         limits: Limits::default(),
+        machine_key: true,
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),
     }

@@ -109,6 +109,9 @@ impl Route {
                 })
                 .map_err(|error| error.trouble())?;
         }
+        if make {
+            restic.have_machine_key(&access, &self.context).await;
+        }
         Ok((restic, access))
     }
 }

@@ -132,6 +132,7 @@ impl World {
             password,
             expected_id: known.and_then(|record| record.repository_id),
             limits: destination.limits,
+            machine_key: destination.machine_key,
             cache: self.paths.cache(),
         })
     }

@@ -115,6 +115,7 @@ pub fn destination(text: &str) -> Destination {
         },
         password: SecretRef::Env("PASSWORD".to_owned()),
         limits: Limits::default(),
+        machine_key: true,
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
     }

@@ -466,13 +466,13 @@ fn a_long_line_is_cut_around_the_caret() {
 fn the_committed_schema_is_the_generated_one() {
     let path = root().join("schema/larder.schema.json");
     let generated = format!("{}\n", serde_json::to_string_pretty(&config_schema(Some(&*catalogue()))).unwrap());
-    if std::env::var_os("LARDER_UPDATE_SCHEMA").is_some() {
+    if std::env::var_os("LARDER_BLESS").is_some() {
         std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == generated,
-        "schema/larder.schema.json is old: LARDER_UPDATE_SCHEMA=1 cargo test --test it config::"
+        "schema/larder.schema.json is old: LARDER_BLESS=1 cargo test --test it config::"
     );
 }
 

@@ -1,6 +1,7 @@
 //! The restic engine with real restic, 0.18 and 0.19.
 
 mod locks;
+mod machine_key;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -62,6 +63,7 @@ impl Place {
             password: SecretString::from("hunter2 with spaces".to_owned()),
             expected_id: None,
             limits: Limits::default(),
+            machine_key: true,
             cache: root.join("cache"),
         };
         let context = Context {
@@ -83,6 +85,7 @@ impl Place {
     async fn pin(&mut self) {
         let id = self.restic.open_or_init(&self.access, &self.context).await.unwrap();
         self.access.expected_id = Some(id);
+        self.restic.have_machine_key(&self.access, &self.context).await;
     }
 
     fn path(&self, name: &str) -> PathBuf {

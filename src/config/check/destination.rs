@@ -63,6 +63,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             repository: Repository::Local { path: path.clone(), require_mount, create: create.unwrap_or(false) },
             password: raw.password,
             limits: Limits { upload, download },
+            machine_key: raw.machine_key.unwrap_or(true),
             check: None,
             prune: None,
         },

@@ -116,6 +116,12 @@ pub struct PluginSummary {
 }
 
 impl Catalogue {
+    /// Of the built-in plugins alone, for what they say of themselves.
+    #[must_use]
+    pub fn of_builtins(builtins: &'static [Builtin]) -> Self {
+        Self { builtins, plugins: by_name(builtins, Path::new("larder")), broken: Vec::new() }
+    }
+
     /// Takes the built-in plugins and asks each executable in `plugins_dir` to describe itself.
     ///
     /// It blocks for at most ten seconds and a grace, also within an async runtime.
