@@ -161,7 +161,7 @@ fn schema_text(kind: SchemaKind) -> String {
         SchemaKind::Config => config_schema_text(),
         SchemaKind::Plugin => pretty(&crate::plugin::protocol::schema()),
         SchemaKind::Manifest => pretty(&crate::artifact::manifest::Manifest::schema()),
-        SchemaKind::Openrpc => include_str!("../schema/openrpc.json").to_owned(),
+        SchemaKind::Openrpc => crate::rpc::committed_openrpc(),
         SchemaKind::Errors => error_list(),
     }
 }

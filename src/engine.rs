@@ -9,6 +9,7 @@ mod children;
 mod error;
 mod find;
 mod hanging;
+mod keys;
 mod locks;
 mod machine_key;
 mod making;
@@ -40,6 +41,7 @@ use crate::types::{JobId, Name, Revision, RunId};
 pub use backup::{BackupReport, BackupRequest};
 pub use error::EngineError;
 pub use find::FoundFile;
+pub use keys::{Key, KeyUse};
 pub use locks::{Lock, Unlocked};
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
 pub use proof::prove;
@@ -84,6 +86,8 @@ pub struct Restic {
     stall: Duration,
     lock_wait: Duration,
     opened: Opened,
+    /// Never with the machine key.
+    by_password: bool,
 }
 
 /// How to reach one repository.
@@ -179,6 +183,7 @@ impl Restic {
             stall: STALL,
             lock_wait: LOCK_WAIT,
             opened: Opened::default(),
+            by_password: false,
         })
     }
 
@@ -203,6 +208,12 @@ impl Restic {
     #[must_use]
     pub fn with_stall(&self, stall: Duration) -> Self {
         Self { stall, ..self.clone() }
+    }
+
+    /// The same, going by the password alone: what shows that it opens the repository.
+    #[must_use]
+    pub fn by_password(&self) -> Self {
+        Self { by_password: true, ..self.clone() }
     }
 
     /// The same with another wait for somebody else's lock.
@@ -421,8 +432,6 @@ struct Call {
     figures: Figures,
     /// For a backup.
     apart: Option<error::Apart>,
-    /// Never with the machine key.
-    by_password: bool,
 }
 
 /// Whether the operation reports figures all the time, so that their standing still means something.
@@ -435,16 +444,11 @@ enum Figures {
 impl Call {
     fn new(operation: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No, apart: None, by_password: false }
+        Self { operation, args, figures: Figures::No, apart: None }
     }
 
     fn without_lock(mut self) -> Self {
         self.args.push("--no-lock".into());
-        self
-    }
-
-    fn by_password(mut self) -> Self {
-        self.by_password = true;
         self
     }
 
@@ -603,6 +607,7 @@ mod tests {
             stall: STALL,
             lock_wait: LOCK_WAIT,
             opened: Opened::default(),
+            by_password: false,
         };
         let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]));
         let shown = format!("{:?}", command.args);

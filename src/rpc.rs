@@ -49,6 +49,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use methods::committed_openrpc;
+
 use crate::clock::Clock;
 use crate::rpc::access::{Hosts, Tokens};
 use crate::rpc::echo::EchoStream;

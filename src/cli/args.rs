@@ -305,6 +305,8 @@ pub enum DestinationVerb {
     Check,
     Prune,
     Unlock,
+    /// List the repository's keys and what each is for
+    Keys,
 }
 
 #[derive(Debug, Args)]

@@ -369,6 +369,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Check => "destination.check",
         DestinationVerb::Prune => "destination.prune",
         DestinationVerb::Unlock => "destination.unlock",
+        DestinationVerb::Keys => "destination.keys",
     };
     let Some(name) = &args.destination else {
         return Err(Trouble::new(codes::MISSING_DESTINATION, "which destination?")

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
-use crate::engine::{self, RepositoryAccess};
+use crate::engine::{self, KeyUse, RepositoryAccess};
 use crate::error::{Kind, Trouble, codes};
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
@@ -108,6 +108,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Check => "check",
         DestinationAction::Prune => "prune",
         DestinationAction::Unlock => "unlock",
+        DestinationAction::Keys => "keys of",
     }
 }
 
@@ -263,6 +264,8 @@ async fn act(
         opened => opened?,
     };
     let name = &route.destination.name;
+    // Who asks whether all is well wants to know of the password that a person has.
+    let restic = restic.by_password();
     match action {
         DestinationAction::Test => {
             // Listing needs the key, so it proves the password too.
@@ -294,6 +297,18 @@ async fn act(
             holdings::list(route, &restic, &access, &site.artifacts).await?.complete(name)?;
             let report = restic.prune(&access, &route.context).await.map_err(|error| error.trouble())?;
             Ok(report.lines)
+        }
+        DestinationAction::Keys => {
+            let keys = restic.keys(&access, &route.context).await.map_err(|error| error.trouble())?;
+            let mut lines: Vec<String> = keys.iter().map(|key| key.line(name.as_str())).collect();
+            if !keys.iter().any(|key| key.used_for == KeyUse::ThisMachine) {
+                lines.push(if access.machine_key {
+                    "no machine key yet: the next run makes one, or its log says why it cannot".to_owned()
+                } else {
+                    "no machine key: its document says `machine_key: false`".to_owned()
+                });
+            }
+            Ok(lines)
         }
         DestinationAction::Unlock => {
             let unlocked = restic.unlock_own_dead(&access, &route.context).await.map_err(|error| error.trouble())?;

@@ -74,7 +74,7 @@ impl Drop for Kept {
 impl Restic {
     /// The machine key that `call` may use.
     pub(super) fn machine_key(&self, access: &RepositoryAccess, call: &Call) -> Option<MachineKey> {
-        let by_password = ["init", "check"].contains(&call.operation) || call.by_password;
+        let by_password = self.by_password || ["init", "check"].contains(&call.operation);
         if !access.machine_key || by_password || !self.opened.has(access) {
             return None;
         }
@@ -103,7 +103,7 @@ impl Restic {
         let Some(path) = local_path(access) else { return Ok(None) };
         let master = self.master_key(access, context).await.map_err(|error| error.trouble().message)?;
         let (host, user) = (host_name(), user_name().unwrap_or_default());
-        let holder = seal::Holder { user: &format!("larder:{user}"), host: &host, created: Timestamp::now() };
+        let holder = seal::Holder { user: &format!("{USER_PREFIX}{user}"), host: &host, created: Timestamp::now() };
         let sealed = seal::seal(&master, &holder).map_err(|error| error.to_string())?;
         drop(master);
         // Kept first: a key that nobody can use any more would stay in the repository for ever.
@@ -125,20 +125,23 @@ impl Restic {
 
     /// The JSON of the repository's master key, which only [`seal`] sees.
     async fn master_key(&self, access: &RepositoryAccess, context: &Context) -> Result<SecretString, EngineError> {
-        let call = Call::new("cat", &["masterkey"]).without_lock().by_password();
+        let call = Call::new("cat", &["masterkey"]).without_lock();
         let mut text = String::with_capacity(MASTER_BYTES_MAX);
         let mut hear = |line: &str| {
             if text.len() + line.len() < MASTER_BYTES_MAX {
                 text.push_str(line);
             }
         };
-        let answer = self.call(access, context, &call, &mut hear).await;
+        let answer = self.by_password().call(access, context, &call, &mut hear).await;
         let master = SecretString::from(text);
         answer?.success("cat masterkey", access)?;
         let is_whole = serde_json::from_str::<serde::de::IgnoredAny>(master.expose_secret()).is_ok();
         if is_whole { Ok(master) } else { Err(super::repository::garbled("cat masterkey")) }
     }
 }
+
+/// The user that a machine key is of, as `restic key list` shows it.
+pub(super) const USER_PREFIX: &str = "larder:";
 
 /// Beside it and renamed, never over another; the names of restic's own temporary files are taken for no key by restic.
 fn put_new(keys: &Path, id: &str, file: &[u8]) -> std::io::Result<()> {
@@ -160,7 +163,7 @@ fn kept_at(access: &RepositoryAccess) -> PathBuf {
 }
 
 /// The key that is kept for this repository.
-fn kept(access: &RepositoryAccess) -> Option<MachineKey> {
+pub(super) fn kept(access: &RepositoryAccess) -> Option<MachineKey> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(kept_at(access)).ok()?;

@@ -1,6 +1,7 @@
 //! The methods as one list that is read twice: once to serve them, once to describe them.
 
 use std::future::Future;
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -17,8 +18,16 @@ use crate::rpc::access::Access;
 use crate::rpc::register::{Names, Register, allow, error_of, parse};
 use crate::rpc::{Rpc, acting, reading, subscribe};
 
-/// What `document::openrpc` makes of the types, which a test checks.
-const COMMITTED: &str = include_str!("../../schema/openrpc.json");
+/// What `document::openrpc` makes of the types, which a test checks; packed by `build.rs`.
+const COMMITTED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openrpc.json.z"));
+
+/// The OpenRPC document, as it is committed.
+pub(crate) fn committed_openrpc() -> String {
+    let mut text = String::new();
+    // What was packed when this was built is whole.
+    let _ = flate2::read::ZlibDecoder::new(COMMITTED).read_to_string(&mut text);
+    text
+}
 
 /// Every method there is.
 pub(super) fn register_all(to: &mut impl Register) {
@@ -90,7 +99,7 @@ impl Register for Serving {
             let result = allow(name, Access::Read, extensions)
                 .and_then(|()| parse::<crate::rpc::wire::NoParams>(name, &params))
                 .and_then(|_| {
-                    serde_json::from_str::<Box<RawValue>>(COMMITTED)
+                    serde_json::from_str::<Box<RawValue>>(&committed_openrpc())
                         .map_err(|_| ErrorObject::from(ErrorCode::InternalError))
                 });
             payload(result)

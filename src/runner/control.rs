@@ -177,6 +177,8 @@ pub enum DestinationAction {
     Check,
     Prune,
     Unlock,
+    /// Lists the repository's keys.
+    Keys,
 }
 
 /// The sending side, cheap to clone.

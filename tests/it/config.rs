@@ -470,10 +470,7 @@ fn the_committed_schema_is_the_generated_one() {
         std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        committed == generated,
-        "schema/larder.schema.json is old: LARDER_BLESS=1 cargo test --test it config::"
-    );
+    assert!(committed == generated, "schema/larder.schema.json is old: LARDER_BLESS=1 cargo test --test it config::");
 }
 
 /// Documents of a file as JSON, read by serde_yaml alone.

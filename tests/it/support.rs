@@ -52,7 +52,8 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Optio
             return value;
         }
         assert!(start.elapsed() < bound * 3, "{what} did not happen within {bound:?}");
-        std::thread::sleep(Duration::from_millis(20));
+        // What takes longer is asked less often: the asking takes from what it waits for.
+        std::thread::sleep((start.elapsed() / 10).clamp(Duration::from_millis(10), Duration::from_millis(100)));
     }
 }
 
