@@ -207,11 +207,11 @@ mod tests {
     use crate::status::sample;
 
     /// When it is tried again after such an end, in seconds, and by which number.
-    fn again(code: crate::error::Code, trigger: Trigger) -> Option<(i64, u32)> {
+    fn again(code: crate::error::Code, trigger: &Trigger) -> Option<(i64, u32)> {
         let now = sample::now();
         let before = sample::job("db");
         let trouble = Some(Trouble::new(code, "it went wrong"));
-        let run = RunRecord { trouble, trigger, ..sample::run(1, "db", Outcome::Failed, 0) };
+        let run = RunRecord { trouble, trigger: trigger.clone(), ..sample::run(1, "db", Outcome::Failed, 0) };
         let after = settle(&before, &run, Outcome::Failed, now);
         assert_eq!((after.failing, after.failure_total), (before.failing + 1, before.failure_total + 1));
         let retry = after.retry?;
@@ -223,11 +223,11 @@ mod tests {
     fn who_did_not_answer_is_asked_again_soon_and_nobody_else() {
         let slot = Trigger::Scheduled { slot: sample::now() };
         let retry = |attempt| Trigger::Retry { of: sample::run_id(7), attempt };
-        assert_eq!(again(codes::UNREACHABLE, slot), Some((60, 1)));
-        assert_eq!(again(codes::ENGINE_UNREACHABLE, retry(2)), Some((240, 3)));
-        assert_eq!(again(codes::UNREACHABLE, retry(3)), None, "three times are enough");
-        assert_eq!(again(codes::UNREACHABLE, Trigger::Manual), None, "who started it sees how it ended");
-        assert_eq!(again(codes::UNAUTHORIZED, slot), None);
-        assert_eq!(again(codes::DEADLINE, slot), None, "it would take all of its time again");
+        assert_eq!(again(codes::UNREACHABLE, &slot), Some((60, 1)));
+        assert_eq!(again(codes::ENGINE_UNREACHABLE, &retry(2)), Some((240, 3)));
+        assert_eq!(again(codes::UNREACHABLE, &retry(3)), None, "three times are enough");
+        assert_eq!(again(codes::UNREACHABLE, &Trigger::Manual), None, "who started it sees how it ended");
+        assert_eq!(again(codes::UNAUTHORIZED, &slot), None);
+        assert_eq!(again(codes::DEADLINE, &slot), None, "it would take all of its time again");
     }
 }
