@@ -9,6 +9,7 @@ mod children;
 mod error;
 mod find;
 mod hanging;
+mod hearing;
 mod keys;
 mod locks;
 mod machine_key;
@@ -34,7 +35,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::config::model::Limits;
-use crate::process::{self, Command, Context, Exit, LogStdout, Stdin, Watch};
+use crate::process::{self, Command, Context, Exit, LogStdout, Stdin};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, Revision, RunId};
 
@@ -52,8 +53,9 @@ pub use upkeep::{CheckReport, PruneReport};
 pub use wanted::check_wanted;
 pub use writable::writable;
 
-use children::{Child, Children};
+use children::Children;
 use error::{Complaints, classify};
+use hearing::Hearing;
 use machine_key::{MachineKey, Opened};
 use retries::{Retries, Vain};
 
@@ -508,72 +510,6 @@ impl Answer {
     fn success(self, operation: &str, access: &RepositoryAccess) -> Result<Self, EngineError> {
         let fine = self.exit == Exit::Success && !self.complaints.is_fatal(0) && self.complaints.items_total == 0;
         if fine { Ok(self) } else { Err(self.error(operation, access)) }
-    }
-}
-
-/// Listens to one restic.
-struct Hearing<'a> {
-    on_line: &'a mut (dyn FnMut(&str) + Send),
-    complaints: Complaints,
-    children: &'a Children,
-    child: Option<Child>,
-    /// The newest figures (bytes, files), and since when they stand.
-    figures: Option<(u64, u64)>,
-    figures_since: Instant,
-    stall: Duration,
-    stuck: bool,
-    retries: Retries,
-    /// Why it need not be waited for.
-    vain: Option<Vain>,
-    stop: tokio_util::sync::CancellationToken,
-}
-
-impl Hearing<'_> {
-    /// restic reports by a timer, also while it hangs; so it is the figures that are watched, not the lines.
-    fn watch_figures(&mut self, progress: &Progress) {
-        let figures = (progress.bytes_done, progress.files_done);
-        if self.figures != Some(figures) {
-            self.figures = Some(figures);
-            self.figures_since = Instant::now();
-        } else if self.figures_since.elapsed() > self.stall && !self.stuck {
-            self.stuck = true;
-            self.stop.cancel();
-        }
-    }
-
-    /// restic may say on either output that it tries something again.
-    fn watch_retries(&mut self, line: &str) {
-        if self.vain.is_none()
-            && let Some(vain) = self.retries.hear(line, Instant::now())
-        {
-            self.vain = Some(vain);
-            self.stop.cancel();
-        }
-    }
-}
-
-impl Watch for Hearing<'_> {
-    fn started(&mut self, pid: u32) {
-        self.child = Some(self.children.remember(pid));
-    }
-
-    fn line(&mut self, line: &str) {
-        if line.contains("\"status\"")
-            && let Some(messages::Message::Status(progress)) = messages::parse(line)
-        {
-            self.watch_figures(&progress);
-        }
-        self.watch_retries(line);
-        // Some versions write their complaints to standard output.
-        if line.starts_with('{') && (line.contains("\"exit_error\"") || line.contains("\"error\"")) {
-            self.complaints.hear(line);
-        }
-        (self.on_line)(line);
-    }
-
-    fn error_line(&mut self, line: &str) {
-        self.watch_retries(line);
-        self.complaints.hear(line);
     }
 }
 
