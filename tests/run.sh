@@ -94,8 +94,8 @@ if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack 
 say 'tests'
 export INSTA_UPDATE=no LARDER_TEST_NO_SKIP=1 LARDER_TEST_LACKS="${lacks[*]-} ${LARDER_TEST_LACKS:-}" LARDER_TEST_SKIPPED="$skipped"
 if cargo nextest --version >/dev/null 2>&1; then
-    # Most tests wait for programs most of the time: three for two cores.
-    cargo nextest run --locked --test-threads $(((3 * $(nproc) + 1) / 2)) "$@"
+    # Most tests wait for programs most of the time: two for each core.
+    cargo nextest run --locked --test-threads $((2 * $(nproc))) "$@"
 else
     cargo test --locked --no-fail-fast -- "$@"
 fi

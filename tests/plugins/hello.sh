@@ -3,7 +3,11 @@
 case "$1" in
 describe) echo '{"event":"description","summary":"a greeting","settings":{"type":"object","properties":{"name":{"type":"string"}},"required":["name"],"additionalProperties":false}}' ;;
 capture)
-  sed 's/.*"name":"\([^"]*\)".*/Hello \1/' > hello.txt
+  # Nothing else can go wrong here; `retry` says that trying again later can help.
+  sed 's/.*"name":"\([^"]*\)".*/Hello \1/' > hello.txt || {
+    echo '{"event":"failed","code":"disk_full","message":"the greeting cannot be written","retry":true}'
+    exit 1
+  }
   echo '{"event":"artifact","path":"hello.txt","format":"text"}' ;;
 validate)
   grep -q '^Hello ' hello.txt && verdict=proven || verdict=failed

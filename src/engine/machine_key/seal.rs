@@ -74,7 +74,7 @@ pub(super) fn seal(master: &SecretString, holder: &Holder<'_>) -> Result<Sealed,
     random(&mut *secret)?;
     random(&mut salt)?;
     random(&mut iv)?;
-    let secret = SecretString::from(hex::encode(&*secret));
+    let secret = SecretString::from(hex::encode(secret.as_slice()));
     let data = encrypt(master.expose_secret().as_bytes(), secret.expose_secret().as_bytes(), &salt, iv)?;
     let file = KeyFile {
         created: holder.created.to_string(),

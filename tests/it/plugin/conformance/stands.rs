@@ -1,4 +1,4 @@
-//! Where each built-in plugin is tried: the application, the settings, and what of the application nobody may change.
+//! Where each plugin is tried: the application, the settings, and what of the application nobody may change.
 //!
 //! What the plugins' own tests have is taken from them. A new plugin needs a line in [`of`], and what that names.
 
@@ -65,6 +65,7 @@ pub(super) fn of(name: &str) -> Option<fn(&'static str) -> Stand> {
         "docker" => docker,
         "files" => files,
         "grafana" => grafana,
+        "hello" => hello,
         "homeassistant" => homeassistant,
         "http" => http,
         "invoiceninja" => invoiceninja,
@@ -103,6 +104,10 @@ fn names_in(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().path().display().to_string()).collect();
     names.sort();
     names
+}
+
+fn hello(name: &'static str) -> Stand {
+    Stand::new(name, Bench::new(name, json!({"name": "World"})), Vec::new)
 }
 
 fn sqlite(name: &'static str) -> Stand {
