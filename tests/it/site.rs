@@ -289,8 +289,19 @@ impl Site {
         serde_json::from_slice(&done.stdout).unwrap_or(Value::Null)
     }
 
+    /// By their time, which is told to the second; those of one second by the order of their runs.
     pub fn snapshots(&self, repository: &str) -> Vec<Value> {
-        self.restic(repository, &["snapshots"]).as_array().cloned().unwrap_or_default()
+        let mut all = self.restic(repository, &["snapshots"]).as_array().cloned().unwrap_or_default();
+        let run = |snapshot: &Value| {
+            let tags = snapshot["tags"].as_array().cloned().unwrap_or_default();
+            tags.into_iter()
+                .find(|tag| tag.as_str().is_some_and(|tag| tag.starts_with("run:")))
+                .map(|tag| tag.to_string())
+        };
+        for second in all.chunk_by_mut(|a, b| a["time"] == b["time"]) {
+            second.sort_by_key(run);
+        }
+        all
     }
 }
 
