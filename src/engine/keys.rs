@@ -10,11 +10,11 @@ use crate::process::Context;
 /// One key of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// As restic shows it, eight digits or more.
+    /// 64 hexadecimal digits; eight before restic 0.18 (which tells the beginning).
     pub id: String,
     /// `user@host`.
     pub holder: String,
-    /// As restic shows it.
+    /// As restic shows it, in UTC.
     pub created: String,
     pub used_for: KeyUse,
 }
@@ -83,6 +83,7 @@ impl Key {
             }
             KeyUse::Other => "opened by another password".to_owned(),
         };
-        format!("key {} of {}, made {}: {what}", self.id, self.holder, self.created)
+        let id = self.id.get(..10).unwrap_or(&self.id);
+        format!("key {id} of {}, made {} UTC: {what}", self.holder, self.created)
     }
 }

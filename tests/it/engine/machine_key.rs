@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use larder::engine::KeyUse;
+
 use super::*;
 
 /// A restic that writes down what it was called with.
@@ -66,6 +68,11 @@ async fn restic_opens_the_repository_with_it_and_its_secret_is_nowhere_else() {
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].id, report.snapshot);
         assert_eq!(calls().matches(&by_key).count(), 2, "{}", calls());
+        let keys = place.restic.keys(&place.access, &place.context).await.unwrap();
+        let of = |used_for| keys.iter().filter(|key| key.used_for == used_for).collect::<Vec<_>>();
+        assert_eq!((of(KeyUse::Password).len(), of(KeyUse::ThisMachine).len(), keys.len()), (1, 1, 2), "{keys:?}");
+        let line = of(KeyUse::ThisMachine)[0].line("nas");
+        assert!(line.starts_with(&format!("key {} of larder:", &key[..8])) || line.contains(&key[..10]), "{line}");
         // A check goes by the password, so that one that opens nothing any more is found.
         std::fs::remove_file(scripts.path().join("calls")).unwrap();
         place.restic.check(&place.access, None, &place.context).await.unwrap();
