@@ -11,7 +11,7 @@ fn main() {
         // The addresses that the loader corrects take 1.5 MB of the file as a list, and a few KB so (glibc 2.36).
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
-    // Functions that came out alike are kept once, 0.2 MB of them: lld can, others can't.
+    // Functions that came out alike are kept once (0.15 MB of them): lld can, others can't.
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     if gnu && is_release && links_with(FOLD) {
         println!("cargo:rustc-link-arg-bins={FOLD}");

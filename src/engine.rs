@@ -10,6 +10,7 @@ mod error;
 mod find;
 mod hanging;
 mod hearing;
+mod kept;
 mod keys;
 mod locks;
 mod machine_key;

@@ -264,7 +264,7 @@ async fn act(
         opened => opened?,
     };
     let name = &route.destination.name;
-    // Who asks whether all is well wants to know of the password that a person has.
+    // What is asked for by hand or at its time shows whether the password that a person has opens the repository.
     let restic = restic.by_password();
     match action {
         DestinationAction::Test => {
@@ -301,12 +301,15 @@ async fn act(
         DestinationAction::Keys => {
             let keys = restic.keys(&access, &route.context).await.map_err(|error| error.trouble())?;
             let mut lines: Vec<String> = keys.iter().map(|key| key.line(name.as_str())).collect();
-            if !keys.iter().any(|key| key.used_for == KeyUse::ThisMachine) {
-                lines.push(if access.machine_key {
-                    "no machine key yet: the next run makes one, or its log says why it cannot".to_owned()
-                } else {
-                    "no machine key: its document says `machine_key: false`".to_owned()
-                });
+            match (access.machine_key, keys.iter().any(|key| key.used_for == KeyUse::ThisMachine)) {
+                (true, true) => {}
+                (true, false) => {
+                    lines.push("no machine key yet: the next run makes one, or its log says why it cannot".to_owned());
+                }
+                (false, true) => lines.push(format!(
+                    "the machine key is not used (`machine_key: false` in the document of {name}); `restic key remove` removes it"
+                )),
+                (false, false) => lines.push(format!("no machine key: `machine_key: false` in the document of {name}")),
             }
             Ok(lines)
         }

@@ -10,7 +10,7 @@ use crate::process::Context;
 /// One key of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// 64 hexadecimal digits; eight before restic 0.18 (which tells the beginning).
+    /// As restic tells it: 64 hexadecimal digits, or the beginning of them.
     pub id: String,
     /// `user@host`.
     pub holder: String,
@@ -55,7 +55,7 @@ impl Restic {
         let (answer, output) = self.by_password().collect(access, context, &call).await?;
         answer.success("key list", access)?;
         let listed: Vec<Listed> = serde_json::from_str(&output).map_err(|_| garbled("key list"))?;
-        let ours = machine_key::kept(access).map(|key| key.id);
+        let ours = machine_key::known(access).map(|key| key.id);
         let of = |each: Listed| {
             let is_ours = ours.as_ref().is_some_and(|id| !each.id.is_empty() && id.starts_with(&each.id));
             let used_for = match () {

@@ -11,21 +11,22 @@ mod seal;
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use secrecy::zeroize::Zeroize as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::children::{host_name, user_name};
 use super::repository::local_path;
-use super::{Call, EngineError, RepositoryAccess, Restic, messages};
+use super::{Call, EngineError, RepositoryAccess, Restic, kept, messages};
 use crate::look::{self, LOOK_MAX};
 use crate::process::Context;
 
+/// Under which the keys are kept.
+const MACHINE_KEYS: &str = "machine-keys";
 /// Longest JSON of a master key that is taken, in bytes (restic's have some 200).
 const MASTER_BYTES_MAX: usize = 4096;
 /// Largest file of ours that is read, in bytes.
@@ -78,13 +79,13 @@ impl Restic {
         if !access.machine_key || by_password || !self.opened.has(access) {
             return None;
         }
-        kept(access)
+        known(access)
     }
 
     /// Makes sure that there is a machine key; without one all works as before, slower, and the log says why.
     pub async fn have_machine_key(&self, access: &RepositoryAccess, context: &Context) {
         let Some(repository) = access.expected_id.as_deref() else { return };
-        if !access.machine_key || kept(access).is_some() {
+        if !access.machine_key || known(access).is_some() {
             return;
         }
         match self.make_machine_key(access, repository, context).await {
@@ -157,16 +158,11 @@ fn put_new(keys: &Path, id: &str, file: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(keys)?.sync_all()
 }
 
-fn kept_at(access: &RepositoryAccess) -> PathBuf {
-    let name = hex::encode(Sha256::digest(access.location.as_bytes()));
-    access.cache.join("machine-keys").join(name)
-}
-
 /// The key that is kept for this repository.
-pub(super) fn kept(access: &RepositoryAccess) -> Option<MachineKey> {
+pub(super) fn known(access: &RepositoryAccess) -> Option<MachineKey> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(kept_at(access)).ok()?;
+    let file = std::fs::File::open(kept::path(access, MACHINE_KEYS)).ok()?;
     file.take(KEPT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let kept = serde_json::from_slice::<Kept>(&bytes);
     bytes.zeroize();
@@ -178,22 +174,14 @@ pub(super) fn kept(access: &RepositoryAccess) -> Option<MachineKey> {
 }
 
 fn keep(access: &RepositoryAccess, repository: &str, sealed: &seal::Sealed) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let path = kept_at(access);
-    let Some(directory) = path.parent() else { return Ok(()) };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let secret = sealed.secret.expose_secret().to_owned();
     let mut text = serde_json::to_vec(&Kept { repository: repository.to_owned(), key: sealed.id.clone(), secret })?;
-    // A temporary file is the owner's alone.
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    let written = file.write_all(&text).and_then(|()| file.as_file().sync_all());
+    let written = kept::write(&kept::path(access, MACHINE_KEYS), &text);
     text.zeroize();
-    written?;
-    file.persist(&path)?;
-    Ok(())
+    written
 }
 
 /// It does not open the repository, or is not in it; another one is made.
 pub(super) fn forget(access: &RepositoryAccess) {
-    let _ = std::fs::remove_file(kept_at(access));
+    let _ = std::fs::remove_file(kept::path(access, MACHINE_KEYS));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::kept;
 use super::making::{self, Making};
 use super::messages::{self, Message};
 use super::stillborn;
@@ -19,6 +20,9 @@ const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// Longest wait for somebody else who makes the repository, and how often it is looked.
 const MAKING_MAX: Duration = Duration::from_secs(120);
 const MAKING_EVERY: Duration = Duration::from_millis(200);
+
+/// Under which identities are kept.
+const IDENTITIES: &str = "identities";
 
 /// A local repository's `config` file that was once read by restic, and the id that was in it.
 ///
@@ -231,30 +235,17 @@ async fn config_of(access: &RepositoryAccess) -> Result<Option<Option<String>>, 
     look::at(&path, LOOK_MAX, move || local_config(&theirs)).await.map_err(|silent| EngineError::Silent { silent })
 }
 
-fn identity_path(access: &RepositoryAccess) -> PathBuf {
-    let name = hex::encode(Sha256::digest(access.location.as_bytes()));
-    access.cache.join("identities").join(name)
-}
-
 fn remembered(access: &RepositoryAccess, config_sha256: &str) -> Option<String> {
-    let identity: Identity = serde_json::from_slice(&std::fs::read(identity_path(access)).ok()?).ok()?;
+    let identity: Identity = serde_json::from_slice(&std::fs::read(kept::path(access, IDENTITIES)).ok()?).ok()?;
     (identity.config_sha256 == config_sha256 && messages::is_id(&identity.id)).then_some(identity.id)
 }
 
 /// Best effort: what is not remembered is asked again.
 fn remember(access: &RepositoryAccess, id: &str) {
     let Some(Some(config_sha256)) = local_config(access) else { return };
-    let path = identity_path(access);
-    let Some(directory) = path.parent() else { return };
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(directory)?;
-        let text = serde_json::to_vec(&Identity { config_sha256: config_sha256.clone(), id: id.to_owned() })?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        std::io::Write::write_all(&mut file, &text)?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    let _ = write();
+    if let Ok(text) = serde_json::to_vec(&Identity { config_sha256, id: id.to_owned() }) {
+        let _ = kept::write(&kept::path(access, IDENTITIES), &text);
+    }
 }
 
 pub(super) fn garbled(operation: &str) -> EngineError {

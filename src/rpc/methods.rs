@@ -50,7 +50,7 @@ type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl Serving {
-    /// What all methods have in common, compiled once and not for each of them (it was 150 kB of the program).
+    /// What all methods have in common, compiled once and not for each of them.
     fn serve(
         &mut self,
         name: &'static str,

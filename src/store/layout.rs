@@ -309,7 +309,7 @@ fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Writes a file so that it is there whole or not at all, even after a power cut; mode 0600.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;

@@ -52,7 +52,7 @@ async fn restic_opens_the_repository_with_it_and_its_secret_is_nowhere_else() {
         assert_eq!(kept.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
         let (key, secret) = (value["key"].as_str().unwrap().to_owned(), value["secret"].as_str().unwrap().to_owned());
-        let calls = || std::mem::take(&mut std::fs::read_to_string(scripts.path().join("calls")).unwrap());
+        let calls = || std::fs::read_to_string(scripts.path().join("calls")).unwrap();
         let by_key = format!("RESTIC_KEY_HINT={key}");
         assert!(!calls().contains("RESTIC_KEY_HINT="), "{}", calls());
         let master = std::process::Command::new(&program)
@@ -72,7 +72,7 @@ async fn restic_opens_the_repository_with_it_and_its_secret_is_nowhere_else() {
         let of = |used_for| keys.iter().filter(|key| key.used_for == used_for).collect::<Vec<_>>();
         assert_eq!((of(KeyUse::Password).len(), of(KeyUse::ThisMachine).len(), keys.len()), (1, 1, 2), "{keys:?}");
         let line = of(KeyUse::ThisMachine)[0].line("nas");
-        assert!(line.starts_with(&format!("key {} of larder:", &key[..8])) || line.contains(&key[..10]), "{line}");
+        assert!(line.starts_with(&format!("key {} of larder:", &key[..10])), "{line}");
         // A check goes by the password, so that one that opens nothing any more is found.
         std::fs::remove_file(scripts.path().join("calls")).unwrap();
         place.restic.check(&place.access, None, &place.context).await.unwrap();
