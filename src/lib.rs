@@ -30,6 +30,8 @@ pub mod process;
 
 pub(crate) mod web;
 
+pub mod storage;
+
 pub mod plugin;
 
 pub(crate) mod discovery;
@@ -55,6 +57,10 @@ pub mod cli;
 /// Starts the program: the one place that sets what holds for the whole process.
 #[must_use]
 pub fn start() -> std::process::ExitCode {
+    // Before anything else: ssh started this program for one line, and reads all that it prints.
+    if let Some(end) = storage::askpass::answer() {
+        return end;
+    }
     // reqwest and lettre are built without a provider of their own; a second call in one process is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     cli::main()

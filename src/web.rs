@@ -9,6 +9,7 @@ mod answer;
 mod call;
 mod error;
 mod raw;
+mod runtime;
 mod socket;
 mod tls;
 
@@ -23,9 +24,11 @@ pub(crate) use error::WebError;
 pub(crate) use socket::{Socket, Upgraded};
 pub(crate) use tls::Trust;
 
+use runtime::Runtime;
+
 use crate::types::host;
 
-/// How long a connection may take to come about.
+/// How long a connection may take to come about; less for whoever waits less for an answer.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// How long a server may say nothing, in the head or the middle of a body.
@@ -50,7 +53,7 @@ pub(crate) enum ClearText {
 
 /// A server and the way to it.
 pub(crate) struct Web {
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
     client: reqwest::Client,
     base: Url,
     trust: Trust,
@@ -74,7 +77,7 @@ impl Web {
         }
         let client = tls::with_trust(builder(SILENCE_MAX), &trust)?.build().map_err(WebError::client)?;
         Ok(Self {
-            runtime: runtime()?,
+            runtime: Runtime::new()?,
             client,
             base,
             trust,
@@ -92,7 +95,7 @@ impl Web {
         let client = builder(SILENCE_MAX).unix_socket(socket.to_owned()).build().map_err(WebError::client)?;
         let base = base_url("http://localhost")?;
         Ok(Self {
-            runtime: runtime()?,
+            runtime: Runtime::new()?,
             client,
             base,
             trust: Trust::System,
@@ -186,14 +189,10 @@ fn builder(silence: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_MAX)
+        .connect_timeout(CONNECT_MAX.min(silence))
         .read_timeout(silence)
         .pool_idle_timeout(IDLE_MAX)
         .no_proxy()
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, WebError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WebError::Runtime)
 }
 
 /// Reads an address: http or https, a host, no user, no password, no query.

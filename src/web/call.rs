@@ -1,6 +1,7 @@
 //! One call: what is sent.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -14,6 +15,10 @@ pub(crate) struct Call<'w> {
     method: String,
     path: String,
     query: Vec<(String, String)>,
+    /// Sent as it is in place of `query`.
+    signed_query: Option<SecretString>,
+    /// When the whole call has to be over.
+    end: Option<Instant>,
     headers: Vec<(HeaderName, HeaderValue)>,
     basic: Option<(String, SecretString)>,
     body: Body,
@@ -46,6 +51,8 @@ impl<'w> Call<'w> {
             method: method.to_owned(),
             path: path.to_owned(),
             query: Vec::new(),
+            signed_query: None,
+            end: None,
             headers: Vec::new(),
             basic: None,
             body: Body::None,
@@ -56,6 +63,16 @@ impl<'w> Call<'w> {
     pub(crate) fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// A query that somebody signed: not a byte of it may change.
+    pub(crate) fn signed_query(self, query: &str) -> Self {
+        Self { signed_query: Some(SecretString::from(query)), ..self }
+    }
+
+    /// All of it, the body and a second attempt included, has to be over by then; else it is `Silent`.
+    pub(crate) fn until(self, end: Option<Instant>) -> Self {
+        Self { end, ..self }
     }
 
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
@@ -158,9 +175,11 @@ impl<'w> Call<'w> {
     }
 
     fn attempt(&self) -> Result<Answer<'w>, WebError> {
-        let web = self.web;
+        let (web, started) = (self.web, Instant::now());
         let mut address = web.address(&self.path)?;
-        if !self.query.is_empty() {
+        if let Some(query) = &self.signed_query {
+            address.set_query(Some(query.expose_secret()));
+        } else if !self.query.is_empty() {
             address.query_pairs_mut().extend_pairs(&self.query);
         }
         let method = reqwest::Method::from_bytes(self.method.as_bytes()).map_err(|_| WebError::Protocol {
@@ -170,6 +189,9 @@ impl<'w> Call<'w> {
         // Without the query: it may hold a key.
         let what = format!("{} {}{}", self.method, web.origin(), address.path());
         let mut request = web.client.request(method, address);
+        if let Some(end) = self.end {
+            request = request.timeout(end.saturating_duration_since(started));
+        }
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -190,18 +212,24 @@ impl<'w> Call<'w> {
         })?;
         match sent {
             Ok(response) => Ok(Answer::new(web, response, what)),
-            Err(error) => Err(self.explain(&error, &what)),
+            Err(error) => Err(self.explain(&error, &what, self.waited(started))),
         }
     }
 
-    fn explain(&self, error: &reqwest::Error, what: &str) -> WebError {
+    /// How long an attempt that began then may wait.
+    fn waited(&self, started: Instant) -> Duration {
+        let left = self.end.map(|end| end.saturating_duration_since(started));
+        left.map_or(self.web.silence, |left| left.min(self.web.silence))
+    }
+
+    fn explain(&self, error: &reqwest::Error, what: &str, waited: Duration) -> WebError {
         let server = self.web.shown();
         let certificate = WebError::of_certificate(error, &server, None).map(|_| self.certificate_of());
         match certificate {
             Some(fingerprint) => WebError::of_certificate(error, &server, fingerprint),
             None => None,
         }
-        .unwrap_or_else(|| WebError::of_call(error, &server, what, self.web.silence))
+        .unwrap_or_else(|| WebError::of_call(error, &server, what, waited))
     }
 
     /// Looks which certificate the server has, for the hint.

@@ -34,6 +34,7 @@ super::codes! {
     BAD_RESTORE = "bad_restore", Invalid, "what was asked of the restore does not fit together";
     BAD_SERVICE = "bad_service", Invalid, "that names no application to look for";
     BAD_SNAPSHOT_ID = "bad_snapshot_id", Invalid, "that is no snapshot's id";
+    BAD_STORAGE = "bad_storage", Invalid, "what names the storage of a destination cannot be used";
     BAD_TIME = "bad_time", Invalid, "the time is past or too far away";
     BAD_TIME_ZONE = "bad_time_zone", Invalid, "the time zone is not known";
     BAD_TLS = "bad_tls", Invalid, "the settings for TLS cannot be used";
@@ -133,6 +134,7 @@ super::codes! {
     UNUSED_POLICY = "unused_policy", Invalid, "no target that is switched on uses the policy";
     USAGE = "usage", Invalid, "the command is not used as it must be";
     WEAK_TOKEN = "weak_token", Invalid, "a token is too short";
+    WRONG_REGION = "wrong_region", Invalid, "the bucket is in another region than the one that is named";
     WRONG_TYPE = "wrong_type", Invalid, "the value has the wrong type";
     YAML_SYNTAX = "yaml_syntax", Invalid, "the YAML is not well formed";
     AGENT = "agent", Unsupported, "the server is only an agent and has no data to keep";
@@ -153,6 +155,7 @@ super::codes! {
     SERVER_NEWER_THAN_CLIENT = "server_newer_than_client", Unsupported, "the server is newer than the client programs here";
     SHA256_REPOSITORY = "sha256_repository", Unsupported, "the Git repository uses SHA-256 object names";
     STATE_NEWER = "state_newer", Unsupported, "the state store is of a newer Larder";
+    STORAGE_UNSUPPORTED = "storage_unsupported", Unsupported, "the storage does not do this";
     SUBMODULE = "submodule", Unsupported, "submodules are not read";
     SYMLINK = "symlink", Unsupported, "symbolic links are not followed";
     TAG = "tag", Unsupported, "YAML tags are not supported";

@@ -105,6 +105,7 @@ super::codes! {
     MAIL_LATER = "mail_later", Failed, "the mail is not delivered yet and can be tried again";
     MAIL_NOT_SMTP = "mail_not_smtp", Failed, "what answers is no mail server";
     MAIL_TLS = "mail_tls", Failed, "no TLS with the mail server";
+    NOT_SFTP = "not_sftp", Failed, "the login has no SFTP";
     NO_BACKUP = "no_backup", Failed, "the application says it made a backup, but lists none";
     NO_LINK = "no_link", Failed, "the application gave no link to the export";
     NOT_A_ZIP = "not_a_zip", Failed, "what was given as a zip is none";

@@ -8,6 +8,7 @@ super::codes! {
     BACKUP_NOT_IN_FOLDER = "backup_not_in_folder", Missing, "the application's backup is not in the folder that was named";
     BACKUP_WITHOUT_DATABASE = "backup_without_database", Missing, "the application's backup has no database in it";
     BRANCH_MISSING = "branch_missing", Missing, "the config repository does not have the branch";
+    BUCKET_MISSING = "bucket_missing", Missing, "the bucket is not there";
     CONFIG_ROOT_MISSING = "config_root_missing", Missing, "the revision does not have the config root";
     CONTAINER_GONE = "container_gone", Missing, "a container was removed meanwhile";
     CONTAINER_MISSING = "container_missing", Missing, "there is no such container, project or service";

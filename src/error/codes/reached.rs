@@ -52,6 +52,7 @@ super::codes! {
     SECOND_FACTOR = "second_factor", Unauthorized, "the application wants a second factor";
     SECOND_FACTOR_REFUSED = "second_factor_refused", Unauthorized, "the code of the second factor is refused";
     SECOND_FACTOR_USED = "second_factor_used", Unauthorized, "the code of the second factor was used before";
+    STORAGE_DENIED = "storage_denied", Unauthorized, "the login of the storage lacks a right";
     UNAUTHORIZED = "unauthorized", Unauthorized, "the login is refused";
     WRONG_PASSWORD = "wrong_password", Unauthorized, "the password does not open the repository";
     APP_BUSY = "app_busy", Busy, "the application is starting, down or in maintenance";
@@ -82,6 +83,7 @@ super::codes! {
     CERTIFICATE_WRONG_NAME = "certificate_wrong_name", Refused, "the server's certificate is for another name";
     CHANGED_SINCE = "changed_since", Refused, "it was changed since a restore failed, so it is not put back by itself";
     CLEAR_TEXT = "clear_text", Refused, "secrets would be sent unencrypted";
+    CLOCK_SKEWED = "clock_skewed", Refused, "the clocks of this host and of the storage differ too much";
     COMMAND_NOT_ALLOWED = "command_not_allowed", Refused, "the command is not among those that the operator allows";
     CONTAINER_PAUSED = "container_paused", Refused, "a paused container has open what is to be replaced";
     COPY_TAKEN = "copy_taken", Refused, "the directory for the copy belongs to something else";
@@ -109,6 +111,8 @@ super::codes! {
     NEWEST_UNKNOWN = "newest_unknown", Refused, "whether a newer run exists elsewhere is not known";
     NEWEST_UNREADABLE = "newest_unreadable", Refused, "the newest run is only where it cannot be read";
     NOT_KEPT = "not_kept", Refused, "what would be replaced cannot be kept for an undo";
+    OBJECT_EXISTS = "object_exists", Refused, "the storage has a file of this name already";
+    OBJECT_LOCKED = "object_locked", Refused, "the storage keeps the file until a date";
     OBJECT_REFUSED = "object_refused", Refused, "the application refuses an object";
     OTHER_APP_KEY = "other_app_key", Refused, "the installation has another APP_KEY than the backup";
     OWN_DIRECTORY = "own_directory", Refused, "the directory is Larder's own";

@@ -1,0 +1,78 @@
+//! What S3 and REST have in common: calls with an end, and the clock that each answer tells.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{StorageError, Tls};
+use crate::web::{Answer, Call, ClearText, Trust, Web};
+
+/// A server of HTTP.
+pub(super) struct Http {
+    web: Web,
+    /// When what is going on has to be over; none: only each wait is bounded.
+    end: Cell<Option<Instant>>,
+    /// The server's clock less this host's, by the last answer.
+    skew_s: Cell<Option<i64>>,
+}
+
+impl Http {
+    /// # Errors
+    /// The address or the certificates cannot be used, or secrets would go in clear text.
+    pub(super) fn open(base: &str, tls: &Tls, allow_http: bool, patience: Duration) -> Result<Self, StorageError> {
+        let trust = Trust::from_settings(tls.ca.as_deref(), tls.fingerprint.as_deref())?;
+        let clear_text = if allow_http { ClearText::Allowed } else { ClearText::Refused };
+        let web = Web::open(base, trust, clear_text)?.patient(patience)?.at_once();
+        Ok(Self { web, end: Cell::default(), skew_s: Cell::default() })
+    }
+
+    pub(super) fn shown(&self) -> String {
+        self.web.shown()
+    }
+
+    pub(super) fn call(&self, method: &str, path: &str) -> Call<'_> {
+        self.web.call(method, path).until(self.end.get())
+    }
+
+    /// Sends it, and notes what the clock there says.
+    pub(super) fn send<'w>(&self, call: Call<'w>) -> Result<Answer<'w>, StorageError> {
+        let before = Timestamp::now();
+        let answer = call.send()?;
+        let middle = before.as_second().midpoint(Timestamp::now().as_second());
+        let theirs = answer.header("date").and_then(|date| moment(&date));
+        if let Some(theirs) = theirs {
+            self.skew_s.set(Some(theirs.as_second() - middle));
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn skew_s(&self) -> Option<i64> {
+        self.skew_s.get()
+    }
+
+    /// Does `work`, of which each call ends within what is left of `bound`.
+    pub(super) fn within<T>(&self, bound: Duration, work: impl FnOnce() -> T) -> T {
+        self.end.set(Some(Instant::now() + bound));
+        let done = work();
+        self.end.set(None);
+        done
+    }
+}
+
+/// A date as HTTP has it.
+pub(super) fn moment(date: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(date).ok().map(|zoned| zoned.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_of_http_is_read() {
+        let wanted: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        assert_eq!(moment("Sun, 06 Nov 1994 08:49:37 GMT"), Some(wanted));
+        assert_eq!(moment("yesterday"), None);
+    }
+}
