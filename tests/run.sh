@@ -30,6 +30,7 @@ need curl curl
 need util-linux runuser
 need prometheus promtool
 need openssh-server /usr/sbin/sshd
+need openssh-client sftp
 need rsync rsync
 need podman podman
 need runc runc
@@ -65,6 +66,16 @@ if [ -x tests/setup/homeassistant.sh ]; then
     ./tests/setup/homeassistant.sh
 fi
 
+if [ -x tests/setup/rclone.sh ]; then
+    say 'rclone'
+    ./tests/setup/rclone.sh || true
+fi
+
+if [ -x tests/setup/moto.sh ]; then
+    say 'moto'
+    ./tests/setup/moto.sh || true
+fi
+
 say 'what this machine lacks'
 lacks=()
 lack() { # lack WORD REASON: a test that says it needs it is counted as skipped; any other that cannot run fails
@@ -89,6 +100,8 @@ if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack 
 [ -d "${LARDER_SPECS:-../shared/specs}" ] || lack specs "the vendors' OpenAPI documents (LARDER_SPECS) are not part of this repository"
 [ -x target/tools/prism/node_modules/.bin/prism ] || lack prism 'tests/setup/prism.sh could not install it'
 [ -x target/tools/homeassistant/bin/python ] || lack homeassistant 'tests/setup/homeassistant.sh could not install it'
+[ -x target/tools/rclone/rclone ] || lack rclone 'tests/setup/rclone.sh could not install it'
+[ -x target/tools/moto/bin/python ] || lack moto 'tests/setup/moto.sh could not install it'
 [ ${#lacks[@]} -gt 0 ] || echo 'nothing'
 
 say 'tests'

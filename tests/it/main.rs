@@ -34,6 +34,7 @@ mod rotates;
 mod rpc;
 mod site;
 mod source;
+mod storage;
 mod store;
 mod support;
 mod upkeep;

@@ -18,6 +18,8 @@ pub mod share;
 pub mod simulator;
 #[path = "support/skip.rs"]
 pub mod skip;
+#[path = "support/storages.rs"]
+pub mod storages;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

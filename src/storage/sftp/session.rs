@@ -30,7 +30,6 @@ pub(super) struct Session {
     port: u16,
     user: String,
     files: SshFiles,
-    runtime: tokio::runtime::Runtime,
 }
 
 /// What came of a batch.
@@ -75,8 +74,7 @@ impl Session {
     pub(super) fn open(place: &SftpPlace) -> Result<Self, StorageError> {
         let unwritable = |source| StorageError::Write { path: std::env::temp_dir(), source };
         let files = SshFiles::write(place).map_err(unwritable)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unwritable)?;
-        Ok(Self { host: place.host.clone(), port: place.port, user: place.user.clone(), files, runtime })
+        Ok(Self { host: place.host.clone(), port: place.port, user: place.user.clone(), files })
     }
 
     /// `user@host:port`
@@ -166,7 +164,16 @@ impl Session {
             redact: Redactor::default(),
             mark: "storage:sftp".to_owned(),
         };
-        self.runtime.block_on(process::run_watched(command, &context, watch))
+        // One for each: it may be made and dropped on any thread that may block.
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(process::run_watched(command, &context, watch)),
+            Err(error) => process::Finished {
+                exit: Exit::NotStarted { program: command.program, kind: error.kind(), detail: error.to_string() },
+                wall: Duration::ZERO,
+                stderr_tail: String::new(),
+                left_alive: process::LeftAlive::default(),
+            },
+        }
     }
 }
 

@@ -22,6 +22,10 @@ pub enum Lack {
     Prism,
     /// Home Assistant.
     HomeAssistant,
+    /// rclone, as a server.
+    Rclone,
+    /// moto, a server for S3.
+    Moto,
 }
 
 impl Lack {
@@ -35,6 +39,8 @@ impl Lack {
             Self::Specs => "specs",
             Self::Prism => "prism",
             Self::HomeAssistant => "homeassistant",
+            Self::Rclone => "rclone",
+            Self::Moto => "moto",
         }
     }
 }
