@@ -102,7 +102,9 @@ impl From<WebError> for StorageError {
         // Those of the web module speak of applications.
         let hint = match &error {
             WebError::Refused { .. } => "start the storage's server, or correct host and port",
-            WebError::Unreachable { .. } => "look at the network between this host and the storage, and at its firewall",
+            WebError::Unreachable { .. } => {
+                "look at the network between this host and the storage, and at its firewall"
+            }
             WebError::Silent { .. } => "look whether the storage's server hangs, and whether the port is the right one",
             WebError::Cut { .. } | WebError::Protocol { .. } => {
                 "look in the log of the storage's server or the proxy before it, and whether the port is the right one"
@@ -159,7 +161,9 @@ impl StorageError {
             Self::BadPlace { .. } => "correct it in the destination's document",
             Self::Exists { .. } => "nothing was overwritten; look whether another program writes there",
             Self::TooLarge { .. } => "no file of restic's that is read here is so large: look what it is",
-            Self::TooMany { .. } => "`restic prune` or `restic rebuild-index` makes fewer of them; look whether it runs",
+            Self::TooMany { .. } => {
+                "`restic prune` or `restic rebuild-index` makes fewer of them; look whether it runs"
+            }
             Self::Login { .. } => "correct the key, the user or the password of the destination, and test it again",
             Self::Denied { .. } => {
                 "give the login the right to list, read and write there (to delete only where it is meant to), or use \
@@ -173,7 +177,9 @@ impl StorageError {
             Self::Clock { .. } => "set the clock: `timedatectl set-ntp true` on the host whose clock is wrong",
             Self::Busy { .. } => "wait some minutes; if it goes on, fewer jobs at once or a larger plan help",
             Self::Full { .. } => "make room at the storage, or raise the quota",
-            Self::Unexpected { .. } => "look whether address and port are those of the storage, and no proxy is before it",
+            Self::Unexpected { .. } => {
+                "look whether address and port are those of the storage, and no proxy is before it"
+            }
             Self::Unsupported { .. } => return None,
             Self::Web(trouble) => return trouble.hint.clone(),
             Self::HostUnknown { .. } => "correct the host, or look at the DNS of this host",

@@ -91,9 +91,9 @@ impl S3 {
             Style::Virtual => UrlStyle::VirtualHost,
         };
         let endpoint = place.endpoint.parse();
-        let bucket = endpoint.map_err(|_| rusty_s3::BucketError::MissingHost).and_then(|endpoint| {
-            Bucket::new(endpoint, style, place.bucket.clone(), place.region.clone())
-        });
+        let bucket = endpoint
+            .map_err(|_| rusty_s3::BucketError::MissingHost)
+            .and_then(|endpoint| Bucket::new(endpoint, style, place.bucket.clone(), place.region.clone()));
         let bucket = bucket.map_err(|_| {
             let why = format!("the bucket {:?} cannot be a part of it: use `style: path`", place.bucket);
             refuse("the address", &place.endpoint, why)

@@ -154,7 +154,14 @@ impl Sftp {
                 what: "a file that was just put".to_owned(),
                 detail: "it is not what was put".to_owned(),
             });
-            return Err((Question::Writable, told_full(error, free)));
+            let error = match error {
+                // The directory is there: it takes no files.
+                StorageError::NotFound { place, .. } => {
+                    StorageError::Denied { place, what: "put a file".to_owned(), detail: String::new() }
+                }
+                error => told_full(error, free),
+            };
+            return Err((Question::Writable, error));
         }
         probe.ok(Question::Writable, "a file was put and read back");
         if let Some(modified) = put.and_then(|line| line.modified) {
@@ -250,8 +257,8 @@ impl ControlClient for Sftp {
             };
         }
         let mut bytes = Vec::new();
-        let read = std::fs::File::open(&got)
-            .and_then(|file| file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes));
+        let read =
+            std::fs::File::open(&got).and_then(|file| file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes));
         let _ = std::fs::remove_file(&got);
         read.map_err(|source| StorageError::Read { path: got.into(), source })?;
         if bytes.len() as u64 > bytes_max { Err(too_large()) } else { Ok(Some(bytes)) }

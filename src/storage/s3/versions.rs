@@ -109,7 +109,9 @@ impl S3 {
         if !answer.is_ok() {
             return Err(self.refusal(answer, "tell whether it keeps versions"));
         }
-        let root = self.read(&answer.bytes(XML_BYTES_MAX)?, "VersioningConfiguration", "whether it keeps versions")?;
+        // Its root has several names.
+        let root = xml::read(&answer.bytes(XML_BYTES_MAX)?);
+        let root = root.map_err(|why| self.unexpected("whether it keeps versions", why))?;
         Ok(root.text("Status") == "Enabled")
     }
 
@@ -144,7 +146,8 @@ impl S3 {
     pub fn extend_lock(&self, name: &str, lock: Lock) -> Result<(), StorageError> {
         let name = name::laid_out(name)?;
         if let Some(now) = self.lock_of(&name)? {
-            let loosens = lock.until < now.until || (now.mode, lock.mode) == (LockMode::Compliance, LockMode::Governance);
+            let loosens =
+                lock.until < now.until || (now.mode, lock.mode) == (LockMode::Compliance, LockMode::Governance);
             if loosens {
                 return Err(StorageError::Locked { place: self.shown(), name, until: now.until });
             }

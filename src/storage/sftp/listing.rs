@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil;
 
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +95,10 @@ mod tests {
         let turn: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let before = line("-rw-r--r--    ? 0        0    2 Dec 30 10:18 x", turn).unwrap();
         assert_eq!(before.modified.unwrap().to_string(), "2025-12-30T10:18:00Z");
-        let df = ["        Size         Used        Avail       (root)    %Capacity", "   264 52 42434960    2113          20%"];
+        let df = [
+            "        Size         Used        Avail       (root)    %Capacity",
+            "   264 52 42434960    2113          20%",
+        ];
         assert_eq!(free_bytes(&df.map(str::to_owned)), Some(42_434_960 * 1024));
     }
 }

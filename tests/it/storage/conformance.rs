@@ -99,7 +99,10 @@ fn only_expected(repository: &Path) {
         .iter()
         .map(|path| path.strip_prefix(repository).unwrap().to_string_lossy().into_owned())
         .collect();
-    assert!(matches!(names.as_slice(), [config, snapshot] if config == "config" && snapshot.starts_with("snapshots/")), "{names:?}");
+    assert!(
+        matches!(names.as_slice(), [config, snapshot] if config == "config" && snapshot.starts_with("snapshots/")),
+        "{names:?}"
+    );
 }
 
 #[test]
@@ -165,7 +168,15 @@ fn a_bucket_of_moto_conforms() {
     let client = opened(Place::S3(s3(server.port, "bucket", "repo")));
     conforms(client.as_ref(), Deletes::Yes);
     for n in 0..1100 {
-        storages::http(server.port, "PUT", &format!("/bucket/repo/index/{n:064x}"), &["Authorization: AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"], b"x");
+        storages::http(
+            server.port,
+            "PUT",
+            &format!("/bucket/repo/index/{n:064x}"),
+            &[
+                "Authorization: AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+            ],
+            b"x",
+        );
     }
     let listed = client.list("index").unwrap();
     assert_eq!(listed.len(), 1100);
@@ -209,7 +220,9 @@ fn sftp_by_a_password_conforms() {
     let key = keys.path().join("host");
     storages::key(&key);
     let login = ["--user", "backup", "--pass", PASSWORD, "--key", key.to_str().unwrap()];
-    let Some(server) = storages::rclone("sftp", &login, |files| make_directories(&files.join("a repo"))) else { return };
+    let Some(server) = storages::rclone("sftp", &login, |files| make_directories(&files.join("a repo"))) else {
+        return;
+    };
     let place = SftpPlace {
         password: Some(SecretString::from(PASSWORD)),
         ..sftp(server.port, "/a repo", storages::public(&key))

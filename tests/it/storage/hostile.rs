@@ -128,19 +128,23 @@ fn hosts_and_logins_of_ssh_that_are_not_right_are_told_apart() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_told_by_sftp_and_here() {
-    use std::os::unix::fs::PermissionsExt as _;
-    if nix::unistd::geteuid().is_root() {
-        // root may write everywhere but there.
-        let server = storages::sshd();
-        let place = sftp_by_key(&server, Path::new("/proc/self/task"));
-        let (letters, _) = probed(Place::Sftp(place));
-        assert_eq!(&letters[..5], "ooooF");
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
-    assert_eq!(probed(Place::Local(directory.path().to_owned())).1, "unwritable");
+fn a_directory_that_may_only_be_read_is_told_by_sftp_and_here() {
+    let server = storages::sshd();
+    let at = |name: &str| server.directory.path().join(name);
+    let key = std::fs::read_to_string(at("login.pub")).unwrap();
+    std::fs::write(at("authorized"), format!("command=\"internal-sftp -R\" {key}")).unwrap();
+    std::fs::create_dir(server.files().join("keys")).unwrap();
+    std::fs::write(server.files().join("config"), "sealed").unwrap();
+    let place = sftp_by_key(&server, &server.files());
+    assert_eq!(probed(Place::Sftp(place.clone())), said("ooooF--o", "storage_denied"));
+    let client = opened(Place::Sftp(place));
+    assert_eq!(client.get("config", 100).unwrap().unwrap(), b"sealed");
+    assert!(matches!(told(client.put_new("keys/a", b"x")), StorageError::Denied { .. }));
+    assert!(matches!(told(client.delete("config")), StorageError::Denied { .. }));
+    assert_eq!(files_below(&server.files()), [server.files().join("config")]);
+    // Nobody, root included, makes a file there.
+    let (letters, code) = probed(Place::Local("/proc/self/task".into()));
+    assert!(letters.starts_with("ooooF") && code == "unwritable", "{letters} {code}");
 }
 
 #[test]
@@ -257,8 +261,6 @@ fn a_certificate_that_is_not_trusted_is_told_with_its_fingerprint() {
     let fingerprint = hint.split('"').nth(1).unwrap().to_owned();
     let pinned = Tls { ca: None, fingerprint: Some(fingerprint) };
     assert_eq!(probed(Place::S3(S3Place { tls: pinned, ..place.clone() })).1, "");
-    let by_file = Tls { ca: Some(at("server.crt").into()), fingerprint: None };
-    assert_eq!(probed(Place::S3(S3Place { tls: by_file, ..place.clone() })).1, "");
     let other = Tls { ca: None, fingerprint: Some("ab".repeat(32)) };
     assert_eq!(probed(Place::S3(S3Place { tls: other, ..place })).1, "certificate_changed");
 }

@@ -69,8 +69,8 @@ pub fn rclone(kind: &str, options: &[&str], fill: impl FnOnce(&Path)) -> Option<
     let mut command = Command::new(program);
     command.args(["serve", kind, "--config", "/dev/null", "--addr", &format!("127.0.0.1:{port}")]).args(options);
     if kind != "restic" {
-        // What is put is there at once, and what others put is seen.
-        command.args(["--vfs-cache-mode", "off", "--dir-cache-time", "0s"]);
+        // What is put is there at once. What it knows of directories stays: without that it takes seconds a call.
+        command.args(["--vfs-cache-mode", "off"]);
     }
     command.arg("files");
     Some(Server::start(&format!("rclone serve {kind}"), directory, port, &mut command))
