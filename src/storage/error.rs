@@ -37,7 +37,7 @@ pub enum StorageError {
     BucketMissing { place: String },
     #[error("the directory {} of {place} is not there", .path)]
     DirectoryMissing { place: String, path: String },
-    #[error("{place} is not in the region {given:?}{}", right_region(.right))]
+    #[error("{place} is not in the region {given:?}{}", right_region(.right.as_ref()))]
     Region { place: String, given: String, right: Option<String> },
     #[error("{place} refuses calls because its clock and this host's differ{}", by(*.skew_s))]
     Clock { place: String, skew_s: Option<i64> },
@@ -61,9 +61,9 @@ pub enum StorageError {
     Unreachable { place: String, detail: String },
     #[error("{place} did not answer within {}", show_duration(*.waited))]
     NoAnswer { place: String, waited: Duration },
-    #[error("{place} has another host key than the one that is pinned{}", shows(.shown))]
+    #[error("{place} has another host key than the one that is pinned{}", shows(.shown.as_ref()))]
     HostKeyChanged { place: String, shown: Option<String> },
-    #[error("no host key of {place} is pinned{}", shows(.shown))]
+    #[error("no host key of {place} is pinned{}", shows(.shown.as_ref()))]
     HostKeyUnknown { place: String, shown: Option<String> },
     #[error("{place} lets this login in and has no SFTP for it{}", said(.detail))]
     NotSftp { place: String, detail: String },
@@ -84,12 +84,12 @@ fn said(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
-fn shows(shown: &Option<String>) -> String {
-    shown.as_ref().map_or_else(String::new, |shown| format!("; it has {shown}"))
+fn shows(shown: Option<&String>) -> String {
+    shown.map_or_else(String::new, |shown| format!("; it has {shown}"))
 }
 
-fn right_region(right: &Option<String>) -> String {
-    right.as_ref().map_or_else(String::new, |right| format!("; it is in {right:?}"))
+fn right_region(right: Option<&String>) -> String {
+    right.map_or_else(String::new, |right| format!("; it is in {right:?}"))
 }
 
 fn by(skew_s: Option<i64>) -> String {
@@ -180,7 +180,6 @@ impl StorageError {
             Self::Unexpected { .. } => {
                 "look whether address and port are those of the storage, and no proxy is before it"
             }
-            Self::Unsupported { .. } => return None,
             Self::Web(trouble) => return trouble.hint.clone(),
             Self::HostUnknown { .. } => "correct the host, or look at the DNS of this host",
             Self::Refused { .. } => "start the server there, or correct host and port",
@@ -205,7 +204,7 @@ impl StorageError {
             Self::Write { source, .. } if is_full(source) => "make room there",
             Self::Read { .. } | Self::Write { .. } => "give the daemon's user the rights on it",
             Self::Hangs(silent) => return Some(silent.hint()),
-            Self::BadName { .. } | Self::NotFound { .. } => return None,
+            Self::Unsupported { .. } | Self::BadName { .. } | Self::NotFound { .. } => return None,
         };
         Some(hint.to_owned())
     }
@@ -222,20 +221,20 @@ impl StorageError {
 
     /// Whether nobody was there to answer, or not who should be: nothing was asked of the storage then.
     pub(super) fn is_of_the_way(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::HostUnknown { .. }
-            | Self::Refused { .. }
-            | Self::Unreachable { .. }
-            | Self::NoAnswer { .. }
-            | Self::HostKeyChanged { .. }
-            | Self::HostKeyUnknown { .. }
-            | Self::Program { .. }
-            | Self::Ssh { .. }
-            | Self::BadPlace { .. }
-            | Self::Hangs(_)
-            | Self::Web(_) => true,
-            _ => false,
-        }
+                | Self::Refused { .. }
+                | Self::Unreachable { .. }
+                | Self::NoAnswer { .. }
+                | Self::HostKeyChanged { .. }
+                | Self::HostKeyUnknown { .. }
+                | Self::Program { .. }
+                | Self::Ssh { .. }
+                | Self::BadPlace { .. }
+                | Self::Hangs(_)
+                | Self::Web(_)
+        )
     }
 
     /// Whether the storage does not know who asks, or lets nobody ask at all.

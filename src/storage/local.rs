@@ -196,7 +196,7 @@ fn probe(root: &Path, place: &str) -> Probe {
     }
     clear(within);
     if let Ok(found) = nix::sys::statvfs::statvfs(within) {
-        probe.room(u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size())));
+        probe.room(found.blocks_available().saturating_mul(found.fragment_size()));
     }
     let path = within.join(name::of_probe());
     let skew_s = match write_and_read(&path) {
@@ -225,7 +225,7 @@ fn write_and_read(path: &Path) -> io::Result<i64> {
     if std::fs::read(path)? != written {
         return Err(io::Error::other("what is read is not what was written"));
     }
-    let seconds = |time: SystemTime| Timestamp::try_from(time).map_or(0, |time| time.as_second());
+    let seconds = |time: SystemTime| Timestamp::try_from(time).map_or(0, Timestamp::as_second);
     Ok(seconds(std::fs::metadata(path)?.modified()?) - Timestamp::now().as_second())
 }
 

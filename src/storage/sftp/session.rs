@@ -95,7 +95,7 @@ impl Session {
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = PathBuf::from(self.file(name));
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => private(&path, bytes),
         }
     }

@@ -121,8 +121,7 @@ fn known_hosts_text(place: &SftpPlace) -> String {
         let line = line.trim();
         let first = line.split_whitespace().next().unwrap_or_default();
         match first {
-            "" => continue,
-            comment if comment.starts_with('#') => continue,
+            nothing if nothing.is_empty() || nothing.starts_with('#') => {}
             kind if is_key_type(kind) => text.push_str(&format!("{host} {line}\n")),
             _ => text.push_str(&format!("{line}\n")),
         }
