@@ -127,7 +127,7 @@ pub fn public(path: &Path) -> String {
 /// One call of HTTP without any credentials; answers with the whole answer.
 pub fn http(port: u16, method: &str, path: &str, headers: &[&str], body: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers = headers.iter().fold(String::new(), |all, header| all + header + "\r\n");
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}Content-Length: {length}\r\n\
