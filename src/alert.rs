@@ -19,7 +19,7 @@ use crate::error::Trouble;
 use crate::run::hold::{self, Hold};
 use crate::store::damage::Damage;
 use crate::store::ledger::Ledger;
-use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, Upkeep};
+use crate::store::record::{DestinationRecord, Incident, JobRecord, OutboxMail, RunRecord, Upkeep};
 use crate::store::unfinished::Unfinished;
 use crate::types::{Name, Outcome, Revision};
 
@@ -35,8 +35,8 @@ pub mod outbox;
 mod smtp;
 
 /// Notes in `after` what later decisions need of a run that ended with `outcome`; for whoever writes the job's record.
-pub fn track(before: &JobRecord, after: &mut JobRecord, outcome: Outcome, now: Timestamp) {
-    edge::track(before, after, outcome, now);
+pub fn track(before: &JobRecord, after: &mut JobRecord, run: &RunRecord, outcome: Outcome, now: Timestamp) {
+    edge::track(before, after, run, outcome, now);
 }
 
 /// The mails that the end of `run` calls for: none, or one for the first failure, the first partial run or the recovery.
@@ -160,6 +160,18 @@ pub fn mail_for_upkeep(
     now: Timestamp,
 ) -> Option<OutboxMail> {
     letter::of_upkeep(site, destination, work, before, after)?.mail(site, now)
+}
+
+/// The mail about a destination that is away, or takes what is shipped again since then; for all its jobs at once.
+#[must_use]
+pub fn mail_for_destination(
+    site: &Site,
+    record: &DestinationRecord,
+    trouble: Option<&Trouble>,
+    jobs: usize,
+    now: Timestamp,
+) -> Option<OutboxMail> {
+    letter::of_destination(site, record, trouble, jobs, now).mail(site, now)
 }
 
 /// Sends what waits in the outbox until `cancel`: in order, again after a pause when it fails, never forgotten before

@@ -1,6 +1,7 @@
 //! The daemon: opens the state, mends what a crash left, then turns until it is told to stop.
 
 mod acceptance;
+mod away;
 mod checkups;
 mod discover;
 mod finish;
@@ -8,6 +9,7 @@ mod holds;
 mod housekeeping;
 mod keeper;
 mod pages;
+mod probe;
 mod queries;
 mod reconcile;
 mod recover;

@@ -6,6 +6,8 @@
 
 mod backup;
 mod children;
+mod complaints;
+mod control;
 mod error;
 mod find;
 mod hanging;
@@ -16,7 +18,9 @@ mod locks;
 mod machine_key;
 mod making;
 mod messages;
+mod pinned;
 mod proof;
+mod reach;
 mod repository;
 mod restore;
 mod retries;
@@ -37,10 +41,12 @@ use secrecy::SecretString;
 
 use crate::config::model::Limits;
 use crate::process::{self, Command, Context, Exit, LogStdout, Stdin};
+use crate::storage::Place;
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, Revision, RunId};
 
 pub use backup::{BackupReport, BackupRequest};
+pub use control::{answers, probe};
 pub use error::EngineError;
 pub use find::FoundFile;
 pub use keys::{Key, KeyUse};
@@ -55,9 +61,10 @@ pub use wanted::check_wanted;
 pub use writable::writable;
 
 use children::Children;
-use error::{Complaints, classify};
+use complaints::{Complaints, classify};
 use hearing::Hearing;
 use machine_key::{MachineKey, Opened};
+use reach::Reach;
 use retries::{Retries, Vain};
 
 /// The oldest restic that is used: exit codes 10 to 12 and `--retry-lock` mean what we think.
@@ -99,6 +106,8 @@ pub struct RepositoryAccess {
     pub destination: Name,
     /// As restic's `-r` takes it; an absolute path for a local one. Holds no secret.
     pub location: String,
+    /// The same for us, with what opens the storage.
+    pub place: Place,
     pub password: SecretString,
     /// The pinned id; none only until the repository was opened for the first time.
     pub expected_id: Option<String>,
@@ -324,7 +333,9 @@ impl Restic {
         let context = Context {
             cancel: stop.clone(),
             log: context.log.clone(),
-            redact: context.redact.with(vec![access.password.clone(), password.clone()]),
+            redact: context
+                .redact
+                .with([access.password.clone(), password.clone()].into_iter().chain(access.place.secrets()).collect()),
             mark: context.mark.clone(),
         };
         let mut hearing = Hearing {
@@ -340,7 +351,10 @@ impl Restic {
             vain: None,
             stop,
         };
-        let command = self.command(access, key, call);
+        let reached = access.clone();
+        let reach =
+            tokio::task::spawn_blocking(move || Reach::of(&reached)).await.map_err(|_| EngineError::Cancelled)??;
+        let command = self.command(access, key, call, &reach);
         context.log.line(&format!("restic {}", call.operation));
         let (finished, silent) = hanging::run(access, command, &context, &mut hearing).await;
         if let (Some(child), Exit::Success | Exit::Code(0 | 1 | 3..)) = (&hearing.child, &finished.exit) {
@@ -377,7 +391,7 @@ impl Restic {
         Ok((answer, output))
     }
 
-    fn command(&self, access: &RepositoryAccess, key: Option<&MachineKey>, call: &Call) -> Command {
+    fn command(&self, access: &RepositoryAccess, key: Option<&MachineKey>, call: &Call, reach: &Reach) -> Command {
         let mut args: Vec<OsString> = Vec::new();
         let program = match &self.nice {
             Some(nice) => {
@@ -393,6 +407,7 @@ impl Restic {
                 args.extend([name.into(), (limit.0 / 1024).max(1).to_string().into()]);
             }
         }
+        args.extend(reach.args.iter().cloned());
         args.push(call.operation.into());
         args.extend(call.args.iter().cloned());
         let plain = |text: &str| SecretString::from(text.to_owned());
@@ -403,6 +418,7 @@ impl Restic {
             // `--time` is civil time of the child's zone.
             ("TZ".to_owned(), plain("UTC")),
         ];
+        env.extend(reach.env.iter().cloned());
         // It is tried first; else restic tries them in any order.
         env.extend(key.map(|key| ("RESTIC_KEY_HINT".to_owned(), plain(&key.id))));
         if std::env::var_os("HOME").is_none() {
@@ -434,7 +450,7 @@ struct Call {
     args: Vec<OsString>,
     figures: Figures,
     /// For a backup.
-    apart: Option<error::Apart>,
+    apart: Option<complaints::Apart>,
 }
 
 /// Whether the operation reports figures all the time, so that their standing still means something.
@@ -526,6 +542,7 @@ mod tests {
         RepositoryAccess {
             destination: Name::parse("nas").unwrap(),
             location: "/mnt/nas/restic".to_owned(),
+            place: Place::Local("/mnt/nas/restic".into()),
             password: SecretString::from("hunter2hunter2".to_owned()),
             expected_id: None,
             limits: Limits { upload: Some(crate::types::ByteSize(512)), download: None },
@@ -546,7 +563,7 @@ mod tests {
             opened: Opened::default(),
             by_password: false,
         };
-        let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]));
+        let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]), &Reach::default());
         let shown = format!("{:?}", command.args);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"--limit-upload\", \"1\""), "a small limit must not become no limit: {shown}");

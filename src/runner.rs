@@ -23,6 +23,8 @@ pub mod lost;
 
 pub mod operations;
 
+mod place;
+
 pub(crate) mod route;
 pub mod ship;
 

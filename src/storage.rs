@@ -20,6 +20,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use crate::config::model::{BucketStyle, Tls};
+use crate::web;
+
 pub use error::StorageError;
 pub use probe::{Facts, Probe, Question, Step};
 pub use s3::S3;
@@ -46,21 +49,12 @@ pub struct S3Place {
     /// Without `/` at its ends: empty, or `a/b`.
     pub prefix: String,
     pub region: String,
-    pub style: Style,
+    pub style: BucketStyle,
     pub access_key: SecretString,
     pub secret_key: SecretString,
     pub tls: Tls,
     /// Plain HTTP also to a host that is not local.
     pub allow_http: bool,
-}
-
-/// Where the name of the bucket stands in an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// `https://host/bucket`
-    Path,
-    /// `https://bucket.host`
-    Virtual,
 }
 
 /// A repository behind a REST server.
@@ -92,11 +86,17 @@ pub struct SftpPlace {
     pub askpass: PathBuf,
 }
 
-/// Whom to trust besides the system's authorities: one of the two, or neither.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    pub ca: Option<PathBuf>,
-    pub fingerprint: Option<String>,
+impl Place {
+    /// What opens it, to be hidden from logs.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretString> {
+        match self {
+            Self::Local(_) => Vec::new(),
+            Self::S3(s3) => vec![s3.access_key.clone(), s3.secret_key.clone()],
+            Self::Rest(rest) => rest.password.iter().cloned().collect(),
+            Self::Sftp(sftp) => sftp.key.iter().chain(&sftp.password).cloned().collect(),
+        }
+    }
 }
 
 /// What a file is.
@@ -157,4 +157,12 @@ pub fn open(place: &Place, patience: Duration) -> Result<Box<dyn ControlClient>,
         Place::Rest(place) => Box::new(rest::Rest::open(place, patience)?),
         Place::Sftp(place) => Box::new(sftp::Sftp::open(place, patience)?),
     })
+}
+
+/// The certificate that is pinned for a server, in PEM: asked of the server, and taken only when it is the one.
+///
+/// # Errors
+/// The server cannot be reached, or has another one.
+pub(crate) fn certificate(base: &str, fingerprint: &str) -> Result<String, StorageError> {
+    Ok(web::pinned_certificate(base, fingerprint)?)
 }

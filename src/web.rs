@@ -185,6 +185,27 @@ impl Web {
     }
 }
 
+/// The certificate of the server at `base` in PEM, where it is the one with this fingerprint.
+///
+/// # Errors
+/// The server cannot be reached, or has another one.
+pub(crate) fn pinned_certificate(base: &str, fingerprint: &str) -> Result<String, WebError> {
+    let Trust::Fingerprint(wanted) = Trust::from_settings(None, Some(fingerprint))? else {
+        return Err(WebError::Fingerprint { text: fingerprint.to_owned() });
+    };
+    let (config, shown) = tls::keeping(wanted)?;
+    let mut web = Web::open(base, Trust::Fingerprint(wanted), ClearText::Allowed)?.at_once();
+    web.client = builder(CONNECT_MAX).tls_backend_preconfigured(config).build().map_err(WebError::client)?;
+    // Whatever it answers: the handshake is what counts.
+    let sent = web.get("/").send().map(drop);
+    let shown = shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    match (shown, sent) {
+        (Some(der), _) => Ok(tls::pem(&der)),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(WebError::Tls { server: web.shown(), detail: "it showed no certificate".to_owned() }),
+    }
+}
+
 fn builder(silence: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(USER_AGENT)

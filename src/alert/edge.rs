@@ -23,14 +23,14 @@ pub enum Edge {
 /// Notes in `after` what [`of_run`] and [`overdue`] need to know later.
 ///
 /// `failing` belongs to the caller, who knows how often an interruption may be repeated.
-pub(super) fn track(before: &JobRecord, after: &mut JobRecord, outcome: Outcome, now: Timestamp) {
+pub(super) fn track(before: &JobRecord, after: &mut JobRecord, run: &RunRecord, outcome: Outcome, now: Timestamp) {
     match outcome {
         Outcome::Success => {
             after.incomplete = 0;
             after.troubled_since = None;
             after.overdue_told = None;
         }
-        Outcome::Partial if is_told_for_all(after) => {
+        Outcome::Partial if is_told_for_all(after, run) => {
             after.troubled_since = before.troubled_since.or(Some(now));
         }
         Outcome::Partial => {
@@ -54,7 +54,7 @@ pub fn of_run(before: &JobRecord, after: &JobRecord, run: &RunRecord) -> Option<
     }
     match outcome {
         // While runs fail, a partial one is no news: it is better than nothing and worse than a recovery.
-        Outcome::Partial if before.incomplete == 0 && before.failing == 0 && !is_told_for_all(after) => {
+        Outcome::Partial if before.incomplete == 0 && before.failing == 0 && !is_told_for_all(after, run) => {
             Some(Edge::Incomplete)
         }
         Outcome::Success if before.failing > 0 || before.incomplete > 0 || before.overdue_told.is_some() => {
@@ -65,8 +65,9 @@ pub fn of_run(before: &JobRecord, after: &JobRecord, run: &RunRecord) -> Option<
 }
 
 /// Whether all that keeps the job from being well is told once for all jobs.
-fn is_told_for_all(job: &JobRecord) -> bool {
-    !job.holds.is_empty() && job.holds.iter().all(|hold| hold.kind.is_told_for_all())
+fn is_told_for_all(job: &JobRecord, run: &RunRecord) -> bool {
+    let held_for_all = job.holds.iter().all(|hold| hold.kind.is_told_for_all());
+    held_for_all && (!job.holds.is_empty() || run.lacks_only_who_is_away())
 }
 
 /// Holds that began with a run and have their own mail.
@@ -107,6 +108,8 @@ pub fn overdue(job: &JobRecord, max_age: Duration, now: Timestamp) -> Option<Dur
 mod tests {
     use super::super::letter::tests::{job, run};
     use super::*;
+    use crate::error::{Trouble, codes};
+    use crate::store::record::Shipment;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
@@ -123,7 +126,7 @@ mod tests {
                 Outcome::Failed => after.failing += 1,
                 _ => {}
             }
-            track(&record, &mut after, *outcome, at(i64::try_from(index).unwrap()));
+            track(&record, &mut after, &run(*outcome), *outcome, at(i64::try_from(index).unwrap()));
             said.push(of_run(&record, &after, &run(*outcome)));
             record = after;
         }
@@ -153,6 +156,36 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_lacks_only_destinations_that_are_away_is_told_by_them() {
+        let shipment = |name: String, code: Option<crate::error::Code>| Shipment {
+            destination: name.parse().unwrap(),
+            outcome: if code.is_some() { Outcome::Failed } else { Outcome::Success },
+            snapshot: None,
+            bytes_added: 0,
+            files: 0,
+            bytes: 0,
+            duration_ms: 0,
+            trouble: code.map(|code| Trouble::new(code, "away")),
+            forgotten: None,
+        };
+        let said = |codes: &[Option<crate::error::Code>]| {
+            let mut ended = run(Outcome::Partial);
+            ended.warnings.clear();
+            ended.shipments = codes.iter().enumerate().map(|(n, code)| shipment(format!("d{n}"), *code)).collect();
+            let before = job();
+            let mut after = before.clone();
+            track(&before, &mut after, &ended, Outcome::Partial, at(0));
+            assert!(after.troubled_since.is_some(), "its age is watched all the same");
+            of_run(&before, &after, &ended)
+        };
+        assert_eq!(said(&[None, Some(codes::UNREACHABLE)]), None);
+        assert_eq!(said(&[None, Some(codes::DESTINATION_UNMOUNTED), Some(codes::SILENT)]), None);
+        for other in [codes::REPOSITORY_MISSING, codes::WRONG_PASSWORD, codes::DISK_FULL, codes::UNAUTHORIZED] {
+            assert_eq!(said(&[None, Some(codes::UNREACHABLE), Some(other)]), Some(Edge::Incomplete), "{other}");
+        }
+    }
+
+    #[test]
     fn what_was_done_on_purpose_or_is_tried_again_says_nothing() {
         use Outcome::{Cancelled, Deferred, Interrupted, Skipped, Success};
         assert_eq!(said(&[Cancelled, Skipped, Deferred, Interrupted, Success]), [None; 5]);
@@ -164,14 +197,14 @@ mod tests {
         let mut record = job();
         assert_eq!(overdue(&record, hour, at(0)), None, "nothing is known of a job that never ran");
         let mut after = record.clone();
-        track(&record, &mut after, Outcome::Deferred, at(0));
+        track(&record, &mut after, &run(Outcome::Deferred), Outcome::Deferred, at(0));
         record = after;
         assert_eq!(overdue(&record, hour, at(3600)), None);
         assert_eq!(overdue(&record, hour, at(3601)), Some(Duration::from_secs(3601)), "deferred for too long");
         record.overdue_told = Some(at(3601));
         assert_eq!(overdue(&record, hour, at(99_999)), None);
         let mut after = record.clone();
-        track(&record, &mut after, Outcome::Success, at(100_000));
+        track(&record, &mut after, &run(Outcome::Success), Outcome::Success, at(100_000));
         assert_eq!(of_run(&record, &after, &run(Outcome::Success)), Some(Edge::Recovered));
         assert_eq!(after.overdue_told, None);
         after.troubled_since = Some(at(0));

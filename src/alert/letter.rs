@@ -14,7 +14,7 @@ use crate::runner::lost;
 use crate::status::job::accept_command;
 use crate::status::render;
 use crate::store::damage::Damage;
-use crate::store::record::{Incident, JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
+use crate::store::record::{DestinationRecord, Incident, JobRecord, OutboxMail, RunRecord, RunSummary, Upkeep};
 use crate::store::unfinished::Unfinished;
 use crate::types::{JobId, Name, Revision, show_duration};
 
@@ -378,6 +378,42 @@ pub(super) fn of_upkeep(
     }
     letter.link = page(site, "");
     Some(letter)
+}
+
+/// A destination that is away (`trouble` says why), or is back.
+pub(super) fn of_destination(
+    site: &Site,
+    record: &DestinationRecord,
+    trouble: Option<&Trouble>,
+    jobs: usize,
+    now: Timestamp,
+) -> Letter {
+    let name = &record.name;
+    let mut letter = match trouble {
+        Some(trouble) => {
+            // Most of them begin with whose they are.
+            let of = format!("destination {name}: ");
+            let why = trouble.message.strip_prefix(&of).unwrap_or(&trouble.message);
+            let subject = format!("Away: {of}{why}");
+            let headline = format!("The destination {name} is away");
+            let mut letter = Letter::new(site, Template::Failed, &subject, "warning", headline).trouble(Some(trouble));
+            letter.commands = vec![format!("larder destination test {name}")];
+            letter
+        }
+        None => {
+            let subject = format!("Back: destination {name}");
+            let headline = format!("The destination {name} takes what is shipped again");
+            Letter::new(site, Template::Recovered, &subject, "good", headline)
+        }
+    };
+    letter.fact("destination", format!("{name} ({})", record.location));
+    letter.fact("jobs that ship there", jobs.to_string());
+    if let Some(since) = record.away_since.filter(|_| trouble.is_none()) {
+        letter.fact("away since", format!("{} ({})", say_time(site, since), say_age(since, now)));
+    }
+    letter.fact("last used", record.last_used.map_or("never".to_owned(), |at| say_time(site, at)));
+    letter.link = page(site, "");
+    letter
 }
 
 impl Letter {

@@ -307,6 +307,8 @@ pub enum DestinationVerb {
     Unlock,
     /// List the repository's keys and what each is for
     Keys,
+    /// Print the line that pins the repository's id in Git
+    Pin,
 }
 
 #[derive(Debug, Args)]

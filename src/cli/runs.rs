@@ -370,6 +370,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Prune => "destination.prune",
         DestinationVerb::Unlock => "destination.unlock",
         DestinationVerb::Keys => "destination.keys",
+        DestinationVerb::Pin => "destination.pin",
     };
     let Some(name) = &args.destination else {
         return Err(Trouble::new(codes::MISSING_DESTINATION, "which destination?")

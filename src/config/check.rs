@@ -5,6 +5,7 @@
 mod destination;
 mod mail;
 mod policy;
+mod repository;
 mod site;
 mod target;
 mod values;
@@ -32,7 +33,7 @@ pub(crate) struct Sited<T> {
 #[derive(Debug)]
 pub(crate) enum Item {
     Site(model::Site),
-    Destination(DestinationItem),
+    Destination(Box<DestinationItem>),
     Policy(PolicyItem),
     Target(TargetItem),
 }
@@ -46,7 +47,7 @@ pub(crate) fn check(source: &SourceText, root: &Node, kind: &str) -> (Option<Ite
         "Destination" => checker
             .raw::<RawDestination>(json)
             .and_then(|raw| destination::check(&mut checker, raw))
-            .map(Item::Destination),
+            .map(|item| Item::Destination(Box::new(item))),
         "Policy" => checker.raw::<RawPolicy>(json).and_then(|raw| policy::check(&mut checker, raw)).map(Item::Policy),
         _ => checker.raw::<RawTarget>(json).and_then(|raw| target::check(&mut checker, raw)).map(Item::Target),
     };

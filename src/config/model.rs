@@ -2,6 +2,8 @@
 //!
 //! The types are stored too (`desired` tree), so a field is only ever added with a serde default.
 
+mod repository;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretRef;
 use crate::types::{ByteSize, JobId, Name};
+
+pub use repository::{BucketStyle, LocalRepository, Repository, RestRepository, S3Repository, SftpRepository, Tls};
 
 /// Everything that one revision desires.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -141,33 +145,14 @@ pub struct Destination {
     /// Whether this machine may have a key of its own in the repository.
     #[serde(default = "yes")]
     pub machine_key: bool,
+    /// Nothing is ever deleted from here: the storage refuses it.
+    #[serde(default)]
+    pub append_only: bool,
+    /// The id that the repository must have, as it is written in Git.
+    #[serde(default)]
+    pub repository_id: Option<String>,
     pub check: Option<Check>,
     pub prune: Option<Prune>,
-}
-
-/// Where a repository lies. More kinds come with their own issue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Repository {
-    Local {
-        /// Absolute.
-        path: PathBuf,
-        /// This path must be a mount point before anything is read or written.
-        require_mount: Option<PathBuf>,
-        /// It may be made anew below a mount point on which nothing is mounted.
-        #[serde(default)]
-        create: bool,
-    },
-}
-
-impl Repository {
-    /// The repository as restic's `-r` takes it; no secret is in it.
-    #[must_use]
-    pub fn location(&self) -> String {
-        match self {
-            Self::Local { path, .. } => path.display().to_string(),
-        }
-    }
 }
 
 fn yes() -> bool {

@@ -3,14 +3,16 @@
 //! Doc comments of fields are what an editor shows while a person types. Nothing is checked here beyond shape; later
 //! code never sees these types (`check` turns them into `model`).
 
+mod repository;
 mod scalars;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use repository::{RawBucketStyle, RawRepository, RawTls};
 pub use scalars::{
-    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawName, RawPath, RawRate,
-    RawReadData, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawHost, RawName, RawPath, RawRate,
+    RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -126,26 +128,16 @@ pub struct RawDestination {
     /// Whether this machine gets a key of its own in the repository, which opens it in 40 ms instead of a second. Its
     /// secret is random and stays in the state directory; the password opens the repository as before. Without it: true.
     pub machine_key: Option<bool>,
+    /// The storage refuses to delete, and it is never tried: nothing is forgotten and nothing pruned from here. Without it:
+    /// false.
+    pub append_only: Option<bool>,
+    /// The id that the repository must have; `larder destination pin NAME` prints it. With it, no other repository is ever
+    /// taken for this one, nor one made in its place, also where the state was lost.
+    pub repository_id: Option<RawRepositoryId>,
     /// When the repository is checked. Without it: only when somebody asks.
     pub check: Option<RawCheck>,
     /// When space is given back. Without it: only when somebody asks.
     pub prune: Option<RawPrune>,
-}
-
-/// Where a repository lies.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-#[schemars(rename = "Repository", extend("examples" = [{"type": "local", "path": "/mnt/nas/restic"}]))]
-pub enum RawRepository {
-    /// A directory on this host; a mounted share or disk is one, too.
-    Local {
-        /// The directory.
-        path: RawPath,
-        /// Nothing is read or written unless something is mounted here.
-        require_mount: Option<RawPath>,
-        /// Make the repository even where it looks as if its disk were not mounted. Without it: false.
-        create: Option<bool>,
-    },
 }
 
 /// Bounds for the transfer to and from a destination.

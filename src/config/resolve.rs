@@ -33,6 +33,7 @@ pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>, found: &[
     revision.one_site();
     revision.one_default();
     revision.one_destination_a_repository();
+    revision.no_repository_in_another();
     revision.references();
     revision.something_for_every_target();
     revision.data_of_its_own();
@@ -158,19 +159,39 @@ impl<'a> Revision<'a> {
     }
 
     fn one_destination_a_repository(&mut self) {
-        let mut seen: HashMap<&Path, Placed<'a>> = HashMap::new();
+        let mut seen: HashMap<&str, Placed<'a>> = HashMap::new();
         for placed in self.documents.clone() {
             let Some(Item::Destination(destination)) = &placed.document.item else { continue };
-            let Some(first) = seen.get(destination.path.value.as_path()) else {
-                seen.insert(&destination.path.value, placed);
+            let Some(first) = seen.get(destination.location.value.as_str()) else {
+                seen.insert(&destination.location.value, placed);
                 continue;
             };
-            let message =
-                format!("another destination already has the repository `{}`", destination.path.value.display());
+            let message = format!("another destination already has the repository `{}`", destination.location.value);
             let related = first.source.related(span_of(first), "it is this one");
-            let finding = Finding::error(destination.path.span, codes::SAME_REPOSITORY, message)
+            let finding = Finding::error(destination.location.span, codes::SAME_REPOSITORY, message)
                 .hint("let policies name that destination, or give this one a directory of its own")
                 .related(related);
+            self.tell(placed.source, &finding);
+        }
+    }
+
+    /// What lies in a repository is restic's alone.
+    fn no_repository_in_another(&mut self) {
+        let directories: Vec<(Placed<'a>, &Path, Span)> = self
+            .documents
+            .iter()
+            .filter_map(|placed| {
+                let Some(Item::Destination(destination)) = &placed.document.item else { return None };
+                Some((*placed, destination.directory()?, destination.location.span))
+            })
+            .collect();
+        for (placed, inner, span) in &directories {
+            let outer = directories.iter().find(|(_, outer, _)| inner != outer && inner.starts_with(outer));
+            let Some((outer, path, _)) = outer else { continue };
+            let message = format!("`{}` lies in the repository `{}`", inner.display(), path.display());
+            let finding = Finding::error(*span, codes::NESTED_REPOSITORY, message)
+                .hint("give it a directory beside it")
+                .related(outer.source.related(span_of(outer), "it is of this destination"));
             self.tell(placed.source, &finding);
         }
     }
@@ -289,7 +310,7 @@ impl<'a> Revision<'a> {
         let artifacts = (!broken).then(|| (site.unwrap_or_default().artifacts.path, "its artifacts".to_owned()));
         let repositories = items().filter_map(|item| match item {
             Item::Destination(destination) => {
-                Some((destination.path.value.clone(), "a repository of a destination".to_owned()))
+                Some((destination.directory()?.to_owned(), "a repository of a destination".to_owned()))
             }
             _ => None,
         });

@@ -5,6 +5,7 @@
 //! Other keywords (`pattern`, `format`, `if`) are deliberately left to `check` and to the plugin: their errors say more.
 
 mod choice;
+mod location;
 mod object;
 mod scalar;
 mod secret;

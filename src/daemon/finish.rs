@@ -61,7 +61,7 @@ pub(crate) fn write(
             }
             after.holds = ended.judged.holds(&before.holds, &before.accepted, run.started.unwrap_or(run.queued));
         }
-        crate::alert::track(before, &mut after, outcome, now);
+        crate::alert::track(before, &mut after, &run, outcome, now);
         (before, after)
     });
     if let Some((before, after)) = &job {

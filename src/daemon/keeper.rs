@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
 
-use crate::daemon::{finish, restore, upkeep};
+use crate::daemon::{away, finish, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
@@ -422,6 +422,10 @@ impl Keeper {
             match finish::write(&self.world.ledger, &config.site, job, &ended, self.stopping, now) {
                 Ok(written) => {
                     self.readiness.store_is_open(true);
+                    let away = away::note(&self.world, &config, &written.run, now).unwrap_or_else(|error| {
+                        tracing::error!(error = %crate::error::chain(&error), "cannot note who is away; the next run does");
+                        0
+                    });
                     self.world.live.publish(RunUpdate {
                         run: written.run.id,
                         job: written.run.job.clone(),
@@ -437,7 +441,7 @@ impl Keeper {
                         // What was accepted for another job while this one ran.
                         self.take_holdings();
                     }
-                    if written.mails > 0 {
+                    if written.mails + away > 0 {
                         self.mail.notify_one();
                     }
                     self.changed.notify_one();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, Destination};
 use crate::engine::{Entry, Snapshot};
-use crate::error::{Trouble, codes};
+use crate::error::Trouble;
 use crate::process::{Context, Log, Redactor};
 use crate::rpc::queries::{Answer, Queries};
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
@@ -46,11 +46,7 @@ impl Repositories {
         let config = self.config.borrow().clone();
         let chosen: Vec<Destination> = match destination {
             Some(name) => {
-                let found = config.destinations.get(name).cloned();
-                vec![found.ok_or_else(|| {
-                    Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
-                        .with_hint("see `larder destination list`")
-                })?]
+                vec![self.world.destination(&config, name)?]
             }
             None => config.destinations.values().cloned().collect(),
         };

@@ -17,7 +17,7 @@ use crate::artifact::Shelf;
 use crate::artifact::manifest::{self, Manifest};
 use crate::config::model::{Artifacts, Config, Destination, Target};
 use crate::daemon::restore::choose::Chosen;
-use crate::daemon::upkeep::{route, said, short, unknown_destination};
+use crate::daemon::upkeep::{route, said, short};
 use crate::engine::{Snapshot, Unkept, check_wanted};
 use crate::error::{Code, Trouble, chain, codes};
 use crate::look;
@@ -54,7 +54,7 @@ pub(crate) fn start(
 ) -> Result<OperationId, Trouble> {
     let goal = goal(world, config, &request, running)?;
     let destinations: Vec<Destination> = match &request.destination {
-        Some(name) => vec![config.destinations.get(name).cloned().ok_or_else(|| unknown_destination(config, name))?],
+        Some(name) => vec![world.destination(config, name)?],
         None => config.destinations.values().cloned().collect(),
     };
     if destinations.is_empty() {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::probe::{only_appended_to, probed};
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::engine::{self, KeyUse, RepositoryAccess};
 use crate::error::{Kind, Trouble, codes};
@@ -109,6 +110,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Prune => "prune",
         DestinationAction::Unlock => "unlock",
         DestinationAction::Keys => "keys of",
+        DestinationAction::Pin => "pin",
     }
 }
 
@@ -124,15 +126,9 @@ pub(crate) fn start_action(
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
 ) -> Result<OperationId, Trouble> {
-    let destination = config.destinations.get(name).ok_or_else(|| unknown_destination(config, name))?;
+    let destination = world.destination(config, name)?;
     let title = format!("{} {}", verb(wanted.action), destination.name);
-    Ok(begin(world, config, destination, wanted, title, tasks, cancel))
-}
-
-pub(super) fn unknown_destination(config: &Config, name: &Name) -> Trouble {
-    let known: Vec<&str> = config.destinations.keys().map(Name::as_str).collect();
-    Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
-        .with_hint(format!("there are: {}", known.join(", ")))
+    Ok(begin(world, config, &destination, wanted, title, tasks, cancel))
 }
 
 fn begin(
@@ -153,7 +149,7 @@ fn begin(
         let action = wanted.action;
         let result = match &wanted.lock {
             Some(lock) => unlock_named(&route, id, lock).await,
-            None => act(&route, &site, action, read_data.as_deref(), used).await,
+            None => act(&route, id, &site, action, read_data.as_deref(), used).await,
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
@@ -247,6 +243,7 @@ pub(super) fn route(
 
 async fn act(
     route: &Route,
+    id: OperationId,
     site: &Site,
     action: DestinationAction,
     read_data: Option<&str>,
@@ -259,6 +256,12 @@ async fn act(
         slots = slots.acquire_many_owned(wanted) => slots.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
+    if action == DestinationAction::Test {
+        probed(route, id, used == Used::Yes).await?;
+    }
+    if action == DestinationAction::Prune && route.destination.append_only {
+        return Err(only_appended_to(&route.destination.name, "nothing is pruned"));
+    }
     let (restic, access) = match route.open().await {
         Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => return Ok(vec![trouble.message]),
         opened => opened?,
@@ -297,6 +300,18 @@ async fn act(
             holdings::list(route, &restic, &access, &site.artifacts).await?.complete(name)?;
             let report = restic.prune(&access, &route.context).await.map_err(|error| error.trouble())?;
             Ok(report.lines)
+        }
+        DestinationAction::Pin => {
+            let written = route.destination.repository_id.is_some();
+            let id = access.expected_id.as_deref().unwrap_or_default();
+            let hint = if written {
+                format!("the document of {name} has it already")
+            } else {
+                format!(
+                    "commit this line in the document of {name}: no other repository is ever taken for it, whatever is lost"
+                )
+            };
+            Ok(vec![format!("repository_id: \"{id}\""), hint])
         }
         DestinationAction::Keys => {
             let keys = restic.keys(&access, &route.context).await.map_err(|error| error.trouble())?;

@@ -195,7 +195,7 @@ impl Lists {
     fn call(&self, request: &BackupRequest) -> Result<Call, EngineError> {
         let mut call = Call::new("backup", &["--json"]).with_figures();
         call.apart =
-            Some(super::error::Apart { sources: request.paths.clone(), unreadable: request.tolerated.clone() });
+            Some(super::complaints::Apart { sources: request.paths.clone(), unreadable: request.tolerated.clone() });
         call = call.arg("--files-from-raw").arg(self.paths());
         if !request.excludes.is_empty() {
             call = call.arg("--exclude-file").arg(self.patterns());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::children::{Child, Children};
-use super::error::Complaints;
+use super::complaints::Complaints;
 use super::messages::{self, Progress};
 use super::retries::{Retries, Vain};
 use crate::process::Watch;

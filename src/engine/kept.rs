@@ -13,6 +13,11 @@ pub(super) fn path(access: &RepositoryAccess, kind: &str) -> PathBuf {
     access.cache.join(kind).join(hex::encode(Sha256::digest(access.location.as_bytes())))
 }
 
+/// The file with what is kept of this kind under `name`.
+pub(super) fn named(access: &RepositoryAccess, kind: &str, name: &str) -> PathBuf {
+    access.cache.join(kind).join(name)
+}
+
 /// Writes it whole or not at all, for its owner alone; makes its directory.
 ///
 /// # Errors

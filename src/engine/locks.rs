@@ -2,8 +2,7 @@
 //!
 //! `restic unlock` removes every lock that it thinks stale: one older than half an hour, whosever it is. That is not what
 //! is wanted here. Each lock is read and judged, and exactly those that are proven dead are removed, by deleting the
-//! file `locks/<id>` of a local repository, which is all that restic does as well. In other repositories nothing is
-//! removed yet: there a lock is reported with who holds it.
+//! file `locks/<id>` of the repository, which is all that restic does as well.
 //!
 //! Whose is it? What a lock says (machine, user, pid, time) is compared with what we wrote down of our children when they
 //! started, not with how this machine is called now: a container that was made anew has another name. Why a live lock is
@@ -17,11 +16,12 @@ mod named;
 use jiff::{SignedDuration, Timestamp};
 
 use super::children::{Child, Children, host_name, user_name};
+use super::control::on_storage;
 use super::error::ToldLock;
 use super::messages::{self, LockInfo};
-use super::repository::local_path;
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::process::{self, Context, Habitat, ProcessSeen};
+use crate::storage::StorageError;
 use crate::types::Name;
 
 /// A live restic refreshes its lock every five minutes; this much is no hiccup.
@@ -135,7 +135,7 @@ impl Restic {
         for lock in locks {
             let process = process::seen(lock.info.pid);
             let dead = judge(&lock.info, &here, &children, process.as_ref()) == Standing::OursAndDead;
-            if dead && remove(access, &lock.id) {
+            if dead && remove(access, &lock.id).await {
                 unlocked.removed.push(lock);
             } else {
                 unlocked.left.push(lock);
@@ -177,12 +177,17 @@ fn may_have_made(child: &Child, lock: &LockInfo, here: &Here) -> bool {
     !lock.host.is_empty() && *host == lock.host && same_user && child.started.duration_since(lock.created) < CLOCK_SLACK
 }
 
-fn remove(access: &RepositoryAccess, id: &str) -> bool {
-    let Some(path) = local_path(access).filter(|_| messages::is_id(id)) else { return false };
-    match std::fs::remove_file(path.join("locks").join(id)) {
-        Ok(()) => true,
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+/// Takes the lock's file away, which is all that restic does as well.
+async fn remove(access: &RepositoryAccess, id: &str) -> bool {
+    if !messages::is_id(id) {
+        return false;
     }
+    let name = format!("locks/{id}");
+    let removed = on_storage(access, move |storage| match storage.delete(&name) {
+        Err(StorageError::NotFound { .. }) => Ok(()),
+        done => done,
+    });
+    removed.await.is_ok()
 }
 
 #[cfg(test)]

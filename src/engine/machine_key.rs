@@ -10,8 +10,6 @@
 mod seal;
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -20,9 +18,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::children::{host_name, user_name};
-use super::repository::local_path;
+use super::control::on_storage;
 use super::{Call, EngineError, RepositoryAccess, Restic, kept, messages};
-use crate::look::{self, LOOK_MAX};
 use crate::process::Context;
 
 /// Under which the keys are kept.
@@ -88,9 +85,12 @@ impl Restic {
         if !access.machine_key || known(access).is_some() {
             return;
         }
+        // restic tries for minutes to read what a lost repository has no longer.
+        if self.check_identity(access, context).await.is_err() {
+            return;
+        }
         match self.make_machine_key(access, repository, context).await {
-            Ok(Some(key)) => context.log.line(&format!("made the machine key {key} of the repository")),
-            Ok(None) => {}
+            Ok(key) => context.log.line(&format!("made the machine key {key} of the repository")),
             Err(why) => context.log.line(&format!("there is no machine key, so each call takes longer: {why}")),
         }
     }
@@ -100,8 +100,7 @@ impl Restic {
         access: &RepositoryAccess,
         repository: &str,
         context: &Context,
-    ) -> Result<Option<String>, String> {
-        let Some(path) = local_path(access) else { return Ok(None) };
+    ) -> Result<String, String> {
         let master = self.master_key(access, context).await.map_err(|error| error.trouble().message)?;
         let (host, user) = (host_name(), user_name().unwrap_or_default());
         let holder = seal::Holder { user: &format!("{USER_PREFIX}{user}"), host: &host, created: Timestamp::now() };
@@ -109,17 +108,12 @@ impl Restic {
         drop(master);
         // Kept first: a key that nobody can use any more would stay in the repository for ever.
         keep(access, repository, &sealed).map_err(|error| format!("its secret cannot be kept: {error}"))?;
-        let (keys, id, file) = (path.join("keys"), sealed.id.clone(), sealed.file);
-        let put = look::at(&path, LOOK_MAX, move || put_new(&keys, &id, &file)).await;
-        match put {
-            Ok(Ok(())) => Ok(Some(sealed.id)),
-            Ok(Err(error)) => {
+        let (name, file) = (format!("keys/{}", sealed.id), sealed.file);
+        match on_storage(access, move |storage| storage.put_new(&name, &file)).await {
+            Ok(()) => Ok(sealed.id),
+            Err(error) => {
                 forget(access);
-                Err(format!("it cannot be put into the repository: {error}"))
-            }
-            Err(silent) => {
-                forget(access);
-                Err(silent.to_string())
+                Err(format!("it cannot be put into the repository: {}", error.trouble().message))
             }
         }
     }
@@ -143,20 +137,6 @@ impl Restic {
 
 /// The user that a machine key is of, as `restic key list` shows it.
 pub(super) const USER_PREFIX: &str = "larder:";
-
-/// Beside it and renamed, never over another; the names of restic's own temporary files are taken for no key by restic.
-fn put_new(keys: &Path, id: &str, file: &[u8]) -> std::io::Result<()> {
-    let mut half = tempfile::Builder::new().prefix(&format!("{id}-tmp-")).tempfile_in(keys)?;
-    half.write_all(file)?;
-    half.as_file().sync_all()?;
-    // Whoever may read the repository may read its keys.
-    let like = keys.parent().map(|repository| repository.join("config")).map(std::fs::metadata);
-    if let Some(Ok(like)) = like {
-        half.as_file().set_permissions(like.permissions())?;
-    }
-    half.persist_noclobber(keys.join(id)).map_err(|error| error.error)?;
-    std::fs::File::open(keys)?.sync_all()
-}
 
 /// The key that is kept for this repository.
 pub(super) fn known(access: &RepositoryAccess) -> Option<MachineKey> {

@@ -101,6 +101,7 @@ mod tests {
         RepositoryAccess {
             destination: Name::parse("nas").unwrap(),
             location: "/mnt/nas".to_owned(),
+            place: crate::storage::Place::Local("/mnt/nas".into()),
             password: SecretString::from(String::new()),
             expected_id: None,
             limits: Limits::default(),

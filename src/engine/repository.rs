@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::control::on_storage;
 use super::kept;
 use super::making::{self, Making};
 use super::messages::{self, Message};
@@ -13,8 +14,9 @@ use super::stillborn;
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
+use crate::storage::Place;
 
-/// Largest `config` file of a local repository that is looked at, in bytes (restic's have some 155).
+/// Largest `config` file of a repository that is looked at, in bytes (restic's have some 155).
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest wait for somebody else who makes the repository, and how often it is looked.
@@ -24,7 +26,7 @@ const MAKING_EVERY: Duration = Duration::from_millis(200);
 /// Under which identities are kept.
 const IDENTITIES: &str = "identities";
 
-/// A local repository's `config` file that was once read by restic, and the id that was in it.
+/// A repository's `config` file that was once read by restic, and the id that was in it.
 ///
 /// The file is encrypted with a random nonce and never changes, so the same bytes are the same repository; knowing them
 /// saves a call of restic (0.6 s, nearly all key derivation) before every operation.
@@ -91,7 +93,7 @@ impl Restic {
         let (answer, output) = self.collect(access, context, &call).await?;
         answer.success("cat config", access)?;
         let id = messages::repository_id(&output).ok_or_else(|| garbled("cat config"))?;
-        remember(access, &id);
+        remember(access, &id).await;
         Ok(id)
     }
 
@@ -116,7 +118,7 @@ impl Restic {
         }
         let id = made.filter(|id| messages::is_id(id)).ok_or_else(|| garbled("init"))?;
         context.log.line(&format!("made the repository {} with the id {id}", access.location));
-        remember(access, &id);
+        remember(access, &id).await;
         Ok(id)
     }
 }
@@ -165,13 +167,10 @@ async fn room(access: &RepositoryAccess) -> Result<(), EngineError> {
 
 /// The path of a repository on this machine.
 pub(super) fn local_path(access: &RepositoryAccess) -> Option<PathBuf> {
-    path_of(&access.location)
-}
-
-/// As [`local_path`], of what restic's `-r` takes.
-pub(super) fn path_of(location: &str) -> Option<PathBuf> {
-    let path = location.strip_prefix("local:").unwrap_or(location);
-    path.starts_with('/').then(|| PathBuf::from(path))
+    match &access.place {
+        Place::Local(path) => Some(path.clone()),
+        Place::S3(_) | Place::Rest(_) | Place::Sftp(_) => None,
+    }
 }
 
 /// Whether a repository may be made at `path`: absent below a directory that is there, or an empty directory.
@@ -228,9 +227,12 @@ fn local_config(access: &RepositoryAccess) -> Option<Option<String>> {
     }
 }
 
-/// Like [`local_config`], with an end where the disk does not answer.
+/// Like [`local_config`], of any storage, with an end where it does not answer.
 async fn config_of(access: &RepositoryAccess) -> Result<Option<Option<String>>, EngineError> {
-    let Some(path) = local_path(access) else { return Ok(None) };
+    let Some(path) = local_path(access) else {
+        let config = on_storage(access, |storage| storage.get("config", CONFIG_BYTES_MAX)).await?;
+        return Ok(Some(config.map(|bytes| hex::encode(Sha256::digest(&bytes)))));
+    };
     let theirs = access.clone();
     look::at(&path, LOOK_MAX, move || local_config(&theirs)).await.map_err(|silent| EngineError::Silent { silent })
 }
@@ -241,8 +243,8 @@ fn remembered(access: &RepositoryAccess, config_sha256: &str) -> Option<String> 
 }
 
 /// Best effort: what is not remembered is asked again.
-fn remember(access: &RepositoryAccess, id: &str) {
-    let Some(Some(config_sha256)) = local_config(access) else { return };
+async fn remember(access: &RepositoryAccess, id: &str) {
+    let Ok(Some(Some(config_sha256))) = config_of(access).await else { return };
     if let Ok(text) = serde_json::to_vec(&Identity { config_sha256, id: id.to_owned() }) {
         let _ = kept::write(&kept::path(access, IDENTITIES), &text);
     }

@@ -18,14 +18,20 @@ const ACCESSES_MAX: usize = 256;
 const AGAIN: &str = " returned error, retrying after ";
 const AT_LAST: &str = " operation successful after ";
 
-/// How the system says what does not end while one waits.
-const LASTING: [&str; 6] = [
+/// How the system or a server says what does not end while one waits.
+const LASTING: [&str; 12] = [
     "read-only file system",
     "permission denied",
     "operation not permitted",
     "not a directory",
     "no space left on device",
     "disk quota exceeded",
+    "access denied.",
+    "the specified bucket does not exist",
+    "the access key id you provided does not exist in our records.",
+    "401 unauthorized",
+    "403 forbidden",
+    "host key verification failed.",
 ];
 
 /// Why a restic need not be waited for.
@@ -51,7 +57,8 @@ impl Retries {
             self.since.remove(access);
             return None;
         }
-        if LASTING.iter().any(|reason| text.trim_end().ends_with(reason)) {
+        let lower = text.trim_end().to_ascii_lowercase();
+        if LASTING.iter().any(|reason| lower.ends_with(reason)) {
             return Some(Vain::Lasting(text));
         }
         let (access, _) = text.split_once(AGAIN)?;

@@ -1,10 +1,14 @@
 //! Lists snapshots and what is in them; forgets those that are named.
 
+use std::collections::BTreeSet;
+
+use super::control::on_storage;
 use super::messages::{self, Entry, Message, Snapshot};
-use super::repository::{garbled, path_of};
+use super::repository::{garbled, local_path};
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
+use crate::storage::{ControlClient, StorageError};
 
 /// Ids in one call of `forget`: the command line has a bound.
 const FORGET_MAX: usize = 1000;
@@ -107,15 +111,18 @@ impl Restic {
             }
             self.call_locking(access, context, call, &mut |_| {}).await?.success("forget", access)?;
         }
-        let left = absent(&access.location, ids).await.map_or(0, |gone| ids.len() - gone.len());
+        let left = absent(access, ids).await.map_or(0, |gone| ids.len() - gone.len());
         if left == 0 { Ok(()) } else { Err(EngineError::StillThere { left, location: access.location.clone() }) }
     }
 }
 
-/// Those of `ids` that the repository has no file of; none where only restic can tell. Costs no call of restic.
-pub async fn absent(location: &str, ids: &[String]) -> Option<Vec<String>> {
-    let directory = path_of(location)?.join("snapshots");
-    let (looked, ids) = (directory.clone(), ids.to_vec());
+/// Those of `ids` that the repository has no file of; none where that can't be told now. Costs no call of restic.
+pub async fn absent(access: &RepositoryAccess, ids: &[String]) -> Option<Vec<String>> {
+    let ids = ids.to_vec();
+    let Some(directory) = local_path(access).map(|path| path.join("snapshots")) else {
+        return on_storage(access, move |storage| gone_from(storage, ids)).await.ok();
+    };
+    let looked = directory.clone();
     let look = move || {
         let is_absent = |id: &String| looked.join(id).try_exists().map(|there| !there);
         let found: std::io::Result<Vec<(String, bool)>> =
@@ -123,6 +130,17 @@ pub async fn absent(location: &str, ids: &[String]) -> Option<Vec<String>> {
         found.ok().map(|all| all.into_iter().filter(|(_, absent)| *absent).map(|(id, _)| id).collect())
     };
     look::at(&directory, LOOK_MAX, look).await.ok().flatten()
+}
+
+/// One question for one snapshot, and one for all of many.
+fn gone_from(storage: &dyn ControlClient, mut ids: Vec<String>) -> Result<Vec<String>, StorageError> {
+    if let [only] = ids.as_slice() {
+        let is_there = storage.stat(&format!("snapshots/{only}"))?.is_some();
+        return Ok(if is_there { Vec::new() } else { ids });
+    }
+    let there: BTreeSet<String> = storage.list("snapshots")?.into_iter().map(|each| each.name).collect();
+    ids.retain(|id| !there.contains(id));
+    Ok(ids)
 }
 
 /// Checks that `text` can be nothing but a snapshot's id.

@@ -54,6 +54,8 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         check: upkeep(known.map(|record| &record.check), check),
         trouble: known.and_then(|record| record.trouble.clone()),
         last_used: known.and_then(|record| record.last_used),
+        away_since: known.and_then(|record| record.away_since),
+        document: Some(Box::new(destination.clone())),
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) fn destination(old: &Destination, new: &Destination) -> Vec<String> {
     }
     phrases.named("password", &old.password, &new.password);
     phrases.named("limits", &old.limits, &new.limits);
+    phrases.value("machine key", &old.machine_key, &new.machine_key);
+    phrases.value("append-only", &old.append_only, &new.append_only);
+    phrases.named("repository id", &old.repository_id, &new.repository_id);
     let [check_before, check_after] = [old, new].map(|each| each.check.as_ref());
     phrases.value(
         "check",

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::model::{
-    Check, Destination, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec, Target,
+    Check, Destination, Hooks, Limits, LocalRepository, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec,
+    Target,
 };
 use crate::error::codes;
 use crate::run::hold::{Hold, HoldKind};
@@ -39,14 +40,16 @@ fn spec(expression: &str) -> ScheduleSpec {
 fn destination(text: &str) -> Destination {
     Destination {
         name: name(text),
-        repository: Repository::Local {
+        repository: Repository::Local(LocalRepository {
             path: PathBuf::from(format!("/mnt/{text}/restic")),
             require_mount: None,
             create: false,
-        },
+        }),
         password: SecretRef::Env("REPOSITORY_PASSWORD".to_owned()),
         limits: Limits::default(),
         machine_key: true,
+        append_only: false,
+        repository_id: None,
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),
     }
@@ -324,7 +327,7 @@ fn a_repository_that_moves_keeps_its_pinned_id_and_says_so() {
     site.edit_destination(|record| record.repository_id = Some("0123456789abcdef".to_owned()));
     let mut desired = config(&["photos"]);
     desired.destinations.get_mut("nas").unwrap().repository =
-        Repository::Local { path: PathBuf::from("/mnt/new"), require_mount: None, create: false };
+        Repository::Local(LocalRepository { path: PathBuf::from("/mnt/new"), require_mount: None, create: false });
     let plan = site.apply(&desired, noon());
     assert_eq!(site.destinations[0].repository_id.as_deref(), Some("0123456789abcdef"));
     assert_eq!(site.destinations[0].location, "/mnt/new");

@@ -27,6 +27,9 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.check", Control, "Check the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Check)
     });
+    to.method("destination.pin", Control, "Print the line that pins the repository's id in Git.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Pin)
+    });
     to.method("destination.keys", Control, "List the repository's keys and what each is for.", |rpc, params| {
         destination(rpc, params, DestinationAction::Keys)
     });

@@ -179,6 +179,8 @@ pub enum DestinationAction {
     Unlock,
     /// Lists the repository's keys.
     Keys,
+    /// The line that pins the repository in Git.
+    Pin,
 }
 
 /// The sending side, cheap to clone.

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::model::{Config, Destination, Repository, Site};
+use crate::config::model::{Config, Destination, Site};
 use crate::error::{Trouble, codes};
 use crate::plugin::Source;
 use crate::plugin::kit::apart::{self, Cut, Mounts, Own, OwnKind, Why};
@@ -22,10 +22,8 @@ pub fn own<'a>(site: &Site, destinations: impl Iterator<Item = &'a Destination>,
         Own { path: site.artifacts.path.clone(), kind: OwnKind::Artifacts },
         Own { path: state.to_owned(), kind: OwnKind::State },
     ];
-    own.extend(destinations.map(|destination| {
-        let Repository::Local { path, .. } = &destination.repository;
-        Own { path: path.clone(), kind: OwnKind::Repository }
-    }));
+    let directories = destinations.filter_map(|destination| destination.repository.local());
+    own.extend(directories.map(|local| Own { path: local.path.clone(), kind: OwnKind::Repository }));
     own
 }
 

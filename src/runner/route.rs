@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifact::mount;
-use crate::config::model::{Destination, Repository};
-use crate::engine::{RepositoryAccess, Restic};
+use crate::config::model::{Destination, LocalRepository};
+use crate::engine::{self, RepositoryAccess, Restic};
 use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
 use crate::runner::world::World;
+use crate::types::Name;
 
 /// Where something goes and under what bounds.
 #[derive(Clone)]
@@ -25,9 +26,27 @@ pub struct Route {
 /// Whether the destination can be used now.
 ///
 /// # Errors
-/// When a mount point that it needs is not mounted, or its place does not answer.
-pub async fn present(destination: &Destination) -> Result<(), Trouble> {
-    let Repository::Local { path, require_mount, .. } = &destination.repository;
+/// When a mount point that it needs is not mounted, or its place does not answer or does not let us.
+pub async fn present(world: &World, destination: &Destination) -> Result<(), Trouble> {
+    mounted(destination).await?;
+    if destination.repository.local().is_some() {
+        return Ok(());
+    }
+    let access = world.access(destination).await?;
+    engine::answers(&access).await.map_err(|error| named(destination, error.trouble()))
+}
+
+/// A trouble of a server says whose it is.
+fn named(destination: &Destination, trouble: Trouble) -> Trouble {
+    Trouble { message: format!("destination {}: {}", destination.name, trouble.message), ..trouble }
+}
+
+/// Whether the mount that a destination on this machine needs is there, and its place answers.
+///
+/// # Errors
+/// It is not mounted, or does not answer.
+pub async fn mounted(destination: &Destination) -> Result<(), Trouble> {
+    let Some(LocalRepository { path, require_mount, .. }) = destination.repository.local() else { return Ok(()) };
     let silent =
         |silent: Silent| silent.trouble(codes::DESTINATION_HANGING, &format!("destination {}:", destination.name));
     let point = require_mount.clone();
@@ -50,8 +69,8 @@ pub async fn present(destination: &Destination) -> Result<(), Trouble> {
 
 /// Refuses to make a repository where the disk that should hold it seems to be away: it would lie on the system's disk, be
 /// hidden by the next mount, and there would be two.
-fn may_be_made(destination: &Destination) -> Result<(), Trouble> {
-    let Repository::Local { path, create, .. } = &destination.repository;
+fn may_be_made(destination: &Name, local: &LocalRepository) -> Result<(), Trouble> {
+    let LocalRepository { path, create, .. } = local;
     if *create || path.join("config").exists() {
         return Ok(());
     }
@@ -59,8 +78,7 @@ fn may_be_made(destination: &Destination) -> Result<(), Trouble> {
     Err(Trouble::new(
         codes::DESTINATION_UNMOUNTED,
         format!(
-            "destination {}: there is no repository at {}, and nothing is mounted there although it lies below {}",
-            destination.name,
+            "destination {destination}: there is no repository at {}, and nothing is mounted there although it lies below {}",
             path.display(),
             place.display()
         ),
@@ -86,15 +104,16 @@ impl Route {
     }
 
     async fn enter(&self, make: bool) -> Result<(Restic, RepositoryAccess), Trouble> {
-        present(&self.destination).await?;
+        mounted(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
         if access.expected_id.is_none() {
-            let destination = self.destination.clone();
-            let Repository::Local { path, .. } = &self.destination.repository;
-            look::at(path, LOOK_MAX, move || may_be_made(&destination))
-                .await
-                .map_err(|silent| silent.trouble(codes::DESTINATION_HANGING, "the repository"))??;
+            if let Some(local) = self.destination.repository.local().cloned() {
+                let (name, path) = (self.destination.name.clone(), local.path.clone());
+                look::at(&path, LOOK_MAX, move || may_be_made(&name, &local))
+                    .await
+                    .map_err(|silent| silent.trouble(codes::DESTINATION_HANGING, "the repository"))??;
+            }
             let id = if make {
                 Some(restic.open_or_init(&access, &self.context).await)
             } else {

@@ -271,7 +271,7 @@ async fn newest_of_ours(
 /// # Errors
 /// When restic could not do it, or the store cannot be written.
 pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, Trouble> {
-    if ids.is_empty() {
+    if ids.is_empty() || route.destination.append_only {
         return Ok(0);
     }
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);

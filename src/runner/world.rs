@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::Clock;
-use crate::config::model::Destination;
+use crate::config::model::{Config, Destination};
 use crate::engine::{EngineError, RepositoryAccess, Restic};
 use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
+use crate::runner::place;
 use crate::store::layout::StateDir;
 use crate::store::ledger::Ledger;
 use crate::store::record::{DestinationRecord, Upkeep};
@@ -129,12 +130,43 @@ impl World {
         Ok(RepositoryAccess {
             destination: destination.name.clone(),
             location: destination.repository.location(),
+            place: place::place(destination).await?,
             password,
-            expected_id: known.and_then(|record| record.repository_id),
+            expected_id: known.and_then(|record| record.repository_id).or_else(|| destination.repository_id.clone()),
             limits: destination.limits,
             machine_key: destination.machine_key,
             cache: self.paths.cache(),
         })
+    }
+
+    /// The destination of this name: of the config, or as it was when it left.
+    ///
+    /// # Errors
+    /// When there was never one, or the store cannot be read.
+    pub fn destination(&self, config: &Config, name: &Name) -> Result<Destination, Trouble> {
+        if let Some(destination) = config.destinations.get(name) {
+            return Ok(destination.clone());
+        }
+        let all = self.ledger.destinations().map_err(|error| error.trouble())?;
+        match all.iter().find(|record| record.name == *name) {
+            Some(DestinationRecord { document: Some(document), .. }) => Ok(Destination::clone(document)),
+            Some(record) => Err(Trouble::new(
+                codes::UNKNOWN_DESTINATION,
+                format!("destination {name} left the config before this version kept how it is reached"),
+            )
+            .with_hint(format!(
+                "its backups are in {}: push its document again, or use `restic -r {0}` with its password",
+                record.location
+            ))),
+            None => {
+                let known: Vec<&str> = config.destinations.keys().map(Name::as_str).collect();
+                let left = all.iter().map(|record| record.name.as_str()).filter(|name| !known.contains(name));
+                let left: Vec<String> = left.map(|name| format!("{name} (left the config)")).collect();
+                let all: Vec<&str> = known.iter().copied().chain(left.iter().map(String::as_str)).collect();
+                Err(Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
+                    .with_hint(format!("there are: {}", all.join(", "))))
+            }
+        }
     }
 
     /// The log of a run or an operation; one that cannot be made is no reason not to back up.
@@ -185,5 +217,7 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         check: Upkeep::default(),
         trouble: None,
         last_used: None,
+        away_since: None,
+        document: Some(Box::new(destination.clone())),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{
-    Check, Config, Destination, Discover, Hooks, Limits, OnMissed, Policy, Prune, Repository, Retention, ScheduleSpec,
-    Target,
+    Check, Config, Destination, Discover, Hooks, Limits, LocalRepository, OnMissed, Policy, Prune, Repository,
+    Retention, ScheduleSpec, Target,
 };
 use crate::discovery::docker::{EngineInventory, Seen};
 use crate::error::{Trouble, codes};
@@ -108,14 +108,16 @@ pub fn destination(text: &str) -> Destination {
     let weekly = ScheduleSpec { expression: "0 5 * * 0".to_owned(), timezone: "UTC".to_owned() };
     Destination {
         name: name(text),
-        repository: Repository::Local {
+        repository: Repository::Local(LocalRepository {
             path: PathBuf::from(format!("/mnt/{text}/restic")),
             require_mount: None,
             create: false,
-        },
+        }),
         password: SecretRef::Env("PASSWORD".to_owned()),
         limits: Limits::default(),
         machine_key: true,
+        append_only: false,
+        repository_id: None,
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
     }
@@ -137,6 +139,8 @@ pub fn destination_record(text: &str) -> DestinationRecord {
         check: done,
         trouble: None,
         last_used: Some(ago(4)),
+        away_since: None,
+        document: None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{StorageError, Tls};
+use super::StorageError;
+use crate::config::model::Tls;
 use crate::web::{Answer, Call, ClearText, Trust, Web};
 
 /// A server of HTTP.

@@ -18,7 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::http::Http;
 use super::probe::{LEFT_S, PROBE_MAX, Probe, Question, skew_shown};
-use super::{ControlClient, LISTED_MAX, Listed, S3Place, Stat, StorageError, Style, http, name};
+use super::{ControlClient, LISTED_MAX, Listed, S3Place, Stat, StorageError, http, name};
+use crate::config::model::BucketStyle;
 use crate::web::Answer;
 
 pub use versions::{Lock, LockMode, Version, VersionsPage};
@@ -87,8 +88,8 @@ impl S3 {
         // Once by our own rules, which hide what must not be shown.
         Http::open(&place.endpoint, &place.tls, place.allow_http, patience)?;
         let style = match place.style {
-            Style::Path => UrlStyle::Path,
-            Style::Virtual => UrlStyle::VirtualHost,
+            BucketStyle::Path => UrlStyle::Path,
+            BucketStyle::Virtual => UrlStyle::VirtualHost,
         };
         let endpoint = place.endpoint.parse();
         let bucket = endpoint

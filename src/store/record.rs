@@ -8,7 +8,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Trouble;
+use crate::config::model::Destination;
+use crate::error::{Kind, Trouble, codes};
 use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::run::usual::{Usual, mounts};
@@ -209,6 +210,31 @@ pub struct Shipment {
     pub forgotten: Option<u64>,
 }
 
+impl Shipment {
+    /// Whether nothing is wrong with what was shipped: the destination did not answer, or is not mounted.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let away = |trouble: &Trouble| {
+            matches!(trouble.kind(), Some(Kind::Unreachable | Kind::TimedOut))
+                || trouble.is(codes::DESTINATION_UNMOUNTED)
+        };
+        self.outcome == Outcome::Failed && self.trouble.as_ref().is_some_and(away)
+    }
+}
+
+impl RunRecord {
+    /// Whether all that it lacks are destinations that were away: those are told of once, not by each job.
+    #[must_use]
+    pub fn lacks_only_who_is_away(&self) -> bool {
+        let (failed, others): (Vec<&Shipment>, Vec<&Shipment>) =
+            self.shipments.iter().partition(|shipment| shipment.outcome != Outcome::Success);
+        !failed.is_empty()
+            && !others.is_empty()
+            && failed.iter().all(|shipment| shipment.is_away())
+            && self.warnings.iter().all(|warning| failed.iter().any(|each| each.trouble.as_ref() == Some(warning)))
+    }
+}
+
 /// One step of a run's log; key: run id + big-endian sequence in the tree `events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEvent {
@@ -230,6 +256,12 @@ pub struct DestinationRecord {
     /// The newest thing that went wrong with it; none once something worked again.
     pub trouble: Option<Trouble>,
     pub last_used: Option<Timestamp>,
+    /// Since when it is told to be away; none while it takes what is shipped.
+    #[serde(default)]
+    pub away_since: Option<Timestamp>,
+    /// Its document as it was last in the config: with it the repository is reached once it left.
+    #[serde(default)]
+    pub document: Option<Box<Destination>>,
 }
 
 /// A scheduled piece of work on a repository.

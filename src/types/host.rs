@@ -33,6 +33,22 @@ pub fn is_local(host: &str) -> bool {
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
+/// Whether `host` is an address without brackets, or a name as local networks have them: with `_`, without a domain.
+#[must_use]
+pub fn is_host(host: &str) -> bool {
+    if host.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_BYTES_MAX
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    host.len() <= NAME_BYTES_MAX && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
 /// Whether `host` is a host name with a domain, by the strict rules of the mail: letters, digits and hyphens only.
 #[must_use]
 pub fn is_full_name(host: &str) -> bool {

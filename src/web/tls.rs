@@ -75,6 +75,26 @@ pub(super) fn looking() -> Result<(rustls::ClientConfig, Seen), WebError> {
     Ok((pinned(Pin::Look(Arc::clone(&seen)))?, seen))
 }
 
+/// The certificate that a server showed, in DER.
+pub(super) type Shown = Arc<Mutex<Option<Vec<u8>>>>;
+
+/// A client configuration that trusts one certificate, and keeps it.
+pub(super) fn keeping(wanted: [u8; 32]) -> Result<(rustls::ClientConfig, Shown), WebError> {
+    let shown = Shown::default();
+    Ok((pinned(Pin::Keep(wanted, Arc::clone(&shown)))?, shown))
+}
+
+/// In PEM.
+pub(super) fn pem(der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}
+
 /// A fingerprint as people write it.
 pub(super) fn show(fingerprint: &[u8; 32]) -> String {
     let pairs: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
@@ -96,6 +116,7 @@ fn pinned(pin: Pin) -> Result<rustls::ClientConfig, WebError> {
 enum Pin {
     Exactly([u8; 32]),
     Look(Seen),
+    Keep([u8; 32], Shown),
 }
 
 /// Knows one certificate by its hash. Signatures of the handshake are still checked: the server has the key.
@@ -117,7 +138,13 @@ impl ServerCertVerifier for Verifier {
         let hash: [u8; 32] = Sha256::digest(end_entity).into();
         match &self.pin {
             Pin::Exactly(wanted) if *wanted == hash => Ok(ServerCertVerified::assertion()),
-            Pin::Exactly(_) => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
+            Pin::Keep(wanted, shown) if *wanted == hash => {
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.to_vec());
+                Ok(ServerCertVerified::assertion())
+            }
+            Pin::Exactly(_) | Pin::Keep(..) => {
+                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
             Pin::Look(seen) => {
                 *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash);
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

@@ -437,7 +437,7 @@ fn a_failure_sends_one_mail_its_repeat_none_and_the_recovery_one() {
                 Outcome::Success => 0,
                 _ => job.failing,
             };
-            larder::alert::track(&job, &mut after, outcome, now);
+            larder::alert::track(&job, &mut after, &run, outcome, now);
             let mut batch = Batch::default();
             batch.put_run(&run).unwrap();
             batch.put_job(&after).unwrap();

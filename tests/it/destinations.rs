@@ -213,3 +213,44 @@ fn a_dead_lock_of_another_machine_is_removed_by_the_command_that_the_hint_prints
     assert_eq!(said(&site, &["destination", "prune", "local"]).0, 0);
     assert_eq!(outcome(&site.run("files")), "success");
 }
+
+#[test]
+fn a_destination_that_left_the_config_is_still_listed_and_gives_back_what_it_has() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let written = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let old = written.replace("name: local", "name: old").replace("/restic", "/old-restic");
+    site.write("config/destinations.yaml", &format!("{written}---\n{old}"));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, old]");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    site.write("config/destinations.yaml", &written);
+    site.edit("config/policies.yaml", "destinations: [local, old]", "destinations: [local]");
+    let pushed = site.push_with("the old disk is full", &["-o", "confirm"]);
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    assert_eq!(outcome(&site.run("files")), "success");
+
+    let listed = site.call("destination.list", json!({})).unwrap()["items"].clone();
+    let left = listed.as_array().unwrap().iter().find(|each| each["name"] == "old").unwrap();
+    assert_eq!(left["desired"], false, "{left}");
+    let shown = site.call("snapshot.list", json!({"destination": "old"})).unwrap();
+    assert_eq!(shown["items"].as_array().unwrap().len(), 1, "{shown}");
+    let to = site.path("back");
+    let (code, shown) = said(&site, &["restore", "files", "--destination", "old", "--to", to.to_str().unwrap()]);
+    assert_eq!(code, 0, "{shown}");
+    let back = to.join(site.path("data/a.txt").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read_to_string(back).unwrap(), "the first file\n");
+    for verb in ["test", "check", "keys", "pin"] {
+        let (code, shown) = said(&site, &["destination", verb, "old"]);
+        assert_eq!(code, 0, "{verb}: {shown}");
+    }
+    assert_eq!(said(&site, &["doctor"]).0, 0);
+    // A name that there never was is told with those that there are.
+    let (code, shown) = said(&site, &["destination", "test", "older"]);
+    assert!(code == 1 && shown.contains("local, old (left the config)"), "{shown}");
+    // A run is never shipped there again, also with its disk away, and nothing fails for it.
+    std::fs::rename(site.path("old-restic"), site.path("away")).unwrap();
+    assert_eq!(outcome(&site.run("files")), "success");
+    assert_eq!(said(&site, &["doctor"]).0, 0);
+    assert_eq!(said(&site, &["destination", "list"]).0, 0);
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use larder::config::model::Limits;
 use larder::engine::{BackupReport, BackupRequest, EngineError, RepositoryAccess, Restic, job_tags, prove, run_tags};
 use larder::process::{Context, Log, Redactor};
+use larder::storage::Place as Storage;
 use larder::types::site::SiteId;
 use larder::types::{JobId, Name, RunId};
 use secrecy::SecretString;
@@ -60,6 +61,7 @@ impl Place {
         let access = RepositoryAccess {
             destination: Name::parse("nas").unwrap(),
             location: root.join("repo").display().to_string(),
+            place: Storage::Local(root.join("repo")),
             password: SecretString::from("hunter2 with spaces".to_owned()),
             expected_id: None,
             limits: Limits::default(),
@@ -73,6 +75,12 @@ impl Place {
             mark: format!("{}:run", ulid::Ulid::new()),
         };
         Self { directory, restic, access, context }
+    }
+
+    /// From now on the repository lies at `path`.
+    fn lies_at(&mut self, path: PathBuf) {
+        self.access.location = path.display().to_string();
+        self.access.place = Storage::Local(path);
     }
 
     /// With a repository that is made and pinned.
@@ -402,18 +410,18 @@ async fn a_repository_that_vanished_or_was_swapped_is_never_made_anew() {
 async fn a_repository_is_made_only_where_there_is_room_for_one() {
     let program = programs().remove(1);
     let mut place = Place::with(&program).await;
-    place.access.location = place.path("not/there").display().to_string();
+    place.lies_at(place.path("not/there"));
     let error = place.restic.open_or_init(&place.access, &place.context).await.unwrap_err();
     assert_eq!(error.code(), "repository_parent_missing");
     assert!(error.hint().unwrap().contains("mounted") && !place.path("not").exists());
     place.write("a", "somebody's file");
     for taken in ["src", "src/a"] {
-        place.access.location = place.path(taken).display().to_string();
+        place.lies_at(place.path(taken));
         let error = place.restic.open_or_init(&place.access, &place.context).await.unwrap_err();
         assert_eq!(error.code(), "not_a_repository", "{error}");
     }
     std::fs::create_dir(place.path("empty")).unwrap();
-    place.access.location = place.path("empty").display().to_string();
+    place.lies_at(place.path("empty"));
     let made = place.restic.open_or_init(&place.access, &place.context).await.unwrap();
     // The second time it is found, not made; two at once agree.
     let (one, two) = tokio::join!(
@@ -428,9 +436,11 @@ async fn several_that_make_one_repository_at_once_agree_on_it() {
     for program in programs() {
         let place = Place::with(&program).await;
         for round in 0..3 {
-            let location = place.path(&format!("shared-{round}")).display().to_string();
+            let shared = place.path(&format!("shared-{round}"));
+            let location = shared.display().to_string();
             let each = |number: u32| RepositoryAccess {
                 location: location.clone(),
+                place: Storage::Local(shared.clone()),
                 cache: place.path(&format!("cache-{round}-{number}")),
                 ..place.access.clone()
             };
@@ -674,7 +684,7 @@ async fn a_full_disk_is_said_to_be_full() {
     for program in programs() {
         let mut place = Place::with(&program).await;
         let disk = SmallDisk::mount(place.path("disk"), "3m");
-        place.access.location = place.path("disk/repo").display().to_string();
+        place.lies_at(place.path("disk/repo"));
         place.pin().await;
         place.write("a", "1");
         place.backup().await.unwrap();
@@ -710,7 +720,7 @@ async fn a_restore_onto_a_full_disk_says_so() {
 async fn on_a_read_only_disk(program: &Path) -> (Place, SmallDisk, String) {
     let mut place = Place::with(program).await;
     let disk = SmallDisk::mount(place.path("disk"), "8m");
-    place.access.location = place.path("disk/repo").display().to_string();
+    place.lies_at(place.path("disk/repo"));
     place.pin().await;
     place.write("a", "1");
     let snapshot = place.backup().await.unwrap().snapshot;

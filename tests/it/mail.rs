@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::alert::server::{Server, Taken, certificates};
 use crate::site::{Site, text};
+use crate::support::disk::SmallDisk;
 use crate::support::{free_port, wait_for};
 
 /// What must be in no mail.
@@ -109,4 +110,59 @@ fn a_failure_and_its_recovery_send_one_mail_each_though_the_server_is_down_and_t
             assert!(!said.contains(secret), "{secret:?} is in\n{said}");
         }
     }
+}
+
+#[test]
+fn a_destination_that_is_away_is_told_once_for_all_its_jobs_and_so_is_its_return() {
+    let mut site = Site::new();
+    let post = site.path("post");
+    std::fs::create_dir_all(post.join("server")).unwrap();
+    certificates(&post);
+    let port = free_port();
+    let server = Server::start(&post, "tls", "good", port);
+    site.base_config("\"0 3 * * *\"");
+    let config = std::fs::read_to_string(site.path("config/site.yaml")).unwrap();
+    site.write(
+        "config/site.yaml",
+        &format!("{config}email: {{smtp: \"smtps://localhost:{port}\", from: larder@home.test, to: [me@home.test]}}\n"),
+    );
+    site.daemon_env("SSL_CERT_FILE", post.join("ca.pem"));
+    let root = site.root().display().to_string();
+    std::fs::create_dir(site.path("usb")).unwrap();
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write(
+        "config/destinations.yaml",
+        &format!(
+            "{local}---\nkind: Destination\nname: usb\nrepository: {{type: local, path: {root}/usb/restic, require_mount: {root}/usb}}\npassword: {{file: {root}/secrets/repository}}\n"
+        ),
+    );
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, usb]");
+    let names = ["files", "more", "most"];
+    let targets = names
+        .map(|name| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n"))
+        .join("---\n");
+    site.write("config/targets.yaml", &targets);
+    site.start_and_push();
+    for name in names {
+        let run = site.run(name);
+        assert_eq!(run["outcome"], "partial", "{run}");
+    }
+    let disk = SmallDisk::mount(site.path("usb"), "64m");
+    for name in names {
+        let run = site.run(name);
+        assert_eq!(run["outcome"], "success", "{run}");
+    }
+    let mails = server.wait_for(2);
+    // What would be wrong comes at once, as those did.
+    wait_for("the empty outbox", Duration::from_secs(20), || (outbox(&site)["waiting"] == 0).then_some(()));
+    assert_eq!(server.wait_for(2).len(), 2);
+    let subjects: Vec<String> = mails.iter().map(|mail| mail.header("Subject").clone()).collect();
+    assert!(subjects[0].starts_with("[test] Away: destination usb:"), "{subjects:?}");
+    assert!(!subjects[0].contains("usb: destination"), "{subjects:?}");
+    assert!(subjects[1].starts_with("[test] Back: destination usb"), "{subjects:?}");
+    let told = part(&mails[0], "text/plain");
+    for each in ["is not mounted", "larder destination test usb", "jobs that ship there: 3"] {
+        assert!(told.contains(each), "{each}: {told}");
+    }
+    drop(disk);
 }

@@ -22,6 +22,7 @@ mod lost_state;
 mod mail;
 mod main_job;
 mod notice;
+mod off_machine;
 mod older_state;
 mod patterns;
 mod plugin;

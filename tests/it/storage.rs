@@ -7,9 +7,8 @@ mod versions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder::storage::{
-    ControlClient, Place, Question, RestPlace, S3Place, SftpPlace, Step, StorageError, Style, Tls, open,
-};
+use larder::config::model::{BucketStyle, Tls};
+use larder::storage::{ControlClient, Place, Question, RestPlace, S3Place, SftpPlace, Step, StorageError, open};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
@@ -29,7 +28,7 @@ fn s3(port: u16, bucket: &str, prefix: &str) -> S3Place {
         bucket: bucket.to_owned(),
         prefix: prefix.to_owned(),
         region: "us-east-1".to_owned(),
-        style: Style::Path,
+        style: BucketStyle::Path,
         access_key: SecretString::from(ACCESS_KEY),
         secret_key: SecretString::from(SECRET_KEY),
         tls: Tls::default(),

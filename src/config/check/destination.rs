@@ -1,10 +1,11 @@
 //! A destination document.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::{Checker, Sited, values};
-use crate::config::model::{Check, Destination, Limits, Prune, Repository, ScheduleSpec};
-use crate::config::raw::{RawDestination, RawRepository};
+use super::values::Refusal;
+use super::{Checker, Sited, repository, values};
+use crate::config::model::{Check, Destination, Limits, Prune, ScheduleSpec};
+use crate::config::raw::RawDestination;
 use crate::error::codes;
 
 /// A destination; its schedules still lack the site's time zone.
@@ -13,11 +14,16 @@ pub(crate) struct DestinationItem {
     destination: Destination,
     check: Option<(String, Option<String>)>,
     prune: Option<String>,
-    /// The repository's directory, for "two destinations, one repository".
-    pub path: Sited<PathBuf>,
+    /// Where the repository lies, for "two destinations, one repository".
+    pub location: Sited<String>,
 }
 
 impl DestinationItem {
+    /// The repository's directory, where it is one of this host.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.destination.repository.local().map(|local| local.path.as_path())
+    }
+
     pub(crate) fn resolve(&self, timezone: &str) -> Destination {
         let spec = |expression: &String| ScheduleSpec { expression: expression.clone(), timezone: timezone.to_owned() };
         let check = self.check.as_ref();
@@ -31,18 +37,7 @@ impl DestinationItem {
 
 pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<DestinationItem> {
     let name = checker.name(&["name"], &raw.name.0);
-    let RawRepository::Local { path, require_mount, create } = raw.repository;
-    let path = checker.take(&["repository", "path"], values::path(&path.0));
-    let require_mount =
-        checker.maybe(&["repository", "require_mount"], require_mount.map(|text| values::path(&text.0)));
-    if let (Some(path), Some(mount)) = (&path, &require_mount)
-        && !path.starts_with(mount)
-    {
-        let message = format!("`{}` does not lie below `{}`", path.display(), mount.display());
-        let refusal = values::Refusal::new(codes::MOUNT_ELSEWHERE, message);
-        let hint = "`require_mount` names the mount point that the repository lies in";
-        checker.take::<()>(&["repository", "require_mount"], Err(refusal.hint(hint)));
-    }
+    let repository = repository::check(checker, raw.repository);
     let limits = raw.limits.unwrap_or_default();
     let upload = checker.maybe(&["limits", "upload"], limits.upload.map(|text| values::rate(&text.0)));
     let download = checker.maybe(&["limits", "download"], limits.download.map(|text| values::rate(&text.0)));
@@ -51,24 +46,34 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         let read_data = checker.maybe(&["check", "read_data"], check.read_data.map(|text| values::read_data(&text.0)));
         Some((schedule?.expression().to_owned(), read_data))
     });
+    let prunes = raw.prune.is_some();
     let prune = raw.prune.and_then(|prune| {
         let schedule = checker.take(&["prune", "schedule"], values::schedule(&prune.schedule.0, None));
         Some(schedule?.expression().to_owned())
     });
-    let span = checker.span(&["repository", "path"]);
-    let path = path?;
+    let repository_id = raw.repository_id.map(|id| id.0.to_ascii_lowercase());
+    let append_only = raw.append_only.unwrap_or(false);
+    if append_only && prunes {
+        let refusal = Refusal::new(codes::PRUNE_OF_APPEND_ONLY, "`prune` deletes, and the destination is append-only");
+        checker.take::<()>(&["prune"], Err(refusal.hint("delete `prune`, or `append_only`")));
+    }
+    let repository = repository?;
+    let place = if repository.local().is_some() { ["repository", "path"].as_slice() } else { &["repository"] };
+    let location = Sited { value: repository.location(), span: checker.span(place) };
     Some(DestinationItem {
         destination: Destination {
             name: name?,
-            repository: Repository::Local { path: path.clone(), require_mount, create: create.unwrap_or(false) },
+            repository,
             password: raw.password,
             limits: Limits { upload, download },
             machine_key: raw.machine_key.unwrap_or(true),
+            append_only,
+            repository_id,
             check: None,
             prune: None,
         },
         check,
         prune,
-        path: Sited { value: path, span },
+        location,
     })
 }

@@ -1,15 +1,13 @@
 //! Mail servers and addresses: nothing that could reach a header or the wrong host.
 
-use std::net::IpAddr;
-
 use super::values::Refusal;
 use crate::config::model::{Smtp, SmtpSecurity};
 use crate::config::suggest::shown;
 use crate::error::codes;
+use crate::types::host::is_host;
 
-/// Longest mail address (RFC 5321) and host name (RFC 1035).
+/// Longest mail address (RFC 5321).
 const ADDRESS_BYTES_MAX: usize = 254;
-const HOST_BYTES_MAX: usize = 253;
 /// A longer number is no port that somebody mistyped.
 const PORT_DIGITS_MAX: usize = 5;
 
@@ -154,18 +152,10 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-fn is_host(host: &str) -> bool {
-    if host.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    host.len() <= HOST_BYTES_MAX && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+/// The host of an address that [`url`] took, without brackets.
+pub(super) fn host_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    split_port(rest.split('/').next()?).map(|(host, _)| host)
 }
 
 #[cfg(test)]

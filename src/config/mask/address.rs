@@ -34,6 +34,8 @@ pub(super) fn userinfo(line: &str) -> Vec<Range<usize>> {
             ':' => colon = colon.or(Some(at + 1)),
             // Behind the slashes of an address.
             '/' | NOTHING if colon == Some(at) => colon = Some(at + 1),
+            // Behind a second scheme, as in `rest:https://`.
+            '/' if colon.is_some_and(|start| is_scheme(line.get(start..=at))) => colon = Some(at + 1),
             '@' => match (colon, found.last_mut()) {
                 (Some(start), Some(last)) if last.start == start => last.end = last.end.max(at),
                 (Some(start), _) => found.push(start..at),
@@ -44,6 +46,11 @@ pub(super) fn userinfo(line: &str) -> Vec<Range<usize>> {
     }
     found.retain(|range| !range.is_empty());
     found
+}
+
+/// Whether it is the whole beginning of a web address.
+fn is_scheme(text: Option<&str>) -> bool {
+    text.is_some_and(|text| matches!(text, "https://" | "http://"))
 }
 
 /// `user:secret` behind `//` whose `@` or host is missing or on the next line: what stands behind the colon is no port.

@@ -93,6 +93,16 @@ text_value!(
     r"^[A-Za-z0-9.\-]+$|^\[[0-9A-Fa-f.:IPVv]+\]$", ["nas.home.lan", "[192.168.1.2]"]
 );
 text_value!(
+    /// The id of a restic repository.
+    RawRepositoryId, "RepositoryId", "the id of a repository: 64 hexadecimal digits",
+    r"^[0-9a-fA-F]{64}$", ["5e7f1b0c3a9d2e4f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7"]
+);
+text_value!(
+    /// A host.
+    RawHost, "Host", "a host name or an address such as nas.lan",
+    r"^[^\s/@]+$", ["nas.lan", "192.168.1.2"]
+);
+text_value!(
     /// A web address.
     RawUrl, "Url", "a web address such as https://larder.lan",
     r"^https?://", ["https://larder.lan"]

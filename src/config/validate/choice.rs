@@ -69,7 +69,7 @@ impl<'s> Validator<'s> {
         let meant = match (written.text(), allowed.as_slice()) {
             (Some(text), _) => suggest::nearest(text, allowed.iter().copied())?,
             (None, [only]) => only,
-            _ => return None,
+            (None, _) => constant(whole(node, tag, objects)?, tag)?,
         };
         self.one_shape(&retagged(node, tag, tag, Some(meant)), of(meant)?, at)
     }
@@ -91,9 +91,9 @@ impl<'s> Validator<'s> {
             _ => format!("it can be {}", suggest::list(&allowed)),
         };
         self.push(Finding::error(at, codes::MISSING_FIELD, message).hint(hint));
-        let ([shape], [only]) = (objects, allowed.as_slice()) else { return None };
+        let shape = if let [only] = objects { only } else { whole(node, tag, objects)? };
         let mut entries = node.entries().to_vec();
-        entries.push(Entry::stand_in(tag, Node::stand_in(&Json::from(*only))));
+        entries.push(Entry::stand_in(tag, Node::stand_in(&Json::from(constant(shape, tag)?))));
         self.one_shape(&node.with(Value::Mapping(entries)), shape, at)
     }
 
@@ -140,6 +140,18 @@ impl<'s> Validator<'s> {
             None => self.shape(node, shape, at),
         }
     }
+}
+
+/// The one shape that what is there is a whole of, but for its tag.
+fn whole<'s>(node: &Node, tag: &str, objects: &[&'s Map<String, Json>]) -> Option<&'s Map<String, Json>> {
+    let fits = |shape: &&&'s Map<String, Json>| {
+        let required = shape.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
+        node.entries().iter().all(|entry| entry.key == tag || has_field(shape, &entry.key))
+            && required.into_iter().all(|name| name == tag || node.get(name).is_some())
+    };
+    let mut fitting = objects.iter().filter(fits);
+    let only = fitting.next()?;
+    fitting.next().is_none().then_some(*only)
 }
 
 fn tag<'s>(shapes: &[&'s Map<String, Json>]) -> Option<Tag<'s>> {

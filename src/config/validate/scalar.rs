@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Validator, count, words};
+use super::{Validator, count, location, words};
 use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::Finding;
@@ -163,6 +163,7 @@ fn mend_type(node: &Node, schemas: &[&Map<String, Json>]) -> Option<String> {
         Value::String(text) if wants("integer") || wants("number") => {
             text.trim().parse::<f64>().is_ok().then(|| "write it without quotes".to_owned())
         }
+        Value::String(text) if location::mapping(text, schemas).is_some() => location::mapping(text, schemas),
         Value::String(text) if wants("object") && text.contains(':') => {
             Some("put a space behind the colon: `name: value`".to_owned())
         }

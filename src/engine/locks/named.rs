@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::messages;
-use super::super::repository::local_path;
+use super::super::control::on_storage;
 use super::super::{EngineError, RepositoryAccess, Restic};
 use super::{CLOCK_SLACK, Lock, remove};
 use crate::process::{self, Context, ProcessSeen};
@@ -52,7 +51,7 @@ impl Restic {
         if !self.outlived_its_refresh(access, lock, context, &mut on_wait).await? {
             return Err(alive("it was refreshed or released while it was watched"));
         }
-        if remove(access, &lock.id) {
+        if remove(access, &lock.id).await {
             Ok(lock.clone())
         } else {
             let detail = format!("the lock {} could not be removed", lock.short());
@@ -86,7 +85,7 @@ impl Restic {
                 () = context.cancel.cancelled() => return Err(EngineError::Cancelled),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            if !is_there(access, &lock.id) {
+            if !is_there(access, &lock.id).await? {
                 return Ok(false);
             }
         }
@@ -100,6 +99,7 @@ fn may_hold(lock: &Lock, process: &ProcessSeen) -> bool {
     process.name == "restic" && process.started <= made
 }
 
-fn is_there(access: &RepositoryAccess, id: &str) -> bool {
-    local_path(access).filter(|_| messages::is_id(id)).is_some_and(|path| path.join("locks").join(id).exists())
+async fn is_there(access: &RepositoryAccess, id: &str) -> Result<bool, EngineError> {
+    let name = format!("locks/{id}");
+    on_storage(access, move |storage| storage.stat(&name)).await.map(|found| found.is_some())
 }

@@ -68,6 +68,7 @@ super::codes! {
     INVALID_SIZE = "invalid_size", Invalid, "this is no size";
     INVALID_SMTP = "invalid_smtp", Invalid, "this is no address of a mail server";
     INVALID_SNAPSHOT = "invalid_snapshot", Invalid, "this cannot name a snapshot";
+    INVALID_STORAGE = "invalid_storage", Invalid, "a field of a repository's storage cannot be used";
     INVALID_URL = "invalid_url", Invalid, "this is no web address";
     LINE_TOO_LONG = "line_too_long", Invalid, "a line of the config is too long";
     LOCK_WITHOUT_UNLOCK = "lock_without_unlock", Invalid, "a lock is named, but the action is not to unlock";
@@ -109,6 +110,8 @@ super::codes! {
     REPOSITORY_NOT_BARE = "repository_not_bare", Invalid, "the Git repository is not bare";
     REQUEST = "request", Invalid, "the request to a plugin cannot be understood or lacks something";
     RESTORE_OPTIONS = "restore_options", Invalid, "the options of the restore do not fit";
+    NESTED_REPOSITORY = "nested_repository", Invalid, "the repository of a destination lies in that of another";
+    PRUNE_OF_APPEND_ONLY = "prune_of_append_only", Invalid, "a destination that is never deleted from has a `prune`";
     SAME_REPOSITORY = "same_repository", Invalid, "two destinations have the same repository";
     SCHEDULE_NEVER_FIRES = "schedule_never_fires", Invalid, "the schedule never fires";
     SECOND_DEFAULT = "second_default", Invalid, "a second policy is the default";

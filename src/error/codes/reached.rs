@@ -68,6 +68,10 @@ super::codes! {
     STATE_IN_USE = "state_in_use", Busy, "another daemon uses the state directory";
     TABLE_LOCKED = "table_locked", Busy, "a table is locked by something else";
     TARGET_BUSY = "target_busy", Busy, "something else works on the target";
+    APPEND_ONLY = "append_only", Refused, "the destination is append-only: nothing is deleted from here";
+    CLOCKS_DIFFER = "clocks_differ", Refused, "the clocks of this host and of the storage differ by minutes";
+    DELETES_ALLOWED = "deletes_allowed", Refused, "the storage lets us delete although the destination is append-only";
+    DELETES_REFUSED = "deletes_refused", Refused, "the storage refuses to delete, and the destination is not append-only";
     ADMIN_API_OFF = "admin_api_off", Refused, "the admin API of the application is off";
     AOF_WINS = "aof_wins", Refused, "an append-only log is there, and it would be read and not the restored file";
     APP_OLDER = "app_older", Refused, "the application is older than the backup";

@@ -11,9 +11,14 @@ use crate::types::Outcome;
 impl RunExecutor {
     /// Hides what restic knows from the log; plugins add their own. What can't be read is said where it is needed.
     pub(super) async fn hide_passwords(&mut self) {
-        let read = self.destinations.iter().map(|each| {
-            let (name, password) = (each.name.clone(), each.password.clone());
-            async move { password.resolved().await.map_err(|error| format!("the password of {name}: {error}")) }
+        let references = self.destinations.iter().flat_map(|each| {
+            let storage =
+                each.repository.secrets().into_iter().map(|reference| (reference, "a secret of the storage of"));
+            let all = std::iter::once((&each.password, "the password of")).chain(storage);
+            all.map(|(reference, what)| (reference.clone(), format!("{what} {}", each.name)))
+        });
+        let read = references.map(|(reference, what)| async move {
+            reference.resolved().await.map_err(|error| format!("{what}: {error}"))
         });
         let mut reading: JoinSet<Result<SecretString, String>> = read.collect();
         let mut secrets = Vec::new();
@@ -34,7 +39,7 @@ impl RunExecutor {
         let mut first = None;
         for destination in &self.destinations {
             let present = tokio::select! {
-                present = route::present(destination) => present,
+                present = route::present(&self.world, destination) => present,
                 () = self.context.cancel.cancelled() => return Ok(()),
             };
             match present {

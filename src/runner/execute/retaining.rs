@@ -79,7 +79,8 @@ impl RunExecutor {
                 continue;
             };
             let Some(inventory) = self.inventories.get(&destination.name) else { continue };
-            if shipment.outcome != Outcome::Success {
+            // The storage keeps all, or somebody with other rights thins it out.
+            if shipment.outcome != Outcome::Success || destination.append_only {
                 continue;
             }
             judged.insert(destination.name.clone());
@@ -115,8 +116,8 @@ impl RunExecutor {
         for shipment in &mut self.record.shipments {
             let destination = self.destinations.iter().find(|each| each.name == shipment.destination);
             let (Some(destination), Some(id)) = (destination, shipment.snapshot.clone()) else { continue };
-            let location = destination.repository.location();
-            let gone = engine::absent(&location, std::slice::from_ref(&id)).await;
+            let Ok(access) = self.world.access(destination).await else { continue };
+            let gone = engine::absent(&access, std::slice::from_ref(&id)).await;
             if gone.is_some_and(|gone| !gone.is_empty()) {
                 let message = format!("the snapshot {id} of this run is not in {} at its end", shipment.destination);
                 shipment.trouble = Some(

@@ -137,7 +137,7 @@ async fn one_that_is_lost_or_opens_nothing_is_made_anew() {
         // At the same place lies another repository: its id is told, and nothing is opened with the old key.
         std::fs::remove_dir_all(place.path("repo")).unwrap();
         let mut other = Place::with(&program).await;
-        other.access.location.clone_from(&place.access.location);
+        other.lies_at(place.path("repo"));
         other.access.cache.clone_from(&place.access.cache);
         other.pin().await;
         assert_eq!(place.keys().len(), 2);

@@ -57,7 +57,7 @@ fn wrong_keys_of_a_bucket_are_told_as_such() {
         (S3Place { endpoint: "nas".to_owned(), ..right.clone() }, "bad_url"),
         (S3Place { bucket: "a/b".to_owned(), ..right.clone() }, "bad_storage"),
         (S3Place { prefix: "../x".to_owned(), ..right.clone() }, "bad_storage"),
-        (S3Place { style: Style::Virtual, ..right.clone() }, "bad_storage"),
+        (S3Place { style: BucketStyle::Virtual, ..right.clone() }, "bad_storage"),
         (S3Place { tls: Tls { ca: Some("/none".into()), fingerprint: None }, ..right }, "bad_tls"),
     ] {
         assert_eq!(told(open(&Place::S3(place), PATIENCE)).code().name(), code);

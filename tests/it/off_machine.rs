@@ -1,0 +1,316 @@
+//! Destinations off the machine: S3, SFTP and REST beside a directory, with the servers that people run.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use larder::config::model::{BucketStyle, Tls};
+use larder::storage::{ControlClient, Place, S3Place};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::site::{Site, text};
+use crate::support::storages::{self, Server};
+
+const ACCESS_KEY: &str = "LARDERTESTACCESS";
+const SECRET_KEY: &str = "canary-secret-of-the-bucket";
+const REST_PASSWORD: &str = "canary-password-of-the-server";
+
+/// The servers of one site; each ends with it.
+struct Servers {
+    s3: Server,
+    rest: Server,
+    sshd: Server,
+}
+
+fn servers(rest_options: &[&str]) -> Option<Servers> {
+    let login = format!("{ACCESS_KEY},{SECRET_KEY}");
+    let s3 = storages::rclone("s3", &["--auth-key", &login], |files| {
+        std::fs::create_dir(files.join("backups")).unwrap();
+    })?;
+    let mut options = vec!["--user", "larder", "--pass", REST_PASSWORD];
+    options.extend(rest_options);
+    let rest = storages::rclone("restic", &options, |_| {})?;
+    Some(Servers { s3, rest, sshd: storages::sshd() })
+}
+
+fn document(name: &str, repository: &str, more: &str, root: &str) -> String {
+    format!(
+        "---\nkind: Destination\nname: {name}\nrepository: {{{repository}}}\npassword: {{file: {root}/secrets/repository}}\n{more}"
+    )
+}
+
+fn s3_at(port: u16, root: &str) -> String {
+    format!(
+        "type: s3, endpoint: \"http://127.0.0.1:{port}\", bucket: backups, prefix: home, \
+         access_key: {{file: {root}/secrets/access}}, secret_key: {{file: {root}/secrets/secret}}"
+    )
+}
+
+fn rest_at(port: u16, root: &str) -> String {
+    format!("type: rest, url: \"http://127.0.0.1:{port}/home\", user: larder, password: {{file: {root}/secrets/rest}}")
+}
+
+fn sftp_at(sshd: &Server, host_key: &str, root: &str) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    format!(
+        "type: sftp, host: 127.0.0.1, port: {}, user: {user}, path: {}/restic, known_hosts: [\"{}\"], \
+         key: {{file: {root}/secrets/key}}",
+        sshd.port,
+        sshd.files().display(),
+        storages::public(&sshd.directory.path().join(host_key))
+    )
+}
+
+/// A site whose one target ships to a directory, a bucket, a host and a server; `more` stands in the server's document.
+fn site(servers: &Servers, more: &str) -> Site {
+    let site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.write("secrets/access", ACCESS_KEY);
+    site.write("secrets/secret", SECRET_KEY);
+    site.write("secrets/rest", REST_PASSWORD);
+    let key = std::fs::read_to_string(servers.sshd.directory.path().join("login")).unwrap();
+    site.write("secrets/key", &key);
+    let root = site.root().display().to_string();
+    let documents = [
+        document("bucket", &s3_at(servers.s3.port, &root), "", &root),
+        document("host", &sftp_at(&servers.sshd, "host", &root), "", &root),
+        document("server", &rest_at(servers.rest.port, &root), more, &root),
+    ];
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{}", documents.concat()));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, bucket, host, server]");
+    site
+}
+
+fn outcome(record: &Value) -> &str {
+    record["outcome"].as_str().unwrap_or("unfinished")
+}
+
+fn said(site: &Site, args: &[&str]) -> (i32, String) {
+    let done = site.command().args(args).output().unwrap();
+    (done.status.code().unwrap(), text(&done))
+}
+
+fn trouble_of<'r>(run: &'r Value, destination: &str) -> &'r Value {
+    let shipments = run["shipments"].as_array().unwrap();
+    &shipments.iter().find(|each| each["destination"] == destination).unwrap()["trouble"]
+}
+
+/// The bucket as an attacker with its keys has it.
+fn bucket_of(server: &Server) -> Box<dyn ControlClient> {
+    let place = Place::S3(S3Place {
+        endpoint: format!("http://127.0.0.1:{}", server.port),
+        bucket: "backups".to_owned(),
+        prefix: "home".to_owned(),
+        region: "us-east-1".to_owned(),
+        style: BucketStyle::Path,
+        access_key: SecretString::from(ACCESS_KEY.to_owned()),
+        secret_key: SecretString::from(SECRET_KEY.to_owned()),
+        tls: Tls::default(),
+        allow_http: false,
+    });
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    larder::storage::open(&place, Duration::from_secs(10)).unwrap()
+}
+
+/// Fails where a file below `place` holds one of `canaries`.
+fn holds_none_of(place: &Path, canaries: &[&str]) {
+    for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            holds_none_of(&entry.path(), canaries);
+        } else if let Ok(bytes) = std::fs::read(entry.path()) {
+            for canary in canaries {
+                let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+                assert!(!found, "{} holds a secret", entry.path().display());
+            }
+        }
+    }
+}
+
+#[test]
+fn one_job_ships_to_every_kind_side_by_side_and_comes_back_from_each() {
+    let Some(servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    site.start_and_push();
+    let all = ["local", "bucket", "host", "server"];
+    for round in 0..4 {
+        site.write("data/a.txt", &format!("round {round}\n"));
+        let run = site.run("files");
+        assert_eq!(outcome(&run), "success", "{run}");
+        assert_eq!(run["shipments"].as_array().unwrap().len(), all.len(), "{run}");
+    }
+    for name in all {
+        let shown = site.call("snapshot.list", json!({"destination": name})).unwrap();
+        let count = shown["items"].as_array().unwrap().len();
+        assert_eq!(count, 3, "retention keeps the last 3 in {name}: {shown}");
+        let to = site.path(&format!("back-{name}"));
+        let (code, shown) = said(&site, &["restore", "files", "--destination", name, "--to", to.to_str().unwrap()]);
+        assert_eq!(code, 0, "{name}: {shown}");
+        let back = to.join(site.path("data/a.txt").strip_prefix("/").unwrap());
+        assert_eq!(std::fs::read_to_string(back).unwrap(), "round 3\n", "{name}");
+        for verb in ["test", "check", "prune", "keys", "unlock"] {
+            let (code, shown) = said(&site, &["destination", verb, name]);
+            assert_eq!(code, 0, "{verb} {name}: {shown}");
+            if verb == "keys" {
+                assert!(shown.contains("the machine key of this Larder"), "{name}: {shown}");
+            }
+        }
+    }
+    let (code, shown) = said(&site, &["doctor"]);
+    assert_eq!(code, 0, "{shown}");
+    // What opens the storages is in the files that the operator made, and nowhere else.
+    let key = std::fs::read_to_string(site.path("secrets/key")).unwrap();
+    let middle = key.lines().nth(2).unwrap();
+    let canaries = [SECRET_KEY, REST_PASSWORD, middle];
+    for place in ["state", "backups", "larder.git", "config"] {
+        holds_none_of(&site.path(place), &canaries);
+    }
+    let log = site.log();
+    assert!(canaries.iter().all(|canary| !log.contains(canary)), "a secret is in the daemon's log");
+    assert!(!log.contains(ACCESS_KEY), "the access key is in the daemon's log");
+}
+
+#[test]
+fn a_test_says_in_lines_how_far_it_gets_and_what_to_type() {
+    let Some(servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    let hole = storages::black_hole();
+    let root = site.root().display().to_string();
+    let broken = [
+        document("silent", &s3_at(hole, &root), "", &root),
+        document("stranger", &sftp_at(&servers.sshd, "other-host", &root).replace("/restic,", "/other,"), "", &root),
+        document("closed", &rest_at(1, &root), "", &root),
+        document("elsewhere", &s3_at(servers.s3.port, &root).replace("bucket: backups", "bucket: nobodys"), "", &root),
+        document(
+            "intruder",
+            &rest_at(servers.rest.port, &root).replace("secrets/rest", "secrets/repository").replace("/home", "/other"),
+            "",
+            &root,
+        ),
+    ];
+    let written = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{written}{}", broken.concat()));
+    site.start_and_push();
+    let (code, shown) = said(&site, &["destination", "test", "bucket"]);
+    assert!(code == 0 && shown.contains("no repository yet"), "{shown}");
+    assert_eq!(outcome(&site.run("files")), "success");
+    for (name, word, why) in [
+        ("silent", "reachable", "said nothing"),
+        ("stranger", "reachable", "key"),
+        ("closed", "reachable", "refuses"),
+        ("elsewhere", "place", "nobodys"),
+        ("intruder", "authorised", "login"),
+    ] {
+        let begun = Instant::now();
+        let (code, shown) = said(&site, &["destination", "test", name]);
+        let took = begun.elapsed();
+        assert_eq!(code, 1, "{name}: {shown}");
+        let failed = shown.lines().find(|line| line.contains("FAILED")).unwrap_or_else(|| panic!("{name}: {shown}"));
+        assert!(failed.starts_with(word), "{name}: {shown}");
+        assert!(shown.contains(why), "{name}: {shown}");
+        assert!(took < Duration::from_secs(20), "{name} took {took:?}");
+    }
+    for name in ["local", "bucket", "host", "server"] {
+        let (code, shown) = said(&site, &["destination", "test", name]);
+        assert_eq!(code, 0, "{name}: {shown}");
+        assert!(!shown.contains("FAILED") && shown.contains("deletable   ok"), "{name}: {shown}");
+        assert!(shown.contains("answers"), "{name}: {shown}");
+    }
+}
+
+#[test]
+fn a_dead_destination_costs_a_run_its_own_shipment_only_and_is_served_again_when_it_is_back() {
+    let Some(servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    let rest_port = servers.rest.port;
+    drop(servers.rest);
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "partial", "{run}");
+    assert_eq!(trouble_of(&run, "server")["code"], "unreachable", "{run}");
+    for name in ["local", "bucket", "host"] {
+        assert_eq!(trouble_of(&run, name), &Value::Null, "{run}");
+    }
+    // A black hole in its place holds a run no longer than it takes to see that.
+    let hole = std::net::TcpListener::bind(("127.0.0.1", rest_port)).unwrap();
+    let begun = Instant::now();
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "partial", "{run}");
+    assert_eq!(trouble_of(&run, "server")["code"], "silent", "{run}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    drop(hole);
+}
+
+#[test]
+fn an_append_only_server_is_only_appended_to_and_one_that_deletes_all_the_same_is_told() {
+    let Some(servers) = servers(&["--append-only"]) else { return };
+    let mut site = site(&servers, "append_only: true\n");
+    site.start_and_push();
+    for _ in 0..4 {
+        let run = site.run("files");
+        assert_eq!(outcome(&run), "success", "{run}");
+    }
+    let count = |name: &str| {
+        site.call("snapshot.list", json!({"destination": name})).unwrap()["items"].as_array().unwrap().len()
+    };
+    assert_eq!((count("bucket"), count("server")), (3, 4));
+    let (code, shown) = said(&site, &["destination", "test", "server"]);
+    assert_eq!(code, 0, "{shown}");
+    let (code, shown) = said(&site, &["destination", "prune", "server"]);
+    assert!(code == 1 && shown.contains("append-only"), "{shown}");
+    // Declared wrongly, in both directions.
+    site.edit("config/destinations.yaml", "append_only: true\n", "");
+    let root = site.root().display().to_string();
+    let bucket = document("bucket", &s3_at(servers.s3.port, &root), "", &root);
+    site.edit("config/destinations.yaml", &bucket, &format!("{bucket}append_only: true\n"));
+    assert!(site.push("the other way round").status.success());
+    let (code, shown) = said(&site, &["destination", "test", "server"]);
+    assert!(code == 1 && shown.contains("refuses to delete") && shown.contains("append_only: true"), "{shown}");
+    let (code, shown) = said(&site, &["destination", "test", "bucket"]);
+    assert!(code == 1 && shown.contains("lets us delete"), "{shown}");
+}
+
+#[test]
+fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another() {
+    let Some(servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    site.start_and_push();
+    assert_eq!(outcome(&site.run("files")), "success");
+    let (code, shown) = said(&site, &["destination", "pin", "bucket"]);
+    assert_eq!(code, 0, "{shown}");
+    let line = shown.lines().find(|line| line.starts_with("repository_id: ")).unwrap().to_owned();
+    let root = site.root().display().to_string();
+    let bucket = document("bucket", &s3_at(servers.s3.port, &root), "", &root);
+    site.edit("config/destinations.yaml", &bucket, &format!("{bucket}{line}\n"));
+    assert!(site.push("pin the bucket").status.success());
+    assert_eq!(outcome(&site.run("files")), "success");
+    // The bucket is emptied and the state lost: nothing is made in its place.
+    site.stop();
+    std::fs::remove_dir_all(site.path("state")).unwrap();
+    std::fs::create_dir(site.path("state")).unwrap();
+    let bucket = bucket_of(&servers.s3);
+    for directory in ["keys", "snapshots"] {
+        for each in bucket.list(directory).unwrap() {
+            bucket.delete(&format!("{directory}/{}", each.name)).unwrap();
+        }
+    }
+    bucket.delete("config").unwrap();
+    site.start();
+    assert!(site.git(&["commit", "-q", "--allow-empty", "-m", "again"]).status.success());
+    assert!(site.push("again").status.success());
+    let run = site.run("files");
+    assert_eq!(trouble_of(&run, "bucket")["code"], "repository_missing", "{run}");
+    assert_eq!(bucket.stat("config").unwrap(), None);
+    // Another repository in its place is told by both ids.
+    let other = std::process::Command::new(crate::support::restic())
+        .args(["-r", &format!("s3:http://127.0.0.1:{}/backups/home", servers.s3.port), "init"])
+        .env("RESTIC_PASSWORD_FILE", site.path("secrets/repository"))
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .output()
+        .unwrap();
+    assert!(other.status.success(), "{}", text(&other));
+    let run = site.run("files");
+    assert_eq!(trouble_of(&run, "bucket")["code"], "repository_replaced", "{run}");
+}
