@@ -15,6 +15,7 @@ mod reconcile;
 mod recover;
 mod requests;
 mod restore;
+mod rewind;
 mod source_watch;
 mod state_watch;
 pub(crate) mod stop;

@@ -46,11 +46,12 @@ use crate::types::site::SiteId;
 use crate::types::{JobId, Name, Revision, RunId};
 
 pub use backup::{BackupReport, BackupRequest};
-pub use control::{answers, probe};
+pub use control::{answers, clean, probe};
 pub use error::EngineError;
 pub use find::FoundFile;
 pub use keys::{Key, KeyUse};
 pub use locks::{Lock, Unlocked};
+pub use machine_key::has_machine_key;
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
 pub use proof::prove;
 pub use restore::RestoreReport;
@@ -333,9 +334,7 @@ impl Restic {
         let context = Context {
             cancel: stop.clone(),
             log: context.log.clone(),
-            redact: context
-                .redact
-                .with([access.password.clone(), password.clone()].into_iter().chain(access.place.secrets()).collect()),
+            redact: context.redact.with([access.secrets(), vec![password.clone()]].concat()),
             mark: context.mark.clone(),
         };
         let mut hearing = Hearing {
@@ -406,6 +405,9 @@ impl Restic {
                 // restic counts in KiB a second; 0 would mean no limit.
                 args.extend([name.into(), (limit.0 / 1024).max(1).to_string().into()]);
             }
+        }
+        if let Some(mib) = access.limits.pack_mib {
+            args.extend(["--pack-size".into(), mib.to_string().into()]);
         }
         args.extend(reach.args.iter().cloned());
         args.push(call.operation.into());
@@ -545,7 +547,7 @@ mod tests {
             place: Place::Local("/mnt/nas/restic".into()),
             password: SecretString::from("hunter2hunter2".to_owned()),
             expected_id: None,
-            limits: Limits { upload: Some(crate::types::ByteSize(512)), download: None },
+            limits: Limits { upload: Some(crate::types::ByteSize(512)), ..Limits::default() },
             machine_key: true,
             cache: PathBuf::from("/var/cache/larder"),
         }

@@ -84,6 +84,8 @@ pub struct SftpPlace {
     pub known_hosts: Vec<String>,
     /// The program that answers ssh's question for the password: Larder itself (see [`askpass`]).
     pub askpass: PathBuf,
+    /// Marks its children, so that the next start finds what a crash left.
+    pub mark: String,
 }
 
 impl Place {

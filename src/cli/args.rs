@@ -75,7 +75,7 @@ pub enum Command {
     Accept(Accept),
     /// Apply a revision that is held
     Confirm(Confirm),
-    /// Test, check, prune or unlock a destination
+    /// Test, check, prune, unlock or rewind a destination
     Destination(DestinationArgs),
     /// Look at everything that the site needs and say what to type
     Doctor(Doctor),
@@ -296,6 +296,12 @@ pub struct DestinationArgs {
     /// For `unlock`: remove this lock, whosever it is; its id as the run or `unlock` shows it, at least 8 digits
     #[arg(long, value_name = "ID")]
     pub lock: Option<String>,
+    /// For `rewind`: what was deleted or overwritten since then comes back; RFC 3339, or as `larder runs` shows times
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub to: Option<jiff::Timestamp>,
+    /// For `rewind`: do it; without, only what would come back is said
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -309,6 +315,8 @@ pub enum DestinationVerb {
     Keys,
     /// Print the line that pins the repository's id in Git
     Pin,
+    /// Bring back what somebody deleted or overwrote in a bucket that keeps versions
+    Rewind,
 }
 
 #[derive(Debug, Args)]
@@ -400,6 +408,20 @@ pub struct Plugin {
     /// Where external plugins lie
     #[arg(long, env = "LARDER_PLUGINS", value_name = "DIR")]
     pub plugins: Option<PathBuf>,
+}
+
+/// Reads an instant: with its offset, or as it is shown, in the reader's zone.
+fn instant(text: &str) -> Result<jiff::Timestamp, String> {
+    if let Ok(instant) = text.parse() {
+        return Ok(instant);
+    }
+    let wanted = "write it as 2026-01-31T13:45:00Z, or as 2026-01-31 13:45:00 in this machine's zone";
+    let civil: jiff::civil::DateTime = text.parse().map_err(|_| format!("it is no time; {wanted}"))?;
+    let zoned = jiff::tz::TimeZone::system().to_ambiguous_zoned(civil).unambiguous();
+    zoned.map(|zoned| zoned.timestamp()).map_err(|_| {
+        "the clocks were changed then, so it is not clear which instant it is; write it as 2026-01-31T13:45:00Z"
+            .to_owned()
+    })
 }
 
 /// Reads `NAME=VALUE`; the value is JSON where it can be read as such, else text.

@@ -354,6 +354,12 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
             .with_hint("larder destination unlock NAME --lock ID")
             .into());
     }
+    let is_rewind = args.action == DestinationVerb::Rewind;
+    if is_rewind != args.to.is_some() || (args.yes && !is_rewind) {
+        return Err(Trouble::new(codes::REWIND_OPTIONS, "`rewind` needs --to, and --to and --yes go with it only")
+            .with_hint("larder destination rewind NAME --to TIME")
+            .into());
+    }
     let client = Client::connect(global)?;
     let method = match args.action {
         DestinationVerb::List => {
@@ -371,6 +377,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Unlock => "destination.unlock",
         DestinationVerb::Keys => "destination.keys",
         DestinationVerb::Pin => "destination.pin",
+        DestinationVerb::Rewind => "destination.rewind",
     };
     let Some(name) = &args.destination else {
         return Err(Trouble::new(codes::MISSING_DESTINATION, "which destination?")
@@ -378,8 +385,11 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
             .into());
     };
     let mut params = json!({"destination": name});
-    if let (Some(lock), Some(object)) = (&args.lock, params.as_object_mut()) {
-        object.insert("lock".to_owned(), json!(lock));
+    if let Some(lock) = &args.lock {
+        params = json!({"destination": name, "lock": lock});
+    }
+    if let Some(to) = &args.to {
+        params = json!({"destination": name, "to": to, "dry_run": !args.yes});
     }
     let answer = client.call(method, params)?;
     let done = follow_operation(&client, &answer, global.output, None)?;

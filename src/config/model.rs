@@ -159,11 +159,17 @@ fn yes() -> bool {
     true
 }
 
-/// Transfer limits in bytes a second.
+/// How a repository is used: transfer limits in bytes a second, connections at once, size of packs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub upload: Option<ByteSize>,
     pub download: Option<ByteSize>,
+    /// To the storage, at once; none: restic's own, 2 for a directory and 5 elsewhere.
+    #[serde(default)]
+    pub connections: Option<u32>,
+    /// Of the files that the data is packed into, in MiB; none: restic's own, 16.
+    #[serde(default)]
+    pub pack_mib: Option<u32>,
 }
 
 /// When a repository is checked.

@@ -125,6 +125,11 @@ pub struct RawDestination {
     pub password: SecretRef,
     /// Bounds for the transfer.
     pub limits: Option<RawLimits>,
+    /// How many connections to the storage are used at once. Without it: 5, and 2 for a directory.
+    #[schemars(range(min = 1, max = 64))]
+    pub connections: Option<u32>,
+    /// How large the files are that the data is packed into, 4MiB to 128MiB: larger ones are fewer. Without it: 16MiB.
+    pub pack_size: Option<RawSize>,
     /// Whether this machine gets a key of its own in the repository, which opens it in 40 ms instead of a second. Its
     /// secret is random and stays in the state directory; the password opens the repository as before. Without it: true.
     pub machine_key: Option<bool>,

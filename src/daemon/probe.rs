@@ -1,5 +1,6 @@
 //! What `destination test` asks of a storage before restic does: a line each, with an end where nothing answers.
 
+use crate::engine::{self, RepositoryAccess};
 use crate::error::{Trouble, codes};
 use crate::runner::control::OperationId;
 use crate::runner::route::Route;
@@ -17,25 +18,25 @@ pub(super) async fn probed(route: &Route, id: OperationId, is_used: bool) -> Res
     let destination = &route.destination;
     crate::runner::route::mounted(destination).await?;
     let access = route.world.access(destination).await?;
-    let probe = crate::engine::probe(&access).await.map_err(|error| error.trouble())?;
+    let probe = engine::probe(&access).await.map_err(|error| error.trouble())?;
     for (question, step) in probe.steps() {
-        route.world.operations.line(id, &line(question, step));
+        route.world.operations.line(id, &line(&access, question, step));
     }
     // A directory of this host is looked at more closely behind this, by what restic needs of it.
     if destination.repository.local().is_some() {
         return Ok(());
     }
     match judged(&destination.name, destination.append_only, is_used, &probe) {
-        Some(trouble) => Err(trouble),
+        Some(trouble) => Err(engine::clean(&access, trouble)),
         None => Ok(()),
     }
 }
 
-fn line(question: Question, step: &Step) -> String {
+fn line(access: &RepositoryAccess, question: Question, step: &Step) -> String {
     let word = question.word();
     match step {
         Step::Ok(detail) => format!("{word:<11} ok: {detail}"),
-        Step::Failed(error) => format!("{word:<11} FAILED: {error}"),
+        Step::Failed(error) => format!("{word:<11} FAILED: {}", engine::clean(access, error.trouble()).message),
         Step::NotTried(why) => format!("{word:<11} not tried: {why}"),
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::upkeep::Wanted;
-use crate::daemon::{restore, upkeep};
+use crate::daemon::{restore, rewind, upkeep};
 use crate::error::{Trouble, codes};
 use crate::runner::control::Request;
 use crate::runner::execute::Ended;
@@ -73,6 +73,10 @@ impl Keeper {
                     cancel,
                 ));
             }
+            Request::Rewind { rewind: order, reply } => {
+                let config = self.config.borrow().clone();
+                let _ = reply.send(rewind::start(&self.world, &config, order, &mut self.upkeep, cancel));
+            }
             Request::TestMail { reply } => {
                 let email = self.config.borrow().site.email.clone();
                 tokio::spawn(async move {
@@ -96,7 +100,7 @@ impl Keeper {
             Request::StartRun { reply, .. } => drop(reply.send(Err(trouble))),
             Request::Suspend { reply, .. } | Request::Resume { reply, .. } => drop(reply.send(Err(trouble))),
             Request::Accept { reply, .. } => drop(reply.send(Err(trouble))),
-            Request::Destination { reply, .. } => drop(reply.send(Err(trouble))),
+            Request::Destination { reply, .. } | Request::Rewind { reply, .. } => drop(reply.send(Err(trouble))),
             other => return Some(other),
         }
         None

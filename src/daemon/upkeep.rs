@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::{only_appended_to, probed};
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
-use crate::engine::{self, KeyUse, RepositoryAccess};
+use crate::engine::{self, KeyUse, RepositoryAccess, Restic};
 use crate::error::{Kind, Trouble, codes};
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
@@ -143,13 +144,12 @@ fn begin(
     let id = world.operations.start(title, world.clock.now());
     let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
     let site = config.site.clone();
-    let read_data = destination.check.as_ref().and_then(|check| check.read_data.clone());
     let used = Used::of(config, &destination.name);
     tasks.spawn(async move {
         let action = wanted.action;
         let result = match &wanted.lock {
             Some(lock) => unlock_named(&route, id, lock).await,
-            None => act(&route, id, &site, action, read_data.as_deref(), used).await,
+            None => act(&route, id, &site, action, used).await,
         };
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
@@ -198,7 +198,7 @@ fn note_upkeep(
 }
 
 /// What a test found is what the pages say of the destination from then on; a lock of somebody who works there is no fault.
-fn note_test(route: &Route, trouble: Option<&Trouble>) {
+pub(super) fn note_test(route: &Route, trouble: Option<&Trouble>) {
     if matches!(trouble.and_then(Trouble::kind), Some(Kind::Cancelled | Kind::Busy)) {
         return;
     }
@@ -246,16 +246,10 @@ async fn act(
     id: OperationId,
     site: &Site,
     action: DestinationAction,
-    read_data: Option<&str>,
     used: Used,
 ) -> Result<Vec<String>, Trouble> {
-    let (width, slots) = route.world.slots(&route.destination.name, route.per_destination);
-    // Prune rewrites the repository: it takes every slot, so it waits for the runs and they for it.
-    let wanted = if action == DestinationAction::Prune { width } else { 1 };
-    let _slots = tokio::select! {
-        slots = slots.acquire_many_owned(wanted) => slots.map_err(|_| stopped())?,
-        () = route.context.cancel.cancelled() => return Err(stopped()),
-    };
+    // Prune rewrites the repository.
+    let _slots = if action == DestinationAction::Prune { every_slot(route).await? } else { slots(route, 1).await? };
     if action == DestinationAction::Test {
         probed(route, id, used == Used::Yes).await?;
     }
@@ -280,21 +274,12 @@ async fn act(
                 *first = format!("{}: repository {id} answers, {first}", access.location);
             }
             lines.extend(written_to(name, &access, used, "it can be read").await?);
+            if used == Used::Yes && !engine::has_machine_key(&access) {
+                lines.push(no_machine_key(name, access.machine_key));
+            }
             Ok(lines)
         }
-        DestinationAction::Check => {
-            restic.check(&access, read_data, &route.context).await.map_err(|error| error.trouble())?;
-            // An empty repository has no errors either.
-            let found = holdings::list(route, &restic, &access, &site.artifacts).await?;
-            found.complete(name)?;
-            let mut lines = vec![match read_data {
-                Some(part) => format!("no errors were found ({part} of the data was read)"),
-                None => "no errors were found (structure only; set `check.read_data` to read data too)".to_owned(),
-            }];
-            lines.extend(found.lines(name));
-            lines.extend(written_to(name, &access, used, "no errors were found").await?);
-            Ok(lines)
-        }
+        DestinationAction::Check => check(route, site, (&restic, &access), used).await,
         DestinationAction::Prune => {
             // What vanished without us can be brought back only while its data is there.
             holdings::list(route, &restic, &access, &site.artifacts).await?.complete(name)?;
@@ -318,13 +303,10 @@ async fn act(
             let mut lines: Vec<String> = keys.iter().map(|key| key.line(name.as_str())).collect();
             match (access.machine_key, keys.iter().any(|key| key.used_for == KeyUse::ThisMachine)) {
                 (true, true) => {}
-                (true, false) => {
-                    lines.push("no machine key yet: the next run makes one, or its log says why it cannot".to_owned());
-                }
+                (_, false) => lines.push(no_machine_key(name, access.machine_key)),
                 (false, true) => lines.push(format!(
                     "the machine key is not used (`machine_key: false` in the document of {name}); `restic key remove` removes it"
                 )),
-                (false, false) => lines.push(format!("no machine key: `machine_key: false` in the document of {name}")),
             }
             Ok(lines)
         }
@@ -349,16 +331,65 @@ async fn act(
     }
 }
 
+/// Why calls to it take longer than they need.
+fn no_machine_key(name: &Name, wanted: bool) -> String {
+    if wanted {
+        "no machine key yet: the next run makes one, or its log says why it cannot".to_owned()
+    } else {
+        format!("no machine key: `machine_key: false` in the document of {name}")
+    }
+}
+
+/// Slots of the destination: with all of them it waits for the runs, and they for it.
+async fn slots(route: &Route, count: u32) -> Result<OwnedSemaphorePermit, Trouble> {
+    let (width, slots) = route.world.slots(&route.destination.name, route.per_destination);
+    tokio::select! {
+        slots = slots.acquire_many_owned(count.min(width)) => slots.map_err(|_| stopped()),
+        () = route.context.cancel.cancelled() => Err(stopped()),
+    }
+}
+
+pub(super) async fn every_slot(route: &Route) -> Result<OwnedSemaphorePermit, Trouble> {
+    slots(route, u32::MAX).await
+}
+
+/// Opens the repository by its password and checks it, for who has the slots already.
+pub(super) async fn checked(route: &Route, site: &Site, used: Used) -> Result<Vec<String>, Trouble> {
+    let (restic, access) = route.open().await?;
+    check(route, site, (&restic.by_password(), &access), used).await
+}
+
+async fn check(
+    route: &Route,
+    site: &Site,
+    (restic, access): (&Restic, &RepositoryAccess),
+    used: Used,
+) -> Result<Vec<String>, Trouble> {
+    let name = &route.destination.name;
+    let read_data = route.destination.check.as_ref().and_then(|check| check.read_data.as_deref());
+    restic.check(access, read_data, &route.context).await.map_err(|error| error.trouble())?;
+    // An empty repository has no errors either.
+    let found = holdings::list(route, restic, access, &site.artifacts).await?;
+    found.complete(name)?;
+    let mut lines = vec![match read_data {
+        Some(part) => format!("no errors were found ({part} of the data was read)"),
+        None => "no errors were found (structure only; set `check.read_data` to read data too)".to_owned(),
+    }];
+    lines.extend(found.lines(name));
+    lines.extend(written_to(name, access, used, "no errors were found").await?);
+    Ok(lines)
+}
+
 /// Whether backups go to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Used {
+pub(super) enum Used {
     Yes,
     /// No job of the config: what lies there is only kept.
     No,
 }
 
 impl Used {
-    fn of(config: &Config, name: &Name) -> Self {
+    pub(super) fn of(config: &Config, name: &Name) -> Self {
         let used = config.jobs().any(|(_, _, policy)| policy.destinations.contains(name));
         if used { Self::Yes } else { Self::No }
     }
@@ -387,6 +418,6 @@ pub(super) fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
 }
 
-fn stopped() -> Trouble {
+pub(super) fn stopped() -> Trouble {
     Trouble::new(codes::CANCELLED, "the daemon is stopping")
 }

@@ -178,6 +178,8 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
         locked(location(), complaints)
     } else if says(&["wrong password or no key found"]) {
         EngineError::WrongPassword { location: location() }
+    } else if is_remote && says(&["x509: ", "tls: failed to verify"]) {
+        EngineError::Certificate { location: location(), detail }
     } else if is_remote && says(&DENIED) {
         EngineError::Denied { location: location(), detail }
     } else if is_remote && says(&UNREACHABLE) {
@@ -194,7 +196,7 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
 }
 
 /// How a server's refusal reads in restic's words.
-const DENIED: [&str; 13] = [
+const DENIED: [&str; 12] = [
     "access denied",
     "accessdenied",
     "the access key id you provided does not exist",
@@ -207,7 +209,6 @@ const DENIED: [&str; 13] = [
     "403 forbidden",
     "host key verification failed",
     "permission denied (",
-    "x509: ",
 ];
 
 /// How a server's absence reads in restic's words.
@@ -289,6 +290,10 @@ mod tests {
                 "unreachable",
             ),
             ("subprocess ssh: larder@nas: Permission denied (publickey).", "unauthorized"),
+            (
+                "Fatal: unable to open config file: x509: certificate is valid for a.lan, not nas.lan",
+                "certificate_untrusted",
+            ),
         ] {
             assert_eq!(code_at("s3:https://n/b", &Exit::Code(1), line), code, "{line}");
         }

@@ -2,11 +2,26 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::{EngineError, RepositoryAccess};
+use crate::error::Trouble;
+use crate::process::Redactor;
 use crate::storage::{self, ControlClient, Probe, StorageError};
 
 /// How long the storage may say nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one piece of work may take, however it drips.
+const WORK_MAX: Duration = Duration::from_secs(90);
+
+impl RepositoryAccess {
+    /// What must be seen nowhere.
+    pub(super) fn secrets(&self) -> Vec<SecretString> {
+        let mut all = self.place.secrets();
+        all.push(self.password.clone());
+        all
+    }
+}
 
 /// Does `work` on the storage, off the runtime's threads.
 pub(super) async fn on_storage<T: Send + 'static>(
@@ -18,10 +33,28 @@ pub(super) async fn on_storage<T: Send + 'static>(
         let client = storage::open(&place, PATIENCE)?;
         work(&*client)
     });
-    match done.await {
-        Ok(done) => done.map_err(EngineError::Storage),
-        Err(_) => Err(EngineError::Cancelled),
+    match tokio::time::timeout(WORK_MAX, done).await {
+        Ok(Ok(done)) => done.map_err(|error| told(access, &error)),
+        Ok(Err(_)) => Err(EngineError::Cancelled),
+        // What it waits for has an end of its own, and nobody waits for that.
+        Err(_) => Err(EngineError::Unreachable {
+            location: access.location.clone(),
+            detail: format!("it was not done within {}", crate::types::show_duration(WORK_MAX)),
+        }),
     }
+}
+
+/// In words; a server may repeat what it was told.
+pub(super) fn told(access: &RepositoryAccess, error: &StorageError) -> EngineError {
+    EngineError::Storage { code: error.code(), trouble: Box::new(clean(access, error.trouble())) }
+}
+
+/// Without what opens the repository or its storage.
+#[must_use]
+pub fn clean(access: &RepositoryAccess, trouble: Trouble) -> Trouble {
+    let redact = Redactor::new(access.secrets());
+    let message = redact.redact_cut(&trouble.message).into_owned();
+    Trouble { message, hint: trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned()), ..trouble }
 }
 
 /// Whether the storage answers and lets us in, be there a repository or not; at once on this machine.

@@ -7,7 +7,6 @@ use crate::error::{Code, Trouble, codes};
 use crate::look::Silent;
 
 use super::wanted::literal;
-use crate::storage::StorageError;
 
 /// Says what was wrong with restic, a repository or a request; never holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +74,10 @@ pub enum EngineError {
     SnapshotDiffers { id: String, difference: String },
     #[error("{left} snapshots are still in {location} although restic said that it forgot them")]
     StillThere { left: usize, location: String },
-    #[error("{0}")]
-    Storage(#[source] StorageError),
+    #[error("{}", trouble.message)]
+    Storage { code: Code, trouble: Box<Trouble> },
+    #[error("restic does not trust the certificate of {location}: {detail}")]
+    Certificate { location: String, detail: String },
     #[error("{location} does not let us: {detail}")]
     Denied { location: String, detail: String },
     #[error("{location} cannot be reached: {detail}")]
@@ -115,7 +116,8 @@ impl EngineError {
             Self::LockAlive { .. } => codes::LOCK_ALIVE,
             Self::InVain { .. } => codes::REPOSITORY_FAILING,
             Self::Silent { .. } => codes::PATH_HANGING,
-            Self::Storage(error) => error.code(),
+            Self::Storage { code, .. } => *code,
+            Self::Certificate { .. } => codes::CERTIFICATE_UNTRUSTED,
             Self::Denied { .. } => codes::UNAUTHORIZED,
             Self::Unreachable { .. } => codes::UNREACHABLE,
             Self::WrongPassword { .. } => codes::WRONG_PASSWORD,
@@ -169,7 +171,10 @@ impl EngineError {
             Self::LockMissing { there, .. } => format!("there are: {}", there.join("; ")),
             Self::LockAlive { .. } => "wait for it to end, or end it".to_owned(),
             Self::Silent { silent } => silent.hint(),
-            Self::Storage(error) => return error.hint(),
+            Self::Storage { trouble, .. } => return trouble.hint.clone(),
+            Self::Certificate { .. } => "restic wants a certificate in date and for the name in the address, also where it is pinned: use such a \
+                 name, or give its authority as `tls: {ca: FILE}`"
+                .to_owned(),
             Self::Denied { .. } => "check the credentials in the destination's `repository`, and what they may do there".to_owned(),
             Self::Unreachable { .. } => "look at the network and at the server; `larder destination test` says how far it gets".to_owned(),
             Self::InVain { .. } => "look at the disk and its cables (`dmesg`), or at the network".to_owned(),

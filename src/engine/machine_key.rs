@@ -21,6 +21,7 @@ use super::children::{host_name, user_name};
 use super::control::on_storage;
 use super::{Call, EngineError, RepositoryAccess, Restic, kept, messages};
 use crate::process::Context;
+use crate::storage::StorageError;
 
 /// Under which the keys are kept.
 const MACHINE_KEYS: &str = "machine-keys";
@@ -109,7 +110,19 @@ impl Restic {
         // Kept first: a key that nobody can use any more would stay in the repository for ever.
         keep(access, repository, &sealed).map_err(|error| format!("its secret cannot be kept: {error}"))?;
         let (name, file) = (format!("keys/{}", sealed.id), sealed.file);
-        match on_storage(access, move |storage| storage.put_new(&name, &file)).await {
+        let put = on_storage(access, move |storage| match storage.put_new(&name, &file) {
+            Err(error @ (StorageError::Exists { .. } | StorageError::Denied { .. })) => Err(error),
+            // It may have arrived all the same; then it is there to be used, and not to be left behind.
+            Err(error) => {
+                if storage.stat(&name)?.is_some() {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            Ok(()) => Ok(()),
+        });
+        match put.await {
             Ok(()) => Ok(sealed.id),
             Err(error) => {
                 forget(access);
@@ -137,6 +150,11 @@ impl Restic {
 
 /// The user that a machine key is of, as `restic key list` shows it.
 pub(super) const USER_PREFIX: &str = "larder:";
+
+/// Whether this machine has a key of its own for it.
+pub fn has_machine_key(access: &RepositoryAccess) -> bool {
+    known(access).is_some()
+}
 
 /// The key that is kept for this repository.
 pub(super) fn known(access: &RepositoryAccess) -> Option<MachineKey> {

@@ -12,7 +12,7 @@ const CERTIFICATES: &str = "certificates";
 pub(super) fn certificate(access: &RepositoryAccess, base: &str, fingerprint: &str) -> Result<PathBuf, EngineError> {
     let path = kept::named(access, CERTIFICATES, fingerprint);
     if !path.exists() {
-        let pem = storage::certificate(base, fingerprint).map_err(EngineError::Storage)?;
+        let pem = storage::certificate(base, fingerprint).map_err(|error| super::control::told(access, &error))?;
         kept::write(&path, pem.as_bytes()).map_err(|error| EngineError::Files(path.clone(), error))?;
     }
     Ok(path)

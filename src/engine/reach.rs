@@ -22,6 +22,15 @@ impl Reach {
     /// Blocking: writes private files, and looks at a pinned certificate.
     pub(super) fn of(access: &RepositoryAccess) -> Result<Self, EngineError> {
         let mut reach = Self::default();
+        if let Some(connections) = access.limits.connections {
+            let backend = match &access.place {
+                Place::Local(_) => "local",
+                Place::S3(_) => "s3",
+                Place::Rest(_) => "rest",
+                Place::Sftp(_) => "sftp",
+            };
+            reach.option(&format!("{backend}.connections={connections}"));
+        }
         match &access.place {
             Place::Local(_) => {}
             Place::S3(s3) => {

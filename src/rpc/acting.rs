@@ -6,10 +6,11 @@ use crate::rpc::access::Access::{Control, Read};
 use crate::rpc::register::Register;
 use crate::rpc::wire::{
     AcceptParams, ConfirmParams, DestinationParams, Done, HoldsAccepted, MailTested, NoParams, OperationStarted,
-    PlanParams, ReconcileParams, RestoreParams, RunParams, RunStartParams, RunsStarted, SuspendParams, TargetParams,
-    UnlockParams, invalid,
+    PlanParams, ReconcileParams, RestoreParams, RewindParams, RunParams, RunStartParams, RunsStarted, SuspendParams,
+    TargetParams, UnlockParams, invalid,
 };
-use crate::runner::control::{DestinationAction, PlanText, Reconciled, Request};
+use crate::runner::control::{DestinationAction, PlanText, Reconciled, Request, RewindRequest};
+use crate::storage::s3::RewindAct;
 
 /// Longest reason of a suspension, in characters.
 const REASON_CHARS_MAX: usize = 500;
@@ -41,6 +42,13 @@ pub(super) fn register(to: &mut impl Register) {
         Control,
         "Remove locks that dead processes of ours left, or one that is named by its id.",
         unlock,
+    );
+    to.method(
+        "destination.rewind",
+        Control,
+        "Bring back what was deleted or overwritten since a time in a bucket that keeps versions; says only what that \
+         would be unless `dry_run` is false.",
+        rewind,
     );
     to.method("config.plan", Read, "What applying a revision or a config would change; applies nothing.", plan);
     to.method("config.reconcile", Control, "Look at the watched branch again, now.", reconcile);
@@ -102,6 +110,14 @@ async fn unlock(rpc: Rpc, params: UnlockParams) -> Result<OperationStarted, Trou
     let UnlockParams { destination, lock } = params;
     let action = DestinationAction::Unlock;
     let operation = rpc.control.ask(|reply| Request::Destination { destination, action, lock, reply }).await?;
+    Ok(OperationStarted { operation })
+}
+
+async fn rewind(rpc: Rpc, params: RewindParams) -> Result<OperationStarted, Trouble> {
+    let RewindParams { destination, to, dry_run } = params;
+    let act = if dry_run { RewindAct::Look } else { RewindAct::BringBack };
+    let rewind = RewindRequest { destination, to, act };
+    let operation = rpc.control.ask(|reply| Request::Rewind { rewind, reply }).await?;
     Ok(OperationStarted { operation })
 }
 

@@ -417,6 +417,22 @@ pub struct UnlockParams {
     pub lock: Option<String>,
 }
 
+/// What brings a destination back to a time.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RewindParams {
+    pub destination: Name,
+    /// What was deleted or overwritten since then comes back.
+    pub to: Timestamp,
+    /// Only say what would come back.
+    #[serde(default = "by_default")]
+    pub dry_run: bool,
+}
+
+fn by_default() -> bool {
+    true
+}
+
 /// A policy of the config in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyInfo {

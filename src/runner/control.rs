@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::model::Config;
 use crate::error::{Trouble, codes};
 use crate::run::hold::{Hold, HoldKind};
+use crate::storage::s3::RewindAct;
 use crate::types::{JobId, Name, Revision, RunId};
 
 /// Where an answer goes.
@@ -73,6 +74,11 @@ pub enum Request {
         action: DestinationAction,
         /// For an unlock: the lock that is said to be dead, by its id.
         lock: Option<String>,
+        reply: Reply<OperationId>,
+    },
+    /// Bring back what was deleted or overwritten in a bucket that keeps versions, or say what that would be.
+    Rewind {
+        rewind: RewindRequest,
         reply: Reply<OperationId>,
     },
     /// Send a test mail now and say what the server answered.
@@ -152,6 +158,15 @@ pub struct RestoreRequest {
     /// With `into`: what the plugin lets choose.
     #[serde(default)]
     pub options: serde_json::Value,
+}
+
+/// Which destination to bring back to which time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewindRequest {
+    pub destination: Name,
+    /// What was deleted or overwritten since then comes back.
+    pub to: Timestamp,
+    pub act: RewindAct,
 }
 
 /// A piece of work that is no run: a restore, a prune, a check. Same shape as a run's id.

@@ -1,6 +1,7 @@
 //! Where a destination's storage is, with the secrets that open it.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use secrecy::SecretString;
 
@@ -13,7 +14,7 @@ use crate::storage::{Place, RestPlace, S3Place, SftpPlace};
 ///
 /// # Errors
 /// When a secret cannot be had.
-pub(super) async fn place(destination: &Destination) -> Result<Place, Trouble> {
+pub(super) async fn place(destination: &Destination, state_id: &str) -> Result<Place, Trouble> {
     let secret = async |field: &'static str, reference: &SecretRef| -> Result<SecretString, Trouble> {
         reference.resolved().await.map_err(|error| {
             let message = format!("destination {}: `{field}`: {}", destination.name, crate::error::chain(&error));
@@ -45,8 +46,8 @@ pub(super) async fn place(destination: &Destination) -> Result<Place, Trouble> {
             key: maybe("key", sftp.key.as_ref()).await?,
             password: maybe("password", sftp.password.as_ref()).await?,
             known_hosts: sftp.known_hosts.clone(),
-            // ssh asks this program for a password.
-            askpass: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("larder")),
+            askpass: program(),
+            mark: format!("{state_id}:storage"),
         }),
         Repository::Rest(rest) => Place::Rest(RestPlace {
             url: rest.url.clone(),
@@ -56,4 +57,11 @@ pub(super) async fn place(destination: &Destination) -> Result<Place, Trouble> {
             allow_http: rest.allow_http,
         }),
     })
+}
+
+/// This program, which ssh asks for a password: as it was when it was first asked for, since the system calls one that was
+/// replaced since then by no name that can be started.
+pub(super) fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| std::env::current_exe().unwrap_or_else(|_| PathBuf::from("larder"))).clone()
 }

@@ -37,8 +37,12 @@ pub async fn present(world: &World, destination: &Destination) -> Result<(), Tro
 }
 
 /// A trouble of a server says whose it is.
-fn named(destination: &Destination, trouble: Trouble) -> Trouble {
-    Trouble { message: format!("destination {}: {}", destination.name, trouble.message), ..trouble }
+pub(super) fn named(destination: &Destination, trouble: Trouble) -> Trouble {
+    let whose = format!("destination {}: ", destination.name);
+    if trouble.message.starts_with(&whose) {
+        return trouble;
+    }
+    Trouble { message: format!("{whose}{}", trouble.message), ..trouble }
 }
 
 /// Whether the mount that a destination on this machine needs is there, and its place answers.

@@ -9,7 +9,7 @@ use crate::config::model::{Artifacts, Tolerate};
 use crate::engine::{self, BackupReport, BackupRequest, EngineError, Progress, RepositoryAccess, Restic};
 use crate::error::{Kind, Trouble, codes};
 use crate::runner::holdings::{self, Inventory};
-use crate::runner::route::Route;
+use crate::runner::route::{Route, named};
 use crate::store::record::{DestinationRecord, Shipment};
 use crate::types::{ByteSize, JobId, Outcome};
 
@@ -115,6 +115,9 @@ fn shipment(route: &Route, spec: &SnapshotSpec, made: Result<Made, Trouble>, too
                 shipment.outcome = Outcome::Cancelled;
             }
             shipment.trouble = Some(trouble);
+            if shipment.is_away() {
+                shipment.trouble = shipment.trouble.take().map(|trouble| named(&route.destination, trouble));
+            }
         }
     }
     Shipped { shipment, notices, inventory }

@@ -66,6 +66,7 @@ pub struct WorldParts {
 impl World {
     #[must_use]
     pub fn new(parts: WorldParts) -> Self {
+        place::program();
         Self {
             ledger: parts.ledger,
             live: Live::default(),
@@ -130,9 +131,9 @@ impl World {
         Ok(RepositoryAccess {
             destination: destination.name.clone(),
             location: destination.repository.location(),
-            place: place::place(destination).await?,
+            place: place::place(destination, &self.state_id).await?,
             password,
-            expected_id: known.and_then(|record| record.repository_id).or_else(|| destination.repository_id.clone()),
+            expected_id: pinned(destination, known.and_then(|record| record.repository_id))?,
             limits: destination.limits,
             machine_key: destination.machine_key,
             cache: self.paths.cache(),
@@ -205,6 +206,24 @@ impl World {
     pub fn with_destinations<T>(&self, work: impl FnOnce(&Ledger) -> T) -> T {
         let _turn = self.destination_writes.lock().unwrap_or_else(PoisonError::into_inner);
         work(&self.ledger)
+    }
+}
+
+/// The id that the repository must have: as Git says, which must be what is known.
+fn pinned(destination: &Destination, known: Option<String>) -> Result<Option<String>, Trouble> {
+    match (&destination.repository_id, known) {
+        (Some(written), Some(known)) if *written != known => Err(Trouble::new(
+            codes::REPOSITORY_REPLACED,
+            format!(
+                "destination {}: `repository_id` in Git is {written}, and the repository that was used so far is {known}",
+                destination.name
+            ),
+        )
+        .with_hint(format!(
+            "write `repository_id: \"{known}\"` if it is that one; a new repository belongs to a destination of another name"
+        ))),
+        (Some(written), _) => Ok(Some(written.clone())),
+        (None, known) => Ok(known),
     }
 }
 

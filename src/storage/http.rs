@@ -9,10 +9,13 @@ use super::StorageError;
 use crate::config::model::Tls;
 use crate::web::{Answer, Call, ClearText, Trust, Web};
 
+/// Longest that one call may take with its body, however it drips.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
 /// A server of HTTP.
 pub(super) struct Http {
     web: Web,
-    /// When what is going on has to be over; none: only each wait is bounded.
+    /// When what is going on has to be over; none: each call has its own bound.
     end: Cell<Option<Instant>>,
     /// The server's clock less this host's, by the last answer.
     skew_s: Cell<Option<i64>>,
@@ -33,7 +36,8 @@ impl Http {
     }
 
     pub(super) fn call(&self, method: &str, path: &str) -> Call<'_> {
-        self.web.call(method, path).until(self.end.get())
+        let end = self.end.get().unwrap_or_else(|| Instant::now() + CALL_MAX);
+        self.web.call(method, path).until(Some(end))
     }
 
     /// Sends it, and notes what the clock there says.

@@ -83,40 +83,52 @@ impl Rest {
             404 => false,
             _ => return Err((Question::Authorised, self.refusal(config, "look at config"))),
         };
-        probe.ok(Question::Authorised, if self.login.is_some() { "the login is taken" } else { "no login is needed" });
-        probe.ok(Question::Place, "the server takes the path");
-        probe.repository(is_there);
         probe.not_tried(Question::Room, "the protocol does not tell");
         if !is_there {
+            // Any web server says so of any path.
+            probe.not_tried(Question::Authorised, "nothing is there yet that a login would open");
+            probe.not_tried(
+                Question::Place,
+                "whether this is a REST server shows when the first run makes the repository",
+            );
+            probe.repository(false);
             probe.not_tried(Question::Writable, "only in a repository a file can be put, and there is none yet");
             probe.not_tried(Question::Deletable, "there is no repository yet");
             return Ok(());
         }
-        // A lock, since locks can be deleted in append-only mode, too; it is gone before restic minds it.
+        probe.ok(Question::Authorised, if self.login.is_some() { "the login is taken" } else { "no login is needed" });
+        probe.ok(Question::Place, "the server takes the path");
+        probe.repository(true);
+        let nobody = hex::encode(Sha256::digest(name::of_probe().as_bytes()));
+        let asked = self.send("DELETE", &format!("/data/{nobody}"), None);
+        let asked = asked.map_err(|error| (Question::Deletable, error))?;
+        match asked.status() {
+            403 | 405 => {
+                probe.keeps("no: the server is append-only");
+                probe.not_tried(Question::Writable, "an append-only server would keep what is put for a trial");
+                return Ok(());
+            }
+            200 | 204 | 404 => probe.deletes("yes"),
+            _ => return Err((Question::Deletable, self.refusal(asked, "delete a pack"))),
+        }
+        // A pack that no index names: whatever becomes of the trial, nobody reads it, and a prune removes it. A file of any
+        // other type that is none of restic's would keep everybody out.
         let bytes = name::of_probe().into_bytes();
-        let lock = format!("locks/{}", hex::encode(Sha256::digest(&bytes)));
-        let put = self.send("POST", &format!("/{lock}"), Some(&bytes)).map_err(|error| (Question::Writable, error))?;
+        let pack = format!("data/{}", hex::encode(Sha256::digest(&bytes)));
+        let put = self.send("POST", &format!("/{pack}"), Some(&bytes)).map_err(|error| (Question::Writable, error))?;
         if !put.is_ok() {
             return Err((Question::Writable, self.refusal(put, "put a file")));
         }
-        let back = self.get(&lock, 1 << 10);
-        let gone = self.delete(&lock);
+        let back = self.get(&pack, 1 << 10);
+        let gone = self.delete(&pack);
         let back = back.map_err(|error| (Question::Writable, error))?;
-        gone.map_err(|error| (Question::Writable, error))?;
+        gone.map_err(|error| (Question::Deletable, error))?;
         if back != Some(bytes) {
             let (place, what) = (self.shown(), "a file that was just put".to_owned());
             let detail = "it is not what was put".to_owned();
             return Err((Question::Writable, StorageError::Unexpected { place, what, detail }));
         }
-        probe.ok(Question::Writable, "a lock was put, read back and deleted");
-        let nobody = hex::encode(Sha256::digest(name::of_probe().as_bytes()));
-        let asked = self.send("DELETE", &format!("/data/{nobody}"), None);
-        let asked = asked.map_err(|error| (Question::Deletable, error))?;
-        match asked.status() {
-            403 | 405 => probe.keeps("no: the server is append-only"),
-            200 | 204 | 404 => probe.deletes("yes"),
-            _ => return Err((Question::Deletable, self.refusal(asked, "delete a pack"))),
-        }
+        probe.ok(Question::Writable, "a pack was put, read back and deleted");
         Ok(())
     }
 }

@@ -5,6 +5,9 @@
 //! version stays: `versions` has what is done with those.
 
 mod answer;
+mod bulk;
+mod past;
+mod rewind;
 mod versions;
 mod xml;
 
@@ -22,7 +25,12 @@ use super::{ControlClient, LISTED_MAX, Listed, S3Place, Stat, StorageError, http
 use crate::config::model::BucketStyle;
 use crate::web::Answer;
 
-pub use versions::{Lock, LockMode, Version, VersionsPage};
+pub use bulk::{Kept, Removal};
+pub use rewind::{Kind, RewindAct, Rewound, Tally};
+pub use versions::{Lock, LockMode, Version, Versioning, VersionsPage};
+
+/// Pages of a list that are asked for, some of them empty: a thousand files each make a tenth of it.
+const PAGES_MAX: usize = 2_000;
 
 /// How long a signed call may be on its way, and how far the clocks may differ, in seconds: as with signed headers.
 const SIGNED_FOR_S: u64 = 900;
@@ -311,10 +319,12 @@ impl ControlClient for S3 {
         let prefix = if directory.is_empty() { self.front() } else { format!("{}/", self.key(directory)) };
         let mut all = Vec::new();
         let mut token: Option<String> = None;
+        let mut pages = 0;
         loop {
             let page = self.page(&prefix, token.as_deref())?;
             all.extend(page.files);
-            if all.len() > LISTED_MAX {
+            pages += 1;
+            if all.len() > LISTED_MAX || pages > PAGES_MAX {
                 let (place, directory) = (self.shown(), directory.to_owned());
                 return Err(StorageError::TooMany { place, directory, count_max: LISTED_MAX });
             }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Destination;
-use crate::error::{Kind, Trouble, codes};
+use crate::error::{Trouble, codes};
 use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::run::usual::{Usual, mounts};
@@ -210,15 +210,24 @@ pub struct Shipment {
     pub forgotten: Option<u64>,
 }
 
+/// Whether the trouble of a destination is that it does not answer or is not mounted; a run that took too long is none.
+#[must_use]
+pub fn is_of_who_is_away(trouble: &Trouble) -> bool {
+    let away = [
+        codes::UNREACHABLE,
+        codes::UNKNOWN_HOST,
+        codes::SILENT,
+        codes::DESTINATION_HANGING,
+        codes::DESTINATION_UNMOUNTED,
+    ];
+    away.iter().any(|code| trouble.is(*code))
+}
+
 impl Shipment {
     /// Whether nothing is wrong with what was shipped: the destination did not answer, or is not mounted.
     #[must_use]
     pub fn is_away(&self) -> bool {
-        let away = |trouble: &Trouble| {
-            matches!(trouble.kind(), Some(Kind::Unreachable | Kind::TimedOut))
-                || trouble.is(codes::DESTINATION_UNMOUNTED)
-        };
-        self.outcome == Outcome::Failed && self.trouble.as_ref().is_some_and(away)
+        self.outcome == Outcome::Failed && self.trouble.as_ref().is_some_and(is_of_who_is_away)
     }
 }
 

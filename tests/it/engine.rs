@@ -592,7 +592,7 @@ async fn interrupted_backup(place: &Arc<Place>, then: impl FnOnce(&Place)) -> Re
     std::fs::write(place.path("src/big"), noise(64 << 20, 3)).unwrap();
     let running = Arc::clone(place);
     // Slow enough that it can't be over before it is interrupted.
-    let slow = Limits { upload: Some("256KiB".parse().unwrap()), download: None };
+    let slow = Limits { upload: Some("256KiB".parse().unwrap()), ..Limits::default() };
     let access = RepositoryAccess { limits: slow, ..place.access.clone() };
     let run =
         tokio::spawn(async move { running.restic.backup(&access, &running.request(), &running.context, |_| {}).await });
@@ -670,7 +670,7 @@ async fn a_backup_whose_figures_stand_still_is_ended() {
         };
         assert!(std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap().success());
     };
-    let slow = Limits { upload: Some("64KiB".parse().unwrap()), download: None };
+    let slow = Limits { upload: Some("64KiB".parse().unwrap()), ..Limits::default() };
     let access = RepositoryAccess { limits: slow, ..place.access.clone() };
     let stop = tokio::time::timeout(Duration::from_mins(2), stop);
     let (result, stopped) = tokio::join!(impatient.backup(&access, &request, &place.context, |_| {}), stop);
@@ -770,7 +770,7 @@ async fn progress_is_reported_and_figures_are_sane() {
     let program = programs().remove(1);
     let place = Place::opened(&program).await;
     std::fs::write(place.path("src/big"), noise(4 << 20, 11)).unwrap();
-    let slow = Limits { upload: Some("1MiB".parse().unwrap()), download: None };
+    let slow = Limits { upload: Some("1MiB".parse().unwrap()), ..Limits::default() };
     let access = RepositoryAccess { limits: slow, ..place.access.clone() };
     let mut seen = Vec::new();
     place.restic.backup(&access, &place.request(), &place.context, |progress| seen.push(progress)).await.unwrap();

@@ -68,8 +68,12 @@ fn is_an_incident_everywhere(site: &Site, reason: &str) {
     assert!(unreadable["reason"].as_str().unwrap().contains(reason), "{unreadable}");
     assert!(unreadable["hint"].is_string(), "{unreadable}");
 
-    let ready = probe(site, "/readyz");
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("config cannot be read"), "{ready}");
+    // What the store knows is told at once; a daemon that starts is not ready for more than that.
+    wait_for("the readiness", SOON, || {
+        let ready = probe(site, "/readyz");
+        assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+        ready.contains("config cannot be read").then_some(())
+    });
     let metrics = probe(site, "/metrics");
     for line in ["larder_config_readable 0", "larder_everything_proven 0"] {
         assert!(metrics.lines().any(|each| each == line), "{line} is missing");

@@ -31,6 +31,7 @@ mod process_clock;
 mod recalled;
 mod recipes;
 mod restore_newest;
+mod rewind;
 mod rotates;
 mod rpc;
 mod site;

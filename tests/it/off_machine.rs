@@ -314,3 +314,65 @@ fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another()
     let run = site.run("files");
     assert_eq!(trouble_of(&run, "bucket")["code"], "repository_replaced", "{run}");
 }
+
+#[test]
+fn servers_are_known_by_what_is_pinned_and_a_password_for_ssh_is_told_by_larder_itself() {
+    let certificates = tempfile::tempdir().unwrap();
+    crate::alert::server::certificates(certificates.path());
+    let at = |name: &str| certificates.path().join(name).to_str().unwrap().to_owned();
+    let login = ["--user", "larder", "--pass", REST_PASSWORD];
+    let (certificate, key, host) = (at("good.crt"), at("good.key"), at("host"));
+    let tls = [&login[..], &["--cert", &certificate, "--key", &key]].concat();
+    let Some(rest) = storages::rclone("restic", &tls, |_| {}) else { return };
+    storages::key(&certificates.path().join("host"));
+    let host_key = [&login[..], &["--key", &host]].concat();
+    let Some(sftp) = storages::rclone("sftp", &host_key, |files| std::fs::create_dir(files.join("home")).unwrap())
+    else {
+        return;
+    };
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.write("secrets/rest", REST_PASSWORD);
+    let root = site.root().display().to_string();
+    let shown = std::process::Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in", &certificate])
+        .output()
+        .unwrap();
+    let fingerprint = text(&shown).trim().split_once('=').unwrap().1.to_owned();
+    let rest_with = |path: &str, tls: &str| {
+        rest_at(rest.port, &root).replace("http://127.0.0.1", "https://localhost").replace("/home", path)
+            + ", tls: {"
+            + tls
+            + "}"
+    };
+    let by_password = format!(
+        "type: sftp, host: 127.0.0.1, port: {}, user: larder, path: /home, known_hosts: [\"{}\"], \
+         password: {{file: {root}/secrets/rest}}",
+        sftp.port,
+        storages::public(&certificates.path().join("host"))
+    );
+    let documents = [
+        document("authority", &rest_with("/a", &format!("ca: {}", at("ca.pem"))), "", &root),
+        document("pinned", &rest_with("/b", &format!("fingerprint: \"{fingerprint}\"")), "", &root),
+        document("ssh", &by_password, "", &root),
+        document("impostor", &rest_with("/c", &format!("fingerprint: \"{}\"", "AB".repeat(32))), "", &root),
+    ];
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{}", documents.concat()));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [authority, pinned, ssh]");
+    site.start_and_push();
+    for _ in 0..2 {
+        let run = site.run("files");
+        assert_eq!(outcome(&run), "success", "{run}");
+    }
+    for name in ["authority", "pinned", "ssh"] {
+        let (code, shown) = said(&site, &["destination", "check", name]);
+        assert_eq!(code, 0, "{name}: {shown}");
+        let to = site.path(&format!("back-{name}"));
+        let (code, shown) = said(&site, &["restore", "files", "--destination", name, "--to", to.to_str().unwrap()]);
+        assert_eq!(code, 0, "{name}: {shown}");
+    }
+    let (code, shown) = said(&site, &["destination", "test", "impostor"]);
+    assert!(code == 1 && shown.contains("another certificate"), "{shown}");
+    holds_none_of(&site.path("state"), &[REST_PASSWORD]);
+}

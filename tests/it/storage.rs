@@ -57,6 +57,7 @@ fn sftp(port: u16, path: &str, known: String) -> SftpPlace {
         password: None,
         known_hosts: vec![known],
         askpass: support::larder(),
+        mark: "test:storage".to_owned(),
     }
 }
 

@@ -6,7 +6,11 @@ use super::values::Refusal;
 use super::{Checker, Sited, repository, values};
 use crate::config::model::{Check, Destination, Limits, Prune, ScheduleSpec};
 use crate::config::raw::RawDestination;
+use crate::config::suggest::shown;
 use crate::error::codes;
+
+/// Sizes of packs that restic takes, in MiB.
+const PACK_MIB: std::ops::RangeInclusive<u32> = 4..=128;
 
 /// A destination; its schedules still lack the site's time zone.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
     let limits = raw.limits.unwrap_or_default();
     let upload = checker.maybe(&["limits", "upload"], limits.upload.map(|text| values::rate(&text.0)));
     let download = checker.maybe(&["limits", "download"], limits.download.map(|text| values::rate(&text.0)));
+    let pack_mib = checker.maybe(&["pack_size"], raw.pack_size.map(|text| pack_size(&text.0)));
     let check = raw.check.and_then(|check| {
         let schedule = checker.take(&["check", "schedule"], values::schedule(&check.schedule.0, None));
         let read_data = checker.maybe(&["check", "read_data"], check.read_data.map(|text| values::read_data(&text.0)));
@@ -65,7 +70,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             name: name?,
             repository,
             password: raw.password,
-            limits: Limits { upload, download },
+            limits: Limits { upload, download, connections: raw.connections, pack_mib },
             machine_key: raw.machine_key.unwrap_or(true),
             append_only,
             repository_id,
@@ -76,4 +81,14 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         prune,
         location,
     })
+}
+
+/// In whole MiB, as restic takes it.
+fn pack_size(text: &str) -> Result<u32, Refusal> {
+    let bytes = values::size(text)?.0;
+    match u32::try_from(bytes >> 20) {
+        Ok(mib) if PACK_MIB.contains(&mib) && u64::from(mib) << 20 == bytes => Ok(mib),
+        _ => Err(Refusal::new(codes::OUT_OF_RANGE, format!("`{}` can not be the size of packs", shown(text)))
+            .hint("write 4MiB to 128MiB, in whole MiB")),
+    }
 }

@@ -53,14 +53,23 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawRepository) -> Option<Rep
             let region = checker.maybe(&[AT, "region"], region.map(|text| word(&text.0, "region")));
             let tls = self::tls(checker, tls);
             let endpoint = endpoint?;
+            let bucket = bucket?;
+            // A certificate for `*.HOST` is for no name with another dot in it.
+            let dotted = bucket.contains('.') && endpoint.starts_with("https://");
+            let by_address = mail::host_of(&endpoint).is_some_and(|host| host.parse::<std::net::IpAddr>().is_ok());
             let style = match style {
                 Some(RawBucketStyle::Virtual) => BucketStyle::Virtual,
-                None if endpoint.ends_with(".amazonaws.com") => BucketStyle::Virtual,
+                None if endpoint.ends_with(".amazonaws.com") && !dotted => BucketStyle::Virtual,
                 Some(RawBucketStyle::Path) | None => BucketStyle::Path,
             };
+            if style == BucketStyle::Virtual && (dotted || by_address) {
+                let why = if dotted { "the bucket has a dot in its name" } else { "the endpoint is an address" };
+                let refusal = Refusal::new(codes::INVALID_STORAGE, format!("`style: virtual` cannot work: {why}"));
+                checker.take::<()>(&[AT, "style"], Err(refusal.hint("write `style: path`")));
+            }
             Some(Repository::S3(S3Repository {
                 endpoint,
-                bucket: bucket?,
+                bucket,
                 prefix: prefix.unwrap_or_default(),
                 region: region.unwrap_or_else(|| REGION.to_owned()),
                 style,
@@ -73,8 +82,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawRepository) -> Option<Rep
         RawRepository::Sftp { host, port, user, path, known_hosts, key, password } => {
             let host = checker.take(&[AT, "host"], self::host(&host.0));
             let user = checker.take(&[AT, "user"], word(&user.0, "user"));
-            let path = checker.take(&[AT, "path"], values::path(&path.0));
-            let path = path.and_then(|path| path.to_str().map(str::to_owned));
+            let path = checker.take(&[AT, "path"], values::path(&path.0).and_then(|path| remote_path(&path)));
             let known_hosts = self::known_hosts(checker, &known_hosts);
             one_login(checker, key.as_ref(), password.as_ref());
             Some(Repository::Sftp(SftpRepository {
@@ -106,7 +114,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawRepository) -> Option<Rep
 
 /// An address without a query; credentials go over plain HTTP within the own network only, unless it is said.
 fn url(checker: &mut Checker<'_>, field: &str, text: &str, allow_http: bool) -> Option<String> {
-    let url = checker.take(&[AT, field], mail::url(text))?;
+    let url = checker.take(&[AT, field], mail::url(text).map(|url| one_way_to_write(&url)))?;
     let refusal = if url.contains(['?', '#']) {
         Refusal::new(codes::INVALID_URL, "this is no address of a storage: it has a `?` or `#`")
             .hint("write it without what stands behind")
@@ -120,6 +128,28 @@ fn url(checker: &mut Checker<'_>, field: &str, text: &str, allow_http: bool) -> 
         return Some(url);
     };
     checker.take(&[AT, field], Err(refusal))
+}
+
+/// With a host in small letters and without a port that goes without saying, so that one server is one.
+fn one_way_to_write(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    let authority = authority.strip_suffix(usual).unwrap_or(authority).to_ascii_lowercase();
+    match path {
+        Some(path) => format!("{scheme}://{authority}/{path}"),
+        None => format!("{scheme}://{authority}"),
+    }
+}
+
+/// A path that restic, which takes it as a part of an address, reads as it is written.
+fn remote_path(path: &std::path::Path) -> Result<String, Refusal> {
+    let text = path.components().collect::<std::path::PathBuf>().display().to_string();
+    match text.chars().find(|c| "%?#\"\\".contains(*c)) {
+        None => Ok(text),
+        Some(odd) => Err(Refusal::new(codes::INVALID_PATH, format!("`{}` has `{odd}` in it", shown(&text)))
+            .hint("restic takes the path as a part of an address: use a directory without % ? # \" and \\")),
+    }
 }
 
 fn tls(checker: &mut Checker<'_>, raw: Option<RawTls>) -> Tls {
@@ -145,11 +175,11 @@ fn fingerprint(text: &str) -> Result<String, Refusal> {
 
 /// Text without blanks, control characters and what an option begins with.
 fn word(text: &str, what: &str) -> Result<String, Refusal> {
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '@' | '"' | '\'' | '\\');
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/:@\"'\\%?#$`".contains(c);
     if text.starts_with('-') || text.chars().any(odd) {
         let message = format!("`{}` can not be the {what}", shown(text));
         return Err(Refusal::new(codes::INVALID_STORAGE, message)
-            .hint("write it without blanks, quotes, `/`, `:` and `@`, and not with `-` at its beginning"));
+            .hint("write it without blanks, quotes and `/:@%?#$`, and not with `-` at its beginning"));
     }
     Ok(text.to_owned())
 }
@@ -185,7 +215,7 @@ fn prefix(text: &str) -> Result<String, Refusal> {
 fn host(text: &str) -> Result<String, Refusal> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     if host::is_host(bare) {
-        return Ok(bare.to_owned());
+        return Ok(bare.to_ascii_lowercase());
     }
     Err(Refusal::new(codes::INVALID_STORAGE, format!("`{}` is no host name or address", shown(text)))
         .hint("write the host alone, such as nas.lan; `user`, `port` and `path` have fields of their own"))
@@ -213,6 +243,11 @@ fn known_hosts(checker: &mut Checker<'_>, lines: &[RawArgument]) -> Vec<String> 
 }
 
 fn host_key(line: &str) -> Result<String, Refusal> {
+    if line.trim_start().starts_with(['@', '#']) {
+        let message = format!("`{}` does not say that a key is trusted", shown(line));
+        return Err(Refusal::new(codes::INVALID_STORAGE, message)
+            .hint("write the host's own keys: lines with a marker (`@revoked`, `@cert-authority`) and comments say something else"));
+    }
     let mut words = line.split_whitespace().skip_while(|word| !KEY_TYPES.contains(word));
     let is_key = |data: &&str| {
         data.starts_with("AAAA") && data_encoding::BASE64.decode(data.as_bytes()).is_ok_and(|bytes| bytes.len() > 32)
@@ -265,8 +300,29 @@ mod tests {
         for line in [key.clone(), format!("nas.lan {key}"), format!("[nas.lan]:2222 {key} root@nas")] {
             assert_eq!(host_key(&line).ok(), Some(key.clone()), "{line}");
         }
+        let (revoked, comment) = (format!("@revoked nas.lan {key}"), format!("# nas.lan {key}"));
+        for bad in [revoked.as_str(), &comment, "@cert-authority *.lan ssh-ed25519 AAAA"] {
+            assert!(host_key(bad).is_err(), "{bad}");
+        }
         for bad in ["", "ssh-ed25519", "ssh-ed25519 x", "nas.lan", "ssh-dss AAAAB3NzaC1kc3M=", "SHA256:abc"] {
             assert!(host_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_server_and_one_directory_are_one_however_they_are_written() {
+        for (written, one) in [
+            ("https://NAS.lan:443", "https://nas.lan"),
+            ("http://nas.lan:80/Home", "http://nas.lan/Home"),
+            ("https://nas.lan:80", "https://nas.lan:80"),
+            ("https://[fd00::1]:443/a", "https://[fd00::1]/a"),
+        ] {
+            assert_eq!(one_way_to_write(written), one, "{written}");
+        }
+        let path = |text: &str| remote_path(std::path::Path::new(text)).ok();
+        assert_eq!(path("/srv//restic/").as_deref(), Some("/srv/restic"));
+        for bad in ["/a%201", "/a#1", "/a?b", "/a\"b"] {
+            assert_eq!(path(bad), None, "{bad}");
         }
     }
 

@@ -35,7 +35,7 @@ super::codes! {
     BAD_SERVICE = "bad_service", Invalid, "that names no application to look for";
     BAD_SNAPSHOT_ID = "bad_snapshot_id", Invalid, "that is no snapshot's id";
     BAD_STORAGE = "bad_storage", Invalid, "what names the storage of a destination cannot be used";
-    BAD_TIME = "bad_time", Invalid, "the time is past or too far away";
+    BAD_TIME = "bad_time", Invalid, "the time is past, ahead or too far away";
     BAD_TIME_ZONE = "bad_time_zone", Invalid, "the time zone is not known";
     BAD_TLS = "bad_tls", Invalid, "the settings for TLS cannot be used";
     BAD_URL = "bad_url", Invalid, "the web address cannot be used";
@@ -74,6 +74,7 @@ super::codes! {
     LOCK_WITHOUT_UNLOCK = "lock_without_unlock", Invalid, "a lock is named, but the action is not to unlock";
     MAIL_ADDRESS = "mail_address", Invalid, "the mail cannot be written with these addresses";
     MAX_AGE_TOO_SHORT = "max_age_too_short", Invalid, "`max_age` is shorter than the time between two runs";
+    REWIND_OPTIONS = "rewind_options", Invalid, "`--to` or `--yes` is given without `rewind`, or `rewind` without `--to`";
     MERGE_KEY = "merge_key", Invalid, "a YAML merge key is used";
     MISSING_DESTINATION = "missing_destination", Invalid, "no destination is named";
     MISSING_FIELD = "missing_field", Invalid, "a field that is needed is not written";

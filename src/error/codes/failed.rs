@@ -72,6 +72,7 @@ super::codes! {
     AGENT_FAILED = "agent_failed", Failed, "the application could not write its backup to the place that was named";
     APP_FAILED = "app_failed", Failed, "the application answered with an error";
     APP_UNHEALTHY = "app_unhealthy", Failed, "the application says that it is not well";
+    NOT_ALL_BACK = "not_all_back", Failed, "some of what was deleted or overwritten could not be brought back";
     BACKUP_FAILED = "backup_failed", Failed, "the application's own backup failed";
     BACKUP_INCOMPLETE = "backup_incomplete", Failed, "the application's backup lacks something that belongs to it";
     BAD_ANSWER = "bad_answer", Failed, "the daemon's answer is not understood";

@@ -45,6 +45,7 @@ super::codes! {
     NO_TOKEN = "no_token", Missing, "the token cannot be read";
     NO_TOKENS = "no_tokens", Missing, "the token file cannot be read or holds no token";
     NO_USERS = "no_users", Missing, "the backup holds no users";
+    NO_VERSIONS = "no_versions", Missing, "the storage of the destination keeps no versions of what is deleted";
     NOT_IN_BACKUP = "not_in_backup", Missing, "the backup does not hold what is to be restored";
     NOT_MOUNTED = "not_mounted", Missing, "what should be mounted is not";
     NOTHING_SEEN = "nothing_seen", Missing, "nothing to keep can be seen in the application";

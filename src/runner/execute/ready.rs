@@ -4,8 +4,10 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use super::{RunExecutor, Stop};
+use crate::error::{Kind, Trouble};
 use crate::process::Redactor;
 use crate::runner::route;
+use crate::store::record::is_of_who_is_away;
 use crate::types::Outcome;
 
 impl RunExecutor {
@@ -36,18 +38,34 @@ impl RunExecutor {
         let (shelf, root) = (self.shelf.clone(), self.shelf.root().to_owned());
         let ready = self.away("the artifact root", &root, move || shelf.ready()).await?;
         ready.map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
-        let mut first = None;
-        for destination in &self.destinations {
-            let present = tokio::select! {
-                present = route::present(&self.world, destination) => present,
+        // All at once: who does not answer must not delay a run that has somewhere else to go.
+        let mut looks = JoinSet::new();
+        for (index, destination) in self.destinations.iter().cloned().enumerate() {
+            let world = self.world.clone();
+            looks.spawn(async move { (index, route::present(&world, &destination).await) });
+        }
+        let mut away = Vec::new();
+        loop {
+            let looked = tokio::select! {
+                looked = looks.join_next() => looked,
                 () = self.context.cancel.cancelled() => return Ok(()),
             };
-            match present {
+            match looked {
                 // With some of several destinations there, the run goes on and comes to `Partial`.
-                Ok(()) => return Ok(()),
-                Err(trouble) => first = first.or(Some(trouble)),
+                Some(Ok((_, Ok(())))) => return Ok(()),
+                // What does not get better by itself is told by the shipment, at once.
+                Some(Ok((_, Err(trouble)))) if !waits(&trouble) => return Ok(()),
+                Some(Ok((index, Err(trouble)))) => away.push((index, trouble)),
+                Some(Err(_)) => {}
+                None => break,
             }
         }
-        first.map_or(Ok(()), |trouble| Err(Stop { outcome: Outcome::Deferred, trouble }))
+        let first = away.into_iter().min_by_key(|(index, _)| *index);
+        first.map_or(Ok(()), |(_, trouble)| Err(Stop { outcome: Outcome::Deferred, trouble }))
     }
+}
+
+/// Whether it is over by itself, so that it need not be a failure yet.
+fn waits(trouble: &Trouble) -> bool {
+    is_of_who_is_away(trouble) || trouble.kind().is_some_and(Kind::waits)
 }

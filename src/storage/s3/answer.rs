@@ -66,7 +66,7 @@ pub(super) fn refusal(refused: &Refused<'_>) -> StorageError {
 }
 
 /// `AccessDenied: it says why`; what a server says is cut, and in one line.
-fn detail(code: &str, message: &str, status: u16) -> String {
+pub(super) fn detail(code: &str, message: &str, status: u16) -> String {
     let whole = match (code, message) {
         ("", _) => format!("status {status}"),
         (code, "") => code.to_owned(),

@@ -18,6 +18,17 @@ pub struct Version {
     pub modified: Option<Timestamp>,
     /// 0 of a mark.
     pub bytes: u64,
+    /// The server's word for the content; empty of a mark.
+    pub etag: String,
+}
+
+/// Whether a bucket keeps what is deleted or overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioning {
+    Enabled,
+    /// It did once: what it has from then stays, and nothing new is kept.
+    Suspended,
+    Never,
 }
 
 /// Some of the versions, and where the next page begins.
@@ -102,9 +113,17 @@ impl S3 {
     /// # Errors
     /// As every call.
     pub fn is_versioned(&self) -> Result<bool, StorageError> {
+        Ok(self.versioning()? == Versioning::Enabled)
+    }
+
+    /// Whether the bucket keeps versions, or did.
+    ///
+    /// # Errors
+    /// As every call.
+    pub fn versioning(&self) -> Result<Versioning, StorageError> {
         let answer = self.send(&Asked::bucket(vec![("versioning", "")]))?;
         if answer.status() == 501 {
-            return Ok(false);
+            return Ok(Versioning::Never);
         }
         if !answer.is_ok() {
             return Err(self.refusal(answer, "tell whether it keeps versions"));
@@ -112,7 +131,11 @@ impl S3 {
         // Its root has several names.
         let root = xml::read(&answer.bytes(XML_BYTES_MAX)?);
         let root = root.map_err(|why| self.unexpected("whether it keeps versions", why))?;
-        Ok(root.text("Status") == "Enabled")
+        Ok(match root.text("Status") {
+            "Enabled" => Versioning::Enabled,
+            "Suspended" => Versioning::Suspended,
+            _ => Versioning::Never,
+        })
     }
 
     /// The lock on the newest version; none: there is none, or the login may not see it.
@@ -181,5 +204,6 @@ fn version(node: &xml::Node, front: &str) -> Option<Version> {
         is_delete_marker,
         modified: node.text("LastModified").parse().ok(),
         bytes: node.text("Size").parse().unwrap_or(0),
+        etag: node.text("ETag").trim_matches('"').to_owned(),
     })
 }

@@ -30,6 +30,7 @@ pub(super) struct Session {
     port: u16,
     user: String,
     files: SshFiles,
+    mark: String,
 }
 
 /// What came of a batch.
@@ -74,7 +75,13 @@ impl Session {
     pub(super) fn open(place: &SftpPlace) -> Result<Self, StorageError> {
         let unwritable = |source| StorageError::Write { path: std::env::temp_dir(), source };
         let files = SshFiles::write(place).map_err(unwritable)?;
-        Ok(Self { host: place.host.clone(), port: place.port, user: place.user.clone(), files })
+        Ok(Self {
+            host: place.host.clone(),
+            port: place.port,
+            user: place.user.clone(),
+            files,
+            mark: place.mark.clone(),
+        })
     }
 
     /// `user@host:port`
@@ -162,7 +169,7 @@ impl Session {
             cancel: CancellationToken::new(),
             log: Log::discard(),
             redact: Redactor::default(),
-            mark: "storage:sftp".to_owned(),
+            mark: self.mark.clone(),
         };
         // One for each: it may be made and dropped on any thread that may block.
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -34,7 +34,8 @@ impl SshFiles {
         let at = |name: &str| directory.path().join(name);
         let known_hosts = at("known_hosts");
         private(&known_hosts, known_hosts_text(place).as_bytes())?;
-        let mut options = Vec::new();
+        // What a user's own config says of the host is no part of what is meant.
+        let mut options = vec!["-F".to_owned(), "none".to_owned()];
         let mut option = |text: String| options.extend(["-o".to_owned(), text]);
         option(format!("UserKnownHostsFile={}", quoted(&known_hosts)));
         for each in [
@@ -51,6 +52,9 @@ impl SshFiles {
             "ClearAllForwardings=yes",
             "NumberOfPasswordPrompts=1",
             "LogLevel=INFO",
+            // A host that lost its power says nothing for ever.
+            "ServerAliveInterval=15",
+            "ServerAliveCountMax=4",
         ] {
             option(each.to_owned());
         }
@@ -59,7 +63,8 @@ impl SshFiles {
         let key = place.key.as_ref().map(|key| (key, at("key")));
         if let Some((text, path)) = &key {
             // Without a newline at its end OpenSSH takes it for no key.
-            let text = format!("{}\n", text.expose_secret().trim_end());
+            // Nor may its lines end as Windows ends them.
+            let text = format!("{}\n", text.expose_secret().replace("\r\n", "\n").trim_end());
             private(path, SecretString::from(text).expose_secret().as_bytes())?;
             ways.push("publickey");
         } else {
@@ -165,6 +170,7 @@ mod tests {
             password: None,
             known_hosts: known_hosts.iter().map(|line| (*line).to_owned()).collect(),
             askpass: PathBuf::from("/usr/bin/larder"),
+            mark: "test:storage".to_owned(),
         }
     }
 

@@ -326,6 +326,10 @@ async fn fake_daemon(mut requests: tokio::sync::mpsc::Receiver<Request>, operati
             Request::Destination { destination, action, reply, .. } => {
                 let _ = reply.send(Ok(operations.start(format!("{action:?} of {destination}"), now())));
             }
+            Request::Rewind { rewind, reply } => {
+                let title = format!("{:?} {} to {}", rewind.act, rewind.destination, rewind.to);
+                let _ = reply.send(Ok(operations.start(title, now())));
+            }
             Request::TestMail { reply } => {
                 let _ = reply.send(Err(Trouble::told("no_email", "the site has no email section")));
             }

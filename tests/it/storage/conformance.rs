@@ -191,7 +191,7 @@ fn a_rest_server_conforms() {
     let Some(server) = storages::rclone("restic", &login, |_| ()) else { return };
     let client = opened(Place::Rest(rest(server.port)));
     let probe = client.probe();
-    assert_eq!((letters(&probe).as_str(), probe.facts.has_repository), ("oooo--o-", Some(false)), "{probe:?}");
+    assert_eq!((letters(&probe).as_str(), probe.facts.has_repository), ("o--o--o-", Some(false)), "{probe:?}");
     storages::http(server.port, "POST", "/repo/?create=true", &[&basic()], b"");
     conforms(client.as_ref(), Deletes::Yes);
     only_expected(&server.files().join("repo"));
