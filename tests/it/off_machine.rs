@@ -282,7 +282,16 @@ fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another()
     let line = shown.lines().find(|line| line.starts_with("repository_id: ")).unwrap().to_owned();
     let root = site.root().display().to_string();
     let bucket = document("bucket", &s3_at(servers.s3.port, &root), "", &root);
-    site.edit("config/destinations.yaml", &bucket, &format!("{bucket}{line}\n"));
+    // One that is mistyped is told before it matters, with both.
+    let wrong = format!("repository_id: \"{}\"", "ab".repeat(32));
+    site.edit("config/destinations.yaml", &bucket, &format!("{bucket}{wrong}\n"));
+    assert!(site.push("pin it wrongly").status.success());
+    for args in [["destination", "test", "bucket"], ["destination", "pin", "bucket"]] {
+        let (code, shown) = said(&site, &args);
+        let id = line.split('"').nth(1).unwrap();
+        assert!(code == 1 && shown.contains("abababab") && shown.contains(id), "{args:?}: {shown}");
+    }
+    site.edit("config/destinations.yaml", &wrong, &line);
     assert!(site.push("pin the bucket").status.success());
     assert_eq!(outcome(&site.run("files")), "success");
     // The bucket is emptied and the state lost: nothing is made in its place.
@@ -375,4 +384,38 @@ fn servers_are_known_by_what_is_pinned_and_a_password_for_ssh_is_told_by_larder_
     let (code, shown) = said(&site, &["destination", "test", "impostor"]);
     assert!(code == 1 && shown.contains("another certificate"), "{shown}");
     holds_none_of(&site.path("state"), &[REST_PASSWORD]);
+}
+
+#[test]
+fn what_a_server_repeats_of_its_login_is_seen_nowhere_and_a_refusal_is_a_failure_at_once() {
+    use std::io::Write as _;
+    let port = storages::toxic(|_, stream| {
+        let body = format!(
+            "<Error><Code>AccessDenied</Code><Message>No such key: {ACCESS_KEY}, nor {SECRET_KEY}</Message></Error>"
+        );
+        let head = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let _ = stream.write_all(format!("{head}{body}").as_bytes());
+    });
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.write("secrets/access", ACCESS_KEY);
+    site.write("secrets/secret", SECRET_KEY);
+    let root = site.root().display().to_string();
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let echo = document("echo", &s3_at(port, &root), "", &root);
+    site.write("config/destinations.yaml", &format!("{local}{echo}"));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [echo]");
+    site.start_and_push();
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "failed", "not deferred: it does not get better by itself: {run}");
+    let (code, shown) = said(&site, &["destination", "test", "echo"]);
+    assert!(code == 1 && shown.contains("No such key"), "{shown}");
+    let page = site.get("/");
+    let seen = [run.to_string(), shown, page, site.get("/status.json"), site.log()];
+    for canary in [ACCESS_KEY, SECRET_KEY] {
+        assert!(seen.iter().all(|text| !text.contains(canary)), "{canary} is seen");
+    }
+    for place in ["state", "backups"] {
+        holds_none_of(&site.path(place), &[ACCESS_KEY, SECRET_KEY]);
+    }
 }

@@ -258,8 +258,13 @@ fn a_backup_of_a_real_one_is_uploaded_and_brings_back_it_and_a_fresh_one() {
     let fresh = Core::start(&["fresh"]).unwrap();
     let path = bench.staging().join("backup.tar");
     let upload = json!({"upload": [format!("/api/onboarding/backup/upload?agent_id={AGENT}"), path]});
-    let uploaded = fresh.ask(&upload);
-    assert_eq!(uploaded["status"], 201, "{uploaded}");
+    // While it still starts it takes none, and says so.
+    let uploaded = support::wait_for("the upload", Duration::from_secs(60), || {
+        let uploaded = fresh.ask(&upload);
+        let is_busy = uploaded["status"] == 500 && uploaded["body"].as_str().unwrap().contains("busy");
+        assert!(is_busy || uploaded["status"] == 201, "{uploaded}");
+        (!is_busy).then_some(uploaded)
+    });
     let order = json!({"backup_id": uploaded["body"]["backup_id"], "agent_id": AGENT});
     fresh.post("/api/onboarding/backup/restore", &order);
     fresh.ask(&json!({"restarts": 2}));
