@@ -317,11 +317,7 @@ impl ArtifactError {
     /// The error as it is told to a person.
     #[must_use]
     pub fn trouble(&self) -> Trouble {
-        let trouble = Trouble::new(self.code(), crate::error::chain(self));
-        match self.hint() {
-            Some(hint) => trouble.with_hint(hint),
-            None => trouble,
-        }
+        Trouble::of(self.code(), self, self.hint())
     }
 }
 

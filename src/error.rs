@@ -29,6 +29,12 @@ impl Trouble {
         Self::told(code.name(), message)
     }
 
+    /// What `error` says with all its causes, and the next step.
+    #[must_use]
+    pub fn of(code: Code, error: &dyn std::error::Error, hint: Option<String>) -> Self {
+        Self { hint, ..Self::new(code, chain(error)) }
+    }
+
     /// By another program, whose codes are its own.
     #[must_use]
     pub fn told(code: &str, message: impl Into<String>) -> Self {

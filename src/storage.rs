@@ -80,7 +80,7 @@ pub struct SftpPlace {
     /// The text of a private key as OpenSSH writes it.
     pub key: Option<SecretString>,
     pub password: Option<SecretString>,
-    /// The keys that the host may have: lines as in `known_hosts`, or `TYPE KEY`, which is then of this host and port.
+    /// The keys that the host may have, `TYPE KEY` each.
     pub known_hosts: Vec<String>,
     /// The program that answers ssh's question for the password: Larder itself (see [`askpass`]).
     pub askpass: PathBuf,

@@ -68,12 +68,12 @@ fi
 
 if [ -x tests/setup/rclone.sh ]; then
     say 'rclone'
-    ./tests/setup/rclone.sh || true
+    ./tests/setup/rclone.sh
 fi
 
 if [ -x tests/setup/moto.sh ]; then
     say 'moto'
-    ./tests/setup/moto.sh || true
+    ./tests/setup/moto.sh
 fi
 
 say 'what this machine lacks'

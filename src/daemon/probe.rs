@@ -22,11 +22,13 @@ pub(super) async fn probed(route: &Route, id: OperationId, is_used: bool) -> Res
     for (question, step) in probe.steps() {
         route.world.operations.line(id, &line(&access, question, step));
     }
-    // A directory of this host is looked at more closely behind this, by what restic needs of it.
-    if destination.repository.local().is_some() {
-        return Ok(());
-    }
-    match judged(&destination.name, destination.append_only, is_used, &probe) {
+    let trouble = if destination.repository.local().is_some() {
+        // A directory of this host is looked at more closely behind this, by what restic needs of it.
+        (destination.append_only && probe.facts.is_deletable == Some(true)).then(|| deletes_allowed(&destination.name))
+    } else {
+        judged(&destination.name, destination.append_only, is_used, &probe)
+    };
+    match trouble {
         Some(trouble) => Err(engine::clean(&access, trouble)),
         None => Ok(()),
     }
@@ -56,17 +58,7 @@ fn judged(name: &Name, append_only: bool, is_used: bool, probe: &Probe) -> Optio
         None => {}
     }
     match (append_only, probe.facts.is_deletable) {
-        (true, Some(true)) => {
-            return Some(
-                Trouble::new(
-                    codes::DELETES_ALLOWED,
-                    format!("destination {name} is declared append-only, but its storage lets us delete"),
-                )
-                .with_hint(
-                    "take the right to delete from this login (rest-server: `--append-only`), or delete `append_only: true`",
-                ),
-            );
-        }
+        (true, Some(true)) => return Some(deletes_allowed(name)),
         (false, Some(false)) => {
             return Some(
                 Trouble::new(codes::DELETES_REFUSED, format!("the storage of destination {name} refuses to delete"))
@@ -82,6 +74,14 @@ fn judged(name: &Name, append_only: bool, is_used: bool, probe: &Probe) -> Optio
         Trouble::new(codes::CLOCKS_DIFFER, format!("the clock of destination {name} is {by} {where_to} this host's"))
             .with_hint("set both clocks, such as with `timedatectl set-ntp true`"),
     )
+}
+
+fn deletes_allowed(name: &Name) -> Trouble {
+    Trouble::new(
+        codes::DELETES_ALLOWED,
+        format!("destination {name} is declared append-only, but its storage lets us delete"),
+    )
+    .with_hint("take the right to delete from this login (rest-server: `--append-only`), or delete `append_only: true`")
 }
 
 /// Why something is not done on a destination that is only appended to.

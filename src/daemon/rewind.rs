@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::upkeep::{self, Used, checked, note_test, said, stopped};
 use crate::config::model::{Config, Destination, Site};
+use crate::engine::{self, RepositoryAccess};
 use crate::error::{Trouble, codes};
 use crate::runner::control::{OperationId, RewindRequest};
 use crate::runner::operations::Operations;
@@ -86,7 +87,8 @@ async fn rewound(
         RewindAct::Look => None,
         RewindAct::BringBack => Some(upkeep::every_slot(route).await?),
     };
-    let found = on_bucket(route, id, order).await?;
+    let access = route.world.access(&route.destination).await?;
+    let found = on_bucket(route, &access, id, order).await.map_err(|trouble| engine::clean(&access, trouble))?;
     if found.is_stopped {
         let trouble = stopped();
         return Err(trouble.with_hint("type the same again when it is back: it goes on where it was"));
@@ -97,7 +99,7 @@ async fn rewound(
         return Ok(Vec::new());
     }
     if found.failed > 0 {
-        return Err(not_all_back(&order.destination, &found));
+        return Err(engine::clean(&access, not_all_back(&order.destination, &found)));
     }
     if found.sum(|tally| tally.unchanged + tally.lost()) == 0 {
         return Ok(Vec::new());
@@ -110,10 +112,14 @@ async fn rewound(
 }
 
 /// Does the work at the storage, off the runtime's threads.
-async fn on_bucket(route: &Route, id: OperationId, order: &RewindRequest) -> Result<Rewound, Trouble> {
+async fn on_bucket(
+    route: &Route,
+    access: &RepositoryAccess,
+    id: OperationId,
+    order: &RewindRequest,
+) -> Result<Rewound, Trouble> {
     let destination: &Destination = &route.destination;
-    let access = route.world.access(destination).await?;
-    let Place::S3(place) = access.place else {
+    let Place::S3(place) = access.place.clone() else {
         return Err(Trouble::new(codes::NO_VERSIONS, format!("destination {} is no bucket", destination.name)));
     };
     let (operations, cancel) = (route.world.operations.clone(), route.context.cancel.clone());

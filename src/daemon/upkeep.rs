@@ -248,11 +248,12 @@ async fn act(
     action: DestinationAction,
     used: Used,
 ) -> Result<Vec<String>, Trouble> {
-    // Prune rewrites the repository.
-    let _slots = if action == DestinationAction::Prune { every_slot(route).await? } else { slots(route, 1).await? };
+    // What is asked of the storage alone waits for no run.
     if action == DestinationAction::Test {
         probed(route, id, used == Used::Yes).await?;
     }
+    // Prune rewrites the repository.
+    let _slots = if action == DestinationAction::Prune { every_slot(route).await? } else { slots(route, 1).await? };
     if action == DestinationAction::Prune && route.destination.append_only {
         return Err(only_appended_to(&route.destination.name, "nothing is pruned"));
     }

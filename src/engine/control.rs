@@ -52,9 +52,7 @@ pub(super) fn told(access: &RepositoryAccess, error: &StorageError) -> EngineErr
 /// Without what opens the repository or its storage.
 #[must_use]
 pub fn clean(access: &RepositoryAccess, trouble: Trouble) -> Trouble {
-    let redact = Redactor::new(access.secrets());
-    let message = redact.redact_cut(&trouble.message).into_owned();
-    Trouble { message, hint: trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned()), ..trouble }
+    Redactor::new(access.secrets()).trouble(trouble)
 }
 
 /// Whether the storage answers and lets us in, be there a repository or not; at once on this machine.

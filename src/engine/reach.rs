@@ -86,8 +86,13 @@ impl Reach {
 
 /// For restic, which splits the text into words as a shell does.
 fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=,:@[]+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("\"{word}\"") }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=,:@[]+%".contains(c);
+    match word {
+        _ if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        // ssh's own quotes around a path with a blank in it are a part of the word.
+        _ if word.contains('"') => format!("'{word}'"),
+        _ => format!("\"{word}\""),
+    }
 }
 
 #[cfg(test)]
@@ -95,8 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_for_restic_keeps_its_blanks() {
+    fn a_word_for_restic_keeps_its_blanks_and_its_quotes() {
         assert_eq!(quoted("UserKnownHostsFile=/tmp/x/known"), "UserKnownHostsFile=/tmp/x/known");
         assert_eq!(quoted("/tmp/a b/key"), "\"/tmp/a b/key\"");
+        assert_eq!(quoted("UserKnownHostsFile=\"/tmp/a b/known\""), "'UserKnownHostsFile=\"/tmp/a b/known\"'");
     }
 }

@@ -412,8 +412,7 @@ fn cleaned(note: Heard, redact: &Redactor) -> Heard {
 }
 
 fn clean_trouble(trouble: &mut Trouble, redact: &Redactor) {
-    trouble.message = redact.redact_cut(&trouble.message).into_owned();
-    trouble.hint = trouble.hint.as_deref().map(|hint| redact.redact_cut(hint).into_owned());
+    *trouble = redact.trouble(trouble.clone());
 }
 
 fn clean_step(step: &mut Step, redact: &Redactor) {

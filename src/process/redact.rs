@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 mod view;
 
+use crate::error::Trouble;
 use view::View;
 
 /// What stands where a secret stood.
@@ -72,6 +73,13 @@ impl Redactor {
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.replaced(text, Cut::No)
+    }
+
+    /// The same of what a person is told.
+    #[must_use]
+    pub fn trouble(&self, trouble: Trouble) -> Trouble {
+        let clean = |text: String| self.redact_cut(&text).into_owned();
+        Trouble { code: trouble.code, message: clean(trouble.message), hint: trouble.hint.map(clean) }
     }
 
     /// Like [`Self::redact`], for text whose tail was cut off: a secret that the cut went through is hidden too, also

@@ -212,11 +212,7 @@ impl StorageError {
     /// As it is told to a person.
     #[must_use]
     pub fn trouble(&self) -> Trouble {
-        let trouble = Trouble::new(self.code(), crate::error::chain(self));
-        match self.hint() {
-            Some(hint) => trouble.with_hint(hint),
-            None => trouble,
-        }
+        Trouble::of(self.code(), self, self.hint())
     }
 
     /// Whether nobody was there to answer, or not who should be: nothing was asked of the storage then.

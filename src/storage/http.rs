@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::StorageError;
+use super::probe::{PROBE_MAX, Probe, Question, skew_shown};
 use crate::config::model::Tls;
 use crate::web::{Answer, Call, ClearText, Trust, Web};
 
@@ -56,12 +57,18 @@ impl Http {
         self.skew_s.get()
     }
 
-    /// Does `work`, of which each call ends within what is left of `bound`.
-    pub(super) fn within<T>(&self, bound: Duration, work: impl FnOnce() -> T) -> T {
-        self.end.set(Some(Instant::now() + bound));
-        let done = work();
+    /// Asks all questions within the time that a probe has, and tells how far the clocks differ.
+    pub(super) fn probed(&self, asks: impl FnOnce(&mut Probe) -> Result<(), (Question, StorageError)>) -> Probe {
+        let mut probe = Probe::new();
+        self.end.set(Some(Instant::now() + PROBE_MAX));
+        if let Err((question, error)) = asks(&mut probe) {
+            probe.failed(question, error);
+        }
         self.end.set(None);
-        done
+        if let Some(skew_s) = self.skew_s.get() {
+            probe.skew(skew_s, skew_shown(skew_s));
+        }
+        probe.done()
     }
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::http::{Http, moment};
 use super::name;
-use super::probe::{PROBE_MAX, Probe, Question, skew_shown};
+use super::probe::{Probe, Question};
 use super::{ControlClient, LISTED_MAX, Listed, RestPlace, Stat, StorageError};
 use crate::web::{Answer, WebError};
 
@@ -232,16 +232,7 @@ impl ControlClient for Rest {
     }
 
     fn probe(&self) -> Probe {
-        let mut probe = Probe::new();
-        self.http.within(PROBE_MAX, || {
-            if let Err((question, error)) = self.asks(&mut probe) {
-                probe.failed(question, error);
-            }
-        });
-        if let Some(skew_s) = self.http.skew_s() {
-            probe.skew(skew_s, skew_shown(skew_s));
-        }
-        probe.done()
+        self.http.probed(|probe| self.asks(probe))
     }
 
     fn shown(&self) -> String {

@@ -20,7 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use super::http::Http;
-use super::probe::{LEFT_S, PROBE_MAX, Probe, Question, skew_shown};
+use super::probe::{LEFT_S, Probe, Question};
 use super::{ControlClient, LISTED_MAX, Listed, S3Place, Stat, StorageError, http, name};
 use crate::config::model::BucketStyle;
 use crate::web::Answer;
@@ -382,16 +382,7 @@ impl ControlClient for S3 {
     }
 
     fn probe(&self) -> Probe {
-        let mut probe = Probe::new();
-        self.http.within(PROBE_MAX, || {
-            if let Err((question, error)) = self.asks(&mut probe) {
-                probe.failed(question, error);
-            }
-        });
-        if let Some(skew_s) = self.http.skew_s() {
-            probe.skew(skew_s, skew_shown(skew_s));
-        }
-        probe.done()
+        self.http.probed(|probe| self.asks(probe))
     }
 
     fn shown(&self) -> String {

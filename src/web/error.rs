@@ -155,11 +155,7 @@ impl WebError {
 
     /// The same for a command that has no plugin's failure.
     pub(crate) fn trouble(&self) -> Trouble {
-        let trouble = Trouble::new(self.code(), crate::error::chain(self));
-        match self.hint() {
-            Some(hint) => trouble.with_hint(hint),
-            None => trouble,
-        }
+        Trouble::of(self.code(), self, self.hint())
     }
 
     /// What an error of a certificate is; none when `error` is none of those.

@@ -3,16 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use larder::config::model::{BucketStyle, Tls};
-use larder::storage::{ControlClient, Place, S3Place};
-use secrecy::SecretString;
+use larder::storage::{ControlClient, Place};
 use serde_json::{Value, json};
 
 use crate::site::{Site, text};
-use crate::support::storages::{self, Server};
+use crate::support::storages::{self, ACCESS_KEY, SECRET_KEY, Server};
 
-const ACCESS_KEY: &str = "LARDERTESTACCESS";
-const SECRET_KEY: &str = "canary-secret-of-the-bucket";
 const REST_PASSWORD: &str = "canary-password-of-the-server";
 
 /// The servers of one site; each ends with it.
@@ -31,19 +27,6 @@ fn servers(rest_options: &[&str]) -> Option<Servers> {
     options.extend(rest_options);
     let rest = storages::rclone("restic", &options, |_| {})?;
     Some(Servers { s3, rest, sshd: storages::sshd() })
-}
-
-fn document(name: &str, repository: &str, more: &str, root: &str) -> String {
-    format!(
-        "---\nkind: Destination\nname: {name}\nrepository: {{{repository}}}\npassword: {{file: {root}/secrets/repository}}\n{more}"
-    )
-}
-
-fn s3_at(port: u16, root: &str) -> String {
-    format!(
-        "type: s3, endpoint: \"http://127.0.0.1:{port}\", bucket: backups, prefix: home, \
-         access_key: {{file: {root}/secrets/access}}, secret_key: {{file: {root}/secrets/secret}}"
-    )
 }
 
 fn rest_at(port: u16, root: &str) -> String {
@@ -65,16 +48,14 @@ fn sftp_at(sshd: &Server, host_key: &str, root: &str) -> String {
 fn site(servers: &Servers, more: &str) -> Site {
     let site = Site::new();
     site.base_config("\"0 3 * * *\"");
-    site.write("secrets/access", ACCESS_KEY);
-    site.write("secrets/secret", SECRET_KEY);
     site.write("secrets/rest", REST_PASSWORD);
     let key = std::fs::read_to_string(servers.sshd.directory.path().join("login")).unwrap();
     site.write("secrets/key", &key);
     let root = site.root().display().to_string();
     let documents = [
-        document("bucket", &s3_at(servers.s3.port, &root), "", &root),
-        document("host", &sftp_at(&servers.sshd, "host", &root), "", &root),
-        document("server", &rest_at(servers.rest.port, &root), more, &root),
+        site.destination("bucket", &site.s3_repository(servers.s3.port, "backups"), ""),
+        site.destination("host", &sftp_at(&servers.sshd, "host", &root), ""),
+        site.destination("server", &rest_at(servers.rest.port, &root), more),
     ];
     let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     site.write("config/destinations.yaml", &format!("{local}{}", documents.concat()));
@@ -98,18 +79,7 @@ fn trouble_of<'r>(run: &'r Value, destination: &str) -> &'r Value {
 
 /// The bucket as an attacker with its keys has it.
 fn bucket_of(server: &Server) -> Box<dyn ControlClient> {
-    let place = Place::S3(S3Place {
-        endpoint: format!("http://127.0.0.1:{}", server.port),
-        bucket: "backups".to_owned(),
-        prefix: "home".to_owned(),
-        region: "us-east-1".to_owned(),
-        style: BucketStyle::Path,
-        access_key: SecretString::from(ACCESS_KEY.to_owned()),
-        secret_key: SecretString::from(SECRET_KEY.to_owned()),
-        tls: Tls::default(),
-        allow_http: false,
-    });
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let place = Place::S3(storages::s3_place(server.port, "backups", "home"));
     larder::storage::open(&place, Duration::from_secs(10)).unwrap()
 }
 
@@ -177,15 +147,14 @@ fn a_test_says_in_lines_how_far_it_gets_and_what_to_type() {
     let hole = storages::black_hole();
     let root = site.root().display().to_string();
     let broken = [
-        document("silent", &s3_at(hole, &root), "", &root),
-        document("stranger", &sftp_at(&servers.sshd, "other-host", &root).replace("/restic,", "/other,"), "", &root),
-        document("closed", &rest_at(1, &root), "", &root),
-        document("elsewhere", &s3_at(servers.s3.port, &root).replace("bucket: backups", "bucket: nobodys"), "", &root),
-        document(
+        site.destination("silent", &site.s3_repository(hole, "backups"), ""),
+        site.destination("stranger", &sftp_at(&servers.sshd, "other-host", &root).replace("/restic,", "/other,"), ""),
+        site.destination("closed", &rest_at(1, &root), ""),
+        site.destination("elsewhere", &site.s3_repository(servers.s3.port, "nobodys"), ""),
+        site.destination(
             "intruder",
             &rest_at(servers.rest.port, &root).replace("secrets/rest", "secrets/repository").replace("/home", "/other"),
             "",
-            &root,
         ),
     ];
     let written = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
@@ -261,14 +230,17 @@ fn an_append_only_server_is_only_appended_to_and_one_that_deletes_all_the_same_i
     assert!(code == 1 && shown.contains("append-only"), "{shown}");
     // Declared wrongly, in both directions.
     site.edit("config/destinations.yaml", "append_only: true\n", "");
-    let root = site.root().display().to_string();
-    let bucket = document("bucket", &s3_at(servers.s3.port, &root), "", &root);
+    let bucket = site.destination("bucket", &site.s3_repository(servers.s3.port, "backups"), "");
     site.edit("config/destinations.yaml", &bucket, &format!("{bucket}append_only: true\n"));
     assert!(site.push("the other way round").status.success());
     let (code, shown) = said(&site, &["destination", "test", "server"]);
     assert!(code == 1 && shown.contains("refuses to delete") && shown.contains("append_only: true"), "{shown}");
-    let (code, shown) = said(&site, &["destination", "test", "bucket"]);
-    assert!(code == 1 && shown.contains("lets us delete"), "{shown}");
+    site.edit("config/destinations.yaml", "name: local\n", "name: local\nappend_only: true\n");
+    assert!(site.push("a directory, too").status.success());
+    for name in ["bucket", "local"] {
+        let (code, shown) = said(&site, &["destination", "test", name]);
+        assert!(code == 1 && shown.contains("lets us delete"), "{name}: {shown}");
+    }
 }
 
 #[test]
@@ -280,8 +252,7 @@ fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another()
     let (code, shown) = said(&site, &["destination", "pin", "bucket"]);
     assert_eq!(code, 0, "{shown}");
     let line = shown.lines().find(|line| line.starts_with("repository_id: ")).unwrap().to_owned();
-    let root = site.root().display().to_string();
-    let bucket = document("bucket", &s3_at(servers.s3.port, &root), "", &root);
+    let bucket = site.destination("bucket", &site.s3_repository(servers.s3.port, "backups"), "");
     // One that is mistyped is told before it matters, with both.
     let wrong = format!("repository_id: \"{}\"", "ab".repeat(32));
     site.edit("config/destinations.yaml", &bucket, &format!("{bucket}{wrong}\n"));
@@ -361,10 +332,10 @@ fn servers_are_known_by_what_is_pinned_and_a_password_for_ssh_is_told_by_larder_
         storages::public(&certificates.path().join("host"))
     );
     let documents = [
-        document("authority", &rest_with("/a", &format!("ca: {}", at("ca.pem"))), "", &root),
-        document("pinned", &rest_with("/b", &format!("fingerprint: \"{fingerprint}\"")), "", &root),
-        document("ssh", &by_password, "", &root),
-        document("impostor", &rest_with("/c", &format!("fingerprint: \"{}\"", "AB".repeat(32))), "", &root),
+        site.destination("authority", &rest_with("/a", &format!("ca: {}", at("ca.pem"))), ""),
+        site.destination("pinned", &rest_with("/b", &format!("fingerprint: \"{fingerprint}\"")), ""),
+        site.destination("ssh", &by_password, ""),
+        site.destination("impostor", &rest_with("/c", &format!("fingerprint: \"{}\"", "AB".repeat(32))), ""),
     ];
     let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     site.write("config/destinations.yaml", &format!("{local}{}", documents.concat()));
@@ -398,11 +369,8 @@ fn what_a_server_repeats_of_its_login_is_seen_nowhere_and_a_refusal_is_a_failure
     });
     let mut site = Site::new();
     site.base_config("\"0 3 * * *\"");
-    site.write("secrets/access", ACCESS_KEY);
-    site.write("secrets/secret", SECRET_KEY);
-    let root = site.root().display().to_string();
     let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
-    let echo = document("echo", &s3_at(port, &root), "", &root);
+    let echo = site.destination("echo", &site.s3_repository(port, "backups"), "");
     site.write("config/destinations.yaml", &format!("{local}{echo}"));
     site.edit("config/policies.yaml", "destinations: [local]", "destinations: [echo]");
     site.start_and_push();

@@ -5,18 +5,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use larder::config::model::{BucketStyle, Tls};
 use larder::storage::s3::{RewindAct, Version};
-use larder::storage::{ControlClient as _, S3, S3Place};
-use secrecy::SecretString;
+use larder::storage::{ControlClient as _, S3};
 use serde_json::{Value, json};
 
 use crate::site::{Site, text};
-use crate::support::storages::{self, Server};
+use crate::support::storages::{self, ACCESS_KEY, SECRET_KEY, Server};
 use crate::support::{restic, wait_for};
-
-const ACCESS_KEY: &str = "LARDERTESTACCESS";
-const SECRET_KEY: &str = "canary-secret-of-the-bucket";
 
 /// What the bucket does with what is deleted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,19 +52,9 @@ impl Stand {
         bucket(&server, kind);
         let mut site = Site::new();
         site.base_config("\"0 3 * * *\"");
-        site.write("secrets/access", ACCESS_KEY);
-        site.write("secrets/secret", SECRET_KEY);
-        let root = site.root().display().to_string();
+        let vault = site.destination("vault", &site.s3_repository(server.port, "vault"), "");
         let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
-        site.write(
-            "config/destinations.yaml",
-            &format!(
-                "{local}---\nkind: Destination\nname: vault\nrepository: {{type: s3, endpoint: \"http://127.0.0.1:{}\", \
-                 bucket: vault, prefix: home, access_key: {{file: {root}/secrets/access}}, \
-                 secret_key: {{file: {root}/secrets/secret}}}}\npassword: {{file: {root}/secrets/repository}}\n",
-                server.port
-            ),
-        );
+        site.write("config/destinations.yaml", &format!("{local}{vault}"));
         site.edit("config/policies.yaml", "destinations: [local]", "destinations: [vault]");
         site.edit("config/policies.yaml", "last: 3", "last: 9");
         site.start_and_push();
@@ -85,18 +70,7 @@ impl Stand {
     }
 
     fn client(&self) -> S3 {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let place = S3Place {
-            endpoint: format!("http://127.0.0.1:{}", self.server.port),
-            bucket: "vault".to_owned(),
-            prefix: "home".to_owned(),
-            region: "us-east-1".to_owned(),
-            style: BucketStyle::Path,
-            access_key: SecretString::from(ACCESS_KEY),
-            secret_key: SecretString::from(SECRET_KEY),
-            tls: Tls::default(),
-            allow_http: false,
-        };
+        let place = storages::s3_place(self.server.port, "vault", "home");
         S3::open(&place, Duration::from_secs(20)).unwrap()
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{larder, restic, wait_for};
+use crate::support::{larder, restic, storages, wait_for};
 
 /// How long the daemon may take to answer for the first time on a loaded machine.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -82,6 +82,25 @@ impl Site {
             "config/targets.yaml",
             &format!("kind: Target\nname: files\nplugin: files\nwith: {{paths: [{root}/data]}}\n"),
         );
+    }
+
+    /// The fields of a `repository` below `home` in a bucket of this server, whose keys are written beside it.
+    pub fn s3_repository(&self, port: u16, bucket: &str) -> String {
+        self.write("secrets/access", storages::ACCESS_KEY);
+        self.write("secrets/secret", storages::SECRET_KEY);
+        let root = self.root().display();
+        format!(
+            "type: s3, endpoint: \"http://127.0.0.1:{port}\", bucket: {bucket}, prefix: home, \
+             access_key: {{file: {root}/secrets/access}}, secret_key: {{file: {root}/secrets/secret}}"
+        )
+    }
+
+    /// The document of a destination behind others; `repository` are the fields of it, `more` further lines.
+    pub fn destination(&self, name: &str, repository: &str, more: &str) -> String {
+        let root = self.root().display();
+        format!(
+            "---\nkind: Destination\nname: {name}\nrepository: {{{repository}}}\npassword: {{file: {root}/secrets/repository}}\n{more}"
+        )
     }
 
     pub fn root(&self) -> &Path {

@@ -12,29 +12,13 @@ use larder::storage::{ControlClient, Place, Question, RestPlace, S3Place, SftpPl
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
+use super::support::storages::{ACCESS_KEY, SECRET_KEY, s3_place as s3};
 use super::support::{self, storages};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const ACCESS_KEY: &str = "AKEXAMPLEKEY";
-const SECRET_KEY: &str = "s3cret-of-the-bucket";
 const PASSWORD: &str = "p4ssword of the login";
 /// What no error may hold.
 const SECRETS: [&str; 4] = [SECRET_KEY, PASSWORD, "wr0ng-secret", "X-Amz-Signature"];
-
-fn s3(port: u16, bucket: &str, prefix: &str) -> S3Place {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    S3Place {
-        endpoint: format!("http://127.0.0.1:{port}"),
-        bucket: bucket.to_owned(),
-        prefix: prefix.to_owned(),
-        region: "us-east-1".to_owned(),
-        style: BucketStyle::Path,
-        access_key: SecretString::from(ACCESS_KEY),
-        secret_key: SecretString::from(SECRET_KEY),
-        tls: Tls::default(),
-        allow_http: false,
-    }
-}
 
 fn rest(port: u16) -> RestPlace {
     let _ = rustls::crypto::ring::default_provider().install_default();

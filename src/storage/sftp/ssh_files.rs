@@ -118,20 +118,10 @@ pub(super) fn host_in_known_hosts(host: &str, port: u16) -> String {
     if port == DEFAULT_PORT { host.to_owned() } else { format!("[{host}]:{port}") }
 }
 
-/// One line for each pinned key; a bare key is of the host and port of the place.
+/// One line for each pinned key, for this host and port.
 fn known_hosts_text(place: &SftpPlace) -> String {
     let host = host_in_known_hosts(&place.host, place.port);
-    let mut text = String::new();
-    for line in place.known_hosts.iter().flat_map(|text| text.lines()) {
-        let line = line.trim();
-        let first = line.split_whitespace().next().unwrap_or_default();
-        match first {
-            nothing if nothing.is_empty() || nothing.starts_with('#') => {}
-            kind if is_key_type(kind) => text.push_str(&format!("{host} {line}\n")),
-            _ => text.push_str(&format!("{line}\n")),
-        }
-    }
-    text
+    place.known_hosts.iter().map(|key| format!("{host} {key}\n")).collect()
 }
 
 /// Whether a word names a kind of key, so that no host stands before it.
@@ -175,11 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_key_is_of_this_host_and_port_and_a_whole_line_stays() {
-        let lines = ["ssh-ed25519 AAAA", "other ssh-rsa BBBB", "# a comment", "", "@cert-authority * ssh-rsa CCCC"];
-        let wanted = "other ssh-rsa BBBB\n@cert-authority * ssh-rsa CCCC\n";
-        assert_eq!(known_hosts_text(&place(22, &lines)), format!("nas.lan ssh-ed25519 AAAA\n{wanted}"));
-        assert_eq!(known_hosts_text(&place(2222, &lines)), format!("[nas.lan]:2222 ssh-ed25519 AAAA\n{wanted}"));
+    fn a_key_is_of_this_host_and_port_alone() {
+        let keys = ["ssh-ed25519 AAAA", "ssh-rsa BBBB"];
+        assert_eq!(known_hosts_text(&place(22, &keys)), "nas.lan ssh-ed25519 AAAA\nnas.lan ssh-rsa BBBB\n");
+        assert_eq!(known_hosts_text(&place(2222, &keys[..1])), "[nas.lan]:2222 ssh-ed25519 AAAA\n");
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use larder::config::model::{BucketStyle, Tls};
+use larder::storage::S3Place;
+use secrecy::SecretString;
+
 use super::skip::{Lack, skip};
 
 /// How long a server may take to listen.
@@ -170,4 +174,24 @@ pub fn black_hole() -> u16 {
         drop(held);
     });
     port
+}
+
+/// What opens the buckets of the tests; who looks for a leak looks for these.
+pub const ACCESS_KEY: &str = "LARDERTESTACCESS";
+pub const SECRET_KEY: &str = "canary-secret-of-the-bucket";
+
+/// The part of a bucket below `prefix`, for the client of storages.
+pub fn s3_place(port: u16, bucket: &str, prefix: &str) -> S3Place {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    S3Place {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+        region: "us-east-1".to_owned(),
+        style: BucketStyle::Path,
+        access_key: SecretString::from(ACCESS_KEY),
+        secret_key: SecretString::from(SECRET_KEY),
+        tls: Tls::default(),
+        allow_http: false,
+    }
 }
