@@ -121,7 +121,8 @@ pub(super) fn host_in_known_hosts(host: &str, port: u16) -> String {
 /// One line for each pinned key, for this host and port.
 fn known_hosts_text(place: &SftpPlace) -> String {
     let host = host_in_known_hosts(&place.host, place.port);
-    place.known_hosts.iter().map(|key| format!("{host} {key}\n")).collect()
+    let lines: Vec<String> = place.known_hosts.iter().map(|key| format!("{host} {key}\n")).collect();
+    lines.concat()
 }
 
 /// Whether a word names a kind of key, so that no host stands before it.
