@@ -164,6 +164,12 @@ impl Bench {
     }
 }
 
+/// What an application may be silent for. Short only where its silence is what is tried: on a busy machine it answers late.
+fn patience(faults: &[&str]) -> &'static str {
+    let hangs = |fault: &&str| ["silence", "quiet", "drip"].contains(fault);
+    if faults.iter().any(hangs) { "1s" } else { "30s" }
+}
+
 /// The plugin that works in `staging`: what it starts works there too, and a pid may be any number, so a child of this
 /// process.
 fn plugin_of(staging: &Path) -> Option<i32> {

@@ -11,7 +11,7 @@ pub(super) fn app(name: &str) -> Simulated {
 }
 
 pub(super) fn bench(name: &str, app: &Simulated) -> Bench {
-    Bench::of_app(name, json!({"url": app.url(), "wait": "5s", "silence": "1s"}), &[("api_key", KEY)])
+    Bench::of_app(name, json!({"url": app.url(), "wait": "5s", "silence": patience(&[])}), &[("api_key", KEY)])
 }
 
 /// Only the backup that a person made before is there.
@@ -111,7 +111,7 @@ fn what_the_application_gives_is_never_believed_unseen() {
 #[test]
 fn every_damage_on_the_way_fails_with_a_next_step_and_leaves_nothing() {
     let app = app("radarr");
-    let bench = bench("radarr", &app);
+    let mut bench = bench("radarr", &app);
     for (mode, codes) in [
         ("truncate", &["cut_short"][..]),
         ("flip", &["archive_damaged", "not_a_database", "database_damaged", "backup_incomplete"]),
@@ -124,6 +124,7 @@ fn every_damage_on_the_way_fails_with_a_next_step_and_leaves_nothing() {
         ("error", &["app_failed"]),
     ] {
         app.fault(json!({"path": "/backup/", "mode": mode}));
+        bench.target.settings["silence"] = json!(patience(&[mode]));
         bench.again();
         let failure = bench.refused_app(codes);
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
@@ -143,6 +144,7 @@ fn every_damage_on_the_way_fails_with_a_next_step_and_leaves_nothing() {
         ("/api/v3/system/backup", "huge", &["too_large"]),
     ] {
         app.fault(json!({"path": path, "mode": mode}));
+        bench.target.settings["silence"] = json!(patience(&[mode]));
         bench.again();
         bench.refused_app(codes);
         app.mend();
@@ -186,8 +188,6 @@ fn a_capture_that_was_killed_is_tidied_up_by_recover() {
     // While it is fetched, and a person made one meanwhile, which stays.
     app.set(json!({"work_s": 0.0}));
     app.fault(json!({"path": "/backup/", "mode": "silence"}));
-    let mut bench = bench;
-    bench.target.settings["silence"] = json!("30s");
     bench.again();
     bench.killed(|| {
         app.state()["calls"].as_array().unwrap().iter().any(|call| call.as_str().unwrap().contains("/backup/manual"))
@@ -340,7 +340,6 @@ fn a_restore_that_was_killed_behind_its_upload_is_brought_to_its_end() {
     let captured = bench.proven_app();
     app.set(json!({"rows": 3, "key": "ffffffffffffffffffffffffffffffff"}));
     bench.target.settings["api_key"] = secret_file(bench.directory.path(), "ffffffffffffffffffffffffffffffff");
-    bench.target.settings["silence"] = json!("30s");
     app.fault(json!({"path": "/api/v3/system/backup/restore", "mode": "silence"}));
     bench.killed_in_a_restore(&captured, json!({}), || app.state()["key_is_default"] == true);
     app.mend();

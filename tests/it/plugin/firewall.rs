@@ -7,14 +7,14 @@ const SECRET: &str = "S3cret/of+Larder=Otter";
 
 pub(super) fn opnsense(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("opnsense", &[&["--key", "w86XN", "--secret", SECRET], options].concat());
-    let mut bench = Bench::new("opnsense", json!({"url": simulator.url, "key": "w86XN", "silence": "1s"}));
+    let mut bench = Bench::new("opnsense", json!({"url": simulator.url, "key": "w86XN", "silence": patience(options)}));
     bench.target.settings["secret"] = secret_file(bench.directory.path(), SECRET);
     (simulator, bench)
 }
 
 pub(super) fn pfsense(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("pfsense", &[&["--user", "larder", "--password", SECRET], options].concat());
-    let mut bench = Bench::new("pfsense", json!({"url": simulator.url, "user": "larder", "silence": "1s"}));
+    let mut bench = Bench::new("pfsense", json!({"url": simulator.url, "user": "larder", "silence": patience(options)}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), SECRET);
     (simulator, bench)
 }

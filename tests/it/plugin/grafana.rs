@@ -11,7 +11,7 @@ pub(super) fn grafana() -> Simulated {
 }
 
 pub(super) fn bench(app: &Simulated) -> Bench {
-    Bench::of_app("grafana", json!({"url": app.url(), "silence": "1s"}), &[("token", TOKEN)])
+    Bench::of_app("grafana", json!({"url": app.url(), "silence": patience(&[])}), &[("token", TOKEN)])
 }
 
 fn read(bench: &Bench, path: &str) -> Value {
@@ -127,7 +127,7 @@ fn a_token_that_sees_less_is_no_backup() {
 #[test]
 fn empty_dashboards_login_pages_and_broken_answers_are_no_backup() {
     let app = grafana();
-    let bench = bench(&app);
+    let mut bench = bench(&app);
     app.set(json!({"bare_dashboards": true}));
     bench.refused_app(&["object_incomplete"]);
     app.set(json!({"bare_dashboards": false}));
@@ -151,6 +151,7 @@ fn empty_dashboards_login_pages_and_broken_answers_are_no_backup() {
         ("/apis/", "html", &["unexpected_answer"]),
     ] {
         app.fault(json!({"path": path, "mode": mode}));
+        bench.target.settings["silence"] = json!(patience(&[mode]));
         bench.again();
         // A flip may hit a letter of a title: then the object is another, and nobody can know.
         if mode == "flip" {

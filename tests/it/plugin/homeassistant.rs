@@ -7,7 +7,7 @@ const TOKEN: &str = "eyJhbGciOi.Larder-Wombat.Long-Lived";
 
 pub(super) fn homeassistant(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("homeassistant", &[&["--token", TOKEN], options].concat());
-    let settings = json!({"url": simulator.url, "silence": "1s", "poll": "100ms", "wait": "10s"});
+    let settings = json!({"url": simulator.url, "silence": patience(options), "poll": "100ms", "wait": "10s"});
     let mut bench = Bench::new("homeassistant", settings);
     bench.target.settings["token"] = secret_file(bench.directory.path(), TOKEN);
     bench.inputs.journal = Some(bench.journal());
@@ -138,8 +138,7 @@ fn a_talk_that_fails_says_why_and_what_to_do() {
 
 #[test]
 fn what_a_killed_run_left_on_the_server_is_removed_by_the_recovery() {
-    let (simulator, mut bench) = homeassistant(&["--fault", "slow"]);
-    bench.target.settings["silence"] = json!("30s");
+    let (simulator, bench) = homeassistant(&["--fault", "slow"]);
     bench.killed(|| {
         let requests = simulator.state()["requests"].clone();
         requests.as_array().unwrap().iter().any(|each| each.as_str().unwrap().contains("/download/"))

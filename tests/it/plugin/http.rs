@@ -8,7 +8,7 @@ use super::*;
 const TOKEN: &str = "t0ken-of-Larder-Brunch";
 
 pub(super) fn bench(url: &str, settings: Value) -> Bench {
-    let mut bench = Bench::new("http", json!({"url": url, "silence": "1s"}));
+    let mut bench = Bench::new("http", json!({"url": url, "silence": patience(&[])}));
     for (name, value) in settings.as_object().unwrap() {
         bench.target.settings[name] = value.clone();
     }
@@ -102,7 +102,8 @@ fn no_damage_becomes_a_backup() {
         ("forbidden", "unauthorized"),
     ] {
         let simulator = Simulator::start("exporter", &["--fault", fault]);
-        let bench = bench(&format!("{}/export.json", simulator.url), json!({}));
+        let settings = json!({"silence": patience(&[fault])});
+        let bench = bench(&format!("{}/export.json", simulator.url), settings);
         let failure = bench.refused(code);
         assert_eq!(failure.outcome, Outcome::Failed);
         assert!(failure.trouble.hint.is_some() || fault == "huge", "{failure}");

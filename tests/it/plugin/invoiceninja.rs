@@ -7,7 +7,7 @@ const TOKEN: &str = "Q7rWombatTokenOfLarder0000";
 
 pub(super) fn ninja(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("invoiceninja", &[&["--token", TOKEN], options].concat());
-    let settings = json!({"url": simulator.url, "silence": "1s", "poll": "100ms", "wait": "10s"});
+    let settings = json!({"url": simulator.url, "silence": patience(options), "poll": "100ms", "wait": "10s"});
     let mut bench = Bench::new("invoiceninja", settings);
     bench.target.settings["token"] = secret_file(bench.directory.path(), TOKEN);
     (simulator, bench)

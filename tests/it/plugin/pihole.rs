@@ -10,7 +10,7 @@ const TOTP_SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 fn pihole_with(options: &[&str], settings: Value) -> (Simulator, Bench) {
     let defaults = ["--password", PASSWORD, "--app-password", APP_PASSWORD];
     let simulator = Simulator::start("pihole", &[&defaults, options].concat());
-    let mut bench = Bench::new("pihole", json!({"url": simulator.url, "silence": "1s"}));
+    let mut bench = Bench::new("pihole", json!({"url": simulator.url, "silence": patience(options)}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), APP_PASSWORD);
     bench.inputs.journal = Some(bench.journal());
     for (name, value) in settings.as_object().unwrap() {
@@ -250,8 +250,7 @@ fn a_restore_logs_in_with_codes_before_and_after_the_restart() {
 
 #[test]
 fn the_session_of_a_killed_run_is_ended_with_a_code_too() {
-    let (simulator, mut bench) = two_factors(&["--fault", "slow"]);
-    bench.target.settings["silence"] = json!("30s");
+    let (simulator, bench) = two_factors(&["--fault", "slow"]);
     bench.killed(|| simulator.calls("GET /api/teleporter") > 0);
     let noted = std::fs::read_to_string(&bench.noted()[0]).unwrap();
     assert!(!noted.contains(TOTP_SECRET) && !noted.contains("totp"), "{noted}");
@@ -348,7 +347,7 @@ fn a_session_that_could_not_be_ended_is_told_and_ended_by_the_recovery() {
 
 #[test]
 fn the_session_of_a_killed_run_is_ended_by_the_recovery_and_no_other() {
-    let (simulator, bench) = pihole_with(&["--fault", "slow", "--seats", "3"], json!({"silence": "30s"}));
+    let (simulator, bench) = pihole_with(&["--fault", "slow", "--seats", "3"], json!({}));
     bench.killed(|| simulator.calls("GET /api/teleporter") > 0);
     assert_eq!(simulator.state()["sessions"].as_array().unwrap().len(), 4);
     let entries = bench.noted();
@@ -508,7 +507,7 @@ fn a_pihole_that_is_not_there_is_told() {
 
 #[test]
 fn an_import_that_larder_did_not_outlive_is_undone_by_the_recovery() {
-    let (simulator, mut bench) = pihole_with(&[], json!({"silence": "30s"}));
+    let (simulator, mut bench) = pihole_with(&[], json!({}));
     let captured = bench.proven();
     full_password(&mut bench);
     simulator.set("forget", "adlist,domainlist,client");

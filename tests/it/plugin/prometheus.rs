@@ -256,7 +256,7 @@ fn scrape_jobs_of_files_that_are_not_followed_are_told() {
                   basic_auth: {username: a, password_file: /run/secrets/prom}\n";
     std::fs::write(place.path().join("scrape/hosts.yml"), scrape).unwrap();
     std::fs::write(place.path().join("scrape/hosts.json"), "[]").unwrap();
-    bench.target.settings = json!({"url": app.url(), "silence": "1s", "config_file": place.path().join("p.yml")});
+    bench.target.settings = json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
     app.set(json!({"pools": ["self", "hosts"], "rules": []}));
     let captured = bench.capture_with(None).unwrap();
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
@@ -278,7 +278,7 @@ fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_
     let place = tempfile::tempdir().unwrap();
     // A field that the promtool of this host does not know.
     std::fs::write(place.path().join("p.yml"), "of_tomorrow: {a: 1}\nscrape_configs:\n- job_name: self\n").unwrap();
-    bench.target.settings = json!({"url": app.url(), "silence": "1s", "config_file": place.path().join("p.yml")});
+    bench.target.settings = json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
     for (version, expected) in [("99.5.0", Verdict::CouldNotVerify), ("2.42.0", Verdict::Failed)] {
         app.set(json!({"version": version}));
         bench.again();
@@ -295,14 +295,14 @@ fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_
 }
 
 fn simulated(app: &Simulated) -> Bench {
-    let settings = json!({"url": app.url(), "silence": "1s", "tsdb_snapshot": {"data_dir": app.directory.path()}});
+    let settings = json!({"url": app.url(), "silence": patience(&[]), "tsdb_snapshot": {"data_dir": app.directory.path()}});
     Bench::of_app("prometheus", settings, &[])
 }
 
 #[test]
 fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server() {
     let app = Simulated::start("prometheus.py", &[]);
-    let bench = simulated(&app);
+    let mut bench = simulated(&app);
     bench.capture_with(None).unwrap();
     assert_eq!(app.state()["snapshots"], json!([]));
     for (path, mode, codes) in [
@@ -319,6 +319,7 @@ fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server()
         ("/api/v1/admin", "unauthorized", &["unauthorized"]),
     ] {
         app.fault(json!({"path": path, "mode": mode}));
+        bench.target.settings["silence"] = json!(patience(&[mode]));
         bench.again();
         bench.refused_app(codes);
         app.mend();
@@ -340,8 +341,7 @@ fn damaged_answers_and_snapshots_are_no_backup_and_nothing_stays_on_the_server()
 #[test]
 fn a_snapshot_of_a_capture_that_was_killed_is_deleted_by_recover() {
     let app = Simulated::start("prometheus.py", &[]);
-    let mut bench = simulated(&app);
-    bench.target.settings["silence"] = json!("30s");
+    let bench = simulated(&app);
     let somebodys = app.directory.path().join("snapshots/20250101T000000Z-00000000000000aa");
     std::fs::create_dir_all(&somebodys).unwrap();
     app.fault(json!({"path": "/api/v1/admin", "mode": "silence"}));
