@@ -5,6 +5,7 @@ mod away;
 mod checkups;
 mod discover;
 mod finish;
+mod forget;
 mod holds;
 mod housekeeping;
 mod keeper;

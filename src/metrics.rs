@@ -176,7 +176,9 @@ impl Page {
         let prune = each(&|d| failed(d.prune.as_ref()));
         self.gauge("larder_destination_prune_failed", "1 when the newest prune failed.", DESTINATION, prune)?;
         let check = each(&|d| failed(d.check.as_ref()));
-        self.gauge("larder_destination_check_failed", "1 when the newest check failed.", DESTINATION, check)
+        self.gauge("larder_destination_check_failed", "1 when the newest check failed.", DESTINATION, check)?;
+        let forget = each(&|d| failed(d.forget.as_ref()));
+        self.gauge("larder_destination_forget_failed", "1 when the newest forget failed.", DESTINATION, forget)
     }
 
     fn gauge(&self, name: &str, help: &str, labels: &[&str], rows: Vec<Row<'_>>) -> Result<(), MetricsError> {

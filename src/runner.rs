@@ -8,6 +8,8 @@ pub mod cut;
 
 pub mod execute;
 
+pub mod forget;
+
 pub(crate) mod found_again;
 
 pub mod holdings;
@@ -27,6 +29,7 @@ mod place;
 
 pub(crate) mod route;
 pub mod ship;
+mod silence;
 
 mod recall;
 mod weigh;

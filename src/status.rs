@@ -374,6 +374,9 @@ pub struct DestinationView {
     pub jobs: u64,
     pub prune: Option<UpkeepView>,
     pub check: Option<UpkeepView>,
+    /// What the runs gave up is forgotten behind them, once for many.
+    #[serde(default)]
+    pub forget: Option<UpkeepView>,
     pub problem: Option<Problem>,
     /// Snapshots that vanished from it without us, one problem a job.
     #[serde(default)]

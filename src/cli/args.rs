@@ -310,6 +310,8 @@ pub enum DestinationVerb {
     Test,
     Check,
     Prune,
+    /// Forget now what the runs gave up by their policies, as happens by itself when a night is over
+    Forget,
     Unlock,
     /// List the repository's keys and what each is for
     Keys,

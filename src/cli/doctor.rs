@@ -310,7 +310,7 @@ fn destinations(client: &Client, global: &Global) -> Result<Vec<Finding>, CallEr
             Ok(seen) => Finding::good(&what, seen),
             Err(trouble) => Finding::bad(&what, &trouble),
         });
-        for work in ["prune", "check"] {
+        for work in ["prune", "check", "forget"] {
             let upkeep = &item[work];
             if let Some(trouble) = problem_of(&upkeep["problem"]) {
                 findings.push(graded(&format!("{work} of {name}"), upkeep["health"] == "failed", trouble));

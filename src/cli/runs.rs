@@ -374,6 +374,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Test => "destination.test",
         DestinationVerb::Check => "destination.check",
         DestinationVerb::Prune => "destination.prune",
+        DestinationVerb::Forget => "destination.forget",
         DestinationVerb::Unlock => "destination.unlock",
         DestinationVerb::Keys => "destination.keys",
         DestinationVerb::Pin => "destination.pin",

@@ -101,7 +101,7 @@ pub struct Concurrency {
 
 impl Default for Concurrency {
     fn default() -> Self {
-        Self { runs: 4, per_destination: 1 }
+        Self { runs: 4, per_destination: 4 }
     }
 }
 

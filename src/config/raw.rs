@@ -81,10 +81,10 @@ pub struct RawArtifacts {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Concurrency")]
 pub struct RawConcurrency {
-    /// Runs at the same time. Without it: 4.
+    /// Runs at the same time; one that only waits for some of its destinations is not counted. Without it: 4.
     #[schemars(range(min = 1, max = 64))]
     pub runs: Option<u32>,
-    /// Runs that write to one destination at the same time. Without it: 1.
+    /// Runs that write to one destination at the same time. Without it: 4.
     #[schemars(range(min = 1, max = 16))]
     pub per_destination: Option<u32>,
 }

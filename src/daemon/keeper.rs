@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -79,6 +80,8 @@ pub(super) struct Running {
     pub(super) job: JobId,
     pub(super) cancel: CancellationToken,
     task: tokio::task::Id,
+    /// It only waits for some of its destinations.
+    waits: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -123,6 +126,7 @@ impl Keeper {
         self.accept_from_config();
         self.take_holdings();
         self.plan_upkeep();
+        self.find_given_up();
         let (seen, world) = (self.seen.clone(), self.world.clone());
         loop {
             let now = self.world.clock.now();
@@ -134,6 +138,7 @@ impl Keeper {
             self.look_at_clock();
             self.start_queued();
             self.start_upkeep(now, &cancel);
+            self.start_forgetting(now, &cancel);
             self.tell_overdue(now);
             let pause = self.pause(self.world.clock.now());
             tokio::select! {
@@ -152,6 +157,7 @@ impl Keeper {
                     self.take_holdings();
                     self.changed.notify_one();
                 }
+                () = world.freed.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -341,7 +347,10 @@ impl Keeper {
             return;
         }
         let config = self.config.borrow().clone();
-        while self.running.len() < config.site.concurrency.runs.max(1) as usize {
+        let at_work = |running: &BTreeMap<RunId, Running>| {
+            running.values().filter(|each| !each.waits.load(Ordering::Relaxed)).count()
+        };
+        while at_work(&self.running) < config.site.concurrency.runs.max(1) as usize {
             // A run whose application is being restored into waits; the end of the restore wakes this loop.
             let free = {
                 let restoring = restore::being_restored(&self.world);
@@ -357,8 +366,9 @@ impl Keeper {
                 continue;
             };
             let cancel = CancellationToken::new();
+            let waits = order.waits.clone();
             let task = self.tasks.spawn(execute::execute(self.world.clone(), order, cancel.clone())).id();
-            self.running.insert(run.id, Running { job: run.job.clone(), cancel, task });
+            self.running.insert(run.id, Running { job: run.job.clone(), cancel, task, waits });
             self.changed.notify_one();
         }
     }
@@ -373,6 +383,7 @@ impl Keeper {
             policy: policy.clone(),
             site: config.site.clone(),
             own: crate::runner::cut::own_of(config, self.world.paths.root()),
+            waits: Arc::default(),
             destinations: policy
                 .destinations
                 .iter()

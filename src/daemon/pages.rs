@@ -1,7 +1,7 @@
 //! Keeps the status pages fresh: soon after every change, and now and then so that they don't grow old.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,9 @@ use crate::status::read::{Depth, Reading};
 
 /// Changes that come closer than this are written together.
 const GATHER: Duration = Duration::from_millis(300);
+
+/// In a busy night the pages are written no more often than this: they show all targets, and nobody reads so fast.
+const APART: Duration = Duration::from_secs(2);
 
 /// A round even when nothing changed: progress, ages and overdue jobs move by themselves.
 const EVERY: Duration = Duration::from_secs(60);
@@ -27,6 +30,7 @@ pub(super) async fn keep(world: Arc<World>, changed: Arc<Notify>, cancel: Cancel
         }
     };
     loop {
+        let begun = Instant::now();
         let (theirs, kept) = (world.clone(), pages);
         let written = tokio::task::spawn_blocking(move || {
             let mut pages = kept;
@@ -46,7 +50,13 @@ pub(super) async fn keep(world: Arc<World>, changed: Arc<Notify>, cancel: Cancel
         tokio::select! {
             () = cancel.cancelled() => {}
             () = tokio::time::sleep(EVERY) => {}
-            () = changed.notified() => tokio::time::sleep(GATHER).await,
+            () = changed.notified() => {
+                let pause = APART.saturating_sub(begun.elapsed()).max(GATHER);
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
         }
     }
 }

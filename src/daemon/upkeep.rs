@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::forget;
 use super::probe::{only_appended_to, probed};
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::engine::{self, KeyUse, RepositoryAccess, Restic};
@@ -26,7 +27,7 @@ use crate::store::{Batch, StoreError};
 use crate::types::Name;
 
 /// The longest that one piece of upkeep may take.
-const UPKEEP_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const UPKEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What is kept of an operation's output, in bytes.
 const LOG_BYTES_MAX: u64 = 4 << 20;
@@ -101,7 +102,11 @@ fn claim(
 }
 
 fn upkeep_of(record: &mut DestinationRecord, action: DestinationAction) -> &mut Upkeep {
-    if action == DestinationAction::Prune { &mut record.prune } else { &mut record.check }
+    match action {
+        DestinationAction::Prune => &mut record.prune,
+        DestinationAction::Forget => &mut record.forget,
+        _ => &mut record.check,
+    }
 }
 
 fn verb(action: DestinationAction) -> &'static str {
@@ -109,6 +114,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Test => "test",
         DestinationAction::Check => "check",
         DestinationAction::Prune => "prune",
+        DestinationAction::Forget => "forget",
         DestinationAction::Unlock => "unlock",
         DestinationAction::Keys => "keys of",
         DestinationAction::Pin => "pin",
@@ -129,6 +135,9 @@ pub(crate) fn start_action(
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
     let title = format!("{} {}", verb(wanted.action), destination.name);
+    if wanted.action == DestinationAction::Forget {
+        return Ok(forget::begin(world, config, &destination, title, None, tasks, cancel));
+    }
     Ok(begin(world, config, &destination, wanted, title, tasks, cancel))
 }
 
@@ -170,7 +179,7 @@ fn begin(
 }
 
 /// Notes how a prune or check ended, and who is to be told of the change, in one batch.
-fn note_upkeep(
+pub(super) fn note_upkeep(
     route: &Route,
     site: &Site,
     action: DestinationAction,
@@ -299,6 +308,8 @@ async fn act(
             };
             Ok(vec![format!("repository_id: \"{id}\""), hint])
         }
+        // It has a way of its own.
+        DestinationAction::Forget => Ok(Vec::new()),
         DestinationAction::Keys => {
             let keys = restic.keys(&access, &route.context).await.map_err(|error| error.trouble())?;
             let mut lines: Vec<String> = keys.iter().map(|key| key.line(name.as_str())).collect();

@@ -1,8 +1,14 @@
 //! The kernel's list of mounts, which never hangs: what is mounted at, above and below a path.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +19,37 @@ pub(super) struct Mount {
     pub(super) kind: String,
 }
 
-/// Those of this process; none when the kernel does not tell.
-pub(super) fn all() -> Vec<Mount> {
-    read(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
+/// The table as it was read last, and the open file by which the kernel tells of a change.
+static KNOWN: Mutex<Option<(File, Arc<[Mount]>)>> = Mutex::new(None);
+
+/// Those of this process; none when the kernel does not tell. Read anew only when it changed: a host of containers has
+/// hundreds, and every look asks.
+pub(super) fn all() -> Arc<[Mount]> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = match known.take() {
+        Some((file, table)) if !has_changed(&file) => {
+            *known = Some((file, table.clone()));
+            return table;
+        }
+        Some((file, _)) => Ok(file),
+        None => File::open("/proc/self/mountinfo"),
+    };
+    let table = file.and_then(|mut file| {
+        let mut text = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut text)?;
+        Ok((file, Arc::from(read(&text))))
+    });
+    *known = table.ok();
+    known.as_ref().map(|(_, table)| table.clone()).unwrap_or_default()
+}
+
+/// Whether the kernel says that mounts came or went since it was asked last. Asked before the table is read, so what changes
+/// meanwhile is seen the next time.
+fn has_changed(file: &File) -> bool {
+    let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+    let news = PollFlags::POLLERR | PollFlags::POLLPRI;
+    poll(&mut asked, PollTimeout::ZERO).is_err() || asked[0].revents().is_none_or(|seen| seen.intersects(news))
 }
 
 /// The mounts that a look at `path`, as it is written, may come to: the deepest above it and all below.
@@ -72,6 +106,14 @@ fn unescaped(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_is_read_anew_only_when_the_kernel_says_so_and_is_that_of_now() {
+        let now = || read(&std::fs::read("/proc/self/mountinfo").unwrap());
+        // Other tests mount meanwhile, so one look may be behind.
+        assert!((0..100).any(|_| all()[..] == now()[..]));
+        assert!((0..100).any(|_| Arc::ptr_eq(&all(), &all())));
+    }
 
     #[test]
     fn a_mount_at_above_or_below_a_path_concerns_it_and_another_one_in_its_place_is_another() {

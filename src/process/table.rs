@@ -2,6 +2,9 @@
 
 use std::io::Read as _;
 
+/// Longest line of `/proc/PID/stat`: a name of 64 bytes and 51 numbers.
+const STAT_BYTES_MAX: usize = 2048;
+
 /// Largest environment that is looked through.
 const ENVIRONMENT_BYTES_MAX: u64 = 4 << 20;
 
@@ -28,7 +31,10 @@ pub(super) fn read() -> Vec<Process> {
 
 /// The process `pid`, if there is one.
 pub(super) fn one(pid: i32) -> Option<Process> {
-    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // Hundreds of them are read behind every child; a line has some 300 bytes, and the kernel gives it at once.
+    let mut line = [0_u8; STAT_BYTES_MAX];
+    let read = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse(&String::from_utf8_lossy(line.get(..read)?))
 }
 
 /// Ticks a second in `/proc`: 100 on every Linux, whatever the kernel's own timer does.
@@ -83,14 +89,16 @@ pub fn seen(pid: i64) -> Option<ProcessSeen> {
 fn parse(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
     Some(Process {
         pid: pid.parse().ok()?,
-        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
-        parent: fields.get(1)?.parse().ok()?,
-        group: fields.get(2)?.parse().ok()?,
-        session: fields.get(3)?.parse().ok()?,
-        started: fields.get(19)?.parse().ok()?,
+        zombie: matches!(state, "Z" | "X" | "x"),
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+        session: fields.next()?.parse().ok()?,
+        // The 22nd of the line.
+        started: fields.nth(15)?.parse().ok()?,
         name: name.to_owned(),
     })
 }

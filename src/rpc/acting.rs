@@ -37,6 +37,9 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.prune", Control, "Prune the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Prune)
     });
+    to.method("destination.forget", Control, "Forget now what the runs gave up.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Forget)
+    });
     to.method(
         "destination.unlock",
         Control,

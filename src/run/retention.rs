@@ -4,6 +4,8 @@
 //! ahead pushed out what came after it, and a day of the policy was two. Here the newest is the newest *run*; a snapshot
 //! that is dated in the future stays and takes nobody's place.
 
+pub mod leaving;
+
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;

@@ -191,6 +191,8 @@ pub enum DestinationAction {
     Test,
     Check,
     Prune,
+    /// Forgets what the runs gave up.
+    Forget,
     Unlock,
     /// Lists the repository's keys.
     Keys,

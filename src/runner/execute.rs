@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,8 @@ pub struct RunOrder {
     pub destinations: Vec<Destination>,
     /// What Larder itself keeps on this machine.
     pub own: Vec<Own>,
+    /// Set while the run only waits for some of its destinations: then it takes nobody's place.
+    pub waits: Arc<AtomicBool>,
 }
 
 /// A run that is over but not yet written as finished.
@@ -154,6 +157,7 @@ struct RunExecutor {
     identity: Option<SiteId>,
     inputs: CaptureInputs,
     own: Vec<Own>,
+    waits: Arc<AtomicBool>,
     shape: Shape,
     after_is_due: bool,
     during: During,
@@ -188,6 +192,7 @@ impl RunExecutor {
             context,
             inputs: CaptureInputs::default(),
             own: order.own,
+            waits: order.waits,
             shape: Shape::default(),
             after_is_due: false,
             during: During::default(),

@@ -3,6 +3,7 @@
 //! The ledger is read before the listing, so what is shipped or forgotten meanwhile is not missed.
 
 pub mod altered;
+pub mod leaving;
 pub mod older;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
 use crate::error::{Code, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
-use crate::run::holdings::{self, Books, Foreign, Holdings, Known, Missing, Question, Seen, Sorted};
+use crate::run::holdings::{self, Books, Foreign, Holdings, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
 use crate::runner::lost;
 use crate::runner::route::Route;
@@ -206,7 +207,7 @@ fn mark(listing: &mut [Snapshot], sorted: &Sorted, site: &SiteId) {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Trouble> {
     let stopped = |error: tokio::task::JoinError| Trouble::new(codes::INTERNAL, format!("the store stopped: {error}"));
@@ -372,52 +373,6 @@ fn lost_parents(
             mark: holdings::mark::of(name, [parent.as_str()]),
         });
     }
-}
-
-/// Marks snapshots before they are forgotten: a kill between the two must not make them look lost.
-///
-/// # Errors
-/// When the store cannot be read or written.
-pub async fn mark_leaving(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
-    change(route, job, ids, |batch, name, job, id, known| {
-        batch.put_known(name, job, id, &Known { leaving: true, ..known.clone() })
-    })
-    .await
-}
-
-/// Takes snapshots out that are gone.
-///
-/// # Errors
-/// When the store cannot be read or written.
-pub async fn take_out(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
-    change(route, job, ids, |batch, name, job, id, _| {
-        batch.remove_known(name, job, id);
-        Ok(())
-    })
-    .await
-}
-
-async fn change(
-    route: &Route,
-    job: &JobId,
-    ids: &[String],
-    write: fn(&mut Batch, &Name, &JobId, &str, &Known) -> Result<(), StoreError>,
-) -> Result<(), Trouble> {
-    let (world, name) = (route.world.clone(), route.destination.name.clone());
-    let (job, ids) = (job.clone(), ids.to_vec());
-    blocking(move || {
-        world.with_destinations(|ledger| {
-            let books = ledger.books(&name)?;
-            let Some(known) = books.by_job.get(&job) else { return Ok(()) };
-            let mut batch = Batch::default();
-            for id in &ids {
-                let Some(known) = known.get(id) else { continue };
-                write(&mut batch, &name, &job, id, known)?;
-            }
-            ledger.commit(batch)
-        })
-    })
-    .await
 }
 
 /// The loss of what is missing of a job is accepted: it is known no longer.

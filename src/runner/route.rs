@@ -1,7 +1,7 @@
 //! The way to a destination: whether it is there, restic, and the repository that is meant.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::artifact::mount;
 use crate::config::model::{Destination, LocalRepository};
@@ -9,6 +9,7 @@ use crate::engine::{self, RepositoryAccess, Restic};
 use crate::error::{Trouble, codes};
 use crate::look::{self, LOOK_MAX, Silent};
 use crate::process::Context;
+use crate::runner::silence::Asks;
 use crate::runner::world::World;
 use crate::types::Name;
 
@@ -27,13 +28,19 @@ pub struct Route {
 ///
 /// # Errors
 /// When a mount point that it needs is not mounted, or its place does not answer or does not let us.
-pub async fn present(world: &World, destination: &Destination) -> Result<(), Trouble> {
+pub async fn present(world: &World, destination: &Destination, asks: Asks) -> Result<(), Trouble> {
     mounted(destination).await?;
     if destination.repository.local().is_some() {
         return Ok(());
     }
+    if let Some(trouble) = world.silences.of(&destination.name, asks) {
+        return Err(trouble);
+    }
     let access = world.access(destination).await?;
-    engine::answers(&access).await.map_err(|error| named(destination, error.trouble()))
+    let begun = Instant::now();
+    let answered = engine::answers(&access).await.map_err(|error| named(destination, error.trouble()));
+    world.silences.note(&destination.name, begun, &answered);
+    answered
 }
 
 /// A trouble of a server says whose it is.

@@ -10,6 +10,7 @@ use crate::engine::{self, BackupReport, BackupRequest, EngineError, Progress, Re
 use crate::error::{Kind, Trouble, codes};
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::{Route, named};
+pub use crate::runner::silence::Asks;
 use crate::store::record::{DestinationRecord, Shipment};
 use crate::types::{ByteSize, JobId, Outcome};
 
@@ -31,6 +32,8 @@ pub struct SnapshotSpec {
     pub tolerate: Tolerate,
     /// Files of the artifacts, which are read beside the sources.
     pub artifact_files: u64,
+    /// Who started the run.
+    pub asks: Asks,
     /// What the plugin counted in the sources; none where that says nothing of what is read.
     pub counted: Option<Counted>,
 }
@@ -220,7 +223,13 @@ async fn attempt(
         slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
     };
-    let (restic, access) = route.open_or_make().await?;
+    if let Some(trouble) = route.world.silences.of(&route.destination.name, spec.asks) {
+        return Err(trouble);
+    }
+    let begun = Instant::now();
+    let opened = route.open_or_make().await;
+    route.world.silences.note(&route.destination.name, begun, &opened);
+    let (restic, access) = opened?;
     let parent = match parent {
         Some(parent) => Some(parent),
         None => newest_of_ours(route, &restic, &access, spec).await?,
@@ -267,25 +276,6 @@ async fn newest_of_ours(
     Ok(inventory.sorted.ours.get(&spec.job).and_then(|ours| ours.last()).map(|ours| ours.id.clone()))
 }
 
-/// Forgets exactly these snapshots of the job; answers how many went.
-///
-/// Marked in the ledger before, taken out of it afterwards: a kill in between leaves nothing that looks lost.
-///
-/// # Errors
-/// When restic could not do it, or the store cannot be written.
-pub async fn forget(route: &Route, job: &JobId, ids: &[String]) -> Result<u64, Trouble> {
-    if ids.is_empty() || route.destination.append_only {
-        return Ok(0);
-    }
-    let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
-    let _slot = slots.acquire_owned().await.map_err(|_| Trouble::new(codes::CANCELLED, "the daemon is stopping"))?;
-    let (restic, access) = route.open().await?;
-    holdings::mark_leaving(route, job, ids).await?;
-    restic.forget(&access, ids, &route.context).await.map_err(|error| error.trouble())?;
-    holdings::take_out(route, job, ids).await?;
-    Ok(ids.len() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +289,7 @@ mod tests {
             excludes: Vec::new(),
             tags: Vec::new(),
             host: String::new(),
+            asks: Asks::ByTime,
             tolerate: Tolerate { vanished_ppm, unreadable: Vec::new() },
             artifact_files: 1,
             counted: counted.map(|(files, bytes)| Counted { files, bytes }),

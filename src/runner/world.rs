@@ -12,9 +12,11 @@ use crate::engine::{EngineError, RepositoryAccess, Restic};
 use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
+use crate::runner::forget::GivenUp;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
 use crate::runner::place;
+use crate::runner::silence::Silences;
 use crate::store::layout::StateDir;
 use crate::store::ledger::Ledger;
 use crate::store::record::{DestinationRecord, Upkeep};
@@ -51,6 +53,12 @@ pub struct World {
     pub(crate) unfinished: Notify,
     /// A repository was listed.
     pub(crate) listed: Notify,
+    /// What waits to be forgotten.
+    pub given_up: GivenUp,
+    /// Storages that did not answer a moment ago.
+    pub(super) silences: Silences,
+    /// A run only waits for some of its destinations by now: another one may begin.
+    pub(crate) freed: Notify,
 }
 
 /// What a world is made of.
@@ -84,6 +92,9 @@ impl World {
             restoring: Mutex::default(),
             unfinished: Notify::default(),
             listed: Notify::default(),
+            given_up: GivenUp::default(),
+            silences: Silences::default(),
+            freed: Notify::default(),
         }
     }
 
@@ -234,6 +245,7 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         repository_id: None,
         prune: Upkeep::default(),
         check: Upkeep::default(),
+        forget: Upkeep::default(),
         trouble: None,
         last_used: None,
         away_since: None,

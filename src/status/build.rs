@@ -304,6 +304,7 @@ fn destination_view(
     };
     let prune = upkeep("prune", desired.is_some_and(|d| d.prune.is_some()), record.map(|r| &r.prune));
     let check = upkeep("check", desired.is_some_and(|d| d.check.is_some()), record.map(|r| &r.check));
+    let forget = upkeep("forget", false, record.map(|r| &r.forget));
     // What left the config can't be mended any more, so it is nobody's worry.
     let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {
@@ -321,7 +322,8 @@ fn destination_view(
         Health::Inactive
     } else {
         // A check that never ran does not make a used repository unknown: it only has no check yet.
-        let upkeep = [&prune, &check].into_iter().flatten().map(|u| u.health).filter(|h| *h >= Health::Warning).max();
+        let upkeep =
+            [&prune, &check, &forget].into_iter().flatten().map(|u| u.health).filter(|h| *h >= Health::Warning).max();
         own.max(upkeep.unwrap_or(own))
     };
     DestinationView {
@@ -337,6 +339,7 @@ fn destination_view(
         jobs: config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count() as u64,
         prune,
         check,
+        forget,
         problem,
         missing_snapshots: seen.map_or(0, |seen| seen.missing.iter().map(|each| each.snapshots).sum()),
         missing,
@@ -431,7 +434,7 @@ fn attention(
     let config = config_problems(config, &zone);
     all.extend(config.map(|(health, problem)| plate(health, "config", "config".to_owned(), problem)));
     for destination in destinations.iter().filter(|d| d.desired) {
-        let upkeep = [&destination.prune, &destination.check].into_iter().flatten();
+        let upkeep = [&destination.prune, &destination.check, &destination.forget].into_iter().flatten();
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
         let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
         let missing = destination.missing.iter().filter(|_| destination.desired);

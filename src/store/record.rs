@@ -206,7 +206,7 @@ pub struct Shipment {
     pub bytes: u64,
     pub duration_ms: u64,
     pub trouble: Option<Trouble>,
-    /// How many snapshots `forget` removed afterwards; none: retention did not run.
+    /// How many snapshots retention gave up for the next forget of the destination; none: it did not run.
     pub forgotten: Option<u64>,
 }
 
@@ -262,6 +262,9 @@ pub struct DestinationRecord {
     pub repository_id: Option<String>,
     pub prune: Upkeep,
     pub check: Upkeep,
+    /// What the runs gave up is forgotten here; it has no schedule of its own.
+    #[serde(default)]
+    pub forget: Upkeep,
     /// The newest thing that went wrong with it; none once something worked again.
     pub trouble: Option<Trouble>,
     pub last_used: Option<Timestamp>,

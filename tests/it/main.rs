@@ -12,6 +12,7 @@ mod crash;
 mod destinations;
 mod discover;
 mod engine;
+mod forgetting;
 mod hanging;
 mod holds;
 mod holds_newest;

@@ -41,8 +41,8 @@ impl RunExecutor {
         // All at once: who does not answer must not delay a run that has somewhere else to go.
         let mut looks = JoinSet::new();
         for (index, destination) in self.destinations.iter().cloned().enumerate() {
-            let world = self.world.clone();
-            looks.spawn(async move { (index, route::present(&world, &destination).await) });
+            let (world, asks) = (self.world.clone(), self.asks());
+            looks.spawn(async move { (index, route::present(&world, &destination, asks).await) });
         }
         let mut away = Vec::new();
         loop {

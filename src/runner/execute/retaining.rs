@@ -10,7 +10,6 @@ use crate::error::{Trouble, codes};
 use crate::run::hold::{Finding, HoldKind};
 use crate::run::retention::{self, Candidate};
 use crate::runner::holdings::{self, Inventory, shared};
-use crate::runner::ship;
 use crate::types::{Name, Outcome};
 
 impl RunExecutor {
@@ -68,7 +67,7 @@ impl RunExecutor {
         Some(Trouble::new(codes::FUTURE_SNAPSHOTS, message).with_hint("they stay, and push no other one out"))
     }
 
-    /// Forgets what the policy does not keep, only where this run's snapshot is whole.
+    /// Gives up what the policy does not keep, only where this run's snapshot is whole.
     pub(super) async fn retain(&mut self) {
         let zone = TimeZone::get(&self.policy.schedule.timezone).unwrap_or(TimeZone::UTC);
         let (now, job) = (self.world.clock.now(), self.record.job.clone());
@@ -92,17 +91,17 @@ impl RunExecutor {
             }
             let rules = &self.policy.retention;
             let gone = retention::superfluous(&there, rules, &zone, now);
-            let given_up = given_up(inventory, &job, there, |all| retention::superfluous(all, rules, &zone, now));
+            let missed = missed_no_longer(inventory, &job, there, |all| retention::superfluous(all, rules, &zone, now));
             let route = self.route(destination);
-            let forgotten = match ship::forget(&route, &job, &gone).await {
-                Ok(count) => holdings::take_out(&route, &job, &given_up).await.map(|()| count),
+            let noted = match holdings::leaving::give_up(&route, &job, &gone).await {
+                Ok(()) => holdings::leaving::take_out(&route, &job, &missed).await,
                 Err(trouble) => Err(trouble),
             };
-            match forgotten {
-                Ok(count) => {
+            match noted {
+                Ok(()) => {
                     self.retained.insert(route.destination.name.clone());
                     if let Some(shipment) = self.record.shipments.get_mut(index) {
-                        shipment.forgotten = Some(count);
+                        shipment.forgotten = Some(gone.len() as u64);
                     }
                 }
                 Err(trouble) => self.warn(trouble),
@@ -131,8 +130,8 @@ impl RunExecutor {
     }
 }
 
-/// Those of the missing that the policy would have forgotten by now: they are missed no longer.
-fn given_up(
+/// Those of the missing that the policy would have forgotten by now.
+fn missed_no_longer(
     inventory: &Inventory,
     job: &crate::types::JobId,
     mut all: Vec<Candidate>,

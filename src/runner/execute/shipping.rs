@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::task::JoinSet;
@@ -13,11 +14,16 @@ use crate::error::{Trouble, codes};
 use crate::plugin::Captured;
 use crate::plugin::protocol::{SOURCE_BYTES, SOURCE_FILES};
 use crate::run::RunState;
-use crate::runner::ship::{self, Counted, SnapshotSpec};
-use crate::store::record::Shipment;
+use crate::runner::ship::{self, Asks, Counted, SnapshotSpec};
+use crate::store::record::{Shipment, Trigger};
 use crate::types::Outcome;
 
 impl RunExecutor {
+    /// Whether somebody waits at a keyboard.
+    pub(super) fn asks(&self) -> Asks {
+        if self.record.trigger == Trigger::Manual { Asks::ByHand } else { Asks::ByTime }
+    }
+
     /// What the publication of this run says of itself.
     pub(super) fn publication(
         &self,
@@ -62,6 +68,7 @@ impl RunExecutor {
             excludes,
             tags: run_tags(&site, &self.record.job, self.record.id, self.record.revision.as_ref()),
             host: self.site.name.to_string(),
+            asks: self.asks(),
             tolerate: self.target.tolerate.clone(),
             // With the manifest.
             artifact_files: files + 1,
@@ -98,11 +105,18 @@ impl RunExecutor {
                     if let Some(inventory) = shipped.inventory {
                         self.inventories.insert(shipped.shipment.destination.clone(), inventory);
                     }
+                    let is_there = shipped.shipment.snapshot.is_some();
                     shipments.push((index, shipped.shipment));
+                    if is_there && !underway.is_empty() {
+                        // One storage that is slow, or dead, delays what goes elsewhere no longer.
+                        self.waits.store(true, Ordering::Relaxed);
+                        self.world.freed.notify_one();
+                    }
                 }
                 Err(error) => self.warn(Trouble::new(codes::INTERNAL, format!("a shipment stopped: {error}"))),
             }
         }
+        self.waits.store(false, Ordering::Relaxed);
         shipments.sort_by_key(|(index, _)| *index);
         let shipments: Vec<Shipment> = shipments.into_iter().map(|(_, shipment)| shipment).collect();
         if self.context.cancel.is_cancelled() {

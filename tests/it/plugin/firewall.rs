@@ -14,7 +14,8 @@ pub(super) fn opnsense(options: &[&str]) -> (Simulator, Bench) {
 
 pub(super) fn pfsense(options: &[&str]) -> (Simulator, Bench) {
     let simulator = Simulator::start("pfsense", &[&["--user", "larder", "--password", SECRET], options].concat());
-    let mut bench = Bench::new("pfsense", json!({"url": simulator.url, "user": "larder", "silence": patience(options)}));
+    let mut bench =
+        Bench::new("pfsense", json!({"url": simulator.url, "user": "larder", "silence": patience(options)}));
     bench.target.settings["password"] = secret_file(bench.directory.path(), SECRET);
     (simulator, bench)
 }

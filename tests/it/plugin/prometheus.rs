@@ -256,7 +256,8 @@ fn scrape_jobs_of_files_that_are_not_followed_are_told() {
                   basic_auth: {username: a, password_file: /run/secrets/prom}\n";
     std::fs::write(place.path().join("scrape/hosts.yml"), scrape).unwrap();
     std::fs::write(place.path().join("scrape/hosts.json"), "[]").unwrap();
-    bench.target.settings = json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
+    bench.target.settings =
+        json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
     app.set(json!({"pools": ["self", "hosts"], "rules": []}));
     let captured = bench.capture_with(None).unwrap();
     assert!(captured.warnings.is_empty(), "{:?}", captured.warnings);
@@ -278,7 +279,8 @@ fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_
     let place = tempfile::tempdir().unwrap();
     // A field that the promtool of this host does not know.
     std::fs::write(place.path().join("p.yml"), "of_tomorrow: {a: 1}\nscrape_configs:\n- job_name: self\n").unwrap();
-    bench.target.settings = json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
+    bench.target.settings =
+        json!({"url": app.url(), "silence": patience(&[]), "config_file": place.path().join("p.yml")});
     for (version, expected) in [("99.5.0", Verdict::CouldNotVerify), ("2.42.0", Verdict::Failed)] {
         app.set(json!({"version": version}));
         bench.again();
@@ -295,7 +297,8 @@ fn a_promtool_of_another_version_than_the_server_cannot_condemn_what_the_server_
 }
 
 fn simulated(app: &Simulated) -> Bench {
-    let settings = json!({"url": app.url(), "silence": patience(&[]), "tsdb_snapshot": {"data_dir": app.directory.path()}});
+    let settings =
+        json!({"url": app.url(), "silence": patience(&[]), "tsdb_snapshot": {"data_dir": app.directory.path()}});
     Bench::of_app("prometheus", settings, &[])
 }
 

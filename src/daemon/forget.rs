@@ -1,0 +1,152 @@
+//! When what the runs gave up is forgotten: once for many of them, as soon as a destination has nothing else to do.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::upkeep::{UPKEEP_MAX, every_slot, note_upkeep, route, said};
+use crate::config::model::{Config, Destination};
+use crate::daemon::keeper::Keeper;
+use crate::error::{Kind, Trouble, codes};
+use crate::runner::control::{DestinationAction, OperationId};
+use crate::runner::forget::{self, Rules};
+use crate::runner::world::World;
+use crate::store::record::is_of_who_is_away;
+use crate::types::{JobId, Name};
+
+/// A run that begins so soon is waited for: what it gives up goes along.
+const SOON: SignedDuration = SignedDuration::from_mins(3);
+
+/// Where runs follow each other all day, what was given up waits no longer than this.
+const LATEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// Who is in the way is asked again so often, and a forget that failed is tried again.
+const BUSY_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+const FAILED_AGAIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// What waits for so long is not only late: somebody is told.
+const TOLD_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+impl Keeper {
+    /// Finds what an earlier daemon left to be forgotten.
+    pub(super) fn find_given_up(&mut self) {
+        let world = self.world.clone();
+        self.upkeep.spawn(async move {
+            let found = tokio::task::spawn_blocking(move || forget::find(&world)).await;
+            if let Ok(Err(error)) = found {
+                tracing::error!(error = %crate::error::chain(&error), "cannot read what is to be forgotten; the next run notes it again");
+            }
+        });
+    }
+
+    /// Starts the forgets whose time has come.
+    pub(super) fn start_forgetting(&mut self, now: Timestamp, cancel: &CancellationToken) {
+        if self.state_trouble().is_some() {
+            return;
+        }
+        let config = self.config.borrow().clone();
+        for (name, waiting) in self.world.given_up.all() {
+            let Some(destination) = config.destinations.get(&name).filter(|each| !each.append_only) else {
+                self.world.given_up.take(&name);
+                continue;
+            };
+            let is_late = now.duration_since(waiting.since) > LATEST;
+            if now < waiting.not_before || !(is_late || self.has_nothing_to_do(&config, &name, now)) {
+                continue;
+            }
+            // Waiting in line would keep every backup waiting for the longest one.
+            let (width, slots) = self.world.slots(&name, config.site.concurrency.per_destination);
+            let Ok(permit) = slots.try_acquire_many_owned(width) else {
+                self.world.given_up.put_back(&name, waiting.since, later(now, BUSY_AGAIN));
+                continue;
+            };
+            self.world.given_up.take(&name);
+            let turn = Turn { permit, since: waiting.since };
+            let title = format!("forget {name} (scheduled)");
+            begin(&self.world, &config, destination, title, Some(turn), &mut self.upkeep, cancel);
+        }
+    }
+
+    /// Whether no run that ships there is under way, waits, or begins soon.
+    fn has_nothing_to_do(&self, config: &Config, name: &Name, now: Timestamp) -> bool {
+        let ships =
+            |job: &JobId| config.policies.get(&job.policy).is_some_and(|policy| policy.destinations.contains(name));
+        let is_soon = |at: Timestamp| at.duration_since(now) <= SOON;
+        let mut active = self.running.values().map(|each| &each.job).chain(self.queue.iter().map(|run| &run.job));
+        let mut soon =
+            self.jobs.values().filter(|job| job.orphaned_since.is_none() && job.next_run.is_some_and(is_soon));
+        !active.any(ships) && !soon.any(|job| ships(&job.id))
+    }
+}
+
+/// What a forget that begins by itself has with it: all slots of the destination.
+pub(super) struct Turn {
+    permit: OwnedSemaphorePermit,
+    since: Timestamp,
+}
+
+/// Starts a forget; without a `turn` it waits in line for one.
+pub(super) fn begin(
+    world: &Arc<World>,
+    config: &Config,
+    destination: &Destination,
+    title: String,
+    turn: Option<Turn>,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> OperationId {
+    let id = world.operations.start(title, world.clock.now());
+    let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
+    let (site, rules) = (config.site.clone(), Rules::of(config, &destination.name));
+    tasks.spawn(async move {
+        let name = &route.destination.name;
+        let (since, permit) = turn.map_or((None, None), |turn| (Some(turn.since), Some(turn.permit)));
+        let result = forget(&route, &rules, permit).await;
+        let now = route.world.clock.now();
+        let trouble = result.as_ref().err();
+        if let (Some(trouble), Some(since)) = (trouble, since) {
+            tracing::warn!(destination = %name, %trouble, "cannot forget what was given up; it is tried again");
+            route.world.given_up.put_back(name, since, later(now, FAILED_AGAIN));
+        }
+        let waits = since.is_some_and(|since| now.duration_since(since) < TOLD_AFTER);
+        if !trouble.is_some_and(|trouble| passes(trouble, waits))
+            && let Err(error) = note_upkeep(&route, &site, DestinationAction::Forget, trouble.cloned(), now)
+        {
+            tracing::error!(error = %crate::error::chain(&error), "cannot note the forget");
+        }
+        route.world.operations.finish(id, now, said(&route.world, id, result));
+    });
+    id
+}
+
+/// Whether nobody is told of it: who is away is told of by itself, and who is busy will be done while it `waits`.
+fn passes(trouble: &Trouble, waits: bool) -> bool {
+    trouble.kind() == Some(Kind::Cancelled)
+        || is_of_who_is_away(trouble)
+        || (waits && trouble.kind() == Some(Kind::Busy))
+}
+
+async fn forget(
+    route: &crate::runner::route::Route,
+    rules: &Rules,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<Vec<String>, Trouble> {
+    if route.destination.append_only {
+        return Err(super::probe::only_appended_to(&route.destination.name, "nothing is forgotten"));
+    }
+    let _slots = match permit {
+        Some(permit) => permit,
+        None => every_slot(route).await?,
+    };
+    match forget::forget(route, rules).await {
+        Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => Ok(vec![trouble.message]),
+        done => done,
+    }
+}
+
+fn later(now: Timestamp, by: SignedDuration) -> Timestamp {
+    now.saturating_add(by).unwrap_or(now)
+}

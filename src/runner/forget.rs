@@ -1,0 +1,141 @@
+//! What the runs of many jobs gave up in one repository is forgotten by one call: each such call shuts out every backup.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::model::{Artifacts, Config, Retention};
+use crate::error::Trouble;
+use crate::run::retention::leaving::{self, Ids};
+use crate::runner::holdings::{self, Inventory};
+use crate::runner::route::Route;
+use crate::runner::world::World;
+use crate::store::StoreError;
+use crate::types::{JobId, Name};
+
+/// By what rules the jobs' snapshots in one destination may go.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    artifacts: Artifacts,
+    by_job: BTreeMap<JobId, (Retention, String)>,
+}
+
+impl Rules {
+    /// Those of `config` for the destination `name`.
+    #[must_use]
+    pub fn of(config: &Config, name: &Name) -> Self {
+        let here = config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name));
+        let rules = here.map(|(job, _, policy)| (job, (policy.retention.clone(), policy.schedule.timezone.clone())));
+        Self { artifacts: config.site.artifacts.clone(), by_job: rules.collect() }
+    }
+}
+
+/// Forgets what was given up and may still go; says it in one line.
+///
+/// # Errors
+/// When the repository cannot be listed, restic could not do it, or the store cannot be read or written.
+pub async fn forget(route: &Route, rules: &Rules) -> Result<Vec<String>, Trouble> {
+    let name = &route.destination.name;
+    let (restic, access) = route.open().await?;
+    // What is there now decides, and it may show what holds a job.
+    let inventory = holdings::list(route, &restic, &access, &rules.artifacts).await?;
+    let (world, of, theirs) = (route.world.clone(), name.clone(), rules.clone());
+    let decided = holdings::blocking(move || decide(&world, &of, &theirs, &inventory)).await?;
+    for (job, ids) in &decided.stay {
+        route.context.log.line(&format!("{} of {job} stay after all", ids.len()));
+        holdings::leaving::keep(route, job, ids).await?;
+    }
+    let ids: Vec<String> = decided.go.values().flatten().cloned().collect();
+    if ids.is_empty() {
+        return Ok(vec![format!("nothing of {name} is to be forgotten")]);
+    }
+    restic.forget(&access, &ids, &route.context).await.map_err(|error| error.trouble())?;
+    take_out(route, &decided.go).await?;
+    let noun = if ids.len() == 1 { "snapshot" } else { "snapshots" };
+    let jobs = if decided.go.len() == 1 { "job" } else { "jobs" };
+    Ok(vec![format!("{} {noun} of {} {jobs} forgotten in {name}", ids.len(), decided.go.len())])
+}
+
+async fn take_out(route: &Route, gone: &Ids) -> Result<(), Trouble> {
+    for (job, ids) in gone {
+        holdings::leaving::take_out(route, job, ids).await?;
+    }
+    Ok(())
+}
+
+/// What of the marked may go: nothing of a job that is held, here or by what the listing shows.
+fn decide(world: &World, name: &Name, rules: &Rules, inventory: &Inventory) -> Result<leaving::Leaving, StoreError> {
+    let books = world.ledger.books(name)?;
+    let seen = &inventory.sorted.holdings;
+    let mut held: BTreeSet<JobId> =
+        world.ledger.jobs()?.into_iter().filter(|job| !job.holds.is_empty()).map(|job| job.id).collect();
+    held.extend(seen.missing.iter().filter(|missing| missing.newest).map(|missing| missing.job.clone()));
+    held.extend(seen.newer.iter().map(|newer| newer.job.clone()));
+    held.extend(seen.altered.iter().map(|altered| altered.job.clone()));
+    let of = |job: &JobId| {
+        let (retention, zone) = rules.by_job.get(job).filter(|_| !held.contains(job))?;
+        Some((retention, TimeZone::get(zone).unwrap_or(TimeZone::UTC)))
+    };
+    Ok(leaving::leaving(&books, &inventory.sorted.ours, &of, world.clock.now()))
+}
+
+/// Destinations in which something waits to be forgotten; in memory, found again in the ledger at a start.
+#[derive(Debug, Default)]
+pub struct GivenUp {
+    waiting: Mutex<BTreeMap<Name, Waiting>>,
+}
+
+/// Since when something waits, and when it is to be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub since: Timestamp,
+    pub not_before: Timestamp,
+}
+
+impl GivenUp {
+    /// Something waits there since `now`, if nothing did before.
+    pub fn note(&self, name: &Name, now: Timestamp) {
+        self.with(|waiting| {
+            waiting.entry(name.clone()).or_insert(Waiting { since: now, not_before: now });
+        });
+    }
+
+    /// It is tried again, not before `not_before`.
+    pub fn put_back(&self, name: &Name, since: Timestamp, not_before: Timestamp) {
+        self.with(|waiting| {
+            let each = waiting.entry(name.clone()).or_insert(Waiting { since, not_before });
+            *each = Waiting { since: each.since.min(since), not_before };
+        });
+    }
+
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<Name, Waiting> {
+        self.with(|waiting| waiting.clone())
+    }
+
+    /// What waits there is being looked at, and waits no longer.
+    pub fn take(&self, name: &Name) {
+        self.with(|waiting| waiting.remove(name));
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Name, Waiting>) -> T) -> T {
+        act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Finds what an earlier daemon left to be forgotten.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn find(world: &World) -> Result<(), StoreError> {
+    let now = world.clock.now();
+    for record in world.ledger.destinations()? {
+        let books = world.ledger.books(&record.name)?;
+        if books.by_job.values().flat_map(|known| known.values()).any(|known| known.leaving) {
+            world.given_up.note(&record.name, now);
+        }
+    }
+    Ok(())
+}
