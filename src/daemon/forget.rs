@@ -13,15 +13,13 @@ use crate::daemon::keeper::Keeper;
 use crate::error::{Kind, Trouble, codes};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::forget::{self, Rules};
+use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
 use crate::runner::world::World;
 use crate::store::record::is_of_who_is_away;
 use crate::types::{JobId, Name};
 
 /// A run that begins so soon is waited for: what it gives up goes along.
 const SOON: SignedDuration = SignedDuration::from_mins(3);
-
-/// Where runs follow each other all day, what was given up waits no longer than this.
-const LATEST: SignedDuration = SignedDuration::from_hours(1);
 
 /// Who is in the way is asked again so often, and a forget that failed is tried again.
 const BUSY_AGAIN: SignedDuration = SignedDuration::from_mins(1);
@@ -53,7 +51,7 @@ impl Keeper {
                 self.world.given_up.take(&name);
                 continue;
             };
-            let is_late = now.duration_since(waiting.since) > LATEST;
+            let is_late = now.duration_since(waiting.since) > FORGOTTEN_AFTER;
             if now < waiting.not_before || !(is_late || self.has_nothing_to_do(&config, &name, now)) {
                 continue;
             }
@@ -111,9 +109,12 @@ pub(super) fn begin(
             tracing::warn!(destination = %name, %trouble, "cannot forget what was given up; it is tried again");
             route.world.given_up.put_back(name, since, later(now, FAILED_AGAIN));
         }
+        // By now, or by a run that gave something up meanwhile.
+        let again =
+            route.world.given_up.all().get(name).map(|waiting| waiting.not_before.max(later(now, FAILED_AGAIN)));
         let waits = since.is_some_and(|since| now.duration_since(since) < TOLD_AFTER);
         if !trouble.is_some_and(|trouble| passes(trouble, waits))
-            && let Err(error) = note_upkeep(&route, &site, DestinationAction::Forget, trouble.cloned(), now)
+            && let Err(error) = note_upkeep(&route, &site, DestinationAction::Forget, trouble.cloned(), again, now)
         {
             tracing::error!(error = %crate::error::chain(&error), "cannot note the forget");
         }

@@ -163,7 +163,7 @@ fn begin(
         let now = route.world.clock.now();
         if matches!(action, DestinationAction::Prune | DestinationAction::Check) {
             let trouble = result.as_ref().err().filter(|trouble| trouble.kind() != Some(Kind::Cancelled)).cloned();
-            if let Err(error) = note_upkeep(&route, &site, action, trouble, now) {
+            if let Err(error) = note_upkeep(&route, &site, action, trouble, None, now) {
                 tracing::error!(error = %crate::error::chain(&error), "cannot note the upkeep");
             }
         }
@@ -178,12 +178,13 @@ fn begin(
     id
 }
 
-/// Notes how a prune or check ended, and who is to be told of the change, in one batch.
+/// Notes how a prune, check or forget ended, when a forget is tried `again`, and who is to be told of the change, in one batch.
 pub(super) fn note_upkeep(
     route: &Route,
     site: &Site,
     action: DestinationAction,
     trouble: Option<Trouble>,
+    again: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     route.world.with_destinations(|ledger| {
@@ -192,6 +193,9 @@ pub(super) fn note_upkeep(
         let mut after = Upkeep { last: Some(now), ..before.clone() };
         if trouble.is_none() {
             after.last_success = Some(now);
+        }
+        if action == DestinationAction::Forget {
+            after.next = again;
         }
         after.trouble = trouble;
         let mut batch = Batch::default();

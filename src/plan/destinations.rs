@@ -74,5 +74,10 @@ fn upkeep(known: Upkeep, spec: Option<&ScheduleSpec>, now: Timestamp) -> Upkeep 
 /// A repository that left the config is neither pruned nor checked, and never forgotten.
 fn unscheduled(known: &DestinationRecord) -> DestinationRecord {
     let stop = |upkeep: &Upkeep| Upkeep { schedule_key: String::new(), next: None, ..upkeep.clone() };
-    DestinationRecord { prune: stop(&known.prune), check: stop(&known.check), ..known.clone() }
+    DestinationRecord {
+        prune: stop(&known.prune),
+        check: stop(&known.check),
+        forget: stop(&known.forget),
+        ..known.clone()
+    }
 }

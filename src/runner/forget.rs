@@ -132,8 +132,7 @@ impl GivenUp {
 pub fn find(world: &World) -> Result<(), StoreError> {
     let now = world.clock.now();
     for record in world.ledger.destinations()? {
-        let books = world.ledger.books(&record.name)?;
-        if books.by_job.values().flat_map(|known| known.values()).any(|known| known.leaving) {
+        if record.forget.next.is_some() {
             world.given_up.note(&record.name, now);
         }
     }

@@ -304,7 +304,7 @@ fn destination_view(
     };
     let prune = upkeep("prune", desired.is_some_and(|d| d.prune.is_some()), record.map(|r| &r.prune));
     let check = upkeep("check", desired.is_some_and(|d| d.check.is_some()), record.map(|r| &r.check));
-    let forget = upkeep("forget", false, record.map(|r| &r.forget));
+    let forget = upkeep("forget", record.is_some_and(|r| r.forget.next.is_some()), record.map(|r| &r.forget));
     // What left the config can't be mended any more, so it is nobody's worry.
     let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {

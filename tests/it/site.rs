@@ -15,6 +15,8 @@ use crate::support::{larder, restic, storages, wait_for};
 
 /// How long the daemon may take to answer for the first time on a loaded machine.
 const START_MAX: Duration = Duration::from_secs(30);
+/// Looks whether what was given up is forgotten, 20 ms apart; at a clock that a test made there may be runs in between.
+const FORGET_LOOKS: usize = 300;
 /// How long one run may take on a loaded machine.
 pub const RUN_MAX: Duration = Duration::from_secs(120);
 
@@ -277,7 +279,21 @@ impl Site {
     pub fn run(&self, target: &str) -> Value {
         let answer = self.call("run.start", json!({"target": target})).unwrap();
         let run = answer["runs"][0].as_str().unwrap().to_owned();
-        self.finished(&run)
+        let record = self.finished(&run);
+        self.forgotten();
+        record
+    }
+
+    /// Waits until what the runs gave up is forgotten, unless that is not to be soon.
+    pub fn forgotten(&self) {
+        for _ in 0..FORGET_LOOKS {
+            let Ok(shown) = self.call("destination.list", json!({})) else { return };
+            let items = shown["items"].as_array().cloned().unwrap_or_default();
+            if items.iter().all(|each| each["forget"]["next"].is_null() || each["forget"]["health"] == "failed") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until a run is over; answers with its record.

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
+
 use super::blocking;
 use crate::error::Trouble;
 use crate::run::holdings::{Known, KnownById};
 use crate::runner::route::Route;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
+
+/// What was given up waits no longer than this for a moment in which nothing else is to be done there.
+pub const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Gives up exactly these snapshots of the job; the next forget of the destination removes what is then still given up. In
 /// the ledger before anything is removed: a kill in between must not make them look lost.
@@ -16,9 +21,16 @@ use crate::types::{JobId, Name};
 /// When the store cannot be read or written.
 pub async fn give_up(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
     set(route, job, ids.iter().cloned().collect(), |leaving, _| leaving).await?;
-    if !ids.is_empty() {
-        route.world.given_up.note(&route.destination.name, route.world.clock.now());
+    if ids.is_empty() {
+        return Ok(());
     }
+    // Also where all were marked before: a forget that was lost on the way is wanted again.
+    let now = route.world.clock.now();
+    let wanted = route.world.note_destination(&route.destination, |record| {
+        record.forget.next.get_or_insert(now.saturating_add(FORGOTTEN_AFTER).unwrap_or(now));
+    });
+    wanted.map_err(|error| error.trouble())?;
+    route.world.given_up.note(&route.destination.name, now);
     Ok(())
 }
 
