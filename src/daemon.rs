@@ -9,6 +9,8 @@ mod forget;
 mod holds;
 mod housekeeping;
 mod keeper;
+mod locks_due;
+mod object_locks;
 mod pages;
 mod probe;
 mod queries;

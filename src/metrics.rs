@@ -172,13 +172,34 @@ impl Page {
             DESTINATION,
             check,
         )?;
+        let until = each(&|d| d.immutable.as_ref().and_then(|seen| seen.until).map(seconds));
+        self.gauge(
+            "larder_destination_immutable_until_timestamp_seconds",
+            "Before then nobody can remove what was there at the newest look; no sample where something is open.",
+            DESTINATION,
+            until,
+        )?;
+        let looked = each(&|d| d.immutable.as_ref().map(|seen| seconds(seen.at)));
+        self.gauge(
+            "larder_destination_locks_looked_at_timestamp_seconds",
+            "Of when the newest look at the locks speaks.",
+            DESTINATION,
+            looked,
+        )?;
         let failed = |upkeep: Option<&crate::status::UpkeepView>| upkeep.map(|u| flag(u.health == Health::Failed));
         let prune = each(&|d| failed(d.prune.as_ref()));
         self.gauge("larder_destination_prune_failed", "1 when the newest prune failed.", DESTINATION, prune)?;
         let check = each(&|d| failed(d.check.as_ref()));
         self.gauge("larder_destination_check_failed", "1 when the newest check failed.", DESTINATION, check)?;
         let forget = each(&|d| failed(d.forget.as_ref()));
-        self.gauge("larder_destination_forget_failed", "1 when the newest forget failed.", DESTINATION, forget)
+        self.gauge("larder_destination_forget_failed", "1 when the newest forget failed.", DESTINATION, forget)?;
+        let locks = each(&|d| failed(d.locks.as_ref()));
+        self.gauge(
+            "larder_destination_extend_locks_failed",
+            "1 when the newest look at the locks found something open, or failed.",
+            DESTINATION,
+            locks,
+        )
     }
 
     fn gauge(&self, name: &str, help: &str, labels: &[&str], rows: Vec<Row<'_>>) -> Result<(), MetricsError> {

@@ -377,6 +377,12 @@ pub struct DestinationView {
     /// What the runs gave up is forgotten behind them, once for many.
     #[serde(default)]
     pub forget: Option<UpkeepView>,
+    /// Looking at the locks of its objects, and extending them.
+    #[serde(default)]
+    pub locks: Option<UpkeepView>,
+    /// Until when what it holds cannot be removed.
+    #[serde(default)]
+    pub immutable: Option<ImmutableView>,
     pub problem: Option<Problem>,
     /// Snapshots that vanished from it without us, one problem a job.
     #[serde(default)]
@@ -389,7 +395,18 @@ pub struct DestinationView {
     pub notices: Vec<Problem>,
 }
 
-/// A scheduled prune or check.
+/// Until when nobody can remove what a destination held at an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImmutableView {
+    /// The earliest end of a lock over all that was there; none: something can be removed now.
+    pub until: Option<Timestamp>,
+    /// It speaks of what was there then, and of nothing that came later.
+    pub at: Timestamp,
+    /// How many snapshots were there.
+    pub snapshots: u64,
+}
+
+/// A scheduled prune, check, or look at locks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpkeepView {
     pub health: Health,

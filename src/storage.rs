@@ -20,7 +20,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::config::model::{BucketStyle, Tls};
+use crate::config::model::{BucketStyle, LockMode, Tls};
 use crate::web;
 
 pub use error::StorageError;
@@ -55,6 +55,8 @@ pub struct S3Place {
     pub tls: Tls,
     /// Plain HTTP also to a host that is not local.
     pub allow_http: bool,
+    /// How its objects are declared to be locked: a probe tries it.
+    pub locked: Option<LockMode>,
 }
 
 /// A repository behind a REST server.

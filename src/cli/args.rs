@@ -317,6 +317,8 @@ pub enum DestinationVerb {
     Keys,
     /// Print the line that pins the repository's id in Git
     Pin,
+    /// Extend the locks on all objects of a bucket now, and say until when all of them hold
+    ExtendLocks,
     /// Bring back what somebody deleted or overwrote in a bucket that keeps versions
     Rewind,
 }

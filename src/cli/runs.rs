@@ -378,6 +378,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Unlock => "destination.unlock",
         DestinationVerb::Keys => "destination.keys",
         DestinationVerb::Pin => "destination.pin",
+        DestinationVerb::ExtendLocks => "destination.extend_locks",
         DestinationVerb::Rewind => "destination.rewind",
     };
     let Some(name) = &args.destination else {

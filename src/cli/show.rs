@@ -121,11 +121,20 @@ pub(crate) fn destinations(items: &[Value]) {
                 short8(&string(&item["repository_id"])),
                 when(&item["prune"]["last_success"]),
                 when(&item["check"]["last_success"]),
+                immutable(&item["immutable"]),
                 item["problem"]["why"].as_str().map_or_else(|| string(&item["problem"]["what"]), str::to_owned),
             ]
         })
         .collect();
-    output::table(&["DESTINATION", "LOCATION", "REPOSITORY", "PRUNED", "CHECKED", "REMARK"], &rows);
+    output::table(&["DESTINATION", "LOCATION", "REPOSITORY", "PRUNED", "CHECKED", "IMMUTABLE UNTIL", "REMARK"], &rows);
+}
+
+/// `2026-12-30 03:10 as of 2026-11-30 03:00`
+fn immutable(seen: &Value) -> String {
+    match when(&seen["until"]).as_str() {
+        "-" => "-".to_owned(),
+        until => format!("{until} as of {}", when(&seen["at"])),
+    }
 }
 
 fn array(value: &Value) -> &[Value] {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretRef;
 use crate::types::{ByteSize, JobId, Name};
 
-pub use repository::{BucketStyle, LocalRepository, Repository, RestRepository, S3Repository, SftpRepository, Tls};
+pub use repository::{
+    BucketStyle, LocalRepository, LockMode, ObjectLock, Repository, RestRepository, S3Repository, SftpRepository, Tls,
+};
 
 /// Everything that one revision desires.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -148,6 +150,9 @@ pub struct Destination {
     /// Nothing is ever deleted from here: the storage refuses it.
     #[serde(default)]
     pub append_only: bool,
+    /// Its objects are locked, and the locks extended; only of a bucket.
+    #[serde(default)]
+    pub object_lock: Option<ObjectLock>,
     /// The id that the repository must have, as it is written in Git.
     #[serde(default)]
     pub repository_id: Option<String>,

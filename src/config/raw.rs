@@ -9,7 +9,7 @@ mod scalars;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use repository::{RawBucketStyle, RawRepository, RawTls};
+pub use repository::{RawBucketStyle, RawLockMode, RawObjectLock, RawRepository, RawTls};
 pub use scalars::{
     RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawHost, RawName, RawPath, RawRate,
     RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
@@ -136,6 +136,9 @@ pub struct RawDestination {
     /// The storage refuses to delete, and it is never tried: nothing is forgotten and nothing pruned from here. Without it:
     /// false.
     pub append_only: Option<bool>,
+    /// The bucket keeps every version and locks it: what is needed is locked again and again, so that nobody deletes it,
+    /// whatever keys they have. Only of a repository of the type s3.
+    pub object_lock: Option<RawObjectLock>,
     /// The id that the repository must have; `larder destination pin NAME` prints it. With it, no other repository is ever
     /// taken for this one, nor one made in its place, also where the state was lost.
     pub repository_id: Option<RawRepositoryId>,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
 
-use crate::daemon::{away, finish, restore, upkeep};
+use crate::daemon::{away, finish, locks_due, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
@@ -566,10 +566,14 @@ impl Keeper {
     }
 
     fn start_upkeep(&mut self, now: Timestamp, cancel: &CancellationToken) {
-        if self.upkeep_due.is_none_or(|due| due > now) || self.state_trouble().is_some() {
+        if self.state_trouble().is_some() {
             return;
         }
         let config = self.config.borrow().clone();
+        locks_due::start_due(&self.world, &config, now, &mut self.upkeep, cancel);
+        if self.upkeep_due.is_none_or(|due| due > now) {
+            return;
+        }
         upkeep::start_due(&self.world, &config, now, &mut self.upkeep, cancel);
         self.plan_upkeep();
     }

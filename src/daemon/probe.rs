@@ -1,5 +1,6 @@
 //! What `destination test` asks of a storage before restic does: a line each, with an end where nothing answers.
 
+use super::object_locks::RIGHTS;
 use crate::engine::{self, RepositoryAccess};
 use crate::error::{Trouble, codes};
 use crate::runner::control::OperationId;
@@ -51,13 +52,18 @@ fn judged(name: &Name, append_only: bool, is_used: bool, probe: &Probe) -> Optio
             let trouble = error.trouble();
             return Some(Trouble { message: format!("backups to {name} will fail: {}", trouble.message), ..trouble });
         }
-        Some((_, error)) => {
-            let trouble = error.trouble();
+        Some((question, error)) => {
+            let mut trouble = error.trouble();
+            if question == Question::Locked && trouble.is(codes::STORAGE_DENIED) {
+                trouble.hint = Some(RIGHTS.replace("NAME", name.as_str()));
+            }
             return Some(Trouble { message: format!("destination {name}: {}", trouble.message), ..trouble });
         }
         None => {}
     }
     match (append_only, probe.facts.is_deletable) {
+        // What is deleted there stays as a version that nobody can remove.
+        (true, Some(true)) if probe.facts.keeps_locked == Some(true) => {}
         (true, Some(true)) => return Some(deletes_allowed(name)),
         (false, Some(false)) => {
             return Some(

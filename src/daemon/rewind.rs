@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::upkeep::{self, Used, checked, note_test, said, stopped};
+use super::object_locks::look_soon;
+use super::stop::stopped;
+use super::upkeep::{self, Used, checked, note_test, said};
 use crate::config::model::{Config, Destination, Site};
 use crate::engine::{self, RepositoryAccess};
 use crate::error::{Trouble, codes};
@@ -108,6 +110,10 @@ async fn rewound(
     let lines = checked(route, site, used).await?;
     // What was said of it while it was gone is over.
     note_test(route, None);
+    let now = route.world.clock.now();
+    if let Err(error) = route.world.note_destination(&route.destination, |record| look_soon(record, now)) {
+        tracing::error!(error = %crate::error::chain(&error), "cannot plan the look at the locks");
+    }
     Ok(lines)
 }
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::error::{Trouble, codes};
+
 /// The whole of an end, from the signal on; service managers kill after 20 to 90 seconds.
 const END_MAX: Duration = Duration::from_secs(18);
 
@@ -47,4 +49,9 @@ async fn listen(cancel: CancellationToken) {
 fn leave() {
     crate::look::end_all();
     std::process::exit(0);
+}
+
+/// Why work came to nothing that the end cut short, or somebody cancelled.
+pub(super) fn stopped() -> Trouble {
+    Trouble::new(codes::CANCELLED, "the daemon is stopping")
 }

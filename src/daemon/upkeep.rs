@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
+use super::object_locks;
 use super::probe::{only_appended_to, probed};
+use super::stop::stopped;
 use crate::config::model::{Config, Destination, ScheduleSpec, Site};
 use crate::engine::{self, KeyUse, RepositoryAccess, Restic};
 use crate::error::{Kind, Trouble, codes};
@@ -105,6 +107,7 @@ fn upkeep_of(record: &mut DestinationRecord, action: DestinationAction) -> &mut 
     match action {
         DestinationAction::Prune => &mut record.prune,
         DestinationAction::Forget => &mut record.forget,
+        DestinationAction::ExtendLocks => &mut record.locks,
         _ => &mut record.check,
     }
 }
@@ -118,6 +121,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Unlock => "unlock",
         DestinationAction::Keys => "keys of",
         DestinationAction::Pin => "pin",
+        DestinationAction::ExtendLocks => object_locks::VERB,
     }
 }
 
@@ -141,7 +145,7 @@ pub(crate) fn start_action(
     Ok(begin(world, config, &destination, wanted, title, tasks, cancel))
 }
 
-fn begin(
+pub(super) fn begin(
     world: &Arc<World>,
     config: &Config,
     destination: &Destination,
@@ -204,6 +208,9 @@ pub(super) fn note_upkeep(
         {
             batch.enqueue_mail(&mail)?;
         }
+        if action == DestinationAction::Prune && after.trouble.is_none() {
+            object_locks::look_soon(&mut record, now);
+        }
         *upkeep_of(&mut record, action) = after;
         batch.put_destination(&record)?;
         ledger.commit(batch)
@@ -261,6 +268,10 @@ async fn act(
     action: DestinationAction,
     used: Used,
 ) -> Result<Vec<String>, Trouble> {
+    // It goes by the storage alone, also where no repository opens any more.
+    if action == DestinationAction::ExtendLocks {
+        return object_locks::extended(route, id, site).await;
+    }
     // What is asked of the storage alone waits for no run.
     if action == DestinationAction::Test {
         probed(route, id, used == Used::Yes).await?;
@@ -293,6 +304,8 @@ async fn act(
             }
             Ok(lines)
         }
+        // It went its own way above.
+        DestinationAction::ExtendLocks => Ok(Vec::new()),
         DestinationAction::Check => check(route, site, (&restic, &access), used).await,
         DestinationAction::Prune => {
             // What vanished without us can be brought back only while its data is there.
@@ -432,8 +445,4 @@ async fn unlock_named(route: &Route, id: OperationId, lock: &str) -> Result<Vec<
 
 pub(super) fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
-}
-
-pub(super) fn stopped() -> Trouble {
-    Trouble::new(codes::CANCELLED, "the daemon is stopping")
 }

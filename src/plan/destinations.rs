@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::config::model::{Config, Destination, ScheduleSpec};
+use crate::config::model::{Config, Destination, ObjectLock, ScheduleSpec};
 use crate::plan::{Recorded, Step};
 use crate::schedule::{self, Schedule};
 use crate::store::record::{DestinationRecord, Upkeep};
@@ -45,6 +45,7 @@ pub(super) fn compare(
 fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Timestamp) -> DestinationRecord {
     let prune = destination.prune.as_ref().map(|prune| &prune.schedule);
     let check = destination.check.as_ref().map(|check| &check.schedule);
+    let is_same_place = known.is_some_and(|record| record.location == destination.repository.location());
     let upkeep = |known: Option<&Upkeep>, spec| upkeep(known.cloned().unwrap_or_default(), spec, now);
     DestinationRecord {
         name: destination.name.clone(),
@@ -56,6 +57,8 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         trouble: known.and_then(|record| record.trouble.clone()),
         last_used: known.and_then(|record| record.last_used),
         away_since: known.and_then(|record| record.away_since),
+        locks: locks(known.filter(|_| is_same_place).map(|record| &record.locks), destination.object_lock, now),
+        immutable: known.filter(|_| is_same_place).and_then(|record| record.immutable.clone()),
         document: Some(Box::new(destination.clone())),
     }
 }
@@ -71,13 +74,60 @@ fn upkeep(known: Upkeep, spec: Option<&ScheduleSpec>, now: Timestamp) -> Upkeep 
     Upkeep { schedule_key, next, ..known }
 }
 
-/// A repository that left the config is neither pruned nor checked, and never forgotten.
+/// What is newly declared is looked at at once.
+fn locks(known: Option<&Upkeep>, rule: Option<ObjectLock>, now: Timestamp) -> Upkeep {
+    let known = known.cloned().unwrap_or_default();
+    let Some(rule) = rule else {
+        return Upkeep { schedule_key: String::new(), next: None, trouble: None, ..known };
+    };
+    let schedule_key = format!("{} {}", rule.mode.word(), rule.days);
+    if known.schedule_key == schedule_key { known } else { Upkeep { schedule_key, next: Some(now), ..known } }
+}
+
+/// A repository that left the config is neither pruned nor checked nor locked anew, and never forgotten.
 fn unscheduled(known: &DestinationRecord) -> DestinationRecord {
     let stop = |upkeep: &Upkeep| Upkeep { schedule_key: String::new(), next: None, ..upkeep.clone() };
     DestinationRecord {
         prune: stop(&known.prune),
         check: stop(&known.check),
         forget: stop(&known.forget),
+        locks: stop(&known.locks),
         ..known.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::LockMode;
+    use crate::plan::tests::destination;
+    use crate::store::record::Immutable;
+
+    #[test]
+    fn a_lock_that_is_newly_declared_or_changed_is_looked_at_at_once_and_another_bucket_is_another_one() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let later = now + jiff::SignedDuration::from_hours(1);
+        let mut document = destination("vault");
+        document.object_lock = Some(ObjectLock { mode: LockMode::Compliance, days: 30 });
+        let mut record = wanted(&document, None, now);
+        assert_eq!(record.locks.next, Some(now));
+        record.locks = Upkeep { next: Some(later), last_success: Some(now), ..record.locks };
+        record.immutable = Some(Immutable { at: now, until: Some(later), snapshots: 1, objects: 9 });
+        assert_eq!(wanted(&document, Some(&record), later), record);
+        let longer =
+            Destination { object_lock: Some(ObjectLock { mode: LockMode::Compliance, days: 31 }), ..document.clone() };
+        let changed = wanted(&longer, Some(&record), later).locks;
+        assert_eq!((changed.next, changed.last_success), (Some(later), Some(now)));
+        let none = Destination { object_lock: None, ..document.clone() };
+        let undeclared = wanted(&none, Some(&record), later);
+        assert_eq!(
+            (undeclared.locks.next, undeclared.immutable),
+            (None, record.immutable.clone()),
+            "the locks are there"
+        );
+        assert_eq!(unscheduled(&record).locks.next, None);
+        let elsewhere = Destination { repository: destination("other").repository, ..document };
+        let moved = wanted(&elsewhere, Some(&record), later);
+        assert_eq!((moved.locks.next, moved.locks.last_success, moved.immutable), (Some(later), None, None));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::model::{Destination, OnMissed, Policy, Retention, ScheduleSpec, Site, Target};
+use crate::config::model::{Destination, ObjectLock, OnMissed, Policy, Retention, ScheduleSpec, Site, Target};
 use crate::schedule::Schedule;
 use crate::types::{Name, show_duration};
 
@@ -35,6 +35,9 @@ pub(super) fn destination(old: &Destination, new: &Destination) -> Vec<String> {
     phrases.named("limits", &old.limits, &new.limits);
     phrases.value("machine key", &old.machine_key, &new.machine_key);
     phrases.value("append-only", &old.append_only, &new.append_only);
+    let [lock_before, lock_after] = [old, new].map(|each| each.object_lock.as_ref());
+    let lock = |lock: &ObjectLock| format!("{} for {} days", lock.mode.word(), lock.days);
+    phrases.value("object lock", &optional(lock_before, lock), &optional(lock_after, lock));
     phrases.named("repository id", &old.repository_id, &new.repository_id);
     let [check_before, check_after] = [old, new].map(|each| each.check.as_ref());
     phrases.value(

@@ -37,7 +37,7 @@ fn spec(expression: &str) -> ScheduleSpec {
     ScheduleSpec { expression: expression.to_owned(), timezone: "UTC".to_owned() }
 }
 
-fn destination(text: &str) -> Destination {
+pub(super) fn destination(text: &str) -> Destination {
     Destination {
         name: name(text),
         repository: Repository::Local(LocalRepository {
@@ -49,6 +49,7 @@ fn destination(text: &str) -> Destination {
         limits: Limits::default(),
         machine_key: true,
         append_only: false,
+        object_lock: None,
         repository_id: None,
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),

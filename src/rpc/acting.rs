@@ -34,6 +34,12 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.keys", Control, "List the repository's keys and what each is for.", |rpc, params| {
         destination(rpc, params, DestinationAction::Keys)
     });
+    to.method(
+        "destination.extend_locks",
+        Control,
+        "Look at the locks on all objects now, and extend those that end soon.",
+        |rpc, params| destination(rpc, params, DestinationAction::ExtendLocks),
+    );
     to.method("destination.prune", Control, "Prune the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Prune)
     });

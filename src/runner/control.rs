@@ -198,6 +198,8 @@ pub enum DestinationAction {
     Keys,
     /// The line that pins the repository in Git.
     Pin,
+    /// Extends the locks on its objects, and looks until when all hold.
+    ExtendLocks,
 }
 
 /// The sending side, cheap to clone.

@@ -37,6 +37,7 @@ pub(super) async fn place(destination: &Destination, state_id: &str) -> Result<P
             secret_key: secret("secret_key", &s3.secret_key).await?,
             tls: s3.tls.clone(),
             allow_http: s3.allow_http,
+            locked: destination.object_lock.map(|lock| lock.mode),
         }),
         Repository::Sftp(sftp) => Place::Sftp(SftpPlace {
             host: sftp.host.clone(),

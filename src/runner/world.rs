@@ -249,6 +249,8 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         trouble: None,
         last_used: None,
         away_since: None,
+        locks: Upkeep::default(),
+        immutable: None,
         document: Some(Box::new(destination.clone())),
     }
 }

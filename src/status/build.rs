@@ -16,9 +16,9 @@ use crate::status::job::{accept_command, fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
 use crate::status::verdict::{count, say_time, verdict};
 use crate::status::{
-    ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, HoldView, JobState, JobView,
-    MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView, SuspensionView,
-    TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
+    ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, HoldView, ImmutableView,
+    JobState, JobView, MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView,
+    SuspensionView, TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
 use crate::status::{discovery, holdings};
 use crate::store::damage::Damage;
@@ -305,6 +305,13 @@ fn destination_view(
     let prune = upkeep("prune", desired.is_some_and(|d| d.prune.is_some()), record.map(|r| &r.prune));
     let check = upkeep("check", desired.is_some_and(|d| d.check.is_some()), record.map(|r| &r.check));
     let forget = upkeep("forget", record.is_some_and(|r| r.forget.next.is_some()), record.map(|r| &r.forget));
+    let locks = desired.is_some_and(|d| d.object_lock.is_some());
+    let locks = upkeep("extend-locks", locks, record.map(|r| &r.locks));
+    let immutable = record.and_then(|record| record.immutable.as_ref()).map(|seen| ImmutableView {
+        until: seen.until.filter(|until| *until > now),
+        at: seen.at,
+        snapshots: seen.snapshots,
+    });
     // What left the config can't be mended any more, so it is nobody's worry.
     let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {
@@ -322,8 +329,12 @@ fn destination_view(
         Health::Inactive
     } else {
         // A check that never ran does not make a used repository unknown: it only has no check yet.
-        let upkeep =
-            [&prune, &check, &forget].into_iter().flatten().map(|u| u.health).filter(|h| *h >= Health::Warning).max();
+        let upkeep = [&prune, &check, &forget, &locks]
+            .into_iter()
+            .flatten()
+            .map(|u| u.health)
+            .filter(|h| *h >= Health::Warning)
+            .max();
         own.max(upkeep.unwrap_or(own))
     };
     DestinationView {
@@ -340,6 +351,8 @@ fn destination_view(
         prune,
         check,
         forget,
+        locks,
+        immutable,
         problem,
         missing_snapshots: seen.map_or(0, |seen| seen.missing.iter().map(|each| each.snapshots).sum()),
         missing,
@@ -434,7 +447,8 @@ fn attention(
     let config = config_problems(config, &zone);
     all.extend(config.map(|(health, problem)| plate(health, "config", "config".to_owned(), problem)));
     for destination in destinations.iter().filter(|d| d.desired) {
-        let upkeep = [&destination.prune, &destination.check, &destination.forget].into_iter().flatten();
+        let upkeep =
+            [&destination.prune, &destination.check, &destination.forget, &destination.locks].into_iter().flatten();
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
         let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
         let missing = destination.missing.iter().filter(|_| destination.desired);

@@ -117,6 +117,7 @@ pub fn destination(text: &str) -> Destination {
         limits: Limits::default(),
         machine_key: true,
         append_only: false,
+        object_lock: None,
         repository_id: None,
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
@@ -141,6 +142,8 @@ pub fn destination_record(text: &str) -> DestinationRecord {
         trouble: None,
         last_used: Some(ago(4)),
         away_since: None,
+        locks: Upkeep::default(),
+        immutable: None,
         document: None,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::config::model::LockMode;
 use crate::error::{Code, Trouble, codes};
 use crate::look::Silent;
 use crate::types::{ByteSize, show_duration};
@@ -33,6 +34,10 @@ pub enum StorageError {
     Denied { place: String, what: String, detail: String },
     #[error("{place} keeps {name} until {until}")]
     Locked { place: String, name: String, until: Timestamp },
+    #[error("{place} locks nothing: {why}")]
+    LockOff { place: String, why: String },
+    #[error("{place} lets these keys delete a file that is locked by {}", .mode.word())]
+    LockLifted { place: String, mode: LockMode },
     #[error("the bucket of {place} is not there")]
     BucketMissing { place: String },
     #[error("the directory {} of {place} is not there", .path)]
@@ -130,6 +135,8 @@ impl StorageError {
             Self::Login { .. } => codes::UNAUTHORIZED,
             Self::Denied { .. } => codes::STORAGE_DENIED,
             Self::Locked { .. } => codes::OBJECT_LOCKED,
+            Self::LockOff { .. } => codes::OBJECT_LOCK_OFF,
+            Self::LockLifted { .. } => codes::OBJECT_LOCK_LIFTED,
             Self::BucketMissing { .. } => codes::BUCKET_MISSING,
             Self::DirectoryMissing { .. } => codes::PATH_MISSING,
             Self::Region { .. } => codes::WRONG_REGION,
@@ -170,6 +177,16 @@ impl StorageError {
                  another path"
             }
             Self::Locked { .. } => "wait for that time; the storage's lock on it is what protects it",
+            Self::LockOff { .. } => {
+                "make a bucket with Object Lock and move there (on AWS, also `aws s3api put-object-lock-configuration \
+                 --bucket BUCKET --object-lock-configuration ObjectLockEnabled=Enabled`), or delete `object_lock`"
+            }
+            Self::LockLifted { mode: LockMode::Governance, .. } => {
+                "take the right s3:BypassGovernanceRetention from these keys, or write `mode: compliance`"
+            }
+            Self::LockLifted { mode: LockMode::Compliance, .. } => {
+                "the server does not keep its word: use another one, or delete `object_lock`"
+            }
             Self::BucketMissing { .. } => "make the bucket at the storage, or correct its name",
             Self::DirectoryMissing { .. } => "make the directory at the storage, or correct the path",
             Self::Region { right: Some(right), .. } => return Some(format!("write `region: {right}`")),

@@ -28,11 +28,13 @@ pub enum Question {
     Clock,
     /// How much room is left.
     Room,
+    /// Whether what is locked stays; asked where that is declared.
+    Locked,
 }
 
-use Question::{Authorised, Clock, Deletable, Place, Reachable, Repository, Room, Writable};
+use Question::{Authorised, Clock, Deletable, Locked, Place, Reachable, Repository, Room, Writable};
 
-const ALL: [Question; 8] = [Reachable, Authorised, Place, Repository, Writable, Deletable, Clock, Room];
+const ALL: [Question; 9] = [Reachable, Authorised, Place, Repository, Writable, Deletable, Clock, Room, Locked];
 
 impl Question {
     /// One word for a line.
@@ -47,6 +49,7 @@ impl Question {
             Deletable => "deletable",
             Clock => "clock",
             Room => "room",
+            Locked => "locked",
         }
     }
 }
@@ -65,6 +68,8 @@ pub enum Step {
 pub struct Facts {
     pub has_repository: Option<bool>,
     pub is_deletable: Option<bool>,
+    /// What is deleted stays, as a version with a lock.
+    pub keeps_locked: Option<bool>,
     /// The storage's clock less this host's, in seconds.
     pub skew_s: Option<i64>,
     pub free_bytes: Option<u64>,
@@ -73,13 +78,19 @@ pub struct Facts {
 /// The answers, in the order of the questions.
 #[derive(Debug)]
 pub struct Probe {
-    steps: [Option<Step>; 8],
+    steps: [Option<Step>; 9],
     pub facts: Facts,
+    asks_lock: bool,
 }
 
 impl Probe {
     pub(super) fn new() -> Self {
-        Self { steps: [const { None }; 8], facts: Facts::default() }
+        Self { steps: [const { None }; 9], facts: Facts::default(), asks_lock: false }
+    }
+
+    /// The storage is declared to lock what is put.
+    pub(super) fn ask_lock(&mut self) {
+        self.asks_lock = true;
     }
 
     pub(super) fn set(&mut self, question: Question, step: Step) {
@@ -146,7 +157,8 @@ impl Probe {
     pub(super) fn done(mut self) -> Self {
         let failed = ALL.into_iter().find(|each| matches!(self.steps.get(*each as usize), Some(Some(Step::Failed(_)))));
         for question in ALL {
-            if self.is_open(question) {
+            let is_asked = question != Locked || self.asks_lock;
+            if is_asked && self.is_open(question) {
                 let why = match failed {
                     Some(failed) if question as usize > failed as usize => format!("`{}` failed", failed.word()),
                     _ => "the storage does not tell".to_owned(),

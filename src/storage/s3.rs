@@ -6,6 +6,10 @@
 
 mod answer;
 mod bulk;
+mod extend;
+mod horizon;
+mod lock_probe;
+mod names;
 mod past;
 mod rewind;
 mod versions;
@@ -22,12 +26,15 @@ use sha2::{Digest as _, Sha256};
 use super::http::Http;
 use super::probe::{LEFT_S, Probe, Question};
 use super::{ControlClient, LISTED_MAX, Listed, S3Place, Stat, StorageError, http, name};
-use crate::config::model::BucketStyle;
+use crate::config::model::{BucketStyle, LockMode};
 use crate::web::Answer;
 
 pub use bulk::{Kept, Removal};
-pub use rewind::{Kind, RewindAct, Rewound, Tally};
-pub use versions::{Lock, LockMode, Version, Versioning, VersionsPage};
+pub use extend::{Extended, extend_locks};
+pub use horizon::{Horizon, looked_at_every};
+pub use names::Kind;
+pub use rewind::{RewindAct, Rewound, Tally};
+pub use versions::{Lock, Version, Versioning, VersionsPage};
 
 /// Pages of a list that are asked for, some of them empty: a thousand files each make a tenth of it.
 const PAGES_MAX: usize = 2_000;
@@ -46,6 +53,8 @@ pub struct S3 {
     prefix: String,
     access_key: SecretString,
     secret_key: SecretString,
+    /// What a probe tries.
+    locked: Option<LockMode>,
 }
 
 /// A call that is yet to be signed.
@@ -109,7 +118,7 @@ impl S3 {
         })?;
         let http = Http::open(bucket.base_url().as_str(), &place.tls, place.allow_http, patience)?;
         let (access_key, secret_key) = (place.access_key.clone(), place.secret_key.clone());
-        Ok(Self { http, bucket, prefix: prefix.to_owned(), access_key, secret_key })
+        Ok(Self { http, bucket, prefix: prefix.to_owned(), access_key, secret_key, locked: place.locked })
     }
 
     /// The key of what lies at `name` in the repository.
@@ -258,8 +267,18 @@ impl S3 {
                 let _ = self.send(&Asked::new(Method::Delete, &self.key(&left.name)));
             }
         }
-        let name = name::of_probe();
-        self.put_new(&name, name.as_bytes()).map_err(|error| (Question::Writable, error))?;
+        let tried = match self.locked {
+            Some(mode) => self.put_locked(probe, mode)?,
+            None => None,
+        };
+        let name = match &tried {
+            Some(tried) => tried.name.clone(),
+            None => {
+                let name = name::of_probe();
+                self.put_new(&name, name.as_bytes()).map_err(|error| (Question::Writable, error))?;
+                name
+            }
+        };
         let back = self.get(&name, 1 << 10).map_err(|error| (Question::Writable, error))?;
         if back.as_deref() != Some(name.as_bytes()) {
             let error = self.unexpected("a file that was just put", "it is not what was put".to_owned());
@@ -280,6 +299,9 @@ impl S3 {
             },
         }
         probe.not_tried(Question::Room, "a bucket has no end that it tells");
+        if let Some(tried) = &tried {
+            self.ask_lock(probe, tried).map_err(|error| (Question::Locked, error))?;
+        }
         Ok(())
     }
 }
@@ -382,7 +404,12 @@ impl ControlClient for S3 {
     }
 
     fn probe(&self) -> Probe {
-        self.http.probed(|probe| self.asks(probe))
+        self.http.probed(|probe| {
+            if self.locked.is_some() {
+                probe.ask_lock();
+            }
+            self.asks(probe)
+        })
     }
 
     fn shown(&self) -> String {

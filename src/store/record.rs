@@ -271,9 +271,28 @@ pub struct DestinationRecord {
     /// Since when it is told to be away; none while it takes what is shipped.
     #[serde(default)]
     pub away_since: Option<Timestamp>,
+    /// Looking at the locks of its objects and extending them, where that is declared.
+    #[serde(default)]
+    pub locks: Upkeep,
+    /// What was seen of them at the newest look that came to an end.
+    #[serde(default)]
+    pub immutable: Option<Immutable>,
     /// Its document as it was last in the config: with it the repository is reached once it left.
     #[serde(default)]
     pub document: Option<Box<Destination>>,
+}
+
+/// Until when what a bucket holds cannot be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Immutable {
+    /// It speaks of what was there then: what came later is not counted.
+    pub at: Timestamp,
+    /// The earliest end of a lock over all that was there; none: something was open.
+    pub until: Option<Timestamp>,
+    /// How many snapshots were there.
+    pub snapshots: u64,
+    /// How many objects were looked at.
+    pub objects: u64,
 }
 
 /// A scheduled piece of work on a repository.

@@ -23,6 +23,7 @@ mod lost_state;
 mod mail;
 mod main_job;
 mod notice;
+mod object_lock;
 mod off_machine;
 mod older_state;
 mod patterns;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::values::Refusal;
 use super::{Checker, Sited, repository, values};
-use crate::config::model::{Check, Destination, Limits, Prune, ScheduleSpec};
-use crate::config::raw::RawDestination;
+use crate::config::model::{Check, Destination, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec};
+use crate::config::raw::{RawDestination, RawLockMode, RawObjectLock};
 use crate::config::suggest::shown;
 use crate::error::codes;
 
@@ -62,6 +62,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         let refusal = Refusal::new(codes::PRUNE_OF_APPEND_ONLY, "`prune` deletes, and the destination is append-only");
         checker.take::<()>(&["prune"], Err(refusal.hint("delete `prune`, or `append_only`")));
     }
+    let object_lock = raw.object_lock.and_then(|lock| object_lock(checker, &lock, repository.as_ref()));
     let repository = repository?;
     let place = if repository.local().is_some() { ["repository", "path"].as_slice() } else { &["repository"] };
     let location = Sited { value: repository.location(), span: checker.span(place) };
@@ -73,6 +74,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             limits: Limits { upload, download, connections: raw.connections, pack_mib },
             machine_key: raw.machine_key.unwrap_or(true),
             append_only,
+            object_lock,
             repository_id,
             check: None,
             prune: None,
@@ -81,6 +83,20 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         prune,
         location,
     })
+}
+
+fn object_lock(checker: &mut Checker<'_>, raw: &RawObjectLock, repository: Option<&Repository>) -> Option<ObjectLock> {
+    if let Some(other) = repository.filter(|repository| !matches!(repository, Repository::S3(_))) {
+        let message = format!("`object_lock` needs a bucket, and the repository is of the kind {}", other.kind());
+        let refusal = Refusal::new(codes::OBJECT_LOCK_ELSEWHERE, message);
+        let hint = "delete `object_lock`, or use a repository of `type: s3` whose bucket has Object Lock";
+        return checker.take(&["object_lock"], Err(refusal.hint(hint)));
+    }
+    let mode = match raw.mode {
+        RawLockMode::Governance => LockMode::Governance,
+        RawLockMode::Compliance => LockMode::Compliance,
+    };
+    Some(ObjectLock { mode, days: raw.days })
 }
 
 /// In whole MiB, as restic takes it.

@@ -54,6 +54,35 @@ pub enum BucketStyle {
     Virtual,
 }
 
+/// For how long a bucket keeps what is needed, whoever has our keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectLock {
+    pub mode: LockMode,
+    /// How far ahead the locks are held, from each look at them on.
+    pub days: u32,
+}
+
+/// Who can lift a lock on an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockMode {
+    /// Whoever has a right of its own for it.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl LockMode {
+    /// As it is written in a document.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Governance => "governance",
+            Self::Compliance => "compliance",
+        }
+    }
+}
+
 /// A directory of a host with SFTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SftpRepository {

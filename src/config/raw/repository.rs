@@ -86,6 +86,30 @@ pub enum RawBucketStyle {
     Virtual,
 }
 
+/// How what lies in a bucket is locked, and for how long.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ObjectLock", extend("examples" = [{"mode": "compliance", "days": 30}]))]
+pub struct RawObjectLock {
+    /// Who can lift a lock before its end.
+    pub mode: RawLockMode,
+    /// How many days ahead the locks are held: so long everything can be brought back, whoever deletes it. What was once
+    /// locked for so long is paid for so long.
+    #[schemars(range(min = 1, max = 1000))]
+    pub days: u32,
+}
+
+/// Who can lift a lock before its end.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "LockMode", inline)]
+pub enum RawLockMode {
+    /// Whoever has the right s3:BypassGovernanceRetention.
+    Governance,
+    /// Nobody, not even the owner of the bucket.
+    Compliance,
+}
+
 /// Whose certificate is trusted: an authority or exactly one certificate.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -95,6 +95,7 @@ super::codes! {
     OTHER_BACKUP = "other_backup", Invalid, "the backup is of another version than the application";
     OTHER_PLUGIN = "other_plugin", Invalid, "the snapshot was made by another plugin";
     OUT_OF_RANGE = "out_of_range", Invalid, "a value is too small or too large";
+    OBJECT_LOCK_ELSEWHERE = "object_lock_elsewhere", Invalid, "`object_lock` is set for a storage that is no bucket";
     PATH_IS_LINK = "path_is_link", Invalid, "the path is a symbolic link";
     PATH_KIND = "path_kind", Invalid, "the path is of another kind than is needed";
     PATH_NO_DATA = "path_no_data", Invalid, "the path is a file system without data";

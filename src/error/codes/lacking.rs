@@ -51,6 +51,7 @@ super::codes! {
     NOTHING_SEEN = "nothing_seen", Missing, "nothing to keep can be seen in the application";
     NOTHING_TO_KEEP = "nothing_to_keep", Missing, "nothing is there to keep";
     NOTHING_TO_RESTORE = "nothing_to_restore", Missing, "the backup holds nothing that can be restored";
+    OBJECT_LOCK_OFF = "object_lock_off", Missing, "the bucket locks nothing";
     PART_MISSING = "part_missing", Missing, "the backup does not have a part that is chosen";
     PASSWORD_MISSING = "password_missing", Missing, "the application wants a password, and none is set";
     PASSWORD_UNAVAILABLE = "password_unavailable", Missing, "the password of the destination cannot be had";
@@ -142,6 +143,7 @@ super::codes! {
     NOT_RECOVERED = "not_recovered", Incomplete, "what a killed run changed on an application is not put back";
     NO_DATA_LEFT_OUT = "no_data_left_out", Incomplete, "a file system that holds no data is left out";
     NOT_CHECKED = "not_checked", Incomplete, "the backup could not be checked here";
+    NOT_IMMUTABLE = "not_immutable", Incomplete, "something that is to be locked has no lock, or one that cannot be extended";
     NOT_PUT_BACK = "not_put_back", Incomplete, "the database is not all as it was before the restore";
     NOT_REMOVED = "not_removed", Incomplete, "the application could not remove its own copy of the backup";
     NOT_TRANSACTIONAL = "not_transactional", Incomplete, "tables may be written to while they are dumped";

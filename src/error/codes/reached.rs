@@ -116,6 +116,7 @@ super::codes! {
     NEWEST_UNREADABLE = "newest_unreadable", Refused, "the newest run is only where it cannot be read";
     NOT_KEPT = "not_kept", Refused, "what would be replaced cannot be kept for an undo";
     OBJECT_EXISTS = "object_exists", Refused, "the storage has a file of this name already";
+    OBJECT_LOCK_LIFTED = "object_lock_lifted", Refused, "a file that was locked could be deleted";
     OBJECT_LOCKED = "object_locked", Refused, "the storage keeps the file until a date";
     OBJECT_REFUSED = "object_refused", Refused, "the application refuses an object";
     OTHER_APP_KEY = "other_app_key", Refused, "the installation has another APP_KEY than the backup";

@@ -1,17 +1,16 @@
 //! A repository in a bucket with versions, brought back to what it was at an instant.
 //!
-//! Name by name, as the list goes: what is kept in memory are the versions of a page, and those of the one name that goes
-//! on behind it. The packs come first and `config` last: whoever is cut short leaves a repository that cannot be opened,
+//! Name by name, as the list goes. The packs come first and `config` last: whoever is cut short leaves a repository that cannot be opened,
 //! not one that lacks what it names, and the next attempt finds what is still to do. Only what bears a name of restic's is
 //! looked at; locks are not, and no version of data is ever removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::bulk::{Kept, REMOVED_MAX, Removal};
+use super::names::{Kind, Names, patiently};
 use super::past::{Entry, Remedy, remedy};
 use super::{S3, Version};
 use crate::storage::StorageError;
@@ -22,53 +21,6 @@ const COPIED_BYTES_MAX: u64 = 5 << 30;
 const FAILURES_MAX: usize = 20;
 /// How many files of a kind are named.
 const NAMED_MAX: usize = 5;
-/// A call that fails for now is made again after these.
-const AGAIN_AFTER: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
-
-/// What a file of a repository is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Data,
-    Index,
-    Snapshot,
-    Key,
-    Config,
-}
-
-impl Kind {
-    /// In the order in which they come back.
-    pub const ALL: [Self; 5] = [Self::Data, Self::Index, Self::Snapshot, Self::Key, Self::Config];
-
-    /// What all their names begin with.
-    #[must_use]
-    pub fn prefix(self) -> &'static str {
-        match self {
-            Self::Data => "data/",
-            Self::Index => "index/",
-            Self::Snapshot => "snapshots/",
-            Self::Key => "keys/",
-            Self::Config => "config",
-        }
-    }
-
-    /// For people: `data`, `config`.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        self.prefix().trim_end_matches('/')
-    }
-
-    /// Whether restic gives such a name. Whoever has the keys can put anything there.
-    fn is_of(self, name: &str) -> bool {
-        let Some(rest) = name.strip_prefix(self.prefix()) else { return false };
-        let is_id = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match (self, rest.split_once('/')) {
-            (Self::Config, _) => rest.is_empty(),
-            (Self::Data, Some((directory, id))) => is_id(id) && id.get(..2) == Some(directory),
-            (_, Some(_)) => false,
-            (_, None) => is_id(rest),
-        }
-    }
-}
 
 /// What is done with what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,56 +129,30 @@ impl S3 {
 
 impl Rewind<'_> {
     fn kind(&mut self, kind: Kind) -> Result<ControlFlow<()>, StorageError> {
-        let client = self.client;
-        let front = client.front();
-        let mut open: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        // All that comes before it is whole.
-        let mut border = String::new();
-        let mut after = None;
-        loop {
-            let page = patiently(|| client.versions(kind.prefix(), after.as_ref()))?;
-            for version in page.versions {
-                self.done.looked_at += 1;
-                if version.name < border {
-                    let detail = format!("{:?} stands behind {border:?}", version.name);
-                    return Err(client.unexpected("a list of versions", detail));
-                }
-                if kind.is_of(&version.name) {
-                    let (name, entry) = self.entry(version)?;
-                    open.entry(name).or_default().push(entry);
-                }
-            }
-            let whole = match &page.next {
-                Some((key, _)) => {
-                    key.strip_prefix(&front).unwrap_or_default().clone_into(&mut border);
-                    let rest = open.split_off(&border);
-                    std::mem::replace(&mut open, rest)
-                }
-                None => std::mem::take(&mut open),
-            };
-            for (name, entries) in whole {
+        let mut names = Names::of(self.client, kind);
+        while let Some(page) = names.next_page()? {
+            for (name, versions) in page {
+                let entries = versions.into_iter().map(|version| self.entry(version)).collect::<Result<_, _>>()?;
                 if self.name(kind, name, entries)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-            }
-            after = page.next;
-            if after.is_none() {
-                self.uncover(kind)?;
-                return Ok((self.tell)(&self.done));
             }
             if (self.tell)(&self.done).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
+        self.uncover(kind)?;
+        Ok((self.tell)(&self.done))
     }
 
-    fn entry(&mut self, version: Version) -> Result<(String, Entry), StorageError> {
+    fn entry(&mut self, version: Version) -> Result<Entry, StorageError> {
+        self.done.looked_at += 1;
         let Some(at) = version.modified else {
             return Err(self.client.unexpected(&version.name, "a version of it has no time".to_owned()));
         };
         self.done.oldest = Some(self.done.oldest.map_or(at, |oldest| oldest.min(at)));
-        let Version { name, id, is_latest, is_delete_marker: is_mark, bytes, etag, .. } = version;
-        Ok((name, Entry { id, etag, at, bytes, is_latest, is_mark }))
+        let Version { id, is_latest, is_delete_marker: is_mark, bytes, etag, .. } = version;
+        Ok(Entry { id, etag, at, bytes, is_latest, is_mark })
     }
 
     fn name(&mut self, kind: Kind, name: String, mut entries: Vec<Entry>) -> Result<ControlFlow<()>, StorageError> {
@@ -311,52 +237,5 @@ impl Rewind<'_> {
             Err(error) => self.done.fail(Kept { name, why: error.to_string() }),
         }
         Ok(())
-    }
-}
-
-/// Makes a call that may be made twice once more where it failed for now.
-fn patiently<T>(call: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
-    for pause in AGAIN_AFTER {
-        match call() {
-            Err(StorageError::Busy { .. } | StorageError::Web(_) | StorageError::NoAnswer { .. }) => {
-                std::thread::sleep(pause);
-            }
-            done => return done,
-        }
-    }
-    call()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_that_restic_gives_are_looked_at() {
-        let id = "ab".repeat(32);
-        for (kind, name) in [
-            (Kind::Config, "config".to_owned()),
-            (Kind::Key, format!("keys/{id}")),
-            (Kind::Snapshot, format!("snapshots/{id}")),
-            (Kind::Index, format!("index/{id}")),
-            (Kind::Data, format!("data/ab/{id}")),
-            (Kind::Data, format!("data/{id}")),
-        ] {
-            let owners: Vec<Kind> = Kind::ALL.into_iter().filter(|each| each.is_of(&name)).collect();
-            assert_eq!(owners, [kind], "{name}");
-        }
-        for name in [
-            format!("locks/{id}"),
-            "larder-probe-01".to_owned(),
-            "config-old".to_owned(),
-            "config/x".to_owned(),
-            "keys/x".to_owned(),
-            format!("keys/{id}/x"),
-            format!("data/cd/{id}"),
-            format!("data/ab/{id}\n"),
-            format!("snapshots/../{id}"),
-        ] {
-            assert!(!Kind::ALL.iter().any(|kind| kind.is_of(&name)), "{name}");
-        }
     }
 }

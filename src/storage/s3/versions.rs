@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusty_s3::Method;
 
 use super::{Asked, S3, XML_BYTES_MAX, checksums, xml};
+use crate::config::model::LockMode;
 use crate::storage::http::moment;
 use crate::storage::{ControlClient as _, StorageError, name};
 
@@ -39,29 +40,27 @@ pub struct VersionsPage {
     pub next: Option<(String, String)>,
 }
 
-/// Who can lift a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockMode {
-    /// Whoever has a right of its own for it.
-    Governance,
-    /// Nobody.
-    Compliance,
-}
-
-impl LockMode {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Governance => "GOVERNANCE",
-            Self::Compliance => "COMPLIANCE",
-        }
-    }
-}
-
 /// Until when an object cannot be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lock {
     pub mode: LockMode,
     pub until: Timestamp,
+}
+
+impl Lock {
+    /// Whether it lets more happen than `other`, at any time.
+    #[must_use]
+    pub fn loosens(self, other: Self) -> bool {
+        self.until < other.until || self.mode < other.mode
+    }
+}
+
+/// The word that S3 has for it.
+pub(super) fn wire_word(mode: LockMode) -> &'static str {
+    match mode {
+        LockMode::Governance => "GOVERNANCE",
+        LockMode::Compliance => "COMPLIANCE",
+    }
 }
 
 impl S3 {
@@ -143,20 +142,24 @@ impl S3 {
     /// # Errors
     /// `NotFound`, and as every call.
     pub fn lock_of(&self, name: &str) -> Result<Option<Lock>, StorageError> {
-        let name = name::laid_out(name)?;
-        let Some(answer) = self.head(&name, Vec::new())? else {
-            return Err(StorageError::NotFound { place: self.shown(), name });
+        self.lock_on(&name::laid_out(name)?, None)
+    }
+
+    /// The lock on the version `id`; none: on the newest.
+    pub(super) fn lock_on(&self, name: &str, id: Option<&str>) -> Result<Option<Lock>, StorageError> {
+        let Some(answer) = self.head(name, id.map(|id| ("versionId", id)).into_iter().collect())? else {
+            return Err(StorageError::NotFound { place: self.shown(), name: name.to_owned() });
         };
         let mode = match answer.header("x-amz-object-lock-mode").as_deref() {
             Some("GOVERNANCE") => LockMode::Governance,
             Some("COMPLIANCE") => LockMode::Compliance,
-            Some(other) => return Err(self.unexpected(&name, format!("the lock mode {other:?} is not known"))),
+            Some(other) => return Err(self.unexpected(name, format!("the lock mode {other:?} is not known"))),
             None => return Ok(None),
         };
         let until = answer.header("x-amz-object-lock-retain-until-date").unwrap_or_default();
         let until = until.parse().ok().or_else(|| moment(&until));
         let Some(until) = until else {
-            return Err(self.unexpected(&name, "it is locked, and the date is unreadable".to_owned()));
+            return Err(self.unexpected(name, "it is locked, and the date is unreadable".to_owned()));
         };
         Ok(Some(Lock { mode, until }))
     }
@@ -168,22 +171,31 @@ impl S3 {
     /// `Locked` where it would be loosened; as every call.
     pub fn extend_lock(&self, name: &str, lock: Lock) -> Result<(), StorageError> {
         let name = name::laid_out(name)?;
-        if let Some(now) = self.lock_of(&name)? {
-            let loosens =
-                lock.until < now.until || (now.mode, lock.mode) == (LockMode::Compliance, LockMode::Governance);
-            if loosens {
-                return Err(StorageError::Locked { place: self.shown(), name, until: now.until });
-            }
+        let now = self.lock_on(&name, None)?;
+        self.put_lock(&name, None, now, lock)
+    }
+
+    /// Puts a lock on the version `id` (none: the newest), which has `now`.
+    pub(super) fn put_lock(
+        &self,
+        name: &str,
+        id: Option<&str>,
+        now: Option<Lock>,
+        lock: Lock,
+    ) -> Result<(), StorageError> {
+        if let Some(now) = now.filter(|now| lock.loosens(*now)) {
+            return Err(StorageError::Locked { place: self.shown(), name: name.to_owned(), until: now.until });
         }
         // Whole seconds: some servers read no others.
         let until = Timestamp::from_second(lock.until.as_second()).unwrap_or(lock.until);
         let body = format!(
             "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{}</Mode>\
              <RetainUntilDate>{until}</RetainUntilDate></Retention>",
-            lock.mode.word()
+            wire_word(lock.mode)
         );
-        let (query, headers) = (vec![("retention", "")], checksums(body.as_bytes()));
-        let key = self.key(&name);
+        let (mut query, headers) = (vec![("retention", "")], checksums(body.as_bytes()));
+        query.extend(id.map(|id| ("versionId", id)));
+        let key = self.key(name);
         let asked = Asked { query, headers, body: Some(body.into_bytes()), ..Asked::new(Method::Put, &key) };
         let answer = self.send(&asked)?;
         if answer.is_ok() { Ok(()) } else { Err(self.refusal(answer, &format!("lock {name}"))) }

@@ -1,8 +1,9 @@
 //! A bucket that keeps versions and locks them, by moto.
 
 use jiff::{SignedDuration, Timestamp};
+use larder::config::model::LockMode;
 use larder::storage::S3;
-use larder::storage::s3::{Lock, LockMode};
+use larder::storage::s3::Lock;
 
 use super::*;
 

@@ -193,5 +193,6 @@ pub fn s3_place(port: u16, bucket: &str, prefix: &str) -> S3Place {
         secret_key: SecretString::from(SECRET_KEY),
         tls: Tls::default(),
         allow_http: false,
+        locked: None,
     }
 }
