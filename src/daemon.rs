@@ -2,13 +2,16 @@
 
 mod acceptance;
 mod away;
+mod catch_up;
 mod checkups;
 mod discover;
 mod finish;
+mod first_test;
 mod forget;
 mod holds;
 mod housekeeping;
 mod keeper;
+mod lock_watch;
 mod locks_due;
 mod object_locks;
 mod pages;
@@ -18,6 +21,7 @@ mod reconcile;
 mod recover;
 mod requests;
 mod restore;
+mod returns;
 mod rewind;
 mod source_watch;
 mod state_watch;
@@ -131,6 +135,7 @@ async fn run(
     let serving = CancellationToken::new();
     let (changed, mail) = (keeper.changed.clone(), keeper.mail.clone());
     let (seen, shown) = (keeper.seen.clone(), keeper.changed.clone());
+    let locks_seen = keeper.changed.clone();
     let looks = crate::source::watch::watch(&settings.repository, &settings.branch, settings.poll, cancel.clone());
 
     let server = Rpc {
@@ -167,6 +172,7 @@ async fn run(
         serving.clone(),
     ));
     tasks.spawn(housekeeping::keep(world.clone(), serving.clone()));
+    tasks.spawn(lock_watch::keep(world.clone(), config.clone(), locks_seen, serving.clone()));
     stop::on_signal(cancel.clone());
     tasks.spawn(recover::look_for_stragglers(
         world.state_id.clone(),

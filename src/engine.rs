@@ -19,6 +19,7 @@ mod machine_key;
 mod making;
 mod messages;
 mod pinned;
+mod priority;
 mod proof;
 mod reach;
 mod repository;
@@ -27,6 +28,7 @@ mod retries;
 mod rights;
 mod snapshots;
 mod stillborn;
+mod tags;
 mod upkeep;
 mod wanted;
 mod weigh;
@@ -39,27 +41,27 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::config::model::Limits;
+use crate::config::model::{Cache, Limits};
 use crate::process::{self, Command, Context, Exit, LogStdout, Stdin};
 use crate::storage::Place;
-use crate::types::site::SiteId;
-use crate::types::{JobId, Name, Revision, RunId};
+use crate::types::Name;
 
 pub use backup::{BackupReport, BackupRequest};
 pub use control::{answers, clean, probe};
 pub use error::EngineError;
 pub use find::FoundFile;
 pub use keys::{Key, KeyUse};
-pub use locks::{Lock, Unlocked};
+pub use locks::{Lock, Unlocked, has_locks};
 pub use machine_key::has_machine_key;
 pub use messages::{Entry, LockInfo, Progress, Snapshot};
 pub use proof::prove;
 pub use restore::RestoreReport;
 pub use rights::Unkept;
 pub use snapshots::{FileList, absent};
+pub use tags::{job_tags, machine, run_tags};
 pub use upkeep::{CheckReport, PruneReport};
 pub use wanted::check_wanted;
-pub use writable::writable;
+pub use writable::{fits, writable};
 
 use children::Children;
 use complaints::{Complaints, classify};
@@ -115,34 +117,10 @@ pub struct RepositoryAccess {
     pub limits: Limits,
     /// Whether this machine may have a key of its own in it.
     pub machine_key: bool,
-    /// A private directory that lasts: restic's cache, remembered identities, machine keys, our children.
+    /// Where restic keeps what it has read.
+    pub restic_cache: Cache,
+    /// A private directory that lasts: restic's own cache, remembered identities, machine keys, our children.
     pub cache: PathBuf,
-}
-
-/// The tags that every snapshot of a job has.
-#[must_use]
-pub fn job_tags(job: &JobId) -> Vec<String> {
-    vec!["larder".to_owned(), format!("target:{}", job.target), format!("policy:{}", job.policy)]
-}
-
-/// What this machine calls itself; none where that is no plain name.
-#[must_use]
-pub fn machine() -> Option<String> {
-    let is_plain = |name: &String| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    };
-    Some(children::host_name()).filter(is_plain)
-}
-
-/// The tags of a run's snapshot.
-#[must_use]
-pub fn run_tags(site: &SiteId, job: &JobId, run: RunId, revision: Option<&Revision>) -> Vec<String> {
-    let mut tags = job_tags(job);
-    tags.push(format!("site:{site}"));
-    tags.extend(machine().map(|machine| format!("on:{machine}")));
-    tags.push(format!("run:{run}"));
-    tags.extend(revision.map(|revision| format!("revision:{}", revision.short12())));
-    tags
 }
 
 impl Restic {
@@ -353,7 +331,8 @@ impl Restic {
         let reached = access.clone();
         let reach =
             tokio::task::spawn_blocking(move || Reach::of(&reached)).await.map_err(|_| EngineError::Cancelled)??;
-        let command = self.command(access, key, call, &reach);
+        let before = priority::before(access, self.nice.as_ref())?;
+        let command = self.command(access, key, call, &reach, before);
         context.log.line(&format!("restic {}", call.operation));
         let (finished, silent) = hanging::run(access, command, &context, &mut hearing).await;
         if let (Some(child), Exit::Success | Exit::Code(0 | 1 | 3..)) = (&hearing.child, &finished.exit) {
@@ -390,16 +369,23 @@ impl Restic {
         Ok((answer, output))
     }
 
-    fn command(&self, access: &RepositoryAccess, key: Option<&MachineKey>, call: &Call, reach: &Reach) -> Command {
-        let mut args: Vec<OsString> = Vec::new();
-        let program = match &self.nice {
-            Some(nice) => {
-                args.extend(["-n".into(), "10".into(), self.program.clone().into_os_string()]);
-                nice.clone()
-            }
-            None => self.program.clone(),
-        };
-        args.extend(["--cache-dir".into(), access.cache.join("restic").into_os_string()]);
+    /// `before` stands before restic.
+    fn command(
+        &self,
+        access: &RepositoryAccess,
+        key: Option<&MachineKey>,
+        call: &Call,
+        reach: &Reach,
+        before: Vec<OsString>,
+    ) -> Command {
+        let mut words = before.into_iter().chain([self.program.clone().into_os_string()]);
+        let program = words.next().map_or_else(|| self.program.clone(), PathBuf::from);
+        let mut args: Vec<OsString> = words.collect();
+        match &access.restic_cache {
+            Cache::Own => args.extend(["--cache-dir".into(), access.cache.join("restic").into_os_string()]),
+            Cache::At(path) => args.extend(["--cache-dir".into(), path.into()]),
+            Cache::Off => args.push("--no-cache".into()),
+        }
         for (name, limit) in [("--limit-upload", access.limits.upload), ("--limit-download", access.limits.download)] {
             if let Some(limit) = limit {
                 // restic counts in KiB a second; 0 would mean no limit.
@@ -549,6 +535,7 @@ mod tests {
             expected_id: None,
             limits: Limits { upload: Some(crate::types::ByteSize(512)), ..Limits::default() },
             machine_key: true,
+            restic_cache: Cache::Own,
             cache: PathBuf::from("/var/cache/larder"),
         }
     }
@@ -565,7 +552,7 @@ mod tests {
             opened: Opened::default(),
             by_password: false,
         };
-        let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]), &Reach::default());
+        let command = restic.command(&access(), None, &Call::new("snapshots", &["--json"]), &Reach::default(), vec![]);
         let shown = format!("{:?}", command.args);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("\"--limit-upload\", \"1\""), "a small limit must not become no limit: {shown}");
@@ -573,20 +560,5 @@ mod tests {
         for (name, value) in &command.env {
             assert!(!secrecy::ExposeSecret::expose_secret(value).contains("hunter2"), "{name}");
         }
-    }
-
-    #[test]
-    fn the_tags_of_a_run_name_all_that_rebuilding_needs() {
-        let job: JobId = "photos/daily".parse().unwrap();
-        let run = RunId::from_bytes([1; 16]);
-        let revision = Revision::parse(&"a".repeat(40)).unwrap();
-        let site = SiteId::parse("0123456789abcdef0123").unwrap();
-        let mut tags = run_tags(&site, &job, run, Some(&revision));
-        if let Some(machine) = machine() {
-            assert_eq!(tags.remove(4), format!("on:{machine}"));
-        }
-        let run = format!("run:{run}");
-        let site = "site:0123456789abcdef0123";
-        assert_eq!(tags, ["larder", "target:photos", "policy:daily", site, &run, "revision:aaaaaaaaaaaa"]);
     }
 }

@@ -156,6 +156,14 @@ impl Page {
             DESTINATION,
             missing,
         )?;
+        let age = |d: &crate::status::DestinationView| d.lock.as_ref().map_or(0, |lock| lock.age_s(view.generated));
+        let lock = each(&|d| d.locks_known.then(|| number(age(d))));
+        self.gauge(
+            "larder_destination_lock_age_seconds",
+            "Time since the oldest lock of somebody else was refreshed, as last seen; 0 without one.",
+            DESTINATION,
+            lock,
+        )?;
         let used = each(&|d| d.last_used.map(seconds));
         self.gauge("larder_destination_last_used_timestamp_seconds", "When it was last used.", DESTINATION, used)?;
         let prune = each(&|d| d.prune.as_ref().and_then(|u| u.last_success).map(seconds));

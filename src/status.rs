@@ -17,6 +17,8 @@ pub mod read;
 
 pub mod render;
 
+pub mod repository;
+
 pub mod verdict;
 
 #[cfg(test)]
@@ -371,6 +373,9 @@ pub struct DestinationView {
     pub desired: bool,
     pub repository_id: Option<String>,
     pub last_used: Option<Timestamp>,
+    /// When it was last tested; the first time when a revision names it.
+    #[serde(default)]
+    pub tested: Option<Timestamp>,
     pub jobs: u64,
     pub prune: Option<UpkeepView>,
     pub check: Option<UpkeepView>,
@@ -393,6 +398,27 @@ pub struct DestinationView {
     /// Who else is there, and what is dated in the future.
     #[serde(default)]
     pub notices: Vec<Problem>,
+    /// The oldest lock in it that is somebody else's, as last seen.
+    #[serde(default)]
+    pub lock: Option<LockView>,
+    /// Whether anybody looked for one since the daemon's start.
+    #[serde(default)]
+    pub locks_known: bool,
+}
+
+/// A lock of somebody else in a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LockView {
+    pub id: String,
+    /// User, machine and process.
+    pub holder: String,
+    pub exclusive: bool,
+    /// When it was made or refreshed.
+    pub since: Timestamp,
+    /// Nobody refreshes it any more.
+    pub stale: bool,
+    /// What removes it, where its process is surely dead.
+    pub command: String,
 }
 
 /// Until when nobody can remove what a destination held at an instant.

@@ -156,6 +156,8 @@ pub struct Destination {
     /// The id that the repository must have, as it is written in Git.
     #[serde(default)]
     pub repository_id: Option<String>,
+    #[serde(default)]
+    pub cache: Cache,
     pub check: Option<Check>,
     pub prune: Option<Prune>,
 }
@@ -164,7 +166,7 @@ fn yes() -> bool {
     true
 }
 
-/// How a repository is used: transfer limits in bytes a second, connections at once, size of packs.
+/// How a repository is used: transfer limits in bytes a second, connections at once, size of packs, who goes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub upload: Option<ByteSize>,
@@ -175,6 +177,34 @@ pub struct Limits {
     /// Of the files that the data is packed into, in MiB; none: restic's own, 16.
     #[serde(default)]
     pub pack_mib: Option<u32>,
+    /// The niceness of restic, never below the daemon's; none: 10 more than the daemon's.
+    #[serde(default)]
+    pub nice: Option<u8>,
+    /// When restic gets to the disks; none: as the daemon does.
+    #[serde(default)]
+    pub ionice: Option<IoPriority>,
+}
+
+/// A class of priority for the disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoPriority {
+    /// When nobody else wants them.
+    Idle,
+    /// With others; 0 comes first and 7 last.
+    BestEffort(u8),
+}
+
+/// Where restic keeps what it has read of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// In the state directory.
+    #[default]
+    Own,
+    /// Nowhere.
+    Off,
+    At(PathBuf),
 }
 
 /// When a repository is checked.

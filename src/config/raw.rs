@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 pub use repository::{RawBucketStyle, RawLockMode, RawObjectLock, RawRepository, RawTls};
 pub use scalars::{
-    RawAccepted, RawArgument, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawHost, RawName, RawPath, RawRate,
-    RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCache, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawHost, RawIoPriority,
+    RawName, RawPath, RawRate, RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -142,6 +142,15 @@ pub struct RawDestination {
     /// The id that the repository must have; `larder destination pin NAME` prints it. With it, no other repository is ever
     /// taken for this one, nor one made in its place, also where the state was lost.
     pub repository_id: Option<RawRepositoryId>,
+    /// How nice restic is to other programs, from 0 to 19; never less than the daemon itself. Without it: 10 more than the
+    /// daemon.
+    #[schemars(range(max = 19))]
+    pub nice: Option<u32>,
+    /// When restic gets to the disks of this machine: `idle`, when nobody else wants them, or `best-effort:LEVEL`, from 0
+    /// (first) to 7 (last). Without it: as the daemon does.
+    pub ionice: Option<RawIoPriority>,
+    /// The directory in which restic keeps what it has read, or `false`: nowhere. Without it: in the state directory.
+    pub cache: Option<RawCache>,
     /// When the repository is checked. Without it: only when somebody asks.
     pub check: Option<RawCheck>,
     /// When space is given back. Without it: only when somebody asks.

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::check::{Item, Sited, built_in};
+use super::check::{DestinationItem, Item, Sited, built_in};
 use super::diagnostic::Diagnostic;
 use super::document::{Document, ParsedFile};
 use super::model::{Config, Policy, Site};
@@ -177,20 +177,30 @@ impl<'a> Revision<'a> {
 
     /// What lies in a repository is restic's alone.
     fn no_repository_in_another(&mut self) {
-        let directories: Vec<(Placed<'a>, &Path, Span)> = self
+        let places: Vec<(Placed<'a>, &DestinationItem, (String, PathBuf))> = self
             .documents
             .iter()
             .filter_map(|placed| {
                 let Some(Item::Destination(destination)) = &placed.document.item else { return None };
-                Some((*placed, destination.directory()?, destination.location.span))
+                Some((*placed, &**destination, destination.place()))
             })
             .collect();
-        for (placed, inner, span) in &directories {
-            let outer = directories.iter().find(|(_, outer, _)| inner != outer && inner.starts_with(outer));
-            let Some((outer, path, _)) = outer else { continue };
-            let message = format!("`{}` lies in the repository `{}`", inner.display(), path.display());
-            let finding = Finding::error(*span, codes::NESTED_REPOSITORY, message)
-                .hint("give it a directory beside it")
+        for (placed, inner, (storage, path)) in &places {
+            let outer = places
+                .iter()
+                .find(|(_, _, (other, above))| storage == other && path != above && path.starts_with(above));
+            let Some((outer, whole, (_, above))) = outer else { continue };
+            // A path says enough within one host, where an address would name a login, too.
+            let told = |item: &DestinationItem, path: &Path| {
+                if path.is_absolute() { path.display().to_string() } else { item.location.value.clone() }
+            };
+            let message = format!("`{}` lies in the repository `{}`", told(inner, path), told(whole, above));
+            let hint = match inner.directory() {
+                Some(_) => "give it a directory beside it",
+                None => "give it a place beside it: another prefix or path",
+            };
+            let finding = Finding::error(inner.location.span, codes::NESTED_REPOSITORY, message)
+                .hint(hint)
                 .related(outer.source.related(span_of(outer), "it is of this destination"));
             self.tell(placed.source, &finding);
         }
@@ -308,13 +318,15 @@ impl<'a> Revision<'a> {
         let site = items().find_map(|item| if let Item::Site(site) = item { Some(site.clone()) } else { None });
         let broken = site.is_none() && self.of_kind("Site").next().is_some();
         let artifacts = (!broken).then(|| (site.unwrap_or_default().artifacts.path, "its artifacts".to_owned()));
-        let repositories = items().filter_map(|item| match item {
+        let of_destinations = items().flat_map(|item| match item {
             Item::Destination(destination) => {
-                Some((destination.directory()?.to_owned(), "a repository of a destination".to_owned()))
+                let repository = destination.directory().map(|path| (path, "a repository of a destination"));
+                let cache = destination.cache().map(|path| (path, "the cache of a destination"));
+                repository.into_iter().chain(cache).map(|(path, what)| (path.to_owned(), what.to_owned())).collect()
             }
-            _ => None,
+            _ => Vec::new(),
         });
-        artifacts.into_iter().chain(repositories).collect()
+        artifacts.into_iter().chain(of_destinations).collect()
     }
 
     /// Warns of what is there and does nothing.

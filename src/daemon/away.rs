@@ -6,27 +6,41 @@ use crate::config::model::Config;
 use crate::runner::world::World;
 use crate::store::record::{RunRecord, Shipment};
 use crate::store::{Batch, StoreError};
-use crate::types::Outcome;
+use crate::types::{Name, Outcome};
 
-/// Notes what the shipments of an ended run say of their destinations; answers with how many mails were written.
+/// What the shipments of a run said that is new.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) mails: usize,
+    /// Who takes again what is shipped.
+    pub(super) back: Vec<Name>,
+}
+
+/// Notes what the shipments of an ended run say of their destinations.
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub(super) fn note(world: &World, config: &Config, run: &RunRecord, now: Timestamp) -> Result<usize, StoreError> {
-    let mut mails = 0;
+pub(super) fn note(world: &World, config: &Config, run: &RunRecord, now: Timestamp) -> Result<News, StoreError> {
+    let mut news = News::default();
     for shipment in &run.shipments {
-        mails += usize::from(note_one(world, config, shipment, now)?);
+        note_one(world, config, shipment, now, &mut news)?;
     }
-    Ok(mails)
+    Ok(news)
 }
 
-fn note_one(world: &World, config: &Config, shipment: &Shipment, now: Timestamp) -> Result<bool, StoreError> {
+fn note_one(
+    world: &World,
+    config: &Config,
+    shipment: &Shipment,
+    now: Timestamp,
+    news: &mut News,
+) -> Result<(), StoreError> {
     world.with_destinations(|ledger| {
-        let Some(mut record) = ledger.destination(&shipment.destination)? else { return Ok(false) };
+        let Some(mut record) = ledger.destination(&shipment.destination)? else { return Ok(()) };
         let trouble = match (record.away_since, shipment.is_away()) {
             (None, true) => shipment.trouble.as_ref(),
             (Some(_), false) if matches!(shipment.outcome, Outcome::Success | Outcome::Partial) => None,
-            _ => return Ok(false),
+            _ => return Ok(()),
         };
         let name = &shipment.destination;
         let jobs = config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count();
@@ -36,8 +50,16 @@ fn note_one(world: &World, config: &Config, shipment: &Shipment, now: Timestamp)
             batch.enqueue_mail(mail)?;
         }
         record.away_since = trouble.map(|_| now);
+        if let Some(trouble) = trouble {
+            // A run that found all of them away did not get as far as to ship.
+            record.trouble = Some(trouble.clone());
+        }
         batch.put_destination(&record)?;
         ledger.commit(batch)?;
-        Ok(mail.is_some())
+        news.mails += usize::from(mail.is_some());
+        if trouble.is_none() {
+            news.back.push(name.clone());
+        }
+        Ok(())
     })
 }

@@ -123,7 +123,7 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
     let kind = run.trouble.as_ref().and_then(Trouble::kind);
     let again = recovery::retry_after(outcome, kind, attempt).map(|RetryAfter { attempt, delay }| {
         let at = SignedDuration::try_from(delay).ok().and_then(|delay| now.checked_add(delay).ok()).unwrap_or(now);
-        Retry { at, of: run.id, attempt }
+        Retry { at, of: run.id, attempt, returned: None }
     });
     match outcome {
         Outcome::Success => {
@@ -147,6 +147,8 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         }
         Outcome::Interrupted | Outcome::Deferred => match again {
             Some(again) => after.retry = Some(again),
+            // Its destinations are told of, once for all jobs, and who is away comes back.
+            None if run.found_all_away() => after.failure_total += 1,
             // It could not run again and again: that is a failure, and somebody must be told.
             None => {
                 after.failure_total += 1;
@@ -155,7 +157,9 @@ pub(crate) fn settle(before: &JobRecord, run: &RunRecord, outcome: Outcome, now:
         },
         Outcome::Skipped | Outcome::Cancelled => {}
     }
-    if after.orphaned_since.is_some() {
+    // What came meanwhile did what the retry is for.
+    let is_done = matches!(outcome, Outcome::Success | Outcome::Partial);
+    if after.orphaned_since.is_some() || is_done {
         after.retry = None;
     }
     if let Some(retry) = &after.retry {
@@ -205,6 +209,7 @@ mod tests {
     use super::*;
     use crate::error::codes;
     use crate::status::sample;
+    use crate::store::record::Shipment;
 
     /// When it is tried again after such an end, in seconds, and by which number.
     fn again(code: crate::error::Code, trigger: &Trigger) -> Option<(i64, u32)> {
@@ -229,5 +234,34 @@ mod tests {
         assert_eq!(again(codes::UNREACHABLE, &Trigger::Manual), None, "who started it sees how it ended");
         assert_eq!(again(codes::UNAUTHORIZED, &slot), None);
         assert_eq!(again(codes::DEADLINE, &slot), None, "it would take all of its time again");
+    }
+
+    #[test]
+    fn a_run_that_shipped_meanwhile_leaves_nothing_to_be_tried_again() {
+        let now = sample::now();
+        let retry = Retry { at: now, of: sample::run_id(7), attempt: 1, returned: None };
+        let before = JobRecord { retry: Some(retry), ..sample::job("db") };
+        let after = |outcome| settle(&before, &sample::run(1, "db", outcome, 0), outcome, now);
+        assert_eq!(after(Outcome::Success).retry, None);
+        assert_eq!(after(Outcome::Partial).retry, None);
+        assert!(after(Outcome::Cancelled).retry.is_some());
+    }
+
+    #[test]
+    fn a_job_whose_destinations_are_all_away_is_no_failure_of_its_own_however_long_that_lasts() {
+        let now = sample::now();
+        let before = sample::job("db");
+        let last = Trigger::Retry { of: sample::run_id(7), attempt: recovery::DEFERRED_RETRIES_MAX };
+        let run = RunRecord { trigger: last, shipments: Vec::new(), ..sample::run(1, "db", Outcome::Deferred, 0) };
+        let away = |code| Shipment::none("nas".parse().unwrap(), Trouble::new(code, "away"));
+        let failing = |shipments| {
+            let run = RunRecord { shipments, ..run.clone() };
+            let after = settle(&before, &run, Outcome::Deferred, now);
+            assert_eq!((after.retry, after.failure_total), (None, before.failure_total + 1));
+            after.failing - before.failing
+        };
+        assert_eq!(failing(vec![away(codes::UNREACHABLE), away(codes::DESTINATION_UNMOUNTED)]), 0);
+        assert_eq!(failing(vec![away(codes::UNREACHABLE), away(codes::WRONG_PASSWORD)]), 1);
+        assert_eq!(failing(Vec::new()), 1);
     }
 }

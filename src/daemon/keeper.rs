@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
+use crate::daemon::returns::Returns;
 
-use crate::daemon::{away, finish, locks_due, restore, upkeep};
+use crate::daemon::{away, finish, first_test, locks_due, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
@@ -26,7 +27,7 @@ use crate::runner::live::{Discovery, RunUpdate};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, Decision, Pause, ScheduleStanding, Timing, WhenMissed};
-use crate::store::record::{JobRecord, RunEvent, RunRecord, Trigger};
+use crate::store::record::{JobRecord, Retry, RunEvent, RunRecord, Trigger};
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Outcome, RunId};
 
@@ -67,6 +68,7 @@ pub(crate) struct Keeper {
     pub(super) unwritten: Vec<Ended>,
     pub(super) upkeep: JoinSet<()>,
     upkeep_due: Option<Timestamp>,
+    pub(super) returns: Returns,
     /// None before the first look: what the clock showed to an earlier daemon is not known.
     clock_seen: Option<(Timestamp, Instant)>,
     /// None: look at the next turn.
@@ -107,6 +109,7 @@ impl Keeper {
             unwritten: Vec::new(),
             upkeep: JoinSet::new(),
             upkeep_due: None,
+            returns: Returns::default(),
             clock_seen: None,
             overdue_looked: Some(Instant::now()),
             source_due: Instant::now(),
@@ -134,6 +137,7 @@ impl Keeper {
             self.readiness.config_is_applied(self.reconciler.applied().is_some());
             self.look_at_source();
             self.write_unwritten();
+            self.catch_up(now);
             self.fire_due(now);
             self.look_at_clock();
             self.start_queued();
@@ -266,7 +270,7 @@ impl Keeper {
             Decision::Fire { .. } | Decision::Retry if busy => return Ok(()),
             Decision::Fire { slot, missed: true } => Some(Trigger::Missed { slot }),
             Decision::Fire { slot, missed: false } => Some(Trigger::Scheduled { slot }),
-            Decision::Retry => retry.map(|retry| Trigger::Retry { of: retry.of, attempt: retry.attempt }),
+            Decision::Retry => retry.map(Retry::trigger),
             Decision::Skip { .. } | Decision::Reset => None,
         };
         let mut after = job.clone();
@@ -338,7 +342,7 @@ impl Keeper {
         Ok(run)
     }
 
-    fn is_busy(&self, id: &JobId) -> bool {
+    pub(super) fn is_busy(&self, id: &JobId) -> bool {
         self.running.values().any(|each| each.job == *id) || self.queue.iter().any(|run| run.job == *id)
     }
 
@@ -435,8 +439,9 @@ impl Keeper {
                     self.readiness.store_is_open(true);
                     let away = away::note(&self.world, &config, &written.run, now).unwrap_or_else(|error| {
                         tracing::error!(error = %crate::error::chain(&error), "cannot note who is away; the next run does");
-                        0
+                        away::News::default()
                     });
+                    self.returns.are_back(away.back);
                     self.world.live.publish(RunUpdate {
                         run: written.run.id,
                         job: written.run.job.clone(),
@@ -452,7 +457,7 @@ impl Keeper {
                         // What was accepted for another job while this one ran.
                         self.take_holdings();
                     }
-                    if written.mails + away > 0 {
+                    if written.mails + away.mails > 0 {
                         self.mail.notify_one();
                     }
                     self.changed.notify_one();
@@ -523,7 +528,9 @@ impl Keeper {
             self.plan_upkeep();
             self.accept_from_config();
             self.take_holdings();
-            let (world, site) = (self.world.clone(), self.config.borrow().site.clone());
+            let config = self.config.borrow().clone();
+            first_test::start(&self.world, &config, &mut self.upkeep);
+            let (world, site) = (self.world.clone(), config.site.clone());
             self.upkeep.spawn(async move {
                 world.look_for_an_earlier_state(&site.artifacts).await;
                 found_again::find(&world, &site.artifacts).await;

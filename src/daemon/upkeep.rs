@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::forget;
+use super::lock_watch;
 use super::object_locks;
 use super::probe::{only_appended_to, probed};
 use super::stop::stopped;
@@ -24,7 +25,7 @@ use crate::runner::route::Route;
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, UpkeepDecision};
-use crate::store::record::{DestinationRecord, Upkeep};
+use crate::store::record::{DestinationRecord, Tested, Upkeep};
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
 
@@ -178,6 +179,9 @@ pub(super) fn begin(
             tracing::error!(destination = %route.destination.name, %trouble, action = verb(action), "upkeep failed");
         }
         route.world.operations.finish(id, now, said(&route.world, id, result));
+        if !matches!(action, DestinationAction::Keys | DestinationAction::Pin) {
+            lock_watch::look(&route.world, &route.destination, &route.context.cancel).await;
+        }
     });
     id
 }
@@ -225,7 +229,11 @@ pub(super) fn note_test(route: &Route, trouble: Option<&Trouble>) {
     // It answers; what vanished from it, or is newer than the state, is told apart.
     let apart = [codes::SNAPSHOTS_VANISHED, codes::OLDER_STATE, codes::SNAPSHOTS_ALTERED];
     let trouble = trouble.filter(|trouble| !apart.iter().any(|code| trouble.is(*code)));
-    if let Err(error) = route.world.note_destination(&route.destination, |record| record.trouble = trouble.cloned()) {
+    let now = route.world.clock.now();
+    if let Err(error) = route.world.note_destination(&route.destination, |record| {
+        record.tested = Some(Tested::now(&route.destination, now));
+        record.trouble = trouble.cloned();
+    }) {
         tracing::error!(error = %crate::error::chain(&error), "cannot note the test");
     }
 }

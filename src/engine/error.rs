@@ -13,6 +13,8 @@ use super::wanted::literal;
 pub enum EngineError {
     #[error("restic is not there: {program} ({detail})")]
     ProgramMissing { program: String, detail: String },
+    #[error("{program} is not on the PATH, and destination {destination} has `{program}`")]
+    PriorityProgram { program: String, destination: String },
     #[error("restic {found} at {program} is too old: 0.17.0 or newer is needed")]
     TooOld { program: String, found: String },
     #[error("{program} does not answer as restic does: {detail}")]
@@ -104,6 +106,7 @@ impl EngineError {
     pub fn code(&self) -> Code {
         match self {
             Self::ProgramMissing { .. } => codes::RESTIC_MISSING,
+            Self::PriorityProgram { .. } => codes::PROGRAM_MISSING,
             Self::TooOld { .. } => codes::RESTIC_TOO_OLD,
             Self::NotRestic { .. } => codes::NOT_RESTIC,
             Self::RepositoryMissing { .. } => codes::REPOSITORY_MISSING,
@@ -150,6 +153,10 @@ impl EngineError {
         Some(match self {
             Self::ProgramMissing { .. } => {
                 "install restic 0.17 or newer, or run deploy/get-restic.sh and pass the path with --restic".to_owned()
+            }
+            Self::PriorityProgram { program, destination } => {
+                let package = if program == "ionice" { "util-linux" } else { "coreutils" };
+                format!("install the package {package}, or delete `{program}` in the document of {destination}")
             }
             Self::TooOld { .. } => "run deploy/get-restic.sh and pass the path it prints with --restic".to_owned(),
             Self::NotRestic { program, .. } => format!("try `{program} version`"),

@@ -12,6 +12,7 @@
 //! restic lets a live one become, since it refreshes it every five minutes. See `named` for all others.
 
 mod named;
+mod others;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,6 +24,8 @@ use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::process::{self, Context, Habitat, ProcessSeen};
 use crate::storage::StorageError;
 use crate::types::Name;
+
+pub use others::has_locks;
 
 /// A live restic refreshes its lock every five minutes; this much is no hiccup.
 const REFRESH_MAX: SignedDuration = SignedDuration::from_mins(15);
@@ -52,15 +55,22 @@ impl Lock {
     /// `lock 0123abcd of root@pi (process 4495), exclusive, refreshed 1h 30m ago`
     #[must_use]
     pub fn show(&self, now: Timestamp) -> String {
-        let LockInfo { created, exclusive, host, user, pid } = &self.info;
+        let LockInfo { created, exclusive, .. } = &self.info;
         let age = now.duration_since(*created);
         let age = match std::time::Duration::try_from(age) {
             Ok(age) => format!("refreshed {} ago", crate::types::show_duration(age)),
             Err(_) => format!("dated {} in the future", crate::types::show_duration(age.unsigned_abs())),
         };
-        let user = if user.is_empty() { "somebody" } else { user };
         let kind = if *exclusive { "exclusive" } else { "shared" };
-        format!("lock {} of {user}@{host} (process {pid}), {kind}, {age}", self.short())
+        format!("lock {} of {}, {kind}, {age}", self.short(), self.holder())
+    }
+
+    /// `root@pi (process 4495)`
+    #[must_use]
+    pub fn holder(&self) -> String {
+        let LockInfo { host, user, pid, .. } = &self.info;
+        let user = if user.is_empty() { "somebody" } else { user };
+        format!("{user}@{host} (process {pid})")
     }
 
     pub(super) fn told(&self, destination: &Name, now: Timestamp) -> ToldLock {

@@ -106,6 +106,7 @@ mod tests {
             expected_id: None,
             limits: Limits::default(),
             machine_key: true,
+            restic_cache: crate::config::model::Cache::Own,
             cache: PathBuf::from("/c"),
         }
     }

@@ -157,7 +157,7 @@ async fn turn(access: &RepositoryAccess) -> Result<Turn, EngineError> {
     }
 }
 
-async fn room(access: &RepositoryAccess) -> Result<(), EngineError> {
+pub(super) async fn room(access: &RepositoryAccess) -> Result<(), EngineError> {
     let Some(path) = local_path(access) else { return Ok(()) };
     let (looked, location) = (path.clone(), access.location.clone());
     look::at(&path, LOOK_MAX, move || room_for_repository(&looked, &location))
@@ -228,7 +228,7 @@ fn local_config(access: &RepositoryAccess) -> Option<Option<String>> {
 }
 
 /// Like [`local_config`], of any storage, with an end where it does not answer.
-async fn config_of(access: &RepositoryAccess) -> Result<Option<Option<String>>, EngineError> {
+pub(super) async fn config_of(access: &RepositoryAccess) -> Result<Option<Option<String>>, EngineError> {
     let Some(path) = local_path(access) else {
         let config = on_storage(access, |storage| storage.get("config", CONFIG_BYTES_MAX)).await?;
         return Ok(Some(config.map(|bytes| hex::encode(Sha256::digest(&bytes)))));

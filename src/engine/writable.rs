@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use super::repository::local_path;
+use super::repository::{config_of, local_path, room};
 use super::{EngineError, RepositoryAccess};
 use crate::look::{self, LOOK_MAX};
 
@@ -36,6 +36,14 @@ pub async fn writable(access: &RepositoryAccess) -> Result<(), EngineError> {
         }),
         None => Ok(()),
     }
+}
+
+/// Whether a directory of this machine has a repository that can be written, or room for one; restic is not asked.
+///
+/// # Errors
+/// What a first run would meet.
+pub async fn fits(access: &RepositoryAccess) -> Result<(), EngineError> {
+    if config_of(access).await? == Some(None) { room(access).await } else { writable(access).await }
 }
 
 fn may_write(place: &Path) -> Result<(), Errno> {

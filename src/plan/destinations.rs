@@ -59,6 +59,7 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         away_since: known.and_then(|record| record.away_since),
         locks: locks(known.filter(|_| is_same_place).map(|record| &record.locks), destination.object_lock, now),
         immutable: known.filter(|_| is_same_place).and_then(|record| record.immutable.clone()),
+        tested: known.and_then(|record| record.tested.clone()),
         document: Some(Box::new(destination.clone())),
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn destination(text: &str) -> Destination {
         append_only: false,
         object_lock: None,
         repository_id: None,
+        cache: crate::config::model::Cache::Own,
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),
     }
@@ -247,7 +248,7 @@ fn a_next_run_moves_only_when_schedule_zone_or_jitter_change() {
 #[test]
 fn a_moved_schedule_never_uses_a_slot_again_and_keeps_a_retry() {
     let mut site = Site::with(&["photos"]);
-    let retry = Retry { at: at("2026-11-03T12:30:00Z"), of: RunId::generate(noon()), attempt: 1 };
+    let retry = Retry { at: at("2026-11-03T12:30:00Z"), of: RunId::generate(noon()), attempt: 1, returned: None };
     site.edit("photos/daily", |job| {
         job.last_slot = Some(at("2026-11-03T12:00:00Z"));
         job.retry = Some(retry.clone());

@@ -261,6 +261,7 @@ impl From<RunRecord> for RunInfo {
             Trigger::Missed { slot } => ("missed", Some(slot)),
             Trigger::Manual => ("manual", None),
             Trigger::Retry { .. } => ("retry", None),
+            Trigger::Returned { .. } => ("returned", None),
             Trigger::FoundAgain => ("found-again", None),
         };
         Self {

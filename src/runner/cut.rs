@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::model::{Config, Destination, Site};
+use crate::config::model::{Cache, Config, Destination, Site};
 use crate::error::{Trouble, codes};
 use crate::plugin::Source;
 use crate::plugin::kit::apart::{self, Cut, Mounts, Own, OwnKind, Why};
@@ -22,8 +22,13 @@ pub fn own<'a>(site: &Site, destinations: impl Iterator<Item = &'a Destination>,
         Own { path: site.artifacts.path.clone(), kind: OwnKind::Artifacts },
         Own { path: state.to_owned(), kind: OwnKind::State },
     ];
-    let directories = destinations.filter_map(|destination| destination.repository.local());
-    own.extend(directories.map(|local| Own { path: local.path.clone(), kind: OwnKind::Repository }));
+    for destination in destinations {
+        let local = destination.repository.local();
+        own.extend(local.map(|local| Own { path: local.path.clone(), kind: OwnKind::Repository }));
+        if let Cache::At(path) = &destination.cache {
+            own.push(Own { path: path.clone(), kind: OwnKind::Cache });
+        }
+    }
     own
 }
 

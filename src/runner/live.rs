@@ -12,7 +12,7 @@ use crate::discovery::docker::EngineInventory;
 use crate::error::Trouble;
 use crate::run::RunState;
 use crate::store::record::Incident;
-use crate::types::{JobId, RunId};
+use crate::types::{JobId, Name, RunId};
 
 /// How many updates a slow subscriber may lag behind before it skips some.
 const UPDATES_MAX: usize = 1024;
@@ -39,6 +39,22 @@ pub struct Live {
     updates: broadcast::Sender<RunUpdate>,
     discovery: Arc<Mutex<Discovery>>,
     state: Arc<Mutex<Option<Incident>>>,
+    locks: Arc<Mutex<Locks>>,
+}
+
+/// The oldest lock of somebody else in each repository that was looked at; none: there was none.
+pub type Locks = BTreeMap<Name, Option<OthersLock>>;
+
+/// A lock that is not of a restic that we started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OthersLock {
+    /// As much of it as a command takes.
+    pub id: String,
+    /// `root@pi (process 4495)`
+    pub holder: String,
+    pub exclusive: bool,
+    /// When it was made or refreshed; a living restic does that every five minutes.
+    pub since: Timestamp,
 }
 
 /// What the newest look at the container engine came to.
@@ -65,6 +81,7 @@ impl Default for Live {
             updates: broadcast::channel(UPDATES_MAX).0,
             discovery: Arc::default(),
             state: Arc::default(),
+            locks: Arc::default(),
         }
     }
 }
@@ -112,6 +129,22 @@ impl Live {
     #[must_use]
     pub fn state(&self) -> Option<Incident> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes the oldest lock of others in a repository; whether that is news.
+    pub fn locked(&self, destination: Name, lock: Option<OthersLock>) -> bool {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.insert(destination, lock.clone()) != Some(lock)
+    }
+
+    /// Forgets what was seen of all others.
+    pub fn only_locks_of(&self, wanted: impl Fn(&Name) -> bool) {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| wanted(name));
+    }
+
+    #[must_use]
+    pub fn locks(&self) -> Locks {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]

@@ -80,7 +80,18 @@ pub async fn mounted(destination: &Destination) -> Result<(), Trouble> {
 
 /// Refuses to make a repository where the disk that should hold it seems to be away: it would lie on the system's disk, be
 /// hidden by the next mount, and there would be two.
-fn may_be_made(destination: &Name, local: &LocalRepository) -> Result<(), Trouble> {
+///
+/// # Errors
+/// It is away, or does not answer.
+pub async fn may_be_made(destination: &Destination) -> Result<(), Trouble> {
+    let Some(local) = destination.repository.local().cloned() else { return Ok(()) };
+    let (name, path) = (destination.name.clone(), local.path.clone());
+    look::at(&path, LOOK_MAX, move || looks_mounted(&name, &local))
+        .await
+        .map_err(|silent| silent.trouble(codes::DESTINATION_HANGING, "the repository"))?
+}
+
+fn looks_mounted(destination: &Name, local: &LocalRepository) -> Result<(), Trouble> {
     let LocalRepository { path, create, .. } = local;
     if *create || path.join("config").exists() {
         return Ok(());
@@ -119,12 +130,7 @@ impl Route {
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
         if access.expected_id.is_none() {
-            if let Some(local) = self.destination.repository.local().cloned() {
-                let (name, path) = (self.destination.name.clone(), local.path.clone());
-                look::at(&path, LOOK_MAX, move || may_be_made(&name, &local))
-                    .await
-                    .map_err(|silent| silent.trouble(codes::DESTINATION_HANGING, "the repository"))??;
-            }
+            may_be_made(&self.destination).await?;
             let id = if make {
                 Some(restic.open_or_init(&access, &self.context).await)
             } else {

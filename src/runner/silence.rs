@@ -20,6 +20,8 @@ const HOLDS_BY_HAND: Duration = Duration::from_secs(5);
 pub enum Asks {
     ByTime,
     ByHand,
+    /// Whoever wants to know whether it answers again.
+    Anew,
 }
 
 /// What was found of each; in memory.
@@ -31,7 +33,11 @@ pub struct Silences {
 impl Silences {
     /// What was wrong with it a moment ago; none: ask it.
     pub fn of(&self, name: &Name, asks: Asks) -> Option<Trouble> {
-        let holds = if asks == Asks::ByHand { HOLDS_BY_HAND } else { HOLDS_FOR };
+        let holds = match asks {
+            Asks::ByTime => HOLDS_FOR,
+            Asks::ByHand => HOLDS_BY_HAND,
+            Asks::Anew => Duration::ZERO,
+        };
         self.with(|found| found.get(name).filter(|(at, _)| at.elapsed() < holds).map(|(_, trouble)| trouble.clone()))
     }
 

@@ -147,6 +147,7 @@ impl World {
             expected_id: pinned(destination, known.and_then(|record| record.repository_id))?,
             limits: destination.limits,
             machine_key: destination.machine_key,
+            restic_cache: destination.cache.clone(),
             cache: self.paths.cache(),
         })
     }
@@ -251,6 +252,7 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         away_since: None,
         locks: Upkeep::default(),
         immutable: None,
+        tested: None,
         document: Some(Box::new(destination.clone())),
     }
 }

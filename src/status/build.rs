@@ -9,7 +9,7 @@ use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
 use crate::error::{Trouble, codes};
 use crate::run::hold::Hold;
 use crate::run::holdings::Holdings;
-use crate::runner::live::RunUpdate;
+use crate::runner::live::{OthersLock, RunUpdate};
 use crate::runner::lost;
 use crate::schedule::Schedule;
 use crate::status::job::{accept_command, fresh_until, problem, standing};
@@ -20,7 +20,7 @@ use crate::status::{
     JobState, JobView, MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView,
     SuspensionView, TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
-use crate::status::{discovery, holdings};
+use crate::status::{discovery, holdings, repository};
 use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::store::unfinished::Unfinished;
@@ -280,6 +280,7 @@ fn destinations(reading: &Reading, now: Timestamp) -> Vec<DestinationView> {
                 reading.desired.destinations.get(name),
                 recorded.get(name).copied(),
                 reading.holdings.iter().find(|(of, _)| of == name).map(|(_, seen)| seen),
+                reading.locks.get(name),
                 &reading.desired,
                 now,
             )
@@ -292,6 +293,7 @@ fn destination_view(
     desired: Option<&Destination>,
     record: Option<&DestinationRecord>,
     seen: Option<&Holdings>,
+    lock: Option<&Option<OthersLock>>,
     config: &Config,
     now: Timestamp,
 ) -> DestinationView {
@@ -347,6 +349,7 @@ fn destination_view(
         desired: desired.is_some(),
         repository_id: record.and_then(|r| r.repository_id.clone()),
         last_used: record.and_then(|r| r.last_used),
+        tested: record.and_then(|r| r.tested.as_ref()).map(|tested| tested.at),
         jobs: config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count() as u64,
         prune,
         check,
@@ -356,7 +359,14 @@ fn destination_view(
         problem,
         missing_snapshots: seen.map_or(0, |seen| seen.missing.iter().map(|each| each.snapshots).sum()),
         missing,
-        notices: seen.map(|seen| holdings::notices(name, seen)).unwrap_or_default(),
+        notices: seen
+            .map(|seen| holdings::notices(name, seen))
+            .unwrap_or_default()
+            .into_iter()
+            .chain(repository::unpinned(desired, record))
+            .collect(),
+        locks_known: lock.is_some(),
+        lock: lock.and_then(Option::as_ref).map(|lock| repository::lock(name, lock, now)),
     }
 }
 

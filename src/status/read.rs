@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::config::model::Config;
 use crate::error::Trouble;
 use crate::run::holdings::Holdings;
-use crate::runner::live::{Discovery, Live, RunUpdate};
+use crate::runner::live::{Discovery, Live, Locks, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
 use crate::store::damage::Damage;
@@ -45,6 +45,8 @@ pub struct Reading {
     pub destinations: Vec<DestinationRecord>,
     /// What each repository was seen to hold the last time.
     pub holdings: Vec<(Name, Holdings)>,
+    /// As last seen.
+    pub locks: Locks,
     pub live: Vec<RunUpdate>,
     pub mails_waiting: u64,
     pub mail_error: Option<String>,
@@ -110,6 +112,7 @@ impl Reading {
             history,
             destinations: ledger.destinations()?,
             holdings: ledger.all_holdings()?,
+            locks: live.locks(),
             live: live.current(),
             mails_waiting: ledger.outbox_len()?,
             mail_error: mails.into_iter().rev().find_map(|(_, mail)| mail.last_error),

@@ -119,6 +119,7 @@ pub fn destination(text: &str) -> Destination {
         append_only: false,
         object_lock: None,
         repository_id: None,
+        cache: crate::config::model::Cache::Own,
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
     }
@@ -144,6 +145,7 @@ pub fn destination_record(text: &str) -> DestinationRecord {
         away_since: None,
         locks: Upkeep::default(),
         immutable: None,
+        tested: None,
         document: None,
     }
 }

@@ -44,7 +44,11 @@ impl RunRecord {
     pub fn attempt(&self) -> u32 {
         match self.trigger {
             Trigger::Retry { attempt, .. } => attempt,
-            Trigger::Scheduled { .. } | Trigger::Missed { .. } | Trigger::Manual | Trigger::FoundAgain => 0,
+            Trigger::Scheduled { .. }
+            | Trigger::Missed { .. }
+            | Trigger::Manual
+            | Trigger::Returned { .. }
+            | Trigger::FoundAgain => 0,
         }
     }
 

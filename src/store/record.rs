@@ -107,6 +107,20 @@ pub struct Retry {
     pub of: RunId,
     /// Counts from 1.
     pub attempt: u32,
+    /// The destination that was away and is back, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Name>,
+}
+
+impl Retry {
+    /// Why the run that comes of it is made.
+    #[must_use]
+    pub fn trigger(self) -> Trigger {
+        match self.returned {
+            Some(destination) => Trigger::Returned { of: self.of, destination },
+            None => Trigger::Retry { of: self.of, attempt: self.attempt },
+        }
+    }
 }
 
 /// A job that an operator stopped for a while.
@@ -144,6 +158,11 @@ pub enum Trigger {
     Retry {
         of: RunId,
         attempt: u32,
+    },
+    /// Once for a destination that the job's newest run lacked, since it was away, and that is back.
+    Returned {
+        of: RunId,
+        destination: Name,
     },
     /// Nobody knows any more: the state was lost, and the run was found again in its manifest. Its destinations are not
     /// known either.
@@ -224,6 +243,22 @@ pub fn is_of_who_is_away(trouble: &Trouble) -> bool {
 }
 
 impl Shipment {
+    /// Of a destination that nothing was tried to be shipped to.
+    #[must_use]
+    pub fn none(destination: Name, trouble: Trouble) -> Self {
+        Self {
+            destination,
+            outcome: Outcome::Failed,
+            snapshot: None,
+            bytes_added: 0,
+            files: 0,
+            bytes: 0,
+            duration_ms: 0,
+            trouble: Some(trouble),
+            forgotten: None,
+        }
+    }
+
     /// Whether nothing is wrong with what was shipped: the destination did not answer, or is not mounted.
     #[must_use]
     pub fn is_away(&self) -> bool {
@@ -232,6 +267,12 @@ impl Shipment {
 }
 
 impl RunRecord {
+    /// Whether none of its destinations was there.
+    #[must_use]
+    pub fn found_all_away(&self) -> bool {
+        !self.shipments.is_empty() && self.shipments.iter().all(Shipment::is_away)
+    }
+
     /// Whether all that it lacks are destinations that were away: those are told of once, not by each job.
     #[must_use]
     pub fn lacks_only_who_is_away(&self) -> bool {
@@ -277,6 +318,9 @@ pub struct DestinationRecord {
     /// What was seen of them at the newest look that came to an end.
     #[serde(default)]
     pub immutable: Option<Immutable>,
+    /// The newest test of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<Tested>,
     /// Its document as it was last in the config: with it the repository is reached once it left.
     #[serde(default)]
     pub document: Option<Box<Destination>>,
@@ -293,6 +337,22 @@ pub struct Immutable {
     pub snapshots: u64,
     /// How many objects were looked at.
     pub objects: u64,
+}
+
+/// That a destination was tested, whatever came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tested {
+    pub at: Timestamp,
+    /// Where it lay then.
+    pub location: String,
+}
+
+impl Tested {
+    /// Where it lies now.
+    #[must_use]
+    pub fn now(destination: &Destination, at: Timestamp) -> Self {
+        Self { at, location: destination.repository.location() }
+    }
 }
 
 /// A scheduled piece of work on a repository.

@@ -192,6 +192,19 @@ fn a_dead_lock_of_another_machine_is_removed_by_the_command_that_the_hint_prints
     for part in ["root@otherhost", "refreshed 1h 30m ago"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    let age = || {
+        let metrics = site.get("/metrics");
+        let name = "larder_destination_lock_age_seconds{destination=\"local\"} ";
+        metrics.lines().find_map(|line| line.strip_prefix(name)).map(|age| age.parse::<f64>().unwrap())
+    };
+    wait_for("the age of the lock", Duration::from_secs(30), || age().filter(|age| *age > 5_000.0));
+    let lock = destination(&site)["lock"].clone();
+    assert!(lock["holder"].as_str().unwrap().starts_with("root@otherhost") && lock["stale"] == true, "{lock}");
+    assert_eq!(lock["command"], command);
+    wait_for("the page", Duration::from_secs(30), || {
+        let page = site.get("/");
+        (page.contains("root@otherhost") && page.contains(&command)).then_some(())
+    });
     // What is ours and dead is removed without a word; this one is another's.
     let (code, shown) = said(&site, &["destination", "unlock", "local"]);
     assert!(code == 0 && shown.contains("1 others left alone") && shown.contains(&command), "{code} {shown}");
@@ -210,6 +223,8 @@ fn a_dead_lock_of_another_machine_is_removed_by_the_command_that_the_hint_prints
     let (code, shown) = said(&site, &typed);
     assert!(code == 0 && shown.contains("removed the lock") && shown.contains("root@otherhost"), "{code} {shown}");
     assert_eq!(locks().count(), 0);
+    wait_for("no lock", Duration::from_secs(30), || age().filter(|age| *age < 0.5));
+    assert_eq!(destination(&site)["lock"], Value::Null);
     assert_eq!(said(&site, &["destination", "prune", "local"]).0, 0);
     assert_eq!(outcome(&site.run("files")), "success");
 }
@@ -253,4 +268,73 @@ fn a_destination_that_left_the_config_is_still_listed_and_gives_back_what_it_has
     assert_eq!(outcome(&site.run("files")), "success");
     assert_eq!(said(&site, &["doctor"]).0, 0);
     assert_eq!(said(&site, &["destination", "list"]).0, 0);
+}
+
+#[test]
+fn restic_lets_others_go_first_as_a_destination_says_and_keeps_its_cache_where_that_says() {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let root = site.root().display().to_string();
+    let at = |name: &str| format!("type: local, path: {root}/{name}");
+    let polite = format!("nice: 15\nionice: idle\ncache: {root}/elsewhere\n");
+    let documents = [
+        site.destination("polite", &at("polite"), &polite),
+        site.destination("bare", &at("bare"), "nice: 3\nionice: best-effort:6\ncache: false\n"),
+    ];
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{}", documents.concat()));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, polite, bare]");
+    // The process that becomes restic says what the kernel has of it.
+    let real = crate::support::restic().display().to_string();
+    site.write(
+        "restic-told",
+        &format!(
+            "#!/bin/sh\ncase \" $* \" in *\" backup \"*) {{ cut -d' ' -f19 /proc/$$/stat; ionice -p $$; }} >{root}/seen-$(basename \"$RESTIC_REPOSITORY\");; esac\nexec {real} \"$@\"\n"
+        ),
+    );
+    let told = site.path("restic-told");
+    std::fs::set_permissions(&told, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    site.daemon_env("LARDER_RESTIC", told);
+    std::fs::create_dir(site.path("elsewhere")).unwrap();
+    site.start_and_push();
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "success", "{run}");
+    let seen = |name: &str| {
+        let text = std::fs::read_to_string(site.path(&format!("seen-{name}"))).unwrap();
+        let (nice, disk) = text.split_once('\n').unwrap();
+        (nice.parse::<i32>().unwrap(), disk.trim().to_owned())
+    };
+    let own = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let own: i32 = own.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap();
+    assert_eq!(seen("polite"), (own.max(15), "idle".to_owned()));
+    assert_eq!(seen("bare"), (own.max(3), "best-effort: prio 6".to_owned()));
+    assert_eq!(seen("restic").0, (own + 10).min(19));
+    // restic names a directory of its cache by the repository's id.
+    let id = |name: &str| {
+        let all = site.call("destination.list", json!({})).unwrap();
+        let one = all["items"].as_array().unwrap().iter().find(|each| each["name"] == name).unwrap().clone();
+        one["repository_id"].as_str().unwrap().to_owned()
+    };
+    let own_cache = site.path("state/cache/restic");
+    assert!(own_cache.join(id("local")).is_dir() && !own_cache.join(id("polite")).exists());
+    assert!(site.path("elsewhere").join(id("polite")).is_dir() && !own_cache.join(id("bare")).exists());
+    assert!(!site.path(".cache").exists(), "restic's usual place");
+
+    // Without the program that is asked for it says so, and who does not need it goes on.
+    site.stop();
+    site.write("few/empty", "");
+    std::os::unix::fs::symlink("/usr/bin/nice", site.path("few/nice")).unwrap();
+    site.daemon_env("LARDER_RESTIC", real);
+    site.daemon_env("PATH", site.path("few"));
+    site.start();
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "partial", "{run}");
+    let shipments = run["shipments"].as_array().unwrap();
+    for (index, name) in [(1, "polite"), (2, "bare")] {
+        let trouble = &shipments[index]["trouble"];
+        assert_eq!(trouble["code"], "program_missing", "{run}");
+        let why = trouble["message"].as_str().unwrap();
+        assert!(why.contains("ionice") && why.contains(name), "{why}");
+        assert!(trouble["hint"].as_str().unwrap().contains("util-linux"), "{trouble}");
+    }
 }

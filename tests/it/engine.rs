@@ -66,6 +66,7 @@ impl Place {
             expected_id: None,
             limits: Limits::default(),
             machine_key: true,
+            restic_cache: larder::config::model::Cache::Own,
             cache: root.join("cache"),
         };
         let context = Context {

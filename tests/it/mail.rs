@@ -166,3 +166,53 @@ fn a_destination_that_is_away_is_told_once_for_all_its_jobs_and_so_is_its_return
     }
     drop(disk);
 }
+
+#[test]
+fn the_only_destination_that_is_away_is_told_at_once_and_once_while_its_jobs_wait() {
+    let mut site = Site::new();
+    let server = Server::start(site.root(), "plain", "", 0);
+    site.base_config("\"0 3 * * *\"");
+    let config = std::fs::read_to_string(site.path("config/site.yaml")).unwrap();
+    site.write(
+        "config/site.yaml",
+        &format!(
+            "{config}email: {{smtp: \"smtp+plain://localhost:{}\", from: larder@home.test, to: [me@home.test]}}\n",
+            server.port
+        ),
+    );
+    let root = site.root().display().to_string();
+    std::fs::create_dir(site.path("usb")).unwrap();
+    site.edit(
+        "config/destinations.yaml",
+        &format!("path: {root}/restic"),
+        &format!("path: {root}/usb/restic, require_mount: {root}/usb"),
+    );
+    let names = ["files", "more", "most"];
+    let targets = names
+        .map(|name| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n"))
+        .join("---\n");
+    site.write("config/targets.yaml", &targets);
+    site.start_and_push();
+    for name in names {
+        let run = site.run(name);
+        assert_eq!(run["outcome"], "deferred", "{run}");
+        assert_eq!(run["shipments"][0]["trouble"]["code"], "destination_unmounted", "{run}");
+    }
+    let told = server.wait_for(1).remove(0);
+    assert!(told.header("Subject").starts_with("[test] Away: destination local:"), "{}", told.text);
+    assert!(part(&told, "text/plain").contains("jobs that ship there: 3"), "{}", told.text);
+    let destination = site.call("destination.list", json!({})).unwrap()["items"][0].clone();
+    assert_eq!(destination["problem"]["code"], "destination_unmounted", "{destination}");
+    // Without anybody's help all of them run once it is back, and that is told once.
+    let disk = SmallDisk::mount(site.path("usb"), "64m");
+    for name in names {
+        wait_for(&format!("the success of {name}"), crate::site::RUN_MAX, || {
+            site.runs(name).iter().any(|run| run["outcome"] == "success").then_some(())
+        });
+    }
+    wait_for("the empty outbox", Duration::from_secs(20), || (outbox(&site)["waiting"] == 0).then_some(()));
+    let subjects: Vec<String> = server.wait_for(2).iter().map(|mail| mail.header("Subject").clone()).collect();
+    assert!(subjects.len() == 2 && subjects[1].starts_with("[test] Back: destination local"), "{subjects:?}");
+    assert_eq!(site.snapshots("usb/restic").len(), 3);
+    drop(disk);
+}

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use larder::storage::{ControlClient, Place};
 use serde_json::{Value, json};
 
-use crate::site::{Site, text};
+use crate::site::{RUN_MAX, Site, text};
 use crate::support::storages::{self, ACCESS_KEY, SECRET_KEY, Server};
+use crate::support::wait_for;
 
 const REST_PASSWORD: &str = "canary-password-of-the-server";
 
@@ -160,8 +161,33 @@ fn a_test_says_in_lines_how_far_it_gets_and_what_to_type() {
     let written = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
     site.write("config/destinations.yaml", &format!("{written}{}", broken.concat()));
     site.start_and_push();
+    // The revision that names one tests it; only who works is taken for one that works.
+    let seen = |name: &str| {
+        let all = site.call("destination.list", json!({})).unwrap();
+        all["items"].as_array().unwrap().iter().find(|each| each["name"] == name).unwrap().clone()
+    };
+    for name in ["bucket", "silent", "stranger", "closed", "elsewhere", "intruder", "host", "server", "local"] {
+        let first = wait_for(&format!("the first test of {name}"), Duration::from_secs(60), || {
+            Some(seen(name)).filter(|each| each["tested"].is_string())
+        });
+        let works = ["bucket", "host", "server", "local"].contains(&name);
+        assert_eq!(first["problem"].is_null(), works, "{first}");
+        let is_told = works || first["problem"]["commands"].to_string().contains(&format!("destination test {name}"));
+        assert!(is_told, "{first}");
+    }
+    let log = site.log();
+    assert_eq!(log.matches("the first test failed").count(), 5, "{log}");
     let (code, shown) = said(&site, &["destination", "test", "bucket"]);
     assert!(code == 0 && shown.contains("no repository yet"), "{shown}");
+    // Once: another revision tests only what lies elsewhere now.
+    let before = seen("closed")["tested"].clone();
+    site.edit("config/destinations.yaml", &rest_at(1, &root), &rest_at(1, &root).replace("/home", "/other"));
+    site.edit("config/policies.yaml", "last: 3", "last: 4");
+    assert!(site.push("elsewhere").status.success());
+    wait_for("the test of the new place", Duration::from_secs(60), || {
+        (seen("closed")["tested"] != before).then_some(())
+    });
+    assert_eq!(site.log().matches("the first test failed").count(), 6);
     assert_eq!(outcome(&site.run("files")), "success");
     for (name, word, why) in [
         ("silent", "reachable", "said nothing"),
@@ -212,6 +238,110 @@ fn a_dead_destination_costs_a_run_its_own_shipment_only_and_is_served_again_when
 }
 
 #[test]
+fn a_bucket_whose_name_stands_in_the_host_is_reached_by_it() {
+    let Some(server) = storages::moto() else { return };
+    storages::http(server.port, "PUT", "/backups", &[], b"");
+    let mut site = Site::new();
+    // The server takes the bucket from the first part of the host, so `s3.lan` alone would be the bucket `s3`.
+    site.daemon_hosts("127.0.0.1 backups.s3.lan");
+    site.base_config("\"0 3 * * *\"");
+    let repository = site.s3_repository(server.port, "backups").replace("127.0.0.1", "s3.lan") + ", style: virtual";
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    let bucket = site.destination("bucket", &repository, "");
+    site.write("config/destinations.yaml", &format!("{local}{bucket}"));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [bucket]");
+    site.start_and_push();
+    let run = site.run("files");
+    assert_eq!(outcome(&run), "success", "{run}");
+    for verb in ["test", "check", "keys", "unlock"] {
+        let (code, shown) = said(&site, &["destination", verb, "bucket"]);
+        assert_eq!(code, 0, "{verb}: {shown}");
+    }
+    let to = site.path("back");
+    let (code, shown) = said(&site, &["restore", "files", "--to", to.to_str().unwrap()]);
+    assert_eq!(code, 0, "{shown}");
+    // Where it is: in that bucket, at that prefix, as who names the bucket in the path sees it.
+    assert!(bucket_of(&server).stat("config").unwrap().is_some());
+    let log = std::fs::read_to_string(server.directory.path().join("log")).unwrap();
+    assert!(log.contains("/home/config") && !log.contains("/backups/home/data"), "{log}");
+}
+
+/// How the runs of `target` ended that were made for a destination that is back, newest first.
+fn returned(site: &Site, target: &str) -> Vec<String> {
+    let runs = site.runs(target);
+    let made = runs.iter().filter(|run| run["trigger"] == "returned" && run["outcome"].is_string());
+    made.map(|run| outcome(run).to_owned()).collect()
+}
+
+#[test]
+fn the_jobs_that_a_dead_destination_lacks_are_run_once_when_it_is_back() {
+    let Some(mut servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    let root = site.root().display().to_string();
+    let target = |name: &str| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
+    site.write("config/targets.yaml", &["files", "more", "most", "other"].map(target).join("---\n"));
+    site.start_and_push();
+    servers.rest.kill();
+    for (name, times) in [("files", 3), ("more", 1), ("other", 1)] {
+        for _ in 0..times {
+            let run = site.run(name);
+            assert_eq!(trouble_of(&run, "server")["code"], "unreachable", "{run}");
+        }
+    }
+    servers.rest.start_again();
+    // One that ran since and shipped is not run again.
+    let run = site.run("other");
+    assert_eq!(outcome(&run), "success", "{run}");
+    for name in ["files", "more"] {
+        wait_for(&format!("the run of {name}"), RUN_MAX, || (returned(&site, name) == ["success"]).then_some(()));
+    }
+    let shipped = |name: &str| {
+        let asked = json!({"destination": "server", "target": name});
+        site.call("snapshot.list", asked).unwrap()["items"].as_array().unwrap().len()
+    };
+    assert_eq!((shipped("files"), shipped("more"), shipped("other")), (1, 1, 1));
+    // Once, whatever the daemon looks at again at its next start, and not for who lacks nothing.
+    site.stop();
+    site.start();
+    let _ = site.run("most");
+    let runs = |name: &str| (site.runs(name).len(), returned(&site, name).len());
+    assert_eq!([runs("files"), runs("more"), runs("most"), runs("other")], [(4, 1), (2, 1), (1, 0), (2, 0)]);
+}
+
+#[test]
+fn who_is_away_is_asked_until_it_is_there_and_gets_one_job_before_the_others() {
+    let Some(mut servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    let root = site.root().display().to_string();
+    let target = |name: &str| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
+    site.write("config/targets.yaml", &["files", "more"].map(target).join("---\n"));
+    // Nothing else is there: the runs wait, and none is captured meanwhile.
+    site.edit("config/policies.yaml", "destinations: [local, bucket, host, server]", "destinations: [server]");
+    site.start_and_push();
+    servers.rest.kill();
+    for name in ["files", "more"] {
+        let run = site.run(name);
+        assert_eq!(outcome(&run), "deferred", "{run}");
+        assert_eq!(trouble_of(&run, "server")["code"], "unreachable", "{run}");
+    }
+    // It takes connections and nothing more.
+    let hole = std::net::TcpListener::bind(("127.0.0.1", servers.rest.port)).unwrap();
+    let heard = hole.accept();
+    assert!(heard.is_ok());
+    drop((heard, hole));
+    servers.rest.start_again();
+    for name in ["files", "more"] {
+        wait_for(&format!("the success of {name}"), RUN_MAX, || {
+            (site.job(name)["state"] == "ok" || site.runs(name).iter().any(|run| run["outcome"] == "success"))
+                .then_some(())
+        });
+    }
+    let away = site.call("destination.list", json!({})).unwrap();
+    let server = away["items"].as_array().unwrap().iter().find(|each| each["name"] == "server").unwrap().clone();
+    assert_eq!(server["problem"], Value::Null, "{server}");
+}
+
+#[test]
 fn an_append_only_server_is_only_appended_to_and_one_that_deletes_all_the_same_is_told() {
     let Some(servers) = servers(&["--append-only"]) else { return };
     let mut site = site(&servers, "append_only: true\n");
@@ -253,6 +383,12 @@ fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another()
     assert_eq!(code, 0, "{shown}");
     let line = shown.lines().find(|line| line.starts_with("repository_id: ")).unwrap().to_owned();
     let bucket = site.destination("bucket", &site.s3_repository(servers.s3.port, "backups"), "");
+    let notices = || {
+        let all = site.call("destination.list", json!({})).unwrap();
+        all["items"].as_array().unwrap().iter().find(|each| each["name"] == "bucket").unwrap()["notices"].clone()
+    };
+    // The page asks for it.
+    assert!(notices().to_string().contains(&line.replace('"', "\\\"")), "{}", notices());
     // One that is mistyped is told before it matters, with both.
     let wrong = format!("repository_id: \"{}\"", "ab".repeat(32));
     site.edit("config/destinations.yaml", &bucket, &format!("{bucket}{wrong}\n"));
@@ -264,6 +400,7 @@ fn a_repository_that_is_pinned_in_git_is_never_made_anew_nor_taken_for_another()
     }
     site.edit("config/destinations.yaml", &wrong, &line);
     assert!(site.push("pin the bucket").status.success());
+    assert_eq!(notices(), json!([]));
     assert_eq!(outcome(&site.run("files")), "success");
     // The bucket is emptied and the state lost: nothing is made in its place.
     site.stop();

@@ -26,13 +26,14 @@ pub struct Site {
     extra: Vec<String>,
     env: Vec<(String, OsString)>,
     user: Option<u32>,
+    hosts: Option<PathBuf>,
 }
 
 impl Site {
     /// A site with an empty config repository; no daemon yet.
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("larder-it-").tempdir().unwrap();
-        let site = Self { dir, daemon: None, extra: Vec::new(), env: Vec::new(), user: None };
+        let site = Self { dir, daemon: None, extra: Vec::new(), env: Vec::new(), user: None, hosts: None };
         for name in ["state", "backups", "secrets", "data", "config"] {
             std::fs::create_dir(site.path(name)).unwrap();
         }
@@ -141,8 +142,27 @@ impl Site {
         self.user = Some(user);
     }
 
+    /// The names of hosts that the daemon knows from its next start on, beside those of this host.
+    pub fn daemon_hosts(&mut self, lines: &str) {
+        let known = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        self.write("hosts", &format!("{known}\n{lines}\n"));
+        self.hosts = Some(self.path("hosts"));
+    }
+
     pub fn command(&self) -> Command {
-        let mut command = Command::new(larder());
+        self.command_of(Command::new(larder()))
+    }
+
+    /// larder itself; with hosts of its own in a mount namespace of its own, under the same pid.
+    fn daemon_command(&self) -> Command {
+        let Some(hosts) = &self.hosts else { return self.command() };
+        let mut command = Command::new("unshare");
+        let script = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(hosts).arg(larder());
+        self.command_of(command)
+    }
+
+    fn command_of(&self, mut command: Command) -> Command {
         command
             .env_remove("LARDER_URL")
             .env("LARDER_STATE", self.path("state"))
@@ -170,7 +190,7 @@ impl Site {
     pub fn spawn(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");
         let log = std::fs::File::options().append(true).create(true).open(self.path("daemon.log")).unwrap();
-        let mut command = self.command();
+        let mut command = self.daemon_command();
         command
             .args(["serve", "--stop-with-stdin", "--repo"])
             .arg(self.path("larder.git"))

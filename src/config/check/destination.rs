@@ -1,13 +1,19 @@
 //! A destination document.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::values::Refusal;
 use super::{Checker, Sited, repository, values};
-use crate::config::model::{Check, Destination, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec};
-use crate::config::raw::{RawDestination, RawLockMode, RawObjectLock};
+use crate::config::model::{
+    Cache, Check, Destination, IoPriority, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec,
+};
+use crate::config::raw::{RawCache, RawDestination, RawLockMode, RawObjectLock};
 use crate::config::suggest::shown;
 use crate::error::codes;
+
+/// The last level of best effort for the disks, and the kernel's own choice.
+const IO_LEVEL_MAX: u8 = 7;
+const IO_LEVEL: u8 = 4;
 
 /// Sizes of packs that restic takes, in MiB.
 const PACK_MIB: std::ops::RangeInclusive<u32> = 4..=128;
@@ -23,6 +29,19 @@ pub(crate) struct DestinationItem {
 }
 
 impl DestinationItem {
+    /// Whose storage it is, and where on that it lies.
+    pub(crate) fn place(&self) -> (String, PathBuf) {
+        self.destination.repository.place()
+    }
+
+    /// restic's cache, where it is one that somebody named.
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        match &self.destination.cache {
+            Cache::At(path) => Some(path),
+            Cache::Own | Cache::Off => None,
+        }
+    }
+
     /// The repository's directory, where it is one of this host.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.destination.repository.local().map(|local| local.path.as_path())
@@ -46,6 +65,14 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
     let upload = checker.maybe(&["limits", "upload"], limits.upload.map(|text| values::rate(&text.0)));
     let download = checker.maybe(&["limits", "download"], limits.download.map(|text| values::rate(&text.0)));
     let pack_mib = checker.maybe(&["pack_size"], raw.pack_size.map(|text| pack_size(&text.0)));
+    // The schema has its bounds.
+    let nice = raw.nice.and_then(|nice| u8::try_from(nice).ok());
+    let ionice = checker.maybe(&["ionice"], raw.ionice.map(|text| ionice(&text.0)));
+    let cache = match raw.cache {
+        Some(RawCache::At(path)) => checker.take(&["cache"], values::path(&path)).map(Cache::At).unwrap_or_default(),
+        Some(RawCache::Wanted(false)) => Cache::Off,
+        Some(RawCache::Wanted(true)) | None => Cache::Own,
+    };
     let check = raw.check.and_then(|check| {
         let schedule = checker.take(&["check", "schedule"], values::schedule(&check.schedule.0, None));
         let read_data = checker.maybe(&["check", "read_data"], check.read_data.map(|text| values::read_data(&text.0)));
@@ -71,11 +98,12 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             name: name?,
             repository,
             password: raw.password,
-            limits: Limits { upload, download, connections: raw.connections, pack_mib },
+            limits: Limits { upload, download, connections: raw.connections, pack_mib, nice, ionice },
             machine_key: raw.machine_key.unwrap_or(true),
             append_only,
             object_lock,
             repository_id,
+            cache,
             check: None,
             prune: None,
         },
@@ -107,4 +135,18 @@ fn pack_size(text: &str) -> Result<u32, Refusal> {
         _ => Err(Refusal::new(codes::OUT_OF_RANGE, format!("`{}` can not be the size of packs", shown(text)))
             .hint("write 4MiB to 128MiB, in whole MiB")),
     }
+}
+
+fn ionice(text: &str) -> Result<IoPriority, Refusal> {
+    let level = |level: &str| level.parse().ok().filter(|level| *level <= IO_LEVEL_MAX).map(IoPriority::BestEffort);
+    let read = match text.split_once(':') {
+        None if text == "idle" => Some(IoPriority::Idle),
+        None if text == "best-effort" => Some(IoPriority::BestEffort(IO_LEVEL)),
+        Some(("best-effort", number)) => level(number),
+        _ => None,
+    };
+    read.ok_or_else(|| {
+        Refusal::new(codes::OUT_OF_RANGE, format!("`{}` is no priority for the disks", shown(text)))
+            .hint("write `idle`, or `best-effort:LEVEL` with a level from 0 (first) to 7 (last)")
+    })
 }

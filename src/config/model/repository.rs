@@ -145,6 +145,27 @@ impl Repository {
         }
     }
 
+    /// Whose storage it is, and where on that it lies. A login may see a part of a host, so another one is another storage.
+    #[must_use]
+    pub fn place(&self) -> (String, PathBuf) {
+        match self {
+            Self::Local(local) => (String::new(), local.path.clone()),
+            Self::S3(S3Repository { endpoint, bucket, prefix, .. }) => {
+                (format!("s3:{endpoint}/{bucket}"), PathBuf::from(prefix))
+            }
+            Self::Sftp(SftpRepository { host, port, user, path, .. }) => {
+                (format!("sftp:{user}@{host}:{port}"), PathBuf::from(path))
+            }
+            Self::Rest(rest) => {
+                let end = rest.url.find("://").map_or(0, |scheme| scheme + 3);
+                let host =
+                    rest.url.get(end..).and_then(|rest| rest.find('/')).map_or(rest.url.len(), |path| end + path);
+                let (host, path) = rest.url.split_at(host);
+                (format!("rest:{host}"), PathBuf::from(path.trim_start_matches('/')))
+            }
+        }
+    }
+
     /// References to what opens the storage.
     #[must_use]
     pub fn secrets(&self) -> Vec<&SecretRef> {
@@ -210,6 +231,15 @@ mod tests {
             tls: Tls::default(),
             allow_http: false,
         };
-        assert_eq!(Repository::Rest(rest).location(), "rest:https://nas.lan:8000/home/");
+        let rest = Repository::Rest(rest);
+        assert_eq!(rest.location(), "rest:https://nas.lan:8000/home/");
+        let place = |repository: &Repository| {
+            let (storage, path) = repository.place();
+            (storage, path.display().to_string())
+        };
+        let is = |storage: &str, path: &str| (storage.to_owned(), path.to_owned());
+        assert_eq!(place(&rest), is("rest:https://nas.lan:8000", "home"));
+        assert_eq!(place(&s3("home/a")), is("s3:https://s3.lan:9000/backups", "home/a"));
+        assert_eq!(place(&sftp("nas.lan")), is("sftp:larder@nas.lan:22", "/srv/restic"));
     }
 }

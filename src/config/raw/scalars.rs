@@ -73,6 +73,11 @@ text_value!(
     r"^([0-9.]+%|[0-9]+/[0-9]+|[0-9]+[KMGT]?)$", ["5%", "1/12", "10G"]
 );
 text_value!(
+    /// A class of priority for the disks.
+    RawIoPriority, "IoPriority", "idle, or best-effort:LEVEL with a level from 0 to 7",
+    r"^(idle|best-effort(:[0-7])?)$", ["idle", "best-effort:7"]
+);
+text_value!(
     /// A part of something.
     RawShare, "Share", "a share such as 1% or 0.5%",
     r"^[0-9.]+%$", ["1%", "0.5%"]
@@ -128,6 +133,31 @@ impl<'de> Deserialize<'de> for RawSize {
         Ok(match Either::deserialize(deserializer)? {
             Either::Bytes(bytes) => Self(bytes.to_string()),
             Either::Text(text) => Self(text),
+        })
+    }
+}
+
+/// A directory, or none at all.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum RawCache {
+    Wanted(bool),
+    At(String),
+}
+
+impl JsonSchema for RawCache {
+    fn schema_name() -> Cow<'static, str> {
+        "Cache".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "boolean"],
+            "minLength": 1,
+            "maxLength": TEXT_CHARS_MAX,
+            "pattern": r"^/[^\n]*$",
+            "examples": ["/var/cache/restic", false],
+            "x-larder-expected": "an absolute path such as /var/cache/restic, or false",
         })
     }
 }

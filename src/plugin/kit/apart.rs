@@ -47,6 +47,7 @@ pub enum OwnKind {
     Repository,
     Artifacts,
     State,
+    Cache,
 }
 
 impl OwnKind {
@@ -56,6 +57,7 @@ impl OwnKind {
             Self::Repository => "repository",
             Self::Artifacts => "artifacts",
             Self::State => "state",
+            Self::Cache => "cache",
         }
     }
 }

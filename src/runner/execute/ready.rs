@@ -7,7 +7,7 @@ use super::{RunExecutor, Stop};
 use crate::error::{Kind, Trouble};
 use crate::process::Redactor;
 use crate::runner::route;
-use crate::store::record::is_of_who_is_away;
+use crate::store::record::{Shipment, is_of_who_is_away};
 use crate::types::Outcome;
 
 impl RunExecutor {
@@ -34,7 +34,7 @@ impl RunExecutor {
     }
 
     /// What must be there before anything is touched; its lack defers the run.
-    pub(super) async fn preconditions(&self) -> Result<(), Stop> {
+    pub(super) async fn preconditions(&mut self) -> Result<(), Stop> {
         let (shelf, root) = (self.shelf.clone(), self.shelf.root().to_owned());
         let ready = self.away("the artifact root", &root, move || shelf.ready()).await?;
         ready.map_err(|trouble| Stop { outcome: Outcome::Deferred, trouble })?;
@@ -60,8 +60,14 @@ impl RunExecutor {
                 None => break,
             }
         }
-        let first = away.into_iter().min_by_key(|(index, _)| *index);
-        first.map_or(Ok(()), |(_, trouble)| Err(Stop { outcome: Outcome::Deferred, trouble }))
+        away.sort_by_key(|(index, _)| *index);
+        let Some((_, first)) = away.first().cloned() else { return Ok(()) };
+        // Each is told of as one that nothing could be shipped to.
+        self.record.shipments = away
+            .into_iter()
+            .filter_map(|(index, trouble)| Some(Shipment::none(self.destinations.get(index)?.name.clone(), trouble)))
+            .collect();
+        Err(Stop { outcome: Outcome::Deferred, trouble: first })
     }
 }
 

@@ -21,25 +21,42 @@ fn tool(path: &str) -> PathBuf {
 
 /// A running server, and the directory that is its own.
 pub struct Server {
+    name: String,
     child: Child,
+    command: Command,
     pub port: u16,
     pub directory: tempfile::TempDir,
 }
 
 impl Server {
-    fn start(name: &str, directory: tempfile::TempDir, port: u16, command: &mut Command) -> Self {
+    fn start(name: &str, directory: tempfile::TempDir, port: u16, mut command: Command) -> Self {
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        let child = command
+        command
             .current_dir(directory.path())
             .env("HOME", directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect(name);
-        let server = Self { child, port, directory };
-        super::wait_for(name, START_MAX, || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
+            .stderr(log);
+        let child = command.spawn().expect(name);
+        let server = Self { name: name.to_owned(), child, command, port, directory };
+        server.listens();
         server
+    }
+
+    fn listens(&self) {
+        super::wait_for(&self.name, START_MAX, || TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop));
+    }
+
+    /// Ends it at once; what it serves stays.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again behind [`Self::kill`], at the same port.
+    pub fn start_again(&mut self) {
+        self.child = self.command.spawn().expect(&self.name);
+        self.listens();
     }
 
     /// What it serves; for rclone the root, for sshd nothing special.
@@ -50,8 +67,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -77,7 +93,7 @@ pub fn rclone(kind: &str, options: &[&str], fill: impl FnOnce(&Path)) -> Option<
         command.args(["--vfs-cache-mode", "off"]);
     }
     command.arg("files");
-    Some(Server::start(&format!("rclone serve {kind}"), directory, port, &mut command))
+    Some(Server::start(&format!("rclone serve {kind}"), directory, port, command))
 }
 
 /// moto's server; none, and said: it is not here.
@@ -90,7 +106,7 @@ pub fn moto() -> Option<Server> {
     let (directory, port) = (place(), super::free_port());
     let mut command = Command::new(program);
     command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-    Some(Server::start("moto", directory, port, &mut command))
+    Some(Server::start("moto", directory, port, command))
 }
 
 /// An sshd of this user, with keys `host`, `other-host`, `login`, `other-login` in its directory.
@@ -113,7 +129,7 @@ pub fn sshd() -> Server {
     }
     let mut command = Command::new("/usr/sbin/sshd");
     command.args(["-D", "-f"]).arg(directory.path().join("config"));
-    Server::start("sshd", directory, port, &mut command)
+    Server::start("sshd", directory, port, command)
 }
 
 /// Makes a key of SSH and its `.pub`.
