@@ -9,6 +9,7 @@ pub mod cut;
 pub mod execute;
 
 pub mod forget;
+pub mod given_up;
 
 pub(crate) mod found_again;
 

@@ -80,14 +80,29 @@ impl Keeper {
     }
 }
 
+/// Starts a forget that an operator asked for; answers at once.
+///
+/// # Errors
+/// When there is no such destination.
+pub(super) fn by_hand(
+    world: &Arc<World>,
+    config: &Config,
+    name: &Name,
+    tasks: &mut JoinSet<()>,
+    cancel: &CancellationToken,
+) -> Result<OperationId, Trouble> {
+    let destination = world.destination(config, name)?;
+    Ok(begin(world, config, &destination, format!("forget {name}"), None, tasks, cancel))
+}
+
 /// What a forget that begins by itself has with it: all slots of the destination.
-pub(super) struct Turn {
+struct Turn {
     permit: OwnedSemaphorePermit,
     since: Timestamp,
 }
 
 /// Starts a forget; without a `turn` it waits in line for one.
-pub(super) fn begin(
+fn begin(
     world: &Arc<World>,
     config: &Config,
     destination: &Destination,

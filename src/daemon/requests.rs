@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::upkeep::Wanted;
-use crate::daemon::{restore, rewind, upkeep};
+use crate::daemon::{forget, restore, rewind, upkeep};
 use crate::error::{Trouble, codes};
-use crate::runner::control::Request;
+use crate::runner::control::{DestinationAction, Request};
 use crate::runner::execute::Ended;
 use crate::store::Batch;
 use crate::store::record::{JobRecord, Suspension, Trigger};
@@ -61,6 +61,10 @@ impl Keeper {
                 let running = self.running.values().map(|each| each.job.target.clone()).collect();
                 let started = restore::start(&self.world, &config, order, &running, &mut self.upkeep, cancel);
                 let _ = reply.send(started);
+            }
+            Request::Destination { destination, action: DestinationAction::Forget, reply, .. } => {
+                let config = self.config.borrow().clone();
+                let _ = reply.send(forget::by_hand(&self.world, &config, &destination, &mut self.upkeep, cancel));
             }
             Request::Destination { destination, action, lock, reply } => {
                 let config = self.config.borrow().clone();

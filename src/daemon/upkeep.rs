@@ -10,7 +10,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::forget;
 use super::lock_watch;
 use super::object_locks;
 use super::probe::{only_appended_to, probed};
@@ -140,9 +139,6 @@ pub(crate) fn start_action(
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
     let title = format!("{} {}", verb(wanted.action), destination.name);
-    if wanted.action == DestinationAction::Forget {
-        return Ok(forget::begin(world, config, &destination, title, None, tasks, cancel));
-    }
     Ok(begin(world, config, &destination, wanted, title, tasks, cancel))
 }
 
@@ -312,8 +308,8 @@ async fn act(
             }
             Ok(lines)
         }
-        // It went its own way above.
-        DestinationAction::ExtendLocks => Ok(Vec::new()),
+        // These went their own ways before.
+        DestinationAction::ExtendLocks | DestinationAction::Forget => Ok(Vec::new()),
         DestinationAction::Check => check(route, site, (&restic, &access), used).await,
         DestinationAction::Prune => {
             // What vanished without us can be brought back only while its data is there.
@@ -333,8 +329,6 @@ async fn act(
             };
             Ok(vec![format!("repository_id: \"{id}\""), hint])
         }
-        // It has a way of its own.
-        DestinationAction::Forget => Ok(Vec::new()),
         DestinationAction::Keys => {
             let keys = restic.keys(&access, &route.context).await.map_err(|error| error.trouble())?;
             let mut lines: Vec<String> = keys.iter().map(|key| key.line(name.as_str())).collect();

@@ -1,9 +1,7 @@
 //! What the runs of many jobs gave up in one repository is forgotten by one call: each such call shuts out every backup.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::model::{Artifacts, Config, Retention};
@@ -79,50 +77,6 @@ fn decide(world: &World, name: &Name, rules: &Rules, inventory: &Inventory) -> R
         Some((retention, TimeZone::get(zone).unwrap_or(TimeZone::UTC)))
     };
     Ok(leaving::leaving(&books, &inventory.sorted.ours, &of, world.clock.now()))
-}
-
-/// Destinations in which something waits to be forgotten; in memory, found again in the ledger at a start.
-#[derive(Debug, Default)]
-pub struct GivenUp {
-    waiting: Mutex<BTreeMap<Name, Waiting>>,
-}
-
-/// Since when something waits, and when it is to be tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    pub since: Timestamp,
-    pub not_before: Timestamp,
-}
-
-impl GivenUp {
-    /// Something waits there since `now`, if nothing did before.
-    pub fn note(&self, name: &Name, now: Timestamp) {
-        self.with(|waiting| {
-            waiting.entry(name.clone()).or_insert(Waiting { since: now, not_before: now });
-        });
-    }
-
-    /// It is tried again, not before `not_before`.
-    pub fn put_back(&self, name: &Name, since: Timestamp, not_before: Timestamp) {
-        self.with(|waiting| {
-            let each = waiting.entry(name.clone()).or_insert(Waiting { since, not_before });
-            *each = Waiting { since: each.since.min(since), not_before };
-        });
-    }
-
-    #[must_use]
-    pub fn all(&self) -> BTreeMap<Name, Waiting> {
-        self.with(|waiting| waiting.clone())
-    }
-
-    /// What waits there is being looked at, and waits no longer.
-    pub fn take(&self, name: &Name) {
-        self.with(|waiting| waiting.remove(name));
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Name, Waiting>) -> T) -> T {
-        act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// Finds what an earlier daemon left to be forgotten.

@@ -12,7 +12,7 @@ use crate::engine::{EngineError, RepositoryAccess, Restic};
 use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
-use crate::runner::forget::GivenUp;
+use crate::runner::given_up::GivenUp;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
 use crate::runner::place;
