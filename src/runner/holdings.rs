@@ -7,6 +7,7 @@ pub mod leaving;
 pub mod older;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
@@ -161,6 +162,35 @@ pub async fn list(
     access: &RepositoryAccess,
     artifacts: &Artifacts,
 ) -> Result<Inventory, Trouble> {
+    take_stock(route, artifacts, listed(route, restic, access)).await
+}
+
+/// As [`list`], perhaps by the call of another run that began since.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_with_others(
+    route: &Route,
+    restic: &Restic,
+    access: &RepositoryAccess,
+    artifacts: &Artifacts,
+) -> Result<Inventory, Trouble> {
+    let own = listed(route, restic, access);
+    let (name, listings) = (&route.destination.name, &route.world.listings);
+    let listing = Box::pin(async move {
+        let shared = listings.newest(name, &access.location, &route.context.cancel, own).await?;
+        Ok(shared.to_vec())
+    });
+    take_stock(route, artifacts, listing).await
+}
+
+type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<Snapshot>, Trouble>> + Send + 'a>>;
+
+fn listed<'a>(route: &'a Route, restic: &'a Restic, access: &'a RepositoryAccess) -> Listing<'a> {
+    Box::pin(async { restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble()) })
+}
+
+async fn take_stock(route: &Route, artifacts: &Artifacts, listing: Listing<'_>) -> Result<Inventory, Trouble> {
     let known = route.world.site_if_known(artifacts).await?;
     // Nothing bears it: nothing is ours then, nothing of that is written down, and what is named can be restored.
     let (is_known, site) = (known.is_some(), known.unwrap_or_else(SiteId::generate));
@@ -168,7 +198,7 @@ pub async fn list(
     let ledger = route.world.ledger.clone();
     let read = move || ledger.books(&name);
     let before = blocking(read).await?;
-    let mut listing = restic.snapshots(access, &[], &route.context).await.map_err(|error| error.trouble())?;
+    let mut listing = listing.await?;
     let (world, name) = (route.world.clone(), route.destination.name.clone());
     let (seen, now, for_site) = (listing.iter().map(seen).collect::<Vec<_>>(), world.clock.now(), site.clone());
     let sorted = blocking(move || {

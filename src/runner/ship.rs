@@ -246,7 +246,7 @@ async fn attempt(
     let failed = |error: EngineError| error.trouble();
     let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
     // One listing proves the snapshot, decides the retention and shows what vanished.
-    let inventory = holdings::list(route, &restic, &access, &spec.artifacts).await;
+    let inventory = holdings::list_with_others(route, &restic, &access, &spec.artifacts).await;
     if let Ok(inventory) = &inventory {
         engine::prove(&access, &request, &report, &inventory.listing).map_err(failed)?;
     }

@@ -13,6 +13,7 @@ use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
 use crate::runner::given_up::GivenUp;
+use crate::runner::listings::Listings;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
 use crate::runner::place;
@@ -55,6 +56,7 @@ pub struct World {
     pub(crate) listed: Notify,
     /// What waits to be forgotten.
     pub given_up: GivenUp,
+    pub(super) listings: Listings,
     /// Storages that did not answer a moment ago.
     pub(super) silences: Silences,
     /// A run only waits for some of its destinations by now: another one may begin.
@@ -93,6 +95,7 @@ impl World {
             unfinished: Notify::default(),
             listed: Notify::default(),
             given_up: GivenUp::default(),
+            listings: Listings::default(),
             silences: Silences::default(),
             freed: Notify::default(),
         }
