@@ -171,3 +171,37 @@ fn a_daemon_that_is_killed_in_a_forget_goes_on_with_it_and_nothing_is_called_los
     wait_for_snapshots(&site, JOBS);
     assert_eq!(destination(&site)["missing"], json!([]));
 }
+
+#[test]
+fn a_destination_that_is_slow_delays_no_run_that_has_somewhere_else_to_go() {
+    let mut site = site("{last: 1}");
+    let root = site.root().display().to_string();
+    site.edit("config/site.yaml", "keep_runs: 3}\n", "keep_runs: 3}\nconcurrency: {runs: 1, per_destination: 2}\n");
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, slow]");
+    let slow = site.destination("slow", &format!("type: local, path: {root}/slow"), "");
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{slow}"));
+    // What goes there waits as for a line that is as good as dead.
+    let script = std::fs::read_to_string(site.path("restic.sh")).unwrap();
+    let waits = format!("case \"$RESTIC_REPOSITORY\" in */slow)\n  while [ -e '{root}/halt-slow' ]; do sleep 0.05; done ;;\nesac\n");
+    site.write("restic.sh", &script.replacen('\n', &format!("\n{waits}"), 1));
+    site.write("halt-slow", "");
+    start(&mut site);
+    let started: Vec<String> = (0..JOBS)
+        .map(|number| {
+            let answer = site.call("run.start", json!({"target": format!("t{number}")})).unwrap();
+            answer["runs"][0].as_str().unwrap().to_owned()
+        })
+        .collect();
+    wait_for_snapshots(&site, JOBS);
+    for run in &started {
+        let record = site.call("run.get", json!({"run": run})).unwrap()["run"].clone();
+        assert!(record["outcome"].is_null(), "it is still shipping to the slow one: {record}");
+    }
+    std::fs::remove_file(site.path("halt-slow")).unwrap();
+    for run in &started {
+        let record = site.finished(run);
+        assert_eq!(record["outcome"], "success", "{record}");
+    }
+    assert_eq!(std::fs::read_dir(site.path("slow/snapshots")).unwrap().count(), JOBS);
+}
