@@ -337,6 +337,14 @@ pub struct Hooks {
     pub on_failure: Vec<Hook>,
 }
 
+impl Hooks {
+    /// Whether something is another way until the run is over, such as an application that is stopped.
+    #[must_use]
+    pub fn hold_something(&self) -> bool {
+        !(self.before.is_empty() && self.during.is_empty() && self.after.is_empty())
+    }
+}
+
 /// One program, without a shell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {

@@ -23,7 +23,7 @@ pub(super) struct News {
 pub(super) fn note(world: &World, config: &Config, run: &RunRecord, now: Timestamp) -> Result<News, StoreError> {
     let mut news = News::default();
     for shipment in &run.shipments {
-        note_one(world, config, shipment, now, &mut news)?;
+        note_one(world, config, run, shipment, now, &mut news)?;
     }
     Ok(news)
 }
@@ -31,6 +31,7 @@ pub(super) fn note(world: &World, config: &Config, run: &RunRecord, now: Timesta
 fn note_one(
     world: &World,
     config: &Config,
+    run: &RunRecord,
     shipment: &Shipment,
     now: Timestamp,
     news: &mut News,
@@ -38,6 +39,8 @@ fn note_one(
     world.with_destinations(|ledger| {
         let Some(mut record) = ledger.destination(&shipment.destination)? else { return Ok(()) };
         let trouble = match (record.away_since, shipment.is_away()) {
+            // Another run that began later shipped there: it is one shipment that broke off.
+            (None, true) if record.last_used > run.started => return Ok(()),
             (None, true) => shipment.trouble.as_ref(),
             (Some(_), false) if matches!(shipment.outcome, Outcome::Success | Outcome::Partial) => None,
             _ => return Ok(()),

@@ -16,7 +16,7 @@ use super::returns::{Asked, pace};
 use crate::config::model::{Config, OnMissed};
 use crate::runner::route;
 use crate::runner::ship::Asks;
-use crate::store::record::{JobRecord, Retry, Shipment};
+use crate::store::record::{JobRecord, Retry, RunRecord, Shipment, Trigger};
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name, Outcome};
 
@@ -105,7 +105,12 @@ impl Keeper {
         let Some(last) = job.last_run.as_ref().filter(|last| last.outcome != Outcome::Success) else { return false };
         let rests = job.orphaned_since.is_some() || job.suspended.is_some();
         let lacks = |shipment: &Shipment| shipment.destination == *name && shipment.is_away();
-        !rests && self.world.ledger.run(last.id).ok().flatten().is_some_and(|run| run.shipments.iter().any(lacks))
+        // What it does not take although it is there is tried at the next slot: each run is one more in the others, too.
+        let was_for_it = |run: &RunRecord| {
+            matches!(&run.trigger, Trigger::Returned { destination, .. } if destination == name)
+        };
+        let run = self.world.ledger.run(last.id).ok().flatten();
+        !rests && run.is_some_and(|run| run.shipments.iter().any(lacks) && !was_for_it(&run))
     }
 
     /// Whether a run that is queued or in progress may ship to `name`.

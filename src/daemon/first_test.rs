@@ -77,7 +77,8 @@ async fn test(route: &Route, id: OperationId, used: Used) -> Result<(), Trouble>
 
 /// `begun`: what a run did since then says more.
 fn note(route: &Route, trouble: Option<&Trouble>, begun: Timestamp) {
-    if trouble.and_then(Trouble::kind) == Some(Kind::Cancelled) {
+    // What passes by itself is asked again when the config is applied the next time.
+    if trouble.and_then(Trouble::kind).is_some_and(|kind| kind == Kind::Cancelled || kind.waits()) {
         return;
     }
     let noted = route.world.note_destination(&route.destination, |record| {

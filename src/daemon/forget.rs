@@ -49,18 +49,26 @@ impl Keeper {
         for (name, waiting) in self.world.given_up.all() {
             let Some(destination) = config.destinations.get(&name).filter(|each| !each.append_only) else {
                 self.world.given_up.take(&name);
+                let world = self.world.clone();
+                self.upkeep.spawn(async move {
+                    let kept = tokio::task::spawn_blocking(move || forget::keep_all(&world, &name)).await;
+                    if let Ok(Err(error)) = kept {
+                        tracing::error!(error = %crate::error::chain(&error), "cannot take back what was given up");
+                    }
+                });
                 continue;
             };
             let is_late = now.duration_since(waiting.since) > FORGOTTEN_AFTER;
             if now < waiting.not_before || !(is_late || self.has_nothing_to_do(&config, &name, now)) {
                 continue;
             }
-            // Waiting in line would keep every backup waiting for the longest one.
+            // Waiting in line keeps every backup waiting for the longest one, so that is the last resort.
             let (width, slots) = self.world.slots(&name, config.site.concurrency.per_destination);
-            let Ok(permit) = slots.try_acquire_many_owned(width) else {
+            let permit = slots.try_acquire_many_owned(width).ok();
+            if permit.is_none() && now.duration_since(waiting.since) < TOLD_AFTER {
                 self.world.given_up.put_back(&name, waiting.since, later(now, BUSY_AGAIN));
                 continue;
-            };
+            }
             self.world.given_up.take(&name);
             let turn = Turn { permit, since: waiting.since };
             let title = format!("forget {name} (scheduled)");
@@ -95,9 +103,9 @@ pub(super) fn by_hand(
     Ok(begin(world, config, &destination, format!("forget {name}"), None, tasks, cancel))
 }
 
-/// What a forget that begins by itself has with it: all slots of the destination.
+/// What a forget that begins by itself has with it: all slots of the destination, where they were free.
 struct Turn {
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     since: Timestamp,
 }
 
@@ -116,7 +124,7 @@ fn begin(
     let (site, rules) = (config.site.clone(), Rules::of(config, &destination.name));
     tasks.spawn(async move {
         let name = &route.destination.name;
-        let (since, permit) = turn.map_or((None, None), |turn| (Some(turn.since), Some(turn.permit)));
+        let (since, permit) = turn.map_or((None, None), |turn| (Some(turn.since), turn.permit));
         let result = forget(&route, &rules, permit).await;
         let now = route.world.clock.now();
         let trouble = result.as_ref().err();
@@ -141,6 +149,7 @@ fn begin(
 /// Whether nobody is told of it: who is away is told of by itself, and who is busy will be done while it `waits`.
 fn passes(trouble: &Trouble, waits: bool) -> bool {
     trouble.kind() == Some(Kind::Cancelled)
+        || trouble.is(codes::APPEND_ONLY)
         || is_of_who_is_away(trouble)
         || (waits && trouble.kind() == Some(Kind::Busy))
 }

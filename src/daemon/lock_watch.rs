@@ -54,11 +54,12 @@ pub(super) async fn keep(
 /// Looks at one repository; whether it is otherwise than before.
 pub(super) async fn look(world: &World, destination: &Destination, cancel: &CancellationToken) -> bool {
     match oldest(world, destination, cancel).await {
-        Ok(None) => false,
         Ok(Some(lock)) => world.live.locked(destination.name.clone(), lock),
+        // What was seen before says nothing of now.
+        Ok(None) => world.live.unknown_lock(&destination.name),
         Err(trouble) => {
             tracing::debug!(destination = %destination.name, %trouble, "cannot look for locks");
-            false
+            world.live.unknown_lock(&destination.name)
         }
     }
 }

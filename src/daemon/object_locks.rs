@@ -6,7 +6,9 @@
 //! in a bucket with versions only writes marks: the room is free when the locks are over and a lifecycle rule of the
 //! bucket removes old versions.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -63,10 +65,15 @@ pub(super) async fn extended(route: &Route, id: OperationId, site: &Site) -> Res
         )
         .with_hint("declare it in its document: `object_lock: {mode: compliance, days: 30}`"));
     };
+    // A large bucket takes longer than the pause behind a look that did not come to its end.
+    let Some(_alone) = Alone::with(&route.world.locks_looked_at, &destination.name) else {
+        return Ok(vec![format!("the locks in {} are being looked at already", destination.name)]);
+    };
     // It takes no slot: what it tells is of one instant, whoever puts or deletes meanwhile.
     let access = route.world.access(destination).await?;
     let at = route.world.clock.now();
     let found = on_bucket(route, &access.place, id, rule).await.map_err(|trouble| engine::clean(&access, trouble));
+    let at = found.as_ref().map_or(at, |found| found.at);
     let judged = match &found {
         Err(trouble) => Err(trouble.clone()),
         Ok(found) if found.horizon == Horizon::Nothing && access.expected_id.is_none() => {
@@ -86,6 +93,25 @@ pub(super) async fn extended(route: &Route, id: OperationId, site: &Site) -> Res
         tracing::error!(error = %crate::error::chain(&error), "cannot note the look at the locks");
     }
     judged
+}
+
+/// One look at a destination at a time.
+struct Alone<'w> {
+    looked_at: &'w Mutex<BTreeSet<Name>>,
+    name: Name,
+}
+
+impl<'w> Alone<'w> {
+    fn with(looked_at: &'w Mutex<BTreeSet<Name>>, name: &Name) -> Option<Self> {
+        let is_first = looked_at.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        is_first.then(|| Self { looked_at, name: name.clone() })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
 }
 
 async fn on_bucket(route: &Route, place: &Place, id: OperationId, rule: ObjectLock) -> Result<Extended, Trouble> {
@@ -260,6 +286,7 @@ mod tests {
         let failures = vec![Kept { name: "config".to_owned(), why: "denied".to_owned() }];
         let found = |horizon, failed| Extended {
             horizon,
+            at: at(0),
             snapshots: 1,
             objects: 9,
             extended: 2,

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -19,29 +20,39 @@ pub(super) struct Mount {
     pub(super) kind: String,
 }
 
+/// A directory above a mount that is renamed moves it, and no change is told: then the table is that old at most.
+const AGE_MAX: Duration = Duration::from_secs(30);
+
 /// The table as it was read last, and the open file by which the kernel tells of a change.
-static KNOWN: Mutex<Option<(File, Arc<[Mount]>)>> = Mutex::new(None);
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+struct Known {
+    file: File,
+    table: Arc<[Mount]>,
+    read: Instant,
+}
 
 /// Those of this process; none when the kernel does not tell. Read anew only when it changed: a host of containers has
 /// hundreds, and every look asks.
 pub(super) fn all() -> Arc<[Mount]> {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let file = match known.take() {
-        Some((file, table)) if !has_changed(&file) => {
-            *known = Some((file, table.clone()));
+        Some(now) if now.read.elapsed() < AGE_MAX && !has_changed(&now.file) => {
+            let table = now.table.clone();
+            *known = Some(now);
             return table;
         }
-        Some((file, _)) => Ok(file),
+        Some(before) => Ok(before.file),
         None => File::open("/proc/self/mountinfo"),
     };
     let table = file.and_then(|mut file| {
         let mut text = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut text)?;
-        Ok((file, Arc::from(read(&text))))
+        Ok(Known { file, table: Arc::from(read(&text)), read: Instant::now() })
     });
     *known = table.ok();
-    known.as_ref().map(|(_, table)| table.clone()).unwrap_or_default()
+    known.as_ref().map(|known| known.table.clone()).unwrap_or_default()
 }
 
 /// Whether the kernel says that mounts came or went since it was asked last. Asked before the table is read, so what changes

@@ -53,7 +53,8 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         repository_id: known.and_then(|record| record.repository_id.clone()),
         prune: upkeep(known.map(|record| &record.prune), prune),
         check: upkeep(known.map(|record| &record.check), check),
-        forget: known.map(|record| record.forget.clone()).unwrap_or_default(),
+        // From an append-only one nothing is forgotten any more.
+        forget: known.filter(|_| !destination.append_only).map(|record| record.forget.clone()).unwrap_or_default(),
         trouble: known.and_then(|record| record.trouble.clone()),
         last_used: known.and_then(|record| record.last_used),
         away_since: known.and_then(|record| record.away_since),

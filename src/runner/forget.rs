@@ -6,11 +6,13 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::{Artifacts, Config, Retention};
 use crate::error::Trouble;
+use crate::run::holdings::Known;
 use crate::run::retention::leaving::{self, Ids};
+use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::runner::world::World;
-use crate::store::StoreError;
+use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
 
 /// By what rules the jobs' snapshots in one destination may go.
@@ -84,11 +86,28 @@ fn decide(world: &World, name: &Name, rules: &Rules, inventory: &Inventory) -> R
 /// # Errors
 /// When the store cannot be read.
 pub fn find(world: &World) -> Result<(), StoreError> {
-    let now = world.clock.now();
     for record in world.ledger.destinations()? {
-        if record.forget.next.is_some() {
-            world.given_up.note(&record.name, now);
+        if let Some(next) = record.forget.next {
+            let since = next.saturating_sub(FORGOTTEN_AFTER).unwrap_or(next);
+            world.given_up.note(&record.name, since.min(world.clock.now()));
         }
     }
     Ok(())
+}
+
+/// Takes back all that was given up in a destination from which nothing is forgotten any more: what goes from there now is
+/// missed.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn keep_all(world: &World, name: &Name) -> Result<(), StoreError> {
+    world.with_destinations(|ledger| {
+        let mut batch = Batch::default();
+        for (job, known) in ledger.books(name)?.by_job {
+            for (id, known) in known.into_iter().filter(|(_, known)| known.leaving) {
+                batch.put_known(name, &job, &id, &Known { leaving: false, ..known })?;
+            }
+        }
+        ledger.commit(batch)
+    })
 }

@@ -137,6 +137,11 @@ impl Live {
         locks.insert(destination, lock.clone()) != Some(lock)
     }
 
+    /// Whether there is a lock cannot be seen now; whether it could before.
+    pub fn unknown_lock(&self, destination: &Name) -> bool {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).remove(destination).is_some()
+    }
+
     /// Forgets what was seen of all others.
     pub fn only_locks_of(&self, wanted: impl Fn(&Name) -> bool) {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| wanted(name));

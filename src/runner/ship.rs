@@ -217,12 +217,21 @@ async fn attempt(
     parent: Option<String>,
     on_progress: impl FnMut(Progress) + Send,
 ) -> Result<Made, Trouble> {
+    let waiting = Instant::now();
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
     let _slot = tokio::select! {
         slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
+        () = tokio::time::sleep(route.deadline) => {
+            let message = format!("the run's time is over while others ship to {}", route.destination.name);
+            let hint = "raise the policy's `timeout`, or `concurrency.per_destination` of the site";
+            return Err(Trouble::new(codes::DEADLINE_EXCEEDED, message).with_hint(hint));
+        }
     };
+    // What the wait took is gone.
+    let left = route.deadline.saturating_sub(waiting.elapsed()).max(Duration::from_secs(1));
+    let route = &Route { deadline: left, ..route.clone() };
     if let Some(trouble) = route.world.silences.of(&route.destination.name, spec.asks) {
         return Err(trouble);
     }

@@ -59,6 +59,8 @@ pub struct World {
     pub(super) listings: Listings,
     /// Storages that did not answer a moment ago.
     pub(super) silences: Silences,
+    /// Destinations whose objects' locks are being looked at.
+    pub(crate) locks_looked_at: Mutex<BTreeSet<Name>>,
     /// A run only waits for some of its destinations by now: another one may begin.
     pub(crate) freed: Notify,
 }
@@ -97,6 +99,7 @@ impl World {
             given_up: GivenUp::default(),
             listings: Listings::default(),
             silences: Silences::default(),
+            locks_looked_at: Mutex::default(),
             freed: Notify::default(),
         }
     }

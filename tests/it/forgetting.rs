@@ -205,3 +205,35 @@ fn a_destination_that_is_slow_delays_no_run_that_has_somewhere_else_to_go() {
     }
     assert_eq!(std::fs::read_dir(site.path("slow/snapshots")).unwrap().count(), JOBS);
 }
+
+#[test]
+fn what_was_given_up_stays_and_is_missed_once_nothing_is_to_be_forgotten_from_there() {
+    let mut site = site("{last: 1}");
+    start(&mut site);
+    night(&site);
+    site.write("no-forget", "");
+    night(&site);
+    wait_for("the failed forget", FORGOTTEN_WITHIN, || {
+        (destination(&site)["forget"]["health"] == "failed").then_some(())
+    });
+    let root = site.root().display().to_string();
+    site.edit(
+        "config/destinations.yaml",
+        &format!("password: {{file: {root}/secrets/repository}}"),
+        &format!("password: {{file: {root}/secrets/repository}}\nappend_only: true"),
+    );
+    assert!(site.push("append-only").status.success());
+    std::fs::remove_file(site.path("no-forget")).unwrap();
+    assert_eq!(destination(&site)["forget"], Value::Null, "nothing waits, and nothing failed");
+    let (code, shown) = said(&site, &["destination", "forget", "local"]);
+    assert!(code == 1 && shown.contains("append-only"), "{shown}");
+    assert_eq!(destination(&site)["forget"], Value::Null, "what cannot be is no trouble of the destination");
+    assert_eq!(there(&site), 2 * JOBS);
+    // Somebody else takes one of those away.
+    let oldest = site.snapshots("restic")[0]["id"].as_str().unwrap().to_owned();
+    wait_for("that it is missed", FORGOTTEN_WITHIN, || {
+        site.restic("restic", &["forget", &oldest]);
+        let (code, shown) = said(&site, &["destination", "check", "local"]);
+        (code == 1 && shown.contains("gone from local")).then_some(())
+    });
+}

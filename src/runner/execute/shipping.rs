@@ -107,7 +107,7 @@ impl RunExecutor {
                     }
                     let is_there = shipped.shipment.snapshot.is_some();
                     shipments.push((index, shipped.shipment));
-                    if is_there && !underway.is_empty() {
+                    if is_there && !underway.is_empty() && !self.target.hooks.hold_something() {
                         // One storage that is slow, or dead, delays what goes elsewhere no longer.
                         self.waits.store(true, Ordering::Relaxed);
                         self.world.freed.notify_one();

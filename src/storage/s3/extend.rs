@@ -33,6 +33,8 @@ const SKEW_S_MAX: i64 = 300;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extended {
     pub horizon: Horizon,
+    /// Of which instant it speaks, by our clock.
+    pub at: Timestamp,
     /// Snapshots that were there.
     pub snapshots: u64,
     /// Versions that were looked at.
@@ -194,6 +196,7 @@ impl Round {
     fn begun(rule: ObjectLock, now: Timestamp) -> Self {
         let done = Extended {
             horizon: Horizon::Nothing,
+            at: Timestamp::now(),
             snapshots: 0,
             objects: 0,
             extended: 0,

@@ -26,7 +26,7 @@ use crate::config::model::{LockMode, ObjectLock};
 const HOUR_S: u32 = 3600;
 const DAY_S: u32 = 24 * HOUR_S;
 /// How much earlier than it was a mark may be dated.
-const MARK_SPARE: SignedDuration = SignedDuration::from_secs(1);
+const MARK_SPARE: SignedDuration = SignedDuration::from_secs(3);
 
 /// How often everything is looked at: daily, and oftener where the locks are short.
 #[must_use]

@@ -102,9 +102,12 @@ impl S3 {
         let answer = self.send(&asked)?;
         // Some servers say that all is well and leave it.
         if answer.is_ok() {
-            return Ok(self
-                .lock_on(name, Some(id))
-                .map_or_else(|error| matches!(error, StorageError::NotFound { .. }), |_| false));
+            return match self.lock_on(name, Some(id)) {
+                Ok(_) => Ok(false),
+                Err(StorageError::NotFound { .. }) => Ok(true),
+                // Whether it stays was not seen.
+                Err(error) => Err(error),
+            };
         }
         match self.refusal(answer, "delete a locked version") {
             error if error.is_of_the_way() || error.is_of_the_login() => Err(error),
