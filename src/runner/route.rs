@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedMutexGuard;
+
 use crate::artifact::mount;
 use crate::config::model::{Destination, LocalRepository};
 use crate::engine::{self, RepositoryAccess, Restic};
@@ -129,6 +131,16 @@ impl Route {
         mounted(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
+        let lacks_key = access.machine_key && !engine::has_machine_key(&access);
+        // Of several runs the first makes the repository and its key: two at once would make two, and a storage that is no
+        // directory keeps one of them from half of the other.
+        let _turn = if make && (access.expected_id.is_none() || lacks_key) {
+            let turn = self.turn().await?;
+            access = self.world.access(&self.destination).await?;
+            Some(turn)
+        } else {
+            None
+        };
         if access.expected_id.is_none() {
             may_be_made(&self.destination).await?;
             let id = if make {
@@ -149,6 +161,18 @@ impl Route {
             restic.have_machine_key(&access, &self.context).await;
         }
         Ok((restic, access))
+    }
+
+    /// Waits until nobody else makes the repository of this destination, and keeps others from it.
+    async fn turn(&self) -> Result<OwnedMutexGuard<()>, Trouble> {
+        let turn = self.world.making(&self.destination.name);
+        tokio::select! {
+            turn = turn.lock_owned() => Ok(turn),
+            () = self.context.cancel.cancelled() => {
+                let message = format!("cancelled before the repository of {} was opened", self.destination.name);
+                Err(Trouble::new(codes::CANCELLED, message))
+            }
+        }
     }
 }
 

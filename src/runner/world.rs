@@ -44,6 +44,8 @@ pub struct World {
     /// Which site this is, once it was asked.
     pub(super) site: tokio::sync::Mutex<Option<SiteId>>,
     slots: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
+    /// One maker of each destination's repository at a time.
+    making: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<()>>>>,
     /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
     destination_writes: Mutex<()>,
     /// Runs whose journal is in use.
@@ -91,6 +93,7 @@ impl World {
             restic: Mutex::default(),
             site: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
+            making: Mutex::default(),
             destination_writes: Mutex::default(),
             journals: Mutex::default(),
             restoring: Mutex::default(),
@@ -130,6 +133,12 @@ impl World {
             })
             .or_insert_with(|| (width, Arc::new(Semaphore::new(width as usize))));
         entry.clone()
+    }
+
+    /// Held by who makes the repository of `destination`.
+    #[must_use]
+    pub(super) fn making(&self, destination: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner).entry(destination.clone()).or_default().clone()
     }
 
     /// How to reach `destination`, with its secret and what is pinned of it.

@@ -341,6 +341,35 @@ fn who_is_away_is_asked_until_it_is_there_and_gets_one_job_before_the_others() {
     assert_eq!(server["problem"], Value::Null, "{server}");
 }
 
+/// Nobody but the daemon keeps two from making a repository where no directory has room for a mark.
+#[test]
+fn the_first_runs_of_a_night_make_one_repository_and_one_machine_key_wherever_it_is() {
+    let Some(servers) = servers(&[]) else { return };
+    let mut site = site(&servers, "");
+    let root = site.root().display().to_string();
+    let names: Vec<String> = (0..4).map(|number| format!("t{number}")).collect();
+    let target = |name: &String| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
+    site.write("config/targets.yaml", &names.iter().map(target).collect::<Vec<_>>().join("---\n"));
+    site.start_and_push();
+    let start = |name: &String| {
+        let answer = site.call("run.start", json!({"target": name})).unwrap();
+        answer["runs"][0].as_str().unwrap().to_owned()
+    };
+    for run in names.iter().map(start).collect::<Vec<String>>() {
+        let record = site.finished(&run);
+        assert_eq!(outcome(&record), "success", "{record}");
+    }
+    for name in ["local", "bucket", "host", "server"] {
+        let shown = site.call("snapshot.list", json!({"destination": name})).unwrap();
+        assert_eq!(shown["items"].as_array().unwrap().len(), names.len(), "{name}: {shown}");
+        let (code, shown) = said(&site, &["destination", "keys", name]);
+        let keys = shown.lines().filter(|line| line.contains("machine key of this Larder")).count();
+        assert!(code == 0 && keys == 1, "{name}: {shown}");
+        let (code, shown) = said(&site, &["destination", "check", name]);
+        assert_eq!(code, 0, "{name}: {shown}");
+    }
+}
+
 #[test]
 fn an_append_only_server_is_only_appended_to_and_one_that_deletes_all_the_same_is_told() {
     let Some(servers) = servers(&["--append-only"]) else { return };
