@@ -106,9 +106,8 @@ impl Keeper {
         let rests = job.orphaned_since.is_some() || job.suspended.is_some();
         let lacks = |shipment: &Shipment| shipment.destination == *name && shipment.is_away();
         // What it does not take although it is there is tried at the next slot: each run is one more in the others, too.
-        let was_for_it = |run: &RunRecord| {
-            matches!(&run.trigger, Trigger::Returned { destination, .. } if destination == name)
-        };
+        let was_for_it =
+            |run: &RunRecord| matches!(&run.trigger, Trigger::Returned { destination, .. } if destination == name);
         let run = self.world.ledger.run(last.id).ok().flatten();
         !rests && run.is_some_and(|run| run.shipments.iter().any(lacks) && !was_for_it(&run))
     }

@@ -1,6 +1,6 @@
 //! When the objects of a bucket are looked at: daily, oftener where locks are short, and behind uploads once it is quiet.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -26,6 +26,10 @@ pub(super) fn start_due(
     cancel: &CancellationToken,
 ) {
     for destination in config.destinations.values().filter(|destination| destination.object_lock.is_some()) {
+        // A large bucket takes longer than the pause behind a look that did not come to its end.
+        if world.locks_looked_at.lock().unwrap_or_else(PoisonError::into_inner).contains(&destination.name) {
+            continue;
+        }
         match claim(world, destination, now) {
             Ok(true) => {
                 let wanted = Wanted { action: DestinationAction::ExtendLocks, lock: None };

@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two lines that say how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
+/// Between two looks whether another one is over.
+const TURN_EVERY: Duration = Duration::from_millis(200);
+
 /// The word for it in commands and mails.
 pub(super) const VERB: &str = "extend-locks";
 
@@ -65,9 +68,14 @@ pub(super) async fn extended(route: &Route, id: OperationId, site: &Site) -> Res
         )
         .with_hint("declare it in its document: `object_lock: {mode: compliance, days: 30}`"));
     };
-    // A large bucket takes longer than the pause behind a look that did not come to its end.
-    let Some(_alone) = Alone::with(&route.world.locks_looked_at, &destination.name) else {
-        return Ok(vec![format!("the locks in {} are being looked at already", destination.name)]);
+    let _alone = loop {
+        match Alone::with(&route.world.locks_looked_at, &destination.name) {
+            Some(alone) => break alone,
+            None => tokio::select! {
+                () = tokio::time::sleep(TURN_EVERY) => {}
+                () = route.context.cancel.cancelled() => return Err(stopped()),
+            },
+        }
     };
     // It takes no slot: what it tells is of one instant, whoever puts or deletes meanwhile.
     let access = route.world.access(destination).await?;

@@ -53,7 +53,7 @@ fn night(site: &Site) {
 }
 
 fn there(site: &Site) -> usize {
-    std::fs::read_dir(site.path("restic/snapshots")).unwrap().count()
+    std::fs::read_dir(site.path("restic/snapshots")).map_or(0, Iterator::count)
 }
 
 fn wait_for_snapshots(site: &Site, count: usize) {
@@ -183,7 +183,9 @@ fn a_destination_that_is_slow_delays_no_run_that_has_somewhere_else_to_go() {
     site.write("config/destinations.yaml", &format!("{local}{slow}"));
     // What goes there waits as for a line that is as good as dead.
     let script = std::fs::read_to_string(site.path("restic.sh")).unwrap();
-    let waits = format!("case \"$RESTIC_REPOSITORY\" in */slow)\n  while [ -e '{root}/halt-slow' ]; do sleep 0.05; done ;;\nesac\n");
+    let waits = format!(
+        "case \"$RESTIC_REPOSITORY\" in */slow)\n  while [ -e '{root}/halt-slow' ]; do sleep 0.05; done ;;\nesac\n"
+    );
     site.write("restic.sh", &script.replacen('\n', &format!("\n{waits}"), 1));
     site.write("halt-slow", "");
     start(&mut site);
