@@ -27,7 +27,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|each| each == name);
     if is_wanted("local") {
-        let mut site = with_targets("", "local");
+        let mut site = fill(Site::new(), &[], "local");
         let loop_took = shell_loop(&site, &Way::Local);
         let night = measured(&mut site, "restic");
         tell("a directory", &night, loop_took);
@@ -46,7 +46,7 @@ fn main() {
         tell("a bucket (rclone)", &night, loop_took);
     }
     if is_wanted("hole") {
-        let mut alone = with_targets("", "local");
+        let mut alone = fill(Site::new(), &[], "local");
         let night = measured(&mut alone, "restic");
         drop(alone);
         let site = Site::new();
@@ -67,11 +67,6 @@ fn main() {
 
 fn login() -> String {
     format!("{},{}", storages::ACCESS_KEY, storages::SECRET_KEY)
-}
-
-fn with_targets(more: &str, destinations: &str) -> Site {
-    assert!(more.is_empty());
-    fill(Site::new(), &[], destinations)
 }
 
 fn fill(site: Site, others: &[(&str, &str)], destinations: &str) -> Site {
@@ -226,7 +221,7 @@ fn tell(where_to: &str, night: &Night, loop_took: Duration) {
 
 /// `larder snapshots` of one target, where there are more than a thousand.
 fn snapshots_of_one() {
-    let mut site = with_targets("", "local");
+    let mut site = fill(Site::new(), &[], "local");
     site.edit("config/policies.yaml", &format!("last: {KEPT}"), "last: 100");
     site.start_and_push();
     let directory = site.path("restic/snapshots");

@@ -36,6 +36,17 @@ impl Config {
             })
         })
     }
+
+    /// Those of the jobs that ship to `destination`.
+    pub fn jobs_to<'c>(&'c self, destination: &'c Name) -> impl Iterator<Item = (JobId, &'c Target, &'c Policy)> {
+        self.jobs().filter(|(_, _, policy)| policy.destinations.contains(destination))
+    }
+
+    /// Whether the policy of `job` ships to `destination`, whatever its target is by now.
+    #[must_use]
+    pub fn ships(&self, job: &JobId, destination: &Name) -> bool {
+        self.policies.get(&job.policy).is_some_and(|policy| policy.destinations.contains(destination))
+    }
 }
 
 /// The site: one document, or all defaults.

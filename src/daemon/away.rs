@@ -46,7 +46,7 @@ fn note_one(
             _ => return Ok(()),
         };
         let name = &shipment.destination;
-        let jobs = config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count();
+        let jobs = config.jobs_to(name).count();
         let mut batch = Batch::default();
         let mail = crate::alert::mail_for_destination(&config.site, &record, trouble, jobs, now);
         if let Some(mail) = &mail {

@@ -94,8 +94,7 @@ impl Keeper {
 
     /// The jobs that wait for `name` to come back.
     fn owed(&self, config: &Config, name: &Name) -> Vec<JobId> {
-        let ships = config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name));
-        let wanted = ships.filter(|(_, _, policy)| policy.on_missed == OnMissed::Run);
+        let wanted = config.jobs_to(name).filter(|(_, _, policy)| policy.on_missed == OnMissed::Run);
         let idle = wanted.map(|(id, _, _)| id).filter(|id| !self.is_busy(id));
         idle.filter(|id| self.jobs.get(id).is_some_and(|job| self.lacked(job, name))).collect()
     }
@@ -113,9 +112,9 @@ impl Keeper {
     }
 
     /// Whether a run that is queued or in progress may ship to `name`.
-    fn ships_to(&self, config: &Config, name: &Name) -> bool {
-        let busy = self.queue.iter().map(|run| &run.job).chain(self.running.values().map(|each| &each.job));
-        busy.filter_map(|id| config.policies.get(&id.policy)).any(|policy| policy.destinations.contains(name))
+    pub(super) fn ships_to(&self, config: &Config, name: &Name) -> bool {
+        let mut busy = self.queue.iter().map(|run| &run.job).chain(self.running.values().map(|each| &each.job));
+        busy.any(|job| config.ships(job, name))
     }
 
     fn run_soon(&mut self, id: &JobId, name: &Name, now: Timestamp) {

@@ -13,10 +13,10 @@ use crate::daemon::keeper::Keeper;
 use crate::error::{Kind, Trouble, codes};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::forget::{self, Rules};
-use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
+use crate::runner::holdings::leaving::{self, FORGOTTEN_AFTER};
 use crate::runner::world::World;
-use crate::store::record::is_of_who_is_away;
-use crate::types::{JobId, Name};
+use crate::store::record::{JobRecord, is_of_who_is_away};
+use crate::types::Name;
 
 /// A run that begins so soon is waited for: what it gives up goes along.
 const SOON: SignedDuration = SignedDuration::from_mins(3);
@@ -30,14 +30,10 @@ const TOLD_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 impl Keeper {
     /// Finds what an earlier daemon left to be forgotten.
-    pub(super) fn find_given_up(&mut self) {
-        let world = self.world.clone();
-        self.upkeep.spawn(async move {
-            let found = tokio::task::spawn_blocking(move || forget::find(&world)).await;
-            if let Ok(Err(error)) = found {
-                tracing::error!(error = %crate::error::chain(&error), "cannot read what is to be forgotten; the next run notes it again");
-            }
-        });
+    pub(super) fn find_given_up(&self) {
+        if let Err(error) = forget::find(&self.world) {
+            tracing::error!(error = %crate::error::chain(&error), "cannot read what is to be forgotten; the next run notes it again");
+        }
     }
 
     /// Starts the forgets whose time has come.
@@ -51,7 +47,7 @@ impl Keeper {
                 self.world.given_up.take(&name);
                 let world = self.world.clone();
                 self.upkeep.spawn(async move {
-                    let kept = tokio::task::spawn_blocking(move || forget::keep_all(&world, &name)).await;
+                    let kept = tokio::task::spawn_blocking(move || leaving::keep_all(&world, &name)).await;
                     if let Ok(Err(error)) = kept {
                         tracing::error!(error = %crate::error::chain(&error), "cannot take back what was given up");
                     }
@@ -69,22 +65,17 @@ impl Keeper {
                 self.world.given_up.put_back(&name, waiting.since, later(now, BUSY_AGAIN));
                 continue;
             }
-            self.world.given_up.take(&name);
-            let turn = Turn { permit, since: waiting.since };
+            let turn = Turn { permit, since: self.world.given_up.take(&name) };
             let title = format!("forget {name} (scheduled)");
-            begin(&self.world, &config, destination, title, Some(turn), &mut self.upkeep, cancel);
+            begin(&self.world, &config, destination, title, turn, &mut self.upkeep, cancel);
         }
     }
 
     /// Whether no run that ships there is under way, waits, or begins soon.
     fn has_nothing_to_do(&self, config: &Config, name: &Name, now: Timestamp) -> bool {
-        let ships =
-            |job: &JobId| config.policies.get(&job.policy).is_some_and(|policy| policy.destinations.contains(name));
-        let is_soon = |at: Timestamp| at.duration_since(now) <= SOON;
-        let mut active = self.running.values().map(|each| &each.job).chain(self.queue.iter().map(|run| &run.job));
-        let mut soon =
-            self.jobs.values().filter(|job| job.orphaned_since.is_none() && job.next_run.is_some_and(is_soon));
-        !active.any(ships) && !soon.any(|job| ships(&job.id))
+        let is_soon = |job: &JobRecord| job.next_run.is_some_and(|at| at.duration_since(now) <= SOON);
+        let mut soon = self.jobs.values().filter(|job| job.orphaned_since.is_none() && is_soon(job));
+        !self.ships_to(config, name) && !soon.any(|job| config.ships(&job.id, name))
     }
 }
 
@@ -100,22 +91,25 @@ pub(super) fn by_hand(
     cancel: &CancellationToken,
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
-    Ok(begin(world, config, &destination, format!("forget {name}"), None, tasks, cancel))
+    let turn = Turn { permit: None, since: world.given_up.take(name) };
+    Ok(begin(world, config, &destination, format!("forget {name}"), turn, tasks, cancel))
 }
 
-/// What a forget that begins by itself has with it: all slots of the destination, where they were free.
+/// What a forget has with it.
 struct Turn {
+    /// All slots of the destination; none: it waits in line for them.
     permit: Option<OwnedSemaphorePermit>,
-    since: Timestamp,
+    /// Since when something waited for it.
+    since: Option<Timestamp>,
 }
 
-/// Starts a forget; without a `turn` it waits in line for one.
+/// Starts a forget.
 fn begin(
     world: &Arc<World>,
     config: &Config,
     destination: &Destination,
     title: String,
-    turn: Option<Turn>,
+    turn: Turn,
     tasks: &mut JoinSet<()>,
     cancel: &CancellationToken,
 ) -> OperationId {
@@ -124,7 +118,7 @@ fn begin(
     let (site, rules) = (config.site.clone(), Rules::of(config, &destination.name));
     tasks.spawn(async move {
         let name = &route.destination.name;
-        let (since, permit) = turn.map_or((None, None), |turn| (Some(turn.since), turn.permit));
+        let Turn { permit, since } = turn;
         let result = forget(&route, &rules, permit).await;
         let now = route.world.clock.now();
         let trouble = result.as_ref().err();

@@ -421,7 +421,7 @@ pub(super) enum Used {
 
 impl Used {
     pub(super) fn of(config: &Config, name: &Name) -> Self {
-        let used = config.jobs().any(|(_, _, policy)| policy.destinations.contains(name));
+        let used = config.jobs_to(name).next().is_some();
         if used { Self::Yes } else { Self::No }
     }
 }

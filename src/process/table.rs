@@ -33,7 +33,13 @@ pub(super) fn read() -> Vec<Process> {
 pub(super) fn one(pid: i32) -> Option<Process> {
     // Hundreds of them are read behind every child; a line has some 300 bytes, and the kernel gives it at once.
     let mut line = [0_u8; STAT_BYTES_MAX];
-    let read = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+    let read = loop {
+        match file.read(&mut line) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => break read.ok()?,
+        }
+    };
     parse(&String::from_utf8_lossy(line.get(..read)?))
 }
 

@@ -6,13 +6,12 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::{Artifacts, Config, Retention};
 use crate::error::Trouble;
-use crate::run::holdings::Known;
-use crate::run::retention::leaving::{self, Ids};
+use crate::run::retention::leaving;
 use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
 use crate::runner::holdings::{self, Inventory};
 use crate::runner::route::Route;
 use crate::runner::world::World;
-use crate::store::{Batch, StoreError};
+use crate::store::StoreError;
 use crate::types::{JobId, Name};
 
 /// By what rules the jobs' snapshots in one destination may go.
@@ -26,8 +25,9 @@ impl Rules {
     /// Those of `config` for the destination `name`.
     #[must_use]
     pub fn of(config: &Config, name: &Name) -> Self {
-        let here = config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name));
-        let rules = here.map(|(job, _, policy)| (job, (policy.retention.clone(), policy.schedule.timezone.clone())));
+        let rules = config
+            .jobs_to(name)
+            .map(|(job, _, policy)| (job, (policy.retention.clone(), policy.schedule.timezone.clone())));
         Self { artifacts: config.site.artifacts.clone(), by_job: rules.collect() }
     }
 }
@@ -45,24 +45,20 @@ pub async fn forget(route: &Route, rules: &Rules) -> Result<Vec<String>, Trouble
     let decided = holdings::blocking(move || decide(&world, &of, &theirs, &inventory)).await?;
     for (job, ids) in &decided.stay {
         route.context.log.line(&format!("{} of {job} stay after all", ids.len()));
-        holdings::leaving::keep(route, job, ids).await?;
+    }
+    if !decided.stay.is_empty() {
+        holdings::leaving::keep(route, &decided.stay).await?;
     }
     let ids: Vec<String> = decided.go.values().flatten().cloned().collect();
     if ids.is_empty() {
         return Ok(vec![format!("nothing of {name} is to be forgotten")]);
     }
     restic.forget(&access, &ids, &route.context).await.map_err(|error| error.trouble())?;
-    take_out(route, &decided.go).await?;
-    let noun = if ids.len() == 1 { "snapshot" } else { "snapshots" };
-    let jobs = if decided.go.len() == 1 { "job" } else { "jobs" };
-    Ok(vec![format!("{} {noun} of {} {jobs} forgotten in {name}", ids.len(), decided.go.len())])
-}
-
-async fn take_out(route: &Route, gone: &Ids) -> Result<(), Trouble> {
-    for (job, ids) in gone {
-        holdings::leaving::take_out(route, job, ids).await?;
-    }
-    Ok(())
+    let (count, of) = (ids.len(), decided.go.len());
+    holdings::leaving::take_out(route, decided.go).await?;
+    let noun = if count == 1 { "snapshot" } else { "snapshots" };
+    let jobs = if of == 1 { "job" } else { "jobs" };
+    Ok(vec![format!("{count} {noun} of {of} {jobs} forgotten in {name}")])
 }
 
 /// What of the marked may go: nothing of a job that is held, here or by what the listing shows.
@@ -93,21 +89,4 @@ pub fn find(world: &World) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// Takes back all that was given up in a destination from which nothing is forgotten any more: what goes from there now is
-/// missed.
-///
-/// # Errors
-/// When the store cannot be read or written.
-pub fn keep_all(world: &World, name: &Name) -> Result<(), StoreError> {
-    world.with_destinations(|ledger| {
-        let mut batch = Batch::default();
-        for (job, known) in ledger.books(name)?.by_job {
-            for (id, known) in known.into_iter().filter(|(_, known)| known.leaving) {
-                batch.put_known(name, &job, &id, &Known { leaving: false, ..known })?;
-            }
-        }
-        ledger.commit(batch)
-    })
 }

@@ -41,9 +41,9 @@ impl GivenUp {
         self.with(|waiting| waiting.clone())
     }
 
-    /// What waits there is being looked at, and waits no longer.
-    pub fn take(&self, name: &Name) {
-        self.with(|waiting| waiting.remove(name));
+    /// What waits there is being looked at, and waits no longer; since when it did.
+    pub fn take(&self, name: &Name) -> Option<Timestamp> {
+        self.with(|waiting| waiting.remove(name)).map(|waiting| waiting.since)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Name, Waiting>) -> T) -> T {

@@ -350,7 +350,7 @@ fn destination_view(
         repository_id: record.and_then(|r| r.repository_id.clone()),
         last_used: record.and_then(|r| r.last_used),
         tested: record.and_then(|r| r.tested.as_ref()).map(|tested| tested.at),
-        jobs: config.jobs().filter(|(_, _, policy)| policy.destinations.contains(name)).count() as u64,
+        jobs: config.jobs_to(name).count() as u64,
         prune,
         check,
         forget,

@@ -154,14 +154,12 @@ fn a_dead_lock_of_another_machine_is_removed_by_the_command_that_the_hint_prints
     // Each lock is told as one that nobody has refreshed for ninety minutes, restic's own bound being thirty.
     let time = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(90);
     let real = crate::support::restic().display().to_string();
-    site.write(
+    let late = site.program(
         "restic-late",
         &format!(
-            "#!/bin/sh\ncase \" $* \" in *\" cat lock \"*) {real} \"$@\" | sed 's/\"time\": *\"[^\"]*\"/\"time\": \"{time}\"/' ;; *) exec {real} \"$@\" ;; esac\n"
+            "case \" $* \" in *\" cat lock \"*) {real} \"$@\" | sed 's/\"time\": *\"[^\"]*\"/\"time\": \"{time}\"/' ;; *) exec {real} \"$@\" ;; esac\n"
         ),
     );
-    let late = site.path("restic-late");
-    std::fs::set_permissions(&late, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     site.daemon_env("LARDER_RESTIC", late);
     site.start_and_push();
     assert_eq!(outcome(&site.run("files")), "success");
@@ -286,14 +284,12 @@ fn restic_lets_others_go_first_as_a_destination_says_and_keeps_its_cache_where_t
     site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, polite, bare]");
     // The process that becomes restic says what the kernel has of it.
     let real = crate::support::restic().display().to_string();
-    site.write(
+    let told = site.program(
         "restic-told",
         &format!(
-            "#!/bin/sh\ncase \" $* \" in *\" backup \"*) {{ cut -d' ' -f19 /proc/$$/stat; ionice -p $$; }} >{root}/seen-$(basename \"$RESTIC_REPOSITORY\");; esac\nexec {real} \"$@\"\n"
+            "case \" $* \" in *\" backup \"*) {{ cut -d' ' -f19 /proc/$$/stat; ionice -p $$; }} >{root}/seen-$(basename \"$RESTIC_REPOSITORY\");; esac\nexec {real} \"$@\"\n"
         ),
     );
-    let told = site.path("restic-told");
-    std::fs::set_permissions(&told, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     site.daemon_env("LARDER_RESTIC", told);
     std::fs::create_dir(site.path("elsewhere")).unwrap();
     site.start_and_push();

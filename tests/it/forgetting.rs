@@ -1,6 +1,5 @@
 //! What the runs of a night gave up is forgotten by one call behind them, and looked at once more before.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -24,13 +23,12 @@ fn site(retention: &str) -> Site {
     });
     site.write("config/targets.yaml", &targets.collect::<String>());
     let script = format!(
-        "#!/bin/sh\nfor word in \"$@\"; do\n  [ \"$word\" = forget ] || continue\n  echo call >>'{root}/forgets'\n  \
+        "for word in \"$@\"; do\n  [ \"$word\" = forget ] || continue\n  echo call >>'{root}/forgets'\n  \
          [ -e '{root}/no-forget' ] && {{ echo 'Fatal: the disk is on fire' >&2; exit 1; }}\n  \
          while [ -e '{root}/halt-forget' ]; do sleep 0.05; done\ndone\nexec '{}' \"$@\"\n",
         restic().canonicalize().unwrap().display()
     );
-    site.write("restic.sh", &script);
-    std::fs::set_permissions(site.path("restic.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    site.program("restic.sh", &script);
     site
 }
 
@@ -58,6 +56,22 @@ fn there(site: &Site) -> usize {
 
 fn wait_for_snapshots(site: &Site, count: usize) {
     wait_for(&format!("{count} snapshots"), FORGOTTEN_WITHIN, || (there(site) == count).then_some(()));
+}
+
+/// A site behind two nights that kept one each, whose forget failed: what was given up lies there.
+fn given_up() -> (Site, Value) {
+    let mut site = site("{last: 1}");
+    start(&mut site);
+    night(&site);
+    site.write("no-forget", "");
+    night(&site);
+    let failed = wait_for("the failed forget", FORGOTTEN_WITHIN, || {
+        let destination = destination(&site);
+        (destination["forget"]["health"] == "failed").then_some(destination)
+    });
+    assert_eq!(there(&site), 2 * JOBS);
+    std::fs::remove_file(site.path("no-forget")).unwrap();
+    (site, failed)
 }
 
 fn calls(site: &Site) -> usize {
@@ -99,28 +113,17 @@ fn many_runs_write_at_once_and_what_they_gave_up_goes_by_one_call() {
 
 #[test]
 fn a_forget_that_fails_is_told_and_what_was_given_up_waits_and_stays_where_the_policy_keeps_more_by_now() {
-    let mut site = site("{last: 1}");
-    start(&mut site);
-    night(&site);
-    site.write("no-forget", "");
-    night(&site);
-    let failed = wait_for("the failed forget", FORGOTTEN_WITHIN, || {
-        let destination = destination(&site);
-        (destination["forget"]["health"] == "failed").then_some(destination)
-    });
+    let (site, failed) = given_up();
     let why = failed["forget"]["problem"]["why"].as_str().unwrap().to_owned();
     assert!(why.contains("the disk is on fire"), "{failed}");
     assert_eq!(failed["forget"]["problem"]["commands"], json!(["larder destination forget local"]));
     assert_eq!(site.job("t0")["health"], "proven", "the backup itself is whole");
-    assert_eq!(there(&site), 2 * JOBS);
     // As somebody who types what is told; and one job keeps more since.
-    let root = site.root().display().to_string();
     site.edit("config/targets.yaml", "name: t0\n", "name: t0\npolicies: [more]\n");
     let policy = std::fs::read_to_string(site.path("config/policies.yaml")).unwrap();
     let more = policy.replace("name: daily\ndefault: true", "name: more").replace("last: 1", "last: 9");
     site.write("config/policies.yaml", &format!("{policy}---\n{more}"));
-    assert!(site.push("more").status.success(), "{root}");
-    std::fs::remove_file(site.path("no-forget")).unwrap();
+    assert!(site.push("more").status.success());
     let (code, shown) = said(&site, &["destination", "forget", "local"]);
     assert!(code == 0 && shown.contains(&format!("{} snapshots of {} jobs", JOBS - 1, JOBS - 1)), "{shown}");
     assert_eq!(there(&site), JOBS + 1, "nothing of a job that left its policy is forgotten");
@@ -130,18 +133,12 @@ fn a_forget_that_fails_is_told_and_what_was_given_up_waits_and_stays_where_the_p
 
 #[test]
 fn nothing_of_a_job_that_is_held_meanwhile_is_forgotten() {
-    let mut site = site("{last: 1}");
-    start(&mut site);
-    night(&site);
-    site.write("no-forget", "");
-    night(&site);
-    wait_for("the failed forget", FORGOTTEN_WITHIN, || (calls(&site) > 0).then_some(()));
+    let (site, _) = given_up();
     // Somebody takes the newest of t0 away: what was given up is all that is left of it.
     let snapshots = site.snapshots("restic");
     let of_t0 = |each: &&Value| each["tags"].as_array().unwrap().contains(&json!("target:t0"));
     let newest = snapshots.iter().rfind(of_t0).unwrap()["id"].as_str().unwrap().to_owned();
     site.restic("restic", &["forget", &newest]);
-    std::fs::remove_file(site.path("no-forget")).unwrap();
     let (_, shown) = said(&site, &["destination", "forget", "local"]);
     assert!(shown.contains(&format!("{} snapshots of {} jobs", JOBS - 1, JOBS - 1)), "{shown}");
     assert_eq!(there(&site), JOBS, "the old one of t0 and the new ones of the others");
@@ -210,14 +207,7 @@ fn a_destination_that_is_slow_delays_no_run_that_has_somewhere_else_to_go() {
 
 #[test]
 fn what_was_given_up_stays_and_is_missed_once_nothing_is_to_be_forgotten_from_there() {
-    let mut site = site("{last: 1}");
-    start(&mut site);
-    night(&site);
-    site.write("no-forget", "");
-    night(&site);
-    wait_for("the failed forget", FORGOTTEN_WITHIN, || {
-        (destination(&site)["forget"]["health"] == "failed").then_some(())
-    });
+    let (site, _) = given_up();
     let root = site.root().display().to_string();
     site.edit(
         "config/destinations.yaml",
@@ -225,7 +215,6 @@ fn what_was_given_up_stays_and_is_missed_once_nothing_is_to_be_forgotten_from_th
         &format!("password: {{file: {root}/secrets/repository}}\nappend_only: true"),
     );
     assert!(site.push("append-only").status.success());
-    std::fs::remove_file(site.path("no-forget")).unwrap();
     assert_eq!(destination(&site)["forget"], Value::Null, "nothing waits, and nothing failed");
     let (code, shown) = said(&site, &["destination", "forget", "local"]);
     assert!(code == 1 && shown.contains("append-only"), "{shown}");

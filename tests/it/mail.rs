@@ -138,10 +138,7 @@ fn a_destination_that_is_away_is_told_once_for_all_its_jobs_and_so_is_its_return
     );
     site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, usb]");
     let names = ["files", "more", "most"];
-    let targets = names
-        .map(|name| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n"))
-        .join("---\n");
-    site.write("config/targets.yaml", &targets);
+    site.targets(&names);
     site.start_and_push();
     for name in names {
         let run = site.run(name);
@@ -188,10 +185,7 @@ fn the_only_destination_that_is_away_is_told_at_once_and_once_while_its_jobs_wai
         &format!("path: {root}/usb/restic, require_mount: {root}/usb"),
     );
     let names = ["files", "more", "most"];
-    let targets = names
-        .map(|name| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n"))
-        .join("---\n");
-    site.write("config/targets.yaml", &targets);
+    site.targets(&names);
     site.start_and_push();
     for name in names {
         let run = site.run(name);

@@ -277,9 +277,7 @@ fn returned(site: &Site, target: &str) -> Vec<String> {
 fn the_jobs_that_a_dead_destination_lacks_are_run_once_when_it_is_back() {
     let Some(mut servers) = servers(&[]) else { return };
     let mut site = site(&servers, "");
-    let root = site.root().display().to_string();
-    let target = |name: &str| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
-    site.write("config/targets.yaml", &["files", "more", "most", "other"].map(target).join("---\n"));
+    site.targets(&["files", "more", "most", "other"]);
     site.start_and_push();
     servers.rest.kill();
     for (name, times) in [("files", 3), ("more", 1), ("other", 1)] {
@@ -312,9 +310,7 @@ fn the_jobs_that_a_dead_destination_lacks_are_run_once_when_it_is_back() {
 fn who_is_away_is_asked_until_it_is_there_and_gets_one_job_before_the_others() {
     let Some(mut servers) = servers(&[]) else { return };
     let mut site = site(&servers, "");
-    let root = site.root().display().to_string();
-    let target = |name: &str| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
-    site.write("config/targets.yaml", &["files", "more"].map(target).join("---\n"));
+    site.targets(&["files", "more"]);
     // Nothing else is there: the runs wait, and none is captured meanwhile.
     site.edit("config/policies.yaml", "destinations: [local, bucket, host, server]", "destinations: [server]");
     site.start_and_push();
@@ -346,12 +342,10 @@ fn who_is_away_is_asked_until_it_is_there_and_gets_one_job_before_the_others() {
 fn the_first_runs_of_a_night_make_one_repository_and_one_machine_key_wherever_it_is() {
     let Some(servers) = servers(&[]) else { return };
     let mut site = site(&servers, "");
-    let root = site.root().display().to_string();
-    let names: Vec<String> = (0..4).map(|number| format!("t{number}")).collect();
-    let target = |name: &String| format!("kind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
-    site.write("config/targets.yaml", &names.iter().map(target).collect::<Vec<_>>().join("---\n"));
+    let names = ["t0", "t1", "t2", "t3"];
+    site.targets(&names);
     site.start_and_push();
-    let start = |name: &String| {
+    let start = |name: &&str| {
         let answer = site.call("run.start", json!({"target": name})).unwrap();
         answer["runs"][0].as_str().unwrap().to_owned()
     };

@@ -87,6 +87,22 @@ impl Site {
         );
     }
 
+    /// Targets of these names, which all protect `data`, in the place of the one of [`Self::base_config`].
+    pub fn targets(&self, names: &[&str]) {
+        let root = self.root().display();
+        let document =
+            |name: &&str| format!("---\nkind: Target\nname: {name}\nplugin: files\nwith: {{paths: [{root}/data]}}\n");
+        self.write("config/targets.yaml", &names.iter().map(document).collect::<String>());
+    }
+
+    /// A program for this site, in the shell's words.
+    pub fn program(&self, name: &str, script: &str) -> PathBuf {
+        self.write(name, &format!("#!/bin/sh\n{script}"));
+        let path = self.path(name);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
     /// The fields of a `repository` below `home` in a bucket of this server, whose keys are written beside it.
     pub fn s3_repository(&self, port: u16, bucket: &str) -> String {
         self.write("secrets/access", storages::ACCESS_KEY);

@@ -94,7 +94,7 @@ impl RunExecutor {
             let missed = missed_no_longer(inventory, &job, there, |all| retention::superfluous(all, rules, &zone, now));
             let route = self.route(destination);
             let noted = match holdings::leaving::give_up(&route, &job, &gone).await {
-                Ok(()) => holdings::leaving::take_out(&route, &job, &missed).await,
+                Ok(()) => holdings::leaving::take_out(&route, [(job.clone(), missed)].into()).await,
                 Err(trouble) => Err(trouble),
             };
             match noted {

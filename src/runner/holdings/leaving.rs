@@ -6,8 +6,10 @@ use jiff::SignedDuration;
 
 use super::blocking;
 use crate::error::Trouble;
-use crate::run::holdings::{Known, KnownById};
+use crate::run::holdings::{Books, Known};
+use crate::run::retention::leaving::Ids;
 use crate::runner::route::Route;
+use crate::runner::world::World;
 use crate::store::{Batch, StoreError};
 use crate::types::{JobId, Name};
 
@@ -20,7 +22,11 @@ pub const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(1);
 /// # Errors
 /// When the store cannot be read or written.
 pub async fn give_up(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
-    set(route, job, ids.iter().cloned().collect(), |leaving, _| leaving).await?;
+    let (of, named) = (job.clone(), ids.iter().cloned().collect::<BTreeSet<String>>());
+    change(route, move |batch, name, books| {
+        mark(batch, name, books, |job, id, known| if *job == of { named.contains(id) } else { known.leaving })
+    })
+    .await?;
     if ids.is_empty() {
         return Ok(());
     }
@@ -38,56 +44,71 @@ pub async fn give_up(route: &Route, job: &JobId, ids: &[String]) -> Result<(), T
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub async fn keep(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
-    set(route, job, ids.iter().cloned().collect(), |named, before| before && !named).await
-}
-
-/// Marks what is there of the job by whether it is `named` and was marked before.
-async fn set(
-    route: &Route,
-    job: &JobId,
-    named: BTreeSet<String>,
-    leaves: fn(named: bool, before: bool) -> bool,
-) -> Result<(), Trouble> {
-    change(route, job, move |batch, name, job, all| {
-        for (id, known) in all.iter().filter(|(_, known)| !known.missing) {
-            let leaving = leaves(named.contains(id), known.leaving);
-            if leaving != known.leaving {
-                batch.put_known(name, job, id, &Known { leaving, ..known.clone() })?;
-            }
-        }
-        Ok(())
+pub async fn keep(route: &Route, ids: &Ids) -> Result<(), Trouble> {
+    let ids = ids.clone();
+    change(route, move |batch, name, books| {
+        let stays = |job: &JobId, id: &String| ids.get(job).is_some_and(|ids| ids.contains(id));
+        mark(batch, name, books, |job, id, known| known.leaving && !stays(job, id))
     })
     .await
+}
+
+/// Takes back all that was given up in a destination from which nothing is forgotten any more: what goes from there now is
+/// missed.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn keep_all(world: &World, name: &Name) -> Result<(), StoreError> {
+    change_now(world, name, |batch, name, books| mark(batch, name, books, |_, _, _| false))
 }
 
 /// Takes snapshots out that are gone.
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub async fn take_out(route: &Route, job: &JobId, ids: &[String]) -> Result<(), Trouble> {
-    let ids = ids.to_vec();
-    change(route, job, move |batch, name, job, all| {
-        ids.iter().filter(|id| all.contains_key(*id)).for_each(|id| batch.remove_known(name, job, id));
+pub async fn take_out(route: &Route, gone: Ids) -> Result<(), Trouble> {
+    change(route, move |batch, name, books| {
+        let known = gone.iter().flat_map(|(job, ids)| ids.iter().map(move |id| (job, id)));
+        known.filter(|(job, id)| books.knows(job, id)).for_each(|(job, id)| batch.remove_known(name, job, id));
         Ok(())
     })
     .await
 }
 
+/// Marks those that are there as leaving, or no longer, where that is not what is known of them.
+fn mark(
+    batch: &mut Batch,
+    name: &Name,
+    books: &Books,
+    leaves: impl Fn(&JobId, &String, &Known) -> bool,
+) -> Result<(), StoreError> {
+    for (job, all) in &books.by_job {
+        for (id, known) in all.iter().filter(|(_, known)| !known.missing) {
+            let leaving = leaves(job, id, known);
+            if leaving != known.leaving {
+                batch.put_known(name, job, id, &Known { leaving, ..known.clone() })?;
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn change(
     route: &Route,
-    job: &JobId,
-    write: impl FnOnce(&mut Batch, &Name, &JobId, &KnownById) -> Result<(), StoreError> + Send + 'static,
+    write: impl FnOnce(&mut Batch, &Name, &Books) -> Result<(), StoreError> + Send + 'static,
 ) -> Result<(), Trouble> {
-    let (world, name, job) = (route.world.clone(), route.destination.name.clone(), job.clone());
-    blocking(move || {
-        world.with_destinations(|ledger| {
-            let books = ledger.books(&name)?;
-            let Some(known) = books.by_job.get(&job) else { return Ok(()) };
-            let mut batch = Batch::default();
-            write(&mut batch, &name, &job, known)?;
-            if batch.is_empty() { Ok(()) } else { ledger.commit(batch) }
-        })
+    let (world, name) = (route.world.clone(), route.destination.name.clone());
+    blocking(move || change_now(&world, &name, write)).await
+}
+
+fn change_now(
+    world: &World,
+    name: &Name,
+    write: impl FnOnce(&mut Batch, &Name, &Books) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    world.with_destinations(|ledger| {
+        let mut batch = Batch::default();
+        write(&mut batch, name, &ledger.books(name)?)?;
+        if batch.is_empty() { Ok(()) } else { ledger.commit(batch) }
     })
-    .await
 }
