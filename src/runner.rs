@@ -21,6 +21,7 @@ mod identity;
 
 pub(crate) mod journal;
 
+mod inventory;
 mod listings;
 pub mod live;
 pub mod lost;

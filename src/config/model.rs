@@ -89,7 +89,7 @@ impl Default for Site {
 }
 
 /// Where artifacts are written and how many stay there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Artifacts {
     pub path: PathBuf,
     /// Refuse to write when `path` is not on a mounted file system of its own (below `/`).

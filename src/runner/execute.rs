@@ -169,7 +169,7 @@ struct RunExecutor {
     /// The first remark that is no hold of a kind of its own.
     remark: Option<Trouble>,
     /// What each repository holds since this run shipped to it.
-    inventories: BTreeMap<Name, Inventory>,
+    inventories: BTreeMap<Name, Arc<Inventory>>,
 }
 
 impl RunExecutor {

@@ -8,6 +8,7 @@ pub mod older;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
@@ -15,6 +16,8 @@ use crate::error::{Code, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
+pub use crate::runner::inventory::Inventory;
+use crate::runner::listings::Of;
 use crate::runner::lost;
 use crate::runner::route::Route;
 use crate::runner::world::World;
@@ -33,14 +36,6 @@ const REPAIRED: &str = "repaired";
 
 /// Jobs that left the config and miss snapshots, as far as they are named.
 const LINES_MAX: usize = 20;
-
-/// A listing, and what it means.
-#[derive(Clone, Debug)]
-pub struct Inventory {
-    pub listing: Vec<Snapshot>,
-    pub sorted: Sorted,
-    pub site: SiteId,
-}
 
 impl Inventory {
     /// An error where the state is older than the repository, or snapshots are gone from it without us.
@@ -101,24 +96,6 @@ impl Inventory {
         }));
         lines
     }
-
-    /// Whether it is a second snapshot of a run of ours.
-    #[must_use]
-    pub fn is_copy(&self, id: &str) -> bool {
-        self.sorted.copies.contains(id)
-    }
-
-    /// Whether it holds something else than its run put there.
-    #[must_use]
-    pub fn is_altered(&self, id: &str) -> bool {
-        self.sorted.altered.contains(id)
-    }
-
-    /// The order of a snapshot of ours; none: it is not ours, or a second one.
-    #[must_use]
-    pub fn order(&self, id: &str) -> Option<u64> {
-        self.sorted.ours.values().flatten().find(|ours| ours.id == id).map(|ours| ours.order)
-    }
 }
 
 /// Lists the repository and writes down what it holds.
@@ -165,7 +142,7 @@ pub async fn list(
     take_stock(route, artifacts, listed(route, restic, access)).await
 }
 
-/// As [`list`], perhaps by the call of another run that began since.
+/// As [`list`], perhaps by the look of another run that began since.
 ///
 /// # Errors
 /// As [`list`].
@@ -174,14 +151,11 @@ pub async fn list_with_others(
     restic: &Restic,
     access: &RepositoryAccess,
     artifacts: &Artifacts,
-) -> Result<Inventory, Trouble> {
-    let own = listed(route, restic, access);
-    let (name, listings) = (&route.destination.name, &route.world.listings);
-    let listing = Box::pin(async move {
-        let shared = listings.newest(name, &access.location, &route.context.cancel, own).await?;
-        Ok(shared.to_vec())
-    });
-    take_stock(route, artifacts, listing).await
+) -> Result<Arc<Inventory>, Trouble> {
+    let of =
+        Of { name: route.destination.name.clone(), location: access.location.clone(), artifacts: artifacts.clone() };
+    let own = Box::pin(list(route, restic, access, artifacts));
+    route.world.listings.newest(of, &route.context.cancel, own).await
 }
 
 type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<Snapshot>, Trouble>> + Send + 'a>>;

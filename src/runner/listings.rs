@@ -1,61 +1,88 @@
-//! One listing of a repository for all who ask at about the same time: four runs that end together need no four of them.
+//! One look into a repository for all who ask at about the same time: four runs that end together need no four of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Snapshot;
+use crate::config::model::Artifacts;
 use crate::error::{Trouble, codes};
 use crate::types::Name;
 
-/// The newest listing of each repository, by its destination and location, while somebody uses it.
-#[derive(Debug, Default)]
-pub struct Listings {
-    of: Mutex<BTreeMap<(Name, String), Turn>>,
+/// At most two looks a second: a night of many small runs otherwise takes longer to look than to ship.
+const APART: Duration = Duration::from_millis(500);
+
+/// Whose snapshots are looked for, and where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Of {
+    pub name: Name,
+    pub location: String,
+    /// Their manifests tell which snapshots are ours.
+    pub artifacts: Artifacts,
 }
 
-type Turn = Arc<tokio::sync::Mutex<Newest>>;
+/// The newest look into each repository, while somebody uses what it showed.
+#[derive(Debug)]
+pub struct Listings<T> {
+    of: Mutex<BTreeMap<Of, Turn<T>>>,
+    apart: Duration,
+}
 
-#[derive(Debug, Default)]
-struct Newest {
+impl<T> Default for Listings<T> {
+    fn default() -> Self {
+        Self { of: Mutex::default(), apart: APART }
+    }
+}
+
+type Turn<T> = Arc<tokio::sync::Mutex<Newest<T>>>;
+
+#[derive(Debug)]
+struct Newest<T> {
     begun: Option<Instant>,
-    listing: Weak<Vec<Snapshot>>,
+    seen: Weak<T>,
 }
 
-impl Listings {
-    /// A listing that began after this was called: that of somebody else, or `list`'s.
+impl<T> Default for Newest<T> {
+    fn default() -> Self {
+        Self { begun: None, seen: Weak::new() }
+    }
+}
+
+impl<T> Listings<T> {
+    /// What a look showed that began after this was called: that of somebody else, or `look`'s.
     ///
     /// # Errors
-    /// What `list` fails with, or that it was cancelled while another one was waited for.
+    /// What `look` fails with, or that it was cancelled while another one was waited for.
     pub async fn newest(
         &self,
-        name: &Name,
-        location: &str,
+        of: Of,
         cancel: &CancellationToken,
-        list: impl Future<Output = Result<Vec<Snapshot>, Trouble>>,
-    ) -> Result<Arc<Vec<Snapshot>>, Trouble> {
+        look: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<Arc<T>, Trouble> {
         let asked = Instant::now();
-        let turn = {
-            let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-            of.entry((name.clone(), location.to_owned())).or_default().clone()
-        };
+        let stopped = Trouble::new(codes::CANCELLED, format!("cancelled before {} was listed", of.name));
+        let turn = self.of.lock().unwrap_or_else(PoisonError::into_inner).entry(of).or_default().clone();
         let mut newest = tokio::select! {
             newest = turn.lock() => newest,
-            () = cancel.cancelled() => {
-                return Err(Trouble::new(codes::CANCELLED, format!("cancelled before {name} was listed")));
-            }
+            () = cancel.cancelled() => return Err(stopped),
         };
         if newest.begun.is_some_and(|begun| begun >= asked)
-            && let Some(listing) = newest.listing.upgrade()
+            && let Some(seen) = newest.seen.upgrade()
         {
-            return Ok(listing);
+            return Ok(seen);
+        }
+        // Who asks meanwhile shares this look.
+        if let Some(begun) = newest.begun {
+            tokio::select! {
+                () = tokio::time::sleep(self.apart.saturating_sub(begun.elapsed())) => {}
+                () = cancel.cancelled() => return Err(stopped),
+            }
         }
         let begun = Instant::now();
-        let listing = Arc::new(list.await?);
-        *newest = Newest { begun: Some(begun), listing: Arc::downgrade(&listing) };
-        Ok(listing)
+        let seen = Arc::new(look.await?);
+        *newest = Newest { begun: Some(begun), seen: Arc::downgrade(&seen) };
+        Ok(seen)
     }
 }
 
@@ -66,12 +93,16 @@ mod tests {
 
     use super::*;
 
+    fn nas(location: &str) -> Of {
+        Of { name: Name::parse("nas").unwrap(), location: location.to_owned(), artifacts: Artifacts::default() }
+    }
+
     #[tokio::test]
     async fn who_asks_while_one_is_taken_shares_the_next_and_nobody_gets_one_that_began_before() {
-        let (listings, taken) = (Arc::new(Listings::default()), Arc::new(AtomicUsize::new(0)));
-        let nas = Name::parse("nas").unwrap();
+        let (listings, taken) =
+            (Arc::new(Listings { apart: Duration::ZERO, ..Listings::default() }), Arc::new(AtomicUsize::new(0)));
         let ask = || {
-            let (listings, taken, nas) = (listings.clone(), taken.clone(), nas.clone());
+            let (listings, taken): (Arc<Listings<()>>, _) = (listings.clone(), taken.clone());
             tokio::spawn(async move {
                 let asked = Instant::now();
                 let begun = Arc::new(Mutex::new(None));
@@ -80,10 +111,10 @@ mod tests {
                     taken.fetch_add(1, Ordering::Relaxed);
                     *mark.lock().unwrap() = Some(Instant::now());
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    Ok(Vec::new())
+                    Ok(())
                 };
                 let cancel = CancellationToken::new();
-                let listing = listings.newest(&nas, "/mnt/nas", &cancel, list).await.unwrap();
+                let listing = listings.newest(nas("/mnt/nas"), &cancel, list).await.unwrap();
                 let begun = *begun.lock().unwrap();
                 assert!(begun.is_none_or(|begun| begun >= asked));
                 listing
@@ -108,17 +139,29 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_fails_is_nobody_elses_and_who_is_cancelled_waits_no_longer() {
-        let (listings, nas) = (Listings::default(), Name::parse("nas").unwrap());
+        let listings = Listings::default();
         let cancel = CancellationToken::new();
         let failed = async { Err(Trouble::new(codes::REPOSITORY_LOCKED, "locked")) };
-        assert!(listings.newest(&nas, "/a", &cancel, failed).await.is_err());
-        assert!(listings.newest(&nas, "/a", &cancel, async { Ok(Vec::new()) }).await.is_ok());
-        let never = listings.newest(&nas, "/a", &cancel, std::future::pending());
+        assert!(listings.newest(nas("/a"), &cancel, failed).await.is_err());
+        assert!(listings.newest(nas("/a"), &cancel, async { Ok(()) }).await.is_ok());
+        let never = listings.newest(nas("/a"), &cancel, std::future::pending());
         tokio::pin!(never);
         assert!(tokio::time::timeout(Duration::from_millis(20), &mut never).await.is_err());
         let stop = CancellationToken::new();
         stop.cancel();
-        let told = listings.newest(&nas, "/a", &stop, async { Ok(Vec::new()) }).await.unwrap_err();
+        let told = listings.newest(nas("/a"), &stop, async { Ok(()) }).await.unwrap_err();
         assert!(told.is(codes::CANCELLED), "{told}");
+    }
+
+    #[tokio::test]
+    async fn two_looks_are_half_a_second_apart_and_those_who_ask_meanwhile_share_the_second() {
+        let (listings, cancel) = (Listings::default(), CancellationToken::new());
+        let looks = AtomicUsize::new(0);
+        let look = || listings.newest(nas("/a"), &cancel, async { Ok(looks.fetch_add(1, Ordering::Relaxed)) });
+        let first = look().await.unwrap();
+        let begun = Instant::now();
+        let (one, two, three) = tokio::join!(look(), look(), look());
+        assert!(begun.elapsed() >= APART / 2, "{:?}", begun.elapsed());
+        assert_eq!((*first, *one.unwrap(), *two.unwrap(), *three.unwrap()), (0, 1, 1, 1));
     }
 }

@@ -1,6 +1,7 @@
 //! One run into one destination: identity, snapshot, and afterwards retention.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -51,18 +52,20 @@ pub struct Shipped {
     pub shipment: Shipment,
     pub notices: Vec<Trouble>,
     /// What the repository holds since; none: it could not be listed.
-    pub inventory: Option<Inventory>,
+    pub inventory: Option<Arc<Inventory>>,
 }
 
-/// Makes one snapshot of `spec`; what went wrong is in the shipment.
+/// Makes one snapshot of `spec`, and calls `on_made` when it only has to be seen there; what went wrong is in the shipment.
 pub async fn ship(
     route: &Route,
     spec: &SnapshotSpec,
     parent: Option<String>,
     mut on_progress: impl FnMut(u64, u64) + Send,
+    on_made: impl FnOnce() + Send,
 ) -> Shipped {
     let start = Instant::now();
-    let made = attempt(route, spec, parent, |progress| on_progress(progress.bytes_done, progress.bytes_total)).await;
+    let on_progress = |progress: Progress| on_progress(progress.bytes_done, progress.bytes_total);
+    let made = attempt(route, spec, parent, on_progress, on_made).await;
     let shipped = shipment(route, spec, made, start.elapsed());
     let shipment = &shipped.shipment;
     let (outcome, trouble, now) = (shipment.outcome, shipment.trouble.clone(), route.world.clock.now());
@@ -208,7 +211,7 @@ fn told(total: u64, what: &str, named: &[String]) -> String {
 /// A snapshot that was made, and what the repository holds since; else why that could not be seen.
 struct Made {
     report: BackupReport,
-    inventory: Result<Inventory, Trouble>,
+    inventory: Result<Arc<Inventory>, Trouble>,
 }
 
 async fn attempt(
@@ -216,11 +219,12 @@ async fn attempt(
     spec: &SnapshotSpec,
     parent: Option<String>,
     on_progress: impl FnMut(Progress) + Send,
+    on_made: impl FnOnce() + Send,
 ) -> Result<Made, Trouble> {
     let waiting = Instant::now();
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
-    let _slot = tokio::select! {
+    let slot = tokio::select! {
         slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
         () = route.context.cancel.cancelled() => return Err(stopped()),
         () = tokio::time::sleep(route.deadline) => {
@@ -254,6 +258,8 @@ async fn attempt(
     };
     let failed = |error: EngineError| error.trouble();
     let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
+    drop(slot);
+    on_made();
     // One listing proves the snapshot, decides the retention and shows what vanished.
     let inventory = holdings::list_with_others(route, &restic, &access, &spec.artifacts).await;
     if let Ok(inventory) = &inventory {

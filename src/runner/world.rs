@@ -13,6 +13,7 @@ use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::process::Log;
 use crate::runner::given_up::GivenUp;
+use crate::runner::inventory::Inventory;
 use crate::runner::listings::Listings;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
@@ -58,7 +59,7 @@ pub struct World {
     pub(crate) listed: Notify,
     /// What waits to be forgotten.
     pub given_up: GivenUp,
-    pub(super) listings: Listings,
+    pub(super) listings: Listings<Inventory>,
     /// Storages that did not answer a moment ago.
     pub(super) silences: Silences,
     /// Destinations whose objects' locks are being looked at.

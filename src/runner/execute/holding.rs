@@ -40,7 +40,12 @@ impl RunExecutor {
     /// Takes what is usual from what is there, where the state may have forgotten it; whether somebody accepted that the
     /// state is lost or old says nothing of the data.
     pub(super) async fn recall(&mut self) {
-        let unread = recall::unread(&self.world, self.inventories.iter(), &self.job, self.record.id);
+        let unread = recall::unread(
+            &self.world,
+            self.inventories.iter().map(|(name, each)| (name, &**each)),
+            &self.job,
+            self.record.id,
+        );
         let (told, mut recalled) = match unread {
             Ok(Some(unread)) => unread,
             Ok(None) => return,

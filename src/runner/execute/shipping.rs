@@ -81,17 +81,25 @@ impl RunExecutor {
             let parent = self.job.parents.get(&destination.name).cloned();
             let spec = spec.clone();
             let record = self.record.clone();
+            let waits = (!self.target.hooks.hold_something()).then(|| self.waits.clone());
             underway.spawn(async move {
                 let mut told = Instant::now();
                 let world = route.world.clone();
                 let name = route.destination.name.to_string();
-                let shipped = ship::ship(&route, &spec, parent, |done, total| {
+                let on_progress = |done, total| {
                     if told.elapsed() >= PROGRESS_EVERY {
                         told = Instant::now();
                         tell(&world, &record, RunState::Shipping, Some(name.clone()), done, total);
                     }
-                })
-                .await;
+                };
+                // One storage that is slow, or dead, delays what goes elsewhere no longer, nor does a look into one.
+                let on_made = || {
+                    if let Some(waits) = waits {
+                        waits.store(true, Ordering::Relaxed);
+                        world.freed.notify_one();
+                    }
+                };
+                let shipped = ship::ship(&route, &spec, parent, on_progress, on_made).await;
                 (index, shipped)
             });
         }
@@ -105,13 +113,7 @@ impl RunExecutor {
                     if let Some(inventory) = shipped.inventory {
                         self.inventories.insert(shipped.shipment.destination.clone(), inventory);
                     }
-                    let is_there = shipped.shipment.snapshot.is_some();
                     shipments.push((index, shipped.shipment));
-                    if is_there && !underway.is_empty() && !self.target.hooks.hold_something() {
-                        // One storage that is slow, or dead, delays what goes elsewhere no longer.
-                        self.waits.store(true, Ordering::Relaxed);
-                        self.world.freed.notify_one();
-                    }
                 }
                 Err(error) => self.warn(Trouble::new(codes::INTERNAL, format!("a shipment stopped: {error}"))),
             }
