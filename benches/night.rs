@@ -1,8 +1,9 @@
-//! A night of many small targets, against the shell loop that people write: `restic backup` and `restic forget` for each.
+//! A night of many small targets, against the shell loop that people write, `restic backup` and `restic forget` for each,
+//! and against the same restic calls alone with the machine key, four at a time.
 //!
 //! `cargo bench --bench night` prints the figures of 70 targets to a directory, to a bucket and to a directory beside a
-//! server that never answers; `-- local`, `-- s3`, `-- hole`, `-- snapshots` only one of them. Nothing here can fail by
-//! being slow.
+//! server that never answers; `-- local`, `-- s3`, `-- hole`, `-- snapshots` only one of them, `-- alone` the first without
+//! the loop. Nothing here can fail by being slow.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../tests/it/site.rs"]
@@ -31,6 +32,13 @@ fn main() {
         let loop_took = shell_loop(&site, &Way::Local);
         let night = measured(&mut site, "restic");
         tell("a directory", &night, loop_took);
+        restic_alone(&site);
+    }
+    if wanted.iter().any(|each| each == "alone") {
+        let mut site = fill(Site::new(), &[], "local");
+        let night = measured(&mut site, "restic");
+        tell("a directory", &night, Duration::ZERO);
+        restic_alone(&site);
     }
     if is_wanted("s3") {
         let Some(server) = storages::rclone("s3", &["--auth-key", &login()], |files| {
@@ -135,6 +143,43 @@ fn shell_loop(site: &Site, way: &Way) -> Duration {
         took = begun.elapsed();
     }
     took
+}
+
+/// What the restic calls of a night take by themselves, in the repository of the site.
+fn restic_alone(site: &Site) {
+    let kept = std::fs::read_dir(site.path("state/cache/machine-keys")).unwrap().next().unwrap().unwrap().path();
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    site.write("secrets/machine", kept["secret"].as_str().unwrap());
+    change(site, 100);
+    let call = |args: &[&str]| {
+        let mut command = Command::new(restic());
+        command.args(["-q", "-r", &site.path("restic").display().to_string()]).args(args);
+        command.env("RESTIC_PASSWORD_FILE", site.path("secrets/machine"));
+        command.env("RESTIC_KEY_HINT", kept["key"].as_str().unwrap());
+        command.env("RESTIC_CACHE_DIR", site.path("state/cache/restic"));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", text(&done));
+    };
+    let (begun, before) = (Instant::now(), cpu(std::process::id()).1);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if number >= TARGETS {
+                        return;
+                    }
+                    call(&["backup", &site.path(&format!("data/t{number:02}")).display().to_string()]);
+                }
+            });
+        }
+    });
+    println!(
+        "the {TARGETS} backups alone with the machine key, four at a time: {}; CPU {:.1} s",
+        seconds(begun.elapsed()),
+        cpu(std::process::id()).1 - before
+    );
 }
 
 struct Night {

@@ -1,7 +1,7 @@
 //! Looks at paths that somebody named, off the caller's thread and with an end.
 //!
-//! A share whose server is gone answers never, and a thread in such a call can't be ended. So each look has a thread of
-//! its own, its caller waits for a while only, and a path that is being waited for is not looked at a second time: a caller
+//! A share whose server is gone answers never, and a thread in such a call can't be ended. So each look has a thread to
+//! itself, its caller waits for a while only, and a path that is being waited for is not looked at a second time: a caller
 //! that asks again is told at once. When the path answers after all, the thread ends and the next look is a new one.
 //!
 //! A thread may be waiting for something that is not at the path any more: an unmounted share, a pipe that was replaced. So
@@ -11,6 +11,7 @@
 
 mod ahead;
 mod mounts;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -284,7 +285,7 @@ impl Waiting {
         let stand = Arc::new(Mutex::new(if beside.is_some() { Stand::GivenUp } else { Stand::Looking }));
         // However the look ends, by a panic too, and where there is no thread for it.
         let end = End { path: path.to_owned(), mounts: mounts.clone(), stand: stand.clone(), has_answered: true };
-        let spawned = std::thread::Builder::new().name("larder-look".to_owned()).spawn(move || {
+        let spawned = threads::run(move || {
             let mut end = end;
             match (ahead::send(&end.path), kind, beside) {
                 // The caller was told, or a newer look is under way: whether the path answers is for that to say.

@@ -169,12 +169,11 @@ impl Root {
         members.into_iter().filter(|process| !process.zombie).collect()
     }
 
-    fn terminate(&self, known: &mut BTreeSet<(i32, u64)>) -> bool {
+    fn terminate(&self, known: &mut BTreeSet<(i32, u64)>) {
         let members = self.members(&table::read(), known);
         for signal in [Signal::SIGTERM, Signal::SIGCONT] {
             self.send(&members, signal);
         }
-        !members.is_empty()
     }
 
     /// Signals each member once: those in the group by the group, while its number is certainly still the leader's.
@@ -192,10 +191,27 @@ impl Root {
 
     fn end(&self, grace: Duration) -> Vec<i32> {
         let mut known = BTreeSet::new();
-        if !grace.is_zero() && self.terminate(&mut known) {
+        if !grace.is_zero() {
+            // Nearly always: a look at all processes is what a small child costs most.
+            if self.living(&mut known).is_empty() {
+                return Vec::new();
+            }
+            self.terminate(&mut known);
             self.wait_until_empty(grace, None, &mut known);
         }
         self.wait_until_empty(KILL_MAX, Some(Signal::SIGKILL), &mut known)
+    }
+
+    /// Who lives, behind one look; the dead that fell to us are reaped.
+    fn living(&self, known: &mut BTreeSet<(i32, u64)>) -> Vec<Process> {
+        let table = table::read();
+        let members = self.members(&table, known);
+        self.reap_orphans(&table, known);
+        if members.is_empty() && known.len() > 1 {
+            // A parent may have died behind our look at its child, which fell to us only then.
+            self.reap_orphans(&table::read(), known);
+        }
+        members
     }
 
     /// Looks again until nobody lives or `bound` is over, with `signal` to all at every look; then who is left.
@@ -203,13 +219,7 @@ impl Root {
         let start = Instant::now();
         let mut pause = LOOK_MIN;
         loop {
-            let table = table::read();
-            let members = self.members(&table, known);
-            self.reap_orphans(&table, known);
-            if members.is_empty() && known.len() > 1 {
-                // A parent may have died behind our look at its child, which fell to us only then.
-                self.reap_orphans(&table::read(), known);
-            }
+            let members = self.living(known);
             if members.is_empty() || start.elapsed() >= bound {
                 return members.iter().map(|process| process.pid).collect();
             }

@@ -1,5 +1,6 @@
 //! Databases below a directory of this host, and whether a program works with them.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -51,11 +52,11 @@ pub(crate) fn look(roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looke
 }
 
 pub(crate) fn look_within(bounds: Bounds, roots: &[PathBuf], excluded: &dyn Fn(&Path) -> bool) -> Looked {
-    let open = open_files();
     let started = Instant::now();
     let now = SystemTime::now();
     let mut looked = Looked::default();
     let mut entries = 0;
+    let open = OpenFiles::default();
     for root in roots {
         let mut found = FoundDatabases::default();
         let mut busy: BTreeSet<PathBuf> = BTreeSet::new();
@@ -78,7 +79,7 @@ pub(crate) fn look_within(bounds: Bounds, roots: &[PathBuf], excluded: &dyn Fn(&
                 continue;
             }
             let age = metadata.modified().ok().map(|time| now.duration_since(time).unwrap_or_default());
-            if open.contains(&(metadata.dev(), metadata.ino())) || age.is_some_and(|age| age < RECENT) {
+            if age.is_some_and(|age| age < RECENT) {
                 busy.insert(path.clone());
             }
             let name = path.as_os_str().as_bytes();
@@ -92,7 +93,8 @@ pub(crate) fn look_within(bounds: Bounds, roots: &[PathBuf], excluded: &dyn Fn(&
             let path = PathBuf::from(std::ffi::OsStr::from_bytes(name));
             // What lies in a directory comes right behind it.
             let within = busy.range(path.clone()..).next().is_some_and(|first| first.starts_with(&path));
-            let in_use = within || BESIDE.iter().any(|end| busy.contains(&with_suffix(&path, end)));
+            let beside = || BESIDE.iter().any(|end| busy.contains(&with_suffix(&path, end)));
+            let in_use = within || beside() || open.has(&path);
             looked.databases.push(Database { kind, path, in_use });
         }
     }
@@ -104,6 +106,28 @@ fn head(path: &Path) -> Vec<u8> {
     // What cannot be read is told by whoever keeps it.
     let _ = std::fs::File::open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut head));
     head
+}
+
+/// What processes have open, looked for where there is a database: every file of every process is asked for.
+#[derive(Default)]
+struct OpenFiles(OnceCell<HashSet<(u64, u64)>>);
+
+impl OpenFiles {
+    /// Whether a process has a file of the database at `path` open: it, one below it, or one beside it.
+    fn has(&self, path: &Path) -> bool {
+        let open = self.0.get_or_init(open_files);
+        let mut left: Vec<PathBuf> = BESIDE.iter().map(|end| with_suffix(path, end)).collect();
+        left.push(path.to_owned());
+        while let Some(path) = left.pop() {
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+            if metadata.is_dir() {
+                left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            } else if open.contains(&(metadata.dev(), metadata.ino())) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
 /// Device and inode of what processes have open, as far as they may be seen.
@@ -145,6 +169,10 @@ mod tests {
         std::fs::write(at("pg/base/1"), "x").unwrap();
         old(&at("pg/PG_VERSION"));
         old(&at("pg/base/1"));
+        std::fs::write(at("logged.db"), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
+        std::fs::write(at("logged.db-wal"), "x").unwrap();
+        old(&at("logged.db"));
+        old(&at("logged.db-wal"));
         std::fs::write(at("skipped.db"), [&b"SQLite format 3\0"[..], &[0; 496]].concat()).unwrap();
         let told = || {
             let looked = look(&[directory.path().to_owned()], &|path| path.ends_with("skipped.db"));
@@ -157,15 +185,20 @@ mod tests {
             told.sort();
             told
         };
-        assert_eq!(told(), [("old.db".to_owned(), false), ("pg".to_owned(), false)]);
+        let all = |logged, old, pg| {
+            [("logged.db", logged), ("old.db", old), ("pg", pg)].map(|(name, used)| (name.to_owned(), used)).to_vec()
+        };
+        assert_eq!(told(), all(false, false, false));
         // Another process has it open.
         let mut reader = std::process::Command::new("sleep");
-        let mut child = reader.arg("60").stdin(std::fs::File::open(at("old.db")).unwrap()).spawn().unwrap();
+        let log = std::fs::File::open(at("logged.db-wal")).unwrap();
+        let mut child = reader.arg("60").stdin(std::fs::File::open(at("old.db")).unwrap()).stdout(log).spawn().unwrap();
+        let opened = told();
         std::fs::write(at("pg/base/1"), "y").unwrap();
-        let now = told();
+        let written = told();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(now, [("old.db".to_owned(), true), ("pg".to_owned(), true)]);
+        assert_eq!((opened, written), (all(true, true, false), all(true, true, true)));
     }
     #[test]
     fn a_look_that_a_bound_ended_names_the_roots_that_it_did_not_come_through() {
