@@ -339,13 +339,17 @@ impl Restic {
             // It ended by itself, and not in a panic (2), so it took its locks away.
             children.forget(child);
         }
-        let Hearing { mut complaints, stuck, vain, .. } = hearing;
+        let Hearing { mut complaints, stuck, mut vain, retries, .. } = hearing;
         if let Some(silent) = silent {
             return Err(EngineError::Silent { silent });
         }
+        if stuck || matches!(finished.exit, Exit::DeadlineExceeded(_) | Exit::NoProgress(_)) {
+            let tried = retries.under_way(Instant::now());
+            vain = vain.or_else(|| tried.map(|text| Vain::TooLong(text.to_owned())));
+        }
         let exit = match (stuck, vain) {
-            (true, _) => Exit::NoProgress(self.stall),
-            (false, Some(vain)) => {
+            (true, None) => Exit::NoProgress(self.stall),
+            (_, Some(vain)) => {
                 complaints.in_vain = matches!(vain, Vain::TooLong(_));
                 let (Vain::Lasting(text) | Vain::TooLong(text)) = vain;
                 complaints.exit = Some((1, text));

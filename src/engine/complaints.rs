@@ -167,9 +167,6 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
         Exit::Code(127) => return EngineError::ProgramMissing { program: "restic".to_owned(), detail },
         Exit::Success | Exit::Code(_) | Exit::Signal(_) => {}
     }
-    if complaints.in_vain {
-        return EngineError::InVain { location: location(), detail };
-    }
     let said = complaints.last_word().to_lowercase();
     let says = |any: &[&str]| any.iter().any(|part| said.contains(part));
     if says(&["no space left on device", "disk quota exceeded", "file too large", "not enough space"]) {
@@ -182,6 +179,8 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
         EngineError::Certificate { location: location(), detail }
     } else if is_remote && says(&DENIED) {
         EngineError::Denied { location: location(), detail }
+    } else if is_remote && says(&BUSY) {
+        EngineError::Busy { location: location(), detail }
     } else if is_remote && says(&UNREACHABLE) {
         EngineError::Unreachable { location: location(), detail }
     } else if says(&["repository does not exist", "unable to open config file"]) {
@@ -190,6 +189,8 @@ pub(super) fn classify(operation: &str, location: &str, exit: &Exit, complaints:
         EngineError::NotWritable { location: location(), detail }
     } else if says(&DAMAGE) {
         EngineError::Damaged { location: location(), detail }
+    } else if complaints.in_vain {
+        EngineError::InVain { location: location(), detail }
     } else {
         EngineError::Failed { operation: operation.to_owned(), how: how(exit), detail }
     }
@@ -211,8 +212,20 @@ const DENIED: [&str; 12] = [
     "permission denied (",
 ];
 
+/// How a server that takes no more for now reads in restic's words.
+const BUSY: [&str; 8] = [
+    "slow down",
+    "slowdown",
+    "please reduce your request rate",
+    "too many requests",
+    "(429)",
+    "(503)",
+    "503 service unavailable",
+    "service unavailable",
+];
+
 /// How a server's absence reads in restic's words.
-const UNREACHABLE: [&str; 9] = [
+const UNREACHABLE: [&str; 13] = [
     "connection refused",
     "no such host",
     "i/o timeout",
@@ -220,6 +233,10 @@ const UNREACHABLE: [&str; 9] = [
     "network is unreachable",
     "connection timed out",
     "connection reset by peer",
+    "broken pipe",
+    ": eof",
+    "unexpected eof",
+    "use of closed network connection",
     "could not resolve hostname",
     "unable to start the sftp session",
 ];

@@ -40,7 +40,7 @@ pub enum EngineError {
     LockMissing { id: String, location: String, there: Vec<String> },
     #[error("the {lock} is in use: {why}")]
     LockAlive { lock: String, why: String },
-    #[error("{location} does not work: restic tried the same for minutes: {detail}")]
+    #[error("{location} does not work, however often restic tries the same: {detail}")]
     InVain { location: String, detail: String },
     #[error("the password of the repository {location} is wrong")]
     WrongPassword { location: String },
@@ -82,6 +82,8 @@ pub enum EngineError {
     Certificate { location: String, detail: String },
     #[error("{location} does not let us: {detail}")]
     Denied { location: String, detail: String },
+    #[error("{location} takes no more for now: {detail}")]
+    Busy { location: String, detail: String },
     #[error("{location} cannot be reached: {detail}")]
     Unreachable { location: String, detail: String },
     #[error("{silent}")]
@@ -117,6 +119,7 @@ impl EngineError {
             Self::LockId { .. } => codes::BAD_LOCK_ID,
             Self::LockMissing { .. } => codes::LOCK_MISSING,
             Self::LockAlive { .. } => codes::LOCK_ALIVE,
+            Self::Busy { .. } => codes::SERVER_BUSY,
             Self::InVain { .. } => codes::REPOSITORY_FAILING,
             Self::Silent { .. } => codes::PATH_HANGING,
             Self::Storage { code, .. } => *code,
@@ -184,7 +187,8 @@ impl EngineError {
                 .to_owned(),
             Self::Denied { .. } => "check the credentials in the destination's `repository`, and what they may do there".to_owned(),
             Self::Unreachable { .. } => "look at the network and at the server; `larder destination test` says how far it gets".to_owned(),
-            Self::InVain { .. } => "look at the disk and its cables (`dmesg`), or at the network".to_owned(),
+            Self::Busy { .. } => "wait some minutes; if it goes on, fewer at once (`concurrency.per_destination` of the site) or a larger plan help".to_owned(),
+            Self::InVain { .. } => "look at the disk and its cables (`dmesg`), or at the network and the server's log".to_owned(),
             Self::WrongPassword { .. } => "check the destination's `password` in the config".to_owned(),
             Self::Damaged { location, .. } => {
                 format!("keep a copy, then run `restic -r {location} check --read-data` and follow what it says")

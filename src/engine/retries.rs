@@ -12,6 +12,9 @@ use super::messages;
 /// For so long one and the same access may be tried again.
 const SAME_MAX: Duration = Duration::from_mins(5);
 
+/// What was tried again for so long when restic's time was over is why it was over.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
 /// Accesses that are remembered at once; restic makes far fewer in parallel.
 const ACCESSES_MAX: usize = 256;
 
@@ -46,7 +49,14 @@ pub(super) enum Vain {
 /// The accesses that failed and are being tried again.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
-    since: BTreeMap<String, Instant>,
+    failing: BTreeMap<String, Failing>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    /// What restic said of it last.
+    text: String,
 }
 
 impl Retries {
@@ -54,7 +64,7 @@ impl Retries {
     pub(super) fn hear(&mut self, line: &str, now: Instant) -> Option<Vain> {
         let text = about_retries(line)?;
         if let Some((access, _)) = text.split_once(AT_LAST) {
-            self.since.remove(access);
+            self.failing.remove(access);
             return None;
         }
         let lower = text.trim_end().to_ascii_lowercase();
@@ -62,11 +72,18 @@ impl Retries {
             return Some(Vain::Lasting(text));
         }
         let (access, _) = text.split_once(AGAIN)?;
-        if self.since.len() >= ACCESSES_MAX && !self.since.contains_key(access) {
+        if self.failing.len() >= ACCESSES_MAX && !self.failing.contains_key(access) {
             return None;
         }
-        let since = *self.since.entry(access.to_owned()).or_insert(now);
-        (now.duration_since(since) >= SAME_MAX).then_some(Vain::TooLong(text))
+        let failing = self.failing.entry(access.to_owned()).or_insert(Failing { since: now, text: String::new() });
+        failing.text.clone_from(&text);
+        (now.duration_since(failing.since) >= SAME_MAX).then_some(Vain::TooLong(text))
+    }
+
+    /// What is being tried again for the longest time; none for a moment only.
+    pub(super) fn under_way(&self, now: Instant) -> Option<&str> {
+        let oldest = self.failing.values().min_by_key(|each| each.since)?;
+        (now.duration_since(oldest.since) >= TOLD_AFTER).then_some(&oldest.text)
     }
 }
 
@@ -124,5 +141,17 @@ mod tests {
         let late = start + SAME_MAX;
         assert_eq!(retries.hear(&failed("b"), late), None);
         assert!(matches!(retries.hear(&failed("a"), late), Some(Vain::TooLong(text)) if text.contains("<data/a>")));
+    }
+
+    #[test]
+    fn what_is_tried_again_when_the_time_is_over_is_known_and_what_went_well_at_last_is_not() {
+        let (mut retries, start) = (Retries::default(), Instant::now());
+        let failed = |why: &str| format!("Save(<data/a>) returned error, retrying after 2s: {why}");
+        retries.hear(&failed("503 Slow Down"), start);
+        assert_eq!(retries.under_way(start), None, "it may go well the next time");
+        retries.hear(&failed("unexpected EOF"), start + TOLD_AFTER);
+        assert_eq!(retries.under_way(start + TOLD_AFTER), Some(failed("unexpected EOF").as_str()));
+        retries.hear("Save(<data/a>) operation successful after 2 retries", start + TOLD_AFTER);
+        assert_eq!(retries.under_way(start + SAME_MAX), None);
     }
 }

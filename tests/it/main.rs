@@ -41,6 +41,7 @@ mod source;
 mod storage;
 mod store;
 mod support;
+mod toxic;
 mod upkeep;
 mod weighed;
 mod whole;
