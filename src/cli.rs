@@ -16,13 +16,14 @@ mod serve;
 mod show;
 pub mod socket;
 mod state_commands;
+mod statistics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::cli::args::{Cli, Command, Global, HookKind, SchemaKind};
+use crate::cli::args::{Cli, Command, DestinationVerb, Global, HookKind, SchemaKind};
 use crate::cli::client::CallError;
 use crate::error::{Kind, Trouble, codes};
 use crate::plugin::Catalogue;
@@ -111,6 +112,7 @@ fn dispatch(cli: Cli) -> Done {
         Command::Resume(args) => runs::resume(global, &args),
         Command::Accept(args) => runs::accept(global, &args),
         Command::Confirm(args) => runs::confirm(global, &args),
+        Command::Destination(args) if args.action == DestinationVerb::Stats => statistics::show(global, &args),
         Command::Destination(args) => runs::destination(global, &args),
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Export(args) => state_commands::export(global, &args),

@@ -25,6 +25,7 @@ mod returns;
 mod rewind;
 mod source_watch;
 mod state_watch;
+mod statistics;
 pub(crate) mod stop;
 mod undo;
 mod upkeep;

@@ -1,5 +1,7 @@
 //! The view as Prometheus text. A fresh registry for each scrape, so the series of what is gone are gone too.
 
+mod statistics;
+
 use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
@@ -26,6 +28,7 @@ pub fn render(view: &View) -> Result<String, MetricsError> {
     page.site(view)?;
     page.jobs(view)?;
     page.destinations(view)?;
+    page.statistics(view)?;
     page.registry.register(Box::new(ProcessCollector::for_self()))?;
     Ok(TextEncoder::new().encode_to_string(&page.registry.gather())?)
 }
@@ -268,11 +271,19 @@ mod tests {
             r#"larder_destination_up{destination="nas"} 1"#,
             r#"larder_destination_up{destination="usb"} 0"#,
             "larder_everything_proven 0",
+            r#"larder_destination_stored_bytes{destination="nas"} 500000000000"#,
+            r#"larder_destination_dedup_saved_bytes{destination="nas"} 2200000000000"#,
+            r#"larder_destination_growth_bytes_per_day{destination="nas"} 1000000000"#,
+            r#"larder_destination_cost_monthly{currency="USD",destination="nas"} 3.5"#,
+            r#"larder_destination_cost_monthly_expected{currency="USD",destination="nas"} 4.13"#,
+            r#"larder_destination_statistics_failed{destination="usb"} 1"#,
+            r#"larder_target_stored_bytes{destination="nas",target="gitea"} 600000000"#,
             "larder_runs_in_progress 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
         assert!(!text.contains(r#"larder_job_last_success_timestamp_seconds{policy="daily",target="new-one"}"#));
+        assert!(!text.contains("larder_target_growth_bytes_per_day{"), "three daily figures are too few");
         assert!(text.contains("process_resident_memory_bytes"));
     }
 

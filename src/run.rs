@@ -18,6 +18,7 @@ pub mod holdings;
 pub mod judgement;
 pub mod recovery;
 pub mod retention;
+pub mod statistics;
 pub mod turned;
 pub mod usual;
 

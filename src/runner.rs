@@ -33,6 +33,7 @@ mod place;
 pub(crate) mod route;
 pub mod ship;
 mod silence;
+pub mod statistics;
 
 mod recall;
 mod weigh;

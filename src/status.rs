@@ -19,6 +19,8 @@ pub mod render;
 
 pub mod repository;
 
+pub mod statistics;
+
 pub mod verdict;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Code;
 use crate::run::hold::HoldKind;
+use crate::status::statistics::{StatisticsView, TargetStatisticsView};
 use crate::types::{Name, Outcome, Revision, RunId};
 
 /// The version of the view's shape; a field is only ever added within one.
@@ -254,6 +257,9 @@ pub struct TargetView {
     /// The worst of its jobs.
     pub health: Health,
     pub jobs: Vec<JobView>,
+    /// Its figures in each destination where it has snapshots.
+    #[serde(default)]
+    pub statistics: Vec<TargetStatisticsView>,
 }
 
 /// One job.
@@ -364,7 +370,7 @@ pub struct ArtifactView {
 }
 
 /// One destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DestinationView {
     pub name: Name,
     pub location: String,
@@ -404,6 +410,9 @@ pub struct DestinationView {
     /// Whether anybody looked for one since the daemon's start.
     #[serde(default)]
     pub locks_known: bool,
+    /// How much lies there, how it grows and what it costs; none: nobody tried to gather that yet.
+    #[serde(default)]
+    pub statistics: Option<StatisticsView>,
 }
 
 /// A lock of somebody else in a repository.

@@ -27,6 +27,7 @@ pub mod record;
 mod refill;
 pub mod scan;
 pub mod sled_store;
+pub mod statistics;
 pub mod trouble;
 pub mod unfinished;
 mod witness;

@@ -302,6 +302,9 @@ pub struct DestinationArgs {
     /// For `rewind`: do it; without, only what would come back is said
     #[arg(long)]
     pub yes: bool,
+    /// For `stats`: show what was gathered last, and ask no repository
+    #[arg(long)]
+    pub last: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -321,6 +324,8 @@ pub enum DestinationVerb {
     ExtendLocks,
     /// Bring back what somebody deleted or overwrote in a bucket that keeps versions
     Rewind,
+    /// Gather how much lies there, what is saved, how it grows and what it costs; of all destinations without a name
+    Stats,
 }
 
 #[derive(Debug, Args)]

@@ -18,8 +18,9 @@ use crate::runner::control::{Acceptance, OperationStatus, ReconcileResult, Recon
 use crate::runner::live::RunUpdate;
 use crate::types::{ByteSize, Name, Outcome, RunId, show_duration};
 
-/// Between two looks at a run in progress.
+/// Between two looks at a run or an operation in progress, and behind the first at an operation.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
+const LOOK_FIRST: Duration = Duration::from_millis(10);
 
 /// How many entries a page of a list has.
 const PAGE: u32 = 200;
@@ -91,7 +92,7 @@ pub(crate) fn follow(client: &Client, runs: &[RunId], shown: Output) -> Result<V
     Ok(records.into_iter().flatten().collect())
 }
 
-fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, CallError> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, CallError> {
     serde_json::from_value(value).map_err(|error| {
         CallError::Refused(Trouble::new(codes::BAD_ANSWER, format!("the daemon's answer is not understood: {error}")))
     })
@@ -264,7 +265,8 @@ pub(crate) fn follow_operation(
                 .into());
         }
         progress.operation(&status);
-        std::thread::sleep(LOOK_EVERY);
+        // What is over in a moment is not waited for longer.
+        std::thread::sleep((begun.elapsed() / 4).clamp(LOOK_FIRST, LOOK_EVERY));
     }
 }
 
@@ -360,6 +362,11 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
             .with_hint("larder destination rewind NAME --to TIME")
             .into());
     }
+    if args.last && args.action != DestinationVerb::Stats {
+        return Err(Trouble::new(codes::LAST_WITHOUT_STATS, "--last goes with `stats` only")
+            .with_hint("larder destination stats [NAME] --last")
+            .into());
+    }
     let client = Client::connect(global)?;
     let method = match args.action {
         DestinationVerb::List => {
@@ -380,6 +387,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Pin => "destination.pin",
         DestinationVerb::ExtendLocks => "destination.extend_locks",
         DestinationVerb::Rewind => "destination.rewind",
+        DestinationVerb::Stats => "destination.gather",
     };
     let Some(name) = &args.destination else {
         return Err(Trouble::new(codes::MISSING_DESTINATION, "which destination?")

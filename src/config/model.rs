@@ -171,6 +171,9 @@ pub struct Destination {
     pub cache: Cache,
     pub check: Option<Check>,
     pub prune: Option<Prune>,
+    /// What it costs to keep something there.
+    #[serde(default)]
+    pub cost: Option<Cost>,
 }
 
 fn yes() -> bool {
@@ -224,6 +227,15 @@ pub struct Check {
     pub schedule: ScheduleSpec,
     /// restic's `--read-data-subset`, such as `5%`; none: structure only.
     pub read_data: Option<String>,
+}
+
+/// What a storage costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Of 10^12 bytes for a month, in millionths of the currency.
+    pub per_tb_month_millionths: u64,
+    /// Three capital letters, as ISO 4217 has them.
+    pub currency: String,
 }
 
 /// When a repository is pruned.

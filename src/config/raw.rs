@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 pub use repository::{RawBucketStyle, RawLockMode, RawObjectLock, RawRepository, RawTls};
 pub use scalars::{
-    RawAccepted, RawArgument, RawCache, RawCron, RawDuration, RawEmailAddress, RawHelloName, RawHost, RawIoPriority,
-    RawName, RawPath, RawRate, RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone, RawUrl,
+    RawAccepted, RawArgument, RawCache, RawCron, RawCurrency, RawDuration, RawEmailAddress, RawHelloName, RawHost,
+    RawIoPriority, RawName, RawPath, RawRate, RawReadData, RawRepositoryId, RawShare, RawSize, RawSmtp, RawTimezone,
+    RawUrl,
 };
 
 use crate::secret::SecretRef;
@@ -155,6 +156,8 @@ pub struct RawDestination {
     pub check: Option<RawCheck>,
     /// When space is given back. Without it: only when somebody asks.
     pub prune: Option<RawPrune>,
+    /// What the storage costs: with it, the statistics say what a month costs now and in 90 days.
+    pub cost: Option<RawCost>,
 }
 
 /// Bounds for the transfer to and from a destination.
@@ -186,6 +189,18 @@ pub struct RawCheck {
 pub struct RawPrune {
     /// When, in the site's time zone.
     pub schedule: RawCron,
+}
+
+/// What a storage costs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Cost", extend("examples" = [{"per_tb_month": 7, "currency": "USD"}]))]
+pub struct RawCost {
+    /// The price of a terabyte (10^12 bytes) for a month.
+    #[schemars(range(min = 0, max = 1_000_000), extend("examples" = [7, 5.99]))]
+    pub per_tb_month: f64,
+    /// The currency of the price.
+    pub currency: RawCurrency,
 }
 
 /// When targets are backed up, how long backups are kept, and where.

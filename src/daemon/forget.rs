@@ -72,7 +72,7 @@ impl Keeper {
     }
 
     /// Whether no run that ships there is under way, waits, or begins soon.
-    fn has_nothing_to_do(&self, config: &Config, name: &Name, now: Timestamp) -> bool {
+    pub(super) fn has_nothing_to_do(&self, config: &Config, name: &Name, now: Timestamp) -> bool {
         let is_soon = |job: &JobRecord| job.next_run.is_some_and(|at| at.duration_since(now) <= SOON);
         let mut soon = self.jobs.values().filter(|job| job.orphaned_since.is_none() && is_soon(job));
         !self.ships_to(config, name) && !soon.any(|job| config.ships(&job.id, name))

@@ -143,6 +143,7 @@ impl Keeper {
             self.start_queued();
             self.start_upkeep(now, &cancel);
             self.start_forgetting(now, &cancel);
+            self.start_gathering(now, &cancel);
             self.tell_overdue(now);
             let pause = self.pause(self.world.clock.now());
             tokio::select! {

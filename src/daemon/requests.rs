@@ -66,6 +66,9 @@ impl Keeper {
                 let config = self.config.borrow().clone();
                 let _ = reply.send(forget::by_hand(&self.world, &config, &destination, &mut self.upkeep, cancel));
             }
+            Request::Destination { destination, action: DestinationAction::Gather, reply, .. } => {
+                let _ = reply.send(self.gather_by_hand(&destination, cancel));
+            }
             Request::Destination { destination, action, lock, reply } => {
                 let config = self.config.borrow().clone();
                 let _ = reply.send(upkeep::start_action(

@@ -122,6 +122,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Keys => "keys of",
         DestinationAction::Pin => "pin",
         DestinationAction::ExtendLocks => object_locks::VERB,
+        DestinationAction::Gather => "statistics of",
     }
 }
 
@@ -309,7 +310,7 @@ async fn act(
             Ok(lines)
         }
         // These went their own ways before.
-        DestinationAction::ExtendLocks | DestinationAction::Forget => Ok(Vec::new()),
+        DestinationAction::ExtendLocks | DestinationAction::Forget | DestinationAction::Gather => Ok(Vec::new()),
         DestinationAction::Check => check(route, site, (&restic, &access), used).await,
         DestinationAction::Prune => {
             // What vanished without us can be brought back only while its data is there.

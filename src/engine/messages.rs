@@ -200,6 +200,28 @@ pub(super) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The bytes in a figure of `prune`, such as `12 blobs / 1.432 MiB` or `572 B (0.01% of remaining size)`; none where it is none.
+pub(super) fn amount(figure: &str) -> Option<u64> {
+    let size = figure.split_once(" / ").map_or(figure, |(_, size)| size);
+    let size = size.split_once('(').map_or(size, |(size, _)| size);
+    let (number, unit) = size.trim().split_once(' ')?;
+    let shift = match unit {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, "000"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) || part.len() != 3 {
+        return None;
+    }
+    let thousandths = whole.parse::<u128>().ok()?.checked_mul(1000)?.checked_add(part.parse().ok()?)?;
+    u64::try_from(thousandths.checked_mul(1 << shift)? / 1000).ok()
+}
+
 /// The path in restic's plain remark `PATH does not exist, skipping`.
 pub(super) fn skipped(line: &str) -> Option<&str> {
     line.strip_suffix(" does not exist, skipping")
@@ -375,6 +397,30 @@ mod tests {
         assert_eq!(parse("{}"), Some(Message::Other));
         assert_eq!(parse(r#"{"message_type":"from_the_future","x":[]}"#), Some(Message::Other));
         assert_eq!(parse(r#"{"message_type":17}"#), Some(Message::Other));
+    }
+
+    #[test]
+    fn a_figure_of_prune_is_read_to_the_byte_that_it_names() {
+        for (figure, bytes) in [
+            ("             2 blobs / 572 B", Some(572)),
+            ("     0 blobs / 0 B", Some(0)),
+            (" 8 blobs / 1.432 MiB", Some(1_501_560)),
+            (" 8 blobs / 1.000 KiB", Some(1024)),
+            (" 8 blobs / 1023.999 GiB", Some(1_099_510_554_034)),
+            (" 8 blobs / 2.500 TiB", Some(2_748_779_069_440)),
+            (" 1.500 KiB (5.00% of remaining size)", Some(1536)),
+            (" 0 B", Some(0)),
+            (" 8 blobs", None),
+            (" 8", None),
+            ("", None),
+            (" 8 blobs / 1.432 MB", None),
+            (" 8 blobs / -1 B", None),
+            (" 8 blobs / 1.43 MiB", None),
+            (" 8 blobs / .500 MiB", None),
+            (" 8 blobs / 99999999999999999999999999999999999999.000 TiB", None),
+        ] {
+            assert_eq!(amount(figure), bytes, "{figure}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::process::{Context, Exit};
 use crate::storage::{ControlClient, StorageError};
 
 /// Ids in one call of `forget`: the command line has a bound.
-const FORGET_MAX: usize = 1000;
+pub(super) const FORGET_MAX: usize = 1000;
 
 /// The files of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -54,6 +54,7 @@ pub(super) fn destination(text: &str) -> Destination {
         cache: crate::config::model::Cache::Own,
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),
+        cost: None,
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.prune", Control, "Prune the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Prune)
     });
+    to.method("destination.gather", Control, "Gather the statistics of the repository now.", |rpc, params| {
+        destination(rpc, params, DestinationAction::Gather)
+    });
     to.method("destination.forget", Control, "Forget now what the runs gave up.", |rpc, params| {
         destination(rpc, params, DestinationAction::Forget)
     });

@@ -9,6 +9,7 @@ use crate::rpc::access::Access::Read;
 use crate::rpc::log_tail;
 use crate::rpc::register::Register;
 use crate::rpc::wire::snapshots::{SnapshotInfo, SnapshotListParams};
+use crate::rpc::wire::statistics::{DayInfo, DestinationStatistics, StatisticsParams};
 use crate::rpc::wire::{
     Checkup, FileInfo, FindParams, FoundFile, LogPart, NoParams, OperationParams, Page, PageParams, PolicyInfo,
     RunDetail, RunInfo, RunListParams, RunLogParams, RunParams, RunStep, ScheduleNextParams, SnapshotFilesParams,
@@ -43,6 +44,12 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("operation.get", Read, "How a restore, prune, check or test stands.", operation_get);
     to.method("operation.list", Read, "The newest operations.", operation_list);
     to.method("destination.list", Read, "Every destination.", destination_list);
+    to.method(
+        "destination.stats",
+        Read,
+        "What was gathered last of each destination, and of the targets in it: size, savings, growth and cost.",
+        destination_stats,
+    );
     to.method("config.status", Read, "The revision in force, and one that was rejected or is held.", config_status);
 }
 
@@ -221,6 +228,32 @@ async fn operation_list(rpc: Rpc, params: PageParams) -> Result<Page<OperationSt
 
 async fn destination_list(rpc: Rpc, params: PageParams) -> Result<Page<DestinationView>, Trouble> {
     Page::cut(view(&rpc, Depth::Jobs).await?.destinations, params.cursor.as_deref(), params.limit)
+}
+
+async fn destination_stats(rpc: Rpc, params: StatisticsParams) -> Result<Page<DestinationStatistics>, Trouble> {
+    let StatisticsParams { destination: wanted, cursor, limit } = params;
+    let known = ask(&rpc, Ledger::all_statistics).await?;
+    let view = view(&rpc, Depth::Jobs).await?;
+    let mut all: Vec<DestinationStatistics> = Vec::new();
+    for each in view.destinations.iter().filter(|each| wanted.as_ref().is_none_or(|name| *name == each.name)) {
+        let of_it = view.targets.iter().flat_map(|target| &target.statistics);
+        let mut targets: Vec<_> = of_it.filter(|of| of.destination == each.name).cloned().collect();
+        targets.sort_by(|a, b| a.target.cmp(&b.target));
+        let days = known.get(&each.name).map_or_else(Vec::new, |known| known.days.iter().map(DayInfo::from).collect());
+        all.push(DestinationStatistics {
+            destination: each.name.clone(),
+            statistics: each.statistics.clone(),
+            targets,
+            days,
+        });
+    }
+    match wanted {
+        Some(name) if all.is_empty() => {
+            Err(Trouble::new(codes::UNKNOWN_DESTINATION, format!("there is no destination {name}"))
+                .with_hint("`destination.list` names them"))
+        }
+        _ => Page::cut(all, cursor.as_deref(), limit),
+    }
 }
 
 async fn config_status(rpc: Rpc, _: NoParams) -> Result<ConfigView, Trouble> {

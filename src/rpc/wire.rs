@@ -16,6 +16,7 @@ use crate::store::record::{RunEvent, RunRecord, Shipment, Trigger};
 use crate::types::{Name, Outcome, Revision, RunId};
 
 pub mod snapshots;
+pub mod statistics;
 
 /// Items of one page at most; also what is given when nothing is asked for.
 pub const PAGE_ITEMS_MAX: usize = 500;

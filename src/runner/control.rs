@@ -200,6 +200,8 @@ pub enum DestinationAction {
     Pin,
     /// Extends the locks on its objects, and looks until when all hold.
     ExtendLocks,
+    /// Gathers its statistics.
+    Gather,
 }
 
 /// The sending side, cheap to clone.

@@ -30,6 +30,11 @@ impl Rules {
             .map(|(job, _, policy)| (job, (policy.retention.clone(), policy.schedule.timezone.clone())));
         Self { artifacts: config.site.artifacts.clone(), by_job: rules.collect() }
     }
+
+    #[must_use]
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
 }
 
 /// Forgets what was given up and may still go; says it in one line.
@@ -62,7 +67,12 @@ pub async fn forget(route: &Route, rules: &Rules) -> Result<Vec<String>, Trouble
 }
 
 /// What of the marked may go: nothing of a job that is held, here or by what the listing shows.
-fn decide(world: &World, name: &Name, rules: &Rules, inventory: &Inventory) -> Result<leaving::Leaving, StoreError> {
+pub(super) fn decide(
+    world: &World,
+    name: &Name,
+    rules: &Rules,
+    inventory: &Inventory,
+) -> Result<leaving::Leaving, StoreError> {
     let books = world.ledger.books(name)?;
     let seen = &inventory.sorted.holdings;
     let mut held: BTreeSet<JobId> =

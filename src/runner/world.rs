@@ -47,6 +47,8 @@ pub struct World {
     slots: Mutex<BTreeMap<Name, (u32, Arc<Semaphore>)>>,
     /// One maker of each destination's repository at a time.
     making: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+    /// One who gathers the statistics of a destination at a time.
+    gathering: Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<()>>>>,
     /// One writer of destination records at a time: a run pins an id while a plan moves a schedule.
     destination_writes: Mutex<()>,
     /// Runs whose journal is in use.
@@ -95,6 +97,7 @@ impl World {
             site: tokio::sync::Mutex::default(),
             slots: Mutex::default(),
             making: Mutex::default(),
+            gathering: Mutex::default(),
             destination_writes: Mutex::default(),
             journals: Mutex::default(),
             restoring: Mutex::default(),
@@ -140,6 +143,12 @@ impl World {
     #[must_use]
     pub(super) fn making(&self, destination: &Name) -> Arc<tokio::sync::Mutex<()>> {
         self.making.lock().unwrap_or_else(PoisonError::into_inner).entry(destination.clone()).or_default().clone()
+    }
+
+    /// Held by who gathers the statistics of `destination`.
+    #[must_use]
+    pub(crate) fn gathering(&self, destination: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        self.gathering.lock().unwrap_or_else(PoisonError::into_inner).entry(destination.clone()).or_default().clone()
     }
 
     /// How to reach `destination`, with its secret and what is pinned of it.

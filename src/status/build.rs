@@ -20,7 +20,7 @@ use crate::status::{
     JobState, JobView, MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView,
     SuspensionView, TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
 };
-use crate::status::{discovery, holdings, repository};
+use crate::status::{discovery, holdings, repository, statistics};
 use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::store::unfinished::Unfinished;
@@ -159,6 +159,13 @@ fn targets(reading: &Reading, running: &[RunningView], now: Timestamp) -> Vec<Ta
                     _ => Health::Inactive,
                 }),
                 jobs,
+                statistics: reading
+                    .target_statistics
+                    .iter()
+                    .filter_map(|(destination, known)| {
+                        Some(statistics::target_view(destination, name, known.get(name)?))
+                    })
+                    .collect(),
             }
         })
         .collect();
@@ -275,15 +282,17 @@ fn destinations(reading: &Reading, now: Timestamp) -> Vec<DestinationView> {
     names
         .into_iter()
         .map(|name| {
-            destination_view(
+            let desired = reading.desired.destinations.get(name);
+            let view = destination_view(
                 name,
-                reading.desired.destinations.get(name),
+                desired,
                 recorded.get(name).copied(),
                 reading.holdings.iter().find(|(of, _)| of == name).map(|(_, seen)| seen),
                 reading.locks.get(name),
                 &reading.desired,
                 now,
-            )
+            );
+            DestinationView { statistics: statistics::view(name, desired, reading.statistics.get(name)), ..view }
         })
         .collect()
 }
@@ -366,6 +375,7 @@ fn destination_view(
             .chain(repository::unpinned(desired, record))
             .collect(),
         locks_known: lock.is_some(),
+        statistics: None,
         lock: lock.and_then(Option::as_ref).map(|lock| repository::lock(name, lock, now)),
     }
 }

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use crate::config::model::Config;
 use crate::error::Trouble;
 use crate::run::holdings::Holdings;
+use crate::run::statistics::{Statistics, TargetStatistics};
 use crate::runner::live::{Discovery, Live, Locks, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
@@ -45,6 +46,9 @@ pub struct Reading {
     pub destinations: Vec<DestinationRecord>,
     /// What each repository was seen to hold the last time.
     pub holdings: Vec<(Name, Holdings)>,
+    pub statistics: BTreeMap<Name, Statistics>,
+    /// By destination and target.
+    pub target_statistics: BTreeMap<Name, BTreeMap<Name, TargetStatistics>>,
     /// As last seen.
     pub locks: Locks,
     pub live: Vec<RunUpdate>,
@@ -104,6 +108,11 @@ impl Reading {
                 history.insert(job.id.clone(), kept);
             }
         }
+        let statistics = ledger.all_statistics()?;
+        let mut target_statistics = BTreeMap::new();
+        for name in statistics.keys() {
+            target_statistics.insert(name.clone(), ledger.target_statistics(name)?);
+        }
         let mails = ledger.outbox_due(Timestamp::MAX, MAILS_MAX)?;
         Ok(Self {
             desired: ledger.desired()?,
@@ -112,6 +121,8 @@ impl Reading {
             history,
             destinations: ledger.destinations()?,
             holdings: ledger.all_holdings()?,
+            statistics,
+            target_statistics,
             locks: live.locks(),
             live: live.current(),
             mails_waiting: ledger.outbox_len()?,

@@ -11,6 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::status::statistics::{say_growth, say_money, say_signed};
 use crate::status::verdict::say_time;
 use crate::status::{TargetView, View};
 use crate::types::{ByteSize, show_duration};
@@ -152,6 +153,9 @@ fn environment() -> Environment<'static> {
     environment.add_filter("when", when);
     environment.add_filter("machine_time", machine_time);
     environment.add_filter("bytes", |bytes: u64| ByteSize(bytes).to_string());
+    environment.add_filter("signed_bytes", say_signed);
+    environment.add_filter("money", |amount: f64, currency: &str| say_money(amount, currency));
+    environment.add_filter("growth", say_growth);
     environment.add_filter("duration", |ms: u64| show_duration(std::time::Duration::from_millis(ms)));
     environment.add_filter("seconds", |s: u64| show_duration(std::time::Duration::from_secs(s)));
     environment.add_filter("short", |text: &str| text.chars().take(7).collect::<String>());

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::{
-    Check, Config, Destination, Discover, Hooks, Limits, LocalRepository, OnMissed, Policy, Prune, Repository,
+    Check, Config, Cost, Destination, Discover, Hooks, Limits, LocalRepository, OnMissed, Policy, Prune, Repository,
     Retention, ScheduleSpec, Target,
 };
 use crate::discovery::docker::{EngineInventory, Seen};
 use crate::error::{Trouble, codes};
 use crate::run::RunState;
+use crate::run::statistics::{Day, Figures, NextForget, Size, Statistics, TargetStatistics};
 use crate::runner::live::{Discovery, RunUpdate};
 use crate::secret::SecretRef;
 use crate::status::read::{History, Reading};
@@ -122,6 +124,7 @@ pub fn destination(text: &str) -> Destination {
         cache: crate::config::model::Cache::Own,
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
+        cost: Some(Cost { per_tb_month_millionths: 7_000_000, currency: "USD".to_owned() }),
     }
 }
 
@@ -256,6 +259,26 @@ pub fn healthy(targets: &[(&str, &str)]) -> Reading {
     }
 }
 
+/// Of a week in which 1 GB came each day, half of a terabyte by now.
+pub fn statistics() -> Statistics {
+    let day = |number: i8| {
+        let stored = 500_000_000_000 + 1_000_000_000 * u64::from(number.unsigned_abs());
+        Day { date: Date::constant(2026, 11, number), stored, logical: 4 * stored }
+    };
+    let size =
+        Size { snapshots: 200, logical: 3_000_000_000_000, uncompressed: 800_000_000_000, stored: 500_000_000_000 };
+    let figures = Figures {
+        at: ago(8),
+        size,
+        others: 2,
+        unneeded: Some(0),
+        next_forget: NextForget::Frees { snapshots: 12, bytes: 3_000_000_000 },
+        measured: None,
+    };
+    let days = (15..=22).map(day).collect();
+    Statistics { tried: Some(ago(8)), trouble: None, figures: Some(figures), days }
+}
+
 /// A healthy site that looks at the engine `/e.sock`, with what came of it.
 pub fn discovering(discovery: Discovery) -> Reading {
     let mut reading = healthy(&[("a", "files")]);
@@ -335,5 +358,13 @@ pub fn troubled() -> Reading {
             .with_hint("plug the disk in and mount it, then test the destination"),
     );
     reading.live = vec![update("immich-db")];
+    let trouble = Trouble::new(codes::NOT_MOUNTED, "/mnt/usb is not a mount point");
+    reading.statistics.insert(name("nas"), statistics());
+    reading.statistics.insert(name("usb"), Statistics { trouble: Some(trouble), ..statistics() });
+    let days = statistics().days.split_off(5);
+    let size = Size { snapshots: 17, logical: 12_000_000_000, uncompressed: 900_000_000, stored: 600_000_000 };
+    let of_target =
+        TargetStatistics { at: ago(8), size, newest_logical: Some(734_003_200), mark: "1234abcd".to_owned(), days };
+    reading.target_statistics.insert(name("nas"), [(name("gitea"), of_target)].into());
     reading
 }

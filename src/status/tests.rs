@@ -8,6 +8,7 @@ use super::sample::*;
 use super::*;
 use crate::config::model::Target;
 use crate::error::{Trouble, codes};
+use crate::run::statistics::NextForget;
 use crate::status::job::{MISSED_AFTER, standing};
 use crate::status::read::Reading;
 use crate::store::record::{Held, Incident, Rejected, Suspension};
@@ -230,6 +231,34 @@ fn two_views_of_the_same_state_differ_only_in_when_they_were_made() {
     assert_eq!(view(&reading), later);
 }
 
+#[test]
+fn a_destination_and_a_target_are_shown_in_figures_with_the_time_that_they_are_of() {
+    let view = view(&troubled());
+    let mut renderer = Renderer::new(None).unwrap();
+    let page = renderer.index(&view).unwrap();
+    for told in [
+        "465.7 GiB <span class=\"quiet\">for 2.7 TiB in 200 snapshots, as of <time datetime=\"2026-11-21T22:00:00Z\"",
+        "2.0 TiB <span class=\"quiet\">by deduplication,</span> 279.4 GiB",
+        "953.7 MiB a day<span class=\"quiet\">; what the next forget frees: 2.8 GiB",
+        "3.50 USD a month<span class=\"quiet\">, in 90 days 4.13 USD",
+        "<span class=\"quiet\">&#x2f;mnt&#x2f;usb is not a mount point</span>",
+    ] {
+        assert!(page.contains(told), "{told} is not in\n{page}");
+    }
+    let target = |name: &str| view.targets.iter().find(|target| target.name.as_str() == name).unwrap();
+    let page = renderer.target(&view, target("gitea")).unwrap();
+    for told in ["In figures", "11.2 GiB", "572.2 MiB", "not known yet (3 of 7 daily figures)"] {
+        assert!(page.contains(told), "{told} is not in\n{page}");
+    }
+    assert!(!renderer.target(&view, target("photos")).unwrap().contains("In figures"));
+    let worry = |kind: &str| view.attention.iter().filter(|each| each.kind == kind).count();
+    assert_eq!(
+        worry("destination"),
+        1,
+        "only that the disk is away: that its figures are old is no trouble of its own"
+    );
+}
+
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}&lt;";
 
 /// Puts the hostile text wherever a string of the outside world can appear.
@@ -261,6 +290,13 @@ fn hostile() -> Reading {
     for destination in &mut reading.destinations {
         destination.trouble = Some(trouble());
         destination.prune.trouble = Some(trouble());
+    }
+    for known in reading.statistics.values_mut() {
+        known.trouble = Some(trouble());
+        known.figures.as_mut().unwrap().next_forget = NextForget::Unknown { why: HOSTILE.to_owned() };
+    }
+    for destination in reading.desired.destinations.values_mut() {
+        destination.cost.as_mut().unwrap().currency = HOSTILE.to_owned();
     }
     let mut gone = destination_record("gone");
     gone.location = HOSTILE.to_owned();

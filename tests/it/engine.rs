@@ -2,6 +2,7 @@
 
 mod locks;
 mod machine_key;
+mod statistics;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

@@ -38,6 +38,7 @@ mod rotates;
 mod rpc;
 mod site;
 mod source;
+mod statistics;
 mod storage;
 mod store;
 mod support;

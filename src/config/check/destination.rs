@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::values::Refusal;
 use super::{Checker, Sited, repository, values};
 use crate::config::model::{
-    Cache, Check, Destination, IoPriority, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec,
+    Cache, Check, Cost, Destination, IoPriority, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec,
 };
-use crate::config::raw::{RawCache, RawDestination, RawLockMode, RawObjectLock};
+use crate::config::raw::{RawCache, RawCost, RawDestination, RawLockMode, RawObjectLock};
 use crate::config::suggest::shown;
 use crate::error::codes;
 
@@ -83,6 +83,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         let schedule = checker.take(&["prune", "schedule"], values::schedule(&prune.schedule.0, None));
         Some(schedule?.expression().to_owned())
     });
+    let cost = raw.cost.and_then(|raw| cost(checker, &raw));
     let repository_id = raw.repository_id.map(|id| id.0.to_ascii_lowercase());
     let append_only = raw.append_only.unwrap_or(false);
     if append_only && prunes {
@@ -106,6 +107,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             cache,
             check: None,
             prune: None,
+            cost,
         },
         check,
         prune,
@@ -125,6 +127,14 @@ fn object_lock(checker: &mut Checker<'_>, raw: &RawObjectLock, repository: Optio
         RawLockMode::Compliance => LockMode::Compliance,
     };
     Some(ObjectLock { mode, days: raw.days })
+}
+
+/// The schema has the bounds of the price.
+fn cost(checker: &mut Checker<'_>, raw: &RawCost) -> Option<Cost> {
+    let currency = checker.take(&["cost", "currency"], values::currency(&raw.currency.0))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+    let per_tb_month_millionths = (raw.per_tb_month * 1_000_000.0).round() as u64;
+    Some(Cost { per_tb_month_millionths, currency })
 }
 
 /// In whole MiB, as restic takes it.

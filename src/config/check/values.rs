@@ -146,6 +146,18 @@ pub(super) fn read_data(text: &str) -> Result<String, Refusal> {
     }
 }
 
+/// A currency as ISO 4217 writes it; whether there is one of this name is not known here.
+pub(super) fn currency(text: &str) -> Result<String, Refusal> {
+    if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(text.to_owned());
+    }
+    Err(Refusal::new(
+        codes::INVALID_CURRENCY,
+        format!("`{}` is no currency: it has three capital letters", shown(text)),
+    )
+    .hint("write for example USD or EUR"))
+}
+
 /// Where a container engine usually listens.
 pub(super) const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 

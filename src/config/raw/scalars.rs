@@ -78,6 +78,11 @@ text_value!(
     r"^(idle|best-effort(:[0-7])?)$", ["idle", "best-effort:7"]
 );
 text_value!(
+    /// A currency.
+    RawCurrency, "Currency", "a currency such as USD: three capital letters",
+    r"^[A-Z]{3}$", ["USD", "EUR"]
+);
+text_value!(
     /// A part of something.
     RawShare, "Share", "a share such as 1% or 0.5%",
     r"^[0-9.]+%$", ["1%", "0.5%"]

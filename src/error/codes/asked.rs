@@ -55,6 +55,7 @@ super::codes! {
     HOOKS_PATH = "hooks_path", Invalid, "core.hooksPath leads Git past the hooks of this repository";
     INVALID_ADDRESS = "invalid_address", Invalid, "this is no mail address";
     INVALID_CONFIG = "invalid_config", Invalid, "the config is invalid";
+    INVALID_CURRENCY = "invalid_currency", Invalid, "this is no currency";
     INVALID_DURATION = "invalid_duration", Invalid, "this is no duration, or not one that fits here";
     INVALID_ENGINE = "invalid_engine", Invalid, "this is no address of a container engine";
     INVALID_HELLO_NAME = "invalid_hello_name", Invalid, "this is no name by which a mail server can be greeted";
@@ -70,6 +71,7 @@ super::codes! {
     INVALID_SNAPSHOT = "invalid_snapshot", Invalid, "this cannot name a snapshot";
     INVALID_STORAGE = "invalid_storage", Invalid, "a field of a repository's storage cannot be used";
     INVALID_URL = "invalid_url", Invalid, "this is no web address";
+    LAST_WITHOUT_STATS = "last_without_stats", Invalid, "what was gathered last is asked for, but no statistics are";
     LINE_TOO_LONG = "line_too_long", Invalid, "a line of the config is too long";
     LOCK_WITHOUT_UNLOCK = "lock_without_unlock", Invalid, "a lock is named, but the action is not to unlock";
     MAIL_ADDRESS = "mail_address", Invalid, "the mail cannot be written with these addresses";

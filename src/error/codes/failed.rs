@@ -19,6 +19,7 @@ super::codes! {
     TOO_MANY_DATABASES = "too_many_databases", TooLarge, "there are more databases than allowed";
     TOO_MANY_FILES = "too_many_files", TooLarge, "there are more files than allowed";
     TOO_MANY_OBJECTS = "too_many_objects", TooLarge, "there are more objects than allowed";
+    TOO_MANY_SNAPSHOTS = "too_many_snapshots", TooLarge, "there are more snapshots than can be asked about";
     TOO_MANY_PLUGINS = "too_many_plugins", TooLarge, "there are more files in the plugin directory than allowed";
     ARTIFACT_UNREADABLE = "artifact_unreadable", Io, "an artifact cannot be read or synced";
     ARTIFACTS_IO = "artifacts_io", Io, "artifacts cannot be read or written";
