@@ -296,8 +296,8 @@ impl Waiting {
         });
         match (spawned, beside) {
             (Err(_), _) => Err(refused(Duration::ZERO)),
-            (Ok(_), Some(since)) => Err(refused(since.elapsed())),
-            (Ok(_), None) => Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand }),
+            (Ok(()), Some(since)) => Err(refused(since.elapsed())),
+            (Ok(()), None) => Ok(Self { path: path.to_owned(), started: Instant::now(), mounts, stand }),
         }
     }
 

@@ -77,7 +77,7 @@ fn serve(mut client: TcpStream, server: u16, poison: &Arc<Mutex<Poison>>, over: 
     let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (of, is_over) = (poison.clone(), over.clone());
     let answering = std::thread::spawn(move || {
-        let mut chunk = [0; 65_536];
+        let mut chunk = [0; 16_384];
         while let Ok(length @ 1..) = answers.read(&mut chunk) {
             let now = *of.lock().unwrap();
             let sent = match now {
@@ -97,7 +97,7 @@ fn serve(mut client: TcpStream, server: u16, poison: &Arc<Mutex<Poison>>, over: 
         }
         let _ = back.shutdown(Shutdown::Both);
     });
-    let (mut chunk, mut of_pack, mut in_pack) = ([0; 65_536], 0, false);
+    let (mut chunk, mut of_pack, mut in_pack) = ([0; 16_384], 0, false);
     while let Ok(length @ 1..) = client.read(&mut chunk) {
         let asked = &chunk[..length];
         if [&b"PUT "[..], b"POST ", b"GET ", b"HEAD ", b"DELETE "].iter().any(|verb| asked.starts_with(verb)) {
@@ -244,7 +244,7 @@ fn a_storage_whose_disk_is_full_is_told_as_such_and_takes_the_next_run_when_ther
     let fillers = [s3.files().join("filler"), rest.files().join("filler")];
     for filler in &fillers {
         let mut file = std::fs::File::create(filler).unwrap();
-        while file.write_all(&[7; 65_536]).is_ok() {}
+        while file.write_all(&[7; 16_384]).is_ok() {}
     }
     fill(&site, 1);
     let run = site.run("files");
