@@ -4,6 +4,7 @@ mod acceptance;
 mod away;
 mod catch_up;
 mod checkups;
+mod copies;
 mod discover;
 mod finish;
 mod first_test;

@@ -8,6 +8,7 @@ mod backup;
 mod children;
 mod complaints;
 mod control;
+mod copy;
 mod error;
 mod find;
 mod hanging;
@@ -49,6 +50,7 @@ use crate::types::Name;
 
 pub use backup::{BackupReport, BackupRequest};
 pub use control::{answers, clean, probe};
+pub use copy::CopyProgress;
 pub use error::EngineError;
 pub use find::FoundFile;
 pub use keys::{Key, KeyUse};
@@ -67,6 +69,7 @@ pub use writable::{fits, writable};
 
 use children::Children;
 use complaints::{Complaints, classify};
+use copy::Second;
 use hearing::Hearing;
 use machine_key::{MachineKey, Opened};
 use reach::Reach;
@@ -231,7 +234,12 @@ impl Restic {
             return Ok(answer);
         }
         context.log.line(&format!("{failure}; looking whether it is a dead one of ours"));
-        let unlocked = self.unlock_own_dead(access, context).await?;
+        let mut unlocked = self.unlock_own_dead(access, context).await?;
+        if let Some(from) = &call.from {
+            let of_from = self.unlock_own_dead(from, context).await?;
+            unlocked.removed.extend(of_from.removed);
+            unlocked.left.extend(of_from.left);
+        }
         for lock in &unlocked.removed {
             context.log.line(&format!("removed the lock of our dead process {}", lock.info.pid));
         }
@@ -290,7 +298,10 @@ impl Restic {
                 return Ok(answer);
             }
             context.log.line("the machine key does not open the repository (any more); opening it by its password");
-            machine_key::forget(access);
+            // Of two repositories nobody says which one it is; the next call of each alone does.
+            if call.from.is_none() {
+                machine_key::forget(access);
+            }
         }
         let answer = self.call_with(access, None, context, call, on_line).await?;
         if answer.exit == Exit::Success {
@@ -309,12 +320,16 @@ impl Restic {
         on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Answer, EngineError> {
         let password = key.map_or(&access.password, |key| &key.secret);
+        let from = call.from.as_deref().map(|from| Second::of(from, key.and_then(|_| self.machine_key(from, call))));
         let children = Children::open(&access.cache)?;
         let stop = context.cancel.child_token();
         let context = Context {
             cancel: stop.clone(),
             log: context.log.clone(),
-            redact: context.redact.with([access.secrets(), vec![password.clone()]].concat()),
+            redact: context.redact.with(
+                [access.secrets(), vec![password.clone()], from.as_ref().map_or_else(Vec::new, Second::secrets)]
+                    .concat(),
+            ),
             mark: context.mark.clone(),
         };
         let mut hearing = Hearing {
@@ -331,12 +346,16 @@ impl Restic {
             stop,
         };
         let reached = access.clone();
-        let reach =
-            tokio::task::spawn_blocking(move || Reach::of(&reached)).await.map_err(|_| EngineError::Cancelled)??;
+        let reach = tokio::task::spawn_blocking(move || match from {
+            Some(from) => from.reach(&reached),
+            None => Reach::of(&reached),
+        });
+        let reach = reach.await.map_err(|_| EngineError::Cancelled)??;
         let before = priority::before(access, self.nice.as_ref())?;
         let command = self.command(access, key, call, &reach, before);
         context.log.line(&format!("restic {}", call.operation));
-        let (finished, silent) = hanging::run(access, command, &context, &mut hearing).await;
+        let watched = [Some(access), call.from.as_deref()];
+        let (finished, silent) = hanging::run(watched, command, &context, &mut hearing).await;
         if let (Some(child), Exit::Success | Exit::Code(0 | 1 | 3..)) = (&hearing.child, &finished.exit) {
             // It ended by itself, and not in a panic (2), so it took its locks away.
             children.forget(child);
@@ -406,7 +425,7 @@ impl Restic {
         args.extend(call.args.iter().cloned());
         let plain = |text: &str| SecretString::from(text.to_owned());
         let mut env = vec![
-            ("RESTIC_REPOSITORY".to_owned(), plain(&access.location)),
+            ("RESTIC_REPOSITORY".to_owned(), reach.location.clone().unwrap_or_else(|| plain(&access.location))),
             ("RESTIC_PASSWORD_FILE".to_owned(), plain("/dev/stdin")),
             ("RESTIC_PROGRESS_FPS".to_owned(), plain(PROGRESS_FPS)),
             // `--time` is civil time of the child's zone.
@@ -445,6 +464,8 @@ struct Call {
     figures: Figures,
     /// For a backup.
     apart: Option<complaints::Apart>,
+    /// Where snapshots or parameters are copied from.
+    from: Option<Box<RepositoryAccess>>,
 }
 
 /// Whether the operation reports figures all the time, so that their standing still means something.
@@ -457,7 +478,7 @@ enum Figures {
 impl Call {
     fn new(operation: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No, apart: None }
+        Self { operation, args, figures: Figures::No, apart: None, from: None }
     }
 
     fn without_lock(mut self) -> Self {
@@ -467,6 +488,11 @@ impl Call {
 
     fn with_figures(mut self) -> Self {
         self.figures = Figures::Yes;
+        self
+    }
+
+    fn copying_from(mut self, from: &RepositoryAccess) -> Self {
+        self.from = Some(Box::new(from.clone()));
         self
     }
 

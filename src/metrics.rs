@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 
-use crate::status::{Health, JobState, JobView, View};
+use crate::status::{CopyView, Health, JobState, JobView, View};
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -197,6 +197,7 @@ impl Page {
             DESTINATION,
             looked,
         )?;
+        self.copies(view)?;
         let failed = |upkeep: Option<&crate::status::UpkeepView>| upkeep.map(|u| flag(u.health == Health::Failed));
         let prune = each(&|d| failed(d.prune.as_ref()));
         self.gauge("larder_destination_prune_failed", "1 when the newest prune failed.", DESTINATION, prune)?;
@@ -210,6 +211,42 @@ impl Page {
             "1 when the newest look at the locks found something open, or failed.",
             DESTINATION,
             locks,
+        )
+    }
+
+    fn copies(&self, view: &View) -> Result<(), MetricsError> {
+        let each = |value: &dyn Fn(&CopyView) -> Option<f64>| -> Vec<Row<'_>> {
+            let desired = view.destinations.iter().filter(|destination| destination.desired);
+            desired.filter_map(|d| Some((vec![d.name.as_str()], value(d.copy.as_ref()?)?))).collect()
+        };
+        let missing = each(&|copy| Some(number(copy.missing)));
+        self.gauge(
+            "larder_destination_copy_missing_snapshots",
+            "Snapshots that the copy lacks of the destination that it is copied from.",
+            DESTINATION,
+            missing,
+        )?;
+        let age = |oldest: Timestamp| view.generated.duration_since(oldest).as_secs().max(0).unsigned_abs();
+        let lag = each(&|copy| Some(number(copy.oldest_missing.map_or(0, age))));
+        self.gauge(
+            "larder_destination_copy_lag_seconds",
+            "How old the oldest snapshot is that the copy lacks; 0 where it lacks none.",
+            DESTINATION,
+            lag,
+        )?;
+        let whole = each(&|copy| copy.upkeep.last_success.map(seconds));
+        self.gauge(
+            "larder_destination_copy_last_success_timestamp_seconds",
+            "Of when the newest copy speaks behind which nothing was missing.",
+            DESTINATION,
+            whole,
+        )?;
+        let failed = each(&|copy| Some(flag(copy.upkeep.health == Health::Failed)));
+        self.gauge(
+            "larder_destination_copy_failed",
+            "1 when the newest copy failed, or is overdue.",
+            DESTINATION,
+            failed,
         )
     }
 

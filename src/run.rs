@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Outcome;
 
+pub mod copying;
 pub mod hold;
 pub mod holdings;
 pub mod judgement;

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 
 pub mod control;
+pub mod copy;
 
 pub mod cut;
 
@@ -29,6 +30,8 @@ pub mod lost;
 pub mod operations;
 
 mod place;
+
+pub(crate) mod quiet;
 
 pub(crate) mod route;
 pub mod ship;

@@ -5,6 +5,8 @@
 
 pub mod build;
 
+pub mod copy;
+
 pub mod discovery;
 
 pub mod holdings;
@@ -20,6 +22,8 @@ pub mod render;
 pub mod repository;
 
 pub mod statistics;
+
+pub mod upkeep;
 
 pub mod verdict;
 
@@ -394,6 +398,9 @@ pub struct DestinationView {
     /// Until when what it holds cannot be removed.
     #[serde(default)]
     pub immutable: Option<ImmutableView>,
+    /// How it stands against the destination that it is a copy of.
+    #[serde(default)]
+    pub copy: Option<CopyView>,
     pub problem: Option<Problem>,
     /// Snapshots that vanished from it without us, one problem a job.
     #[serde(default)]
@@ -439,6 +446,20 @@ pub struct ImmutableView {
     pub at: Timestamp,
     /// How many snapshots were there.
     pub snapshots: u64,
+}
+
+/// How a copy stands against the destination that it is copied from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopyView {
+    pub from: Name,
+    /// The `last_success` is when the source was looked at before the newest copy that was whole.
+    pub upkeep: UpkeepView,
+    /// Snapshots that it lacks, as far as the two were listed.
+    pub missing: u64,
+    /// When the oldest of them was made: so far it is behind. None: it lacks none.
+    pub oldest_missing: Option<Timestamp>,
+    /// The first time that came and has had no whole copy since.
+    pub due_since: Option<Timestamp>,
 }
 
 /// A scheduled prune, check, or look at locks.

@@ -315,6 +315,8 @@ pub enum DestinationVerb {
     Prune,
     /// Forget now what the runs gave up by their policies, as happens by itself when a night is over
     Forget,
+    /// Copy now what the destination lacks of the one that it is a copy of, as happens by itself at its times
+    Copy,
     Unlock,
     /// List the repository's keys and what each is for
     Keys,

@@ -382,6 +382,7 @@ pub(crate) fn destination(global: &Global, args: &DestinationArgs) -> Done {
         DestinationVerb::Check => "destination.check",
         DestinationVerb::Prune => "destination.prune",
         DestinationVerb::Forget => "destination.forget",
+        DestinationVerb::Copy => "destination.copy",
         DestinationVerb::Unlock => "destination.unlock",
         DestinationVerb::Keys => "destination.keys",
         DestinationVerb::Pin => "destination.pin",

@@ -122,11 +122,15 @@ pub(crate) fn destinations(items: &[Value]) {
                 when(&item["prune"]["last_success"]),
                 when(&item["check"]["last_success"]),
                 immutable(&item["immutable"]),
+                copied(&item["copy"]),
                 item["problem"]["why"].as_str().map_or_else(|| string(&item["problem"]["what"]), str::to_owned),
             ]
         })
         .collect();
-    output::table(&["DESTINATION", "LOCATION", "REPOSITORY", "PRUNED", "CHECKED", "IMMUTABLE UNTIL", "REMARK"], &rows);
+    output::table(
+        &["DESTINATION", "LOCATION", "REPOSITORY", "PRUNED", "CHECKED", "IMMUTABLE UNTIL", "COPIED", "REMARK"],
+        &rows,
+    );
 }
 
 /// `2026-12-30 03:10 as of 2026-11-30 03:00`
@@ -134,6 +138,19 @@ fn immutable(seen: &Value) -> String {
     match when(&seen["until"]).as_str() {
         "-" => "-".to_owned(),
         until => format!("{until} as of {}", when(&seen["at"])),
+    }
+}
+
+/// `from nas 2026-11-30 03:10, lacks 2 since 2026-11-29 02:00`
+fn copied(copy: &Value) -> String {
+    let Some(from) = copy["from"].as_str() else { return "-".to_owned() };
+    let whole = match when(&copy["upkeep"]["last_success"]).as_str() {
+        "-" => "not yet".to_owned(),
+        at => at.to_owned(),
+    };
+    match copy["missing"].as_u64() {
+        None | Some(0) => format!("from {from} {whole}"),
+        Some(missing) => format!("from {from} {whole}, lacks {missing} since {}", when(&copy["oldest_missing"])),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Code, codes};
 use crate::types::Name;
 use values::Refusal;
 
-pub(crate) use destination::DestinationItem;
+pub(crate) use destination::{CopyItem, DestinationItem};
 pub(crate) use policy::{PolicyItem, built_in};
 pub(crate) use target::TargetItem;
 
@@ -113,11 +113,12 @@ impl Checker<'_> {
     }
 
     /// A list of names, each once.
-    fn names(&mut self, field: &str, texts: &[String]) -> Vec<Sited<Name>> {
+    fn names(&mut self, at: &[&str], texts: &[String]) -> Vec<Sited<Name>> {
+        let field = at.last().copied().unwrap_or_default();
         let mut names: Vec<Sited<Name>> = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             let index = index.to_string();
-            let path = [field, index.as_str()];
+            let path = [at, &[index.as_str()]].concat();
             let Some(name) = self.name(&path, text) else { continue };
             if names.iter().any(|other| other.value == name) {
                 let finding = Finding::error(

@@ -130,6 +130,11 @@ fn references(root: &Node, kind: &str) -> Vec<Sited<Name>> {
     let field = match kind {
         "Policy" => "destinations",
         "Target" => "policies",
+        "Destination" => {
+            let from = root.get("copy").and_then(|copy| copy.get("from"));
+            let name = from.and_then(|node| Some((Name::parse(node.text()?).ok()?, node.span)));
+            return name.map(|(value, span)| Sited { value, span }).into_iter().collect();
+        }
         _ => return Vec::new(),
     };
     let nodes = root.get(field).map(Node::items).unwrap_or_default();

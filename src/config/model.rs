@@ -2,6 +2,7 @@
 //!
 //! The types are stored too (`desired` tree), so a field is only ever added with a serde default.
 
+mod copy;
 mod repository;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::secret::SecretRef;
 use crate::types::{ByteSize, JobId, Name};
 
+pub use copy::CopyRule;
 pub use repository::{
     BucketStyle, LocalRepository, LockMode, ObjectLock, Repository, RestRepository, S3Repository, SftpRepository, Tls,
 };
@@ -40,6 +42,22 @@ impl Config {
     /// Those of the jobs that ship to `destination`.
     pub fn jobs_to<'c>(&'c self, destination: &'c Name) -> impl Iterator<Item = (JobId, &'c Target, &'c Policy)> {
         self.jobs().filter(|(_, _, policy)| policy.destinations.contains(destination))
+    }
+
+    /// Those of the jobs whose snapshots `destination` is to have: by their runs, or by copies of what others have.
+    #[must_use]
+    pub fn jobs_in<'c>(&'c self, destination: &'c Name) -> Vec<(JobId, &'c Target, &'c Policy)> {
+        match self.destinations.get(destination).and_then(|each| each.copy.as_ref()) {
+            Some(copy) => self.jobs_to(&copy.from).filter(|(job, _, _)| copy.takes(job)).collect(),
+            None => self.jobs_to(destination).collect(),
+        }
+    }
+
+    /// The destinations that are to have copies of what the policy of `job` ships.
+    pub fn copies_of<'c>(&'c self, job: &'c JobId) -> impl Iterator<Item = &'c Name> {
+        let is_one =
+            |each: &&Destination| each.copy.as_ref().is_some_and(|copy| copy.takes(job) && self.ships(job, &copy.from));
+        self.destinations.values().filter(is_one).map(|each| &each.name)
     }
 
     /// Whether the policy of `job` ships to `destination`, whatever its target is by now.
@@ -174,6 +192,9 @@ pub struct Destination {
     /// What it costs to keep something there.
     #[serde(default)]
     pub cost: Option<Cost>,
+    /// From where it gets its snapshots; none: from the runs.
+    #[serde(default)]
+    pub copy: Option<CopyRule>,
 }
 
 fn yes() -> bool {

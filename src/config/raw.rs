@@ -158,6 +158,26 @@ pub struct RawDestination {
     pub prune: Option<RawPrune>,
     /// What the storage costs: with it, the statistics say what a month costs now and in 90 days.
     pub cost: Option<RawCost>,
+    /// This one is a copy: it gets its snapshots from another destination, at times of its own, and no run writes to it.
+    /// Without it: policies name it.
+    pub copy: Option<RawCopy>,
+}
+
+/// From where a destination gets copies of snapshots, when, and of what.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Copy")]
+pub struct RawCopy {
+    /// The destination that policies write to and that is copied from.
+    pub from: RawName,
+    /// When, in the site's time zone.
+    pub schedule: RawCron,
+    /// Only these targets, by name. Without it: all.
+    #[schemars(length(min = 1, max = 1000), extend("examples" = [["photos"]]))]
+    pub targets: Option<Vec<RawName>>,
+    /// Only what these policies made, by name. Without it: all.
+    #[schemars(length(min = 1, max = 1000), extend("examples" = [["daily"]]))]
+    pub policies: Option<Vec<RawName>>,
 }
 
 /// Bounds for the transfer to and from a destination.

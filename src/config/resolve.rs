@@ -3,6 +3,8 @@
 //! A document that is broken still counts with its name, so one mistake is not reported a hundred times by all that
 //! refer to it.
 
+mod copies;
+
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -35,6 +37,7 @@ pub(crate) fn resolve<'a>(files: impl Iterator<Item = &'a ParsedFile>, found: &[
     revision.one_destination_a_repository();
     revision.no_repository_in_another();
     revision.references();
+    revision.copies();
     revision.something_for_every_target();
     revision.data_of_its_own();
     revision.used();
@@ -215,9 +218,15 @@ impl<'a> Revision<'a> {
                 Some(Item::Target(target)) => {
                     self.all_exist(placed, target.policies.as_deref().unwrap_or_default(), "Policy");
                 }
+                Some(Item::Destination(destination)) => {
+                    let Some(copy) = &destination.copy else { continue };
+                    self.all_exist(placed, std::slice::from_ref(&copy.from), "Destination");
+                    self.all_exist(placed, &copy.targets, "Target");
+                    self.all_exist(placed, &copy.policies, "Policy");
+                }
                 Some(_) => {}
                 None => {
-                    let kind = if placed.document.kind == Some("Policy") { "Destination" } else { "Policy" };
+                    let kind = if placed.document.kind == Some("Target") { "Policy" } else { "Destination" };
                     self.all_exist(placed, &placed.document.references, kind);
                 }
             }
@@ -245,7 +254,11 @@ impl<'a> Revision<'a> {
                 (None, known) => format!("there is: {}", suggest::list(known)),
             };
             let message = format!("there is no {word} `{}`", name.value);
-            let code = if kind == "Policy" { codes::UNKNOWN_POLICY } else { codes::UNKNOWN_DESTINATION };
+            let code = match kind {
+                "Policy" => codes::UNKNOWN_POLICY,
+                "Target" => codes::UNKNOWN_TARGET,
+                _ => codes::UNKNOWN_DESTINATION,
+            };
             self.tell(placed.source, &Finding::error(name.span, code, message).hint(hint));
         }
     }
@@ -369,7 +382,11 @@ impl<'a> Revision<'a> {
                     Finding::warning(name.span, codes::UNUSED_POLICY, "no target that is switched on uses this policy")
                         .hint("name it in a target's `policies`, or delete it")
                 }
-                Some(Item::Destination(_)) if !any_destination && !destinations.contains(name.value.as_str()) => {
+                Some(Item::Destination(destination))
+                    if destination.copy.is_none()
+                        && !any_destination
+                        && !destinations.contains(name.value.as_str()) =>
+                {
                     Finding::warning(name.span, codes::UNUSED_DESTINATION, "no policy writes to this destination")
                         .hint("name it in a policy's `destinations`, or delete it")
                 }
@@ -389,7 +406,9 @@ impl<'a> Revision<'a> {
             )
             .map(|destination| (destination.name.clone(), destination))
             .collect();
-        let all: Vec<Name> = destinations.keys().cloned().collect();
+        // A copy gets its snapshots from the one that it names.
+        let shipped_to = destinations.values().filter(|destination| destination.copy.is_none());
+        let all: Vec<Name> = shipped_to.map(|destination| destination.name.clone()).collect();
         let mut policies: BTreeMap<Name, Policy> = items()
             .filter_map(
                 |item| if let Item::Policy(item) = item { Some(item.resolve(&site.timezone, &all)) } else { None },

@@ -14,6 +14,7 @@ use crate::error::{Kind, Trouble, codes};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::forget::{self, Rules};
 use crate::runner::holdings::leaving::{self, FORGOTTEN_AFTER};
+use crate::runner::quiet::Alone;
 use crate::runner::world::World;
 use crate::store::record::{JobRecord, is_of_who_is_away};
 use crate::types::Name;
@@ -61,11 +62,13 @@ impl Keeper {
             // Waiting in line keeps every backup waiting for the longest one, so that is the last resort.
             let (width, slots) = self.world.slots(&name, config.site.concurrency.per_destination);
             let permit = slots.try_acquire_many_owned(width).ok();
-            if permit.is_none() && now.duration_since(waiting.since) < TOLD_AFTER {
+            let alone = self.world.quiet.alone_now(&name);
+            let free = permit.zip(alone);
+            if free.is_none() && now.duration_since(waiting.since) < TOLD_AFTER {
                 self.world.given_up.put_back(&name, waiting.since, later(now, BUSY_AGAIN));
                 continue;
             }
-            let turn = Turn { permit, since: self.world.given_up.take(&name) };
+            let turn = Turn { free, since: self.world.given_up.take(&name) };
             let title = format!("forget {name} (scheduled)");
             begin(&self.world, &config, destination, title, turn, &mut self.upkeep, cancel);
         }
@@ -91,14 +94,17 @@ pub(super) fn by_hand(
     cancel: &CancellationToken,
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
-    let turn = Turn { permit: None, since: world.given_up.take(name) };
+    let turn = Turn { free: None, since: world.given_up.take(name) };
     Ok(begin(world, config, &destination, format!("forget {name}"), turn, tasks, cancel))
 }
 
+/// All slots of a destination, and that nobody copies there.
+type Free = (OwnedSemaphorePermit, Alone);
+
 /// What a forget has with it.
 struct Turn {
-    /// All slots of the destination; none: it waits in line for them.
-    permit: Option<OwnedSemaphorePermit>,
+    /// All slots of the destination, where nobody copies; none: it waits in line for that.
+    free: Option<Free>,
     /// Since when something waited for it.
     since: Option<Timestamp>,
 }
@@ -118,8 +124,8 @@ fn begin(
     let (site, rules) = (config.site.clone(), Rules::of(config, &destination.name));
     tasks.spawn(async move {
         let name = &route.destination.name;
-        let Turn { permit, since } = turn;
-        let result = forget(&route, &rules, permit).await;
+        let Turn { free, since } = turn;
+        let result = forget(&route, &rules, free).await;
         let now = route.world.clock.now();
         let trouble = result.as_ref().err();
         if let (Some(trouble), Some(since)) = (trouble, since) {
@@ -151,14 +157,17 @@ fn passes(trouble: &Trouble, waits: bool) -> bool {
 async fn forget(
     route: &crate::runner::route::Route,
     rules: &Rules,
-    permit: Option<OwnedSemaphorePermit>,
+    free: Option<Free>,
 ) -> Result<Vec<String>, Trouble> {
     if route.destination.append_only {
         return Err(super::probe::only_appended_to(&route.destination.name, "nothing is forgotten"));
     }
-    let _slots = match permit {
-        Some(permit) => permit,
-        None => every_slot(route).await?,
+    let _free = match free {
+        Some(free) => free,
+        None => {
+            let alone = route.world.quiet.alone(&route.destination.name, &route.context.cancel).await?;
+            (every_slot(route).await?, alone)
+        }
     };
     match forget::forget(route, rules).await {
         Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => Ok(vec![trouble.message]),

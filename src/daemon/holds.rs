@@ -224,7 +224,10 @@ impl Keeper {
             let mut judged = Judged::default();
             // As a run does: what its policy does not name any more says nothing of it.
             let policy = config.policies.get(&job.id.policy);
-            let is_its = |name: &Name| policy.is_none_or(|policy| policy.destinations.contains(name));
+            let is_its = |name: &Name| {
+                policy.is_none_or(|policy| policy.destinations.contains(name))
+                    || config.copies_of(&job.id).any(|copy| copy == name)
+            };
             let seen = || seen.iter().filter(|(name, _)| is_its(name));
             judged.add(HoldKind::Vanished, seen().filter_map(|(name, seen)| vanished(name, seen, &job.id)));
             judged.add(HoldKind::OlderState, seen().filter_map(|(name, seen)| older(name, seen, &job.id)));

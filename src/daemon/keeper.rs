@@ -16,7 +16,7 @@ use crate::config::model::{Config, OnMissed};
 use crate::daemon::reconcile::Reconciler;
 use crate::daemon::returns::Returns;
 
-use crate::daemon::{away, finish, first_test, locks_due, restore, upkeep};
+use crate::daemon::{away, copies, finish, first_test, locks_due, restore, upkeep};
 use crate::error::{Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::run::RunState;
@@ -128,6 +128,7 @@ impl Keeper {
         self.look(None);
         self.accept_from_config();
         self.take_holdings();
+        copies::resume(&self.world);
         self.plan_upkeep();
         self.find_given_up();
         let (seen, world) = (self.seen.clone(), self.world.clone());
@@ -152,6 +153,7 @@ impl Keeper {
                 Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(joined),
                 Some(_) = self.upkeep.join_next(), if !self.upkeep.is_empty() => {
                     self.take_holdings();
+                    self.plan_upkeep();
                     self.changed.notify_one();
                     self.mail.notify_one();
                 }
@@ -583,6 +585,7 @@ impl Keeper {
             return;
         }
         upkeep::start_due(&self.world, &config, now, &mut self.upkeep, cancel);
+        copies::start_due(&self.world, &config, now, &mut self.upkeep, cancel);
         self.plan_upkeep();
     }
 }

@@ -66,7 +66,7 @@ fn write(world: &World, pages: &mut Pages) {
         // They would go where nobody finds them; the server answers by itself meanwhile.
         return;
     }
-    let reading = match Reading::take(&world.ledger, &world.live, Depth::Strips) {
+    let reading = match Reading::take(&world.ledger, &world.live, Depth::Strips, world.clock.now()) {
         Ok(reading) => reading,
         Err(error) => {
             tracing::error!(error = %crate::error::chain(&error), "cannot read what the pages show");

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::daemon::upkeep::Wanted;
-use crate::daemon::{forget, restore, rewind, upkeep};
+use crate::daemon::{copies, forget, restore, rewind, upkeep};
 use crate::error::{Trouble, codes};
 use crate::runner::control::{DestinationAction, Request};
 use crate::runner::execute::Ended;
@@ -68,6 +68,10 @@ impl Keeper {
             }
             Request::Destination { destination, action: DestinationAction::Gather, reply, .. } => {
                 let _ = reply.send(self.gather_by_hand(&destination, cancel));
+            }
+            Request::Destination { destination, action: DestinationAction::Copy, reply, .. } => {
+                let config = self.config.borrow().clone();
+                let _ = reply.send(copies::by_hand(&self.world, &config, &destination, &mut self.upkeep, cancel));
             }
             Request::Destination { destination, action, lock, reply } => {
                 let config = self.config.borrow().clone();

@@ -87,7 +87,10 @@ async fn rewound(
     // What only looks keeps nobody waiting. What changes takes every slot, so that nothing is shipped meanwhile.
     let _slots = match order.act {
         RewindAct::Look => None,
-        RewindAct::BringBack => Some(upkeep::every_slot(route).await?),
+        RewindAct::BringBack => {
+            let alone = route.world.quiet.alone(&route.destination.name, &route.context.cancel).await?;
+            Some((alone, upkeep::every_slot(route).await?))
+        }
     };
     let access = route.world.access(&route.destination).await?;
     let found = on_bucket(route, &access, id, order).await.map_err(|trouble| engine::clean(&access, trouble))?;

@@ -49,7 +49,7 @@ pub(crate) fn next_due(world: &World) -> Option<Timestamp> {
         .destinations()
         .inspect_err(|error| tracing::error!(error = %crate::error::chain(error), "cannot read the destinations"))
         .unwrap_or_default();
-    destinations.iter().flat_map(|each| [each.prune.next, each.check.next]).flatten().min()
+    destinations.iter().flat_map(|each| [each.prune.next, each.check.next, each.copy.next_look()]).flatten().min()
 }
 
 /// Starts what is due; the slot is claimed in the store before anything is done.
@@ -108,6 +108,7 @@ fn upkeep_of(record: &mut DestinationRecord, action: DestinationAction) -> &mut 
         DestinationAction::Prune => &mut record.prune,
         DestinationAction::Forget => &mut record.forget,
         DestinationAction::ExtendLocks => &mut record.locks,
+        DestinationAction::Copy => &mut record.copy.upkeep,
         _ => &mut record.check,
     }
 }
@@ -123,6 +124,7 @@ fn verb(action: DestinationAction) -> &'static str {
         DestinationAction::Pin => "pin",
         DestinationAction::ExtendLocks => object_locks::VERB,
         DestinationAction::Gather => "statistics of",
+        DestinationAction::Copy => "copy",
     }
 }
 
@@ -281,6 +283,13 @@ async fn act(
     if action == DestinationAction::Test {
         probed(route, id, used == Used::Yes).await?;
     }
+    // Both shut out who copies from there or to there for hours, and wait for that before they keep a run waiting.
+    let _alone = match action {
+        DestinationAction::Prune | DestinationAction::Check => {
+            Some(route.world.quiet.alone(&route.destination.name, &route.context.cancel).await?)
+        }
+        _ => None,
+    };
     // Prune rewrites the repository.
     let _slots = if action == DestinationAction::Prune { every_slot(route).await? } else { slots(route, 1).await? };
     if action == DestinationAction::Prune && route.destination.append_only {
@@ -310,7 +319,10 @@ async fn act(
             Ok(lines)
         }
         // These went their own ways before.
-        DestinationAction::ExtendLocks | DestinationAction::Forget | DestinationAction::Gather => Ok(Vec::new()),
+        DestinationAction::ExtendLocks
+        | DestinationAction::Forget
+        | DestinationAction::Gather
+        | DestinationAction::Copy => Ok(Vec::new()),
         DestinationAction::Check => check(route, site, (&restic, &access), used).await,
         DestinationAction::Prune => {
             // What vanished without us can be brought back only while its data is there.
@@ -373,7 +385,7 @@ fn no_machine_key(name: &Name, wanted: bool) -> String {
 }
 
 /// Slots of the destination: with all of them it waits for the runs, and they for it.
-async fn slots(route: &Route, count: u32) -> Result<OwnedSemaphorePermit, Trouble> {
+pub(super) async fn slots(route: &Route, count: u32) -> Result<OwnedSemaphorePermit, Trouble> {
     let (width, slots) = route.world.slots(&route.destination.name, route.per_destination);
     tokio::select! {
         slots = slots.acquire_many_owned(count.min(width)) => slots.map_err(|_| stopped()),
@@ -422,7 +434,7 @@ pub(super) enum Used {
 
 impl Used {
     pub(super) fn of(config: &Config, name: &Name) -> Self {
-        let used = config.jobs_to(name).next().is_some();
+        let used = !config.jobs_in(name).is_empty();
         if used { Self::Yes } else { Self::No }
     }
 }

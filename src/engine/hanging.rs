@@ -10,19 +10,25 @@ use crate::process::{self, Command, Context, Finished, Watch};
 /// How often a repository that is worked on is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(30);
 
-/// Runs `command`; where the repository's place stops answering meanwhile, cancels `context` and says so.
+/// Runs `command`; where the place of a repository that it works on stops answering meanwhile, cancels `context` and says so.
 pub(super) async fn run(
-    access: &RepositoryAccess,
+    watched: [Option<&RepositoryAccess>; 2],
     command: Command,
     context: &Context,
     watch: &mut impl Watch,
 ) -> (Finished, Option<Silent>) {
     let running = process::run_watched(command, context, watch);
     tokio::pin!(running);
-    let silent = async {
-        match local_path(access) {
+    let [one, other] = watched.map(|access| async move {
+        match access.and_then(local_path) {
             Some(path) => look::until_silent(&path, WATCH_EVERY).await,
             None => std::future::pending().await,
+        }
+    });
+    let silent = async {
+        tokio::select! {
+            silent = one => silent,
+            silent = other => silent,
         }
     };
     tokio::select! {

@@ -60,6 +60,12 @@ impl Watch for Hearing<'_> {
         {
             self.watch_figures(&progress);
         }
+        if let Some((done, total)) = super::copy::packs(line) {
+            self.watch_figures(&Progress { bytes_done: done, files_done: total, ..Progress::default() });
+        } else if super::copy::is_about_the_next(line) {
+            // It may begin with the figures that the one before it ended with.
+            self.figures = None;
+        }
         self.watch_retries(line);
         // Some versions write their complaints to standard output.
         if line.starts_with('{') && (line.contains("\"exit_error\"") || line.contains("\"error\"")) {

@@ -8,19 +8,27 @@ use secrecy::SecretString;
 
 use super::{EngineError, RepositoryAccess};
 use crate::config::model::{BucketStyle, Tls};
-use crate::storage::{Place, SshFiles};
+use crate::storage::{Place, SftpPlace, SshFiles};
 
 /// What one call of restic gets; private files are removed with it.
 #[derive(Default)]
 pub(super) struct Reach {
+    /// The repository's address, where it is another one than the access has.
+    pub(super) location: Option<SecretString>,
     pub(super) args: Vec<OsString>,
     pub(super) env: Vec<(String, SecretString)>,
-    files: Option<SshFiles>,
+    /// Private files that go with it.
+    pub(super) kept: Vec<SshFiles>,
 }
 
 impl Reach {
     /// Blocking: writes private files, and looks at a pinned certificate.
     pub(super) fn of(access: &RepositoryAccess) -> Result<Self, EngineError> {
+        Self::with_hosts(access, None)
+    }
+
+    /// As [`Self::of`], where restic logs in to another host, too.
+    pub(super) fn with_hosts(access: &RepositoryAccess, other: Option<&SftpPlace>) -> Result<Self, EngineError> {
         let mut reach = Self::default();
         if let Some(connections) = access.limits.connections {
             let backend = match &access.place {
@@ -52,11 +60,12 @@ impl Reach {
                 reach.trust(access, &rest.url, &rest.tls)?;
             }
             Place::Sftp(sftp) => {
-                let files = SshFiles::write(sftp).map_err(|error| EngineError::Files(std::env::temp_dir(), error))?;
+                let all: Vec<&SftpPlace> = std::iter::once(sftp).chain(other).collect();
+                let files = SshFiles::write(&all).map_err(|error| EngineError::Files(std::env::temp_dir(), error))?;
                 let options: Vec<String> = files.options().iter().map(|option| quoted(option)).collect();
                 reach.option(&format!("sftp.args={}", options.join(" ")));
                 reach.env.extend(files.env());
-                reach.files = Some(files);
+                reach.kept.push(files);
             }
         }
         Ok(reach)

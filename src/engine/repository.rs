@@ -43,9 +43,22 @@ impl Restic {
     /// With an expected id: the repository is missing or another one. Without: the place holds something else, or the
     /// directory above it is missing. And everything that restic can fail with.
     pub async fn open_or_init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+        self.open_or_init_like(access, None, context).await
+    }
+
+    /// As [`Self::open_or_init`]; one that is made cuts files as `like` does, so that the same data is the same in both.
+    ///
+    /// # Errors
+    /// As [`Self::open_or_init`].
+    pub async fn open_or_init_like(
+        &self,
+        access: &RepositoryAccess,
+        like: Option<&RepositoryAccess>,
+        context: &Context,
+    ) -> Result<String, EngineError> {
         match self.open(access, context).await? {
             Some(id) => Ok(id),
-            None => self.init(access, context).await,
+            None => self.init(access, like, context).await,
         }
     }
 
@@ -97,7 +110,12 @@ impl Restic {
         Ok(id)
     }
 
-    async fn init(&self, access: &RepositoryAccess, context: &Context) -> Result<String, EngineError> {
+    async fn init(
+        &self,
+        access: &RepositoryAccess,
+        like: Option<&RepositoryAccess>,
+        context: &Context,
+    ) -> Result<String, EngineError> {
         let _making = match turn(access).await? {
             Turn::Made => return self.read_id(access, context).await,
             Turn::Ours(making) => making,
@@ -108,7 +126,11 @@ impl Restic {
                 made = Some(id);
             }
         };
-        let answer = self.call(access, context, &Call::new("init", &["--json"]), &mut hear).await?;
+        let mut call = Call::new("init", &["--json"]);
+        if let Some(like) = like {
+            call = call.arg("--copy-chunker-params").copying_from(like);
+        }
+        let answer = self.call(access, context, &call, &mut hear).await?;
         if answer.exit != Exit::Success {
             // Somebody else made it between our look and our init: then that one it is.
             if answer.complaints.detail().contains("already") {

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::config::model::{Config, Destination, ObjectLock, ScheduleSpec};
+use crate::config::model::{Config, CopyRule, Destination, ObjectLock, ScheduleSpec};
 use crate::plan::{Recorded, Step};
 use crate::schedule::{self, Schedule};
-use crate::store::record::{DestinationRecord, Upkeep};
+use crate::store::record::{CopyRecord, DestinationRecord, Upkeep};
 
 /// Upkeep is not moved: one daemon, few destinations.
 const JITTER: std::time::Duration = std::time::Duration::ZERO;
@@ -59,6 +59,7 @@ fn wanted(destination: &Destination, known: Option<&DestinationRecord>, now: Tim
         last_used: known.and_then(|record| record.last_used),
         away_since: known.and_then(|record| record.away_since),
         locks: locks(known.filter(|_| is_same_place).map(|record| &record.locks), destination.object_lock, now),
+        copy: copy(known.map(|record| &record.copy), destination.copy.as_ref(), now),
         immutable: known.filter(|_| is_same_place).and_then(|record| record.immutable.clone()),
         tested: known.and_then(|record| record.tested.clone()),
         document: Some(Box::new(destination.clone())),
@@ -86,6 +87,21 @@ fn locks(known: Option<&Upkeep>, rule: Option<ObjectLock>, now: Timestamp) -> Up
     if known.schedule_key == schedule_key { known } else { Upkeep { schedule_key, next: Some(now), ..known } }
 }
 
+/// What is no copy any more is late with nothing.
+fn copy(known: Option<&CopyRecord>, rule: Option<&CopyRule>, now: Timestamp) -> CopyRecord {
+    let known = known.cloned().unwrap_or_default();
+    let scheduled = upkeep(known.upkeep.clone(), rule.map(|rule| &rule.schedule), now);
+    match rule {
+        Some(_) => CopyRecord { upkeep: scheduled, ..known },
+        None => CopyRecord {
+            upkeep: Upkeep { trouble: None, ..scheduled },
+            due_since: None,
+            waits: None,
+            whole: known.whole,
+        },
+    }
+}
+
 /// A repository that left the config is neither pruned nor checked nor locked anew, and never forgotten.
 fn unscheduled(known: &DestinationRecord) -> DestinationRecord {
     let stop = |upkeep: &Upkeep| Upkeep { schedule_key: String::new(), next: None, ..upkeep.clone() };
@@ -94,6 +110,7 @@ fn unscheduled(known: &DestinationRecord) -> DestinationRecord {
         check: stop(&known.check),
         forget: stop(&known.forget),
         locks: stop(&known.locks),
+        copy: CopyRecord { upkeep: stop(&known.copy.upkeep), due_since: None, ..known.copy.clone() },
         ..known.clone()
     }
 }

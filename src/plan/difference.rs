@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::model::{Destination, ObjectLock, OnMissed, Policy, Retention, ScheduleSpec, Site, Target};
+use crate::config::model::{
+    CopyRule, Destination, ObjectLock, OnMissed, Policy, Retention, ScheduleSpec, Site, Target,
+};
 use crate::schedule::Schedule;
 use crate::types::{Name, show_duration};
 
@@ -54,7 +56,15 @@ pub(super) fn destination(old: &Destination, new: &Destination) -> Vec<String> {
         &optional(prune_before, |prune| times(&prune.schedule)),
         &optional(prune_after, |prune| times(&prune.schedule)),
     );
+    let [copy_before, copy_after] = [old, new].map(|each| each.copy.as_ref());
+    phrases.value("copy", &optional(copy_before, copied), &optional(copy_after, copied));
     phrases.0
+}
+
+fn copied(copy: &CopyRule) -> String {
+    let of = |what: &str, all: &[Name]| if all.is_empty() { String::new() } else { format!(", {what} {}", names(all)) };
+    let (targets, policies) = (of("targets", &copy.targets), of("policies", &copy.policies));
+    format!("from {}, {}{targets}{policies}", copy.from, times(&copy.schedule))
 }
 
 pub(super) fn new_policy(policy: &Policy) -> Vec<String> {

@@ -55,6 +55,7 @@ pub(super) fn destination(text: &str) -> Destination {
         check: Some(Check { schedule: spec("0 5 * * 0"), read_data: None }),
         prune: Some(Prune { schedule: spec("0 4 * * *") }),
         cost: None,
+        copy: None,
     }
 }
 

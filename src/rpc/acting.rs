@@ -46,6 +46,12 @@ pub(super) fn register(to: &mut impl Register) {
     to.method("destination.gather", Control, "Gather the statistics of the repository now.", |rpc, params| {
         destination(rpc, params, DestinationAction::Gather)
     });
+    to.method(
+        "destination.copy",
+        Control,
+        "Copy now what the destination lacks of the one it is a copy of.",
+        |rpc, params| destination(rpc, params, DestinationAction::Copy),
+    );
     to.method("destination.forget", Control, "Forget now what the runs gave up.", |rpc, params| {
         destination(rpc, params, DestinationAction::Forget)
     });

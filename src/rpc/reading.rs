@@ -57,7 +57,7 @@ pub(super) fn register(to: &mut impl Register) {
 pub(super) async fn view(rpc: &Rpc, depth: Depth) -> Result<View, Trouble> {
     let now = rpc.clock.now();
     let live = rpc.live.clone();
-    ask(rpc, move |ledger| Ok(View::build(&Reading::take(ledger, &live, depth)?, now))).await
+    ask(rpc, move |ledger| Ok(View::build(&Reading::take(ledger, &live, depth, now)?, now))).await
 }
 
 /// Asks the ledger where blocking is allowed.

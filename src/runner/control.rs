@@ -198,6 +198,8 @@ pub enum DestinationAction {
     Keys,
     /// The line that pins the repository in Git.
     Pin,
+    /// Copies what it lacks of the destination that it is a copy of.
+    Copy,
     /// Extends the locks on its objects, and looks until when all hold.
     ExtendLocks,
     /// Gathers its statistics.

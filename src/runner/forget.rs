@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::{Artifacts, Config, Retention};
 use crate::error::Trouble;
+use crate::run::holdings::Holdings;
 use crate::run::retention::leaving;
 use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
 use crate::runner::holdings::{self, Inventory};
@@ -17,8 +18,8 @@ use crate::types::{JobId, Name};
 /// By what rules the jobs' snapshots in one destination may go.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    artifacts: Artifacts,
-    by_job: BTreeMap<JobId, (Retention, String)>,
+    pub(super) artifacts: Artifacts,
+    pub(super) by_job: BTreeMap<JobId, (Retention, String)>,
 }
 
 impl Rules {
@@ -26,7 +27,8 @@ impl Rules {
     #[must_use]
     pub fn of(config: &Config, name: &Name) -> Self {
         let rules = config
-            .jobs_to(name)
+            .jobs_in(name)
+            .into_iter()
             .map(|(job, _, policy)| (job, (policy.retention.clone(), policy.schedule.timezone.clone())));
         Self { artifacts: config.site.artifacts.clone(), by_job: rules.collect() }
     }
@@ -77,14 +79,19 @@ pub(super) fn decide(
     let seen = &inventory.sorted.holdings;
     let mut held: BTreeSet<JobId> =
         world.ledger.jobs()?.into_iter().filter(|job| !job.holds.is_empty()).map(|job| job.id).collect();
-    held.extend(seen.missing.iter().filter(|missing| missing.newest).map(|missing| missing.job.clone()));
-    held.extend(seen.newer.iter().map(|newer| newer.job.clone()));
-    held.extend(seen.altered.iter().map(|altered| altered.job.clone()));
+    held.extend(holding(seen));
     let of = |job: &JobId| {
         let (retention, zone) = rules.by_job.get(job).filter(|_| !held.contains(job))?;
         Some((retention, TimeZone::get(zone).unwrap_or(TimeZone::UTC)))
     };
     Ok(leaving::leaving(&books, &inventory.sorted.ours, &of, world.clock.now()))
+}
+
+/// The jobs that a listing holds, whether that was taken in already or not.
+pub(super) fn holding(seen: &Holdings) -> impl Iterator<Item = JobId> + '_ {
+    let missing = seen.missing.iter().filter(|missing| missing.newest).map(|missing| &missing.job);
+    let newer = seen.newer.iter().map(|newer| &newer.job);
+    missing.chain(newer).chain(seen.altered.iter().map(|altered| &altered.job)).cloned()
 }
 
 /// Finds what an earlier daemon left to be forgotten.

@@ -110,13 +110,20 @@ fn looks_mounted(destination: &Name, local: &LocalRepository) -> Result<(), Trou
     .with_hint("mount its disk; if the repository is meant to lie on the system's disk, write `create: true` beside its `path`"))
 }
 
+/// What becomes of a repository that was never there.
+enum Make<'a> {
+    Nothing,
+    Anew,
+    Like(&'a RepositoryAccess),
+}
+
 impl Route {
     /// restic and the way into the repository, which is the pinned one or is pinned now.
     ///
     /// # Errors
     /// When it is not mounted, restic or the password is missing, or the repository is another one or not made yet.
     pub async fn open(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
-        self.enter(false).await
+        self.enter(Make::Nothing).await
     }
 
     /// As [`Self::open`]; makes the repository if there was never one. Only what writes into it may.
@@ -124,17 +131,26 @@ impl Route {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_or_make(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
-        self.enter(true).await
+        self.enter(Make::Anew).await
     }
 
-    async fn enter(&self, make: bool) -> Result<(Restic, RepositoryAccess), Trouble> {
+    /// As [`Self::open_or_make`]; one that is made cuts files as that of `like` does.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_or_make_like(&self, like: &RepositoryAccess) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.enter(Make::Like(like)).await
+    }
+
+    async fn enter(&self, make: Make<'_>) -> Result<(Restic, RepositoryAccess), Trouble> {
         mounted(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
         let lacks_key = access.machine_key && !engine::has_machine_key(&access);
         // Of several runs the first makes the repository and its key: two at once would make two, and a storage that is no
         // directory keeps one of them from half of the other.
-        let _turn = if make && (access.expected_id.is_none() || lacks_key) {
+        let makes = !matches!(make, Make::Nothing);
+        let _turn = if makes && (access.expected_id.is_none() || lacks_key) {
             let turn = self.turn().await?;
             access = self.world.access(&self.destination).await?;
             Some(turn)
@@ -143,10 +159,10 @@ impl Route {
         };
         if access.expected_id.is_none() {
             may_be_made(&self.destination).await?;
-            let id = if make {
-                Some(restic.open_or_init(&access, &self.context).await)
-            } else {
-                restic.open(&access, &self.context).await.transpose()
+            let id = match make {
+                Make::Nothing => restic.open(&access, &self.context).await.transpose(),
+                Make::Anew => Some(restic.open_or_init(&access, &self.context).await),
+                Make::Like(like) => Some(restic.open_or_init_like(&access, Some(like), &self.context).await),
             };
             let id = id.ok_or_else(|| not_made(&access.location))?.map_err(|error| error.trouble())?;
             access.expected_id = Some(id.clone());
@@ -157,7 +173,7 @@ impl Route {
                 })
                 .map_err(|error| error.trouble())?;
         }
-        if make {
+        if makes {
             restic.have_machine_key(&access, &self.context).await;
         }
         Ok((restic, access))

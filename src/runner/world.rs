@@ -18,10 +18,11 @@ use crate::runner::listings::Listings;
 use crate::runner::live::Live;
 use crate::runner::operations::Operations;
 use crate::runner::place;
+use crate::runner::quiet::Quiet;
 use crate::runner::silence::Silences;
 use crate::store::layout::StateDir;
 use crate::store::ledger::Ledger;
-use crate::store::record::{DestinationRecord, Upkeep};
+use crate::store::record::{CopyRecord, DestinationRecord, Upkeep};
 use crate::store::{Batch, StoreError};
 use crate::types::Name;
 use crate::types::site::SiteId;
@@ -59,6 +60,8 @@ pub struct World {
     pub(crate) unfinished: Notify,
     /// A repository was listed.
     pub(crate) listed: Notify,
+    /// Who copies from and to which destination, and who wants to be alone there.
+    pub(crate) quiet: Quiet,
     /// What waits to be forgotten.
     pub given_up: GivenUp,
     pub(super) listings: Listings<Inventory>,
@@ -103,6 +106,7 @@ impl World {
             restoring: Mutex::default(),
             unfinished: Notify::default(),
             listed: Notify::default(),
+            quiet: Quiet::default(),
             given_up: GivenUp::default(),
             listings: Listings::default(),
             silences: Silences::default(),
@@ -276,6 +280,7 @@ fn blank_destination(destination: &Destination) -> DestinationRecord {
         last_used: None,
         away_since: None,
         locks: Upkeep::default(),
+        copy: CopyRecord::default(),
         immutable: None,
         tested: None,
         document: Some(Box::new(destination.clone())),

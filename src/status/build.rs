@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
-use crate::config::model::{Config, Destination, Policy, ScheduleSpec};
+use crate::config::model::{Destination, Policy, ScheduleSpec};
 use crate::error::{Trouble, codes};
 use crate::run::hold::Hold;
 use crate::run::holdings::Holdings;
@@ -14,20 +14,19 @@ use crate::runner::lost;
 use crate::schedule::Schedule;
 use crate::status::job::{accept_command, fresh_until, problem, standing};
 use crate::status::read::{History, Reading, Shipped};
+use crate::status::upkeep::upkeep_view;
 use crate::status::verdict::{count, say_time, verdict};
 use crate::status::{
     ArtifactView, Attention, ConfigView, DestinationView, DiscoveryView, Health, HeldView, HoldView, ImmutableView,
     JobState, JobView, MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView,
-    SuspensionView, TargetView, UnreadableView, UpkeepView, VIEW_VERSION, View,
+    SuspensionView, TargetView, UnreadableView, VIEW_VERSION, View,
 };
-use crate::status::{discovery, holdings, repository, statistics};
+use crate::status::{copy, discovery, holdings, repository, statistics};
 use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::store::unfinished::Unfinished;
 use crate::types::Name;
 
-/// How long after its time a prune or check may start before that is remarked.
-const UPKEEP_MISSED_AFTER: SignedDuration = SignedDuration::from_hours(6);
 /// How many lines of a rejection the attention plate shows; the config section has all.
 const REJECTION_LINES_MAX: usize = 3;
 
@@ -211,7 +210,7 @@ fn job_view(reading: &Reading, job: &JobRecord, running: &[RunningView], now: Ti
         running: running.cloned(),
         problem: standing.problem,
         strip: history.cells.clone(),
-        destinations: shipped(policy, history),
+        destinations: shipped(policy, history).into_iter().chain(copy::of_job(reading, job, policy)).collect(),
         artifact: history.artifact.as_ref().map(|(run, artifact)| ArtifactView {
             run: *run,
             path: reading.desired.site.artifacts.path.join(&artifact.path).display().to_string(),
@@ -289,7 +288,7 @@ fn destinations(reading: &Reading, now: Timestamp) -> Vec<DestinationView> {
                 recorded.get(name).copied(),
                 reading.holdings.iter().find(|(of, _)| of == name).map(|(_, seen)| seen),
                 reading.locks.get(name),
-                &reading.desired,
+                reading,
                 now,
             );
             DestinationView { statistics: statistics::view(name, desired, reading.statistics.get(name)), ..view }
@@ -303,7 +302,7 @@ fn destination_view(
     record: Option<&DestinationRecord>,
     seen: Option<&Holdings>,
     lock: Option<&Option<OthersLock>>,
-    config: &Config,
+    reading: &Reading,
     now: Timestamp,
 ) -> DestinationView {
     let missing = seen.map(|seen| holdings::missing(name, seen)).unwrap_or_default();
@@ -323,6 +322,7 @@ fn destination_view(
         at: seen.at,
         snapshots: seen.snapshots,
     });
+    let copy = desired.and_then(|desired| copy::view(desired, record, reading.copies.get(name), now));
     // What left the config can't be mended any more, so it is nobody's worry.
     let trouble = record.filter(|_| desired.is_some()).and_then(|record| record.trouble.as_ref());
     let problem = trouble.map(|trouble| {
@@ -340,9 +340,11 @@ fn destination_view(
         Health::Inactive
     } else {
         // A check that never ran does not make a used repository unknown: it only has no check yet.
+        let copied = copy.as_ref().map(|copy| &copy.upkeep);
         let upkeep = [&prune, &check, &forget, &locks]
             .into_iter()
             .flatten()
+            .chain(copied)
             .map(|u| u.health)
             .filter(|h| *h >= Health::Warning)
             .max();
@@ -359,12 +361,13 @@ fn destination_view(
         repository_id: record.and_then(|r| r.repository_id.clone()),
         last_used: record.and_then(|r| r.last_used),
         tested: record.and_then(|r| r.tested.as_ref()).map(|tested| tested.at),
-        jobs: config.jobs_to(name).count() as u64,
+        jobs: reading.desired.jobs_in(name).len() as u64,
         prune,
         check,
         forget,
         locks,
         immutable,
+        copy,
         problem,
         missing_snapshots: seen.map_or(0, |seen| seen.missing.iter().map(|each| each.snapshots).sum()),
         missing,
@@ -377,38 +380,6 @@ fn destination_view(
         locks_known: lock.is_some(),
         statistics: None,
         lock: lock.and_then(Option::as_ref).map(|lock| repository::lock(name, lock, now)),
-    }
-}
-
-fn upkeep_view(name: &Name, what: &str, wanted: bool, upkeep: &Upkeep, now: Timestamp) -> UpkeepView {
-    let commands = || vec![format!("larder destination {what} {name}")];
-    let problem = match &upkeep.trouble {
-        Some(trouble) => {
-            Some((Health::Failed, problem(format!("The last {what} of {name} failed"), trouble, commands())))
-        }
-        None if wanted && upkeep.next.is_some_and(|next| now.duration_since(next) > UPKEEP_MISSED_AFTER) => Some((
-            Health::Warning,
-            Problem {
-                code: "missed".to_owned(),
-                what: format!("The {what} of {name} is overdue"),
-                why: Some("it was due and did not start".to_owned()),
-                hint: None,
-                commands: commands(),
-            },
-        )),
-        None => None,
-    };
-    let health = match &problem {
-        Some((health, _)) => *health,
-        None if upkeep.last_success.is_some() => Health::Proven,
-        None => Health::Unknown,
-    };
-    UpkeepView {
-        health,
-        next: upkeep.next.filter(|_| wanted),
-        last: upkeep.last,
-        last_success: upkeep.last_success,
-        problem: problem.map(|(_, problem)| problem),
     }
 }
 
@@ -467,8 +438,9 @@ fn attention(
     let config = config_problems(config, &zone);
     all.extend(config.map(|(health, problem)| plate(health, "config", "config".to_owned(), problem)));
     for destination in destinations.iter().filter(|d| d.desired) {
-        let upkeep =
-            [&destination.prune, &destination.check, &destination.forget, &destination.locks].into_iter().flatten();
+        let copied = destination.copy.as_ref().map(|copy| &copy.upkeep);
+        let upkeep = [&destination.prune, &destination.check, &destination.forget, &destination.locks];
+        let upkeep = upkeep.into_iter().flatten().chain(copied);
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
         let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
         let missing = destination.missing.iter().filter(|_| destination.desired);

@@ -7,8 +7,10 @@ use jiff::tz::TimeZone;
 
 use crate::config::model::Config;
 use crate::error::Trouble;
+use crate::run::copying::Standing;
 use crate::run::holdings::Holdings;
 use crate::run::statistics::{Statistics, TargetStatistics};
+use crate::runner::copy;
 use crate::runner::live::{Discovery, Live, Locks, RunUpdate};
 use crate::status::{RunCell, STRIP_RUNS_MAX};
 use crate::store::StoreError;
@@ -49,6 +51,8 @@ pub struct Reading {
     pub statistics: BTreeMap<Name, Statistics>,
     /// By destination and target.
     pub target_statistics: BTreeMap<Name, BTreeMap<Name, TargetStatistics>>,
+    /// What each copy of the config lacks, by what the repositories were seen to hold.
+    pub copies: BTreeMap<Name, Standing>,
     /// As last seen.
     pub locks: Locks,
     pub live: Vec<RunUpdate>,
@@ -89,7 +93,8 @@ impl Reading {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn take(ledger: &Ledger, live: &Live, depth: Depth) -> Result<Self, StoreError> {
+    pub fn take(ledger: &Ledger, live: &Live, depth: Depth, now: Timestamp) -> Result<Self, StoreError> {
+        let desired = ledger.desired()?;
         let jobs = ledger.jobs()?;
         let mut history = BTreeMap::new();
         if depth != Depth::Jobs {
@@ -115,7 +120,8 @@ impl Reading {
         }
         let mails = ledger.outbox_due(Timestamp::MAX, MAILS_MAX)?;
         Ok(Self {
-            desired: ledger.desired()?,
+            copies: copy::standings(ledger, &desired, now)?,
+            desired,
             config: ledger.config_record()?,
             jobs,
             history,

@@ -20,8 +20,8 @@ use crate::runner::live::{Discovery, RunUpdate};
 use crate::secret::SecretRef;
 use crate::status::read::{History, Reading};
 use crate::store::record::{
-    Applied, ArtifactSummary, ConfigRecord, DestinationRecord, JobRecord, RunRecord, RunSummary, Shipment, Suspension,
-    Trigger, Upkeep,
+    Applied, ArtifactSummary, ConfigRecord, CopyRecord, DestinationRecord, JobRecord, RunRecord, RunSummary, Shipment,
+    Suspension, Trigger, Upkeep,
 };
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
 
@@ -125,6 +125,7 @@ pub fn destination(text: &str) -> Destination {
         check: Some(Check { schedule: weekly.clone(), read_data: None }),
         prune: Some(Prune { schedule: weekly }),
         cost: Some(Cost { per_tb_month_millionths: 7_000_000, currency: "USD".to_owned() }),
+        copy: None,
     }
 }
 
@@ -147,6 +148,7 @@ pub fn destination_record(text: &str) -> DestinationRecord {
         last_used: Some(ago(4)),
         away_since: None,
         locks: Upkeep::default(),
+        copy: CopyRecord::default(),
         immutable: None,
         tested: None,
         document: None,

@@ -2,6 +2,8 @@
 //!
 //! A field is only ever added, with a serde default; `Meta::format` says which shape a store has.
 
+mod copy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -14,6 +16,8 @@ use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::run::usual::{Usual, mounts};
 use crate::types::{JobId, Name, Outcome, Revision, RunId};
+
+pub use copy::{CopyRecord, WholeCopy};
 
 /// A job as the store knows it; key `target/policy` in the tree `jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,7 +319,10 @@ pub struct DestinationRecord {
     /// Looking at the locks of its objects and extending them, where that is declared.
     #[serde(default)]
     pub locks: Upkeep,
-    /// What was seen of them at the newest look that came to an end.
+    /// Copies into it, where it is a copy of another one.
+    #[serde(default)]
+    pub copy: CopyRecord,
+    /// What was seen of the locks at the newest look that came to an end.
     #[serde(default)]
     pub immutable: Option<Immutable>,
     /// The newest test of it.

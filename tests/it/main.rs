@@ -8,6 +8,7 @@ mod cli;
 mod clock;
 mod complete;
 mod config;
+mod copy;
 mod crash;
 mod destinations;
 mod discover;

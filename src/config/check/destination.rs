@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use super::values::Refusal;
 use super::{Checker, Sited, repository, values};
 use crate::config::model::{
-    Cache, Check, Cost, Destination, IoPriority, Limits, LockMode, ObjectLock, Prune, Repository, ScheduleSpec,
+    Cache, Check, CopyRule, Cost, Destination, IoPriority, Limits, LockMode, ObjectLock, Prune, Repository,
+    ScheduleSpec,
 };
-use crate::config::raw::{RawCache, RawCost, RawDestination, RawLockMode, RawObjectLock};
+use crate::config::raw::{RawCache, RawCopy, RawCost, RawDestination, RawLockMode, RawName, RawObjectLock};
 use crate::config::suggest::shown;
 use crate::error::codes;
+use crate::types::Name;
 
 /// The last level of best effort for the disks, and the kernel's own choice.
 const IO_LEVEL_MAX: u8 = 7;
@@ -24,11 +26,26 @@ pub(crate) struct DestinationItem {
     destination: Destination,
     check: Option<(String, Option<String>)>,
     prune: Option<String>,
+    /// What it gets from another one.
+    pub copy: Option<CopyItem>,
     /// Where the repository lies, for "two destinations, one repository".
     pub location: Sited<String>,
 }
 
+/// A copy; its schedule still lacks the site's time zone.
+#[derive(Debug)]
+pub(crate) struct CopyItem {
+    pub from: Sited<Name>,
+    schedule: String,
+    pub targets: Vec<Sited<Name>>,
+    pub policies: Vec<Sited<Name>>,
+}
+
 impl DestinationItem {
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.destination.repository
+    }
+
     /// Whose storage it is, and where on that it lies.
     pub(crate) fn place(&self) -> (String, PathBuf) {
         self.destination.repository.place()
@@ -53,6 +70,12 @@ impl DestinationItem {
         Destination {
             check: check.map(|(expression, read)| Check { schedule: spec(expression), read_data: read.clone() }),
             prune: self.prune.as_ref().map(|expression| Prune { schedule: spec(expression) }),
+            copy: self.copy.as_ref().map(|copy| CopyRule {
+                from: copy.from.value.clone(),
+                schedule: spec(&copy.schedule),
+                targets: copy.targets.iter().map(|name| name.value.clone()).collect(),
+                policies: copy.policies.iter().map(|name| name.value.clone()).collect(),
+            }),
             ..self.destination.clone()
         }
     }
@@ -84,6 +107,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         Some(schedule?.expression().to_owned())
     });
     let cost = raw.cost.and_then(|raw| cost(checker, &raw));
+    let copies = raw.copy.is_some();
+    let copy = raw.copy.and_then(|copy| copy_from(checker, copy));
     let repository_id = raw.repository_id.map(|id| id.0.to_ascii_lowercase());
     let append_only = raw.append_only.unwrap_or(false);
     if append_only && prunes {
@@ -91,6 +116,9 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
         checker.take::<()>(&["prune"], Err(refusal.hint("delete `prune`, or `append_only`")));
     }
     let object_lock = raw.object_lock.and_then(|lock| object_lock(checker, &lock, repository.as_ref()));
+    if copies && copy.is_none() {
+        return None;
+    }
     let repository = repository?;
     let place = if repository.local().is_some() { ["repository", "path"].as_slice() } else { &["repository"] };
     let location = Sited { value: repository.location(), span: checker.span(place) };
@@ -108,11 +136,25 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawDestination) -> Option<De
             check: None,
             prune: None,
             cost,
+            copy: None,
         },
         check,
         prune,
+        copy,
         location,
     })
+}
+
+fn copy_from(checker: &mut Checker<'_>, raw: RawCopy) -> Option<CopyItem> {
+    let from = checker.name(&["copy", "from"], &raw.from.0);
+    let schedule = checker.take(&["copy", "schedule"], values::schedule(&raw.schedule.0, None));
+    let mut names = |field: &str, raw: Option<Vec<RawName>>| {
+        let names: Vec<String> = raw.unwrap_or_default().into_iter().map(|name| name.0).collect();
+        checker.names(&["copy", field], &names)
+    };
+    let (targets, policies) = (names("targets", raw.targets), names("policies", raw.policies));
+    let from = Sited { value: from?, span: checker.span(&["copy", "from"]) };
+    Some(CopyItem { from, schedule: schedule?.expression().to_owned(), targets, policies })
 }
 
 fn object_lock(checker: &mut Checker<'_>, raw: &RawObjectLock, repository: Option<&Repository>) -> Option<ObjectLock> {

@@ -73,7 +73,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawPolicy) -> Option<PolicyI
     let max_age = checker.maybe(&["max_age"], raw.max_age.map(|text| values::duration(&text.0, MAX_AGE_MAX)));
     let destinations = raw.destinations.map(|names| {
         let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
-        checker.names("destinations", &names)
+        checker.names(&["destinations"], &names)
     });
     let retention = Retention {
         last: raw.retention.last,

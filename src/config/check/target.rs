@@ -56,7 +56,7 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: RawTarget) -> Option<TargetI
     }
     let policies = raw.policies.map(|names| {
         let names: Vec<String> = names.into_iter().map(|name| name.0).collect();
-        checker.names("policies", &names)
+        checker.names(&["policies"], &names)
     });
     let hooks = hooks(checker, raw.hooks.unwrap_or_default());
     let accept = raw.accept.unwrap_or_default().into_iter().map(|value| value.0).collect();

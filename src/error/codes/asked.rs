@@ -115,6 +115,12 @@ super::codes! {
     REQUEST = "request", Invalid, "the request to a plugin cannot be understood or lacks something";
     RESTORE_OPTIONS = "restore_options", Invalid, "the options of the restore do not fit";
     NESTED_REPOSITORY = "nested_repository", Invalid, "the repository of a destination lies in that of another";
+    COPY_CLASH = "copy_clash", Invalid, "restic cannot reach the two destinations of a copy in one call";
+    COPY_FROM_ITSELF = "copy_from_itself", Invalid, "a destination is to be copied from itself";
+    COPY_NAMED_BY_POLICY = "copy_named_by_policy", Invalid, "a policy names a destination that gets its snapshots by `copy`";
+    COPY_OF_COPY = "copy_of_copy", Invalid, "a destination is to be copied from one that is a copy itself";
+    NOTHING_COPIED = "nothing_copied", Invalid, "a copy names what does not write to where it copies from";
+    NO_COPY_RULE = "no_copy_rule", Invalid, "the destination has no `copy` in its document";
     PRUNE_OF_APPEND_ONLY = "prune_of_append_only", Invalid, "a destination that is never deleted from has a `prune`";
     SAME_REPOSITORY = "same_repository", Invalid, "two destinations have the same repository";
     SCHEDULE_NEVER_FIRES = "schedule_never_fires", Invalid, "the schedule never fires";

@@ -94,6 +94,8 @@ super::codes! {
     EXEC_STREAM = "exec_stream", Failed, "the output of a program in a container cannot be read";
     EXEC_UNKNOWN_END = "exec_unknown_end", Failed, "the engine does not tell how a program in a container ended";
     EXPORT_EMPTY = "export_empty", Failed, "the application gave an empty export";
+    COPY_INCOMPLETE = "copy_incomplete", Failed, "a copy lacks snapshots that restic says it copied";
+    COPY_OVERDUE = "copy_overdue", Failed, "a destination has had no whole copy for long after it was due";
     EXPORT_INCOMPLETE = "export_incomplete", Failed, "the application's export is not whole";
     EXPORT_IS_A_PAGE = "export_is_a_page", Failed, "a web page came where an export should";
     EXPORT_SMALL = "export_small", Failed, "the export is smaller than it must be";

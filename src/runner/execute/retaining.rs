@@ -46,7 +46,12 @@ impl RunExecutor {
     /// Judges what was found at the destinations that were `seen`; the holds of the others go on.
     fn judge_at(&mut self, kind: HoldKind, seen: &BTreeSet<Name>, found: Vec<Finding>) {
         let names = self.destinations.iter().map(|each| &each.name);
-        let unseen: Vec<String> = names.filter(|name| !seen.contains(*name)).map(Name::to_string).collect();
+        let mut unseen: Vec<String> = names.filter(|name| !seen.contains(*name)).map(Name::to_string).collect();
+        if kind != HoldKind::RetentionCut {
+            // A run does not look at copies; who listed one did.
+            let held = self.job.holds.iter().filter(|hold| hold.kind == kind).map(|hold| &hold.subject);
+            unseen.extend(held.filter(|subject| !seen.iter().any(|name| name.as_str() == *subject)).cloned());
+        }
         for finding in &found {
             self.remark_on(finding.trouble.clone());
         }

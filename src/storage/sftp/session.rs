@@ -74,7 +74,7 @@ impl Watch for Ran {
 impl Session {
     pub(super) fn open(place: &SftpPlace) -> Result<Self, StorageError> {
         let unwritable = |source| StorageError::Write { path: std::env::temp_dir(), source };
-        let files = SshFiles::write(place).map_err(unwritable)?;
+        let files = SshFiles::write(&[place]).map_err(unwritable)?;
         Ok(Self {
             host: place.host.clone(),
             port: place.port,

@@ -27,13 +27,15 @@ pub struct SshFiles {
 }
 
 impl SshFiles {
+    /// For all of `places`, the first of which says by which password one logs in.
+    ///
     /// # Errors
     /// When the files cannot be written.
-    pub fn write(place: &SftpPlace) -> io::Result<Self> {
+    pub fn write(places: &[&SftpPlace]) -> io::Result<Self> {
         let directory = process::scratch("sftp")?;
         let at = |name: &str| directory.path().join(name);
         let known_hosts = at("known_hosts");
-        private(&known_hosts, known_hosts_text(place).as_bytes())?;
+        private(&known_hosts, places.iter().map(|place| known_hosts_text(place)).collect::<String>().as_bytes())?;
         // What a user's own config says of the host is no part of what is meant.
         let mut options = vec!["-F".to_owned(), "none".to_owned()];
         let mut option = |text: String| options.extend(["-o".to_owned(), text]);
@@ -60,18 +62,29 @@ impl SshFiles {
         }
         option(format!("ConnectTimeout={CONNECT_MAX_S}"));
         let mut ways = Vec::new();
-        let key = place.key.as_ref().map(|key| (key, at("key")));
-        if let Some((text, path)) = &key {
+        let mut keys: Vec<PathBuf> = Vec::new();
+        let mut texts = Vec::new();
+        for key in places.iter().filter_map(|place| place.key.as_ref()) {
             // Without a newline at its end OpenSSH takes it for no key.
             // Nor may its lines end as Windows ends them.
-            let text = format!("{}\n", text.expose_secret().replace("\r\n", "\n").trim_end());
-            private(path, SecretString::from(text).expose_secret().as_bytes())?;
-            ways.push("publickey");
-        } else {
+            let text = format!("{}\n", key.expose_secret().replace("\r\n", "\n").trim_end());
+            if texts.iter().any(|known: &SecretString| known.expose_secret() == text) {
+                continue;
+            }
+            let path = if keys.is_empty() { at("key") } else { at(&format!("key{}", keys.len())) };
+            let text = SecretString::from(text);
+            private(&path, text.expose_secret().as_bytes())?;
+            texts.push(text);
+            keys.push(path);
+        }
+        if keys.is_empty() {
             option("PubkeyAuthentication=no".to_owned());
+        } else {
+            ways.push("publickey");
         }
         let mut env = Vec::new();
-        if let Some(password) = &place.password {
+        let place = places.first();
+        if let Some((place, password)) = place.and_then(|place| Some((place, place.password.as_ref()?))) {
             let path = at("password");
             private(&path, password.expose_secret().as_bytes())?;
             ways.extend(["password", "keyboard-interactive"]);
@@ -87,9 +100,9 @@ impl SshFiles {
             option(format!("PreferredAuthentications={}", ways.join(",")));
         }
         // Under batch mode ssh asks nobody, not even by SSH_ASKPASS.
-        let batch = if place.password.is_some() { "no" } else { "yes" };
+        let batch = if env.is_empty() { "yes" } else { "no" };
         option(format!("BatchMode={batch}"));
-        if let Some((_, path)) = &key {
+        for path in &keys {
             options.extend(["-i".to_owned(), escaped(path)]);
         }
         Ok(Self { directory, options, env })
@@ -173,16 +186,29 @@ mod tests {
     }
 
     #[test]
+    fn of_two_hosts_both_are_known_and_each_key_is_there_once() {
+        let (one, mut other) = (place(22, &["ssh-ed25519 AAAA"]), place(2222, &["ssh-ed25519 BBBB"]));
+        let same = SshFiles::write(&[&one, &other]).unwrap();
+        assert_eq!(same.options().iter().filter(|word| *word == "-i").count(), 1);
+        let known = std::fs::read_to_string(same.directory().join("known_hosts")).unwrap();
+        assert_eq!(known, "nas.lan ssh-ed25519 AAAA\n[nas.lan]:2222 ssh-ed25519 BBBB\n");
+        other.key = Some(SecretString::from("another key"));
+        let both = SshFiles::write(&[&one, &other]).unwrap();
+        assert_eq!(both.options().iter().filter(|word| *word == "-i").count(), 2);
+        assert_eq!(std::fs::read_to_string(both.directory().join("key1")).unwrap(), "another key\n");
+    }
+
+    #[test]
     fn files_are_private_and_no_secret_is_an_argument() {
         use std::os::unix::fs::PermissionsExt as _;
         let mut place = place(22, &["ssh-ed25519 AAAA"]);
-        let by_key = SshFiles::write(&place).unwrap();
+        let by_key = SshFiles::write(&[&place]).unwrap();
         assert!(by_key.options().contains(&"BatchMode=yes".to_owned()) && by_key.env().is_empty());
         let key = by_key.directory().join("key");
         assert_eq!(std::fs::read_to_string(&key).unwrap(), "the key text\n");
         assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         place.password = Some(SecretString::from("hunter2"));
-        let by_both = SshFiles::write(&place).unwrap();
+        let by_both = SshFiles::write(&[&place]).unwrap();
         let all = by_both.options().join(" ");
         assert!(all.contains("BatchMode=no") && all.contains("publickey,password,keyboard-interactive"), "{all}");
         assert!(!all.contains("hunter2") && !format!("{by_both:?}").contains("hunter2"));

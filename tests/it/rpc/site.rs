@@ -73,7 +73,8 @@ impl TestSite {
         let (ledger, runs) = filled();
         let live = Live::default();
         let pages = directory.path().join("pages");
-        write_pages(&pages, &View::build(&Reading::take(&ledger, &live, Depth::Strips).unwrap(), now())).unwrap();
+        write_pages(&pages, &View::build(&Reading::take(&ledger, &live, Depth::Strips, now()).unwrap(), now()))
+            .unwrap();
         let logs = directory.path().join("logs");
         std::fs::create_dir(&logs).unwrap();
         std::fs::write(logs.join(format!("{}.log", runs[0])), "first line\nlast line\n").unwrap();
