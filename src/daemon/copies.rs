@@ -218,14 +218,17 @@ fn note(route: &Route, site: &Site, result: &Result<Copied, Broken>) -> Result<(
     })
 }
 
-/// Whether it is no failure: the copy itself is away or busy, or its source is, of which somebody was told already.
+/// Whether it is no failure of the copy: it is away or busy itself, or its source does not work, of which somebody was told
+/// already.
 fn waits(world: &World, name: &Name, broken: &Broken) -> Result<bool, StoreError> {
     if broken.trouble.kind() == Some(Kind::Busy) {
         return Ok(true);
     }
-    let is_told =
-        broken.of == *name || world.ledger.destination(&broken.of)?.is_some_and(|record| record.away_since.is_some());
-    Ok(is_told && is_of_who_is_away(&broken.trouble))
+    if broken.of == *name {
+        return Ok(is_of_who_is_away(&broken.trouble));
+    }
+    let source = world.ledger.destination(&broken.of)?;
+    Ok(source.is_some_and(|record| record.away_since.is_some() || record.trouble.is_some()))
 }
 
 /// Changes what is known of the copies into a destination; with a `site` somebody is told of what begins and ends by that.

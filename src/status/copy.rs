@@ -10,7 +10,7 @@ use crate::status::read::Reading;
 use crate::status::upkeep::upkeep_view;
 use crate::status::{CopyView, Health, Problem, ShippedView};
 use crate::store::record::{CopyRecord, DestinationRecord, JobRecord};
-use crate::types::Outcome;
+use crate::types::{Name, Outcome};
 
 /// How the copy `desired` stands; none: it is no copy.
 #[must_use]
@@ -53,13 +53,22 @@ pub(super) fn of_job<'r>(
     policy: Option<&'r Policy>,
 ) -> impl Iterator<Item = ShippedView> + 'r {
     let wanted = reading.desired.copies_of(&job.id).filter(move |_| policy.is_some());
+    // Between two times of a copy nothing is wrong.
+    let is_late = |name: &Name| {
+        let record = reading.destinations.iter().find(|record| record.name == *name);
+        record.is_some_and(|record| record.copy.due_since.is_some() || record.copy.upkeep.trouble.is_some())
+    };
     wanted.map(move |name| {
         let standing = reading.copies.get(name);
         let newest = standing.and_then(|standing| standing.newest.get(&job.id));
         let missing = standing.and_then(|standing| standing.missing_of(&job.id));
         ShippedView {
             destination: name.clone(),
-            outcome: newest.map(|_| if missing.is_some() { Outcome::Partial } else { Outcome::Success }),
+            outcome: newest.map(|_| match missing {
+                None => Outcome::Success,
+                Some(_) if is_late(name) => Outcome::Partial,
+                Some(_) => Outcome::Deferred,
+            }),
             at: newest.map(|(_, at)| *at),
             snapshot: newest.map(|(id, _)| id.clone()),
             bytes_added: 0,

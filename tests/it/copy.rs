@@ -108,7 +108,7 @@ fn what_is_missing_is_copied_by_one_call_and_comes_back_from_the_copy() {
     let behind = site.job("files")["destinations"][1].clone();
     assert_eq!(
         (&behind["outcome"], &behind["problem"]["code"]),
-        (&json!("partial"), &json!("copy_behind")),
+        (&json!("deferred"), &json!("copy_behind")),
         "{behind}"
     );
     let metrics = site.get("/metrics");
@@ -248,6 +248,14 @@ fn a_source_that_is_away_is_named_and_told_once_and_a_lost_state_loses_no_copy()
     assert_eq!(code, 0, "{shown}");
     assert_eq!(mails(&site), 2, "and once that it works again");
     assert_eq!(destination(&site, "vault")["health"], "proven");
+    // Where a run has told of it, the copy tells nobody again.
+    std::fs::rename(site.path("restic"), site.path("unplugged")).unwrap();
+    assert_eq!(site.run("files")["outcome"], "failed");
+    assert_eq!((copy(&site).0, mails(&site)), (1, 3));
+    assert_eq!(destination(&site, "vault")["copy"]["upkeep"]["health"], "warning");
+    std::fs::rename(site.path("unplugged"), site.path("restic")).unwrap();
+    run(&site, "files");
+    assert_eq!((copy(&site).0, mails(&site)), (0, 4));
     // The state is lost: what is there is known by what is there.
     site.stop();
     std::fs::remove_dir_all(site.path("state")).unwrap();
@@ -256,7 +264,7 @@ fn a_source_that_is_away_is_named_and_told_once_and_a_lost_state_loses_no_copy()
     push(&site, "again");
     let (_, shown) = copy(&site);
     assert!(shown.contains("nothing of local is missing in vault"), "{shown}");
-    assert_eq!(listed(&site, "vault").len(), 1);
+    assert_eq!(listed(&site, "vault").len(), 2);
     let to = site.path("back");
     let back = ["restore", "files", "--destination", "vault", "--to", to.to_str().unwrap()];
     let (code, shown) = said(&site, &back);
