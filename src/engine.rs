@@ -434,6 +434,9 @@ impl Restic {
         env.extend(reach.env.iter().cloned());
         // It is tried first; else restic tries them in any order.
         env.extend(key.map(|key| ("RESTIC_KEY_HINT".to_owned(), plain(&key.id))));
+        if call.small {
+            env.push(("GOMAXPROCS".to_owned(), plain("1")));
+        }
         if std::env::var_os("HOME").is_none() {
             env.push(("HOME".to_owned(), plain("/")));
         }
@@ -462,6 +465,9 @@ struct Call {
     operation: &'static str,
     args: Vec<OsString>,
     figures: Figures,
+    /// There is little to do: one processor is enough. Go's runtime spends a quarter of the time of such a call on
+    /// looking for work for the others.
+    small: bool,
     /// For a backup.
     apart: Option<complaints::Apart>,
     /// Where snapshots or parameters are copied from.
@@ -478,7 +484,7 @@ enum Figures {
 impl Call {
     fn new(operation: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No, apart: None, from: None }
+        Self { operation, args, figures: Figures::No, small: false, apart: None, from: None }
     }
 
     fn without_lock(mut self) -> Self {

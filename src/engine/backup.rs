@@ -33,7 +33,12 @@ pub struct BackupRequest {
     pub tolerated: Vec<PathBuf>,
     /// What the snapshot says about its time, to the second; none: restic's now.
     pub time: Option<Timestamp>,
+    /// Bytes that are to be read, where they were counted.
+    pub bytes: Option<u64>,
 }
+
+/// Up to so many bytes one processor is as fast as all.
+const SMALL_MAX: u64 = 64 << 20;
 
 /// What came of a backup: a snapshot is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +220,7 @@ impl Lists {
             // Else restic takes the newest of the same host and paths, which may be another site's.
             call = call.arg("--force");
         }
+        call.small = request.bytes.is_some_and(|bytes| bytes <= SMALL_MAX);
         if let Some(time) = request.time {
             call = call.arg(format!("--time={}", time.strftime("%Y-%m-%d %H:%M:%S")));
         }

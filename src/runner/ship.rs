@@ -37,6 +37,8 @@ pub struct SnapshotSpec {
     pub asks: Asks,
     /// What the plugin counted in the sources; none where that says nothing of what is read.
     pub counted: Option<Counted>,
+    /// Bytes in artifacts and sources; none where the plugin did not count the sources.
+    pub bytes: Option<u64>,
 }
 
 /// Files and bytes in the sources, at least.
@@ -255,6 +257,7 @@ async fn attempt(
         parent,
         tolerated: spec.tolerate.unreadable.clone(),
         time: Some(spec.time),
+        bytes: spec.bytes,
     };
     let failed = |error: EngineError| error.trouble();
     let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
@@ -308,6 +311,7 @@ mod tests {
             tolerate: Tolerate { vanished_ppm, unreadable: Vec::new() },
             artifact_files: 1,
             counted: counted.map(|(files, bytes)| Counted { files, bytes }),
+            bytes: None,
         }
     }
 

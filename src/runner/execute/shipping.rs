@@ -46,7 +46,7 @@ impl RunExecutor {
     /// Makes one snapshot in each destination, all at once.
     pub(super) async fn ship(&mut self, captured: &Captured, published: &Published) -> Result<Vec<Shipment>, Stop> {
         let (shelf, job, published) = (self.shelf.clone(), self.record.job.clone(), published.clone());
-        let files = published.files;
+        let (files, published_bytes) = (published.files, published.bytes);
         let root = shelf.root().to_owned();
         let view = self.away("the artifact root", &root, move || shelf.ship_view(&job, &published)).await?;
         let view = view.map_err(|error| Stop::failed(error.trouble()))?;
@@ -59,6 +59,7 @@ impl RunExecutor {
             (Some(files), Some(bytes)) if self.shape.is_flat() => Some(Counted { files, bytes }),
             _ => None,
         };
+        let in_sources = if captured.sources.is_empty() { Some(0) } else { figure(SOURCE_BYTES) };
         let site = self.world.site(&self.site.artifacts).await.map_err(Stop::failed)?;
         let spec = Arc::new(SnapshotSpec {
             job: self.record.job.clone(),
@@ -73,6 +74,7 @@ impl RunExecutor {
             // With the manifest.
             artifact_files: files + 1,
             counted,
+            bytes: in_sources.map(|bytes| bytes + published_bytes),
         });
 
         let mut underway = JoinSet::new();
