@@ -17,7 +17,7 @@ use crate::discovery::derive;
 use crate::discovery::docker::EngineInventory;
 use crate::error::{Trouble, codes};
 use crate::look;
-use crate::plan::cuts::{self, Kept};
+use crate::plan::cuts::{self, Asked, Kept};
 use crate::plan::{self, Plan, Recorded};
 use crate::run::holdings::Books;
 use crate::run::retention::Candidate;
@@ -442,7 +442,7 @@ impl Reconciler {
     ) -> Result<Vec<Kept>, StoreError> {
         let mut books: BTreeMap<Name, Books> = BTreeMap::new();
         let mut kept = Vec::new();
-        for (job, _, destination) in cuts::asked(desired, &self.config, jobs) {
+        for Asked { job, destination, .. } in cuts::asked(desired, &self.config, jobs) {
             if !books.contains_key(destination) {
                 books.insert(destination.clone(), world.ledger.books(destination)?);
             }

@@ -29,7 +29,19 @@ pub struct Kept {
 pub struct RetentionCut {
     pub job: JobId,
     pub destination: Name,
+    /// It is a copy: no run forgets there.
+    pub is_copied: bool,
     pub cut: retention::Cut,
+}
+
+/// A job's snapshots in one destination, which are to be kept by other rules than are in force.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    pub job: JobId,
+    pub policy: &'a Policy,
+    pub destination: &'a Name,
+    /// Where runs write them: `destination`, or what that is a copy of.
+    pub written_to: &'a Name,
 }
 
 /// The jobs and destinations whose snapshots must be known, because `desired` keeps them by other rules than are in force.
@@ -37,25 +49,36 @@ pub fn asked<'a>(
     desired: &'a Config,
     recorded: &'a Config,
     jobs: &'a BTreeMap<JobId, JobRecord>,
-) -> impl Iterator<Item = (JobId, &'a Policy, &'a Name)> {
+) -> impl Iterator<Item = Asked<'a>> {
     let changed = desired.jobs().filter(move |(id, _, policy)| {
         let before = recorded.policies.get(&policy.name);
         jobs.contains_key(id) && before.is_none_or(|before| before.retention != policy.retention)
     });
-    changed.flat_map(|(id, _, policy)| policy.destinations.iter().map(move |name| (id.clone(), policy, name)))
+    changed.flat_map(move |(job, _, policy)| {
+        let of =
+            |destination: &'a Name, written_to: &'a Name| Asked { job: job.clone(), policy, destination, written_to };
+        let written = policy.destinations.iter().map(|name| of(name, name));
+        let copied = desired.destinations.values().filter_map(|destination| {
+            let rule = destination.copy.as_ref()?;
+            let is_copied = policy.destinations.contains(&rule.from) && rule.takes(&job);
+            is_copied.then(|| of(&destination.name, &rule.from))
+        });
+        written.chain(copied).collect::<Vec<_>>()
+    })
 }
 
 pub(super) fn compare(desired: &Config, recorded: &Recorded<'_>, now: Timestamp) -> Vec<RetentionCut> {
     let mut cuts = Vec::new();
-    for (id, policy, destination) in asked(desired, recorded.config, recorded.jobs) {
+    for Asked { job: id, policy, destination, written_to } in asked(desired, recorded.config, recorded.jobs) {
         let kept = recorded.kept.iter().find(|kept| kept.job == id && kept.destination == *destination);
         let (Some(kept), Some(job)) = (kept, recorded.jobs.get(&id)) else { continue };
         let in_force = recorded.config.policies.get(&policy.name).map(|before| &before.retention);
-        let before = job.usual.rules(destination).or(in_force);
+        let before = job.usual.rules(written_to).or(in_force);
         let zone = TimeZone::get(&policy.schedule.timezone).unwrap_or(TimeZone::UTC);
         cuts.extend(retention::cut(&kept.snapshots, before, &policy.retention, &zone, now).map(|cut| RetentionCut {
             job: id,
             destination: destination.clone(),
+            is_copied: destination != written_to,
             cut,
         }));
     }
@@ -87,7 +110,7 @@ pub(super) fn guard(cuts: &[RetentionCut], timezone: &str) -> Option<Guard> {
 
 /// Notes in the jobs' records that `cuts` were confirmed, so that no run asks again.
 pub(super) fn accept(cuts: &[RetentionCut], jobs: &BTreeMap<JobId, JobRecord>, steps: &mut Vec<Step>, now: Timestamp) {
-    for each in cuts {
+    for each in cuts.iter().filter(|each| !each.is_copied) {
         let known = steps.iter_mut().find_map(|step| match step {
             Step::PutJob(job) if job.id == each.job => Some(job),
             _ => None,

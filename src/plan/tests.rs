@@ -13,13 +13,14 @@ use crate::config::model::{
 };
 use crate::error::codes;
 use crate::run::hold::{Hold, HoldKind};
-use crate::run::retention::Candidate;
 use crate::secret::SecretRef;
 use crate::store::Tree;
 use crate::store::ledger::Ledger;
 use crate::store::memory::MemoryStore;
 use crate::store::record::{Retry, RunSummary};
 use crate::types::{Outcome, RunId};
+
+mod cuts;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -492,63 +493,8 @@ proptest! {
     }
 }
 
-/// A site whose one job has a snapshot of each of the last hundred days in `nas`.
-fn kept_for_hundred_days() -> Site {
-    let mut site = Site::with(&["a"]);
-    let mut config = config(&["a"]);
-    config.policies.get_mut(&name("daily")).unwrap().retention = keep_last(100);
-    site.apply(&config, noon());
-    let snapshots = (0..100).map(|day| Candidate {
-        id: format!("{day:04}"),
-        order: day,
-        time: noon() - jiff::SignedDuration::from_hours(24 * (100 - i64::try_from(day).unwrap())),
-    });
-    let job = site.jobs.keys().next().unwrap().clone();
-    site.edit(&job.to_string(), |job| {
-        job.usual.retained.insert(name("nas"), keep_last(100));
-    });
-    site.kept = vec![Kept { job, destination: name("nas"), snapshots: snapshots.collect() }];
-    site
-}
-
 fn keep_last(last: u32) -> Retention {
     Retention { last: Some(last), ..Retention::default() }
-}
-
-#[test]
-fn a_retention_that_is_cut_waits_for_a_confirmation_and_says_how_many_from_when_to_when() {
-    let site = kept_for_hundred_days();
-    let with = |last: u32| {
-        let mut desired = site.config.clone();
-        desired.policies.get_mut(&name("daily")).unwrap().retention = keep_last(last);
-        site.plan(&desired, noon())
-    };
-    let plan = with(3);
-    let guard = plan.guard.clone().unwrap();
-    assert_eq!(guard.code, guard::GuardCode::RetentionCut);
-    assert!(guard.reason.starts_with("the new retention would forget 97 of 100 snapshots"), "{}", guard.reason);
-    assert!(guard.reason.contains("a/daily in nas") && guard.reason.contains(", from 2026-"), "{}", guard.reason);
-    for (last, held) in [(100, false), (200, false), (90, false), (89, true), (1, true)] {
-        assert_eq!(with(last).guard.is_some(), held, "last: {last}");
-    }
-    // What was kept by more generous rules than it is now is cut, whatever the config said in between.
-    let confirmed = plan.confirmed(&site.jobs, noon());
-    assert_eq!(confirmed.guard, None);
-    let job = confirmed.job_records().next().unwrap();
-    let accepted = &job.accepted[0];
-    assert_eq!(
-        (accepted.kind, accepted.subject.as_str(), accepted.value.as_str()),
-        (HoldKind::RetentionCut, "nas", "97")
-    );
-}
-
-#[test]
-fn a_push_that_leaves_the_retention_alone_asks_for_no_snapshots_and_is_not_held_for_them() {
-    let site = kept_for_hundred_days();
-    let mut desired = site.config.clone();
-    desired.targets.insert(name("b"), target("b", &["daily"]));
-    assert_eq!(cuts::asked(&desired, &site.config, &site.jobs).count(), 0);
-    assert_eq!(site.plan(&desired, noon()).guard, None);
 }
 
 #[test]
