@@ -233,13 +233,16 @@ pub struct Shipment {
     pub forgotten: Option<u64>,
 }
 
-/// Whether the trouble of a destination is that it does not answer or is not mounted; a run that took too long is none.
+/// Whether the trouble of a destination is that it does not answer, takes nothing for now, as a proxy says of a server
+/// that is down behind it, or is not mounted; a run that took too long is none.
 #[must_use]
 pub fn is_of_who_is_away(trouble: &Trouble) -> bool {
     let away = [
         codes::UNREACHABLE,
         codes::UNKNOWN_HOST,
         codes::SILENT,
+        codes::SERVER_BUSY,
+        codes::CUT_SHORT,
         codes::DESTINATION_HANGING,
         codes::DESTINATION_UNMOUNTED,
     ];

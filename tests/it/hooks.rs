@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{Site, text};
-use crate::support::{free_port, wait_for};
+use crate::support::{free_port, restic, wait_for};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -197,4 +197,49 @@ fn a_program_beside_the_run_that_fails_is_the_runs_trouble() {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         assert!(!String::from_utf8_lossy(&line).contains("602.5"), "it was not ended");
     }
+}
+
+/// Whether a run of `more` begins while one of `files`, which has these hooks, waits for a look into the destination.
+fn another_begins_while_it_is_looked_at(hooks: &str) -> bool {
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    site.edit("config/site.yaml", "keep_runs: 3}\n", "keep_runs: 3}\nconcurrency: {runs: 1}\n");
+    let root = site.root().display().to_string();
+    let script = format!(
+        "for word in \"$@\"; do\n  [ \"$word\" = snapshots ] || continue\n  \
+         while [ -e '{root}/halt' ]; do touch '{root}/looking'; sleep 0.05; done\ndone\nexec '{}' \"$@\"\n",
+        restic().canonicalize().unwrap().display()
+    );
+    let wrapper = site.program("restic.sh", &script);
+    site.serve_with(&["--restic", wrapper.to_str().unwrap()]);
+    site.targets(&["files", "more"]);
+    site.edit("config/targets.yaml", "name: files\n", &format!("name: files\nhooks: {hooks}\n"));
+    site.start_and_push();
+    let _ = site.run("files");
+    site.write("halt", "");
+    let start = |name: &str| {
+        let answer = site.call("run.start", json!({"target": name})).unwrap();
+        answer["runs"][0].as_str().unwrap().to_owned()
+    };
+    let first = start("files");
+    wait_for("the look into the destination", SOON, || site.path("looking").exists().then_some(()));
+    let second = start("more");
+    let begun = || site.call("run.get", json!({"run": second})).unwrap()["run"]["started"].is_string();
+    let begins = (0..30).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        begun()
+    });
+    std::fs::remove_file(site.path("halt")).unwrap();
+    for run in [first, second.clone()] {
+        let run = site.finished(&run);
+        assert_eq!(run["outcome"], "success", "{run}");
+    }
+    begins
+}
+
+#[test]
+fn a_run_that_only_has_to_be_seen_is_in_nobodys_way_unless_its_hooks_hold_something() {
+    assert!(another_begins_while_it_is_looked_at("{}"));
+    // What it stopped is stopped until it is over, and no other one is stopped meanwhile beyond the limit.
+    assert!(!another_begins_while_it_is_looked_at("{before: [{command: [/bin/true]}]}"));
 }

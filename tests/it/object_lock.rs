@@ -408,3 +408,41 @@ fn an_append_only_destination_that_locks_may_mark_as_deleted_and_forgets_nothing
     let (code, shown) = stand.said("test");
     assert!(code == 1 && shown.contains("lets us delete"), "{shown}");
 }
+
+#[test]
+fn a_copy_that_is_only_appended_to_has_locks_and_its_own_date_and_forgets_nothing() {
+    let Some(server) = storages::moto() else { return };
+    locking_bucket(&server, "vault", None);
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let more = "append_only: true\nobject_lock: {mode: compliance, days: 30}\n\
+                copy: {from: local, schedule: \"0 5 * * *\"}\n";
+    let vault = site.destination("vault", &site.s3_repository(server.port, "vault"), more);
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{vault}"));
+    site.edit("config/policies.yaml", "retention: {last: 3}", "retention: {last: 1}");
+    site.start_and_push();
+    let stand = Stand { server, site };
+    for round in 0..3 {
+        stand.ship(&format!("round {round}"));
+        let (code, shown) = stand.said("copy");
+        assert!(code == 0 && shown.contains("1 snapshot copied from local to vault"), "{shown}");
+    }
+    let there = stand.site.call("snapshot.list", json!({"destination": "vault"})).unwrap();
+    assert_eq!(there["items"].as_array().unwrap().len(), 3, "nothing is forgotten there: {there}");
+    for verb in ["forget", "prune"] {
+        let (code, shown) = stand.said(verb);
+        assert!(code == 1 && shown.contains("append-only"), "{verb}: {shown}");
+    }
+    let begun = Timestamp::now();
+    let (code, shown) = stand.said("extend-locks");
+    assert!(code == 0 && shown.contains(": 3 snapshots as of "), "{shown}");
+    let until = stand.immutable_until().unwrap();
+    assert!(until > begun + days(29), "{until}");
+    for (name, lock) in stand.locks() {
+        let needed = !name.starts_with("locks/");
+        assert!(!needed || lock.as_ref().is_some_and(|lock| lock.until >= until), "{name}: {lock:?}");
+    }
+    let (code, shown) = stand.said("test");
+    assert!(code == 0 && shown.contains("locked      ok"), "{shown}");
+}

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::site::{Site, text};
 use crate::support::disk::SmallDisk;
 use crate::support::storages::{self, ACCESS_KEY, SECRET_KEY, Server};
+use crate::support::wait_for;
 
 /// What a run may take at most, so that the tries of restic end.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -265,4 +266,45 @@ fn a_storage_whose_disk_is_full_is_told_as_such_and_takes_the_next_run_when_ther
         assert!(done.status.success(), "{name}: {}", text(&done));
     }
     drop((site, s3, rest));
+}
+
+#[test]
+fn a_storage_that_answers_again_and_takes_nothing_costs_one_run_and_no_other_until_it_takes_that() {
+    let Some((s3, mut rest)) = servers() else { return };
+    let (bucket, server) = (Proxy::before(s3.port), Proxy::before(rest.port));
+    let mut site = site(bucket.port, server.port);
+    site.targets(&["files", "more"]);
+    site.start_and_push();
+    fill(&site, 0);
+    for name in ["files", "more"] {
+        assert_eq!(site.run(name)["outcome"], "success");
+    }
+    rest.kill();
+    for name in ["files", "more"] {
+        let run = site.run(name);
+        assert!(shipment(&run, "server")["snapshot"].is_null(), "{run}");
+    }
+    fill(&site, 1);
+    server.set(Poison::Packs(503, "SlowDown"));
+    rest.start_again();
+    let returned = |name: &str| {
+        let runs = site.runs(name);
+        runs.into_iter().filter(|run| run["trigger"] == "returned").collect::<Vec<_>>()
+    };
+    let outcomes =
+        || ["files", "more"].map(|name| returned(name).iter().filter(|run| run["outcome"].is_string()).count());
+    wait_for("the first one to end", TIMEOUT * 4, || (outcomes().iter().sum::<usize>() > 0).then_some(()));
+    // Longer than between two questions to who is away and says nothing.
+    std::thread::sleep(Duration::from_secs(12));
+    let made: Vec<Value> = ["files", "more"].into_iter().flat_map(returned).collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!(shipment(&made[0], "server")["trouble"]["code"], "server_busy", "{made:?}");
+    server.set(Poison::None);
+    // The other one has its turn; what was tried in vain is tried again at its own time.
+    wait_for("the run of more", TIMEOUT * 4, || {
+        returned("more").iter().any(|run| run["outcome"] == "success").then_some(())
+    });
+    assert_eq!(returned("files").len(), 1);
+    let run = site.run("files");
+    assert_eq!(run["outcome"], "success", "{run}");
 }
