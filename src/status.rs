@@ -5,6 +5,7 @@
 
 pub mod build;
 
+mod causes;
 pub mod copy;
 
 pub mod discovery;

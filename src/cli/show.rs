@@ -17,6 +17,11 @@ pub(crate) fn status(status: &Value) {
     output::line("");
     let mut rows = Vec::new();
     let mut hints = Vec::new();
+    // What a destination tells for all its jobs is not told again.
+    let told = |name: &str| {
+        let own = |each: &Value| each["kind"] == "job" && each["subject"] == name;
+        !array(&status["attention"]).iter().any(own)
+    };
     for target in array(&status["targets"]) {
         if target["enabled"].as_bool() == Some(false) && array(&target["jobs"]).is_empty() {
             let cells = [string(&target["name"]), "disabled".to_owned(), "-".to_owned(), "-".to_owned(), String::new()];
@@ -29,7 +34,8 @@ pub(crate) fn status(status: &Value) {
                 hints.push(format!("  {name}: held since {since}: {reason}"));
                 hints.extend(hold["command"].as_str().map(|command| format!("    accept it with: {command}")));
             }
-            for said in ["why", "hint"].iter().filter_map(|part| job["problem"][part].as_str()) {
+            let own = if told(&name) { &[][..] } else { &["why", "hint"] };
+            for said in own.iter().filter_map(|part| job["problem"][*part].as_str()) {
                 hints.push(format!("  {name}: {said}"));
             }
             for notice in array(&job["notices"]) {

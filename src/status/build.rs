@@ -21,7 +21,7 @@ use crate::status::{
     JobState, JobView, MailView, Problem, RejectedView, RunBrief, RunningView, STALE_AFTER, ShippedView, SiteView,
     SuspensionView, TargetView, UnreadableView, VIEW_VERSION, View,
 };
-use crate::status::{copy, discovery, holdings, repository, statistics};
+use crate::status::{causes, copy, discovery, holdings, repository, statistics};
 use crate::store::damage::Damage;
 use crate::store::record::{ConfigRecord, DestinationRecord, Incident, JobRecord, RunSummary, Upkeep};
 use crate::store::unfinished::Unfinished;
@@ -437,12 +437,18 @@ fn attention(
     };
     let config = config_problems(config, &zone);
     all.extend(config.map(|(health, problem)| plate(health, "config", "config".to_owned(), problem)));
+    let told = causes::by_destination(targets.iter().flat_map(|target| &target.jobs), destinations);
     for destination in destinations.iter().filter(|d| d.desired) {
         let copied = destination.copy.as_ref().map(|copy| &copy.upkeep);
         let upkeep = [&destination.prune, &destination.check, &destination.forget, &destination.locks];
         let upkeep = upkeep.into_iter().flatten().chain(copied);
         let upkeep = upkeep.filter_map(|u| u.problem.clone().map(|problem| (u.health, problem)));
-        let own = destination.problem.clone().map(|problem| (Health::Failed, problem));
+        let own = destination.problem.clone().map(|mut problem| {
+            if let Some(jobs) = told.get(&destination.name) {
+                problem.what = format!("{}; {}", problem.what, causes::lacking(jobs));
+            }
+            (Health::Failed, problem)
+        });
         let missing = destination.missing.iter().filter(|_| destination.desired);
         let missing = missing.map(|problem| (Health::Warning, problem.clone()));
         for (health, problem) in own.into_iter().chain(upkeep).chain(missing) {
@@ -465,6 +471,9 @@ fn attention(
         all.push(plate(Health::Warning, "discovery", "containers".to_owned(), problem));
     }
     for job in targets.iter().flat_map(|target| &target.jobs) {
+        if causes::told_by(job, destinations).is_some() {
+            continue;
+        }
         let Some(mut problem) = job.problem.clone() else { continue };
         let held = job.holds.iter().filter(|hold| hold.kind.as_str() == problem.code).map(|hold| hold.since).min();
         if let Some(since) = held {

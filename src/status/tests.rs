@@ -194,6 +194,34 @@ fn a_broken_destination_needs_attention_even_if_every_job_is_fine() {
 }
 
 #[test]
+fn what_a_destination_says_of_itself_is_not_said_again_by_each_of_its_jobs() {
+    let lacking = Trouble::new(codes::UNREACHABLE, "nas: no route to host");
+    let mut reading = two();
+    for job in &mut reading.jobs {
+        job.last_run.as_mut().unwrap().outcome = Outcome::Partial;
+        job.last_run.as_mut().unwrap().trouble = Some(lacking.clone());
+    }
+    let name = reading.destinations[0].name.clone();
+    for history in reading.history.values_mut() {
+        let shipped = history.shipped.get_mut(&name).unwrap();
+        shipped.newest.outcome = Outcome::Failed;
+        shipped.newest.trouble = Some(lacking.clone());
+    }
+    let told = |reading: &Reading| {
+        let all = view(reading).attention.into_iter();
+        all.map(|each| format!("{} {}: {}", each.kind, each.subject, each.problem.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&reading).len(), 2, "by each job, as nobody else says it: {:?}", told(&reading));
+    reading.destinations[0].trouble = Some(lacking);
+    let [only] = &told(&reading)[..] else { panic!("{:?}", told(&reading)) };
+    assert!(only.starts_with(&format!("destination {name}: ")), "{only}");
+    assert!(only.ends_with("does not work; 2 jobs lack it: a/daily, b/daily"), "{only}");
+    // What it lacks besides is its own to say.
+    reading.jobs[0].last_run.as_mut().unwrap().trouble = Some(Trouble::new(codes::FILES_UNREADABLE, "3 files"));
+    assert_eq!(told(&reading).len(), 2, "{:?}", told(&reading));
+}
+
+#[test]
 fn a_rejected_and_a_held_revision_are_said_on_top_and_the_old_one_stays() {
     let revision = Revision::parse(&"ab".repeat(20)).unwrap();
     let mut reading = two();
