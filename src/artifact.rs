@@ -288,30 +288,46 @@ impl ArtifactError {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        Some(match self.code() {
-            codes::ARTIFACTS_UNMOUNTED => {
-                "mount it, or set `require_mount: false` for artifacts in the Site".to_owned()
-            }
-            codes::DISK_FULL => {
-                "make room there, lower `keep_runs`, or point `artifacts.path` at a larger disk".to_owned()
-            }
-            codes::ARTIFACTS_READ_ONLY => "a file system turns read-only after disk errors: see `dmesg`".to_owned(),
-            codes::ARTIFACTS_NOT_WRITABLE => "give the daemon's user the right to write there".to_owned(),
-            codes::ARTIFACT_REFUSED => match self {
-                Self::TooMany { .. } | Self::ManifestTooLarge => {
-                    "let the plugin pack many small files into one, or ship them in place as a source".to_owned()
+        let hint = match self {
+            Self::Unmounted(_) => "mount it, or set `require_mount: false` for artifacts in the Site",
+            Self::Make { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::Move { source, .. }
+            | Self::Remove { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "make room there, lower `keep_runs`, or point `artifacts.path` at a larger disk"
                 }
-                _ => "the plugin has to copy the content, not to link to it".to_owned(),
+                io::ErrorKind::ReadOnlyFilesystem => "a file system turns read-only after disk errors: see `dmesg`",
+                io::ErrorKind::PermissionDenied => "give the daemon's user the right to write there",
+                _ => return None,
             },
-            codes::ARTIFACT_MISSING | codes::ARTIFACT_CHANGING => {
-                "see the run's log; this is a fault of the plugin".to_owned()
+            Self::TooMany { .. } | Self::ManifestTooLarge => {
+                "let the plugin pack many small files into one, or ship them in place as a source"
             }
-            codes::MANIFEST_NEWER => "update larder".to_owned(),
-            codes::MANIFEST_DAMAGED => {
-                "the copy in the destinations is not affected: restore it from a snapshot".to_owned()
+            Self::Refused { .. } => "the plugin has to copy the content, not to link to it",
+            Self::Announced(_) | Self::Changing(_) | Self::Differs(_) => {
+                "see the run's log; this is a fault of the plugin"
             }
-            _ => return None,
-        })
+            Self::Newer { .. } => "update larder",
+            Self::Compose(_) | Self::Manifest { .. } => {
+                "the copy in the destinations is not affected: restore it from a snapshot"
+            }
+            Self::Zone(_) | Self::Relative(_) | Self::Stopped => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Whether the file system takes nothing to be written.
+    fn is_read_only(&self) -> bool {
+        match self {
+            Self::Make { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::Move { source, .. }
+            | Self::Remove { source, .. } => source.kind() == io::ErrorKind::ReadOnlyFilesystem,
+            _ => false,
+        }
     }
 
     /// The error as it is told to a person.

@@ -41,22 +41,23 @@ impl Trouble {
         Self { code: code.to_owned(), message: message.into(), hint: None }
     }
 
-    /// Whether it is exactly this.
-    #[must_use]
-    pub fn is(&self, code: Code) -> bool {
+    /// Whether it is exactly this. For tests only: what is done next goes by the [`Kind`], or by a value that is told
+    /// before there is a trouble.
+    #[cfg(test)]
+    pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code.name()
-    }
-
-    /// Of the registry; none where another program told a code of its own.
-    #[must_use]
-    pub fn known_code(&self) -> Option<Code> {
-        codes::find(&self.code)
     }
 
     /// None where another program told a code that is not in the registry.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
-        self.known_code().map(Code::kind)
+        codes::find(&self.code).map(Code::kind)
+    }
+
+    /// Whether it is of this kind.
+    #[must_use]
+    pub fn is_of(&self, kind: Kind) -> bool {
+        self.kind() == Some(kind)
     }
 
     #[must_use]

@@ -40,6 +40,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
 use crate::error::Code;
 use crate::run::hold::HoldKind;
 use crate::status::statistics::{StatisticsView, TargetStatisticsView};
@@ -177,8 +178,8 @@ pub struct Problem {
 
 impl Problem {
     /// Whether it is exactly this.
-    #[must_use]
-    pub fn is(&self, code: Code) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is(&self, code: Code) -> bool {
         self.code == code.name()
     }
 }

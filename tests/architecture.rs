@@ -190,6 +190,22 @@ fn a_code_stands_once_in_the_registry_and_is_compared_as_what_it_is() {
 }
 
 #[test]
+fn nothing_is_decided_by_a_code() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        // What reads a code finds its kind.
+        if source.path.ends_with("tests.rs") || source.path.starts_with("error") {
+            continue;
+        }
+        for number in codes::lines_of_branches(graph::without_tests(&source.code)) {
+            let line = source.text.lines().nth(number).unwrap_or_default();
+            complaints.push(format!("src/{}:{}: {}", source.path, number + 1, line.trim()));
+        }
+    }
+    assert_none("a branch goes by a `Kind`, or by a value that is told before there is a trouble", &complaints);
+}
+
+#[test]
 fn lints_are_not_switched_off_in_silence() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut complaints = Vec::new();

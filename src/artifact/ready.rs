@@ -93,10 +93,7 @@ fn probe(root: &Path) -> Result<(), Trouble> {
         files::write_new(&file, b"larder\n", files::FILE_MODE)?;
         files::remove_tree(&file)
     });
-    tried.map_err(|error| match error.code() {
-        codes::ARTIFACTS_READ_ONLY => read_only(root),
-        _ => error.trouble(),
-    })
+    tried.map_err(|error| if error.is_read_only() { read_only(root) } else { error.trouble() })
 }
 
 fn make_root(root: &Path) -> Result<(), Trouble> {

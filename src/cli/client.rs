@@ -75,8 +75,8 @@ impl Client {
         let params = without_nulls(params);
         match self {
             Self::Local(path) => socket::call(path, method, &params, CALL_MAX).map_err(|error| match error {
-                socket::SocketError::NotReachable(trouble) => CallError::NotReachable(trouble),
                 socket::SocketError::Refused(trouble) => CallError::Refused(trouble),
+                other => CallError::NotReachable(other.into_trouble()),
             }),
             Self::Http { web, token } => over_http(web, token.as_ref(), method, &params),
         }

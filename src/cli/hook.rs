@@ -73,7 +73,7 @@ pub(crate) fn pre_receive() -> ExitCode {
 pub(crate) fn post_receive() -> ExitCode {
     let told = catch_unwind(AssertUnwindSafe(|| match Push::read() {
         Ok(push) => say(&report(&push)),
-        Err(trouble) => say(&words::unanswered(&trouble)),
+        Err(trouble) => say(&words::unanswered(&SocketError::Refused(trouble))),
     }));
     // A panic has printed itself; the branch has moved all the same.
     drop(told);
@@ -112,11 +112,13 @@ impl Push {
         Ok(Self { env, options, whereabouts, branch, updates, decision })
     }
 
-    fn ask(&self, method: &str, params: &Value, deadline: Duration) -> Result<Value, Trouble> {
+    fn ask(&self, method: &str, params: &Value, deadline: Duration) -> Result<Value, SocketError> {
         match &self.whereabouts.socket {
-            Some(socket) => call(socket, method, params, deadline).map_err(SocketError::into_trouble),
-            None => Err(Trouble::new(codes::DAEMON_NOT_RUNNING, "this repository does not know its daemon's socket")
-                .with_hint("run `larder init` again")),
+            Some(socket) => call(socket, method, params, deadline),
+            None => {
+                let told = Trouble::new(codes::DAEMON_NOT_RUNNING, "this repository does not know its daemon's socket");
+                Err(SocketError::NotRunning(told.with_hint("run `larder init` again")))
+            }
         }
     }
 }
@@ -175,8 +177,9 @@ fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trou
 /// What the pushed config would change, by the daemon's records; without them, what it contains.
 fn plan(push: &Push, revision: &Revision, config: &Config) -> Vec<String> {
     let answer = push.ask("config.plan", &json!({"config": config, "revision": revision}), PLAN_WAIT);
-    let planned =
-        answer.and_then(|value| serde_json::from_value::<PlanText>(value).map_err(|e| garbled(&e.to_string())));
+    let planned = answer
+        .map_err(SocketError::into_trouble)
+        .and_then(|value| serde_json::from_value::<PlanText>(value).map_err(|e| garbled(&e.to_string())));
     match planned {
         Ok(planned) if planned.lines.is_empty() => vec![format!("{} changes nothing", revision.short())],
         Ok(planned) => planned.lines,
@@ -210,7 +213,7 @@ fn report(push: &Push) -> Vec<String> {
             Some(seen) => words::elsewhere(new, seen),
             None => words::verdict(new, &verdict),
         },
-        Err(trouble) => words::unanswered(&trouble),
+        Err(error) => words::unanswered(&error),
     }
 }
 
@@ -230,9 +233,9 @@ fn unwatched(push: &Push) -> Vec<String> {
     words::unwatched(&branches, &push.branch, there.is_ok_and(|head| head.is_some()))
 }
 
-fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Reconciled, Trouble> {
+fn ask_verdict(push: &Push, method: &str, params: &Value) -> Result<Reconciled, SocketError> {
     let value = push.ask(method, params, RECONCILE_WAIT + Duration::from_secs(1))?;
-    serde_json::from_value(value).map_err(|e| garbled(&e.to_string()))
+    serde_json::from_value(value).map_err(|e| SocketError::NotReachable(garbled(&e.to_string())))
 }
 
 fn read_input() -> Result<String, Trouble> {

@@ -21,8 +21,11 @@ const HEAD_BYTES_MAX: u64 = 16 * 1024;
 /// Why a call has no result; told for people.
 #[derive(Debug)]
 pub enum SocketError {
-    /// Nobody answered, or nothing that can be understood: `daemon_not_running`, `daemon_forbidden`, `daemon_slow`,
-    /// `daemon_answer`.
+    /// Nobody listens there.
+    NotRunning(Trouble),
+    /// Nobody can listen there: the directory is gone.
+    StateMissing(Trouble),
+    /// Nobody answered, or nothing that can be understood: `daemon_forbidden`, `daemon_slow`, `daemon_answer`.
     NotReachable(Trouble),
     /// The daemon's own word.
     Refused(Trouble),
@@ -33,7 +36,10 @@ impl SocketError {
     #[must_use]
     pub(crate) fn into_trouble(self) -> Trouble {
         match self {
-            Self::NotReachable(trouble) | Self::Refused(trouble) => trouble,
+            Self::NotRunning(trouble)
+            | Self::StateMissing(trouble)
+            | Self::NotReachable(trouble)
+            | Self::Refused(trouble) => trouble,
         }
     }
 }
@@ -50,8 +56,8 @@ pub fn call(socket: &Path, method: &str, params: &Value, deadline: Duration) -> 
     std::thread::spawn(move || {
         let _ = done.send(exchange(&path, &body, deadline).map_err(|error| unreachable(&path, &error, deadline)));
     });
-    let answer = answer.recv_timeout(deadline).unwrap_or_else(|_| Err(slow(deadline)));
-    result_of(answer.map_err(SocketError::NotReachable)?).map_err(SocketError::Refused)
+    let answer = answer.recv_timeout(deadline).unwrap_or_else(|_| Err(SocketError::NotReachable(slow(deadline))));
+    result_of(answer?).map_err(SocketError::Refused)
 }
 
 /// The result in a JSON-RPC answer.
@@ -73,8 +79,8 @@ pub(crate) fn result_of(mut answer: Value) -> Result<Value, Trouble> {
     answer.get_mut("result").map(Value::take).ok_or_else(|| garbled("it has neither a result nor an error"))
 }
 
-fn unreachable(path: &Path, error: &io::Error, deadline: Duration) -> Trouble {
-    match error.kind() {
+fn unreachable(path: &Path, error: &io::Error, deadline: Duration) -> SocketError {
+    SocketError::NotReachable(match error.kind() {
         io::ErrorKind::InvalidData => garbled(&error.to_string()),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => slow(deadline),
         io::ErrorKind::PermissionDenied => {
@@ -83,15 +89,18 @@ fn unreachable(path: &Path, error: &io::Error, deadline: Duration) -> Trouble {
         }
         io::ErrorKind::NotFound if path.parent().is_some_and(|state| !state.exists()) => {
             let state = path.parent().unwrap_or(path).display();
-            Trouble::new(
+            let missing = Trouble::new(
                 codes::STATE_MISSING,
                 format!("the state directory {state} is not there, so no daemon answers in it"),
-            )
-            .with_hint("start it with `larder serve`, or name its directory with --state; if it runs, its directory was taken away: bring that back, or restart the daemon")
+            );
+            return SocketError::StateMissing(missing.with_hint("start it with `larder serve`, or name its directory with --state; if it runs, its directory was taken away: bring that back, or restart the daemon"));
         }
-        _ => Trouble::new(codes::DAEMON_NOT_RUNNING, format!("no daemon answers at {}: {error}", path.display()))
-            .with_hint("start it with `larder serve`"),
-    }
+        _ => {
+            let down =
+                Trouble::new(codes::DAEMON_NOT_RUNNING, format!("no daemon answers at {}: {error}", path.display()));
+            return SocketError::NotRunning(down.with_hint("start it with `larder serve`"));
+        }
+    })
 }
 
 fn slow(deadline: Duration) -> Trouble {

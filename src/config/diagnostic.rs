@@ -6,7 +6,7 @@ mod render;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Trouble};
+use crate::error::Trouble;
 
 /// One finding in one place of a config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,11 +82,6 @@ impl Diagnostic {
             excerpt: None,
             related: Vec::new(),
         }
-    }
-
-    /// Whether it is exactly this.
-    pub(crate) fn is(&self, code: Code) -> bool {
-        self.code == code.name()
     }
 
     #[must_use]

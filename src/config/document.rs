@@ -12,7 +12,7 @@ use super::spans::{self, Node, Value};
 use super::text::{Chunk, Finding, SourceText, Span};
 use super::validate::{Validated, Validator};
 use super::{SettingsSchemas, suggest};
-use crate::error::codes;
+use crate::error::{self, Trouble, codes};
 use crate::types::Name;
 use kind::Kind;
 
@@ -28,12 +28,14 @@ pub(crate) struct ParsedFile {
     pub diagnostics: Vec<Diagnostic>,
     /// Findings beyond the bound.
     pub omitted: usize,
+    /// Why its content could not be had, where that may be another time: the file itself may be right.
+    pub unread: Option<Trouble>,
 }
 
 impl ParsedFile {
     /// A file that was refused as a whole.
     pub(crate) fn refused(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source: None, documents: Vec::new(), diagnostics, omitted: 0 }
+        Self { source: None, documents: Vec::new(), diagnostics, omitted: 0, unread: None }
     }
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
     let omitted = found.findings.len().saturating_sub(FILE_FINDINGS_MAX);
     found.findings.truncate(FILE_FINDINGS_MAX);
     let diagnostics = found.findings.iter().map(|finding| source.diagnostic(finding)).collect();
-    ParsedFile { source: Some(source), documents, diagnostics, omitted }
+    ParsedFile { source: Some(source), documents, diagnostics, omitted, unread: None }
 }
 
 fn document(
@@ -115,7 +117,7 @@ fn document(
         // What warns at the name is about something that is not there, and may well be what is wrong.
         let whole = [root.span, name.as_ref().map_or(root.span, |name| name.span)];
         let news = |finding: &Finding| {
-            finding.code != codes::UNREADABLE_DOCUMENT
+            finding.code.kind() != error::Kind::Internal
                 && (finding.severity == Severity::Error || !whole.contains(&finding.span))
         };
         found.findings.extend(findings.into_iter().filter(news));

@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::document::{self, ParsedFile};
 use super::model::Config;
 use super::{SettingsSchemas, config_schema, resolve};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::source::{FileEntry, FileSet};
 
 /// Most documents in a revision.
@@ -40,6 +40,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     pub files: usize,
     pub documents: usize,
+    /// The first file whose content could not be had, and why: the revision may be right.
+    pub unread: Option<(String, Trouble)>,
 }
 
 impl Loader {
@@ -57,7 +59,7 @@ impl Loader {
         let entries = files.entries();
         let mut parsed = Vec::with_capacity(entries.len().min(FILES_MAX));
         let mut next = HashMap::with_capacity(entries.len().min(FILES_MAX));
-        let (mut documents, mut bytes) = (0, 0);
+        let (mut documents, mut bytes, mut unread) = (0, 0, None);
         let mut read = self.read(files).into_iter();
         for (index, entry) in entries.iter().enumerate() {
             let Some(file) = read.next() else { break };
@@ -65,8 +67,9 @@ impl Loader {
             bytes += file.source.as_ref().map_or(0, |source| source.text.len());
             parsed.push(Arc::clone(&file));
             // What could not be read may be readable the next time.
-            if !file.diagnostics.iter().any(|found| found.is(codes::OBJECT_UNREADABLE)) {
-                next.insert((entry.path.clone(), entry.content_id.clone()), file);
+            match &file.unread {
+                Some(trouble) => unread = unread.or_else(|| Some((entry.path.clone(), trouble.clone()))),
+                None => drop(next.insert((entry.path.clone(), entry.content_id.clone()), file)),
             }
             if let Some(limit) = over_limit(index + 1, documents, bytes) {
                 let hint = "the files behind it were not read; split the repository".to_owned();
@@ -85,7 +88,8 @@ impl Loader {
         let resolved = resolve::resolve(parsed.iter().map(|file| &**file).chain(missing), &diagnostics);
         diagnostics.extend(resolved.diagnostics);
         let omitted = resolved.omitted + parsed.iter().map(|file| file.omitted).sum::<usize>();
-        Loaded { config: resolved.config, diagnostics: bounded(diagnostics, omitted), files: parsed.len(), documents }
+        let diagnostics = bounded(diagnostics, omitted);
+        Loaded { config: resolved.config, diagnostics, files: parsed.len(), documents, unread }
     }
 
     /// The files in their order: known ones as they are, the others read one by one and parsed side by side.
@@ -107,8 +111,9 @@ impl Loader {
                         length
                     }
                     Err(trouble) => {
+                        let unread = trouble.is_of(Kind::Io).then(|| trouble.clone());
                         let found = Diagnostic::of_file(&entry.path, trouble);
-                        let file = ParsedFile::refused(vec![found]);
+                        let file = ParsedFile { unread, ..ParsedFile::refused(vec![found]) };
                         parsed.push(Some(Arc::new(file)));
                         continue;
                     }

@@ -56,11 +56,13 @@ pub(crate) fn read(source: &SourceText, chunk: Chunk) -> (Option<Node>, Vec<Find
     if read.refused {
         return (None, findings);
     }
+    // What was found so far and did not refuse it is told of duplicate keys.
+    let duplicates = findings.len();
     match serde_yaml::from_str::<Typed>(text) {
         Ok(typed) => root.take_types(typed, read.duplicates, &mut findings),
         Err(error) => findings.push(syntax::from_serde_yaml(&error, text, chunk.start)),
     }
-    let readable = findings.iter().all(|finding| finding.code == codes::DUPLICATE_KEY);
+    let readable = findings.len() == duplicates;
     (readable.then_some(root), findings)
 }
 

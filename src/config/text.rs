@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Excerpt, Related, Severity};
 use super::mask;
 use super::visible::{is_hidden, push_visible};
 
-use crate::error::{Code, Trouble, codes};
+use crate::error::{Code, Kind, Trouble, codes};
 
 /// Largest file.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
@@ -21,22 +21,6 @@ const CHARACTER_FINDINGS_MAX: usize = 10;
 const EXCERPT_CHARS_MAX: usize = 110;
 /// Characters that are kept before a place when a line is cut.
 const EXCERPT_LEAD_CHARS: usize = 30;
-
-/// What is found before the document is understood, when only a line's looks say whether it holds a secret.
-const UNREAD: &[Code] = &[
-    codes::ALIAS,
-    codes::AMBIGUOUS_YAML,
-    codes::ANCHOR,
-    codes::COMPLEX_KEY,
-    codes::CONTROL_CHARACTER,
-    codes::DUPLICATE_KEY,
-    codes::LINE_TOO_LONG,
-    codes::MERGE_KEY,
-    codes::TAB,
-    codes::TAG,
-    codes::TOO_DEEP,
-    codes::YAML_SYNTAX,
-];
 
 /// A range of bytes in one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,7 +200,8 @@ impl SourceText {
             .filter(|span| span.range().start < end && span.range().end > start)
             .chain(self.secrets.iter().copied().filter(|span| span.range().start < end && span.range().end > start))
             .collect();
-        if UNREAD.contains(&finding.code) && mask::continues_a_secret(&self.text, start) {
+        // Only a line's looks say then whether it holds a secret.
+        if finding.code.kind() == Kind::Unread && mask::continues_a_secret(&self.text, start) {
             masks = vec![Span::new(start, end)];
         }
         masks.sort_by_key(|span| span.start);

@@ -93,6 +93,7 @@ fn claim(
         }
         if copy.upkeep.trouble.is_none() && copy.overdue_at().is_some_and(|at| at <= now) {
             copy.upkeep.trouble = Some(overdue(&destination.name, rule, copy, is_under_way));
+            copy.told_overdue = true;
         }
     })?;
     Ok(due)
@@ -196,6 +197,7 @@ fn note(route: &Route, site: &Site, result: &Result<Copied, Broken>) -> Result<(
             copy.upkeep.last = Some(now);
             copy.upkeep.last_success = Some(copied.whole.at);
             copy.upkeep.trouble.clone_from(&copied.trouble);
+            copy.told_overdue = false;
         });
     }
     let Err(broken) = result else { return Ok(()) };
@@ -213,6 +215,7 @@ fn note(route: &Route, site: &Site, result: &Result<Copied, Broken>) -> Result<(
             _ => {
                 copy.waits = None;
                 copy.upkeep.trouble = Some(broken.trouble.clone());
+                copy.told_overdue = false;
             }
         }
     })

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::upkeep::{UPKEEP_MAX, every_slot, note_upkeep, route, said};
 use crate::config::model::{Config, Destination};
 use crate::daemon::keeper::Keeper;
-use crate::error::{Kind, Trouble, codes};
+use crate::error::{Kind, Trouble};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::forget::{self, Rules};
 use crate::runner::holdings::leaving::{self, FORGOTTEN_AFTER};
@@ -136,7 +136,9 @@ fn begin(
         let again =
             route.world.given_up.all().get(name).map(|waiting| waiting.not_before.max(later(now, FAILED_AGAIN)));
         let waits = since.is_some_and(|since| now.duration_since(since) < TOLD_AFTER);
-        if !trouble.is_some_and(|trouble| passes(trouble, waits))
+        // What is only appended to refuses each, as it is meant to.
+        if !route.destination.append_only
+            && !trouble.is_some_and(|trouble| passes(trouble, waits))
             && let Err(error) = note_upkeep(&route, &site, DestinationAction::Forget, trouble.cloned(), again, now)
         {
             tracing::error!(error = %crate::error::chain(&error), "cannot note the forget");
@@ -149,7 +151,6 @@ fn begin(
 /// Whether nobody is told of it: who is away is told of by itself, and who is busy will be done while it `waits`.
 fn passes(trouble: &Trouble, waits: bool) -> bool {
     trouble.kind() == Some(Kind::Cancelled)
-        || trouble.is(codes::APPEND_ONLY)
         || is_of_who_is_away(trouble)
         || (waits && trouble.kind() == Some(Kind::Busy))
 }
@@ -169,10 +170,7 @@ async fn forget(
             (every_slot(route).await?, alone)
         }
     };
-    match forget::forget(route, rules).await {
-        Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => Ok(vec![trouble.message]),
-        done => done,
-    }
+    forget::forget(route, rules).await
 }
 
 fn later(now: Timestamp, by: SignedDuration) -> Timestamp {

@@ -5,7 +5,7 @@ use crate::engine::{self, RepositoryAccess};
 use crate::error::{Trouble, codes};
 use crate::runner::control::OperationId;
 use crate::runner::route::Route;
-use crate::storage::{Probe, Question, Step};
+use crate::storage::{Probe, Question, Step, StorageError};
 use crate::types::Name;
 
 /// Clocks that differ by more make backups look older or newer than they are; S3 refuses at 15 minutes.
@@ -54,7 +54,7 @@ fn judged(name: &Name, append_only: bool, is_used: bool, probe: &Probe) -> Optio
         }
         Some((question, error)) => {
             let mut trouble = error.trouble();
-            if question == Question::Locked && trouble.is(codes::STORAGE_DENIED) {
+            if question == Question::Locked && matches!(error, StorageError::Denied { .. }) {
                 trouble.hint = Some(RIGHTS.replace("NAME", name.as_str()));
             }
             return Some(Trouble { message: format!("destination {name}: {}", trouble.message), ..trouble });

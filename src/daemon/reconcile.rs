@@ -15,7 +15,7 @@ use crate::daemon::acceptance;
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::discovery::derive;
 use crate::discovery::docker::EngineInventory;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::look;
 use crate::plan::cuts::{self, Asked, Kept};
 use crate::plan::{self, Plan, Recorded};
@@ -209,10 +209,9 @@ impl Reconciler {
         }
         let files = bare.files(&revision, &self.watched.root)?;
         let loaded = self.loader.load(&files);
-        if let Some(found) = loaded.diagnostics.iter().find(|found| found.is(codes::OBJECT_UNREADABLE)) {
+        if let Some((path, trouble)) = loaded.unread {
             // The revision may be right: nobody could read it.
-            let trouble = Trouble::new(codes::OBJECT_UNREADABLE, format!("{}: {}", found.path, found.message));
-            return Err(LookError::Source(Trouble { hint: found.hint.clone(), ..trouble }));
+            return Err(LookError::Source(Trouble { message: format!("{path}: {}", trouble.message), ..trouble }));
         }
         let Some(desired) = loaded.config else {
             return Ok((self.reject(world, revision, &loaded.diagnostics, loaded.files, now, start)?, None));
@@ -551,7 +550,7 @@ impl From<Trouble> for LookError {
 fn read_all(files: &dyn FileSet) -> Result<(), LookError> {
     for entry in files.entries() {
         if let Err(trouble) = files.read(entry)
-            && trouble.is(codes::OBJECT_UNREADABLE)
+            && trouble.is_of(Kind::Io)
         {
             return Err(LookError::Source(Trouble {
                 message: format!("{}: {}", entry.path, trouble.message),

@@ -136,7 +136,8 @@ async fn on_bucket(
     let work = tokio::task::spawn_blocking(move || {
         let told = |error: &StorageError| {
             let trouble = error.trouble();
-            let hint = if trouble.is(codes::STORAGE_DENIED) { Some(RIGHTS.to_owned()) } else { trouble.hint };
+            let hint =
+                if matches!(error, StorageError::Denied { .. }) { Some(RIGHTS.to_owned()) } else { trouble.hint };
             Trouble { message: format!("destination {name}: {}", trouble.message), hint, ..trouble }
         };
         let client = S3::open(&place, PATIENCE).map_err(|error| told(&error))?;

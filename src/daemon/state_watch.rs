@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::model::Config;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::rpc::ready::Readiness;
 use crate::runner::world::World;
 use crate::store::layout::StateDir;
@@ -233,7 +233,7 @@ pub(super) async fn keep(
         if next.is_none() {
             tracing::info!("the state directory is there again");
         }
-        if next.as_ref().is_some_and(|incident| incident.trouble.is(codes::STATE_EMPTIED)) && known.is_none() {
+        if next.as_ref().is_some_and(|incident| incident.trouble.is_of(Kind::Damaged)) && known.is_none() {
             keep_what_is_known(&world).await;
         }
         world.live.state_is(next.clone());

@@ -16,7 +16,7 @@ use super::stop::stopped;
 use super::upkeep::{route, said};
 use crate::config::model::{Config, Destination};
 use crate::daemon::keeper::Keeper;
-use crate::error::{Kind, Trouble, codes};
+use crate::error::{Kind, Trouble};
 use crate::run::statistics::Statistics;
 use crate::runner::control::OperationId;
 use crate::runner::forget::Rules;
@@ -139,10 +139,6 @@ fn begin(
             Ok(_turn) => statistics::gather(&route, &rules, &zone).await,
             Err(trouble) => Err(trouble),
         };
-        let result = match result {
-            Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => Ok(vec![trouble.message]),
-            result => result,
-        };
         if let Err(trouble) = result.as_ref()
             && trouble.kind() != Some(Kind::Cancelled)
         {
@@ -159,6 +155,7 @@ fn begin(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
     use crate::status::sample;
 
     const HOUR: i64 = 60;

@@ -20,7 +20,7 @@ use crate::error::{Kind, Trouble, codes};
 use crate::process::{Context, Redactor};
 use crate::runner::control::{DestinationAction, OperationId};
 use crate::runner::holdings;
-use crate::runner::route::Route;
+use crate::runner::route::{Opened, Route};
 use crate::runner::world::World;
 use crate::schedule::Schedule;
 use crate::schedule::slots::{self, UpkeepDecision};
@@ -226,8 +226,7 @@ pub(super) fn note_test(route: &Route, trouble: Option<&Trouble>) {
         return;
     }
     // It answers; what vanished from it, or is newer than the state, is told apart.
-    let apart = [codes::SNAPSHOTS_VANISHED, codes::OLDER_STATE, codes::SNAPSHOTS_ALTERED];
-    let trouble = trouble.filter(|trouble| !apart.iter().any(|code| trouble.is(*code)));
+    let trouble = trouble.filter(|trouble| !trouble.kind().is_some_and(Kind::is_of_snapshots));
     let now = route.world.clock.now();
     if let Err(error) = route.world.note_destination(&route.destination, |record| {
         record.tested = Some(Tested::now(&route.destination, now));
@@ -295,9 +294,9 @@ async fn act(
     if action == DestinationAction::Prune && route.destination.append_only {
         return Err(only_appended_to(&route.destination.name, "nothing is pruned"));
     }
-    let (restic, access) = match route.open().await {
-        Err(trouble) if trouble.is(codes::REPOSITORY_NOT_MADE) => return Ok(vec![trouble.message]),
-        opened => opened?,
+    let (restic, access) = match route.open_if_made().await? {
+        Opened::Made(restic, access) => (restic, access),
+        Opened::NotMade(trouble) => return Ok(vec![trouble.message]),
     };
     let name = &route.destination.name;
     // What is asked for by hand or at its time shows whether the password that a person has opens the repository.

@@ -119,7 +119,7 @@ impl EngineError {
             Self::LockId { .. } => codes::BAD_LOCK_ID,
             Self::LockMissing { .. } => codes::LOCK_MISSING,
             Self::LockAlive { .. } => codes::LOCK_ALIVE,
-            Self::Busy { .. } => codes::SERVER_BUSY,
+            Self::Busy { .. } => codes::STORAGE_BUSY,
             Self::InVain { .. } => codes::REPOSITORY_FAILING,
             Self::Silent { .. } => codes::PATH_HANGING,
             Self::Storage { code, .. } => *code,

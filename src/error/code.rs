@@ -17,12 +17,20 @@ pub enum Kind {
     Forbidden,
     /// What was written does not fit: config, options, a value that was typed; or what is there is not what it has to be.
     Invalid,
+    /// The same, before it is understood what stands where: so nothing says yet which of it is a secret.
+    Unread,
     /// A server, a share or a program does not answer.
     Unreachable,
+    /// A path of this host does not come back.
+    Hanging,
+    /// Who was asked says nothing any more, or what it lies on is not mounted: nobody knows for how long.
+    Away,
     /// It took too long, or came to no progress.
     TimedOut,
-    /// Somebody does not let us: a password, a token, a right.
+    /// Somebody does not let us in: a password, a token, a second factor.
     Unauthorized,
+    /// We were let in, and lack the right for this.
+    Denied,
     /// Somebody else has it now; later it is free.
     Busy,
     /// What is needed is not there: a program, a file, a mount, a part of an application.
@@ -31,6 +39,16 @@ pub enum Kind {
     Refused,
     /// What was read is not what was written.
     Damaged,
+    /// The repository is gone, or something else is in its place.
+    Lost,
+    /// Snapshots are gone from a repository that nobody here forgot.
+    Vanished,
+    /// Snapshots were written anew by somebody else.
+    Altered,
+    /// A repository knows of later runs than the state does.
+    Older,
+    /// The clock of this host is not to be relied on.
+    Clock,
     /// No room for now: on a disk, in memory, in a queue.
     Full,
     /// A bound was reached: more, or larger, than is read or kept.
@@ -61,7 +79,19 @@ impl Kind {
     /// failed, and is tried again before its next slot.
     #[must_use]
     pub const fn passes(self) -> bool {
-        matches!(self, Self::Unreachable)
+        matches!(self, Self::Unreachable | Self::Hanging)
+    }
+
+    /// Said of a destination: it does not answer or is not mounted. One that took too long is not away.
+    #[must_use]
+    pub const fn is_away(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Away)
+    }
+
+    /// The repository answers, and its snapshots are not what the state knows of them.
+    #[must_use]
+    pub const fn is_of_snapshots(self) -> bool {
+        matches!(self, Self::Vanished | Self::Altered | Self::Older)
     }
 }
 

@@ -94,6 +94,7 @@ fn copy(known: Option<&CopyRecord>, rule: Option<&CopyRule>, now: Timestamp) -> 
     match rule {
         Some(_) => CopyRecord { upkeep: scheduled, ..known },
         None => CopyRecord {
+            told_overdue: false,
             upkeep: Upkeep { trouble: None, ..scheduled },
             due_since: None,
             waits: None,

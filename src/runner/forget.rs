@@ -10,7 +10,7 @@ use crate::run::holdings::Holdings;
 use crate::run::retention::leaving;
 use crate::runner::holdings::leaving::FORGOTTEN_AFTER;
 use crate::runner::holdings::{self, Inventory};
-use crate::runner::route::Route;
+use crate::runner::route::{Opened, Route};
 use crate::runner::world::World;
 use crate::store::StoreError;
 use crate::types::{JobId, Name};
@@ -45,7 +45,10 @@ impl Rules {
 /// When the repository cannot be listed, restic could not do it, or the store cannot be read or written.
 pub async fn forget(route: &Route, rules: &Rules) -> Result<Vec<String>, Trouble> {
     let name = &route.destination.name;
-    let (restic, access) = route.open().await?;
+    let (restic, access) = match route.open_if_made().await? {
+        Opened::Made(restic, access) => (restic, access),
+        Opened::NotMade(trouble) => return Ok(vec![trouble.message]),
+    };
     // What is there now decides, and it may show what holds a job.
     let inventory = holdings::list(route, &restic, &access, &rules.artifacts).await?;
     let (world, of, theirs) = (route.world.clone(), name.clone(), rules.clone());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::config::model::Artifacts;
 use crate::engine::{RepositoryAccess, Restic, Snapshot};
-use crate::error::{Code, Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::{self, Books, Foreign, Holdings, Missing, Question, Seen, Sorted};
 use crate::run::holdings::{newer, renamed};
@@ -26,10 +26,6 @@ use crate::store::ledger::Ledger;
 use crate::store::{Batch, StoreError};
 use crate::types::site::SiteId;
 use crate::types::{JobId, Name, RunId};
-
-/// What is wrong with a repository that is not there any more, or not the one that was.
-const LOSSES: [Code; 4] =
-    [codes::REPOSITORY_MISSING, codes::REPOSITORY_REPLACED, codes::NOT_A_REPOSITORY, codes::REPOSITORY_PARENT_MISSING];
 
 /// What `restic repair snapshots` tags what it writes beside the other one.
 const REPAIRED: &str = "repaired";
@@ -113,7 +109,7 @@ pub async fn take(route: &Route, artifacts: &Artifacts) -> Result<Inventory, Tro
 
 /// Whoever found that the repository is lost: the pages say so from then on, until somebody finds it.
 fn note_loss(route: &Route, trouble: Option<&Trouble>) {
-    let is_loss = |trouble: &Trouble| LOSSES.iter().any(|code| trouble.is(*code));
+    let is_loss = |trouble: &Trouble| trouble.is_of(Kind::Lost);
     let noted = match trouble {
         None => route.world.note_destination(&route.destination, |record| {
             record.trouble = record.trouble.take().filter(|before| !is_loss(before));
@@ -393,7 +389,7 @@ pub fn accept_missing(world: &World, name: &Name, job: &JobId) -> Result<(), Sto
             seen.missing.retain(|missing| missing.job != *job);
             ledger.put_holdings(&mut batch, name, &seen)?;
             if seen.missing.is_empty() {
-                forgive(ledger, name, codes::SNAPSHOTS_VANISHED, &mut batch)?;
+                forgive(ledger, name, Kind::Vanished, &mut batch)?;
             }
         }
         ledger.commit(batch)
@@ -416,10 +412,10 @@ pub fn is_bare(ledger: &Ledger, job: &JobId) -> Result<bool, StoreError> {
 }
 
 /// The last check or prune that stumbled over what was accepted now found nothing else.
-fn forgive(ledger: &Ledger, name: &Name, code: Code, batch: &mut Batch) -> Result<(), StoreError> {
+fn forgive(ledger: &Ledger, name: &Name, kind: Kind, batch: &mut Batch) -> Result<(), StoreError> {
     let Some(mut record) = ledger.destination(name)? else { return Ok(()) };
     for upkeep in [&mut record.check, &mut record.prune] {
-        upkeep.trouble = upkeep.trouble.take().filter(|trouble| !trouble.is(code));
+        upkeep.trouble = upkeep.trouble.take().filter(|trouble| !trouble.is_of(kind));
     }
     batch.put_destination(&record)
 }

@@ -13,6 +13,13 @@ use crate::runner::world::World;
 use crate::store::Batch;
 use crate::types::site::SiteId;
 
+/// Which site this is.
+enum Told {
+    Known(SiteId),
+    /// Where the artifacts lie is not there to be asked.
+    NotYet(Trouble),
+}
+
 impl World {
     /// The identity of this site; drawn at the first call of all, but not while the artifacts' mount is away: their
     /// manifests may know it.
@@ -20,32 +27,44 @@ impl World {
     /// # Errors
     /// When the store cannot be read or written, or nothing is known and the mount is away.
     pub async fn site(&self, artifacts: &Artifacts) -> Result<SiteId, Trouble> {
+        match self.look_for_site(artifacts).await? {
+            Told::Known(site) => Ok(site),
+            Told::NotYet(trouble) => Err(trouble),
+        }
+    }
+
+    async fn look_for_site(&self, artifacts: &Artifacts) -> Result<Told, Trouble> {
         let mut known = self.site.lock().await;
         if let Some(site) = known.as_ref() {
-            return Ok(site.clone());
+            return Ok(Told::Known(site.clone()));
         }
         let (ledger, shelf) = (self.ledger.clone(), Shelf::new(artifacts));
-        let site = look::at(&artifacts.path, LOOK_MAX, move || -> Result<(SiteId, bool), Trouble> {
+        let site = look::at(&artifacts.path, LOOK_MAX, move || -> Result<Result<(SiteId, bool), Trouble>, Trouble> {
             if let Some(site) = ledger.site_id().map_err(|error| error.trouble())? {
-                return Ok((site, false));
+                return Ok(Ok((site, false)));
             }
-            shelf.mounted()?;
+            if let Err(trouble) = shelf.mounted() {
+                return Ok(Err(trouble));
+            }
             let found = recovered(&shelf);
             let is_found = found.is_some();
             let site = found.unwrap_or_else(SiteId::generate);
             let mut batch = Batch::default();
             batch.put_site_id(&site).and_then(|()| ledger.commit(batch)).map_err(|error| error.trouble())?;
-            Ok((site, is_found))
+            Ok(Ok((site, is_found)))
         });
-        let (site, is_found) =
-            site.await.map_err(|silent| silent.trouble(codes::PATH_HANGING, "the artifact root"))??;
+        let site = site.await.map_err(|silent| silent.trouble(codes::PATH_HANGING, "the artifact root"))??;
+        let (site, is_found) = match site {
+            Ok(site) => site,
+            Err(trouble) => return Ok(Told::NotYet(trouble)),
+        };
         if is_found {
             let detail =
                 format!("it knows no site, although the manifests in {} are of {site}", artifacts.path.display());
             lost::note(self, &detail).map_err(|error| error.trouble())?;
         }
         tracing::info!(%site, "the identity of this site");
-        Ok(known.insert(site).clone())
+        Ok(Told::Known(known.insert(site).clone()))
     }
 
     /// As [`Self::site`]; none while that cannot be told.
@@ -53,14 +72,12 @@ impl World {
     /// # Errors
     /// When the store cannot be read or written.
     pub async fn site_if_known(&self, artifacts: &Artifacts) -> Result<Option<SiteId>, Trouble> {
-        match self.site(artifacts).await {
-            Err(trouble)
-                if matches!(trouble.known_code(), Some(codes::ARTIFACTS_UNMOUNTED | codes::ARTIFACTS_UNREADABLE)) =>
-            {
+        match self.look_for_site(artifacts).await? {
+            Told::Known(site) => Ok(Some(site)),
+            Told::NotYet(trouble) => {
                 tracing::warn!(%trouble, "which site this is cannot be told yet");
                 Ok(None)
             }
-            known => known.map(Some),
         }
     }
 

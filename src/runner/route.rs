@@ -117,12 +117,36 @@ enum Make<'a> {
     Like(&'a RepositoryAccess),
 }
 
+/// What lies at a destination.
+pub enum Opened {
+    Made(Restic, RepositoryAccess),
+    /// Nothing yet, told for whoever needs it.
+    NotMade(Trouble),
+}
+
+impl Opened {
+    fn made(self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        match self {
+            Self::Made(restic, access) => Ok((restic, access)),
+            Self::NotMade(trouble) => Err(trouble),
+        }
+    }
+}
+
 impl Route {
     /// restic and the way into the repository, which is the pinned one or is pinned now.
     ///
     /// # Errors
     /// When it is not mounted, restic or the password is missing, or the repository is another one or not made yet.
     pub async fn open(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
+        self.open_if_made().await?.made()
+    }
+
+    /// As [`Self::open`], for what has nothing to do where the repository was not made yet: that is no error then.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_if_made(&self) -> Result<Opened, Trouble> {
         self.enter(Make::Nothing).await
     }
 
@@ -131,7 +155,7 @@ impl Route {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_or_make(&self) -> Result<(Restic, RepositoryAccess), Trouble> {
-        self.enter(Make::Anew).await
+        self.enter(Make::Anew).await?.made()
     }
 
     /// As [`Self::open_or_make`]; one that is made cuts files as that of `like` does.
@@ -139,10 +163,10 @@ impl Route {
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_or_make_like(&self, like: &RepositoryAccess) -> Result<(Restic, RepositoryAccess), Trouble> {
-        self.enter(Make::Like(like)).await
+        self.enter(Make::Like(like)).await?.made()
     }
 
-    async fn enter(&self, make: Make<'_>) -> Result<(Restic, RepositoryAccess), Trouble> {
+    async fn enter(&self, make: Make<'_>) -> Result<Opened, Trouble> {
         mounted(&self.destination).await?;
         let restic = self.world.restic().await.map_err(|error| error.trouble())?.with_deadline(self.deadline);
         let mut access = self.world.access(&self.destination).await?;
@@ -164,7 +188,8 @@ impl Route {
                 Make::Anew => Some(restic.open_or_init(&access, &self.context).await),
                 Make::Like(like) => Some(restic.open_or_init_like(&access, Some(like), &self.context).await),
             };
-            let id = id.ok_or_else(|| not_made(&access.location))?.map_err(|error| error.trouble())?;
+            let Some(id) = id else { return Ok(Opened::NotMade(not_made(&access.location))) };
+            let id = id.map_err(|error| error.trouble())?;
             access.expected_id = Some(id.clone());
             self.world
                 .note_destination(&self.destination, |record| {
@@ -176,7 +201,7 @@ impl Route {
         if makes {
             restic.have_machine_key(&access, &self.context).await;
         }
-        Ok((restic, access))
+        Ok(Opened::Made(restic, access))
     }
 
     /// Waits until nobody else makes the repository of this destination, and keeps others from it.

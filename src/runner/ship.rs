@@ -68,9 +68,12 @@ pub async fn ship(
     let start = Instant::now();
     let on_progress = |progress: Progress| on_progress(progress.bytes_done, progress.bytes_total);
     let made = attempt(route, spec, parent, on_progress, on_made).await;
-    let shipped = shipment(route, spec, made, start.elapsed());
+    let lacks_source = matches!(made, Err(NotMade::Source(_)));
+    let shipped = shipment(route, spec, made.map_err(NotMade::trouble), start.elapsed());
     let shipment = &shipped.shipment;
-    let (outcome, trouble, now) = (shipment.outcome, shipment.trouble.clone(), route.world.clock.now());
+    let (outcome, now) = (shipment.outcome, route.world.clock.now());
+    // What is not there to be shipped is no fault of the destination.
+    let trouble = shipment.trouble.clone().filter(|_| !lacks_source);
     let noted = route.world.note_destination(&route.destination, |record| note_use(record, outcome, trouble, now));
     if let Err(error) = noted {
         tracing::warn!(destination = %route.destination.name, error = %crate::error::chain(&error), "cannot note the shipment");
@@ -82,7 +85,7 @@ pub async fn ship(
 /// to be shipped.
 fn note_use(record: &mut DestinationRecord, outcome: Outcome, trouble: Option<Trouble>, now: Timestamp) {
     match (outcome, trouble) {
-        (Outcome::Failed, Some(trouble)) if !trouble.is(codes::SOURCE_MISSING) => record.trouble = Some(trouble),
+        (Outcome::Failed, Some(trouble)) => record.trouble = Some(trouble),
         (Outcome::Cancelled | Outcome::Failed, _) => {}
         _ => {
             record.trouble = None;
@@ -216,30 +219,60 @@ struct Made {
     inventory: Result<Arc<Inventory>, Trouble>,
 }
 
+/// Why there is no snapshot.
+enum NotMade {
+    /// What was to be read is not there.
+    Source(Trouble),
+    Other(Trouble),
+}
+
+impl NotMade {
+    fn trouble(self) -> Trouble {
+        match self {
+            Self::Source(trouble) | Self::Other(trouble) => trouble,
+        }
+    }
+}
+
+impl From<Trouble> for NotMade {
+    fn from(trouble: Trouble) -> Self {
+        Self::Other(trouble)
+    }
+}
+
+impl From<EngineError> for NotMade {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::NothingThere { .. } => Self::Source(error.trouble()),
+            _ => Self::Other(error.trouble()),
+        }
+    }
+}
+
 async fn attempt(
     route: &Route,
     spec: &SnapshotSpec,
     parent: Option<String>,
     on_progress: impl FnMut(Progress) + Send,
     on_made: impl FnOnce() + Send,
-) -> Result<Made, Trouble> {
+) -> Result<Made, NotMade> {
     let waiting = Instant::now();
     let (_, slots) = route.world.slots(&route.destination.name, route.per_destination);
     let stopped = || Trouble::new(codes::CANCELLED, format!("cancelled before shipping to {}", route.destination.name));
     let slot = tokio::select! {
         slot = slots.acquire_owned() => slot.map_err(|_| stopped())?,
-        () = route.context.cancel.cancelled() => return Err(stopped()),
+        () = route.context.cancel.cancelled() => return Err(stopped().into()),
         () = tokio::time::sleep(route.deadline) => {
             let message = format!("the run's time is over while others ship to {}", route.destination.name);
             let hint = "raise the policy's `timeout`, or `concurrency.per_destination` of the site";
-            return Err(Trouble::new(codes::DEADLINE_EXCEEDED, message).with_hint(hint));
+            return Err(Trouble::new(codes::DEADLINE_EXCEEDED, message).with_hint(hint).into());
         }
     };
     // What the wait took is gone.
     let left = route.deadline.saturating_sub(waiting.elapsed()).max(Duration::from_secs(1));
     let route = &Route { deadline: left, ..route.clone() };
     if let Some(trouble) = route.world.silences.of(&route.destination.name, spec.asks) {
-        return Err(trouble);
+        return Err(trouble.into());
     }
     let begun = Instant::now();
     let opened = route.open_or_make().await;
@@ -259,14 +292,13 @@ async fn attempt(
         time: Some(spec.time),
         bytes: spec.bytes,
     };
-    let failed = |error: EngineError| error.trouble();
-    let report = restic.backup(&access, &request, &route.context, on_progress).await.map_err(failed)?;
+    let report = restic.backup(&access, &request, &route.context, on_progress).await?;
     drop(slot);
     on_made();
     // One listing proves the snapshot, decides the retention and shows what vanished.
     let inventory = holdings::list_with_others(route, &restic, &access, &spec.artifacts).await;
     if let Ok(inventory) = &inventory {
-        engine::prove(&access, &request, &report, &inventory.listing).map_err(failed)?;
+        engine::prove(&access, &request, &report, &inventory.listing)?;
     }
     Ok(Made { report, inventory })
 }

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::forget::{Rules, decide};
 use super::holdings::{self, Inventory};
-use super::route::Route;
+use super::route::{Opened, Route};
 use super::world::World;
 use crate::engine::{RepositoryAccess, Restic, Snapshot, WouldFree};
 use crate::error::{Kind, Trouble, codes};
@@ -30,7 +30,10 @@ const NAMED_MAX: usize = 20_000;
 /// When the repository cannot be opened or listed, restic could not do it, or the store cannot be read or written.
 pub async fn gather(route: &Route, rules: &Rules, zone: &TimeZone) -> Result<Vec<String>, Trouble> {
     let name = route.destination.name.clone();
-    let (restic, access) = route.open().await?;
+    let (restic, access) = match route.open_if_made().await? {
+        Opened::Made(restic, access) => (restic, access),
+        Opened::NotMade(trouble) => return Ok(vec![trouble.message]),
+    };
     let inventory = holdings::list(route, &restic, &access, rules.artifacts()).await?;
     let at = route.world.clock.now();
     let (world, of) = (route.world.clone(), name.clone());

@@ -3,13 +3,12 @@
 use jiff::Timestamp;
 
 use crate::config::model::{Destination, Policy};
-use crate::error::codes;
 use crate::run::copying::Standing;
 use crate::status::job::problem;
 use crate::status::read::Reading;
 use crate::status::upkeep::upkeep_view;
 use crate::status::{CopyView, Health, Problem, ShippedView};
-use crate::store::record::{CopyRecord, DestinationRecord, JobRecord};
+use crate::store::record::{CopyRecord, DestinationRecord, JobRecord, Upkeep};
 use crate::types::{Name, Outcome};
 
 /// How the copy `desired` stands; none: it is no copy.
@@ -25,8 +24,7 @@ pub fn view(
     let mut upkeep = upkeep_view(name, "copy", true, &record.upkeep, now);
     let commands = || vec![format!("larder destination copy {name}")];
     match &record {
-        CopyRecord { upkeep: known, .. } if known.trouble.as_ref().is_some_and(|each| each.is(codes::COPY_OVERDUE)) => {
-            let trouble = known.trouble.as_ref()?;
+        CopyRecord { upkeep: Upkeep { trouble: Some(trouble), .. }, told_overdue: true, .. } => {
             upkeep.problem =
                 Some(problem(format!("The copy of {} in {name} is overdue", rule.from), trouble, commands()));
         }

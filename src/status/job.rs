@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::model::Policy;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble};
 use crate::run::hold::{self, Hold, HoldKind};
 use crate::run::retention::is_future;
 use crate::status::{Health, JobState, Problem};
@@ -150,7 +150,7 @@ fn remark(job: &JobRecord, last: &RunSummary, succeeded_before: bool) -> Option<
     };
     let health = if succeeded_before || last.outcome == Outcome::Partial { Health::Warning } else { Health::Unknown };
     let mut problem = ended(what, last, vec![log_command(last)]);
-    if problem.is(codes::JUMPED_CLOCK) {
+    if last.trouble.as_ref().is_some_and(|trouble| trouble.is_of(Kind::Clock)) {
         // No hold is left: what was to be done is done.
         problem.hint =
             Some("the clock is right now, or was said to be: the next run forgets again by the policy".to_owned());

@@ -56,8 +56,8 @@ pub enum StorageError {
     Unsupported { place: String, what: String },
 
     /// The call itself failed; what it is, and how it is told.
-    #[error("{}", .0.message)]
-    Web(Trouble),
+    #[error("{}", .1.message)]
+    Web(Code, Trouble),
     #[error("the host {host} is not known")]
     HostUnknown { host: String },
     #[error("{place} refuses connections")]
@@ -103,7 +103,11 @@ fn by(skew_s: Option<i64>) -> String {
 
 impl From<WebError> for StorageError {
     fn from(error: WebError) -> Self {
-        let mut trouble = error.trouble();
+        let (mut code, mut trouble) = (error.code(), error.trouble());
+        if let WebError::Cut { .. } = &error {
+            code = codes::STORAGE_CUT;
+            code.name().clone_into(&mut trouble.code);
+        }
         // Those of the web module speak of applications.
         let hint = match &error {
             WebError::Refused { .. } => "start the storage's server, or correct host and port",
@@ -114,10 +118,10 @@ impl From<WebError> for StorageError {
             WebError::Cut { .. } | WebError::Protocol { .. } => {
                 "look in the log of the storage's server or the proxy before it, and whether the port is the right one"
             }
-            _ => return Self::Web(trouble),
+            _ => return Self::Web(code, trouble),
         };
         trouble.hint = Some(hint.to_owned());
-        Self::Web(trouble)
+        Self::Web(code, trouble)
     }
 }
 
@@ -141,11 +145,11 @@ impl StorageError {
             Self::DirectoryMissing { .. } => codes::PATH_MISSING,
             Self::Region { .. } => codes::WRONG_REGION,
             Self::Clock { .. } => codes::CLOCK_SKEWED,
-            Self::Busy { .. } => codes::SERVER_BUSY,
+            Self::Busy { .. } => codes::STORAGE_BUSY,
             Self::Full { .. } => codes::DISK_FULL,
             Self::Unexpected { .. } => codes::UNEXPECTED_ANSWER,
             Self::Unsupported { .. } => codes::STORAGE_UNSUPPORTED,
-            Self::Web(trouble) => trouble.known_code().unwrap_or(codes::HTTP_FAILED),
+            Self::Web(code, _) => *code,
             Self::HostUnknown { .. } => codes::UNKNOWN_HOST,
             Self::Refused { .. } | Self::Unreachable { .. } => codes::UNREACHABLE,
             Self::NoAnswer { .. } => codes::SILENT,
@@ -197,7 +201,7 @@ impl StorageError {
             Self::Unexpected { .. } => {
                 "look whether address and port are those of the storage, and no proxy is before it"
             }
-            Self::Web(trouble) => return trouble.hint.clone(),
+            Self::Web(_, trouble) => return trouble.hint.clone(),
             Self::HostUnknown { .. } => "correct the host, or look at the DNS of this host",
             Self::Refused { .. } => "start the server there, or correct host and port",
             Self::Unreachable { .. } => "look at the network between this host and the storage, and at its firewall",
@@ -246,7 +250,7 @@ impl StorageError {
                 | Self::Ssh { .. }
                 | Self::BadPlace { .. }
                 | Self::Hangs(_)
-                | Self::Web(_)
+                | Self::Web(..)
         )
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Destination;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble};
 use crate::run::RunState;
 use crate::run::hold::{Accepted, Hold, HoldKind};
 use crate::run::usual::{Usual, mounts};
@@ -237,16 +237,7 @@ pub struct Shipment {
 /// that is down behind it, or is not mounted; a run that took too long is none.
 #[must_use]
 pub fn is_of_who_is_away(trouble: &Trouble) -> bool {
-    let away = [
-        codes::UNREACHABLE,
-        codes::UNKNOWN_HOST,
-        codes::SILENT,
-        codes::SERVER_BUSY,
-        codes::CUT_SHORT,
-        codes::DESTINATION_HANGING,
-        codes::DESTINATION_UNMOUNTED,
-    ];
-    away.iter().any(|code| trouble.is(*code))
+    trouble.kind().is_some_and(Kind::is_away)
 }
 
 impl Shipment {

@@ -150,7 +150,7 @@ impl WebError {
 
     /// Whether it may pass by itself.
     pub(crate) fn may_pass(&self) -> bool {
-        self.code() == codes::DISK_FULL
+        matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
     /// The same for a command that has no plugin's failure.

@@ -183,10 +183,10 @@ fn a_network_that_spoils_a_run_spoils_its_own_shipment_only_and_the_next_run_is_
     fill(&site, 0);
     assert_eq!(site.run("files")["outcome"], "success");
     let poisons = [
-        (Poison::Status(503, "SlowDown"), ["server_busy", "server_busy"]),
+        (Poison::Status(503, "SlowDown"), ["storage_busy", "storage_busy"]),
         (Poison::Status(403, "AccessDenied"), ["storage_denied", "storage_denied"]),
         (Poison::Status(403, "RequestTimeTooSkewed"), ["clock_skewed", "storage_denied"]),
-        (Poison::Packs(503, "SlowDown"), ["server_busy", "server_busy"]),
+        (Poison::Packs(503, "SlowDown"), ["storage_busy", "storage_busy"]),
         (Poison::Packs(403, "AccessDenied"), ["unauthorized", "unauthorized"]),
         (Poison::Cut, ["unreachable", "unreachable"]),
         (Poison::Drip, ["silent", "silent"]),
@@ -298,7 +298,7 @@ fn a_storage_that_answers_again_and_takes_nothing_costs_one_run_and_no_other_unt
     std::thread::sleep(Duration::from_secs(12));
     let made: Vec<Value> = ["files", "more"].into_iter().flat_map(returned).collect();
     assert_eq!(made.len(), 1, "{made:?}");
-    assert_eq!(shipment(&made[0], "server")["trouble"]["code"], "server_busy", "{made:?}");
+    assert_eq!(shipment(&made[0], "server")["trouble"]["code"], "storage_busy", "{made:?}");
     server.set(Poison::None);
     // The other one has its turn; what was tried in vain is tried again at its own time.
     wait_for("the run of more", TIMEOUT * 4, || {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::cli::socket::SocketError;
 use crate::config::model::Config;
-use crate::error::{Trouble, codes};
+use crate::error::Trouble;
 use crate::runner::control::{ReconcileResult, Reconciled};
 use crate::store::record::Applied;
 use crate::types::{Name, Revision, show_duration};
@@ -149,17 +150,16 @@ pub(super) fn unwatched(branches: &[&str], watched: &str, is_there: bool) -> Vec
 }
 
 /// The daemon could not be asked about an accepted push.
-pub(super) fn unanswered(trouble: &Trouble) -> Vec<String> {
-    match trouble.known_code() {
-        Some(codes::DAEMON_NOT_RUNNING) => vec!["stored; it takes effect when the daemon starts".to_owned()],
-        Some(codes::STATE_MISSING) => std::iter::once(format!("stored, but {}", trouble.message))
-            .chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}")))
-            .collect(),
+pub(super) fn unanswered(error: &SocketError) -> Vec<String> {
+    let (first, trouble) = match error {
+        SocketError::NotRunning(_) => return vec!["stored; it takes effect when the daemon starts".to_owned()],
+        SocketError::StateMissing(trouble) => (format!("stored, but {}", trouble.message), trouble),
         // The daemon sees the branch move by itself.
-        _ => std::iter::once(format!("stored; the daemon takes it from here ({})", trouble.message))
-            .chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}")))
-            .collect(),
-    }
+        SocketError::NotReachable(trouble) | SocketError::Refused(trouble) => {
+            (format!("stored; the daemon takes it from here ({})", trouble.message), trouble)
+        }
+    };
+    std::iter::once(first).chain(trouble.hint.iter().map(|hint| format!("  hint: {hint}"))).collect()
 }
 
 fn milliseconds(took_us: u64) -> Duration {
@@ -178,6 +178,7 @@ fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     fn revision(digit: char) -> Revision {
         Revision::parse(&digit.to_string().repeat(40)).unwrap()
@@ -249,9 +250,12 @@ mod tests {
     #[test]
     fn a_daemon_that_is_down_is_no_failure() {
         let down = Trouble::new(codes::DAEMON_NOT_RUNNING, "no daemon answers");
-        assert_eq!(unanswered(&down), ["stored; it takes effect when the daemon starts"]);
+        assert_eq!(unanswered(&SocketError::NotRunning(down)), ["stored; it takes effect when the daemon starts"]);
         let slow = Trouble::new(codes::DAEMON_SLOW, "no answer").with_hint("look at the log");
-        assert_eq!(unanswered(&slow), ["stored; the daemon takes it from here (no answer)", "  hint: look at the log"]);
+        assert_eq!(
+            unanswered(&SocketError::NotReachable(slow)),
+            ["stored; the daemon takes it from here (no answer)", "  hint: look at the log"]
+        );
     }
 
     #[test]

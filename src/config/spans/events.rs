@@ -63,7 +63,6 @@ impl Builder<'_> {
             };
             let span = Span::new(self.places.byte(&span.start), self.places.byte(&span.end));
             if self.findings.len() >= FINDINGS_MAX || !self.take(event, span) {
-                self.refused |= self.findings.iter().any(|finding| finding.code != codes::DUPLICATE_KEY);
                 return;
             }
         }

@@ -11,7 +11,7 @@ super::codes! {
     FILE_TOO_LARGE = "file_too_large", TooLarge, "a config file is larger than what is read";
     QUEUE_FULL = "queue_full", Full, "as many runs are waiting as there may be";
     ROW_TOO_LONG = "row_too_long", TooLarge, "a row is longer than the server takes in one statement";
-    SERVER_MEMORY = "server_memory", Full, "the server ran out of memory or locks";
+    SERVER_MEMORY = "server_memory", Busy, "the server ran out of memory or locks";
     STATE_FULL = "state_full", Full, "the disk of the state directory is full";
     STATE_VALUE_TOO_LARGE = "state_value_too_large", TooLarge, "a value is too large for the state store";
     TOO_LARGE = "too_large", TooLarge, "an answer or a file is larger than allowed";

@@ -136,15 +136,12 @@ fn capture(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failur
         return Err(download::a_page(answer.what()));
     }
     let path = request.staging.join(FILE);
-    let mut saved = download::save(answer, &path, XML_BYTES_MAX, events).map_err(|failure| {
+    let what = answer.what().to_owned();
+    let Some(mut saved) = download::save_if_any(answer, &path, XML_BYTES_MAX, events)? else {
         // It says 200 and nothing where it has no saved revision.
-        let empty = failure.trouble.is(codes::EXPORT_EMPTY);
-        if empty {
-            failure.hint("OPNsense has no saved revision: save any page of its web interface once")
-        } else {
-            failure
-        }
-    })?;
+        let hint = "OPNsense has no saved revision: save any page of its web interface once";
+        return Err(download::empty(&what).hint(hint));
+    };
     if plain::is_gzip(&path) {
         saved = download::unpack(&path, XML_BYTES_MAX, "the export of OPNsense")?;
     }

@@ -25,6 +25,16 @@ pub(crate) fn save(
     events: &mut EventWriter<'_>,
 ) -> Result<Saved, Failure> {
     let what = answer.what().to_owned();
+    save_if_any(answer, path, bytes_max, events)?.ok_or_else(|| empty(&what))
+}
+
+/// The same; none: it is empty.
+pub(crate) fn save_if_any(
+    answer: Answer<'_>,
+    path: &Path,
+    bytes_max: u64,
+    events: &mut EventWriter<'_>,
+) -> Result<Option<Saved>, Failure> {
     let mut told = 0;
     let saved = answer.save(path, bytes_max, |done, total| {
         if done - told >= TELL_EVERY_BYTES {
@@ -34,9 +44,9 @@ pub(crate) fn save(
     })?;
     if saved.bytes == 0 {
         let _ = std::fs::remove_file(path);
-        return Err(empty(&what));
+        return Ok(None);
     }
-    Ok(saved)
+    Ok(Some(saved))
 }
 
 /// Unpacks a gzip that nobody asked for, in its place.

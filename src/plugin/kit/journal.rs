@@ -90,7 +90,8 @@ impl Journal {
         };
         match removed.and_then(|()| File::open(&self.directory)?.sync_all()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be removed: {error}", path.display())))
+                Err(Failure::new(codes::JOURNAL_UNWRITABLE, format!("{} cannot be removed: {error}", path.display()))
+                    .hint("look at the disk of the state directory, and make room there"))
             }
             _ => Ok(()),
         }

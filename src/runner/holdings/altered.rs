@@ -1,7 +1,7 @@
 //! Snapshots that hold something else than their runs put there: what is said of it, what it holds, and how it is accepted.
 
 use super::forgive;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::altered::Altered;
 use crate::runner::world::World;
@@ -59,7 +59,7 @@ pub fn accept(world: &World, name: &Name, job: &JobId) -> Result<(), StoreError>
             seen.altered.retain(|altered| altered.job != *job);
             ledger.put_holdings(&mut batch, name, &seen)?;
             if seen.altered.is_empty() {
-                forgive(ledger, name, codes::SNAPSHOTS_ALTERED, &mut batch)?;
+                forgive(ledger, name, Kind::Altered, &mut batch)?;
             }
         }
         ledger.commit(batch)

@@ -1,7 +1,7 @@
 //! A state that is older than the repository: what is said of it, what it holds, and how it is taken as it is.
 
 use super::forgive;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::run::hold::{Finding, HoldKind, accept_command};
 use crate::run::holdings::newer::Newer;
 use crate::runner::world::World;
@@ -80,7 +80,7 @@ pub fn accept(world: &World) -> Result<(), StoreError> {
                 }
             }
             ledger.put_holdings(&mut batch, &name, &seen)?;
-            forgive(ledger, &name, codes::OLDER_STATE, &mut batch)?;
+            forgive(ledger, &name, Kind::Older, &mut batch)?;
             ledger.commit(batch)?;
         }
         Ok(())

@@ -103,7 +103,7 @@ mod tests {
             (301, "PermanentRedirect", "<Region>eu-west-1</Region>", codes::WRONG_REGION),
             (400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>", codes::WRONG_REGION),
             (400, "AuthorizationQueryParametersError", "<Region>eu-west-1</Region>", codes::WRONG_REGION),
-            (503, "SlowDown", "", codes::SERVER_BUSY),
+            (503, "SlowDown", "", codes::STORAGE_BUSY),
             (501, "NotImplemented", "", codes::STORAGE_UNSUPPORTED),
             (507, "XMinioStorageFull", "", codes::DISK_FULL),
             (500, "InternalError", "", codes::UNEXPECTED_ANSWER),
@@ -113,7 +113,7 @@ mod tests {
         let late = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
         assert_eq!(code(403, late, 0), codes::CLOCK_SKEWED);
         assert_eq!(code(403, &body("AccessDenied", ""), -1200), codes::CLOCK_SKEWED);
-        assert_eq!(code(503, "<html>", 0), codes::SERVER_BUSY);
+        assert_eq!(code(503, "<html>", 0), codes::STORAGE_BUSY);
         assert_eq!(code(403, "", 0), codes::STORAGE_DENIED);
         assert_eq!(code(404, "", 0), codes::NOT_FOUND);
         assert_eq!(code(200, "<html>", 0), codes::UNEXPECTED_ANSWER);

@@ -113,7 +113,7 @@ impl<'a> Names<'a> {
 pub(super) fn patiently<T>(call: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
     for pause in AGAIN_AFTER {
         match call() {
-            Err(StorageError::Busy { .. } | StorageError::Web(_) | StorageError::NoAnswer { .. }) => {
+            Err(StorageError::Busy { .. } | StorageError::Web(..) | StorageError::NoAnswer { .. }) => {
                 std::thread::sleep(pause);
             }
             done => return done,

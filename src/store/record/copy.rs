@@ -19,6 +19,9 @@ pub struct CopyRecord {
     /// Why the newest attempt waits for another one, where that is no failure.
     #[serde(default)]
     pub waits: Option<Trouble>,
+    /// Whether the trouble of its upkeep is that it is overdue.
+    #[serde(default)]
+    pub told_overdue: bool,
     /// The newest copy behind which all was there that was wanted.
     #[serde(default)]
     pub whole: Option<WholeCopy>,

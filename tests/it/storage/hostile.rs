@@ -183,8 +183,8 @@ fn what_servers_say_of_errors_is_told_as_what_it_means() {
     let s3_error = |code: &str, more: &str| format!("<Error><Code>{code}</Code><Message>no</Message>{more}</Error>");
     for (status, headers, body, code) in [
         ("403 Forbidden", String::new(), s3_error("AccessDenied", ""), "storage_denied"),
-        ("503 Slow Down", String::new(), s3_error("SlowDown", ""), "server_busy"),
-        ("503 Service Unavailable", String::new(), "<html>".to_owned(), "server_busy"),
+        ("503 Slow Down", String::new(), s3_error("SlowDown", ""), "storage_busy"),
+        ("503 Service Unavailable", String::new(), "<html>".to_owned(), "storage_busy"),
         ("403 Forbidden", ago(1200), s3_error("RequestTimeTooSkewed", ""), "clock_skewed"),
         ("301 Moved", String::new(), s3_error("PermanentRedirect", "<Region>eu-west-1</Region>"), "wrong_region"),
         ("301 Moved", "x-amz-bucket-region: eu-west-1\r\n".to_owned(), String::new(), "wrong_region"),
@@ -209,7 +209,7 @@ fn what_servers_say_of_errors_is_told_as_what_it_means() {
     }
     for (status, code) in [
         ("403 Forbidden", "storage_denied"),
-        ("503 Service Unavailable", "server_busy"),
+        ("503 Service Unavailable", "storage_busy"),
         ("507 Insufficient Storage", "disk_full"),
         ("500 Internal Server Error", "unexpected_answer"),
     ] {

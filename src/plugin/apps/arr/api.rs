@@ -14,7 +14,7 @@ use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;
 use crate::plugin::kit::tidy::tidy;
-use crate::web::{Answer, Call, Saved, Upload, Web};
+use crate::web::{Answer, Call, Saved, Upload, Web, WebError};
 
 /// Largest backup, in bytes.
 const BACKUP_BYTES_MAX: u64 = 32 << 30;
@@ -122,6 +122,14 @@ impl Command {
     }
 }
 
+/// An upload that came to nothing.
+pub(super) enum NotUploaded {
+    /// It was answered, or nothing was sent.
+    Refused(Failure),
+    /// It may have arrived.
+    Unknown(Failure),
+}
+
 impl<'k> App<'k> {
     pub(super) fn open(kind: &'k Kind, settings: &ArrSettings) -> Result<Self, Failure> {
         let web = endpoint::open(&settings.url, settings.tls.as_ref(), settings.allow_http, settings.silence)?;
@@ -194,19 +202,31 @@ impl<'k> App<'k> {
         Ok(all.len() as u64)
     }
 
-    pub(super) fn upload(&self, zip: &Path, version: &str) -> Result<(), Failure> {
+    pub(super) fn upload(&self, zip: &Path, version: &str) -> Result<(), NotUploaded> {
         let file = Upload {
             field: "restore".to_owned(),
             path: zip.to_owned(),
             file_name: format!("{}_backup_v{version}.zip", self.kind.name),
             content_type: "application/zip".to_owned(),
         };
-        let answer = self.send(self.web.post(&self.at("/system/backup/restore/upload")).upload(&[], file))?;
+        let call = self.web.post(&self.at("/system/backup/restore/upload")).upload(&[], file);
+        let answer = self.asking(call).send().map_err(|error| {
+            let is_lost = matches!(
+                error,
+                WebError::Refused { .. }
+                    | WebError::Unreachable { .. }
+                    | WebError::Cut { .. }
+                    | WebError::Silent { .. }
+                    | WebError::Protocol { .. }
+            );
+            if is_lost { NotUploaded::Unknown(error.into()) } else { NotUploaded::Refused(error.into()) }
+        })?;
         if answer.status() == 413 {
-            return Err(Failure::new(codes::BACKUP_TOO_LARGE, format!("{} takes no upload of this size", self.kind.title))
-                .hint("put the file into the application's Backups/manual and restore it at System > Backup; a proxy may be the one that refuses"));
+            let refused = Failure::new(codes::BACKUP_TOO_LARGE, format!("{} takes no upload of this size", self.kind.title))
+                .hint("put the file into the application's Backups/manual and restore it at System > Backup; a proxy may be the one that refuses");
+            return Err(NotUploaded::Refused(refused));
         }
-        self.good(answer).map(drop)
+        self.good(answer).map(drop).map_err(NotUploaded::Refused)
     }
 
     pub(super) fn restart(&self) -> Result<(), Failure> {
@@ -287,7 +307,11 @@ impl<'k> App<'k> {
     }
 
     fn send<'w>(&self, call: Call<'w>) -> Result<Answer<'w>, Failure> {
-        Ok(call.header("accept", "application/json").secret_header("X-Api-Key", &self.key).send()?)
+        Ok(self.asking(call).send()?)
+    }
+
+    fn asking<'w>(&self, call: Call<'w>) -> Call<'w> {
+        call.header("accept", "application/json").secret_header("X-Api-Key", &self.key)
     }
 
     fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Failure> {

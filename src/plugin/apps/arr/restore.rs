@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use super::api::{App, Status};
+use super::api::{App, NotUploaded, Status};
 use super::content::{self, Content};
 use super::settings::ArrSettings;
 use super::{Arr, Kind, backup};
@@ -177,15 +177,10 @@ fn put<'k>(
 ) -> Result<(App<'k>, Status, u64), Failure> {
     let noted = |what: &dyn Fn(&Journal) -> Result<(), Failure>| journal.map_or(Ok(()), what);
     noted(&|journal| journal.note(UPLOADED, &Note { upload: zip.to_owned() }))?;
-    if let Err(failure) = app.upload(zip, version) {
-        // Answered, it was refused; else it may have arrived.
-        if !matches!(
-            failure.trouble.known_code(),
-            Some(codes::UNREACHABLE | codes::CUT_SHORT | codes::SILENT | codes::HTTP_FAILED)
-        ) {
-            return Err(failure.after(noted(&|journal| journal.done(UPLOADED))));
-        }
-        return Err(failure);
+    match app.upload(zip, version) {
+        Ok(()) => {}
+        Err(NotUploaded::Refused(failure)) => return Err(failure.after(noted(&|journal| journal.done(UPLOADED)))),
+        Err(NotUploaded::Unknown(failure)) => return Err(failure),
     }
     let other_key = content.api_key.expose_secret() != settings.api_key.0.expose_secret();
     // config.xml is replaced at once, so the key may be the backup's already.

@@ -10,17 +10,18 @@ use crate::error::{Trouble, codes};
 use crate::plugin::apps::docker::api::Engine;
 use crate::plugin::apps::docker::choose::Found;
 use crate::plugin::apps::docker::content::{self, Contents, Only};
-use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, Part};
+use crate::plugin::apps::docker::database::{self, Database, FORMAT_RDB, Part, Unasked};
 use crate::plugin::apps::docker::halt::{self, Halted};
 use crate::plugin::apps::docker::inventory::{
     self, Binds, By, Container, DataDirectory, Item, ItemKind, LeftOut, Wanted,
 };
 use crate::plugin::apps::docker::list::{self, Dump, Inventory, Kept};
 use crate::plugin::apps::docker::read::{self, Attributes, Place};
+use crate::plugin::apps::docker::server::{self, Told};
 use crate::plugin::apps::docker::settings::{Chosen, Databases, DockerSettings};
 use crate::plugin::apps::docker::still::Still;
 use crate::plugin::apps::docker::stock::Stock;
-use crate::plugin::apps::docker::{FORMAT_TAR, PATIENCE, choose, rdb, server, unwritable};
+use crate::plugin::apps::docker::{FORMAT_TAR, PATIENCE, choose, rdb, unwritable};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::files::survey::Survey;
@@ -123,13 +124,14 @@ impl<'a> Work<'a> {
             .iter()
             .filter_map(|database| Some((database, servers.iter().find(|each| each.id == database.container)?)))
         {
-            match self.serve(database, container, &mut inventory, events) {
+            match server::ask(self.engine, container, database) {
+                Ok(told) => self.serve(database, container, told, &mut inventory, events)?,
                 // Its files are kept instead, as those of any program.
-                Err(failure) if failure.trouble.is(codes::NO_PASSWORD) => {
+                Err(Unasked::NoPassword(failure)) => {
                     events.warning(failure.trouble);
                     self.stock.unasked.insert(container.name.clone());
                 }
-                served => served?,
+                Err(Unasked::Failed(failure)) => return Err(failure),
             }
         }
         if let (Some(how), true) = (settings.stop.how(), settings.database_volumes) {
@@ -210,15 +212,15 @@ impl<'a> Work<'a> {
         all
     }
 
-    /// Asks a server for what it has, and dumps it.
+    /// Dumps what a server `told` of.
     fn serve(
         &mut self,
         database: &Database,
         container: &Container,
+        told: Told,
         inventory: &mut Inventory,
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
-        let told = server::ask(self.engine, container, database)?;
         self.dump(database, container, inventory, events)?;
         let key = |name: &String| format!("{}/{name}", container.name);
         self.stock.tables.extend(told.stock.iter().map(|(name, count)| (key(name), *count)));

@@ -272,7 +272,28 @@ pub(super) struct MysqlLogin {
     pub(super) database: Option<String>,
 }
 
-pub(super) fn mysql_login(login: &Login<'_>) -> Result<MysqlLogin, Failure> {
+/// Why a server is not asked.
+pub(super) enum Unasked {
+    /// Nobody here knows a password for it.
+    NoPassword(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for Unasked {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Unasked> for Failure {
+    fn from(unasked: Unasked) -> Self {
+        match unasked {
+            Unasked::NoPassword(failure) | Unasked::Failed(failure) => failure,
+        }
+    }
+}
+
+pub(super) fn mysql_login(login: &Login<'_>) -> Result<MysqlLogin, Unasked> {
     let container = login.container;
     let empty = ["MARIADB_ALLOW_EMPTY_ROOT_PASSWORD", "MYSQL_ALLOW_EMPTY_PASSWORD", "ALLOW_EMPTY_PASSWORD"];
     let with = |password: SecretString| vec![("MYSQL_PWD".to_owned(), password)];
@@ -290,11 +311,11 @@ pub(super) fn mysql_login(login: &Login<'_>) -> Result<MysqlLogin, Failure> {
         (Some(user), Some(database), Some(password)) => {
             Ok(MysqlLogin { user, env: with(password), database: Some(database) })
         }
-        _ => Err(Failure::new(
-            codes::NO_PASSWORD,
-            format!("the environment of {} names no password to dump its databases with", container.name),
-        )
-        .hint("protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`")),
+        _ => {
+            let told = format!("the environment of {} names no password to dump its databases with", container.name);
+            let hint = "protect it with the plugin `mariadb`, or say `databases: off` and `stop: stop`";
+            Err(Unasked::NoPassword(Failure::new(codes::NO_PASSWORD, told).hint(hint)))
+        }
     }
 }
 

@@ -34,13 +34,15 @@ const STOP_TICK: Duration = Duration::from_millis(300);
 pub(super) const TICKING: &str = "n=$1; shift; exec 3<&0; { head -c \"$n\" <&3 | \"$@\"; } & p=$!; exec 3<&-; \
                        while kill -0 $p 2>/dev/null; do echo; sleep 1; done; wait $p";
 
+pub(super) use postgres::Unread;
+
 /// Has pg_restore in a container read a whole dump; answers what is in it, in words.
 pub(super) fn read_inside(
     engine: &Engine,
     container: &Container,
     dump: &Path,
     events: &mut EventWriter<'_>,
-) -> Result<String, Failure> {
+) -> Result<Result<String, Unread>, Failure> {
     postgres::read(engine, container, dump, events)
 }
 

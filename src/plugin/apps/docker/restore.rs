@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::apps::docker::api::{Engine, Listed, Mount};
 use crate::plugin::apps::docker::choose;
 use crate::plugin::apps::docker::content;
@@ -460,7 +460,7 @@ fn to_stop(engine: &Engine, chosen: &Chosen, places: &[Place], servers: &[Server
     let written = |mount: &Mount| places.iter().any(|place| key(mount) == place.named || overlaps(place, mount));
     let mut containers = match choose::look_up(engine, chosen) {
         Ok(found) => found.containers,
-        Err(failure) if failure.trouble.is(codes::CONTAINER_MISSING) => Vec::new(),
+        Err(failure) if failure.trouble.is_of(Kind::NotFound) => Vec::new(),
         Err(failure) => return Err(failure),
     };
     for listed in engine.containers(None)? {

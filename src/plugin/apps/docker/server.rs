@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::SecretString;
 
 use crate::plugin::apps::docker::api::Engine;
-use crate::plugin::apps::docker::database::{self, Database, Kind, Login, MysqlLogin};
+use crate::plugin::apps::docker::database::{self, Database, Kind, Login, MysqlLogin, Unasked};
 use crate::plugin::apps::docker::inventory::{By, Container, DataDirectory, LeftOut};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::redis::instance::Keys;
@@ -30,7 +30,7 @@ pub(super) const KEYS: &str = "keys";
 /// And its libraries of functions.
 pub(super) const LIBRARIES: &str = "functions";
 
-pub(super) fn ask(engine: &Engine, container: &Container, database: &Database) -> Result<Told, Failure> {
+pub(super) fn ask(engine: &Engine, container: &Container, database: &Database) -> Result<Told, Unasked> {
     let login = Login { engine, container };
     let (mut told, directories) = match database.kind {
         Kind::Postgres => postgres(&login)?,
@@ -95,7 +95,7 @@ fn postgres(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
 
 const MYSQL_OWN: &[&str] = &["mysql", "information_schema", "performance_schema", "sys"];
 
-fn mysql(login: &Login<'_>) -> Result<(Told, Vec<String>), Failure> {
+fn mysql(login: &Login<'_>) -> Result<(Told, Vec<String>), Unasked> {
     let container = login.container;
     let MysqlLogin { user, env, database } = database::mysql_login(login)?;
     let script = "cli=mariadb; command -v $cli >/dev/null 2>&1 || cli=mysql; exec $cli \"$@\"";

@@ -9,8 +9,9 @@ use crate::plugin::apps::docker::content::{self, Only};
 use crate::plugin::apps::docker::database::{FORMAT_GLOBALS, FORMAT_POSTGRES, FORMAT_RDB, FORMAT_SQL};
 use crate::plugin::apps::docker::inventory::{Container, State};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept, Quiet};
+use crate::plugin::apps::docker::load::{self, Unread};
 use crate::plugin::apps::docker::settings::DockerSettings;
-use crate::plugin::apps::docker::{INVENTORY, PATIENCE, load, unwritable};
+use crate::plugin::apps::docker::{INVENTORY, PATIENCE, unwritable};
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::database::postgres;
@@ -139,19 +140,16 @@ fn running(request: &Request, name: &str) -> Result<Option<(Engine, Container)>,
 
 /// Where no pg_restore of this host can read it, that of the container can: it came with the server.
 fn inside(request: &Request, dump: &Dump, file: &Path, why: &str, events: &mut EventWriter<'_>) -> (Verdict, String) {
-    let mut read = || -> Result<Option<String>, Failure> {
+    let mut read = || -> Result<Option<Result<String, Unread>>, Failure> {
         let found = running(request, &dump.container)?;
         found.map(|(engine, container)| load::read_inside(&engine, &container, file, events)).transpose()
     };
     match read() {
-        Ok(Some(told)) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
+        Ok(Some(Ok(told))) => (Verdict::Proven, format!("{told}, by pg_restore in {}", dump.container)),
+        Ok(Some(Err(Unread::Broken(failure)))) => (Verdict::Failed, failure.trouble.message),
         Ok(None) => (Verdict::CouldNotVerify, format!("{why}, and {} does not run", dump.container)),
-        // It read it, and not to its end; an older one does not even begin.
-        Err(failure)
-            if failure.trouble.is(codes::LOAD_FAILED) && !failure.trouble.message.contains("unsupported version") =>
-        {
-            (Verdict::Failed, failure.trouble.message)
+        Ok(Some(Err(Unread::Newer(failure)))) | Err(failure) => {
+            (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message))
         }
-        Err(failure) => (Verdict::CouldNotVerify, format!("{why}; {}", failure.trouble.message)),
     }
 }

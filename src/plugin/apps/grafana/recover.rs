@@ -11,7 +11,7 @@ use super::api::Api;
 use super::apply;
 use super::object::Object;
 use super::settings::GrafanaSettings;
-use crate::error::{Trouble, codes};
+use crate::error::{self, Trouble, codes};
 use crate::plugin::kit::builtin::{self, Failure};
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -113,7 +113,7 @@ fn undo_one(api: &Api, note: &Note) -> Result<(), Failure> {
     let Some(before) = &note.before else { return apply::remove(api, &note.object, &note.namespace) };
     // Refused, it may have been deleted meanwhile: then it is made anew.
     match apply::put(api, before, Some(&note.object), &note.namespace) {
-        Err(refused) if refused.trouble.is(codes::OBJECT_REFUSED) => {
+        Err(refused) if refused.trouble.is_of(error::Kind::Refused) => {
             apply::put(api, before, None, &note.namespace).map_err(|_| refused)
         }
         put => put,

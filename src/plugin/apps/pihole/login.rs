@@ -14,7 +14,7 @@ use crate::plugin::apps::pihole::api::{Refusal, Session};
 use crate::plugin::apps::pihole::totp::{STEP, Seed, Step};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
-use crate::web::Web;
+use crate::web::{Web, WebError};
 
 /// How often a login is sent again because another code was looked at in the same second.
 const RATE_LIMITED_MAX: u32 = 3;
@@ -108,13 +108,14 @@ fn send(session: &Session<'_>, password: &SecretString, code: Option<u32>) -> Re
     }
     let answer = session.post("/api/auth").json(&body).send().map_err(|error| {
         let answered = matches!(
-            error.code(),
-            codes::UNREACHABLE
-                | codes::UNKNOWN_HOST
-                | codes::CERTIFICATE_CHANGED
-                | codes::CERTIFICATE_OUT_OF_DATE
-                | codes::CERTIFICATE_UNTRUSTED
-                | codes::CERTIFICATE_WRONG_NAME
+            error,
+            WebError::UnknownHost { .. }
+                | WebError::Refused { .. }
+                | WebError::Unreachable { .. }
+                | WebError::OtherCertificate { .. }
+                | WebError::OutOfDate { .. }
+                | WebError::UntrustedIssuer { .. }
+                | WebError::WrongName { .. }
         );
         NotOpened { failure: error.into(), answered }
     })?;

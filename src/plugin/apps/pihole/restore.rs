@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::plugin::apps::pihole::api::{self, READ_ONLY_HINT, Session};
 use crate::plugin::apps::pihole::login::Credential;
 use crate::plugin::apps::pihole::opening::{self, Seat};
@@ -383,7 +383,7 @@ fn verify(
             compare(plan, &found, events);
             Ok(())
         }
-        Err(failure) if with_config && is_of_a_login(&failure) => {
+        Err(failure) if with_config && failure.trouble.is_of(Kind::Unauthorized) => {
             events.validation(
                 "what was imported is there",
                 Verdict::CouldNotVerify,
@@ -396,13 +396,6 @@ fn verify(
             Ok(())
         }
     }
-}
-
-fn is_of_a_login(failure: &Failure) -> bool {
-    matches!(
-        failure.trouble.known_code(),
-        Some(codes::UNAUTHORIZED | codes::SECOND_FACTOR | codes::SECOND_FACTOR_REFUSED)
-    )
 }
 
 fn is_up_again(web: &Web) -> bool {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::settings::PrometheusSettings;
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::endpoint;
 use crate::web::{Answer, Call, Web};
@@ -38,7 +38,7 @@ impl<'s> Server<'s> {
     pub(super) fn data_if_there(&self, call: Call<'_>) -> Result<Option<Value>, Failure> {
         match self.data(call) {
             Ok(data) => Ok(Some(data)),
-            Err(failure) if failure.trouble.is(codes::NOT_FOUND) => Ok(None),
+            Err(failure) if failure.trouble.is_of(Kind::NotFound) => Ok(None),
             Err(failure) => Err(failure),
         }
     }

@@ -58,6 +58,11 @@ pub(super) fn heard(outcome: Outcome, stats: &Stats) -> Result<Outcome, Failure>
     }
 }
 
+/// Whether rsync says that the directory is not there.
+pub(super) fn is_gone(said: &str) -> bool {
+    said.contains("change_dir") && said.contains("(2)")
+}
+
 /// What it means that rsync, which wrote there, ended so.
 pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<Outcome, Failure> {
     let host = &settings.host;
@@ -130,6 +135,11 @@ pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<O
     }
     match code {
         24 => Ok(Outcome::Vanished),
+        _ if code != 23 && is_gone(&said) => fail(
+            codes::PATH_MISSING,
+            format!("a path is not there on {host}: {said}"),
+            "correct `paths`, or mount what they lie on",
+        ),
         23 if stderr.contains("link_stat") && stderr.contains("no such file") => fail(
             codes::PATH_MISSING,
             format!("a path is not there on {host}: {said}"),

@@ -21,7 +21,7 @@ use super::changes::{Changes, Name, outermost, told};
 use super::ends::Outcome;
 use super::remote::{ASIDE, PARTIAL, Remote};
 use super::settings::{RsyncSettings, TREE};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::journal::Journal;
@@ -139,8 +139,8 @@ impl Restorer for PutBack {
 
 /// A failure behind which nothing is changed any more; what is said of a full disk says nothing of that.
 fn as_it_was(failure: Failure) -> Failure {
-    match (failure.trouble.known_code(), failure.trouble.hint.clone()) {
-        (Some(codes::DISK_FULL), Some(hint)) => failure.hint(format!("what was there is as it was; {hint}")),
+    match (failure.trouble.kind(), failure.trouble.hint.clone()) {
+        (Some(Kind::Full), Some(hint)) => failure.hint(format!("what was there is as it was; {hint}")),
         _ => failure,
     }
 }

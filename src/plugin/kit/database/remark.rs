@@ -22,7 +22,7 @@ pub(crate) struct Remark {
 /// Says remarks of one kind and with one next step as one.
 pub(crate) fn tell(mut remarks: Vec<Remark>, events: &mut EventWriter<'_>) {
     while let Some(first) = remarks.first().cloned() {
-        let alike = |other: &Remark| other.code == first.code && other.sentence == first.sentence;
+        let alike = |other: &Remark| (other.code, other.sentence) == (first.code, first.sentence);
         let (same, others): (Vec<Remark>, Vec<Remark>) = remarks.into_iter().partition(alike);
         remarks = others;
         let names: Vec<&str> = same.iter().map(|remark| remark.name.as_str()).collect();

@@ -62,10 +62,9 @@ pub(crate) fn tables_of(
         ends.filter_map(|end| name.get(..end))
             .any(|part| previous.figures.contains_key(&format!("content.{key}.{part}")))
     };
-    let mut remarks = tables(previous, &format!("rows.{key}."), database, &|name| !is_of_another(name), now);
+    let (gone, mut remarks) = changed(previous, &format!("rows.{key}."), database, &|name| !is_of_another(name), now);
     let before = previous.figures.get(&format!("tables.{key}")).copied().unwrap_or(0);
     // Only the first ones have figures of their own.
-    let gone = remarks.iter().filter(|remark| remark.code == codes::TABLE_GONE).count() as u64;
     if before > count && gone == 0 {
         remarks.push(table_gone(format!("{} of {database} ({before} before, {count} now)", before - count)));
     }
@@ -80,9 +79,24 @@ pub(crate) fn tables(
     is_one: &dyn Fn(&str) -> bool,
     now: &dyn Fn(&str) -> Option<u64>,
 ) -> Vec<Remark> {
+    changed(previous, prefix, database, is_one, now).1
+}
+
+/// How many are no more, and what is said of all that changed.
+fn changed(
+    previous: &CaptureFacts,
+    prefix: &str,
+    database: &str,
+    is_one: &dyn Fn(&str) -> bool,
+    now: &dyn Fn(&str) -> Option<u64>,
+) -> (u64, Vec<Remark>) {
+    let mut gone = 0;
     let named = previous.figures.iter().filter_map(|(name, before)| Some((name.strip_prefix(prefix)?, *before)));
     let remark = |(name, before): (&str, u64)| match now(name) {
-        None => Some(table_gone(format!("{name} of {database} (it had {before})"))),
+        None => {
+            gone += 1;
+            Some(table_gone(format!("{name} of {database} (it had {before})")))
+        }
         Some(0) if before > 0 => Some(Remark {
             code: codes::TABLE_EMPTIED,
             sentence: "tables that had rows at the last backup have none now",
@@ -92,7 +106,8 @@ pub(crate) fn tables(
         }),
         Some(_) => None,
     };
-    named.filter(|(name, _)| is_one(name)).filter_map(remark).collect()
+    let remarks = named.filter(|(name, _)| is_one(name)).filter_map(remark).collect();
+    (gone, remarks)
 }
 
 const TABLE_HINT: &str = "nothing is to be done if that is right; else older backups have them";

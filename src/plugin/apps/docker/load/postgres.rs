@@ -149,9 +149,20 @@ pub(super) fn read(
     container: &Container,
     dump: &Path,
     events: &mut EventWriter<'_>,
-) -> Result<String, Failure> {
-    let content = Login::open(engine, container)?.read(dump, events)?;
-    Ok(format!("{} rows", content.rows()))
+) -> Result<Result<String, Unread>, Failure> {
+    let login = Login::open(engine, container)?;
+    Ok(login.look(dump, events)?.map(|content| format!("{} rows", content.rows())))
+}
+
+/// Reads a whole dump and touches no server.
+const READ: [&str; 4] = ["pg_restore", "--create", "-f", "-"];
+
+/// A dump that pg_restore did not come to the end of.
+pub(in crate::plugin::apps::docker) enum Unread {
+    /// It began, and something is wrong with the dump.
+    Broken(Failure),
+    /// It is older than the dump, and did not begin.
+    Newer(Failure),
 }
 
 fn thing(dump: &Dump) -> String {
@@ -287,7 +298,17 @@ impl<'e> Login<'e> {
 
     /// What a dump holds.
     fn read(&self, artifact: &Path, events: &mut EventWriter<'_>) -> Result<Content, Failure> {
-        self.content(&["pg_restore", "--create", "-f", "-"], Some(artifact), None, events)
+        self.content(&READ, Some(artifact), None, events)
+    }
+
+    /// The same; that it cannot be read is an answer.
+    fn look(&self, artifact: &Path, events: &mut EventWriter<'_>) -> Result<Result<Content, Unread>, Failure> {
+        let (content, ran) = self.scanned(&READ, Some(artifact), None, events)?;
+        Ok(match self.succeeded("pg_restore", &ran) {
+            Ok(()) => Ok(content),
+            Err(failure) if ran.stderr.contains("unsupported version") => Err(Unread::Newer(failure)),
+            Err(failure) => Err(Unread::Broken(failure)),
+        })
     }
 
     /// Makes a database and has the dump loaded into it.
@@ -362,13 +383,24 @@ impl<'e> Login<'e> {
         database: Option<&str>,
         events: &mut EventWriter<'_>,
     ) -> Result<Content, Failure> {
+        let (content, ran) = self.scanned(command, input, database, events)?;
+        self.succeeded(command.first().unwrap_or(&""), &ran)?;
+        Ok(content)
+    }
+
+    fn scanned(
+        &self,
+        command: &[&str],
+        input: Option<&Path>,
+        database: Option<&str>,
+        events: &mut EventWriter<'_>,
+    ) -> Result<(Content, Executed), Failure> {
         let mut scanner = Scanner::default();
         let ran = self.fed(QUIET, command, input, database, &mut |bytes| {
             scanner.push(bytes);
             events.progress(0, 0);
         })?;
-        self.succeeded(command.first().unwrap_or(&""), &ran)?;
-        Ok(scanner.finish())
+        Ok((scanner.finish(), ran))
     }
 
     /// Statements, as one transaction where they may be in one.

@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::super::changes::{Changes, Name, outermost};
-use super::super::ends::Outcome;
+use super::super::ends::{Outcome, is_gone};
 use super::super::remote::{Apply, Remote, by_content, exactly, with_owners, within};
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 
@@ -213,12 +213,11 @@ impl Remote<'_> {
 
 /// What was heard of a directory; none: the device has it not.
 pub(super) fn there<T>(heard: Result<(T, Outcome), Failure>) -> Result<Option<(T, Outcome)>, Failure> {
-    let is_gone = |said: &str| said.contains("change_dir") && said.contains("(2)");
     match heard {
         Ok((_, Outcome::Partial(said))) if is_gone(&said) => Ok(None),
         Ok(heard) => Ok(Some(heard)),
         // With a list of names it ends at once.
-        Err(failure) if failure.trouble.is(codes::PATH_MISSING) || is_gone(&failure.trouble.message) => Ok(None),
+        Err(failure) if failure.trouble.is_of(Kind::NotFound) => Ok(None),
         Err(failure) => Err(failure),
     }
 }

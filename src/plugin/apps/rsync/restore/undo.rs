@@ -55,12 +55,12 @@ pub(super) struct Note {
 
 /// Both causes. The hint is that of the second, which may lead to what was there; that of the first says that it is there.
 pub(super) fn not_undone(failure: &Failure, second: &Failure) -> Failure {
-    let hint = match second.trouble.known_code() {
-        // Its hint is of a restore that has not begun.
-        Some(codes::JOURNAL_UNWRITABLE) => Some("make room in the state directory"),
-        _ => second.trouble.hint.as_deref(),
-    };
-    let hints = hint.into_iter().chain(["Larder tries again every few minutes to put back what was there"]);
+    let hints = second
+        .trouble
+        .hint
+        .as_deref()
+        .into_iter()
+        .chain(["Larder tries again every few minutes to put back what was there"]);
     Failure::new(codes::NOT_UNDONE, failure.and(second.clone()).trouble.message)
         .hint(hints.collect::<Vec<_>>().join("; "))
 }
@@ -134,6 +134,12 @@ struct Way<'w> {
 }
 
 impl Way<'_> {
+    /// Notes how far it came.
+    fn note(&self, note: &Note) -> Result<(), Failure> {
+        // Its own hint is of a restore that has not begun.
+        self.journal.note(self.entry, note).map_err(|failure| failure.hint("make room in the state directory"))
+    }
+
     /// Nothing is removed on the device but what rsync had half there, and what gave way when all of it is back. What
     /// stands in the way may be somebody else's: it is moved, and added to `gone`.
     fn back(&self, mut note: Note, gone: &mut Vec<Name>, events: &mut EventWriter<'_>) -> Result<(), Failure> {
@@ -170,7 +176,7 @@ impl Way<'_> {
             gone.extend(moved);
             whole(&outcome)?;
             // Another attempt moves nothing that somebody made meanwhile.
-            self.journal.note(self.entry, &note)?;
+            self.note(&note)?;
         }
         if brought.is_some() {
             // Directories first: what gave way lies in them.
@@ -345,8 +351,6 @@ mod tests {
         let again = "Larder tries again every few minutes to put back what was there";
         assert_eq!(both.hint, Some(format!("look at the network; {again}")));
         assert_eq!(told(Failure::new(codes::INTERNAL, "x")).hint.as_deref(), Some(again));
-        let full = told(Failure::new(codes::JOURNAL_UNWRITABLE, "no room").hint("nothing was changed"));
-        assert_eq!(full.hint, Some(format!("make room in the state directory; {again}")));
     }
 
     #[test]

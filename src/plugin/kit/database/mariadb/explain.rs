@@ -1,6 +1,6 @@
 //! From what MariaDB's and MySQL's programs write to a code, a sentence and the next step; pure.
 
-use crate::error::{Code, codes};
+use crate::error::{Code, Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database;
 use crate::plugin::kit::tool::Ran;
@@ -111,10 +111,11 @@ pub(super) fn answer(ran: &Ran) -> Answer {
     else {
         return Answer::Nothing;
     };
-    match MEANINGS.iter().find(|meaning| meaning.numbers.contains(&number)) {
-        Some(Meaning { code: codes::UNAUTHORIZED | codes::DATABASE_MISSING, .. }) => Answer::Nothing,
-        Some(Meaning { code: codes::PERMISSION_DENIED, .. }) => Answer::Denied,
-        Some(Meaning { retry: true, .. }) => Answer::Later,
+    let Some(meaning) = MEANINGS.iter().find(|meaning| meaning.numbers.contains(&number)) else { return Answer::Wrong };
+    match meaning.code.kind() {
+        Kind::Unauthorized | Kind::NotFound => Answer::Nothing,
+        Kind::Denied => Answer::Denied,
+        _ if meaning.retry => Answer::Later,
         _ => Answer::Wrong,
     }
 }

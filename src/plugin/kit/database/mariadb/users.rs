@@ -12,7 +12,7 @@ use super::restore::feed::{Feed, Part, stream};
 use super::restore::names::Tokens;
 use super::restore::swap::{Place, Swap};
 use super::server::Server;
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::kit::memory_file::MemoryFile;
@@ -43,7 +43,7 @@ pub(super) fn capture(server: &Server<'_>, file: &Path) -> Result<(), Failure> {
         let told = &failure.trouble.message;
         return Err(if told.contains("unknown option") || told.contains("unknown variable") {
             failure.hint("this mariadb-dump cannot write users (10.2.37 and newer can): say `users: false`")
-        } else if failure.trouble.is(codes::PERMISSION_DENIED) {
+        } else if failure.trouble.is_of(Kind::Denied) {
             failure.hint("GRANT SELECT ON mysql.* to the user, or say `users: false`")
         } else {
             failure

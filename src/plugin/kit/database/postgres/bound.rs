@@ -3,7 +3,7 @@
 //! Older servers lack a catalog (subscriptions came with 10, slots with 9.4): a question that names it would fail there.
 
 use super::server::literal;
-use crate::error::codes;
+use crate::error::Kind;
 use crate::plugin::kit::builtin::Failure;
 
 /// What a database that is replaced would take with it, or what would go on in another one.
@@ -53,7 +53,7 @@ fn subscribed(
     let from = "SELECT subname FROM pg_subscription JOIN pg_database d ON d.oid = subdbid";
     match ask(&format!("{from} WHERE datname = {}{and}", literal(database))) {
         // Who may not see any has made none, and is told of those that work by their sessions.
-        Err(failure) if failure.trouble.is(codes::PERMISSION_DENIED) => Ok(Vec::new()),
+        Err(failure) if failure.trouble.is_of(Kind::Denied) => Ok(Vec::new()),
         other => other,
     }
 }

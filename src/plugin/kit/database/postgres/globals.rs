@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use super::statement::{Backslash, Cursor, Piece, sql, statements};
-use crate::error::{Trouble, codes};
+use crate::error::{Kind, Trouble, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::listed;
 use crate::plugin::kit::events::EventWriter;
@@ -78,7 +78,7 @@ impl Globals {
         match ends_well(file) {
             Ok(true) => match Self::read(file) {
                 Ok(_) => (Verdict::Proven, "its last line is there".to_owned()),
-                Err(failure) if failure.trouble.is(codes::GLOBALS_NOT_UTF8) => {
+                Err(failure) if failure.trouble.is_of(Kind::Unsupported) => {
                     (Verdict::CouldNotVerify, failure.trouble.message)
                 }
                 Err(failure) => (Verdict::Failed, failure.trouble.message),

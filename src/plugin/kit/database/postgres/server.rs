@@ -6,7 +6,7 @@ use std::path::Path;
 use super::client::{self, Client};
 use super::explain::explain;
 use super::{DATABASES_MAX, PostgresSettings};
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::remark::Remark;
 use crate::plugin::kit::digest;
@@ -93,7 +93,7 @@ impl<'a> Server<'a> {
         let sql = "SELECT current_setting('server_version_num'), split_part(current_setting('server_version'), ' ', 1)";
         let rows = match self.query(database, sql) {
             // A server may be without the database `postgres`.
-            Err(failure) if database == "postgres" && failure.trouble.is(codes::DATABASE_MISSING) => {
+            Err(failure) if database == "postgres" && failure.trouble.is_of(Kind::NotFound) => {
                 self.query("template1", sql)?
             }
             other => other?,
@@ -148,7 +148,7 @@ impl<'a> Server<'a> {
     fn ask_apart(&self, sql: &str) -> Result<Vec<String>, Failure> {
         match self.query("postgres", sql) {
             // A server may be without the database `postgres`.
-            Err(failure) if failure.trouble.is(codes::DATABASE_MISSING) => self.query("template1", sql),
+            Err(failure) if failure.trouble.is_of(Kind::NotFound) => self.query("template1", sql),
             other => other,
         }
     }

@@ -22,7 +22,9 @@ impl Swap<'_> {
         let mut back = Vec::new();
         for place in places.iter().rev() {
             match self.tables_back(place) {
-                Ok(()) => back.push(place),
+                Ok(None) => back.push(place),
+                // Whoever changed it since has it.
+                Ok(Some(changed)) => drop(first.get_or_insert(changed)),
                 Err(failure) => self.is_left(place, failure, &mut first),
             }
         }
@@ -36,9 +38,7 @@ impl Swap<'_> {
     }
 
     fn is_left(&self, place: &Place, failure: Failure, first: &mut Option<Failure>) {
-        if !failure.trouble.is(codes::CHANGED_SINCE)
-            && let Ok(left) = self.looks(place)
-        {
+        if let Ok(left) = self.looks(place) {
             let _ = self.note(&Place { left: Some(left), ..place.clone() });
         }
         first.get_or_insert(failure);
@@ -60,29 +60,31 @@ impl Swap<'_> {
         Ok(hex::encode(Sha256::digest(text.as_bytes())))
     }
 
-    fn tables_back(&self, place: &Place) -> Result<(), Failure> {
+    /// Answers with a failure where somebody changed the database since, and then does nothing.
+    fn tables_back(&self, place: &Place) -> Result<Option<Failure>, Failure> {
         if let Some(left) = &place.left
             && *left != self.looks(place)?
         {
-            return Err(Failure::new(
+            let changed = Failure::new(
                 codes::CHANGED_SINCE,
                 format!("{} was changed since a restore of it failed, so nothing is put back by itself", place.goal),
-            )
-            .hint(format!(
+            );
+            return Ok(Some(changed.hint(format!(
                 "its tables from before the restore are in {0} or called {0}_N, views that were invalid {0}_vN, the rest is \
                  in {1}; when all is right, drop what is called so and remove the file {2}.json beside it",
                 place.aside,
                 self.kept(place).display(),
                 place.beside
-            )));
+            ))));
         }
-        match place.stage {
+        let back = match place.stage {
             Stage::Beside if !place.users.is_empty() => inside::unmake(self.server, &place.users),
             Stage::Beside | Stage::Done => Ok(()),
             Stage::Refilling => self.renamed_back(place),
             Stage::Swapping if !place.exists => self.drop_goal(place),
             Stage::Swapping => self.swapped_back(place),
-        }
+        };
+        back.map(|()| None)
     }
 
     /// Whether nothing but what is kept tells whose the code is that is there.
@@ -125,7 +127,8 @@ impl Swap<'_> {
         }
         let now = self.replaceable(place)?;
         let had = place.writable();
-        if now.code() != had.code() {
+        let (left, wanted) = (now.code(), had.code());
+        if left != wanted {
             if now.has_code() {
                 self.script(place, &now.drops(&place.goal))?;
             }

@@ -8,7 +8,7 @@ use super::feed::{Feed, Part, stream};
 use super::invalid::hint_of;
 use super::names::Names;
 use super::swap::{Place, Swap};
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::dump;
 use crate::plugin::kit::database::mariadb::explain::explain;
@@ -78,7 +78,7 @@ impl Swap<'_> {
         if ran.exit != Exit::Success {
             let told = explain("the dump", &self.server.settings.place(), &place.goal, &ran);
             return Err(match told.trouble.hint {
-                Some(hint) if told.trouble.is(codes::PERMISSION_DENIED) => {
+                Some(hint) if told.trouble.is_of(Kind::Denied) => {
                     refuse(told.trouble.message).hint(format!("nothing was changed; {hint}"))
                 }
                 _ => refuse(told.trouble.message),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::objects::Objects;
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::mariadb::server::{Server, identifier, literal, unhex};
 use crate::plugin::kit::database::mariadb::users::there::unmake;
@@ -202,9 +202,7 @@ impl<'s> Swap<'s> {
         let beside = identifier(&place.beside);
         match self.script(place, &format!("CREATE DATABASE {beside};\nDROP DATABASE {beside};\n")) {
             Ok(()) => Ok(true),
-            Err(failure) if failure.trouble.is(codes::PERMISSION_DENIED) && !self.server.exists(&place.beside)? => {
-                Ok(false)
-            }
+            Err(failure) if failure.trouble.is_of(Kind::Denied) && !self.server.exists(&place.beside)? => Ok(false),
             Err(failure) => Err(failure),
         }
     }

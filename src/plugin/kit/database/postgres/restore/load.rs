@@ -10,7 +10,7 @@ use std::io::{BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::error::codes;
+use crate::error::{Kind, codes};
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::postgres::PathChanger;
 use crate::plugin::kit::database::postgres::explain::explain;
@@ -181,11 +181,11 @@ pub(super) fn failure(server: &Server<'_>, database: &str, ran: &Ran) -> Failure
 }
 
 pub(super) fn as_administrator(failure: Failure) -> Failure {
-    match failure.trouble.known_code() {
-        Some(codes::PERMISSION_DENIED) => {
+    match failure.trouble.kind() {
+        Some(Kind::Denied) => {
             failure.hint("a restore needs a role with CREATEDB, or a superuser: name a target with one")
         }
-        Some(codes::DISK_FULL) => {
+        Some(Kind::Full) => {
             failure.hint("the server needs room for the old and the new database at once; nothing was changed")
         }
         _ => failure,
