@@ -4,7 +4,9 @@
 //! no crash leaves one behind. A repository's identity is pinned: where an id is expected, every operation checks it
 //! first, and nothing is ever made in its place. Deliberately absent: restic's own scheduling of anything.
 
+mod answer;
 mod backup;
+mod call;
 mod children;
 mod complaints;
 mod control;
@@ -67,6 +69,8 @@ pub use upkeep::{CheckReport, PruneReport};
 pub use wanted::check_wanted;
 pub use writable::{fits, writable};
 
+use answer::Answer;
+use call::{Call, Figures};
 use children::Children;
 use complaints::{Complaints, classify};
 use copy::Second;
@@ -459,55 +463,6 @@ impl Restic {
     }
 }
 
-/// One call of restic.
-#[derive(Clone)]
-struct Call {
-    operation: &'static str,
-    args: Vec<OsString>,
-    figures: Figures,
-    /// There is little to do: one processor is enough. Go's runtime spends a quarter of the time of such a call on
-    /// looking for work for the others.
-    small: bool,
-    /// For a backup.
-    apart: Option<complaints::Apart>,
-    /// Where snapshots or parameters are copied from.
-    from: Option<Box<RepositoryAccess>>,
-}
-
-/// Whether the operation reports figures all the time, so that their standing still means something.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Figures {
-    Yes,
-    No,
-}
-
-impl Call {
-    fn new(operation: &'static str, args: &[&str]) -> Self {
-        let args = args.iter().map(OsString::from).collect();
-        Self { operation, args, figures: Figures::No, small: false, apart: None, from: None }
-    }
-
-    fn without_lock(mut self) -> Self {
-        self.args.push("--no-lock".into());
-        self
-    }
-
-    fn with_figures(mut self) -> Self {
-        self.figures = Figures::Yes;
-        self
-    }
-
-    fn copying_from(mut self, from: &RepositoryAccess) -> Self {
-        self.from = Some(Box::new(from.clone()));
-        self
-    }
-
-    fn arg(mut self, arg: impl Into<OsString>) -> Self {
-        self.args.push(arg.into());
-        self
-    }
-}
-
 /// Whether it is a lock that could not be made: as restic says it while it tries again, and when it gives up.
 fn is_about_a_lock(detail: &str) -> bool {
     detail.contains("<lock/") || detail.contains("create lock in backend")
@@ -518,41 +473,6 @@ fn keep(output: &mut String, line: &str) {
     if output.len() < ANSWER_BYTES_MAX {
         output.push_str(line);
         output.push('\n');
-    }
-}
-
-/// What came of one call.
-struct Answer {
-    exit: Exit,
-    complaints: Complaints,
-    /// Locks that were in the way and are not ours to remove.
-    locks: Vec<Lock>,
-    wall: Duration,
-}
-
-impl Answer {
-    /// The error that this answer means, whatever its exit code.
-    fn error(&self, operation: &str, access: &RepositoryAccess) -> EngineError {
-        match classify(operation, &access.location, &self.exit, &self.complaints) {
-            EngineError::Locked { location, by, .. } => {
-                let now = Timestamp::now();
-                let left = self.locks.iter().map(|lock| lock.told(&access.destination, now)).collect();
-                EngineError::Locked { location, by, left }
-            }
-            other => other,
-        }
-    }
-
-    /// Whether nothing but locks that nobody refreshes is in the way.
-    fn is_locked_by_the_dead(&self) -> bool {
-        let now = Timestamp::now();
-        !self.locks.is_empty() && self.locks.iter().all(|lock| lock.is_stale(now))
-    }
-
-    /// An exit code of 0 is none where restic complained.
-    fn success(self, operation: &str, access: &RepositoryAccess) -> Result<Self, EngineError> {
-        let fine = self.exit == Exit::Success && !self.complaints.is_fatal(0) && self.complaints.items_total == 0;
-        if fine { Ok(self) } else { Err(self.error(operation, access)) }
     }
 }
 

@@ -38,6 +38,8 @@ super::codes! {
     NOT_BACK = "not_back", TimedOut, "the application was not back in time after the restore";
     SILENT = "silent", Away, "the other side said nothing for too long";
     STILL_GOING = "still_going", TimedOut, "it is not done in the time that was given, and goes on";
+    STORAGE_BUSY = "storage_busy", Away, "the storage takes nothing for now";
+    STORAGE_CUT = "storage_cut", Away, "the storage ended an answer before it was whole";
     STOP_TIMED_OUT = "stop_timed_out", TimedOut, "the container does not stop or pause in time";
     BANNED = "banned", Unauthorized, "the application refuses this address, maybe after failed logins";
     DAEMON_FORBIDDEN = "daemon_forbidden", Unauthorized, "this user may not use the daemon's socket";

@@ -225,9 +225,9 @@ fn an_answer_that_is_cut_or_drips_is_no_answer() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
     };
     let port = storages::toxic(cut);
-    assert_eq!(told(opened(Place::S3(s3(port, "bucket", ""))).get("config", 1000)).code().name(), "cut_short");
-    assert_eq!(told(opened(Place::Rest(rest(port))).get("config", 1000)).code().name(), "cut_short");
-    assert_eq!(told(opened(Place::Rest(rest(port))).list("keys")).code().name(), "cut_short");
+    assert_eq!(told(opened(Place::S3(s3(port, "bucket", ""))).get("config", 1000)).code().name(), "storage_cut");
+    assert_eq!(told(opened(Place::Rest(rest(port))).get("config", 1000)).code().name(), "storage_cut");
+    assert_eq!(told(opened(Place::Rest(rest(port))).list("keys")).code().name(), "storage_cut");
     // A byte now and then: no silence is long, and the probe ends all the same.
     let drips = |_: &str, stream: &mut std::net::TcpStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
