@@ -88,8 +88,7 @@ impl Swap {
     /// How many bytes may be written there.
     pub(crate) fn room(&self) -> io::Result<u64> {
         let at = if self.way == Way::Exchange { self.goal.parent().unwrap_or(&self.goal) } else { &self.goal };
-        let found = nix::sys::statvfs::statvfs(at)?;
-        Ok(found.blocks_available() * found.fragment_size())
+        room_at(at)
     }
 
     /// Makes the empty directory for the new content.
@@ -192,6 +191,12 @@ impl Swap {
 }
 
 /// Whether two directories below `parent` can change their names at once, and `goal` is no mount point.
+/// Bytes that are free where `path` lies.
+pub(crate) fn room_at(path: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(path)?;
+    Ok(found.blocks_available() * found.fragment_size())
+}
+
 fn can_exchange(parent: &Path, goal: &Path, run: &str) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let escaped = goal

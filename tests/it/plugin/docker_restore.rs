@@ -78,6 +78,13 @@ pub(super) fn restore(bench: &Bench, captured: &Captured, options: Value) -> Res
     ))
 }
 
+/// A dry run tells exactly these refusals.
+fn told_dry(bench: &Bench, captured: &Captured, codes: &[&str], options: Value) {
+    let planned = bench.restore_docker(captured, true, options).unwrap_or_else(|failure| panic!("{failure}"));
+    let told: Vec<&str> = planned.warnings.iter().map(|trouble| trouble.code.as_str()).collect();
+    assert_eq!(told, codes, "{planned:#?}");
+}
+
 pub(super) fn restored(bench: &Bench, captured: &Captured) -> Restored {
     let done = restore(bench, captured, json!({"overwrite": true}));
     let done = done.unwrap_or_else(|failure| panic!("{failure}\n{}", bench.log()));
@@ -151,6 +158,13 @@ fn a_volume_that_a_paused_container_has_open_is_not_replaced() {
     podman.podman(&["pause", &name]);
     let failure = restore(&bench, &captured, json!({"overwrite": true})).unwrap_err();
     assert_eq!(failure.trouble.code, "container_paused", "{failure}");
+    // A dry run tells it, too, and what else stands against it, at once.
+    let tar = bench.staging().join(format!("volumes/{name}.tar"));
+    let whole = std::fs::read(&tar).unwrap();
+    std::fs::write(&tar, &whole[..whole.len() - 700]).unwrap();
+    told_dry(&bench, &captured, &["volume_not_empty", "container_paused", "archive_damaged"], json!({}));
+    std::fs::write(&tar, &whole).unwrap();
+    told_dry(&bench, &captured, &["container_paused"], json!({"overwrite": true}));
     assert_eq!(std::fs::read_to_string(podman.volume(&name).join("a")).unwrap(), "two\n");
     podman.podman(&["unpause", &name]);
     restored(&bench, &captured);
@@ -261,6 +275,7 @@ fn where_only_the_engine_reaches_a_volume_it_is_put_back_through_it_and_what_can
     bench.target.settings["containers"] = json!([reader]);
     let failure = restore(&bench, &captured, json!({"overwrite": true})).unwrap_err();
     assert_eq!(failure.trouble.code, "volume_read_only", "{failure}");
+    told_dry(&bench, &captured, &["volume_read_only"], json!({"overwrite": true}));
     assert_eq!(podman.state(&reader), "running");
 }
 

@@ -23,7 +23,7 @@ use crate::plugin::apps::docker::read;
 use crate::plugin::apps::docker::restore::place::Place;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
-use crate::plugin::kit::exact::Swap;
+use crate::plugin::kit::exact::{self, Swap};
 use crate::plugin::kit::journal::Journal;
 use crate::plugin::kit::sqlite_files::BESIDE;
 use crate::plugin::kit::tool::{DEADLINE_OF_WORK, Tools};
@@ -64,14 +64,23 @@ enum Way {
     Through { container: String, destination: String, before: PathBuf, changed: bool },
 }
 
-impl Part {
-    /// Looks at everything that could keep it from being put back; changes nothing.
-    pub(super) fn check(
+/// One that nothing stands against, as far as can be seen without touching it.
+pub(super) struct Checked {
+    pub(super) place: Place,
+    number: usize,
+    rebased: PathBuf,
+    wanted: Contents,
+    /// Whether its directory is reached on this host.
+    is_here: bool,
+}
+
+impl Checked {
+    /// Looks at everything that could keep it from being put back; nothing outside of `staging` is touched.
+    pub(super) fn of(
         engine: &Engine,
         place: Place,
         number: usize,
         staging: &Path,
-        run: &str,
         events: &mut EventWriter<'_>,
     ) -> Result<Self, Failure> {
         let tar = staging.join(&place.artifact);
@@ -92,24 +101,31 @@ impl Part {
             events.log(format!("{shown}: {left_out} entries are left out: other mounts of {container} cover them"));
         }
         let wanted = content::read(&rebased, &Only::All, &mut |_| {})?;
-        let way = if is_here(engine, &place)? {
+        let is_here = is_here(engine, &place)?;
+        if is_here {
+            let room = exact::room_at(&place.source).map_err(|error| unreachable_here(&place.source, &error))?;
+            has_room(&place, &wanted, room)?;
+        } else if !place.writable {
+            return Err(Failure::new(codes::VOLUME_READ_ONLY, format!("every container mounts {shown} read-only"))
+                .hint(
+                    "nothing was changed; restore on the engine's host as root, or start a container that may write",
+                ));
+        }
+        Ok(Self { place, number, rebased, wanted, is_here })
+    }
+
+    /// Makes ready to put it back: how its directory can be exchanged is tried beside it.
+    pub(super) fn part(self, staging: &Path, run: &str) -> Result<Part, Failure> {
+        let Self { place, number, rebased, wanted, is_here } = self;
+        let shown = place.shown();
+        let way = if is_here {
             let swap = Swap::plan(&place.source, run, &place.without)
                 .map_err(|error| unreachable_here(&place.source, &error))?;
+            // It may have become less since.
             let room = swap.room().map_err(|error| unreachable_here(&place.source, &error))?;
-            if room < wanted.bytes {
-                let (needed, there) = (crate::types::ByteSize(wanted.bytes), crate::types::ByteSize(room));
-                return Err(Failure::new(
-                    codes::DISK_FULL,
-                    format!("{shown} needs {needed} beside what is there, and {} has {there}", place.source.display()),
-                )
-                .hint("nothing was changed; make room there"));
-            }
+            has_room(&place, &wanted, room)?;
             Way::Here(swap)
         } else {
-            if !place.writable {
-                return Err(Failure::new(codes::VOLUME_READ_ONLY, format!("every container mounts {shown} read-only"))
-                    .hint("nothing was changed; restore on the engine's host as root, or start a container that may write"));
-            }
             Way::Through {
                 container: place.container.clone(),
                 destination: place.destination.clone(),
@@ -118,9 +134,21 @@ impl Part {
             }
         };
         let entry = format!("volume-{number:05}");
-        Ok(Self { place, rebased, wanted, companions: Vec::new(), entry, note: Note { volume: way, shown } })
+        Ok(Part { place, rebased, wanted, companions: Vec::new(), entry, note: Note { volume: way, shown } })
     }
+}
 
+fn has_room(place: &Place, wanted: &Contents, room: u64) -> Result<(), Failure> {
+    if room >= wanted.bytes {
+        return Ok(());
+    }
+    let (needed, there) = (crate::types::ByteSize(wanted.bytes), crate::types::ByteSize(room));
+    let told =
+        format!("{} needs {needed} beside what is there, and {} has {there}", place.shown(), place.source.display());
+    Err(Failure::new(codes::DISK_FULL, told).hint("nothing was changed; make room there"))
+}
+
+impl Part {
     /// Makes the new content ready and compares it, or saves what is there; the live data stays as it is.
     pub(super) fn prepare(
         &mut self,

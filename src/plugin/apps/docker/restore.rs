@@ -20,7 +20,7 @@ use crate::plugin::apps::docker::halt::{self, Halted, How};
 use crate::plugin::apps::docker::inventory::{Container, ItemKind, LABEL_SERVICE, State, key, start_order};
 use crate::plugin::apps::docker::list::{Dump, Inventory, Kept};
 use crate::plugin::apps::docker::load::{self, Loaded, Server};
-use crate::plugin::apps::docker::put::{self, Part};
+use crate::plugin::apps::docker::put::{self, Checked, Part};
 use crate::plugin::apps::docker::settings::{Chosen, DockerSettings};
 use crate::plugin::apps::docker::stack_files::{self, Replaced};
 use crate::plugin::apps::docker::{PATIENCE, validate};
@@ -44,7 +44,7 @@ pub(super) struct PutBack;
 pub(super) struct Work {
     engine: Engine,
     chosen: Chosen,
-    places: Vec<Place>,
+    parts: Vec<Checked>,
     servers: Vec<Server>,
     files: Vec<Replaced>,
     /// What is left to a person afterwards.
@@ -83,7 +83,17 @@ impl Restorer for PutBack {
         let later = places.iter().map(|place| place.step(options));
         let later = later.chain(servers.iter().flat_map(|server| server.steps(options.overwrite, job.run)));
         let later = later.chain(files.iter().map(Replaced::step)).chain(by_hand.iter().cloned()).collect();
-        Ok(Planned { steps, later, refusals, work: Work { engine, chosen, places, servers, files, by_hand } })
+        let stopped = to_stop(&engine, &chosen, &places.iter().collect::<Vec<_>>(), &servers);
+        refusals.extend(stopped.and_then(|stopped| may_stop(&stopped)).err());
+        let mut parts = Vec::new();
+        for (number, place) in places.into_iter().enumerate() {
+            match Checked::of(&engine, place, number, staging, events) {
+                Ok(part) => parts.push(part),
+                Err(failure) => refusals.push(failure),
+            }
+        }
+        refusals.extend(files.iter().filter_map(|file| file.may_be_put().err()));
+        Ok(Planned { steps, later, refusals, work: Work { engine, chosen, parts, servers, files, by_hand } })
     }
 
     fn execute(
@@ -93,18 +103,26 @@ impl Restorer for PutBack {
         events: &mut EventWriter<'_>,
     ) -> Result<(), Failure> {
         let journal = Journal::or_within(journal, job.staging)?;
-        let Work { engine, chosen, places, mut servers, files, by_hand } = work;
+        let Work { engine, chosen, parts, mut servers, files, by_hand } = work;
         servers.iter_mut().try_for_each(|server| server.start(&engine, job.staging, events))?;
         // What was not known before of those that stood still.
         full(&servers, &job.options).map_or(Ok(()), Err)?;
+        // Looked at once more: somebody may have started, paused or made one anew since.
+        let places: Vec<&Place> = parts.iter().map(|part| &part.place).collect();
         let stopped = to_stop(&engine, &chosen, &places, &servers)?;
+        may_stop(&stopped)?;
         let doing = Doing { job, engine: &engine, journal: &journal };
-        doing.put_all(places, &servers, &files, &stopped, events)?;
+        doing.put_all(parts, &servers, &files, &stopped, events)?;
         for step in by_hand {
             events.planned(step);
         }
         Ok(())
     }
+}
+
+/// Refuses before anything is stopped when a stop of one of them could not be undone.
+fn may_stop(containers: &[Container]) -> Result<(), Failure> {
+    halt::may_halt(How::Stop, &containers.iter().collect::<Vec<_>>())
 }
 
 /// Refuses databases that have something in them, unless that is to be replaced.
@@ -163,7 +181,7 @@ struct Doing<'a> {
 impl Doing<'_> {
     fn put_all(
         &self,
-        places: Vec<Place>,
+        checked: Vec<Checked>,
         servers: &[Server],
         files: &[Replaced],
         stopped: &[Container],
@@ -172,11 +190,8 @@ impl Doing<'_> {
         let staging = self.job.staging;
         let journal = self.journal;
         let stopped: Vec<&Container> = stopped.iter().collect();
-        halt::may_halt(How::Stop, &stopped)?;
-        let mut parts = Vec::new();
-        for (number, place) in places.into_iter().enumerate() {
-            parts.push(Part::check(self.engine, place, number, staging, self.job.run, events)?);
-        }
+        let parts = checked.into_iter().map(|each| each.part(staging, self.job.run));
+        let mut parts = parts.collect::<Result<Vec<Part>, Failure>>()?;
         files.iter().try_for_each(Replaced::check)?;
         let mut halted = Halted::new(self.engine, Some(journal), self.job.settings.stop_timeout);
         let mut loaded = Vec::new();
@@ -448,12 +463,12 @@ fn is_anonymous(volume: &str) -> bool {
 }
 
 /// Everything of the target, and whoever else mounts what is written to. A server that dumps are loaded into goes on.
-fn to_stop(engine: &Engine, chosen: &Chosen, places: &[Place], servers: &[Server]) -> Result<Vec<Container>, Failure> {
+fn to_stop(engine: &Engine, chosen: &Chosen, places: &[&Place], servers: &[Server]) -> Result<Vec<Container>, Failure> {
     if places.is_empty() && servers.is_empty() {
         return Ok(Vec::new());
     }
     // Of the host's directories also what lies above or below.
-    let overlaps = |place: &Place, mount: &Mount| {
+    let overlaps = |place: &&Place, mount: &Mount| {
         let (there, here) = (Path::new(&mount.source), place.source.as_path());
         mount.kind == "bind" && (there.starts_with(here) || here.starts_with(there)) && there != Path::new("/")
     };

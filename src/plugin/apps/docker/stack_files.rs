@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Trouble, codes};
@@ -94,8 +95,8 @@ impl Replaced {
         Step::new(self.verb, self.path.display().to_string(), self.detail)
     }
 
-    /// Refuses what could not be written.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    /// Refuses what could not be written, as far as that can be seen without a trial.
+    pub(super) fn may_be_put(&self) -> Result<(), Failure> {
         if self.verb == Verb::Keep {
             return Ok(());
         }
@@ -104,12 +105,27 @@ impl Replaced {
                 Failure::new(codes::UNWRITABLE, format!("{} is a directory, not a file", self.path.display()));
             return Err(failure.hint("nothing was changed; move it away, or say `compose_files: false`"));
         }
-        let there = self.path.ancestors().skip(1).find(|directory| directory.exists()).unwrap_or(Path::new("/"));
-        // Tried, not asked for: a mount may be read-only.
-        tempfile::NamedTempFile::new_in(there).map(drop).map_err(|error| {
-            unwritable(&self.path, &error)
-                .hint("nothing was changed; let the daemon's user write there, or say `compose_files: false`")
-        })
+        // That a file system is read-only is told, too.
+        access(self.place(), AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| self.closed(&errno.into()))
+    }
+
+    /// The same, by a trial: it may have changed since, and a file system may have no room for a name.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.may_be_put()?;
+        if self.verb == Verb::Keep {
+            return Ok(());
+        }
+        tempfile::NamedTempFile::new_in(self.place()).map(drop).map_err(|error| self.closed(&error))
+    }
+
+    /// The nearest directory that is there.
+    fn place(&self) -> &Path {
+        self.path.ancestors().skip(1).find(|directory| directory.exists()).unwrap_or(Path::new("/"))
+    }
+
+    fn closed(&self, error: &std::io::Error) -> Failure {
+        unwritable(&self.path, error)
+            .hint("nothing was changed; let the daemon's user write there, or say `compose_files: false`")
     }
 
     pub(super) fn put(&self, number: usize, journal: &Journal, events: &mut EventWriter<'_>) -> Result<(), Failure> {
