@@ -12,6 +12,8 @@ use crate::plugin::protocol::{ArtifactFile, Verdict};
 
 const CHUNK_BYTES: usize = 1 << 20;
 const TELL_EVERY_BYTES: u64 = 64 << 20;
+/// Files that are named of many.
+const NAMED_MAX: usize = 5;
 
 /// Reads the whole file; `on_chunk` gets the bytes read so far now and then.
 pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<String, Failure> {
@@ -35,11 +37,43 @@ pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<Strin
     }
 }
 
+/// What is said of files whose hash nobody knows: what they hold is judged by their form alone.
+pub(crate) const UNTOLD: &str = "the capture told no SHA-256";
+
+/// Says of many files at once whether they are still what they were when they were captured.
+pub(crate) fn check_all<'a>(
+    artifacts: impl IntoIterator<Item = &'a ArtifactFile>,
+    staging: &Path,
+    events: &mut EventWriter<'_>,
+) {
+    let (mut same, mut changed, mut untold) = (0, Vec::new(), Vec::new());
+    for artifact in artifacts {
+        let shown = artifact.path.display().to_string();
+        match &artifact.sha256 {
+            None => untold.push(shown),
+            wanted if sha256(&staging.join(&artifact.path), |_| {}).ok() == *wanted => same += 1,
+            Some(_) => changed.push(shown),
+        }
+        events.progress(0, 0);
+    }
+    let named = |names: &[String]| {
+        let more = names.len().saturating_sub(NAMED_MAX);
+        let shown = names.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    };
+    let (verdict, detail) = match (changed.len(), untold.len()) {
+        (0, 0) => (Verdict::Proven, format!("{same} files")),
+        (0, _) => (Verdict::CouldNotVerify, format!("{UNTOLD} of {}", named(&untold))),
+        (count, _) => (Verdict::Failed, format!("{count} are not: {}", named(&changed))),
+    };
+    events.validation("every file is unchanged since the capture", verdict, detail);
+}
+
 /// Says whether the file is still what it was when it was captured.
 pub(crate) fn check(artifact: &ArtifactFile, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let name = format!("{} is unchanged since the capture", artifact.path.display());
     let Some(wanted) = &artifact.sha256 else {
-        events.validation(name, Verdict::CouldNotVerify, "the capture told no SHA-256");
+        events.validation(name, Verdict::CouldNotVerify, UNTOLD);
         return Ok(());
     };
     let found = sha256(path, |done| events.progress(done, 0))?;

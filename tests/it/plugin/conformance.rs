@@ -261,6 +261,55 @@ fn an_artifact_that_is_cut_emptied_or_has_another_bit_is_refused_by_every_plugin
     });
 }
 
+/// Damages that a plugin sees without a hash, by what is in the file: its end, its checksums, its form.
+#[test]
+fn an_artifact_whose_hash_nobody_knows_is_read_by_every_plugin_itself_and_never_called_proven() {
+    let complaints = Mutex::new(Vec::new());
+    over_all(|stand| {
+        let mut captured = stand.captured();
+        for artifact in &mut captured.artifacts {
+            artifact.sha256 = None;
+        }
+        let complain = |file: &Path, what: &str, verdict: Verdict| {
+            let told = format!("{}: {} {what}: {verdict:?}", stand.name, file.display());
+            complaints.lock().unwrap().push(told);
+        };
+        if captured.artifacts.is_empty() {
+            return;
+        }
+        match stand.verdict(&captured) {
+            Verdict::CouldNotVerify => {}
+            other => complain(Path::new("all"), "as it was", other),
+        }
+        for artifact in &captured.artifacts {
+            let file = stand.bench.staging().join(&artifact.path);
+            let whole = std::fs::read(&file).unwrap();
+            let (half, end) = (whole.len() / 2, whole.len().saturating_sub(12));
+            let mut flipped = whole.clone();
+            flipped[half] ^= 1;
+            for (damage, bytes) in [
+                ("emptied", &[][..]),
+                ("cut", &whole[..half]),
+                ("cut at its end", &whole[..end]),
+                ("flipped", &flipped),
+            ] {
+                std::fs::write(&file, bytes).unwrap();
+                let found = stand.verdict(&captured);
+                let cannot_tell = CANNOT_TELL.contains(&(stand.name, damage));
+                if found == Verdict::Proven || (found != Verdict::Failed && !cannot_tell) {
+                    complain(&artifact.path, damage, found);
+                }
+            }
+            std::fs::write(&file, whole).unwrap();
+        }
+    });
+    let complaints = complaints.into_inner().unwrap();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// What the form of an artifact cannot tell: these say that they could not verify it, and never that it is proven.
+const CANNOT_TELL: &[(&str, &str)] = &[];
+
 #[test]
 fn a_dry_run_leaves_every_application_as_it_was_also_when_it_is_refused() {
     over_all(|stand| {

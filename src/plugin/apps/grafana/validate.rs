@@ -12,20 +12,14 @@ use crate::plugin::protocol::{Request, Verdict};
 
 pub(super) fn validate(request: &Request, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let ValidateJob::<GrafanaSettings> { facts, .. } = ValidateJob::of(request)?;
-    let (mut changed, mut broken, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+    digest::check_all(&facts.artifacts, &request.staging, events);
+    let (mut broken, mut objects) = (Vec::new(), Vec::new());
     for artifact in &facts.artifacts {
-        let path = request.staging.join(&artifact.path);
-        let shown = artifact.path.display().to_string();
-        if artifact.sha256.is_none() || digest::sha256(&path, |_| {}).ok() != artifact.sha256 {
-            changed.push(shown);
-            continue;
-        }
         match object::read(&request.staging, &artifact.path) {
             Ok(object) => objects.push(object),
-            Err(why) => broken.push(format!("{shown}: {why}")),
+            Err(why) => broken.push(format!("{}: {why}", artifact.path.display())),
         }
     }
-    say(events, "every file is unchanged since the capture", facts.artifacts.len(), &changed);
     say(events, "every file holds an object that can be put back", objects.len(), &broken);
     let folders: Vec<&str> = of(&objects, Kind::Folder).map(|object| object.name.as_str()).collect();
     let homeless: Vec<String> = objects

@@ -6,6 +6,7 @@ use super::{Accepted, FOREIGN_TOOL, FORMAT_DUMP, FORMAT_USERS, MariadbSettings, 
 use crate::plugin::kit::asked::ValidateJob;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::database::figure_key;
+use crate::plugin::kit::digest;
 use crate::plugin::kit::events::EventWriter;
 use crate::plugin::protocol::{ArtifactFile, CaptureFacts, Request, Verdict};
 
@@ -50,7 +51,7 @@ fn unchanged_and_whole(
     let (verdict, detail) = match &artifact.sha256 {
         Some(wanted) if *wanted == sha256 => (Verdict::Proven, format!("sha256 {sha256}")),
         Some(wanted) => (Verdict::Failed, format!("sha256 is {sha256}, at the capture it was {wanted}")),
-        None => (Verdict::CouldNotVerify, "the capture told no SHA-256".to_owned()),
+        None => (Verdict::CouldNotVerify, digest::UNTOLD.to_owned()),
     };
     events.validation(format!("{shown} is unchanged since the capture"), verdict, detail);
     let (verdict, detail) = if scan.complete {

@@ -70,6 +70,7 @@ fn has(ask: &mut impl FnMut(&str) -> Result<Vec<String>, Failure>, catalog: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::codes;
 
     /// A server with these catalogs.
     fn server(catalogs: &'static [&'static str]) -> impl FnMut(&str) -> Result<Vec<String>, Failure> {
