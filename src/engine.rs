@@ -51,6 +51,7 @@ use crate::storage::Place;
 use crate::types::Name;
 
 pub use backup::{BackupReport, BackupRequest};
+pub use call::IDS_MAX;
 pub use control::{answers, clean, probe};
 pub use copy::CopyProgress;
 pub use error::EngineError;

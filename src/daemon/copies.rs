@@ -10,8 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::lock_watch;
-use super::upkeep::{route, said, slots};
+use super::upkeep::{Locks, Start, slots};
 use crate::config::model::{Config, CopyRule, Destination, Site};
 use crate::error::{Kind, Trouble, codes};
 use crate::runner::control::OperationId;
@@ -65,7 +64,7 @@ pub(super) fn start_due(
         };
         if due && let Some(order) = CopyOrder::of(config, &destination.name) {
             let title = format!("{VERB} {} from {} (scheduled)", destination.name, rule.from);
-            begin(world, config, destination, order, title, tasks, cancel);
+            begin(Start { world, config, destination, title, tasks, cancel }, order);
         }
     }
 }
@@ -131,25 +130,14 @@ pub(super) fn by_hand(
         ));
     };
     let title = format!("{VERB} {name} from {}", order.from.name);
-    Ok(begin(world, config, &destination, order, title, tasks, cancel))
+    Ok(begin(Start { world, config, destination: &destination, title, tasks, cancel }, order))
 }
 
-fn begin(
-    world: &Arc<World>,
-    config: &Config,
-    destination: &Destination,
-    order: CopyOrder,
-    title: String,
-    tasks: &mut JoinSet<()>,
-    cancel: &CancellationToken,
-) -> OperationId {
-    let id = world.operations.start(title, world.clock.now());
-    let route = route(world, config, destination, id, cancel, COPY_MAX);
-    let site = config.site.clone();
-    tasks.spawn(async move {
+fn begin(start: Start<'_>, order: CopyOrder) -> OperationId {
+    let site = start.config.site.clone();
+    start.operation(COPY_MAX, Locks::Looked, move |route, id| async move {
         let name = &route.destination.name;
         let result = copied(&route, &order, id).await;
-        let now = route.world.clock.now();
         if let Err(error) = note(&route, &site, &result) {
             tracing::error!(destination = %name, error = %crate::error::chain(&error), "cannot note the copy");
         }
@@ -165,10 +153,8 @@ fn begin(
         if let Err(trouble) = &result {
             tracing::error!(destination = %name, %trouble, action = VERB, "upkeep failed");
         }
-        route.world.operations.finish(id, now, said(&route.world, id, result));
-        lock_watch::look(&route.world, &route.destination, &route.context.cancel).await;
-    });
-    id
+        result
+    })
 }
 
 async fn copied(route: &Route, order: &CopyOrder, id: OperationId) -> Result<Copied, Broken> {

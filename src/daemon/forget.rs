@@ -7,8 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::upkeep::{UPKEEP_MAX, every_slot, note_upkeep, route, said};
-use crate::config::model::{Config, Destination};
+use super::upkeep::{Locks, Start, UPKEEP_MAX, every_slot, note_upkeep};
+use crate::config::model::Config;
 use crate::daemon::keeper::Keeper;
 use crate::error::{Kind, Trouble};
 use crate::runner::control::{DestinationAction, OperationId};
@@ -70,7 +70,8 @@ impl Keeper {
             }
             let turn = Turn { free, since: self.world.given_up.take(&name) };
             let title = format!("forget {name} (scheduled)");
-            begin(&self.world, &config, destination, title, turn, &mut self.upkeep, cancel);
+            let (world, tasks) = (&self.world, &mut self.upkeep);
+            begin(Start { world, config: &config, destination, title, tasks, cancel }, turn);
         }
     }
 
@@ -95,7 +96,8 @@ pub(super) fn by_hand(
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
     let turn = Turn { free: None, since: world.given_up.take(name) };
-    Ok(begin(world, config, &destination, format!("forget {name}"), turn, tasks, cancel))
+    let title = format!("forget {name}");
+    Ok(begin(Start { world, config, destination: &destination, title, tasks, cancel }, turn))
 }
 
 /// All slots of a destination, and that nobody copies there.
@@ -110,19 +112,9 @@ struct Turn {
 }
 
 /// Starts a forget.
-fn begin(
-    world: &Arc<World>,
-    config: &Config,
-    destination: &Destination,
-    title: String,
-    turn: Turn,
-    tasks: &mut JoinSet<()>,
-    cancel: &CancellationToken,
-) -> OperationId {
-    let id = world.operations.start(title, world.clock.now());
-    let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
-    let (site, rules) = (config.site.clone(), Rules::of(config, &destination.name));
-    tasks.spawn(async move {
+fn begin(start: Start<'_>, turn: Turn) -> OperationId {
+    let (site, rules) = (start.config.site.clone(), Rules::of(start.config, &start.destination.name));
+    start.operation(UPKEEP_MAX, Locks::Left, move |route, _| async move {
         let name = &route.destination.name;
         let Turn { free, since } = turn;
         let result = forget(&route, &rules, free).await;
@@ -143,9 +135,8 @@ fn begin(
         {
             tracing::error!(error = %crate::error::chain(&error), "cannot note the forget");
         }
-        route.world.operations.finish(id, now, said(&route.world, id, result));
-    });
-    id
+        result
+    })
 }
 
 /// Whether nobody is told of it: who is away is told of by itself, and who is busy will be done while it `waits`.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::object_locks::{AGAIN_S, APART_S, VERB, after};
-use super::upkeep::{self, Wanted};
+use super::upkeep::{self, Start, Wanted};
 use crate::config::model::{Config, Destination};
 use crate::runner::control::DestinationAction;
 use crate::runner::world::World;
@@ -34,7 +34,7 @@ pub(super) fn start_due(
             Ok(true) => {
                 let wanted = Wanted { action: DestinationAction::ExtendLocks, lock: None };
                 let title = format!("{VERB} {} (scheduled)", destination.name);
-                upkeep::begin(world, config, destination, wanted, title, tasks, cancel);
+                upkeep::begin(Start { world, config, destination, title, tasks, cancel }, wanted);
             }
             Ok(false) => {}
             Err(error) => {

@@ -9,12 +9,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OwnedMutexGuard;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::stop::stopped;
-use super::upkeep::{route, said};
-use crate::config::model::{Config, Destination};
+use super::upkeep::{Locks, Start};
 use crate::daemon::keeper::Keeper;
 use crate::error::{Kind, Trouble};
 use crate::run::statistics::Statistics;
@@ -66,7 +64,9 @@ impl Keeper {
             match due(&self.world, name, now) {
                 Ok(true) => {
                     let title = format!("statistics of {name} (scheduled)");
-                    begin(&self.world, &config, destination, title, Turn::Taken(turn), &mut self.upkeep, cancel);
+                    let (world, tasks) = (&self.world, &mut self.upkeep);
+                    let start = Start { world, config: &config, destination, title, tasks, cancel };
+                    begin(start, Turn::Taken(turn));
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -84,7 +84,9 @@ impl Keeper {
         let config = self.config.borrow().clone();
         let destination = self.world.destination(&config, name)?;
         let (turn, title) = (Turn::Waits(self.world.gathering(name)), format!("statistics of {name}"));
-        Ok(begin(&self.world, &config, &destination, title, turn, &mut self.upkeep, cancel))
+        let (world, tasks) = (&self.world, &mut self.upkeep);
+        let start = Start { world, config: &config, destination: &destination, title, tasks, cancel };
+        Ok(begin(start, turn))
     }
 }
 
@@ -113,20 +115,10 @@ enum Turn {
     Waits(Arc<tokio::sync::Mutex<()>>),
 }
 
-fn begin(
-    world: &Arc<World>,
-    config: &Config,
-    destination: &Destination,
-    title: String,
-    turn: Turn,
-    tasks: &mut JoinSet<()>,
-    cancel: &CancellationToken,
-) -> OperationId {
-    let id = world.operations.start(title, world.clock.now());
-    let route = route(world, config, destination, id, cancel, GATHER_MAX);
-    let rules = Rules::of(config, &destination.name);
-    let zone = TimeZone::get(&config.site.timezone).unwrap_or(TimeZone::UTC);
-    tasks.spawn(async move {
+fn begin(start: Start<'_>, turn: Turn) -> OperationId {
+    let rules = Rules::of(start.config, &start.destination.name);
+    let zone = TimeZone::get(&start.config.site.timezone).unwrap_or(TimeZone::UTC);
+    start.operation(GATHER_MAX, Locks::Left, move |route, _| async move {
         let name = &route.destination.name;
         let turn = match turn {
             Turn::Taken(turn) => Ok(turn),
@@ -147,9 +139,8 @@ fn begin(
                 tracing::error!(error = %crate::error::chain(&error), "cannot note that");
             }
         }
-        route.world.operations.finish(id, route.world.clock.now(), said(&route.world, id, result));
-    });
-    id
+        result
+    })
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ pub(crate) fn start_due(
             match claim(world, destination, action, spec, now) {
                 Ok(true) => {
                     let title = format!("{} {} (scheduled)", verb(action), destination.name);
-                    begin(world, config, destination, Wanted { action, lock: None }, title, tasks, cancel);
+                    let start = Start { world, config, destination, title, tasks, cancel };
+                    begin(start, Wanted { action, lock: None });
                 }
                 Ok(false) => {}
                 Err(trouble) => tracing::error!(destination = %destination.name, %trouble, "cannot claim the upkeep"),
@@ -142,23 +143,62 @@ pub(crate) fn start_action(
 ) -> Result<OperationId, Trouble> {
     let destination = world.destination(config, name)?;
     let title = format!("{} {}", verb(wanted.action), destination.name);
-    Ok(begin(world, config, &destination, wanted, title, tasks, cancel))
+    Ok(begin(Start { world, config, destination: &destination, title, tasks, cancel }, wanted))
 }
 
-pub(super) fn begin(
-    world: &Arc<World>,
-    config: &Config,
-    destination: &Destination,
-    wanted: Wanted,
-    title: String,
-    tasks: &mut JoinSet<()>,
-    cancel: &CancellationToken,
-) -> OperationId {
-    let id = world.operations.start(title, world.clock.now());
-    let route = route(world, config, destination, id, cancel, UPKEEP_MAX);
-    let site = config.site.clone();
-    let used = Used::of(config, &destination.name);
-    tasks.spawn(async move {
+/// What an operation on a destination is started with.
+pub(super) struct Start<'a> {
+    pub(super) world: &'a Arc<World>,
+    pub(super) config: &'a Config,
+    pub(super) destination: &'a Destination,
+    /// What the board calls it.
+    pub(super) title: String,
+    pub(super) tasks: &'a mut JoinSet<()>,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+/// Whether the locks of the repository are looked at when an operation is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locks {
+    Looked,
+    Left,
+}
+
+impl Start<'_> {
+    /// Puts the operation on the board and does its `work` in a task of its own; what that comes to is the operation's end.
+    /// `longest` is for each call of restic.
+    pub(super) fn operation<W>(
+        self,
+        longest: Duration,
+        locks: Locks,
+        work: impl FnOnce(Arc<Route>, OperationId) -> W,
+    ) -> OperationId
+    where
+        W: Future<Output = Result<Vec<String>, Trouble>> + Send + 'static,
+    {
+        let Self { world, config, destination, title, tasks, cancel } = self;
+        let id = world.operations.start(title, world.clock.now());
+        let route = Arc::new(route(world, config, destination, id, cancel, longest));
+        let work = work(route.clone(), id);
+        tasks.spawn(async move {
+            let result = work.await;
+            route.world.operations.finish(id, route.world.clock.now(), said(&route.world, id, result));
+            if locks == Locks::Looked {
+                lock_watch::look(&route.world, &route.destination, &route.context.cancel).await;
+            }
+        });
+        id
+    }
+}
+
+pub(super) fn begin(start: Start<'_>, wanted: Wanted) -> OperationId {
+    let site = start.config.site.clone();
+    let used = Used::of(start.config, &start.destination.name);
+    let locks = match wanted.action {
+        DestinationAction::Keys | DestinationAction::Pin => Locks::Left,
+        _ => Locks::Looked,
+    };
+    start.operation(UPKEEP_MAX, locks, move |route, id| async move {
         let action = wanted.action;
         let result = match &wanted.lock {
             Some(lock) => unlock_named(&route, id, lock).await,
@@ -177,12 +217,8 @@ pub(super) fn begin(
         if let Err(trouble) = &result {
             tracing::error!(destination = %route.destination.name, %trouble, action = verb(action), "upkeep failed");
         }
-        route.world.operations.finish(id, now, said(&route.world, id, result));
-        if !matches!(action, DestinationAction::Keys | DestinationAction::Pin) {
-            lock_watch::look(&route.world, &route.destination, &route.context.cancel).await;
-        }
-    });
-    id
+        result
+    })
 }
 
 /// Notes how a prune, check or forget ended, when a forget is tried `again`, and who is to be told of the change, in one batch.

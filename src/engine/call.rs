@@ -5,6 +5,12 @@ use std::ffi::OsString;
 use super::RepositoryAccess;
 use super::complaints::Apart;
 
+/// Ids that one call names; more go by several calls, or are not asked about.
+///
+/// Linux takes 2 MiB of words and environment (a quarter of the stack, which is 8 MiB as a rule), and an id takes 73 bytes
+/// of that: 64 digits, an end and a pointer. So these are 1.5 MB, and the rest is for the environment.
+pub const IDS_MAX: usize = 20_000;
+
 /// One call of restic.
 #[derive(Clone)]
 pub(super) struct Call {
@@ -45,6 +51,12 @@ impl Call {
 
     pub(super) fn copying_from(mut self, from: &RepositoryAccess) -> Self {
         self.from = Some(Box::new(from.clone()));
+        self
+    }
+
+    /// With at most [`IDS_MAX`] ids behind it.
+    pub(super) fn naming<S: AsRef<str>>(mut self, ids: &[S]) -> Self {
+        self.args.extend(ids.iter().map(|id| OsString::from(id.as_ref())));
         self
     }
 

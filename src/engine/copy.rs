@@ -10,12 +10,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::machine_key::MachineKey;
 use super::messages;
 use super::reach::Reach;
-use super::{Call, EngineError, RepositoryAccess, Restic};
+use super::{Call, EngineError, IDS_MAX, RepositoryAccess, Restic};
 use crate::process::Context;
 use crate::storage::{Place, RestPlace};
-
-/// Ids in one call: the command line has a bound, some 2 MiB.
-const IDS_MAX: usize = 10_000;
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,10 +45,7 @@ impl Restic {
         to.limits.download = to.limits.download.into_iter().chain(from.limits.download).min();
         let mut progress = CopyProgress { saved: 0, wanted: ids.len() as u64 };
         for some in ids.chunks(IDS_MAX) {
-            let mut call = Call::new("copy", &["--json"]).with_figures().copying_from(from);
-            for id in some {
-                call = call.arg(id.as_str());
-            }
+            let call = Call::new("copy", &["--json"]).with_figures().copying_from(from).naming(some);
             let mut hear = |line: &str| {
                 if line.starts_with("snapshot ")
                     && line.split_whitespace().nth(2).is_some_and(|word| word.starts_with("saved"))

@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use super::control::on_storage;
 use super::messages::{self, Entry, Message, Snapshot};
 use super::repository::{garbled, local_path};
-use super::{Call, EngineError, RepositoryAccess, Restic};
+use super::{Call, EngineError, IDS_MAX, RepositoryAccess, Restic};
 use crate::look::{self, LOOK_MAX};
 use crate::process::{Context, Exit};
 use crate::storage::{ControlClient, StorageError};
-
-/// Ids in one call of `forget`: the command line has a bound.
-pub(super) const FORGET_MAX: usize = 1000;
 
 /// The files of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +101,8 @@ impl Restic {
             return Err(EngineError::SnapshotId { id: bad.chars().take(80).collect() });
         }
         self.check_identity(access, context).await?;
-        for some in ids.chunks(FORGET_MAX) {
-            let mut call = Call::new("forget", &["--json"]);
-            for id in some {
-                call = call.arg(id.as_str());
-            }
+        for some in ids.chunks(IDS_MAX) {
+            let call = Call::new("forget", &["--json"]).naming(some);
             self.call_locking(access, context, call, &mut |_| {}).await?.success("forget", access)?;
         }
         let left = absent(access, ids).await.map_or(0, |gone| ids.len() - gone.len());

@@ -4,9 +4,12 @@ use serde_json::Value;
 
 use super::messages;
 use super::repository::garbled;
-use super::snapshots::{FORGET_MAX, absent};
+use super::snapshots::absent;
 use super::{Call, EngineError, RepositoryAccess, Restic};
 use crate::process::Context;
+
+/// Snapshots of one call that reads each of them whole: a call has a deadline.
+const READ_WHOLE_MAX: usize = 1_000;
 
 /// What some snapshots need of a repository; what several of them need is counted once.
 ///
@@ -68,7 +71,7 @@ impl Restic {
         context: &Context,
     ) -> Result<u64, EngineError> {
         let mut bytes: u64 = 0;
-        for some in ids.chunks(FORGET_MAX) {
+        for some in ids.chunks(READ_WHOLE_MAX) {
             let output = self.stats(access, "restore-size", some, context).await?;
             bytes = bytes.saturating_add(total(&output).ok_or_else(|| garbled("stats"))?);
         }
@@ -85,7 +88,7 @@ impl Restic {
         whole(ids.iter().copied())?;
         self.check_identity(access, context).await?;
         let call = Call::new("stats", &["--json", "--mode", mode]).without_lock();
-        let call = ids.iter().fold(call, |call, id| call.arg(*id));
+        let call = call.naming(ids);
         let (answer, output) = self.collect(access, context, &call).await?;
         answer.success("stats", access)?;
         Ok(output)
@@ -108,7 +111,7 @@ impl Restic {
             [] => Call::new("prune", &["--dry-run"]),
             _ => Call::new("forget", &["--dry-run", "--prune"]),
         };
-        let call = ids.iter().fold(call.without_lock(), |call, id| call.arg(id.as_str()));
+        let call = call.without_lock().naming(ids);
         let (mut freed, mut unused) = (None, None);
         let mut hear = |line: &str| {
             if let Some(figure) = line.trim_start().strip_prefix("total prune:") {

@@ -12,7 +12,7 @@ use super::forget::{Rules, decide};
 use super::holdings::{self, Inventory};
 use super::route::{Opened, Route};
 use super::world::World;
-use crate::engine::{RepositoryAccess, Restic, Snapshot, WouldFree};
+use crate::engine::{IDS_MAX, RepositoryAccess, Restic, Snapshot, WouldFree};
 use crate::error::{Kind, Trouble, codes};
 use crate::run::holdings::{Ours, mark};
 use crate::run::statistics::{
@@ -20,9 +20,6 @@ use crate::run::statistics::{
 };
 use crate::store::{Batch, StoreError};
 use crate::types::{ByteSize, Name};
-
-/// Snapshots that are named in one call of restic: a command line takes 2 MiB, an id 65 bytes.
-const NAMED_MAX: usize = 20_000;
 
 /// Gathers the figures and writes them down; says them in a few lines.
 ///
@@ -120,8 +117,8 @@ fn told(name: &Name, figures: &Figures) -> String {
 }
 
 fn too_many(snapshots: usize) -> Option<String> {
-    (snapshots > NAMED_MAX)
-        .then(|| format!("{snapshots} snapshots are more than {NAMED_MAX}, which restic can be asked about"))
+    (snapshots > IDS_MAX)
+        .then(|| format!("{snapshots} snapshots are more than {IDS_MAX}, which restic can be asked about"))
 }
 
 /// The repository that is asked.
