@@ -65,10 +65,7 @@ pub fn lines_of_branches(code: &str) -> Vec<usize> {
         let is_alternative = behind.starts_with('|') && !behind.starts_with("||") || behind.starts_with("if ");
         let is_arm = closed.starts_with("=>") || behind.starts_with(", .. }");
         let is_compared = behind.starts_with("==") || before.ends_with("==") || before.ends_with("!=");
-        let is_asked = before.rfind("matches!(").is_some_and(|from| {
-            let depth = |text: &str| text.matches('(').count() > text.matches(')').count();
-            depth(&code[from..at])
-        });
+        let is_asked = before.rfind("matches!(").is_some_and(|from| is_within(&code[from..at]));
         if is_alternative || is_arm || is_compared || is_asked {
             found.push(at);
         }
@@ -77,6 +74,20 @@ pub fn lines_of_branches(code: &str) -> Vec<usize> {
     lines.sort_unstable();
     lines.dedup();
     lines
+}
+
+/// Whether the parenthesis that a text opens first is still open at its end.
+fn is_within(text: &str) -> bool {
+    let mut depth = 0_usize;
+    for c in text.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' if depth == 1 => return false,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth > 0
 }
 
 #[cfg(test)]
