@@ -16,6 +16,7 @@ pub mod model;
 pub mod raw;
 mod resolve;
 pub mod schema;
+mod sealed;
 mod spans;
 mod suggest;
 mod text;

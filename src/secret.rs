@@ -11,6 +11,7 @@
 pub mod address;
 pub mod creation;
 pub mod identity;
+pub mod keyring;
 pub mod keys;
 pub mod reference;
 pub mod sops;

@@ -34,8 +34,13 @@ pub struct FileEntry {
 
 /// The config files of one revision.
 pub trait FileSet {
-    /// All `*.yaml` and `*.yml` files, sorted by path; hidden directories are left out.
+    /// All `*.yaml` and `*.yml` files but those with secrets, sorted by path; hidden directories are left out.
     fn entries(&self) -> &[FileEntry];
+
+    /// The files with encrypted secrets (`*.sops.yaml`), sorted by path.
+    fn sealed(&self) -> &[FileEntry] {
+        &[]
+    }
 
     /// Files that are refused before they are read: symlinks, submodules, too large, not UTF-8 (path and reason).
     fn refused(&self) -> &[(String, Trouble)];

@@ -13,6 +13,7 @@ use super::text::{Chunk, Finding, SourceText, Span};
 use super::validate::{Validated, Validator};
 use super::{SettingsSchemas, suggest};
 use crate::error::{self, Trouble, codes};
+use crate::secret::address::Address;
 use crate::types::Name;
 use kind::Kind;
 
@@ -25,6 +26,8 @@ pub(crate) struct ParsedFile {
     /// None when the file was refused as a whole.
     pub source: Option<SourceText>,
     pub documents: Vec<Document>,
+    /// The encrypted secrets that it refers to.
+    pub sealed: Vec<Sited<Address>>,
     pub diagnostics: Vec<Diagnostic>,
     /// Findings beyond the bound.
     pub omitted: usize,
@@ -35,7 +38,7 @@ pub(crate) struct ParsedFile {
 impl ParsedFile {
     /// A file that was refused as a whole.
     pub(crate) fn refused(diagnostics: Vec<Diagnostic>) -> Self {
-        Self { source: None, documents: Vec::new(), diagnostics, omitted: 0, unread: None }
+        Self { source: None, documents: Vec::new(), sealed: Vec::new(), diagnostics, omitted: 0, unread: None }
     }
 }
 
@@ -72,7 +75,9 @@ pub(crate) fn parse(path: &str, bytes: Vec<u8>, schema: &Json, plugins: &dyn Set
     let omitted = found.findings.len().saturating_sub(FILE_FINDINGS_MAX);
     found.findings.truncate(FILE_FINDINGS_MAX);
     let diagnostics = found.findings.iter().map(|finding| source.diagnostic(finding)).collect();
-    ParsedFile { source: Some(source), documents, diagnostics, omitted, unread: None }
+    let mut sealed: Vec<_> = found.sealed.into_iter().map(|(value, span)| Sited { value, span }).collect();
+    sealed.dedup_by(|a, b| a.span == b.span);
+    ParsedFile { source: Some(source), documents, sealed, diagnostics, omitted, unread: None }
 }
 
 fn document(
@@ -106,6 +111,7 @@ fn document(
     let fits = shape.findings.is_empty() && understood && stated;
     found.findings.extend(shape.findings);
     found.secrets.extend(shape.secrets);
+    found.sealed.extend(shape.sealed);
     let known = kind != "Target" || plugin.is_some();
     let item = if fits {
         let (item, findings) = check::check(source, &root, kind);
@@ -166,6 +172,7 @@ fn shape(root: &Node, kind: &str, schema: &Json, plugin: Option<&Json>) -> Valid
         if let Some(below) = below {
             found.findings.extend(below.findings);
             found.secrets.extend(below.secrets);
+            found.sealed.extend(below.sealed);
         }
     }
     found

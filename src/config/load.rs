@@ -8,8 +8,9 @@ use serde_json::Value as Json;
 use super::diagnostic::{Diagnostic, Severity};
 use super::document::{self, ParsedFile};
 use super::model::Config;
-use super::{SettingsSchemas, config_schema, resolve};
+use super::{SettingsSchemas, config_schema, resolve, sealed};
 use crate::error::{Kind, Trouble, codes};
+use crate::secret::keyring::Keyring;
 use crate::source::{FileEntry, FileSet};
 
 /// Most documents in a revision.
@@ -27,6 +28,7 @@ pub const DIAGNOSTICS_MAX: usize = 1_000;
 pub struct Loader {
     plugins: Arc<dyn SettingsSchemas>,
     schema: Json,
+    keyring: Keyring,
     /// The files of the last revision, by path and content.
     cache: HashMap<(String, String), Arc<ParsedFile>>,
 }
@@ -48,7 +50,14 @@ impl Loader {
     /// A loader for the settings that `plugins` describe.
     #[must_use]
     pub fn new(plugins: Arc<dyn SettingsSchemas>) -> Self {
-        Self { plugins, schema: config_schema(None), cache: HashMap::new() }
+        Self { plugins, schema: config_schema(None), keyring: Keyring::default(), cache: HashMap::new() }
+    }
+
+    /// Also looks whether these open the secrets that are referred to.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Keyring) -> Self {
+        self.keyring = keyring;
+        self
     }
 
     /// Loads all files of a revision. Blocking: reads files and parses what changed.
@@ -82,6 +91,7 @@ impl Loader {
         }
         self.cache = next;
         diagnostics.extend(parsed.iter().flat_map(|file| file.diagnostics.iter().cloned()));
+        diagnostics.extend(sealed::check(files, &parsed, &self.keyring));
         // A file that can't be read may hold whatever others refer to.
         let missing = ParsedFile::refused(Vec::new());
         let missing = unreadable.then_some(&missing);

@@ -20,6 +20,7 @@ use super::spans::{Node, Value};
 use super::text::{Finding, Span};
 
 use crate::error::codes;
+use crate::secret::address::Address;
 
 /// Most findings in one document; whoever has more mends the first ones.
 const FINDINGS_MAX: usize = 60;
@@ -37,6 +38,7 @@ pub(crate) struct Validator<'s> {
     elsewhere: Option<(&'static str, &'s Json)>,
     findings: Vec<Finding>,
     secrets: Vec<Span>,
+    sealed: Vec<(Address, Span)>,
 }
 
 /// What was found, and which values must never be shown.
@@ -44,6 +46,8 @@ pub(crate) struct Validator<'s> {
 pub(crate) struct Validated {
     pub findings: Vec<Finding>,
     pub secrets: Vec<Span>,
+    /// The encrypted secrets that are referred to.
+    pub sealed: Vec<(Address, Span)>,
     /// The value with a stand-in wherever something is missing or does not fit, and misspelt fields by the names that
     /// were meant: it can be read, so one mistake does not hide the others. None when nothing of it can be kept.
     pub mended: Option<Node>,
@@ -53,13 +57,13 @@ impl<'s> Validator<'s> {
     /// For a document: `root` is the whole schema.
     pub(crate) fn of_document(root: &'s Json, kind: &str) -> Self {
         let thing = format!("this {kind}");
-        Self { root, path: Vec::new(), thing, elsewhere: None, findings: Vec::new(), secrets: Vec::new() }
+        Self { root, path: Vec::new(), thing, elsewhere: None, findings: Vec::new(), secrets: Vec::new(), sealed: Vec::new() }
     }
 
     /// For a plugin's settings below `with`; `root` is the plugin's schema.
     pub(crate) fn of_settings(root: &'s Json) -> Self {
         let path = vec!["with".to_owned()];
-        Self { root, path, thing: "with".to_owned(), elsewhere: None, findings: Vec::new(), secrets: Vec::new() }
+        Self { root, path, thing: "with".to_owned(), elsewhere: None, findings: Vec::new(), secrets: Vec::new(), sealed: Vec::new() }
     }
 
     /// Names a mapping whose fields are often written one level too high.
@@ -71,7 +75,7 @@ impl<'s> Validator<'s> {
     /// Checks `node` against `schema`; `at` is where a missing part is shown.
     pub(crate) fn run(mut self, node: &Node, schema: &'s Json, at: Span) -> Validated {
         let mended = self.value(node, schema, at);
-        Validated { findings: self.findings, secrets: self.secrets, mended }
+        Validated { findings: self.findings, secrets: self.secrets, sealed: self.sealed, mended }
     }
 
     /// Tells what is wrong and gives back what fits; none when the value as such does not.

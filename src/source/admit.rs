@@ -2,6 +2,7 @@
 
 use super::{FileEntry, SourceError};
 use crate::error::{Code, Trouble, codes};
+use crate::secret::address;
 
 /// Largest config file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -32,6 +33,8 @@ pub(super) enum Kind {
 pub(super) enum Admission {
     /// Config: take the file under this path.
     Take(String),
+    /// A file with encrypted secrets, no config: keep it under this path.
+    Seal(String),
     /// Look inside; this is the directory's path.
     Descend(String),
     /// Not config.
@@ -58,6 +61,7 @@ pub(super) fn admit(parent: &str, name: &[u8], kind: Kind, depth: usize) -> Admi
         Err(_) => return refuse(codes::PATH_NOT_UTF8, "the name is not UTF-8", "rename it"),
     };
     match kind {
+        Kind::File if address::is_sealed(&path) => Admission::Seal(path),
         Kind::File => Admission::Take(path),
         Kind::Directory if depth >= DEPTH_MAX => {
             refuse(codes::TOO_DEEP, &format!("directories are nested more than {DEPTH_MAX} deep"), "use fewer levels")
@@ -76,13 +80,14 @@ pub(super) struct Gathered {
     seen: usize,
     bytes: u64,
     pub(super) entries: Vec<FileEntry>,
+    pub(super) sealed: Vec<FileEntry>,
     pub(super) refused: Vec<(String, Trouble)>,
 }
 
 impl Gathered {
     /// An empty set; `place` names the tree in errors.
     pub(super) fn new(place: String) -> Self {
-        Self { place, seen: 0, bytes: 0, entries: Vec::new(), refused: Vec::new() }
+        Self { place, seen: 0, bytes: 0, entries: Vec::new(), sealed: Vec::new(), refused: Vec::new() }
     }
 
     /// Counts one entry of the tree, whatever it is.
@@ -93,15 +98,29 @@ impl Gathered {
 
     /// Adds a config file, unless it is too large.
     pub(super) fn take(&mut self, path: String, bytes: u64, content_id: String) -> Result<(), SourceError> {
+        if self.fits(&path, bytes)? {
+            self.entries.push(FileEntry { path, content_id });
+        }
+        Ok(())
+    }
+
+    /// Adds a file with secrets, unless it is too large.
+    pub(super) fn seal(&mut self, path: String, bytes: u64, content_id: String) -> Result<(), SourceError> {
+        if self.fits(&path, bytes)? {
+            self.sealed.push(FileEntry { path, content_id });
+        }
+        Ok(())
+    }
+
+    fn fits(&mut self, path: &str, bytes: u64) -> Result<bool, SourceError> {
         if bytes > FILE_BYTES_MAX {
-            self.refuse(path, too_large(bytes));
-            return Ok(());
+            self.refuse(path.to_owned(), too_large(bytes));
+            return Ok(false);
         }
         self.bytes += bytes;
-        self.within(self.entries.len() as u64 + 1, FILES_MAX as u64, "config files")?;
+        self.within((self.entries.len() + self.sealed.len()) as u64 + 1, FILES_MAX as u64, "config files")?;
         self.within(self.bytes, TOTAL_BYTES_MAX, "bytes of config")?;
-        self.entries.push(FileEntry { path, content_id });
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn refuse(&mut self, path: String, why: Trouble) {
@@ -113,6 +132,7 @@ impl Gathered {
     /// Puts both lists in the order of their paths.
     pub(super) fn sort(&mut self) {
         self.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        self.sealed.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         self.refused.sort_by(|a, b| a.0.cmp(&b.0));
     }
 
@@ -170,6 +190,13 @@ mod tests {
         for name in ["README.md", "yaml", ".gitlab-ci.yml", ".yaml"] {
             assert_eq!(admit("", name.as_bytes(), Kind::File, 0), Admission::Skip, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_of_sops_is_no_config_and_its_rules_are_hidden() {
+        assert_eq!(admit("secrets", b"nas.sops.yaml", Kind::File, 1), Admission::Seal("secrets/nas.sops.yaml".to_owned()));
+        assert_eq!(admit("", b"NAS.SOPS.YML", Kind::File, 0), Admission::Seal("NAS.SOPS.YML".to_owned()));
+        assert_eq!(admit("", b".sops.yaml", Kind::File, 0), Admission::Skip);
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl Directory {
                 directory.gathered.count()?;
                 let kind = entry.file_type().map_or(Kind::Other, kind_of);
                 match admit(&shown, entry.file_name().as_bytes(), kind, depth) {
-                    Admission::Take(shown) => directory.take(&entry.path(), shown)?,
+                    Admission::Take(shown) => directory.take(&entry.path(), shown, Gathered::take)?,
+                    Admission::Seal(shown) => directory.take(&entry.path(), shown, Gathered::seal)?,
                     Admission::Descend(shown) => pending.push((entry.path(), shown, depth + 1)),
                     Admission::Skip => {}
                     Admission::Refuse(shown, why) => directory.gathered.refuse(shown, why),
@@ -65,12 +66,17 @@ impl Directory {
         Ok(directory)
     }
 
-    fn take(&mut self, file: &Path, shown: String) -> Result<(), SourceError> {
+    fn take(
+        &mut self,
+        file: &Path,
+        shown: String,
+        keep: fn(&mut Gathered, String, u64, String) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
         match read_text(file.as_os_str()) {
             Err(why) => self.gathered.refuse(shown, why),
             Ok(bytes) => {
                 let content_id = hex::encode(Sha256::digest(&bytes));
-                self.gathered.take(shown.clone(), bytes.len() as u64, content_id)?;
+                keep(&mut self.gathered, shown.clone(), bytes.len() as u64, content_id)?;
                 self.contents.insert(shown, bytes);
             }
         }
@@ -81,6 +87,10 @@ impl Directory {
 impl FileSet for Directory {
     fn entries(&self) -> &[FileEntry] {
         &self.gathered.entries
+    }
+
+    fn sealed(&self) -> &[FileEntry] {
+        &self.gathered.sealed
     }
 
     fn refused(&self) -> &[(String, Trouble)] {

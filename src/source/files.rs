@@ -52,6 +52,10 @@ impl GitFiles {
                         let bytes = repository.find_header(entry.object_id()).map_err(unreadable)?.size();
                         gathered.take(shown, bytes, entry.object_id().to_string())?;
                     }
+                    Admission::Seal(shown) => {
+                        let bytes = repository.find_header(entry.object_id()).map_err(unreadable)?.size();
+                        gathered.seal(shown, bytes, entry.object_id().to_string())?;
+                    }
                     Admission::Descend(shown) => pending.push((entry.object_id(), shown, depth + 1)),
                     Admission::Skip => {}
                     Admission::Refuse(shown, why) => gathered.refuse(shown, why),
@@ -66,6 +70,10 @@ impl GitFiles {
 impl FileSet for GitFiles {
     fn entries(&self) -> &[FileEntry] {
         &self.gathered.entries
+    }
+
+    fn sealed(&self) -> &[FileEntry] {
+        &self.gathered.sealed
     }
 
     fn refused(&self) -> &[(String, Trouble)] {

@@ -5,9 +5,13 @@ use crate::config::spans::{Node, Value};
 use crate::config::suggest;
 use crate::config::text::{Finding, Span};
 use crate::error::codes;
+use crate::secret::address::{Address, is_sealed};
 
 const KINDS: [&str; 4] = ["file", "env", "credential", "secret"];
-const MEND: &str = "write {file: /path/to/it}, {env: NAME} or {credential: NAME}";
+const MEND: &str = "write {secret: NAME}, {file: /path/to/it}, {env: NAME} or {credential: NAME}";
+
+/// Longer names of secrets are not shown.
+const NAME_SHOWN_MAX: usize = 40;
 
 impl Validator<'_> {
     pub(super) fn secret(&mut self, node: &Node, at: Span) {
@@ -65,14 +69,17 @@ impl Validator<'_> {
         };
         // A reference that can not be one may be the secret itself, so it is not repeated.
         let trouble = match kind {
-            "secret" => {
-                let message = "encrypted secrets in the repository are not supported yet".to_owned();
-                let finding = Finding::error(value.span, codes::UNSUPPORTED_SECRET, message);
-                // Whoever mistakes this for the place of the secret itself is not betrayed.
-                self.hide(value);
-                self.push(finding.hint(format!("keep it on the host for now: {MEND}")));
-                return;
-            }
+            "secret" => match Address::parse(name) {
+                Ok(address) => {
+                    // A name that does not look like one may be the secret itself, which a finding must not show.
+                    if !looks_like_a_name(name) {
+                        self.hide(value);
+                    }
+                    self.sealed.push((address, value.span));
+                    return;
+                }
+                Err(_) => "the name of a secret (letters, digits, `.`, `_`, `-`, `/`), or FILE.sops.yaml#path.to.value",
+            },
             "file" if !name.starts_with('/') || name.contains(['\n', '\0']) => "an absolute path",
             "env" if !is_variable(name) => "the name of an environment variable (letters, digits, `_`)",
             "credential" if !is_credential(name) => "the name of a systemd credential (letters, digits, `.`, `_`, `-`)",
@@ -91,6 +98,12 @@ impl Validator<'_> {
             _ => self.secrets.push(node.span),
         }
     }
+}
+
+fn looks_like_a_name(name: &str) -> bool {
+    let file = name.split('#').next().unwrap_or(name);
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    is_sealed(file) || (name.len() <= NAME_SHOWN_MAX && name.bytes().all(plain))
 }
 
 fn is_variable(name: &str) -> bool {

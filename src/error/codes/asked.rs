@@ -126,6 +126,9 @@ super::codes! {
     SCHEDULE_NEVER_FIRES = "schedule_never_fires", Invalid, "the schedule never fires";
     SECOND_DEFAULT = "second_default", Invalid, "a second policy is the default";
     SECOND_SITE = "second_site", Invalid, "there is more than one Site";
+    SECRET_FILE = "secret_file", Invalid, "a file with secrets is not one that SOPS encrypted, or is damaged";
+    SECRET_FILE_MISSING = "secret_file_missing", Invalid, "a secret that is referred to is not in the repository";
+    SECRET_NOT_OPENED = "secret_not_opened", Invalid, "the daemon's identity does not open a secret";
     SECRET_REFERENCE = "secret_reference", Invalid, "a setting is no reference to a secret";
     SETTINGS = "settings", Invalid, "the settings of the target do not fit together";
     SETTINGS_TOO_LARGE = "settings_too_large", Invalid, "the settings of a target are too large";
@@ -173,6 +176,5 @@ super::codes! {
     SYMLINK = "symlink", Unsupported, "symbolic links are not followed";
     TAG = "tag", Unread, "YAML tags are not supported";
     TOO_OLD = "too_old", Unsupported, "the application is too old";
-    UNSUPPORTED_SECRET = "unsupported_secret", Unsupported, "encrypted secrets in the repository are not supported";
     WRONG_TOOL = "wrong_tool", Unsupported, "the dump program writes dumps that cannot be loaded";
 }

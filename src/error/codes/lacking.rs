@@ -63,6 +63,7 @@ super::codes! {
     REPOSITORY_PARENT_MISSING = "repository_parent_missing", Lost, "the directory above the repository is not there";
     RESTIC_MISSING = "restic_missing", Missing, "restic is not there";
     RSYNC_MISSING_THERE = "rsync_missing_there", Missing, "the other host has no rsync";
+    IDENTITY_MISSING = "identity_missing", Missing, "the age identity that opens secrets is missing or cannot be used";
     SECRET_MISSING = "secret_missing", Missing, "a secret that is referred to cannot be had";
     SNAPSHOT_EMPTY = "snapshot_empty", Missing, "the application's snapshot holds no data";
     SNAPSHOT_GONE = "snapshot_gone", Missing, "the snapshot of a run is gone at the end of that run";
