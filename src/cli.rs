@@ -12,6 +12,7 @@ mod init;
 mod output;
 mod progress;
 mod runs;
+mod secret;
 mod serve;
 mod show;
 pub mod socket;
@@ -114,6 +115,7 @@ fn dispatch(cli: Cli) -> Done {
         Command::Confirm(args) => runs::confirm(global, &args),
         Command::Destination(args) if args.action == DestinationVerb::Stats => statistics::show(global, &args),
         Command::Destination(args) => runs::destination(global, &args),
+        Command::Secret(args) => secret::secret(global, &args),
         Command::Doctor(args) => doctor::doctor(global, &args),
         Command::Export(args) => state_commands::export(global, &args),
         Command::Import(args) => state_commands::import(global, &args),

@@ -24,6 +24,7 @@ mod requests;
 mod restore;
 mod returns;
 mod rewind;
+mod sealed;
 mod source_watch;
 mod state_watch;
 mod statistics;
@@ -77,6 +78,8 @@ pub struct Settings {
     pub plugins: Option<PathBuf>,
     pub restic: Option<PathBuf>,
     pub poll: Duration,
+    /// The age identity that opens what is encrypted in Git; none: what `sops` would take.
+    pub identity: Option<PathBuf>,
 }
 
 /// Runs the daemon until SIGTERM, SIGINT or `cancel`.
@@ -101,14 +104,16 @@ pub async fn serve(settings: Settings, cancel: CancellationToken) -> Result<(), 
         restic_program: settings.restic.clone(),
     }));
     let config = Arc::new(ledger.desired().map_err(|error| error.trouble())?);
+    let record = ledger.config_record().map_err(|error| error.trouble())?;
+    sealed::at_start(&settings, &world.paths, record.applied.as_ref().map(|applied| applied.revision.clone())).await;
     let jobs = recover::recover(&world, &config).await?;
     announce_restic(&world).await;
 
     let reconciler = Reconciler::new(
         Watched { path: settings.repository.clone(), branch: settings.branch.clone(), root: settings.root.clone() },
-        Loader::new(catalogue),
+        Loader::new(catalogue).with_keyring(sealed::keyring(&settings)),
         config.clone(),
-        ledger.config_record().map_err(|error| error.trouble())?,
+        record,
     );
     let (config_sender, config) = watch::channel(config);
     let (control, requests) = Control::channel();

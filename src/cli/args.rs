@@ -77,6 +77,8 @@ pub enum Command {
     Confirm(Confirm),
     /// Test, check, prune, unlock or rewind a destination
     Destination(DestinationArgs),
+    /// Make, show and check secrets that lie encrypted in Git
+    Secret(SecretArgs),
     /// Look at everything that the site needs and say what to type
     Doctor(Doctor),
     /// Write the state store as NDJSON
@@ -178,6 +180,9 @@ pub struct Serve {
     /// The restic program, when not the one on the PATH
     #[arg(long, env = "LARDER_RESTIC", value_name = "FILE")]
     pub restic: Option<PathBuf>,
+    /// The age identity that opens what SOPS encrypted in Git; without it, what `sops` would take
+    #[arg(long, env = "LARDER_IDENTITY", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// How often the branch is looked at even when nothing was noticed
     #[arg(long, env = "LARDER_POLL", default_value = "30s", value_parser = crate::types::parse_duration)]
     pub poll: std::time::Duration,
@@ -202,6 +207,67 @@ pub struct Run {
     /// Start and return at once
     #[arg(long)]
     pub detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SecretArgs {
+    /// The checkout of the config repository: its config root
+    #[arg(short = 'C', long = "checkout", global = true, default_value = ".", value_name = "DIR")]
+    pub checkout: PathBuf,
+    /// The age identity that opens the files; without it, what `sops` would take
+    #[arg(long, global = true, env = "LARDER_IDENTITY", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: SecretAction,
+}
+
+/// What is named is NAME, for `secrets/NAME.sops.yaml`, or FILE.sops.yaml#path.to.value.
+#[derive(Debug, Subcommand)]
+pub enum SecretAction {
+    /// Set a secret to what is typed, or comes by standard input
+    Set {
+        name: String,
+        /// For whom a new file is encrypted, when no rule in `.sops.yaml` says it; once for each
+        #[arg(long, value_name = "RECIPIENT")]
+        recipient: Vec<String>,
+    },
+    /// Set a secret to a random value, which nobody needs to see
+    Generate {
+        name: String,
+        /// Letters and digits
+        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(12..=1024))]
+        length: u16,
+        /// For whom a new file is encrypted, when no rule in `.sops.yaml` says it; once for each
+        #[arg(long, value_name = "RECIPIENT")]
+        recipient: Vec<String>,
+        /// Replace what is there
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Print one secret
+    Show { name: String },
+    /// List the secrets: no value
+    List,
+    /// Give files a new data key, with the same values and recipients
+    Rotate {
+        /// Files or names; all without
+        names: Vec<String>,
+    },
+    /// List for whom the files are encrypted, or change it
+    Recipients {
+        /// Files or names; all without
+        names: Vec<String>,
+        /// Encrypt for this one, too
+        #[arg(long, value_name = "RECIPIENT")]
+        add: Vec<String>,
+        /// Not for this one any more; what it read already, it knows
+        #[arg(long, value_name = "RECIPIENT")]
+        remove: Vec<String>,
+    },
+    /// Open every file and check that nothing of it was changed
+    Check,
+    /// Make an age identity, and tell for whom to encrypt
+    Identity { file: PathBuf },
 }
 
 #[derive(Debug, Args)]

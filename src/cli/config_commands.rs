@@ -13,6 +13,8 @@ use crate::config::{Colour, Loaded, Loader};
 use crate::error::{Trouble, codes};
 use crate::plugin::Catalogue;
 use crate::runner::control::PlanText;
+use crate::secret::identity::Sources;
+use crate::secret::keyring::Keyring;
 use crate::source::FileSet;
 use crate::source::bare::Bare;
 use crate::source::directory::Directory;
@@ -78,7 +80,8 @@ fn resolve(bare: &Bare, text: &str) -> Result<Revision, Trouble> {
 }
 
 fn load(catalogue: Catalogue, files: &dyn FileSet) -> Loaded {
-    Loader::new(Arc::new(catalogue)).load(files)
+    let keyring = Keyring { sources: Sources::of_process(None), ..Keyring::default() };
+    Loader::new(Arc::new(catalogue)).with_keyring(keyring).load(files)
 }
 
 fn catalogue(plugins: Option<&Path>) -> Result<Catalogue, Trouble> {

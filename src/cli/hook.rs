@@ -10,6 +10,7 @@ mod words;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,12 +27,15 @@ use crate::config::model::Config;
 use crate::error::{Trouble, chain, codes};
 use crate::plugin::Catalogue;
 use crate::runner::control::{PlanText, ReconcileResult, Reconciled};
+use crate::secret::identity::Sources;
+use crate::secret::keyring::{Keyring, Owner};
 use crate::source::FileSet;
 use crate::source::bare::Bare;
 use crate::source::hook::{
     Decision, INPUT_BYTES_MAX, PushOptions, RefUpdate, Whereabouts, decide, parse_updates, push_options,
 };
 use crate::source::quarantine::PushEnv;
+use crate::store::layout::RECIPIENTS;
 use crate::store::record::Applied;
 use crate::types::Revision;
 
@@ -160,7 +164,7 @@ fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trou
     let larder = std::env::current_exe()
         .map_err(|e| Trouble::new(codes::NO_PROGRAM, format!("cannot tell where larder itself is: {e}")))?;
     let catalogue = Catalogue::discover(crate::plugin::ALL, whereabouts.plugins.as_deref(), &larder)?;
-    let loaded = Loader::new(Arc::new(catalogue)).load(files);
+    let loaded = Loader::new(Arc::new(catalogue)).with_keyring(keyring(whereabouts)).load(files);
     let (errors, warnings): (Vec<_>, Vec<_>) = loaded.diagnostics.iter().partition(|found| found.is_error());
     let files_with_errors = errors.iter().map(|found| found.path.as_str()).collect::<BTreeSet<_>>().len();
     let render = |found: &&Diagnostic| found.render(Colour::Never);
@@ -172,6 +176,14 @@ fn check(whereabouts: &Whereabouts, files: &dyn FileSet) -> Result<Checked, Trou
         files: loaded.files + files.refused().len(),
         files_with_errors,
     })
+}
+
+/// What is known of the daemon's identity: its recipients lie beside its socket. Who pushes may have an identity, too.
+fn keyring(whereabouts: &Whereabouts) -> Keyring {
+    let beside = whereabouts.socket.as_deref().and_then(Path::parent).map(|state| state.join(RECIPIENTS));
+    let text = beside.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let recipients = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    Keyring { sources: Sources::of_process(None), owner: Owner::Somebody, recipients }
 }
 
 /// What the pushed config would change, by the daemon's records; without them, what it contains.

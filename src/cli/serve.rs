@@ -89,6 +89,7 @@ fn settings(global: &Global, args: &Serve) -> Result<Settings, Trouble> {
         plugins: args.plugins.as_deref().map(absolute).transpose()?,
         restic: args.restic.clone(),
         poll: args.poll,
+        identity: args.identity.as_deref().map(absolute).transpose()?,
     })
 }
 

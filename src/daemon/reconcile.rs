@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
-use crate::daemon::acceptance;
+use crate::daemon::{acceptance, sealed};
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::discovery::derive;
 use crate::discovery::docker::EngineInventory;
@@ -205,6 +205,7 @@ impl Reconciler {
                 look::within(&path, REPOSITORY_MAX, move || read_all(&Bare::open(&at)?.files(&revision, &root)?))?
             };
             self.watched_over.look_deeply(deep)?;
+            self.keep_sealed(world, &bare);
             return Ok((known, None));
         }
         let files = bare.files(&revision, &self.watched.root)?;
@@ -222,7 +223,15 @@ impl Reconciler {
             self.apply(world, jobs, &desired, discovered, &revision, confirm.is_some(), now, start)
         })?;
         let config = (verdict.result == ReconcileResult::Applied).then(|| self.config.clone());
+        self.keep_sealed(world, &bare);
         Ok((verdict, config))
+    }
+
+    /// Has the encrypted files of the revision in force at hand, before anything runs by it.
+    fn keep_sealed(&self, world: &World, bare: &Bare) {
+        if let Some(revision) = self.applied() {
+            sealed::keep(&world.paths, bare, &revision, &self.watched.root);
+        }
     }
 
     fn without_branch(&self, bare: &Bare) -> LookError {

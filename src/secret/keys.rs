@@ -78,6 +78,12 @@ impl Identities {
         self.own.is_empty() && self.plugins.is_empty()
     }
 
+    /// Whether some are of plugins, whose recipients are not known.
+    #[must_use]
+    pub fn has_plugins(&self) -> bool {
+        !self.plugins.is_empty()
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.own.extend(other.own);
         self.plugins.extend(other.plugins);

@@ -13,6 +13,9 @@ use jiff::Timestamp;
 
 use super::StoreError;
 
+/// The name of the file with the daemon's recipients, beside its socket.
+pub const RECIPIENTS: &str = "recipients";
+
 /// How long to wait for a lock that another process has.
 const LOCK_WAIT_MAX: Duration = Duration::from_millis(300);
 
@@ -112,6 +115,12 @@ impl StateDir {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.root.join("larder.sock")
+    }
+
+    /// For whom a secret must be encrypted so that this daemon opens it, one recipient a line.
+    #[must_use]
+    pub fn recipients(&self) -> PathBuf {
+        self.root.join(RECIPIENTS)
     }
 
     /// Makes the directory (mode 0700, its parent must exist) and those inside it that are missing.

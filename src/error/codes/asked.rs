@@ -126,9 +126,11 @@ super::codes! {
     SCHEDULE_NEVER_FIRES = "schedule_never_fires", Invalid, "the schedule never fires";
     SECOND_DEFAULT = "second_default", Invalid, "a second policy is the default";
     SECOND_SITE = "second_site", Invalid, "there is more than one Site";
+    SECRET_EXISTS = "secret_exists", Invalid, "a secret is there already and was not to be replaced";
     SECRET_FILE = "secret_file", Invalid, "a file with secrets is not one that SOPS encrypted, or is damaged";
     SECRET_FILE_MISSING = "secret_file_missing", Invalid, "a secret that is referred to is not in the repository";
     SECRET_NOT_OPENED = "secret_not_opened", Invalid, "the daemon's identity does not open a secret";
+    SECRET_RULE = "secret_rule", Invalid, "the rules for new files with secrets cannot be followed";
     SECRET_REFERENCE = "secret_reference", Invalid, "a setting is no reference to a secret";
     SETTINGS = "settings", Invalid, "the settings of the target do not fit together";
     SETTINGS_TOO_LARGE = "settings_too_large", Invalid, "the settings of a target are too large";
