@@ -12,6 +12,7 @@ mod forget;
 mod holds;
 mod housekeeping;
 mod keeper;
+mod lacking;
 mod lock_watch;
 mod locks_due;
 mod object_locks;

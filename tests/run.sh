@@ -76,6 +76,11 @@ if [ -x tests/setup/moto.sh ]; then
     ./tests/setup/moto.sh
 fi
 
+if [ -x tests/setup/sops.sh ]; then
+    say 'another implementation of the format of SOPS'
+    ./tests/setup/sops.sh
+fi
+
 say 'what this machine lacks'
 lacks=()
 lack() { # lack WORD REASON: a test that says it needs it is counted as skipped; any other that cannot run fails
@@ -102,6 +107,7 @@ if chattr +i "$probe/file" 2>/dev/null; then chattr -i "$probe/file"; else lack 
 [ -x target/tools/homeassistant/bin/python ] || lack homeassistant 'tests/setup/homeassistant.sh could not install it'
 [ -x target/tools/rclone/rclone ] || lack rclone 'tests/setup/rclone.sh could not install it'
 [ -x target/tools/moto/bin/python ] || lack moto 'tests/setup/moto.sh could not install it'
+[ -x target/tools/sops/bin/python ] || lack sops 'tests/setup/sops.sh could not install it'
 [ ${#lacks[@]} -gt 0 ] || echo 'nothing'
 
 say 'tests'

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::artifact::Shelf;
+use crate::daemon::lacking;
 use crate::daemon::queries::Repositories;
 use crate::daemon::state_watch;
 use crate::error::{Trouble, chain, codes};
@@ -14,16 +15,38 @@ use crate::types::{ByteSize, show_duration};
 /// The longest that the store's files may take to be read.
 const STORE_MAX: Duration = Duration::from_secs(20);
 
+/// The longest that all secrets together may take.
+const SECRETS_MAX: Duration = Duration::from_secs(20);
+
 impl Repositories {
     pub(super) async fn look_around(self) -> Result<Vec<Checkup>, Trouble> {
         let mut checkups = vec![self.restic().await, self.artifacts().await, self.state().await];
         checkups.extend(self.store().await);
+        checkups.extend(self.secrets().await);
         checkups.extend(self.world.catalogue.broken().map(|trouble| Checkup {
             what: "plugin".to_owned(),
             seen: String::new(),
             trouble: Some(trouble.clone()),
         }));
         Ok(checkups)
+    }
+
+    /// Whether every secret that the config refers to can be had.
+    async fn secrets(&self) -> Vec<Checkup> {
+        let (config, catalogue) = (self.config.borrow().clone(), self.world.catalogue.clone());
+        let looked = blocking(move || {
+            let all = lacking::references(&config, &catalogue);
+            let troubles = lacking::among(&all, SECRETS_MAX);
+            Ok((all.len(), troubles))
+        });
+        match looked.await {
+            Ok((0, _)) => Vec::new(),
+            Ok((count, troubles)) if troubles.is_empty() => {
+                vec![checkup("secrets", Ok(format!("all can be read ({count} references)")))]
+            }
+            Ok((_, troubles)) => troubles.into_iter().map(|trouble| checkup("secret", Err(trouble))).collect(),
+            Err(trouble) => vec![checkup("secrets", Err(trouble))],
+        }
     }
 
     async fn restic(&self) -> Checkup {

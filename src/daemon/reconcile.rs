@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
-use crate::daemon::{acceptance, sealed};
+use crate::daemon::{acceptance, lacking, sealed};
 use crate::daemon::source_watch::{self, News, Watch};
 use crate::discovery::derive;
 use crate::discovery::docker::EngineInventory;
@@ -304,6 +304,7 @@ impl Reconciler {
         self.record = record;
         let mut lines = plan.lines(now);
         lines.extend(acceptance::accepted_for_nothing(&self.config, desired, jobs, &world.ledger));
+        lines.extend(lacking::told(&self.config, desired, &world.catalogue));
         self.config = desired.clone();
         tracing::info!(revision = %revision.short(), steps = plan.steps.len(), took_us = micros(start), "config applied");
         Ok(self.verdict(Some(revision), ReconcileResult::Applied, lines, start))

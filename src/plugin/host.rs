@@ -20,6 +20,7 @@ use crate::plugin::protocol::{
     Action, Capability, CaptureFacts, Request, RestoreOrder, SOURCE_BYTES, Step, Validation, Verb, Verdict,
 };
 use crate::process::{self, Command, Context, Exit, Finished, Limits, Log, LogStdout, Redactor, Stdin};
+use crate::secret::SecretRef;
 use crate::types::{Outcome, RunId, show_duration};
 
 pub mod answer;
@@ -185,6 +186,12 @@ impl Catalogue {
         let (finished, mut transcript) = ask(plugin, &request, Some(journal), &context, limits, |_, _| {}).await;
         clean(&mut transcript, &context.redact);
         judge(plugin, &finished, &transcript)
+    }
+
+    /// Where the target's settings refer to a secret, and by what.
+    pub(crate) fn secrets_of(&self, target: &Target) -> Vec<(String, SecretRef)> {
+        let plugin = self.get(target.plugin.as_str());
+        plugin.map(|plugin| secrets::references(plugin.schema(), &target.settings)).unwrap_or_default()
     }
 
     /// Whether the plugin of that name keeps a journal.

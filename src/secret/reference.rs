@@ -87,9 +87,17 @@ impl SecretRef {
     /// # Errors
     /// When it is missing, unreadable, silent, empty, too large or of a kind that is not supported.
     pub fn resolve(&self) -> Result<SecretString, SecretError> {
+        self.resolve_within(SECRET_WAIT_MAX)
+    }
+
+    /// Like [`Self::resolve`], waiting no longer than `patience`. Blocking.
+    ///
+    /// # Errors
+    /// As `resolve`.
+    pub fn resolve_within(&self, patience: Duration) -> Result<SecretString, SecretError> {
         let reference = self.clone();
         match self.path()? {
-            Some(path) => look::within(&path, SECRET_WAIT_MAX, move || reference.read())?,
+            Some(path) => look::within(&path, patience, move || reference.read())?,
             None => self.read(),
         }
     }

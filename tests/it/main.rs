@@ -37,6 +37,7 @@ mod restore_newest;
 mod rewind;
 mod rotates;
 mod rpc;
+mod secret;
 mod site;
 mod source;
 mod statistics;

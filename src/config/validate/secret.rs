@@ -51,7 +51,9 @@ impl Validator<'_> {
             Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 self.hide(node);
                 let message = format!("{here} holds a secret in plain text, and whoever reads the repository reads it");
-                let hint = format!("{MEND}, and change the secret if this was ever pushed");
+                let hint = format!(
+                    "`larder secret set NAME` keeps it in this repository, encrypted: {MEND}, and change the secret if this was ever pushed"
+                );
                 self.push(Finding::error(node.span, codes::PLAINTEXT_SECRET, message).hint(hint));
             }
         }

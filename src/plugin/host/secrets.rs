@@ -27,24 +27,38 @@ pub(crate) struct Resolved {
 /// When a secret can't be had, or stands where the reference is not one.
 pub(crate) fn resolve(schema: &Value, settings: &Value) -> Result<Resolved, Trouble> {
     let mut resolved = Resolved { settings: settings.clone(), secrets: Vec::new() };
-    let mut walk = Walk { root: schema, secrets: &mut resolved.secrets };
+    let secrets = &mut resolved.secrets;
+    let mut walk = Walk { root: schema, at_secret: &mut |value, path| replace(value, path, secrets) };
     walk.visit(schema, &mut resolved.settings, "", 0)?;
     Ok(resolved)
 }
 
-struct Walk<'a> {
-    root: &'a Value,
-    secrets: &'a mut Vec<SecretString>,
+/// Where in the settings a secret is referred to, and by what.
+pub(crate) fn references(schema: &Value, settings: &Value) -> Vec<(String, SecretRef)> {
+    let mut found = Vec::new();
+    let mut collect = |value: &mut Value, path: &str| {
+        found.extend(serde_json::from_value(value.clone()).ok().map(|reference| (path.to_owned(), reference)));
+        Ok(())
+    };
+    // What cannot be walked is told when it is resolved.
+    let _ = Walk { root: schema, at_secret: &mut collect }.visit(schema, &mut settings.clone(), "", 0);
+    found
 }
 
-impl<'a> Walk<'a> {
+struct Walk<'a, 'b> {
+    root: &'a Value,
+    /// Called with each value that the schema marks, and its path.
+    at_secret: &'b mut dyn FnMut(&mut Value, &str) -> Result<(), Trouble>,
+}
+
+impl<'a> Walk<'a, '_> {
     fn visit(&mut self, node: &'a Value, value: &mut Value, path: &str, depth: usize) -> Result<(), Trouble> {
         let Value::Object(schema) = node else { return Ok(()) };
         if depth > DEPTH_MAX {
             return Err(Trouble::new(codes::SETTINGS_TOO_DEEP, format!("the settings schema is too deep at `{path}`")));
         }
         if schema.get(SECRET_KEYWORD) == Some(&Value::Bool(true)) {
-            return self.replace(value, path);
+            return (self.at_secret)(value, path);
         }
         if let Some(Value::String(reference)) = schema.get("$ref")
             && let Some(target) = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer))
@@ -79,27 +93,27 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
 
-    fn replace(&mut self, value: &mut Value, path: &str) -> Result<(), Trouble> {
-        match value {
-            Value::Object(_) => {
-                let reference: SecretRef = serde_json::from_value(value.clone()).map_err(|_| {
-                    Trouble::new(codes::SECRET_REFERENCE, format!("the setting `{path}` is no reference to a secret"))
-                        .with_hint("write {env: NAME}, {file: PATH} or {credential: NAME}")
-                })?;
-                let secret = reference.resolve().map_err(|error| {
-                    Trouble::new(codes::SECRET_MISSING, format!("the setting `{path}`: {}", chain(&error)))
-                        .with_hint(error.hint())
-                })?;
-                *value = Value::String(secrecy::ExposeSecret::expose_secret(&secret).to_owned());
-                self.secrets.push(secret);
-            }
-            // The schema let a plain string through (the config refuses it where it can): hidden all the same.
-            Value::String(plain) if !plain.is_empty() => self.secrets.push(SecretString::from(plain.clone())),
-            _ => {}
+fn replace(value: &mut Value, path: &str, secrets: &mut Vec<SecretString>) -> Result<(), Trouble> {
+    match value {
+        Value::Object(_) => {
+            let reference: SecretRef = serde_json::from_value(value.clone()).map_err(|_| {
+                Trouble::new(codes::SECRET_REFERENCE, format!("the setting `{path}` is no reference to a secret"))
+                    .with_hint("write {secret: NAME}, {env: NAME}, {file: PATH} or {credential: NAME}")
+            })?;
+            let secret = reference.resolve().map_err(|error| {
+                Trouble::new(codes::SECRET_MISSING, format!("the setting `{path}`: {}", chain(&error)))
+                    .with_hint(error.hint())
+            })?;
+            *value = Value::String(secrecy::ExposeSecret::expose_secret(&secret).to_owned());
+            secrets.push(secret);
         }
-        Ok(())
+        // The schema let a plain string through (the config refuses it where it can): hidden all the same.
+        Value::String(plain) if !plain.is_empty() => secrets.push(SecretString::from(plain.clone())),
+        _ => {}
     }
+    Ok(())
 }
 
 fn join(path: &str, key: &str) -> String {

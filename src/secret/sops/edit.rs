@@ -63,7 +63,7 @@ pub fn set(
     let mut found = file.tree.leaves.iter().filter(|leaf| leaf.path.join(".") == path);
     let (place, text) = match (found.next(), found.next()) {
         (Some(leaf), None) => {
-            if !file.rules.encrypts(&leaf.keys, true) {
+            if leaf.block || !file.rules.encrypts(&leaf.keys, true) {
                 return Err(no_place());
             }
             (leaf.span.clone(), scalar_text(&opened.key.seal(Type::Text, plain, &context(&leaf.keys))?))
@@ -106,6 +106,9 @@ pub fn for_recipients(
     let mut changes = comments(file, &opened.key, &key)?;
     let leaves = file.tree.leaves.iter().filter(|leaf| !is_null(leaf));
     for (leaf, value) in leaves.zip(&opened.values).filter(|(leaf, _)| file.encrypts(leaf) && !leaf.text.is_empty()) {
+        if leaf.block {
+            return Err(SopsError::NoPlace { path: leaf.path.join(".") });
+        }
         changes.push((leaf.span.clone(), scalar_text(&key.seal(value.kind, &value.bytes, &context(&leaf.keys))?)));
     }
     let Some(place) = file.tree.metadata_span.clone() else { return Err(SopsError::NotEncrypted) };

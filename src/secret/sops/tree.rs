@@ -25,6 +25,8 @@ pub(super) struct Leaf {
     pub(super) text: String,
     /// Without quotes, so its type has to be told.
     pub(super) plain: bool,
+    /// Written below its key (`|`, `>`), as SOPS never writes a value: it is read and not replaced.
+    pub(super) block: bool,
     /// Where it stands, quotes included.
     pub(super) span: Range<usize>,
 }
@@ -107,8 +109,10 @@ impl Builder<'_> {
             Event::Scalar(_, _, _, Some(tag)) if tag.suffix != "str" => Err(SopsError::Shape { line, what: "a tag" }),
             Event::Scalar(text, style, _, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
                 let span = self.scalar_span(style, start, end);
-                self.scalar(text.into_owned(), plain, span, line)
+                let leaf = Leaf { keys: Vec::new(), path: Vec::new(), text: text.into_owned(), plain, block, span };
+                self.scalar(leaf, line)
             }
             Event::MappingStart(..) => {
                 let flow = self.text.get(self.byte(start)..).is_some_and(|rest| rest.starts_with('{'));
@@ -136,19 +140,19 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn scalar(&mut self, text: String, plain: bool, span: Range<usize>, line: usize) -> Result<(), SopsError> {
+    fn scalar(&mut self, leaf: Leaf, line: usize) -> Result<(), SopsError> {
         let depth = self.stack.len();
         let path = self.path();
         match self.stack.last_mut() {
             None => return Err(SopsError::Shape { line, what: "a value as a whole" }),
             Some(Frame::Mapping { key: key @ None, first, flow }) => {
                 if *first && !*flow {
-                    self.tree.blocks.push(Block { path, first_key: span.start });
+                    self.tree.blocks.push(Block { path, first_key: leaf.span.start });
                 }
                 *first = false;
-                *key = Some(text.clone());
+                *key = Some(leaf.text.clone());
                 if depth == 1 {
-                    self.top_key(&text, span.start, line)?;
+                    self.top_key(&leaf.text, leaf.span.start, line)?;
                 }
                 return Ok(());
             }
@@ -158,7 +162,7 @@ impl Builder<'_> {
             Frame::Mapping { key, .. } => key.clone(),
             Frame::List { .. } => None,
         });
-        let leaf = Leaf { keys: keys.collect(), path, text, plain, span };
+        let leaf = Leaf { keys: keys.collect(), path, ..leaf };
         let metadata = leaf.path.first().is_some_and(|first| first == METADATA);
         if metadata { self.tree.metadata.push(leaf) } else { self.tree.leaves.push(leaf) }
         self.advance();

@@ -26,6 +26,8 @@ pub enum Lack {
     Rclone,
     /// moto, a server for S3.
     Moto,
+    /// The other implementation of SOPS' format.
+    Sops,
 }
 
 impl Lack {
@@ -41,6 +43,7 @@ impl Lack {
             Self::HomeAssistant => "homeassistant",
             Self::Rclone => "rclone",
             Self::Moto => "moto",
+            Self::Sops => "sops",
         }
     }
 }
