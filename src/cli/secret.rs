@@ -33,7 +33,9 @@ pub(crate) fn secret(global: &Global, args: &SecretArgs) -> Done {
             let address = address(name)?;
             if checkout.has(&address)? && !replace {
                 let message = format!("the secret {address} is there already");
-                return Err(Trouble::new(codes::SECRET_EXISTS, message).with_hint("give --replace for a new value").into());
+                return Err(Trouble::new(codes::SECRET_EXISTS, message)
+                    .with_hint("give --replace for a new value")
+                    .into());
             }
             let value = edit::random_text(usize::from(*length)).map_err(|error| failed(&address.file, &error))?;
             set(&checkout, &address, &value, recipient)
@@ -51,11 +53,14 @@ pub(crate) fn secret(global: &Global, args: &SecretArgs) -> Done {
         SecretAction::Rotate { names } => {
             for file in checkout.files(names)? {
                 let opened = checkout.open(&file)?;
-                let text = edit::rotate(&file.parsed, &opened, Timestamp::now()).map_err(|error| failed(&file.path, &error))?;
+                let text = edit::rotate(&file.parsed, &opened, Timestamp::now())
+                    .map_err(|error| failed(&file.path, &error))?;
                 checkout.write(&file.path, &text)?;
                 output::line(&format!("{}: new data key", file.path));
             }
-            output::line("who had the old one still reads what is in Git's history; change the secrets themselves where that matters");
+            output::line(
+                "who had the old one still reads what is in Git's history; change the secrets themselves where that matters",
+            );
             Ok(Code::Done)
         }
         SecretAction::Recipients { names, add, remove } => recipients(global, &checkout, names, add, remove),
@@ -140,7 +145,9 @@ fn recipients(global: &Global, checkout: &Checkout, names: &[String], add: &[Str
         items.push((file.path.clone(), after));
     }
     if global.output == Output::Json {
-        output::json(&items.iter().map(|(file, recipients)| json!({"file": file, "recipients": recipients})).collect::<Vec<_>>());
+        output::json(
+            &items.iter().map(|(file, recipients)| json!({"file": file, "recipients": recipients})).collect::<Vec<_>>(),
+        );
     } else {
         let row = |(file, recipient): (&String, &String)| vec![file.clone(), recipient.clone()];
         let rows: Vec<Vec<String>> =
@@ -175,12 +182,16 @@ fn identity(file: &Path) -> Done {
     let (identity, recipient) = keys::generate();
     let failed = |error: std::io::Error| {
         let message = format!("the identity {} cannot be written: {}", file.display(), chain(&error));
-        Trouble::new(codes::CANNOT_WRITE, message).with_hint("an identity that is there is never replaced: give another path")
+        Trouble::new(codes::CANNOT_WRITE, message)
+            .with_hint("an identity that is there is never replaced: give another path")
     };
     let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(failed)?;
     let text = SecretString::from(format!("# public key: {recipient}\n{}\n", identity.expose_secret()));
     out.write_all(text.expose_secret().as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
-    output::note(&format!("made {} (mode 0600); keep a copy of it somewhere else: without it no secret in Git can be opened", file.display()));
+    output::note(&format!(
+        "made {} (mode 0600); keep a copy of it somewhere else: without it no secret in Git can be opened",
+        file.display()
+    ));
     output::line(&recipient);
     Ok(Code::Done)
 }

@@ -29,7 +29,9 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
             Err(trouble) => found.push(Diagnostic::of_file(&entry.path, trouble)),
             Ok(bytes) => match SopsFile::read(&bytes) {
                 Ok(file) => drop(known.insert(entry.path.as_str(), file)),
-                Err(error) => found.push(Diagnostic::of_file(&entry.path, told(codes::SECRET_FILE, &error, &entry.path))),
+                Err(error) => {
+                    found.push(Diagnostic::of_file(&entry.path, told(codes::SECRET_FILE, &error, &entry.path)))
+                }
             },
         }
     }
@@ -114,6 +116,11 @@ fn missing(address: &Address, there: &[&str]) -> Trouble {
         Some(near) => format!("did you mean {near}? Else make it with `larder secret set '{address}'`"),
         None => format!("make it with `larder secret set '{address}'`, and push it with what refers to it"),
     };
-    let outside = if address.path.is_none() && !address.file.starts_with(DIRECTORY) { " (paths start at the config root)" } else { "" };
-    Trouble::new(codes::SECRET_FILE_MISSING, format!("this revision has no file {}{outside}", address.file)).with_hint(hint)
+    let outside = if address.path.is_none() && !address.file.starts_with(DIRECTORY) {
+        " (paths start at the config root)"
+    } else {
+        ""
+    };
+    Trouble::new(codes::SECRET_FILE_MISSING, format!("this revision has no file {}{outside}", address.file))
+        .with_hint(hint)
 }

@@ -57,13 +57,29 @@ impl<'s> Validator<'s> {
     /// For a document: `root` is the whole schema.
     pub(crate) fn of_document(root: &'s Json, kind: &str) -> Self {
         let thing = format!("this {kind}");
-        Self { root, path: Vec::new(), thing, elsewhere: None, findings: Vec::new(), secrets: Vec::new(), sealed: Vec::new() }
+        Self {
+            root,
+            path: Vec::new(),
+            thing,
+            elsewhere: None,
+            findings: Vec::new(),
+            secrets: Vec::new(),
+            sealed: Vec::new(),
+        }
     }
 
     /// For a plugin's settings below `with`; `root` is the plugin's schema.
     pub(crate) fn of_settings(root: &'s Json) -> Self {
         let path = vec!["with".to_owned()];
-        Self { root, path, thing: "with".to_owned(), elsewhere: None, findings: Vec::new(), secrets: Vec::new(), sealed: Vec::new() }
+        Self {
+            root,
+            path,
+            thing: "with".to_owned(),
+            elsewhere: None,
+            findings: Vec::new(),
+            secrets: Vec::new(),
+            sealed: Vec::new(),
+        }
     }
 
     /// Names a mapping whose fields are often written one level too high.

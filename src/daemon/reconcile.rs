@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use crate::config::model::Config;
 use crate::config::{Diagnostic, Loader};
-use crate::daemon::{acceptance, lacking, sealed};
 use crate::daemon::source_watch::{self, News, Watch};
+use crate::daemon::{acceptance, lacking, sealed};
 use crate::discovery::derive;
 use crate::discovery::docker::EngineInventory;
 use crate::error::{Kind, Trouble, codes};

@@ -32,10 +32,14 @@ pub(super) async fn at_start(settings: &Settings, paths: &StateDir, revision: Op
     tell_recipients(paths);
     let Some(revision) = revision else { return };
     let (repository, root) = (settings.repository.clone(), settings.root.clone());
-    let read = move || Bare::open(&repository).and_then(|bare| bare.files(&revision, &root)).map(|files| put(&files, &revision));
+    let read = move || {
+        Bare::open(&repository).and_then(|bare| bare.files(&revision, &root)).map(|files| put(&files, &revision))
+    };
     match look::at(&settings.repository, REPOSITORY_MAX, read).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read yet"),
+        Ok(Err(error)) => {
+            tracing::warn!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read yet")
+        }
         Err(silent) => {
             let trouble = silent.trouble(codes::REPOSITORY_HANGING, "the config repository");
             tracing::warn!(%trouble, "the secrets of the revision in force cannot be read yet");
@@ -50,7 +54,9 @@ pub(super) fn keep(paths: &StateDir, bare: &Bare, revision: &Revision, root: &st
     }
     match bare.files(revision, root) {
         Ok(files) => put(&files, revision),
-        Err(error) => tracing::error!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read"),
+        Err(error) => {
+            tracing::error!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read")
+        }
     }
     tell_recipients(paths);
 }

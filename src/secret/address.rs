@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn what_leads_outside_or_holds_something_else_is_no_address() {
-        for bad in ["", "../x", "a/../b", "/etc/x", "a b", "x.yaml#a", "x.sops.yaml#", ".x", "a//b", "pä", "-x", "a\nb"] {
+        for bad in ["", "../x", "a/../b", "/etc/x", "a b", "x.yaml#a", "x.sops.yaml#", ".x", "a//b", "pä", "-x", "a\nb"]
+        {
             assert_eq!(Address::parse(bad), Err(NoAddress), "{bad:?}");
         }
     }

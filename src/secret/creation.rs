@@ -89,7 +89,8 @@ pub fn rule(text: &str, path: &str) -> Result<Creation, CreationError> {
         }
         let keys = ["kms", "pgp", "gcp_kms", "hckms", "azure_keyvault", "hc_vault_transit_uri", "hc_vault", "plugins"];
         let groups = rule.key_groups.iter().flat_map(|group| group.others.keys());
-        let other: Vec<&str> = rule.others.keys().chain(groups).map(String::as_str).filter(|key| keys.contains(key)).collect();
+        let other: Vec<&str> =
+            rule.others.keys().chain(groups).map(String::as_str).filter(|key| keys.contains(key)).collect();
         if !other.is_empty() || rule.key_groups.len() > 1 {
             let what = if other.is_empty() { "several groups".to_owned() } else { other.join(", ") };
             return Err(CreationError::OtherKeys(path.to_owned(), what));

@@ -56,11 +56,17 @@ impl IdentityError {
             Self::Nowhere => format!(
                 "make one with `larder secret identity FILE` (or `age-keygen -o FILE`) and start with `larder serve --identity FILE`, {KEY_FILE_VARIABLE}=FILE, or the systemd credential {CREDENTIAL}"
             ),
-            Self::File(path, _) => format!("check that {} exists and that the user of this process may read it", path.display()),
+            Self::File(path, _) => {
+                format!("check that {} exists and that the user of this process may read it", path.display())
+            }
             Self::Open(path, _) => format!("chmod 600 {}; whoever read it opens every secret in Git", path.display()),
-            Self::Content(..) | Self::NotText(_) => "an identity file holds lines `AGE-SECRET-KEY-1…`, as `age-keygen` writes them".to_owned(),
+            Self::Content(..) | Self::NotText(_) => {
+                "an identity file holds lines `AGE-SECRET-KEY-1…`, as `age-keygen` writes them".to_owned()
+            }
             Self::NoPassphrase(_) => {
-                format!("put it into a file and name that by {PASSPHRASE_VARIABLE}, or into the systemd credential {PASSPHRASE_CREDENTIAL}")
+                format!(
+                    "put it into a file and name that by {PASSPHRASE_VARIABLE}, or into the systemd credential {PASSPHRASE_CREDENTIAL}"
+                )
             }
             Self::Passphrase(_) => "give the passphrase that the identity was encrypted with".to_owned(),
         }
@@ -85,8 +91,10 @@ impl Sources {
     pub fn of_process(named: Option<PathBuf>) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let credentials = set("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let there = |name: &str| credentials.as_ref().map(|directory| directory.join(name)).filter(|path| path.is_file());
-        let home = set("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")));
+        let there =
+            |name: &str| credentials.as_ref().map(|directory| directory.join(name)).filter(|path| path.is_file());
+        let home =
+            set("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".config")));
         let usual = home.map(|home| home.join("sops/age/keys.txt")).filter(|path| path.is_file());
         Self {
             named,

@@ -174,7 +174,10 @@ fn seal(data_key: &[u8], recipient: &dyn age::Recipient) -> Result<String, KeyEr
     String::from_utf8(out).map_err(|_| KeyError::Encrypt)
 }
 
-fn open<'a>(sealed: &str, identities: impl Iterator<Item = &'a dyn age::Identity>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+fn open<'a>(
+    sealed: &str,
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let told = |error: DecryptError| match error {
         DecryptError::NoMatchingKeys => KeyError::NoMatch,
         DecryptError::Plugin(_) | DecryptError::PluginResolve(_) => KeyError::Plugin,

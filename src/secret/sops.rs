@@ -30,8 +30,8 @@ pub const RECIPIENTS_MAX: usize = 100;
 
 /// What SOPS puts before the values when the MAC is over the encrypted ones only (SHA-256 of `sops`).
 const MAC_ONLY_ENCRYPTED: [u8; 32] = [
-    0x8a, 0x3f, 0xd2, 0xad, 0x54, 0xce, 0x66, 0x52, 0x7b, 0x10, 0x34, 0xf3, 0xd1, 0x47, 0xbe, 0x0b, 0x0b, 0x97, 0x5b, 0x3b,
-    0xf4, 0x4f, 0x72, 0xc6, 0xfd, 0xad, 0xec, 0x81, 0x76, 0xf2, 0x7d, 0x69,
+    0x8a, 0x3f, 0xd2, 0xad, 0x54, 0xce, 0x66, 0x52, 0x7b, 0x10, 0x34, 0xf3, 0xd1, 0x47, 0xbe, 0x0b, 0x0b, 0x97, 0x5b,
+    0x3b, 0xf4, 0x4f, 0x72, 0xc6, 0xfd, 0xad, 0xec, 0x81, 0x76, 0xf2, 0x7d, 0x69,
 ];
 
 /// Says why a file cannot be read, opened or changed; never holds a value of it.
@@ -103,7 +103,9 @@ impl SopsError {
             Self::TooLarge { .. } => "keep one secret a file".to_owned(),
             Self::NotText { .. } => "save it as UTF-8".to_owned(),
             Self::Conflict { .. } => {
-                format!("take one side whole: `git checkout --theirs {file}` (or --ours); two halves never fit together")
+                format!(
+                    "take one side whole: `git checkout --theirs {file}` (or --ours); two halves never fit together"
+                )
             }
             Self::NotEncrypted => {
                 format!("encrypt it with `sops encrypt -i {file}`, and change its secrets if this was ever pushed")
@@ -122,7 +124,9 @@ impl SopsError {
                 )
             }
             Self::DataKey { .. } => "the identity must be the one of this recipient".to_owned(),
-            Self::Plain { path } => format!("encrypt it: `larder secret set '{file}#{path}'`, and change it if this was ever pushed"),
+            Self::Plain { path } => {
+                format!("encrypt it: `larder secret set '{file}#{path}'`, and change it if this was ever pushed")
+            }
             Self::Value { .. } | Self::Mac => format!(
                 "see who changed what with `git log -p -- {file}`; set the value anew with `larder secret set`, or mend it with `sops edit --ignore-mac {file}`"
             ),
@@ -307,7 +311,10 @@ impl SopsFile {
     /// What is readable and must not be: seen without a key.
     fn nothing_plain(&self) -> Result<(), SopsError> {
         let plain = |leaf: &&Leaf| {
-            !is_null(leaf) && !leaf.text.is_empty() && !value::is_sealed(&leaf.text) && self.rules.encrypts(&leaf.keys, false)
+            !is_null(leaf)
+                && !leaf.text.is_empty()
+                && !value::is_sealed(&leaf.text)
+                && self.rules.encrypts(&leaf.keys, false)
         };
         match self.tree.leaves.iter().find(plain) {
             Some(leaf) => Err(SopsError::Plain { path: leaf.path.join(".") }),
@@ -347,7 +354,9 @@ impl SopsFile {
             hash.update(MAC_ONLY_ENCRYPTED);
         }
         let leaves = self.tree.leaves.iter().filter(|leaf| !is_null(leaf));
-        for (_, value) in leaves.zip(values).filter(|(leaf, _)| !self.metadata.mac_only_encrypted || self.encrypts(leaf)) {
+        for (_, value) in
+            leaves.zip(values).filter(|(leaf, _)| !self.metadata.mac_only_encrypted || self.encrypts(leaf))
+        {
             hash.update(value.bytes.as_slice());
         }
         Zeroizing::new(hex::encode_upper(hash.finalize()))

@@ -194,7 +194,10 @@ mod tests {
 
     #[test]
     fn a_file_of_sops_is_no_config_and_its_rules_are_hidden() {
-        assert_eq!(admit("secrets", b"nas.sops.yaml", Kind::File, 1), Admission::Seal("secrets/nas.sops.yaml".to_owned()));
+        assert_eq!(
+            admit("secrets", b"nas.sops.yaml", Kind::File, 1),
+            Admission::Seal("secrets/nas.sops.yaml".to_owned())
+        );
         assert_eq!(admit("", b"NAS.SOPS.YML", Kind::File, 0), Admission::Seal("NAS.SOPS.YML".to_owned()));
         assert_eq!(admit("", b".sops.yaml", Kind::File, 0), Admission::Skip);
     }

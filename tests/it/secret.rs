@@ -175,10 +175,12 @@ fn what_another_implementation_writes_is_read_and_what_is_written_it_reads() {
     assert!(desk.read("apps/all.sops.yaml").starts_with("#ENC["));
     desk.done(&["recipients", "--add", &second], "");
     let second_key = desk.dir.path().join("second.txt");
-    let read = other(&["decrypt", desk.config().join("apps/regex.sops.yaml").to_str().unwrap(), second_key.to_str().unwrap()]);
+    let read =
+        other(&["decrypt", desk.config().join("apps/regex.sops.yaml").to_str().unwrap(), second_key.to_str().unwrap()]);
     assert!(read.status.success(), "{}", text(&read));
     desk.done(&["recipients", "--remove", &second], "");
-    let read = other(&["decrypt", desk.config().join("apps/regex.sops.yaml").to_str().unwrap(), second_key.to_str().unwrap()]);
+    let read =
+        other(&["decrypt", desk.config().join("apps/regex.sops.yaml").to_str().unwrap(), second_key.to_str().unwrap()]);
     assert_eq!(read.status.code(), Some(4), "{}", text(&read));
 
     desk.done(&["set", "nas"], "a password\n");
@@ -352,7 +354,11 @@ fn a_push_is_refused_for_every_secret_that_would_not_open_at_night() {
         refused(&site, what, wanted);
     }
     std::fs::remove_file(site.path(file)).unwrap();
-    refused(&site, "missing", &["secret_file_missing", "secrets/repository.sops.yaml", "larder secret set 'repository'"]);
+    refused(
+        &site,
+        "missing",
+        &["secret_file_missing", "secrets/repository.sops.yaml", "larder secret set 'repository'"],
+    );
     site.write(file, &good);
     assert!(site.push("mended").status.success());
     assert_eq!(site.run("files")["outcome"], "success");
@@ -404,7 +410,11 @@ fn a_secret_in_git_is_found_nowhere_else_in_any_encoding() {
     assert_eq!(site.run("files")["outcome"], "success");
     let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
     for root in ["state", "backups", "larder.git", "config", "daemon.log", "restic"] {
-        texts.extend(files_below(&site.path(root)).into_iter().map(|path| (path.display().to_string(), std::fs::read(&path).unwrap_or_default())));
+        texts.extend(
+            files_below(&site.path(root))
+                .into_iter()
+                .map(|path| (path.display().to_string(), std::fs::read(&path).unwrap_or_default())),
+        );
     }
     for what in ["cmdline", "environ"] {
         let path = format!("/proc/{}/{what}", site.daemon_pid());
@@ -417,7 +427,10 @@ fn a_secret_in_git_is_found_nowhere_else_in_any_encoding() {
         let answer = site.call(method, json!({}));
         texts.push((method.to_owned(), format!("{answer:?}").into_bytes()));
     }
-    texts.push(("run.list".to_owned(), site.runs("files").iter().map(Value::to_string).collect::<String>().into_bytes()));
+    texts.push((
+        "run.list".to_owned(),
+        site.runs("files").iter().map(Value::to_string).collect::<String>().into_bytes(),
+    ));
     let doctor = site.command().arg("doctor").output().unwrap();
     texts.push(("doctor".to_owned(), text(&doctor).into_bytes()));
     for secret in [CANARY, "Canary-wrong-password-9", &key] {

@@ -74,10 +74,8 @@ impl Checkout {
     }
 
     pub(super) fn open(&self, file: &Sealed) -> Result<Opened, Trouble> {
-        let identities = self
-            .sources
-            .read()
-            .map_err(|error| Trouble::of(codes::IDENTITY_MISSING, &error, Some(error.hint())))?;
+        let identities =
+            self.sources.read().map_err(|error| Trouble::of(codes::IDENTITY_MISSING, &error, Some(error.hint())))?;
         file.parsed.open(&identities).map_err(|error| super::failed(&file.path, &error))
     }
 
@@ -134,7 +132,8 @@ impl Checkout {
             creation::FILE
         );
         let nobody = |why: String| {
-            Trouble::new(codes::SECRET_RULE, format!("nothing says for whom {file} is to be encrypted{why}")).with_hint(hint.clone())
+            Trouble::new(codes::SECRET_RULE, format!("nothing says for whom {file} is to be encrypted{why}"))
+                .with_hint(hint.clone())
         };
         let identities = self.sources.read().map_err(|error| nobody(format!(": {}", chain(&error))))?;
         if identities.has_plugins() { Err(nobody(String::new())) } else { Ok(identities.recipients()) }

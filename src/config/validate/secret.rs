@@ -104,7 +104,8 @@ impl Validator<'_> {
 
 fn looks_like_a_name(name: &str) -> bool {
     let file = name.split('#').next().unwrap_or(name);
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'/');
     is_sealed(file) || (name.len() <= NAME_SHOWN_MAX && name.bytes().all(plain))
 }
 

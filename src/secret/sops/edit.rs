@@ -129,7 +129,11 @@ fn finish(text: String, key: &DataKey, now: Timestamp) -> Result<String, SopsErr
     let time = written(now);
     let mac = key.seal(Type::Text, file.mac(&values).as_bytes(), &time)?;
     let place = |name: &str| {
-        let at = file.tree.metadata.iter().find(|leaf: &&Leaf| leaf.path.len() == 2 && leaf.path.ends_with(&[name.to_owned()]));
+        let at = file
+            .tree
+            .metadata
+            .iter()
+            .find(|leaf: &&Leaf| leaf.path.len() == 2 && leaf.path.ends_with(&[name.to_owned()]));
         at.map(|leaf| leaf.span.clone()).ok_or(SopsError::Metadata { what: "it lacks `mac` or `lastmodified`" })
     };
     Ok(replaced(&file.text, vec![(place("lastmodified")?, format!("\"{time}\"")), (place("mac")?, mac)]))

@@ -63,7 +63,8 @@ impl RawRules {
     /// When more than one is set, or an expression cannot be read.
     pub(super) fn ready(&self) -> Result<Rules, SopsError> {
         let set = self.named();
-        let regex = |text: &str| Regex::new(text).map_err(|_| SopsError::Regex { regex: text.chars().take(80).collect() });
+        let regex =
+            |text: &str| Regex::new(text).map_err(|_| SopsError::Regex { regex: text.chars().take(80).collect() });
         match set.as_slice() {
             [] => Ok(Rules::ButSuffix(UNENCRYPTED_SUFFIX.to_owned())),
             [("unencrypted_suffix", suffix)] => Ok(Rules::ButSuffix((*suffix).to_owned())),

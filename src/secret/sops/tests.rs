@@ -69,7 +69,9 @@ fn a_value_that_is_set_changes_three_lines_and_keeps_comments_and_order() {
     let changed: Vec<&str> = before.lines().zip(after.lines()).filter(|(a, b)| a != b).map(|(_, b)| b.trim()).collect();
     assert_eq!(before.lines().count(), after.lines().count());
     assert_eq!(changed.len(), 3, "{changed:?}");
-    assert!(changed[0].starts_with("second:") && changed[1].starts_with("lastmodified:") && changed[2].starts_with("mac:"));
+    assert!(
+        changed[0].starts_with("second:") && changed[1].starts_with("lastmodified:") && changed[2].starts_with("mac:")
+    );
     assert!(after.contains("# my second one\nsecond:"));
 }
 
@@ -158,7 +160,10 @@ fn what_is_no_file_of_sops_is_told_by_what_it_is() {
     assert!(matches!(told(b"a: [1\n"), SopsError::Yaml { .. }));
     assert!(matches!(told(b"- a\n"), SopsError::Shape { .. }));
     assert!(matches!(told(b"a: &x 1\nb: *x\n"), SopsError::Shape { what: "an anchor", .. }));
-    assert!(matches!(told(format!("{text}---\nb: 1\n").as_bytes()), SopsError::Shape { what: "a second document", .. }));
+    assert!(matches!(
+        told(format!("{text}---\nb: 1\n").as_bytes()),
+        SopsError::Shape { what: "a second document", .. }
+    ));
     let plain = format!("password: hunter2\n{text}");
     assert_eq!(told(plain.as_bytes()), SopsError::Plain { path: "password".to_owned() });
     assert_eq!(told(b"a: 1\nsops: {mac: x, lastmodified: y}\n"), SopsError::NoRecipient);

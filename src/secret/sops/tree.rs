@@ -56,8 +56,14 @@ impl Tree {
     /// # Errors
     /// When it is no YAML mapping, or uses what SOPS does not keep.
     pub(super) fn read(text: &str) -> Result<Self, SopsError> {
-        let mut builder =
-            Builder { text, bytes: byte_offsets(text), tree: Self::default(), stack: Vec::new(), documents: 0, nodes: 0 };
+        let mut builder = Builder {
+            text,
+            bytes: byte_offsets(text),
+            tree: Self::default(),
+            stack: Vec::new(),
+            documents: 0,
+            nodes: 0,
+        };
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| SopsError::Yaml {
                 line: error.marker().line(),
@@ -118,7 +124,9 @@ impl Builder<'_> {
                 let flow = self.text.get(self.byte(start)..).is_some_and(|rest| rest.starts_with('{'));
                 self.open(Frame::Mapping { key: None, first: true, flow }, line)
             }
-            Event::SequenceStart(..) if self.stack.is_empty() => Err(SopsError::Shape { line, what: "a list as a whole" }),
+            Event::SequenceStart(..) if self.stack.is_empty() => {
+                Err(SopsError::Shape { line, what: "a list as a whole" })
+            }
             Event::SequenceStart(..) => self.open(Frame::List { index: 0 }, line),
             Event::MappingEnd | Event::SequenceEnd => {
                 self.stack.pop();
@@ -164,7 +172,11 @@ impl Builder<'_> {
         });
         let leaf = Leaf { keys: keys.collect(), path, ..leaf };
         let metadata = leaf.path.first().is_some_and(|first| first == METADATA);
-        if metadata { self.tree.metadata.push(leaf) } else { self.tree.leaves.push(leaf) }
+        if metadata {
+            self.tree.metadata.push(leaf)
+        } else {
+            self.tree.leaves.push(leaf)
+        }
         self.advance();
         Ok(())
     }
