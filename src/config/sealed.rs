@@ -30,7 +30,7 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
             Ok(bytes) => match SopsFile::read(&bytes) {
                 Ok(file) => drop(known.insert(entry.path.as_str(), file)),
                 Err(error) => {
-                    found.push(Diagnostic::of_file(&entry.path, told(codes::SECRET_FILE, &error, &entry.path)))
+                    found.push(Diagnostic::of_file(&entry.path, told(codes::SECRET_FILE, &error, &entry.path)));
                 }
             },
         }
@@ -54,7 +54,7 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
                 let code = trouble.known_code().unwrap_or(codes::SECRET_FILE);
                 let finding = match severity {
                     Severity::Error => Finding::error(reference.span, code, trouble.message),
-                    _ => Finding::warning(reference.span, code, trouble.message),
+                    Severity::Warning => Finding::warning(reference.span, code, trouble.message),
                 };
                 found.push(source.diagnostic(&finding.maybe_hint(trouble.hint)));
             }
@@ -103,10 +103,7 @@ impl Opener<'_> {
 }
 
 fn told(code: Code, error: &SopsError, file: &str) -> Trouble {
-    let message = match code == codes::SECRET_FILE {
-        true => chain(error),
-        false => format!("{file}: {}", chain(error)),
-    };
+    let message = if code == codes::SECRET_FILE { chain(error) } else { format!("{file}: {}", chain(error)) };
     Trouble::new(code, message).with_hint(error.hint(file))
 }
 

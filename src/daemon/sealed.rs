@@ -38,7 +38,7 @@ pub(super) async fn at_start(settings: &Settings, paths: &StateDir, revision: Op
     match look::at(&settings.repository, REPOSITORY_MAX, read).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read yet")
+            tracing::warn!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read yet");
         }
         Err(silent) => {
             let trouble = silent.trouble(codes::REPOSITORY_HANGING, "the config repository");
@@ -55,7 +55,7 @@ pub(super) fn keep(paths: &StateDir, bare: &Bare, revision: &Revision, root: &st
     match bare.files(revision, root) {
         Ok(files) => put(&files, revision),
         Err(error) => {
-            tracing::error!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read")
+            tracing::error!(trouble = %error.trouble(), "the secrets of the revision in force cannot be read");
         }
     }
     tell_recipients(paths);
@@ -89,7 +89,8 @@ fn tell_recipients(paths: &StateDir) {
         Ok(Err(error)) => return warn(&Trouble::of(codes::IDENTITY_MISSING, &error, Some(error.hint()))),
         Err(silent) => return warn(&silent.trouble(codes::IDENTITY_MISSING, "the age identity")),
     };
-    let text: String = recipients.iter().map(|recipient| format!("{recipient}\n")).collect();
+    let mut text = recipients.join("\n");
+    text.push_str(if text.is_empty() { "" } else { "\n" });
     if std::fs::read_to_string(&path).is_ok_and(|known| known == text) {
         return;
     }

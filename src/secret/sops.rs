@@ -266,7 +266,7 @@ impl SopsFile {
             (Some(path), _) => path.to_owned(),
             (None, [only]) => only.clone(),
             (None, all) if all.iter().any(|path| path == VALUE) => VALUE.to_owned(),
-            (None, all) if all.is_empty() => VALUE.to_owned(),
+            (None, []) => VALUE.to_owned(),
             (None, all) => return Err(SopsError::ManyValues { count: all.len() }),
         };
         match paths.iter().filter(|path| **path == wanted).count() {

@@ -185,7 +185,9 @@ fn what_is_no_file_of_sops_is_told_by_what_it_is() {
 fn no_cut_of_a_file_opens_as_something_else() {
     let (identities, recipient) = identity();
     let text = sample(&identities, &recipient);
-    for end in (0..text.len()).step_by(7) {
+    // Behind the MAC there is only the version of who wrote it.
+    let mac = text.find("    mac: ").unwrap() + line(&text, "mac:").len();
+    for end in (0..mac).step_by(7).chain([mac - 1]) {
         if let Ok(file) = SopsFile::read(&text.as_bytes()[..end]) {
             assert!(file.open(&identities).is_err(), "cut at {end}");
         }

@@ -172,11 +172,8 @@ impl Builder<'_> {
         });
         let leaf = Leaf { keys: keys.collect(), path, ..leaf };
         let metadata = leaf.path.first().is_some_and(|first| first == METADATA);
-        if metadata {
-            self.tree.metadata.push(leaf)
-        } else {
-            self.tree.leaves.push(leaf)
-        }
+        let into = if metadata { &mut self.tree.metadata } else { &mut self.tree.leaves };
+        into.push(leaf);
         self.advance();
         Ok(())
     }
