@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::codes;
 use crate::plugin::kit::builtin::Failure;
 use crate::plugin::kit::events::EventWriter;
+use crate::plugin::kit::{archive, sqlite_check};
 use crate::plugin::protocol::{ArtifactFile, Verdict};
 
 const CHUNK_BYTES: usize = 1 << 20;
@@ -40,6 +41,25 @@ pub(crate) fn sha256(path: &Path, mut on_chunk: impl FnMut(u64)) -> Result<Strin
 /// What is said of files whose hash nobody knows: what they hold is judged by their form alone.
 pub(crate) const UNTOLD: &str = "the capture told no SHA-256";
 
+/// What is wrong with a file by its form alone, where nothing else can tell: that it is empty, no JSON, no whole database.
+fn broken(path: &Path) -> Option<String> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) => return Some(format!("it cannot be read: {error}")),
+    };
+    if file.metadata().is_ok_and(|about| about.len() == 0) {
+        return Some("it is empty".to_owned());
+    }
+    if archive::starts_with(path, sqlite_check::MAGIC) {
+        return sqlite_check::tables(path).err();
+    }
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let read = serde_json::from_reader::<_, serde::de::IgnoredAny>(std::io::BufReader::new(file));
+        return read.err().map(|error| format!("it is no whole JSON: {error}"));
+    }
+    None
+}
+
 /// Says of many files at once whether they are still what they were when they were captured.
 pub(crate) fn check_all<'a>(
     artifacts: impl IntoIterator<Item = &'a ArtifactFile>,
@@ -50,7 +70,10 @@ pub(crate) fn check_all<'a>(
     for artifact in artifacts {
         let shown = artifact.path.display().to_string();
         match &artifact.sha256 {
-            None => untold.push(shown),
+            None => match broken(&staging.join(&artifact.path)) {
+                None => untold.push(shown),
+                Some(why) => changed.push(format!("{shown} ({why})")),
+            },
             wanted if sha256(&staging.join(&artifact.path), |_| {}).ok() == *wanted => same += 1,
             Some(_) => changed.push(shown),
         }
@@ -73,7 +96,10 @@ pub(crate) fn check_all<'a>(
 pub(crate) fn check(artifact: &ArtifactFile, path: &Path, events: &mut EventWriter<'_>) -> Result<(), Failure> {
     let name = format!("{} is unchanged since the capture", artifact.path.display());
     let Some(wanted) = &artifact.sha256 else {
-        events.validation(name, Verdict::CouldNotVerify, UNTOLD);
+        match broken(path) {
+            None => events.validation(name, Verdict::CouldNotVerify, UNTOLD),
+            Some(why) => events.validation(name, Verdict::Failed, why),
+        }
         return Ok(());
     };
     let found = sha256(path, |done| events.progress(done, 0))?;

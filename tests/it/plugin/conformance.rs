@@ -265,7 +265,7 @@ fn an_artifact_that_is_cut_emptied_or_has_another_bit_is_refused_by_every_plugin
 #[test]
 fn an_artifact_whose_hash_nobody_knows_is_read_by_every_plugin_itself_and_never_called_proven() {
     let complaints = Mutex::new(Vec::new());
-    over_all(|stand| {
+    over(names(), |stand| {
         let mut captured = stand.captured();
         for artifact in &mut captured.artifacts {
             artifact.sha256 = None;
@@ -295,7 +295,10 @@ fn an_artifact_whose_hash_nobody_knows_is_read_by_every_plugin_itself_and_never_
             ] {
                 std::fs::write(&file, bytes).unwrap();
                 let found = stand.verdict(&captured);
-                let cannot_tell = CANNOT_TELL.contains(&(stand.name, damage));
+                let shown = artifact.path.to_string_lossy();
+                let cannot_tell = CANNOT_TELL
+                    .iter()
+                    .any(|(name, part, what)| *name == stand.name && shown.contains(part) && *what == damage);
                 if found == Verdict::Proven || (found != Verdict::Failed && !cannot_tell) {
                     complain(&artifact.path, damage, found);
                 }
@@ -307,8 +310,27 @@ fn an_artifact_whose_hash_nobody_knows_is_read_by_every_plugin_itself_and_never_
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// What the form of an artifact cannot tell: these say that they could not verify it, and never that it is proven.
-const CANNOT_TELL: &[(&str, &str)] = &[];
+/// What the form of an artifact cannot tell (the plugin, a part of the path, the damage): that could not be verified is said
+/// then, and never that it is proven.
+///
+/// A text has no checksum, so another letter in it is only another text; neither has a tar, whose end is padding, nor
+/// what stands behind the mark of a dump's end. The blocks of Prometheus are read by promtool where that is there.
+const CANNOT_TELL: &[(&str, &str, &str)] = &[
+    ("command", "export.json", "flipped"),
+    ("docker", "volumes/", "flipped"),
+    ("docker", ".json", "flipped"),
+    ("files", "databases/", "flipped"),
+    ("grafana", ".json", "flipped"),
+    ("homeassistant", "backup.tar", "cut at its end"),
+    ("http", "export.json", "flipped"),
+    ("mariadb", ".sql", "cut at its end"),
+    ("mysql", ".sql", "cut at its end"),
+    ("prometheus", "tsdb/", "cut"),
+    ("prometheus", "tsdb/", "cut at its end"),
+    ("prometheus", "", "flipped"),
+    ("prometheus", ".yml", "cut"),
+    ("prometheus", ".yml", "cut at its end"),
+];
 
 #[test]
 fn a_dry_run_leaves_every_application_as_it_was_also_when_it_is_refused() {
