@@ -40,8 +40,6 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-use crate::error::Code;
 use crate::run::hold::HoldKind;
 use crate::status::statistics::{StatisticsView, TargetStatisticsView};
 use crate::types::{Name, Outcome, Revision, RunId};
@@ -174,14 +172,6 @@ pub struct Problem {
     pub hint: Option<String>,
     /// What to type, line by line.
     pub commands: Vec<String>,
-}
-
-impl Problem {
-    /// Whether it is exactly this.
-    #[cfg(test)]
-    pub(crate) fn is(&self, code: Code) -> bool {
-        self.code == code.name()
-    }
 }
 
 /// A problem and whose it is.

@@ -255,7 +255,10 @@ mod tests {
         let shown = view(&name, Some(&priced()), Some(&failed)).unwrap();
         assert_eq!(shown.figures.unwrap().at, sample::now());
         let problem = shown.problem.unwrap();
-        assert!(problem.is(codes::UNREACHABLE) && problem.why.as_deref() == Some("it is off"), "{problem:?}");
+        assert!(
+            problem.code == codes::UNREACHABLE.name() && problem.why.as_deref() == Some("it is off"),
+            "{problem:?}"
+        );
     }
 
     #[test]
