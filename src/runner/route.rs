@@ -118,6 +118,7 @@ enum Make<'a> {
 }
 
 /// What lies at a destination.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and nothing keeps one")]
 pub enum Opened {
     Made(Restic, RepositoryAccess),
     /// Nothing yet, told for whoever needs it.

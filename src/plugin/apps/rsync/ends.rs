@@ -133,14 +133,13 @@ pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<O
     {
         return Err(full(settings, onto, &said));
     }
+    let lacks_path = match code {
+        23 => stderr.contains("link_stat") && stderr.contains("no such file"),
+        _ => is_gone(&said),
+    };
     match code {
         24 => Ok(Outcome::Vanished),
-        _ if code != 23 && is_gone(&said) => fail(
-            codes::PATH_MISSING,
-            format!("a path is not there on {host}: {said}"),
-            "correct `paths`, or mount what they lie on",
-        ),
-        23 if stderr.contains("link_stat") && stderr.contains("no such file") => fail(
+        _ if lacks_path => fail(
             codes::PATH_MISSING,
             format!("a path is not there on {host}: {said}"),
             "correct `paths`, or mount what they lie on",
