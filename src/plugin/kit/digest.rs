@@ -43,14 +43,29 @@ pub(crate) const UNTOLD: &str = "the capture told no SHA-256";
 
 /// What is wrong with a file by its form alone, where nothing else can tell: that it is empty, no JSON, no whole database.
 fn broken(path: &Path) -> Option<String> {
-    let file = match std::fs::File::open(path) {
+    let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) => return Some(format!("it cannot be read: {error}")),
     };
-    if file.metadata().is_ok_and(|about| about.len() == 0) {
+    let bytes = file.metadata().map_or(0, |about| about.len());
+    if bytes == 0 {
         return Some("it is empty".to_owned());
     }
     if archive::starts_with(path, sqlite_check::MAGIC) {
+        // SQLite itself takes a last page that is short.
+        let mut head = [0; 18];
+        if let Err(error) = file.read_exact(&mut head) {
+            return Some(format!("it cannot be read: {error}"));
+        }
+        let [.., high, low] = head;
+        // 1 stands for what two bytes cannot hold.
+        let page_bytes = match u64::from(u16::from_be_bytes([high, low])) {
+            1 => 65_536,
+            told => told.max(1),
+        };
+        if !bytes.is_multiple_of(page_bytes) {
+            return Some(format!("its {bytes} bytes are no whole pages of {page_bytes}"));
+        }
         return sqlite_check::tables(path).err();
     }
     if path.extension().is_some_and(|extension| extension == "json") {
