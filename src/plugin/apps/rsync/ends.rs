@@ -63,6 +63,14 @@ pub(super) fn is_gone(said: &str) -> bool {
     said.contains("change_dir") && said.contains("(2)")
 }
 
+fn lacks_path(code: i32, said: &str, stderr: &str) -> bool {
+    match code {
+        // What else it lacks is told as a part.
+        23 => stderr.contains("link_stat") && stderr.contains("no such file"),
+        _ => is_gone(said),
+    }
+}
+
 /// What it means that rsync, which wrote there, ended so.
 pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<Outcome, Failure> {
     let host = &settings.host;
@@ -133,13 +141,9 @@ pub(super) fn judge(settings: &RsyncSettings, onto: Onto, ran: &Ran) -> Result<O
     {
         return Err(full(settings, onto, &said));
     }
-    let lacks_path = match code {
-        23 => stderr.contains("link_stat") && stderr.contains("no such file"),
-        _ => is_gone(&said),
-    };
     match code {
         24 => Ok(Outcome::Vanished),
-        _ if lacks_path => fail(
+        _ if lacks_path(code, &said, &stderr) => fail(
             codes::PATH_MISSING,
             format!("a path is not there on {host}: {said}"),
             "correct `paths`, or mount what they lie on",
