@@ -51,7 +51,7 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
                 Some(file) => opener.problem(address, file),
             };
             if let Some((severity, trouble)) = problem {
-                let code = trouble.known_code().unwrap_or(codes::SECRET_FILE);
+                let code = codes::find(&trouble.code).unwrap_or(codes::SECRET_FILE);
                 let finding = match severity {
                     Severity::Error => Finding::error(reference.span, code, trouble.message),
                     Severity::Warning => Finding::warning(reference.span, code, trouble.message),
