@@ -30,7 +30,8 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
             Ok(bytes) => match SopsFile::read(&bytes) {
                 Ok(file) => drop(known.insert(entry.path.as_str(), file)),
                 Err(error) => {
-                    found.push(Diagnostic::of_file(&entry.path, told(codes::SECRET_FILE, &error, &entry.path)));
+                    let trouble = Trouble::new(codes::SECRET_FILE, chain(&error)).with_hint(error.hint(&entry.path));
+                    found.push(Diagnostic::of_file(&entry.path, trouble));
                 }
             },
         }
@@ -47,11 +48,10 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
                 continue;
             }
             let problem = match file {
-                None => Some((Severity::Error, missing(address, &there))),
+                None => Some((Severity::Error, codes::SECRET_FILE_MISSING, missing(address, &there))),
                 Some(file) => opener.problem(address, file),
             };
-            if let Some((severity, trouble)) = problem {
-                let code = codes::find(&trouble.code).unwrap_or(codes::SECRET_FILE);
+            if let Some((severity, code, trouble)) = problem {
                 let finding = match severity {
                     Severity::Error => Finding::error(reference.span, code, trouble.message),
                     Severity::Warning => Finding::warning(reference.span, code, trouble.message),
@@ -72,8 +72,8 @@ struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn problem(&mut self, address: &Address, file: &SopsFile) -> Option<(Severity, Trouble)> {
-        let refuse = |error: &SopsError, code| Some((Severity::Error, told(code, error, &address.file)));
+    fn problem(&mut self, address: &Address, file: &SopsFile) -> Option<(Severity, Code, Trouble)> {
+        let refuse = |error: &SopsError, code| Some((Severity::Error, code, told(code, error, &address.file)));
         let path = match file.meant(address.path.as_deref()) {
             Ok(path) => path,
             Err(error) => return refuse(&error, codes::SECRET_FILE_MISSING),
@@ -84,7 +84,7 @@ impl Opener<'_> {
             Err(error) => {
                 let said = std::mem::replace(&mut self.told, true);
                 let trouble = Trouble::of(codes::IDENTITY_MISSING, error, Some(error.hint()));
-                return (!said).then_some((Severity::Warning, trouble));
+                return (!said).then_some((Severity::Warning, codes::IDENTITY_MISSING, trouble));
             }
         };
         match self.keyring.look(file, identities) {
@@ -94,7 +94,8 @@ impl Opener<'_> {
                 Err(error) => refuse(&error, codes::SECRET_NOT_OPENED),
                 Ok(text) if text.expose_secret().is_empty() => {
                     let trouble = Trouble::new(codes::SECRET_NOT_OPENED, format!("the secret {address} is empty"));
-                    Some((Severity::Error, trouble.with_hint(format!("set it with `larder secret set '{address}'`"))))
+                    let trouble = trouble.with_hint(format!("set it with `larder secret set '{address}'`"));
+                    Some((Severity::Error, codes::SECRET_NOT_OPENED, trouble))
                 }
                 Ok(_) => None,
             },
@@ -103,8 +104,7 @@ impl Opener<'_> {
 }
 
 fn told(code: Code, error: &SopsError, file: &str) -> Trouble {
-    let message = if code == codes::SECRET_FILE { chain(error) } else { format!("{file}: {}", chain(error)) };
-    Trouble::new(code, message).with_hint(error.hint(file))
+    Trouble::new(code, format!("{file}: {}", chain(error))).with_hint(error.hint(file))
 }
 
 fn missing(address: &Address, there: &[&str]) -> Trouble {

@@ -21,7 +21,7 @@ pub(super) fn told_by<'d>(job: &JobView, destinations: &'d [DestinationView]) ->
     for lacking in job.destinations.iter().filter(|shipped| shipped.problem.is_some()) {
         let named = |each: &&DestinationView| each.desired && each.name == lacking.destination;
         let destination = destinations.iter().find(named).filter(|each| each.problem.is_some())?;
-        let same = |other: &Problem| other.code == problem.code;
+        let same = |other: &Problem| Some(&other.what) == problem.why.as_ref();
         if first.is_none() && lacking.problem.as_ref().is_some_and(same) {
             first = Some(&destination.name);
         }
