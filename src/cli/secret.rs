@@ -17,7 +17,7 @@ use crate::error::{Trouble, chain, codes};
 use crate::secret::address::{Address, VALUE};
 use crate::secret::identity::Sources;
 use crate::secret::keys;
-use crate::secret::sops::edit;
+use crate::secret::sops::{SopsError, edit};
 use checkout::{Checkout, Sealed};
 
 pub(crate) fn secret(global: &Global, args: &SecretArgs) -> Done {
@@ -125,12 +125,7 @@ fn list(global: &Global, checkout: &Checkout) -> Done {
 }
 
 fn recipients(global: &Global, checkout: &Checkout, names: &[String], add: &[String], remove: &[String]) -> Done {
-    if let Some(bad) = add.iter().find(|recipient| !keys::is_recipient(recipient)) {
-        let message = format!("{bad:?} is no age recipient");
-        return Err(Trouble::new(codes::SECRET_RULE, message)
-            .with_hint("a recipient starts with `age1`; `age-keygen -y FILE` tells the one of an identity")
-            .into());
-    }
+    all_are_recipients(add)?;
     let files = checkout.files(names)?;
     let mut items = Vec::new();
     for file in files {
@@ -196,6 +191,12 @@ fn identity(file: &Path) -> Done {
     Ok(Code::Done)
 }
 
+fn all_are_recipients(given: &[String]) -> Result<(), Trouble> {
+    let Some(bad) = given.iter().find(|recipient| !keys::is_recipient(recipient)) else { return Ok(()) };
+    let error = SopsError::Recipient { recipient: bad.clone() };
+    Err(Trouble::of(codes::SECRET_RULE, &error, Some(error.hint(""))))
+}
+
 fn address(name: &str) -> Result<Address, Trouble> {
     Address::parse(name).map_err(|error| {
         Trouble::new(codes::SECRET_REFERENCE, error.to_string())
@@ -209,6 +210,6 @@ fn written(address: &Address) -> String {
     if text.contains('#') { format!("\"{text}\"") } else { text }
 }
 
-fn failed(file: &str, error: &crate::secret::sops::SopsError) -> Trouble {
+fn failed(file: &str, error: &SopsError) -> Trouble {
     Trouble::new(codes::SECRET_FILE, format!("{file}: {}", chain(error))).with_hint(error.hint(file))
 }

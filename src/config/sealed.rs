@@ -28,7 +28,7 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
         match files.read(entry) {
             Err(trouble) => found.push(Diagnostic::of_file(&entry.path, trouble)),
             Ok(bytes) => match SopsFile::read(&bytes) {
-                Ok(file) => drop(known.insert(entry.path.as_str(), file)),
+                Ok(file) => drop(known.insert(entry.path.as_str(), Arc::new(file))),
                 Err(error) => {
                     let trouble = Trouble::new(codes::SECRET_FILE, chain(&error)).with_hint(error.hint(&entry.path));
                     found.push(Diagnostic::of_file(&entry.path, trouble));
@@ -66,13 +66,13 @@ pub(super) fn check(files: &dyn FileSet, parsed: &[Arc<ParsedFile>], keyring: &K
 /// The identities at hand, read when the first file needs them.
 struct Opener<'a> {
     keyring: &'a Keyring,
-    identities: Option<Result<Option<Identities>, IdentityError>>,
+    identities: Option<Result<Option<Arc<Identities>>, IdentityError>>,
     /// That there are none is said once.
     told: bool,
 }
 
 impl Opener<'_> {
-    fn problem(&mut self, address: &Address, file: &SopsFile) -> Option<(Severity, Code, Trouble)> {
+    fn problem(&mut self, address: &Address, file: &Arc<SopsFile>) -> Option<(Severity, Code, Trouble)> {
         let refuse = |error: &SopsError, code| Some((Severity::Error, code, told(code, error, &address.file)));
         let path = match file.meant(address.path.as_deref()) {
             Ok(path) => path,
@@ -81,15 +81,12 @@ impl Opener<'_> {
         let identities = match self.identities.get_or_insert_with(|| self.keyring.identities()) {
             Ok(identities) => identities.as_ref(),
             // The revision may be right: whoever mends the identity needs no other one.
-            Err(error) => {
-                let said = std::mem::replace(&mut self.told, true);
-                let trouble = Trouble::of(codes::IDENTITY_MISSING, error, Some(error.hint()));
-                return (!said).then_some((Severity::Warning, codes::IDENTITY_MISSING, trouble));
-            }
+            Err(error) => return without_identity(&mut self.told, error),
         };
         match self.keyring.look(file, identities) {
             Err(error) => refuse(&error, codes::SECRET_NOT_OPENED),
             Ok(Look::Unknown) => None,
+            Ok(Look::Silent(silent)) => without_identity(&mut self.told, &IdentityError::Silent(silent)),
             Ok(Look::Opened(opened)) => match opened.text(&path) {
                 Err(error) => refuse(&error, codes::SECRET_NOT_OPENED),
                 Ok(text) if text.expose_secret().is_empty() => {
@@ -101,6 +98,12 @@ impl Opener<'_> {
             },
         }
     }
+}
+
+/// Said once, as `told` remembers.
+fn without_identity(told: &mut bool, error: &IdentityError) -> Option<(Severity, Code, Trouble)> {
+    let trouble = Trouble::of(codes::IDENTITY_MISSING, error, Some(error.hint()));
+    (!std::mem::replace(told, true)).then_some((Severity::Warning, codes::IDENTITY_MISSING, trouble))
 }
 
 fn told(code: Code, error: &SopsError, file: &str) -> Trouble {

@@ -2,7 +2,6 @@
 //!
 //! Beside the socket lies for whom a secret must be encrypted so that this daemon opens it, for the hook that checks a push.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::daemon::Settings;
@@ -80,7 +79,7 @@ fn tell_recipients(paths: &StateDir) {
         let _ = std::fs::remove_file(&path);
         return;
     }
-    let asked = sources.path().unwrap_or(Path::new("/")).to_owned();
+    let asked = sources.place().to_owned();
     let read = look::within(&asked, IDENTITY_MAX, move || sources.read());
     let recipients = match read {
         Ok(Ok(identities)) if identities.has_plugins() => Vec::new(),

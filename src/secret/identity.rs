@@ -13,7 +13,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::keys::{Identities, NoIdentity};
-use crate::look;
+use crate::look::{self, Silent};
 
 /// The systemd credentials with the identity, and with its passphrase.
 pub const CREDENTIAL: &str = "larder-identity";
@@ -46,6 +46,8 @@ pub enum IdentityError {
     NoPassphrase(String),
     #[error("the passphrase does not open the identity in {0}")]
     Passphrase(String),
+    #[error("the identity in {0}")]
+    Silent(Silent),
 }
 
 impl IdentityError {
@@ -67,6 +69,9 @@ impl IdentityError {
                 format!(
                     "put it into a file and name that by {PASSPHRASE_VARIABLE}, or into the systemd credential {PASSPHRASE_CREDENTIAL}"
                 )
+            }
+            Self::Silent(silent) => {
+                format!("look whether the hardware key is plugged in and waits to be touched; {}", silent.hint())
             }
             Self::Passphrase(_) => "give the passphrase that the identity was encrypted with".to_owned(),
         }
@@ -109,6 +114,12 @@ impl Sources {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.named.as_deref().or(self.credential.as_deref()).or(self.files.first().map(PathBuf::as_path))
+    }
+
+    /// Where the identity lies, for a look with an end; the environment of this process where that is no file.
+    #[must_use]
+    pub fn place(&self) -> &Path {
+        self.path().unwrap_or(Path::new("/proc/self/environ"))
     }
 
     /// Whether there is anywhere to look.

@@ -1,8 +1,15 @@
 //! What is known, where a push is checked, of the identity that the daemon will open secrets with.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::identity::{IdentityError, Sources};
 use super::keys::Identities;
 use super::sops::{Opened, SopsError, SopsFile};
+use crate::look::{self, Silent};
+
+/// How long an identity, or the plugin that holds it, may take to answer: who pushes waits, and so does the daemon.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// Whose identities lie at the sources of a [`Keyring`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub enum Look {
     Opened(Box<Opened>),
     /// No identity at hand is of a recipient; the daemon's may be.
     Unknown,
+    /// The plugin that holds the daemon's identity did not answer.
+    Silent(Silent),
 }
 
 impl Keyring {
@@ -41,25 +50,37 @@ impl Keyring {
     /// The identities at hand; none where there are none and nobody must have one.
     ///
     /// # Errors
-    /// When they cannot be read, or the daemon has none.
-    pub fn identities(&self) -> Result<Option<Identities>, IdentityError> {
+    /// When they cannot be read in time, or the daemon has none.
+    pub fn identities(&self) -> Result<Option<Arc<Identities>>, IdentityError> {
         if self.owner == Owner::Somebody && !self.sources.is_any() {
             return Ok(None);
         }
-        self.sources.read().map(Some)
+        let sources = self.sources.clone();
+        let read = look::within(self.sources.place(), ANSWER_MAX, move || sources.read());
+        read.map_err(IdentityError::Silent)?.map(|identities| Some(Arc::new(identities)))
     }
 
     /// Looks whether the daemon can open `file`; `identities` are those at hand.
     ///
     /// # Errors
     /// When it cannot, or the file was changed.
-    pub fn look(&self, file: &SopsFile, identities: Option<&Identities>) -> Result<Look, SopsError> {
+    pub fn look(&self, file: &Arc<SopsFile>, identities: Option<&Arc<Identities>>) -> Result<Look, SopsError> {
         let theirs = file.recipients();
         if !self.recipients.is_empty() && !self.recipients.iter().any(|ours| theirs.contains(&ours.as_str())) {
             return Err(SopsError::NotForUs { theirs: theirs.join(", "), ours: self.recipients.join(", ") });
         }
         let Some(identities) = identities else { return Ok(Look::Unknown) };
-        match file.open(identities) {
+        let opened = if identities.has_plugins() {
+            let (file, identities) = (file.clone(), identities.clone());
+            match look::within(self.sources.place(), ANSWER_MAX, move || file.open(&identities)) {
+                Ok(opened) => opened,
+                Err(_) if self.owner == Owner::Somebody => return Ok(Look::Unknown),
+                Err(silent) => return Ok(Look::Silent(silent)),
+            }
+        } else {
+            file.open(identities)
+        };
+        match opened {
             Ok(opened) => Ok(Look::Opened(Box::new(opened))),
             Err(SopsError::NotForUs { .. }) if self.owner == Owner::Somebody => Ok(Look::Unknown),
             Err(error) => Err(error),

@@ -120,7 +120,7 @@ impl SecretRef {
             Self::File(path) => Ok(Some(path.clone())),
             Self::Credential(name) => credential(name).map(Some),
             // The identity is the file that may hang.
-            Self::Secret(_) => Ok(vault::sources().and_then(|sources| sources.path().map(Path::to_owned))),
+            Self::Secret(_) => Ok(vault::sources().map(|sources| sources.place().to_owned())),
             Self::Env(_) => Ok(None),
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::site::{Site, text};
 use crate::support::larder;
 use crate::support::skip::{Lack, skip};
+use crate::support::wait_for;
 
 const CANARY: &str = "Canary-4hQ9zR7vKx2mTq8w";
 
@@ -537,6 +538,50 @@ fn a_hardware_key_opens_what_was_encrypted_for_it_through_its_plugin() {
     assert!(without.contains("age-plugin-") && !without.contains(CANARY), "{without}");
     std::fs::write(desk.dir.path().join("hardware"), "another key").unwrap();
     assert!(!run(&with_plugin, &["show", "nas"], "").contains(CANARY));
+}
+
+#[test]
+fn a_hardware_key_that_nobody_touches_keeps_neither_the_push_nor_the_daemon() {
+    let (mut site, _) = site();
+    let support = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/support");
+    let made = Command::new(support.join("age-plugin-larderdesk")).arg("--keygen").output().unwrap();
+    let lines = String::from_utf8(made.stdout).unwrap();
+    let (recipient, identity) = lines.trim().split_once('\n').unwrap();
+    site.write("key.txt", identity);
+    site.write("hardware", "a key in hardware");
+    let path = format!("{}:{}", support.display(), std::env::var("PATH").unwrap());
+    let hardware = site.path("hardware");
+    site.daemon_env("PATH", path.as_str());
+    site.daemon_env("LARDER_DESK_KEY", hardware.as_os_str());
+    std::fs::remove_file(site.path("config/secrets/repository.sops.yaml")).unwrap();
+    let made = Command::new(larder())
+        .args(["secret", "-C", site.path("config").to_str().unwrap()])
+        .args(["generate", "repository", "--recipient", recipient])
+        .env("PATH", &path)
+        .env("LARDER_DESK_KEY", &hardware)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    site.start_and_push();
+    let record = site.run("files");
+    assert_eq!(record["outcome"], "success", "{record}");
+
+    site.write("hardware.untouched", "");
+    site.edit("config/policies.yaml", "retention: {last: 3}", "retention: {last: 4}");
+    let pushed = site.push("nobody touches it");
+    assert!(pushed.status.success(), "{}", text(&pushed));
+    let head = String::from_utf8(site.git(&["rev-parse", "HEAD"]).stdout).unwrap();
+    wait_for("the revision to be in force", std::time::Duration::from_secs(60), || {
+        let status = site.call("system.status", json!({})).ok()?;
+        (status["config"]["revision"] == head.trim()).then_some(())
+    });
+    let record = site.run("files").to_string();
+    assert!(record.contains("has not answered") && record.contains("key.txt"), "{record}");
+
+    std::fs::remove_file(site.path("hardware.untouched")).unwrap();
+    wait_for("the key to be touched", std::time::Duration::from_secs(60), || {
+        (site.run("files")["outcome"] == "success").then_some(())
+    });
 }
 
 #[test]

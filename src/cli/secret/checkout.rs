@@ -7,7 +7,6 @@ use crate::error::{Trouble, chain, codes};
 use crate::secret::address::{self, Address};
 use crate::secret::creation;
 use crate::secret::identity::Sources;
-use crate::secret::keys;
 use crate::secret::sops::edit::Creation;
 use crate::secret::sops::{Opened, SopsFile};
 use crate::source::FileSet as _;
@@ -98,11 +97,7 @@ impl Checkout {
         if !recipients.is_empty() {
             creation.recipients = recipients.to_vec();
         }
-        if let Some(bad) = creation.recipients.iter().find(|recipient| !keys::is_recipient(recipient)) {
-            let message = format!("{bad:?} is no age recipient");
-            let hint = "a recipient starts with `age1`; `age-keygen -y FILE` tells the one of an identity";
-            return Err(Trouble::new(codes::SECRET_RULE, message).with_hint(hint));
-        }
+        super::all_are_recipients(&creation.recipients)?;
         Ok(creation)
     }
 

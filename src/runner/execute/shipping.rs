@@ -74,7 +74,7 @@ impl RunExecutor {
             // With the manifest.
             artifact_files: files + 1,
             counted,
-            bytes: in_sources.map(|bytes| bytes + published_bytes),
+            bytes: in_sources.map(|bytes| bytes.saturating_add(published_bytes)),
         });
 
         let mut underway = JoinSet::new();
