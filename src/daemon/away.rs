@@ -12,7 +12,7 @@ use crate::types::{Name, Outcome};
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) mails: usize,
-    /// Who takes again what is shipped.
+    /// Who takes again what is shipped, as far as jobs lack it.
     pub(super) back: Vec<Name>,
 }
 
@@ -39,8 +39,11 @@ fn note_one(
     world.with_destinations(|ledger| {
         let Some(mut record) = ledger.destination(&shipment.destination)? else { return Ok(()) };
         let trouble = match (record.away_since, shipment.is_away()) {
-            // Another run that began later shipped there: it is one shipment that broke off.
-            (None, true) if record.last_used > run.started => return Ok(()),
+            // Another run that began later shipped there: it is one shipment that broke off, and is made up for.
+            (None, true) if record.last_used > run.started => {
+                news.back.push(shipment.destination.clone());
+                return Ok(());
+            }
             (None, true) => shipment.trouble.as_ref(),
             (Some(_), false) if matches!(shipment.outcome, Outcome::Success | Outcome::Partial) => None,
             _ => return Ok(()),

@@ -56,7 +56,7 @@ impl IdentityError {
     pub fn hint(&self) -> String {
         match self {
             Self::Nowhere => format!(
-                "make one with `larder secret identity FILE` (or `age-keygen -o FILE`) and start with `larder serve --identity FILE`, {KEY_FILE_VARIABLE}=FILE, or the systemd credential {CREDENTIAL}"
+                "make one with `larder secret identity FILE` (or `age-keygen -o FILE`) and name it with `--identity FILE` (`larder serve`, `larder secret`), {KEY_FILE_VARIABLE}=FILE, or the systemd credential {CREDENTIAL}"
             ),
             Self::File(path, _) => {
                 format!("check that {} exists and that the user of this process may read it", path.display())

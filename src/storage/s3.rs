@@ -323,12 +323,15 @@ enum OnlyNew {
 impl ControlClient for S3 {
     fn stat(&self, name: &str) -> Result<Option<Stat>, StorageError> {
         let name = name::laid_out(name)?;
-        let Some(answer) = self.head(&name, Vec::new())? else {
+        let answer = match self.head(&name, Vec::new())? {
+            Some(answer) => answer,
             // 404 is also the answer of a bucket that is not there.
-            return match self.why(&self.key(&name), 404, &format!("look at {name}"))? {
-                StorageError::NotFound { .. } => Ok(None),
-                error => Err(error),
-            };
+            None => match self.why(&self.key(&name), 404, &format!("look at {name}"))? {
+                StorageError::NotFound { .. } => return Ok(None),
+                // Somebody put it there between the two questions.
+                error @ StorageError::Unexpected { .. } => self.head(&name, Vec::new())?.ok_or(error)?,
+                error => return Err(error),
+            },
         };
         let Some(bytes) = answer.announced() else {
             return Err(self.unexpected(&name, "it does not say how long it is".to_owned()));

@@ -337,6 +337,43 @@ fn who_is_away_is_asked_until_it_is_there_and_gets_one_job_before_the_others() {
     assert_eq!(server["problem"], Value::Null, "{server}");
 }
 
+#[test]
+fn a_shipment_that_breaks_off_while_those_of_others_arrive_is_made_up_for_once() {
+    let Some(rest) = storages::rclone("restic", &[], |_| {}) else { return };
+    let mut site = Site::new();
+    site.base_config("\"0 3 * * *\"");
+    let url = format!("type: rest, url: \"http://127.0.0.1:{}/home\"", rest.port);
+    let server = site.destination("server", &url, "");
+    let local = std::fs::read_to_string(site.path("config/destinations.yaml")).unwrap();
+    site.write("config/destinations.yaml", &format!("{local}{server}"));
+    site.edit("config/policies.yaml", "destinations: [local]", "destinations: [local, server]");
+    site.targets(&["files", "more"]);
+    let root = site.root().display().to_string();
+    // The line breaks under the snapshot of `more`, as it does in the middle of an upload.
+    let script = format!(
+        "case \"$RESTIC_REPOSITORY $*\" in rest:*backup*more*)\n  if [ -e '{root}/halt' ]; then\n    \
+         touch '{root}/halted'; while [ -e '{root}/halt' ]; do sleep 0.05; done\n    \
+         echo 'Fatal: unable to save snapshot: Post: dial tcp 127.0.0.1:1: connect: connection refused' >&2\n    \
+         exit 1\n  fi ;;\nesac\nexec '{}' \"$@\"\n",
+        crate::support::restic().canonicalize().unwrap().display()
+    );
+    let wrapper = site.program("restic.sh", &script);
+    site.serve_with(&["--restic", wrapper.to_str().unwrap()]);
+    site.start_and_push();
+    for name in ["files", "more"] {
+        assert_eq!(outcome(&site.run(name)), "success");
+    }
+    site.write("halt", "");
+    let started = site.call("run.start", json!({"target": "more"})).unwrap();
+    wait_for("the upload of more", RUN_MAX, || site.path("halted").exists().then_some(()));
+    assert_eq!(outcome(&site.run("files")), "success");
+    std::fs::remove_file(site.path("halt")).unwrap();
+    let run = site.finished(started["runs"][0].as_str().unwrap());
+    assert_eq!(trouble_of(&run, "server")["code"], "unreachable", "{run}");
+    wait_for("the run of more", RUN_MAX, || (returned(&site, "more") == ["success"]).then_some(()));
+    assert_eq!(returned(&site, "files"), [""; 0]);
+}
+
 /// Nobody but the daemon keeps two from making a repository where no directory has room for a mark.
 #[test]
 fn the_first_runs_of_a_night_make_one_repository_and_one_machine_key_wherever_it_is() {

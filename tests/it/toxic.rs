@@ -123,6 +123,10 @@ fn serve(mut client: TcpStream, server: u16, poison: &Arc<Mutex<Poison>>, over: 
             let head =
                 format!("HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {}", body.len());
             let _ = client.write_all(format!("{head}\r\nConnection: close\r\n\r\n{body}").as_bytes());
+            // Who still sends reads no answer when the line is cut under it.
+            let _ = client.shutdown(Shutdown::Write);
+            let _ = client.set_read_timeout(Some(Duration::from_secs(2)));
+            while matches!(client.read(&mut chunk), Ok(1..)) {}
             break;
         }
         if server.write_all(asked).is_err() {
